@@ -1,0 +1,183 @@
+//! What goes into the state machine and what comes out.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use wire::entry::Entry;
+use wire::error::Error;
+use wire::peer::Message;
+use wire::types::{EntryId, Index, NodeId, Term};
+
+/// What never changes in a node's life.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// All voters, this node included, sorted.
+    pub voters: Vec<NodeId>,
+    /// Lower end of the randomized election timeout.
+    pub election_timeout_min: Duration,
+    /// Upper end of the randomized election timeout: "the election timeout" of every bound.
+    pub election_timeout_max: Duration,
+    /// How often an idle leader shows that it lives.
+    pub heartbeat: Duration,
+    /// Entry bytes sent to a follower and not yet acknowledged, at most.
+    pub window_bytes: usize,
+    /// Entry bytes kept in memory behind what is applied and durable.
+    pub cache_bytes: usize,
+    /// Seeds the one random generator.
+    pub seed: u64,
+}
+
+/// What the log on disk held at start.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// Newest durable term and vote.
+    pub hard_state: HardState,
+    /// The durable commit hint: everything up to it is committed.
+    pub commit: Index,
+    /// The first entry of each term in the log, ascending.
+    pub terms: Vec<EntryId>,
+    /// The last entry; the default if the log is empty.
+    pub last: EntryId,
+    /// The newest entries, without gap, ending at `last`; may be fewer than the log holds.
+    pub tail: Vec<Entry>,
+    /// Whether the cluster is formed (rules D1); until then the node is passive.
+    pub formed: bool,
+}
+
+/// Term and vote, durable together (thesis 3.3, figure 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The current term.
+    pub term: Term,
+    /// Who got this node's vote in it.
+    pub vote: Option<NodeId>,
+}
+
+/// Names a write. One increasing sequence; writes complete in its order (rules A1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passed; see [`crate::Raft::deadline`].
+    Tick,
+    /// A peer's message came in, already checked by its codec.
+    Receive {
+        /// Who said it.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Every write up to this ticket is on disk.
+    Durable(Ticket),
+    /// The answer to [`Effect::Load`]. Empty if the range could not be read.
+    Loaded {
+        /// The follower that the load was for.
+        to: NodeId,
+        /// The entries from the asked index on, as many as fitted.
+        entries: Vec<Entry>,
+    },
+    /// The connection that carried this term's `Append`s was closed by the other end (rules B3).
+    LeaderLinkClosed,
+    /// The cluster is formed, durably (rules D1).
+    Formed,
+}
+
+/// Something to do. Effects are carried out in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Make it durable, then report [`Input::Durable`].
+    Write(Write),
+    /// Send to a peer, once everything up to the ticket is durable.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What must be durable first.
+        after: Option<Ticket>,
+        /// What.
+        message: Message,
+    },
+    /// Entries up to this index are committed; apply them in order.
+    Commit(Index),
+    /// A quorum answered this round: reads that were given it, or a lower one, may go on once
+    /// their index is applied (rules C1).
+    RoundConfirmed(u64),
+    /// Read entries from disk for a follower that lags behind the cache.
+    Load {
+        /// The follower.
+        to: NodeId,
+        /// First index.
+        from: Index,
+        /// Bytes at most; one entry always fits.
+        max_bytes: usize,
+    },
+    /// The role, the term or the known leader changed. A leader that became something else has
+    /// lost its pending rounds, and the outcome of its pending proposals is unknown.
+    RoleChanged(RoleChange),
+    /// Close the link: the peer asked for what must not be (rules A6).
+    Refuse {
+        /// The peer.
+        peer: NodeId,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// Makes entries and hard state durable, in one batch.
+#[derive(Clone, Debug, Default)]
+pub struct Write {
+    /// Reported back.
+    pub ticket: Ticket,
+    /// Term and vote, as of this write.
+    pub hard_state: HardState,
+    /// The log is cut before this index first; `entries` follow it without gap.
+    pub truncate_from: Option<Index>,
+    /// New entries, without gap; may be empty.
+    pub entries: Vec<Entry>,
+    /// Commit index, a hint for restarts.
+    pub commit: Index,
+}
+
+/// See [`Effect::RoleChanged`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleChange {
+    /// The role now.
+    pub role: RoleName,
+    /// The term now.
+    pub term: Term,
+    /// The leader now, if known.
+    pub leader: Option<NodeId>,
+}
+
+/// A role without its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleName {
+    /// Follows, or waits to.
+    Follower,
+    /// Asks whether it would win.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A place in the queue of linearizable reads (rules C1): the read may be served when `round` is
+/// confirmed and `index` is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadTicket {
+    /// A round that starts after the read arrived.
+    pub round: u64,
+    /// max(commit, this term's no-op).
+    pub index: Index,
+}
+
+/// This node does not lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLeader {
+    /// Who does, if known.
+    pub leader: Option<NodeId>,
+}

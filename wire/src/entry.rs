@@ -1,0 +1,225 @@
+//! The record of one log entry. Its bytes are made once, by the leader, and travel unchanged
+//! through [`crate::peer::Append`], every write-ahead log and catch-up reads.
+//!
+//! ```text
+//!  0  u32  length of the whole record, this field included
+//!  4  u32  CRC-32 (IEEE) of bytes 8..length
+//!  8  u64  term
+//! 16  u64  index
+//! 24  u64  leader's wall clock, milliseconds since 1970, non-decreasing along the log
+//! 32  u8   kind (1 no-op, 2 command)
+//! 33  u8   format of the body, 1
+//! 34  u16  flags, 0
+//! 36  u32  group id, 0
+//! 40  u64  principal, 0
+//! 48  ..   body
+//! ```
+
+use byteorder::{BigEndian, ByteOrder};
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::limits::ENTRY_BYTES_MAX;
+use crate::types::{EntryId, Index, Term};
+
+/// Bytes of a record before its body.
+pub const ENTRY_HEADER_BYTES: usize = 48;
+/// The one body format of this version.
+pub const BODY_FORMAT: u8 = 1;
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Opens a term (thesis 6.4); changes nothing. Empty body.
+    Noop,
+    /// A [`crate::command::Write`] for the store.
+    Command,
+}
+
+impl EntryKind {
+    fn code(self) -> u8 {
+        match self {
+            Self::Noop => 1,
+            Self::Command => 2,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Noop),
+            2 => Some(Self::Command),
+            _ => None,
+        }
+    }
+}
+
+/// Why bytes are not an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryError {
+    /// Fewer bytes than the record needs.
+    Short,
+    /// The length field is below the header or above [`ENTRY_BYTES_MAX`].
+    Length(u32),
+    /// The checksum does not match.
+    Checksum,
+    /// A kind, format, flag or reserved field that this version does not know.
+    Unknown,
+}
+
+impl core::fmt::Display for EntryError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Short => f.write_str("the entry is cut short"),
+            Self::Length(length) => write!(f, "the entry claims {length} bytes"),
+            Self::Checksum => f.write_str("the entry's checksum is wrong"),
+            Self::Unknown => f.write_str("the entry has a kind or flag of another version"),
+        }
+    }
+}
+
+/// One verified record.
+///
+/// Invariants: `bytes` is exactly one record; its length, checksum and kind were checked (when
+/// received or read) or made here; it never changes. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    bytes: Bytes,
+}
+
+impl Entry {
+    /// Makes the record of a new entry at the end of `pool` and splits it off: one buffer serves
+    /// many entries.
+    ///
+    /// # Panics
+    /// If the record would be over [`ENTRY_BYTES_MAX`]: bodies are limited at admission.
+    #[must_use]
+    pub fn build(
+        pool: &mut BytesMut,
+        id: EntryId,
+        wall_ms: u64,
+        kind: EntryKind,
+        body: &[u8],
+    ) -> Self {
+        let length = ENTRY_HEADER_BYTES + body.len();
+        assert!(length <= ENTRY_BYTES_MAX, "entry of {length} bytes");
+        assert!(pool.is_empty(), "the pool holds half a record");
+        pool.reserve(length);
+        pool.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        pool.put_u32(0);
+        pool.put_u64(id.term.0);
+        pool.put_u64(id.index.0);
+        pool.put_u64(wall_ms);
+        pool.put_u8(kind.code());
+        pool.put_u8(BODY_FORMAT);
+        pool.put_u16(0);
+        pool.put_u32(0);
+        pool.put_u64(0);
+        pool.put_slice(body);
+        let crc = crc32fast::hash(&pool[8..]);
+        BigEndian::write_u32(&mut pool[4..8], crc);
+        Self {
+            bytes: pool.split().freeze(),
+        }
+    }
+
+    /// Takes one record off the front of `source`, sharing its bytes.
+    ///
+    /// # Errors
+    /// [`EntryError`]; `source` is then unchanged.
+    pub fn split_from(source: &mut Bytes) -> Result<Self, EntryError> {
+        let length = Self::check(source)?;
+        Ok(Self {
+            bytes: source.split_to(length),
+        })
+    }
+
+    /// Verifies the record at the front of `source` and returns its length in bytes.
+    ///
+    /// # Errors
+    /// [`EntryError`].
+    pub fn check(source: &[u8]) -> Result<usize, EntryError> {
+        if source.len() < ENTRY_HEADER_BYTES {
+            return Err(EntryError::Short);
+        }
+        let claimed = BigEndian::read_u32(source);
+        let length = claimed as usize;
+        if !(ENTRY_HEADER_BYTES..=ENTRY_BYTES_MAX).contains(&length) {
+            return Err(EntryError::Length(claimed));
+        }
+        if source.len() < length {
+            return Err(EntryError::Short);
+        }
+        if crc32fast::hash(&source[8..length]) != BigEndian::read_u32(&source[4..]) {
+            return Err(EntryError::Checksum);
+        }
+        let known = EntryKind::from_code(source[32]).is_some() && source[33] == BODY_FORMAT;
+        let reserved = source[34..48].iter().all(|byte| *byte == 0);
+        if known && reserved {
+            Ok(length)
+        } else {
+            Err(EntryError::Unknown)
+        }
+    }
+
+    /// Term and index.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        EntryId {
+            term: self.term(),
+            index: self.index(),
+        }
+    }
+
+    /// The term of the leader that made it.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(BigEndian::read_u64(&self.bytes[8..]))
+    }
+
+    /// Its place in the log.
+    #[must_use]
+    pub fn index(&self) -> Index {
+        Index(BigEndian::read_u64(&self.bytes[16..]))
+    }
+
+    /// The leader's wall clock when it was made, in milliseconds since 1970.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        BigEndian::read_u64(&self.bytes[24..])
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn kind(&self) -> EntryKind {
+        EntryKind::from_code(self.bytes[32]).expect("the kind was checked")
+    }
+
+    /// The checksum stored in the record.
+    #[must_use]
+    pub fn crc(&self) -> u32 {
+        BigEndian::read_u32(&self.bytes[4..])
+    }
+
+    /// What the kind says to do.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[ENTRY_HEADER_BYTES..]
+    }
+
+    /// The whole record.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+impl core::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "{} {:?} {} bytes",
+            self.id(),
+            self.kind(),
+            self.body().len()
+        )
+    }
+}

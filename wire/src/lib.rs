@@ -1,0 +1,13 @@
+//! The protocol of `raftd`. Peers and clients speak only through this crate; it does no I/O.
+#![no_std]
+
+extern crate alloc;
+
+pub mod client;
+pub mod command;
+pub mod entry;
+pub mod error;
+pub mod hello;
+pub mod limits;
+pub mod peer;
+pub mod types;

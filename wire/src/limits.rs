@@ -1,0 +1,46 @@
+//! Every bound of the protocol, and the arithmetic that relates them.
+
+use crate::entry::ENTRY_HEADER_BYTES;
+
+/// A frame until the hello is accepted, header included.
+pub const HELLO_FRAME_BYTES_MAX: usize = 4 * 1024;
+/// A frame between a client and a server, header included.
+pub const CLIENT_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A frame between peers, header included.
+pub const PEER_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A key; it has at least one byte.
+pub const KEY_BYTES_MAX: usize = 4 * 1024;
+/// A value.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// A log entry, header included.
+pub const ENTRY_BYTES_MAX: usize = 3 * 512 * 1024;
+/// The entries of one `Append` together. One entry always fits.
+pub const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Entries in one `Append`.
+pub const APPEND_ENTRIES_MAX: usize = 16 * 1024;
+/// Items in one page of a scan.
+pub const PAGE_ITEMS_MAX: u32 = 10_000;
+/// Keys and values in one page of a scan together. One item always fits.
+pub const PAGE_BYTES_MAX: u32 = 256 * 1024;
+/// Members of a cluster.
+pub const MEMBERS_MAX: usize = 16;
+/// A node's name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// `HOST:PORT` of a node.
+pub const ADDR_BYTES_MAX: usize = 262;
+/// A message for a person inside an error or a status.
+pub const TEXT_BYTES_MAX: usize = 1024;
+/// A kept reply; a longer one is kept as "applied at revision R" (rules C2).
+pub const KEPT_REPLY_BYTES_MAX: usize = 256;
+
+/// Bytes around key and value in the body of a write: session, operation, lengths, condition.
+pub const WRITE_OVERHEAD_BYTES_MAX: usize = 128;
+
+const _: () = assert!(
+    // A compare-and-swap by value would carry two values: the condition is limited too, below.
+    ENTRY_HEADER_BYTES + WRITE_OVERHEAD_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX
+        <= ENTRY_BYTES_MAX
+);
+const _: () = assert!(ENTRY_BYTES_MAX <= APPEND_BYTES_MAX);
+const _: () = assert!(APPEND_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX + 4096 <= CLIENT_FRAME_BYTES_MAX);
