@@ -1,0 +1,3 @@
+//! The tests of the whole: the house rules, the documents, the scripts, and real processes.
+
+mod tidy;

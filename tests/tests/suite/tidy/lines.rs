@@ -1,0 +1,49 @@
+//! The shape of lines.
+
+use super::{House, demand, must_catch};
+
+/// Characters in a line of Rust or of a script, comments included.
+const LINE_CHARS_MAX: usize = 120;
+
+#[test]
+fn lines_fit_and_are_plain() {
+    demand(lines);
+    let long = "x".repeat(LINE_CHARS_MAX + 1);
+    must_catch(
+        lines,
+        &[
+            &[("a.rs", &long)],
+            &[("a.rs", "let a = 1; \n")],
+            &[("scripts/a", "\techo\n")],
+            &[("a.rs", "// caf\u{e9}\n")],
+            &[("a.rs", "fn f() {}")],
+        ],
+    );
+}
+
+fn lines(house: &House) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in &house.files {
+        if !file.is_rust() && !file.path.starts_with("scripts/") && !file.path.starts_with(".ci/") {
+            continue;
+        }
+        for (number, line) in file.text.lines().enumerate() {
+            let wrong = if line.chars().count() > LINE_CHARS_MAX {
+                "too long"
+            } else if !line.is_ascii() {
+                "not ASCII"
+            } else if line.contains('\t') {
+                "a tab"
+            } else if line.ends_with(' ') {
+                "blanks at the end"
+            } else {
+                continue;
+            };
+            found.push(format!("{}:{}: {wrong}", file.path, number + 1));
+        }
+        if !file.text.is_empty() && !file.text.ends_with('\n') {
+            found.push(format!("{}: no newline at the end", file.path));
+        }
+    }
+    found
+}
