@@ -1,7 +1,20 @@
 //! The only way to die: every end of the process that is not a clean stop goes through here.
 
 use std::fmt;
+use std::panic;
 use std::process;
+
+use rustix::event::{self, PollFd, PollFlags, Timespec};
+
+use crate::logging::Style;
+
+/// How long the last words wait for a reader.
+const WORDS_TIMEOUT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 300_000_000,
+};
+/// What pipe(7) writes whole or not at all.
+const PIPE_BUF_BYTES: usize = 4096;
 
 /// Exit statuses of `raftd` (sysexits, as `man raftd` lists them).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +88,45 @@ impl fmt::Display for Fatal {
 }
 
 /// Ends the process at once: no destructor runs, nothing more is answered.
-#[expect(clippy::print_stderr, reason = "the last words of the process")]
 pub fn die(fatal: &Fatal) -> ! {
-    eprintln!("{fatal}");
+    last_words(fatal);
     process::exit(fatal.status as i32)
+}
+
+/// Ends the process after a clean stop.
+pub fn leave() -> ! {
+    log::logger().flush();
+    process::exit(0)
+}
+
+/// From here on a panic of any thread ends the process: half a daemon must not go on.
+pub fn die_on_panic() {
+    panic::set_hook(Box::new(|info| {
+        let what = format!("this is a bug of raftd: {info}").replace('\n', " ");
+        die(&Fatal::new(ExitStatus::Bug, what).remedy("report it with the lines above"))
+    }));
+}
+
+/// Tells why. A stopped reader of stderr must not keep the process alive, so that this neither
+/// takes a lock nor waits longer than [`WORDS_TIMEOUT`].
+fn last_words(fatal: &Fatal) {
+    log::logger().flush();
+    let prefix = match Style::of_stderr() {
+        Style::Journal => "<3>",
+        Style::Plain => "",
+    };
+    let mut words = String::new();
+    for line in fatal.to_string().lines() {
+        words.push_str(prefix);
+        words.push_str(line);
+        words.push('\n');
+    }
+    let stderr = rustix::stdio::stderr();
+    let mut poll = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
+    // Nothing can be done about a stderr that fails or takes no bytes. A pipe that polls writable
+    // takes PIPE_BUF bytes without blocking.
+    if matches!(event::poll(&mut poll, Some(&WORDS_TIMEOUT)), Ok(ready) if ready > 0) {
+        let end = words.len().min(PIPE_BUF_BYTES);
+        let _ = rustix::io::write(stderr, &words.as_bytes()[..end]);
+    }
 }

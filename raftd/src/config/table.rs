@@ -1,0 +1,467 @@
+//! The one table of settings. It serves the command line, `RAFTD_*`, `--set`, the file and the
+//! man page `raftd.toml(5)`, which is tested against it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::{Settings, value};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: &'static str,
+    /// Its flag, without `--`, if it has one of its own; `--set` reaches all.
+    pub flag: Option<&'static str>,
+    /// What holds if nobody sets it, written as a user would; empty: nothing does.
+    pub default: &'static str,
+    /// What stands for the value in help texts.
+    pub placeholder: &'static str,
+    /// What it does. Sentences; the first one is the flag's help.
+    pub doc: &'static str,
+    /// Its type and bounds, and where the value goes.
+    pub kind: Kind,
+}
+
+/// The type of a setting's value.
+#[derive(Debug)]
+pub enum Kind {
+    /// Text with a form of its own.
+    Text {
+        /// Checks and stores.
+        set: fn(&mut Settings, &str) -> Result<(), String>,
+    },
+    /// A number.
+    Number {
+        /// The lowest.
+        min: u64,
+        /// The highest.
+        max: u64,
+        /// Stores.
+        set: fn(&mut Settings, u64),
+    },
+    /// A size in bytes.
+    Size {
+        /// The lowest.
+        min: u64,
+        /// The highest.
+        max: u64,
+        /// Stores.
+        set: fn(&mut Settings, u64),
+    },
+    /// A time.
+    Time {
+        /// The lowest.
+        min: Duration,
+        /// The highest.
+        max: Duration,
+        /// Stores.
+        set: fn(&mut Settings, Duration),
+    },
+    /// One of a few words.
+    Choice {
+        /// The words.
+        of: &'static [&'static str],
+        /// Stores.
+        set: fn(&mut Settings, &str),
+    },
+}
+
+impl Setting {
+    /// Its environment variable: after the flag if it has one, else after the key.
+    #[must_use]
+    pub fn env(&self) -> String {
+        let name = self.flag.unwrap_or(self.key);
+        format!(
+            "RAFTD_{}",
+            name.replace(['-', '.'], "_").to_ascii_uppercase()
+        )
+    }
+
+    /// Checks a value and stores it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), String> {
+        match &self.kind {
+            Kind::Text { set } => return set(settings, text),
+            Kind::Number { min, max, set } => {
+                set(
+                    settings,
+                    within(value::number(text)?, *min, *max, |n| n.to_string())?,
+                );
+            }
+            Kind::Size { min, max, set } => {
+                set(
+                    settings,
+                    within(value::size(text)?, *min, *max, value::size_text)?,
+                );
+            }
+            Kind::Time { min, max, set } => {
+                let show = |time| humantime::format_duration(time).to_string();
+                set(settings, within(value::time(text)?, *min, *max, show)?);
+            }
+            Kind::Choice { of, set } => {
+                if !of.contains(&text) {
+                    return Err(format!("not one of {}", of.join(", ")));
+                }
+                set(settings, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Its type and bounds in words.
+    #[must_use]
+    pub fn type_text(&self) -> String {
+        match &self.kind {
+            Kind::Text { .. } => format!("text, {}", self.placeholder),
+            Kind::Number { min, max, .. } => format!("number, {min} to {max}"),
+            Kind::Size { min, max, .. } => format!(
+                "size, {} to {}",
+                value::size_text(*min),
+                value::size_text(*max)
+            ),
+            Kind::Time { min, max, .. } => format!(
+                "time, {} to {}",
+                humantime::format_duration(*min),
+                humantime::format_duration(*max)
+            ),
+            Kind::Choice { of, .. } => format!("one of {}", of.join(", ")),
+        }
+    }
+}
+
+fn within<T: PartialOrd + Copy>(
+    given: T,
+    min: T,
+    max: T,
+    show: impl Fn(T) -> String,
+) -> Result<T, String> {
+    if given < min {
+        return Err(format!("the least is {}", show(min)));
+    }
+    if given > max {
+        return Err(format!("the most is {}", show(max)));
+    }
+    Ok(given)
+}
+
+/// The setting with this key.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// Every setting, by section.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "node.name",
+        flag: Some("name"),
+        default: "",
+        placeholder: "NAME",
+        doc: "The node's name: a lower-case letter, then letters, digits, '.', '_' and '-'. \
+              Default: n and the id. A name like n3 also tells the id.",
+        kind: Kind::Text {
+            set: |s, text| value::name(text).map(|name| s.name = Some(name)),
+        },
+    },
+    Setting {
+        key: "node.id",
+        flag: Some("id"),
+        default: "",
+        placeholder: "N",
+        doc: "Which member of the initial cluster this node is. \
+              Not needed if the name or the peer address tells it, or the data directory has it.",
+        kind: Kind::Text {
+            set: |s, text| value::node_id(text).map(|id| s.id = Some(id)),
+        },
+    },
+    Setting {
+        key: "node.data_dir",
+        flag: Some("data-dir"),
+        default: "",
+        placeholder: "DIR",
+        doc: "Where the node keeps its data. Made with mode 0700 if it is not there.",
+        kind: Kind::Text {
+            set: |s, text| {
+                s.data_dir = Some(PathBuf::from(text));
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        key: "net.listen",
+        flag: Some("listen"),
+        default: "127.0.0.1:7400",
+        placeholder: "HOST:PORT",
+        doc: "Where clients are served. Port 0 takes a free one; the event `ready' tells which.",
+        kind: Kind::Text {
+            set: |s, text| value::address(text).map(|addr| s.listen = addr),
+        },
+    },
+    Setting {
+        key: "net.peer_listen",
+        flag: Some("peer-listen"),
+        default: "127.0.0.1:7401",
+        placeholder: "HOST:PORT",
+        doc: "Where the other members are served.",
+        kind: Kind::Text {
+            set: |s, text| value::address(text).map(|addr| s.peer_listen = addr),
+        },
+    },
+    Setting {
+        key: "net.advertise",
+        flag: Some("advertise"),
+        default: "",
+        placeholder: "HOST:PORT",
+        doc: "The address that clients are told to use. \
+              Default: net.listen; needed if that is a wildcard like 0.0.0.0.",
+        kind: Kind::Text {
+            set: |s, text| value::address(text).map(|addr| s.advertise = Some(addr)),
+        },
+    },
+    Setting {
+        key: "net.peer_advertise",
+        flag: Some("peer-advertise"),
+        default: "",
+        placeholder: "HOST:PORT",
+        doc: "The address that the other members use, as the initial cluster lists it. \
+              Default: net.peer_listen. It only serves to find this node in that list.",
+        kind: Kind::Text {
+            set: |s, text| value::address(text).map(|addr| s.peer_advertise = Some(addr)),
+        },
+    },
+    Setting {
+        key: "net.connections_max",
+        flag: None,
+        default: "20000",
+        placeholder: "N",
+        doc: "Client connections that may be open at a time. \
+              Less if the limit of open files is lower. Peers have room of their own.",
+        kind: Kind::Number {
+            min: 1,
+            max: 1_000_000,
+            set: |s, n| s.connections_max = n as usize,
+        },
+    },
+    Setting {
+        key: "net.newcomers_max",
+        flag: None,
+        default: "1024",
+        placeholder: "N",
+        doc: "Connections that may be open without having said hello. \
+              At this number the oldest of them makes room for the next.",
+        kind: Kind::Number {
+            min: 1,
+            max: 65_536,
+            set: |s, n| s.newcomers_max = n as usize,
+        },
+    },
+    Setting {
+        key: "net.hello_timeout",
+        flag: None,
+        default: "3s",
+        placeholder: "TIME",
+        doc: "How long a new connection may take to say hello, and a dialled peer to answer.",
+        kind: Kind::Time {
+            min: millis(100),
+            max: millis(60_000),
+            set: |s, time| s.hello_timeout = time,
+        },
+    },
+    Setting {
+        key: "net.frame_timeout",
+        flag: None,
+        default: "10s",
+        placeholder: "TIME",
+        doc: "How long a frame may take to come in whole. An idle connection is never closed.",
+        kind: Kind::Time {
+            min: millis(100),
+            max: millis(600_000),
+            set: |s, time| s.frame_timeout = time,
+        },
+    },
+    Setting {
+        key: "net.stall_timeout",
+        flag: None,
+        default: "10s",
+        placeholder: "TIME",
+        doc: "How long a connection may take none of the bytes that wait for it.",
+        kind: Kind::Time {
+            min: millis(100),
+            max: millis(600_000),
+            set: |s, time| s.stall_timeout = time,
+        },
+    },
+    Setting {
+        key: "net.output_bytes",
+        flag: None,
+        default: "256MiB",
+        placeholder: "SIZE",
+        doc: "Replies that may wait for slow readers, over all client connections. \
+              A connection is not read while it has 1 MiB waiting.",
+        kind: Kind::Size {
+            min: 8 * MIB,
+            max: 64 * GIB,
+            set: |s, bytes| s.output_bytes = bytes as usize,
+        },
+    },
+    Setting {
+        key: "net.input_bytes",
+        flag: None,
+        default: "64MiB",
+        placeholder: "SIZE",
+        doc: "Unfinished frames that may be held, over all client connections.",
+        kind: Kind::Size {
+            min: 8 * MIB,
+            max: 64 * GIB,
+            set: |s, bytes| s.input_bytes = bytes as usize,
+        },
+    },
+    Setting {
+        key: "cluster.initial",
+        flag: Some("initial-cluster"),
+        default: "",
+        placeholder: "1=HOST:PORT,..",
+        doc: "The members of a new cluster with their peer addresses; the same on every one of \
+              them. It counts for an empty data directory only and is ignored later.",
+        kind: Kind::Text {
+            set: |s, text| value::members(text).map(|members| s.initial = Some(members)),
+        },
+    },
+    Setting {
+        key: "cluster.token",
+        flag: Some("cluster-token"),
+        default: "",
+        placeholder: "TEXT",
+        doc: "Part of the cluster's identity: tells apart clusters with the same list. \
+              The same on every member.",
+        kind: Kind::Text {
+            set: |s, text| {
+                s.token = text.to_owned();
+                Ok(())
+            },
+        },
+    },
+    Setting {
+        key: "raft.timing",
+        flag: None,
+        default: "lan",
+        placeholder: "PRESET",
+        doc: "A preset of the next two: lan is 150ms and 40ms; wan, for long lines and busy \
+              machines, is 1s and 250ms.",
+        kind: Kind::Choice {
+            of: &["lan", "wan"],
+            set: |s, word| s.wide_area = word == "wan",
+        },
+    },
+    Setting {
+        key: "raft.election_timeout",
+        flag: None,
+        default: "",
+        placeholder: "TIME",
+        doc: "A follower that hears no leader for this long, or up to twice this long, at random, \
+              starts an election. Default: by raft.timing. The same on every member.",
+        kind: Kind::Time {
+            min: millis(10),
+            max: millis(60_000),
+            set: |s, time| s.election_timeout = Some(time),
+        },
+    },
+    Setting {
+        key: "raft.heartbeat",
+        flag: None,
+        default: "",
+        placeholder: "TIME",
+        doc: "How often an idle leader shows that it lives. At most half of \
+              raft.election_timeout. Default: by raft.timing.",
+        kind: Kind::Time {
+            min: millis(1),
+            max: millis(30_000),
+            set: |s, time| s.heartbeat = Some(time),
+        },
+    },
+    Setting {
+        key: "raft.window_bytes",
+        flag: None,
+        default: "4MiB",
+        placeholder: "SIZE",
+        doc: "Entries that may be on their way to a follower.",
+        kind: Kind::Size {
+            min: 2 * MIB,
+            max: 64 * MIB,
+            set: |s, bytes| s.window_bytes = bytes as usize,
+        },
+    },
+    Setting {
+        key: "raft.cache_bytes",
+        flag: None,
+        default: "4MiB",
+        placeholder: "SIZE",
+        doc: "Entries kept in memory for followers that lag a little.",
+        kind: Kind::Size {
+            min: 64 * KIB,
+            max: GIB,
+            set: |s, bytes| s.cache_bytes = bytes as usize,
+        },
+    },
+    Setting {
+        key: "raft.uncommitted_bytes",
+        flag: None,
+        default: "64MiB",
+        placeholder: "SIZE",
+        doc: "Entries that a leader takes before they are committed. \
+              At this size it stops reading from clients that write.",
+        kind: Kind::Size {
+            min: 2 * MIB,
+            max: GIB,
+            set: |s, bytes| s.uncommitted_bytes = bytes as usize,
+        },
+    },
+    Setting {
+        key: "wal.segment_bytes",
+        flag: None,
+        default: "64MiB",
+        placeholder: "SIZE",
+        doc: "Size of the files of the write-ahead log.",
+        kind: Kind::Size {
+            min: 256 * KIB,
+            max: GIB,
+            set: |s, bytes| s.segment_bytes = bytes,
+        },
+    },
+    Setting {
+        key: "wal.soft_free_bytes",
+        flag: None,
+        default: "256MiB",
+        placeholder: "SIZE",
+        doc: "With less room than this on the disk the node warns the others.",
+        kind: Kind::Size {
+            min: 0,
+            max: 1024 * GIB,
+            set: |s, bytes| s.soft_free_bytes = bytes,
+        },
+    },
+    Setting {
+        key: "log.level",
+        flag: None,
+        default: "info",
+        placeholder: "LEVEL",
+        doc: "How much is logged to stderr.",
+        kind: Kind::Choice {
+            of: &["off", "error", "warn", "info", "debug"],
+            set: |s, word| s.log_level = word.parse().unwrap_or(LevelFilter::Info),
+        },
+    },
+];

@@ -1,0 +1,60 @@
+//! SIGTERM and SIGINT as readable bytes on a socket that the loop polls.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::fatal::{ExitStatus, Fatal};
+
+/// The reading end of the pipe that the signal handlers write to.
+#[derive(Debug)]
+pub struct StopSignals {
+    socket: mio::net::UnixStream,
+}
+
+impl StopSignals {
+    /// Takes over SIGTERM and SIGINT of the process.
+    ///
+    /// # Errors
+    /// No descriptor is left, or the kernel refuses the handler.
+    pub fn install() -> Result<Self, Fatal> {
+        Self::try_install().map_err(|error| {
+            Fatal::new(
+                ExitStatus::Bug,
+                format!("installing signal handlers failed: {error}"),
+            )
+        })
+    }
+
+    fn try_install() -> std::io::Result<Self> {
+        let (reader, writer) = UnixStream::pair()?;
+        reader.set_nonblocking(true)?;
+        for signal in [SIGTERM, SIGINT] {
+            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+        }
+        Ok(Self {
+            socket: mio::net::UnixStream::from_std(reader),
+        })
+    }
+
+    /// What to register with the poll.
+    pub fn source(&mut self) -> &mut mio::net::UnixStream {
+        &mut self.socket
+    }
+
+    /// How many signals came since the last call.
+    pub fn take(&mut self) -> usize {
+        let mut count = 0;
+        let mut bytes = [0_u8; 16];
+        loop {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return count,
+                Ok(read) => count += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Drained; any other error would show no signal either.
+                Err(_) => return count,
+            }
+        }
+    }
+}

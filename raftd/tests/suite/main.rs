@@ -1,0 +1,4 @@
+//! The daemon's integration tests: one binary.
+
+mod daemon_config;
+mod daemon_log;
