@@ -1,6 +1,9 @@
 //! Helpers of the whole-system tests: the house rules' view of the source, and real processes.
 
+pub mod cluster;
+pub mod proc;
 pub mod source;
+pub mod wait;
 
 use std::env;
 use std::fs::OpenOptions;

@@ -1,0 +1,294 @@
+//! Real processes: `raftd` and `raftctl` as they are built, nodes that are killed and restarted.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{root, wait};
+
+/// Long enough for whatever should take well under a second, on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the programs of this build are. `TESTS_BIN_DIR` names a folder that holds them; without
+/// it they are built, once per test process.
+///
+/// # Panics
+/// If they cannot be built.
+pub fn bin_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        if let Some(dir) = env::var_os("TESTS_BIN_DIR") {
+            return PathBuf::from(dir);
+        }
+        let profile = target_dir().join(if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        });
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args([
+            "build",
+            "--quiet",
+            "--bins",
+            "--package",
+            "raftd",
+            "--package",
+            "raftctl",
+        ]);
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        let status = cargo.current_dir(root()).status().expect("cargo runs");
+        assert!(status.success(), "raftd and raftctl do not build");
+        profile
+    })
+}
+
+/// Cargo's target directory: the test's own binary lies in `target/PROFILE/deps`.
+fn target_dir() -> PathBuf {
+    let own = env::current_exe().expect("a path to this test");
+    own.ancestors()
+        .nth(3)
+        .expect("target/PROFILE/deps/TEST")
+        .to_path_buf()
+}
+
+/// A folder on disk for what tests write.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn scratch_dir() -> PathBuf {
+    let dir = target_dir().join("tmp");
+    fs::create_dir_all(&dir).expect("a scratch folder");
+    dir
+}
+
+/// A command of this build, without the caller's settings for it.
+#[must_use]
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(bin_dir().join(program));
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("RAFTD_") || name.starts_with("RAFTCTL_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// What a program did.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Exactly what it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: String,
+    /// How long it ran.
+    pub took: Duration,
+}
+
+impl Done {
+    /// Its stdout as text.
+    ///
+    /// # Panics
+    /// If it is not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        str::from_utf8(&self.stdout).expect("text")
+    }
+
+    /// Demands an exit code.
+    ///
+    /// # Panics
+    /// If it was another one.
+    #[must_use]
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "exit code of {self:?}");
+        self
+    }
+
+    /// Demands success, and silence on stderr.
+    ///
+    /// # Panics
+    /// If there was an error or a word.
+    #[must_use]
+    #[track_caller]
+    pub fn quietly(self) -> Self {
+        let done = self.exits(0);
+        assert_eq!(done.stderr, "", "silence on stderr");
+        done
+    }
+}
+
+/// Runs a command to its end, with `stdin` as its input.
+///
+/// # Panics
+/// If it cannot be run or does not end within a minute.
+#[must_use]
+pub fn run(mut command: Command, stdin: &[u8]) -> Done {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut input = child.stdin.take().expect("piped");
+    let pid = child.id();
+    thread::scope(|scope| {
+        // A program may end without reading its input: that is its business.
+        scope.spawn(move || drop(input.write_all(stdin)));
+        let watchdog = scope.spawn(move || {
+            thread::park_timeout(Duration::from_secs(60));
+        });
+        let waiter = watchdog.thread().clone();
+        let killer = scope.spawn(move || {
+            let late = watchdog.join().is_ok() && began.elapsed() >= Duration::from_secs(60);
+            if late {
+                signal(pid, Signal::KILL);
+            }
+            late
+        });
+        let output = child.wait_with_output().expect("its output");
+        let took = began.elapsed();
+        waiter.unpark();
+        assert!(!killer.join().expect("the watchdog"), "{command:?} hangs");
+        Done {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took,
+        }
+    })
+}
+
+/// Runs `raftctl` against `endpoints`.
+#[must_use]
+pub fn raftctl<S: AsRef<OsStr>>(endpoints: &str, args: &[S], stdin: &[u8]) -> Done {
+    let mut command = command("raftctl");
+    command.env("RAFTCTL_ENDPOINTS", endpoints).args(args);
+    run(command, stdin)
+}
+
+/// Sends a signal.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process id");
+    kill_process(pid, signal).expect("a running process");
+}
+
+/// A running process that does not outlive its owner.
+#[derive(Debug)]
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it, without input, its stdout and stderr appended to `log`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(mut command: Command, log: &Path) -> Self {
+        let log: File = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log");
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log);
+        Self(
+            command
+                .spawn()
+                .unwrap_or_else(|e| panic!("{command:?}: {e}")),
+        )
+    }
+
+    /// Takes over a child whose pipes the caller has.
+    #[must_use]
+    pub fn adopt(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Its exit status if it has ended.
+    ///
+    /// # Panics
+    /// If the kernel does not know it.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("a child of ours")
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it goes on for longer than [`PATIENCE`].
+    pub fn wait(&mut self) -> ExitStatus {
+        wait::until("the process ends", PATIENCE, || self.ended())
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it cannot be killed.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("a child of ours");
+        self.0.wait().expect("a child of ours");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ports that nothing listens on, below the range from which the kernel takes the ports of
+/// outgoing connections: a node that is down for a while finds its own free again.
+///
+/// # Panics
+/// If there are not enough.
+#[must_use]
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let seed = u64::from(std::process::id()) * 7919 + u64::from(counter()) * 104_729;
+    let first = 10_000 + u16::try_from(seed % 20_000).expect("below 20,000");
+    let ports: Vec<u16> = (first..first + 1_000)
+        .filter(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+        .take(count)
+        .collect();
+    assert_eq!(ports.len(), count, "free ports from {first} on");
+    ports
+}
+
+/// Another number each time.
+fn counter() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
