@@ -1,5 +1,11 @@
 //! A write as it stands in a request and, byte for byte, in the body of a log entry.
 
+use bytes::{BufMut, BytesMut};
+
+use crate::buf::{Reader, limited, malformed, put_bytes, put_option};
+use crate::entry::ENTRY_HEADER_BYTES;
+use crate::error::Error;
+use crate::limits::ENTRY_BYTES_MAX;
 use crate::types::{Epoch, Index};
 
 /// Names a session without a registration round trip (rules C2).
@@ -18,12 +24,53 @@ pub struct SessionId {
 pub struct Write<'a> {
     /// Whose write it is.
     pub session: SessionId,
-    /// Its number in the session; 1 or more.
+    /// Its number in the session; 1 to [`crate::limits::COUNTER_MAX`].
     pub seq: u64,
     /// The lowest seq that the client has not settled; at most `seq`, at least 1.
     pub floor: u64,
     /// What to do.
     pub command: Command<'a>,
+}
+
+impl<'a> Write<'a> {
+    /// Appends its bytes to `out`, not as a frame: the body of a log entry.
+    ///
+    /// Limits are not looked at: [`Write::decode_body`] of what was written tells what the server
+    /// would say.
+    pub fn encode_body(&self, out: &mut BytesMut) {
+        out.put_u64(self.session.epoch.0);
+        out.put_u64(self.session.born.0);
+        out.put_u64(self.session.nonce);
+        out.put_u64(self.seq);
+        out.put_u64(self.floor);
+        self.command.encode(out);
+    }
+
+    /// Reads the body of an entry, or of a write request. Allocates nothing.
+    ///
+    /// # Errors
+    /// `TooLarge` for a key, a value, or all together (`entry`); `Malformed` for anything else,
+    /// also for a seq or floor out of range.
+    pub fn decode_body(body: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(body);
+        let write = Self {
+            session: SessionId {
+                epoch: reader.u64().map(Epoch)?,
+                // Compared, never counted on from: apply judges any number (rules C3).
+                born: reader.u64().map(Index)?,
+                nonce: reader.u64()?,
+            },
+            seq: reader.counter()?,
+            floor: reader.counter()?,
+            command: Command::decode(&mut reader)?,
+        };
+        reader.finish()?;
+        limited("entry", ENTRY_BYTES_MAX, ENTRY_HEADER_BYTES + body.len())?;
+        if !(1..=write.seq).contains(&write.floor) {
+            return Err(malformed("the floor is not between 1 and the seq"));
+        }
+        Ok(write)
+    }
 }
 
 /// A change of the store.
@@ -59,6 +106,53 @@ pub enum Command<'a> {
     },
 }
 
+impl<'a> Command<'a> {
+    fn encode(&self, out: &mut BytesMut) {
+        match *self {
+            Self::Put { key, value } => {
+                out.put_u8(1);
+                put_bytes(out, key);
+                put_bytes(out, value);
+            }
+            Self::Delete { key } => {
+                out.put_u8(2);
+                put_bytes(out, key);
+            }
+            Self::CompareAndSwap { key, expect, value } => {
+                out.put_u8(3);
+                put_bytes(out, key);
+                expect.encode(out);
+                put_bytes(out, value);
+            }
+            Self::Increment { key, delta } => {
+                out.put_u8(4);
+                put_bytes(out, key);
+                out.put_i64(delta);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Put {
+                key: reader.key()?,
+                value: reader.value()?,
+            }),
+            2 => Ok(Self::Delete { key: reader.key()? }),
+            3 => Ok(Self::CompareAndSwap {
+                key: reader.key()?,
+                expect: Expect::decode(reader)?,
+                value: reader.value()?,
+            }),
+            4 => Ok(Self::Increment {
+                key: reader.key()?,
+                delta: reader.i64()?,
+            }),
+            _ => Err(malformed("the command is not known")),
+        }
+    }
+}
+
 /// The condition of a compare-and-swap. Key, condition and value together fit an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect<'a> {
@@ -68,6 +162,32 @@ pub enum Expect<'a> {
     Revision(Index),
     /// The key holds these bytes.
     Value(&'a [u8]),
+}
+
+impl<'a> Expect<'a> {
+    fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Absent => out.put_u8(1),
+            Self::Revision(revision) => {
+                out.put_u8(2);
+                out.put_u64(revision.0);
+            }
+            Self::Value(value) => {
+                out.put_u8(3);
+                put_bytes(out, value);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Absent),
+            // Compared, never counted on from: a revision that never was is simply not equal.
+            2 => Ok(Self::Revision(reader.u64().map(Index)?)),
+            3 => Ok(Self::Value(reader.value()?)),
+            _ => Err(malformed("the condition is not known")),
+        }
+    }
 }
 
 /// What a command did.
@@ -89,4 +209,42 @@ pub enum Outcome {
     Overflow,
     /// A retry of a write that was applied; what it answered was too long to keep.
     Applied,
+}
+
+impl Outcome {
+    pub(crate) fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Put => out.put_u8(1),
+            Self::Deleted(keys) => {
+                out.put_u8(2);
+                out.put_u64(keys);
+            }
+            Self::Swapped => out.put_u8(3),
+            Self::NotSwapped(revision) => {
+                out.put_u8(4);
+                put_option(out, revision, |out, revision| out.put_u64(revision.0));
+            }
+            Self::Incremented(value) => {
+                out.put_u8(5);
+                out.put_i64(value);
+            }
+            Self::NotANumber => out.put_u8(6),
+            Self::Overflow => out.put_u8(7),
+            Self::Applied => out.put_u8(8),
+        }
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Put),
+            2 => Ok(Self::Deleted(reader.u64()?)),
+            3 => Ok(Self::Swapped),
+            4 => Ok(Self::NotSwapped(reader.option(Reader::index)?)),
+            5 => Ok(Self::Incremented(reader.i64()?)),
+            6 => Ok(Self::NotANumber),
+            7 => Ok(Self::Overflow),
+            8 => Ok(Self::Applied),
+            _ => Err(malformed("the outcome is not known")),
+        }
+    }
 }

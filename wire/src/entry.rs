@@ -15,10 +15,15 @@
 //! 48  ..   body
 //! ```
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "offsets below the header's length, which build writes and check demands"
+)]
+
 use byteorder::{BigEndian, ByteOrder};
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::limits::ENTRY_BYTES_MAX;
+use crate::limits::{COUNTER_MAX, ENTRY_BYTES_MAX};
 use crate::types::{EntryId, Index, Term};
 
 /// Bytes of a record before its body.
@@ -63,6 +68,8 @@ pub enum EntryError {
     Checksum,
     /// A kind, format, flag or reserved field that this version does not know.
     Unknown,
+    /// The term or the index is 0, or above [`COUNTER_MAX`].
+    Id,
 }
 
 impl core::fmt::Display for EntryError {
@@ -72,6 +79,7 @@ impl core::fmt::Display for EntryError {
             Self::Length(length) => write!(f, "the entry claims {length} bytes"),
             Self::Checksum => f.write_str("the entry's checksum is wrong"),
             Self::Unknown => f.write_str("the entry has a kind or flag of another version"),
+            Self::Id => f.write_str("the entry's term or index is out of range"),
         }
     }
 }
@@ -103,7 +111,7 @@ impl Entry {
         assert!(length <= ENTRY_BYTES_MAX, "entry of {length} bytes");
         assert!(pool.is_empty(), "the pool holds half a record");
         pool.reserve(length);
-        pool.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        pool.put_u32(u32::try_from(length).expect("checked above"));
         pool.put_u32(0);
         pool.put_u64(id.term.0);
         pool.put_u64(id.index.0);
@@ -153,11 +161,17 @@ impl Entry {
         }
         let known = EntryKind::from_code(source[32]).is_some() && source[33] == BODY_FORMAT;
         let reserved = source[34..48].iter().all(|byte| *byte == 0);
-        if known && reserved {
-            Ok(length)
-        } else {
-            Err(EntryError::Unknown)
+        if !known || !reserved {
+            return Err(EntryError::Unknown);
         }
+        let (term, index) = (
+            BigEndian::read_u64(&source[8..]),
+            BigEndian::read_u64(&source[16..]),
+        );
+        if [term, index].iter().any(|n| !(1..=COUNTER_MAX).contains(n)) {
+            return Err(EntryError::Id);
+        }
+        Ok(length)
     }
 
     /// Term and index.

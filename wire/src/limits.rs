@@ -33,6 +33,10 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 /// A kept reply; a longer one is kept as "applied at revision R" (rules C2).
 pub const KEPT_REPLY_BYTES_MAX: usize = 256;
 
+/// A term, an index, a round or a seq: half of what 64 bits hold, so that counting on from what
+/// somebody sent never overflows.
+pub const COUNTER_MAX: u64 = u64::MAX >> 1;
+
 /// Bytes around key and value in the body of a write: session, operation, lengths, condition.
 pub const WRITE_OVERHEAD_BYTES_MAX: usize = 128;
 

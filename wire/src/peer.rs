@@ -2,9 +2,16 @@
 //!
 //! Requests travel on the link that the sender dialled, answers come back on it (rules B1).
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
-use crate::entry::Entry;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::buf::{Reader, limited, malformed, put_count, put_entry_id, put_option};
+use crate::entry::{ENTRY_HEADER_BYTES, Entry};
+use crate::error::Error;
+use crate::frame::{self, Frame, Kind};
+use crate::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
 use crate::types::{EntryId, Index, Term};
 
 /// A message between peers. See [`Message::is_answer`].
@@ -56,6 +63,82 @@ impl Message {
             Self::VoteAnswer(m) => m.term,
         }
     }
+
+    /// Appends it to `out` as a frame.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let kind = match self {
+            Self::Append(_) => Kind::Append,
+            Self::AppendOk(_) => Kind::AppendOk,
+            Self::AppendConflict(_) => Kind::AppendConflict,
+            Self::StaleTerm(_) => Kind::StaleTerm,
+            Self::PreVote(_) => Kind::PreVote,
+            Self::PreVoteAnswer(_) => Kind::PreVoteAnswer,
+            Self::RequestVote(_) => Kind::RequestVote,
+            Self::VoteAnswer(_) => Kind::VoteAnswer,
+        };
+        let start = frame::begin(out, kind, 0);
+        out.put_u64(self.term().0);
+        match self {
+            Self::Append(m) => m.encode(out),
+            Self::AppendOk(m) => m.encode(out),
+            Self::AppendConflict(m) => m.encode(out),
+            Self::StaleTerm(_) => {}
+            Self::PreVote(m) => put_entry_id(out, m.last),
+            Self::PreVoteAnswer(m) => out.put_u8(u8::from(m.granted)),
+            Self::RequestVote(m) => {
+                put_entry_id(out, m.last);
+                out.put_u8(u8::from(m.transfer));
+            }
+            Self::VoteAnswer(m) => out.put_u8(u8::from(m.granted)),
+        }
+        frame::finish(out, start);
+    }
+
+    /// Reads a frame of a peer link. Entries are copied once, all into one buffer that they
+    /// share, and verified.
+    ///
+    /// # Errors
+    /// `Malformed`, also if the kind is not one of peers; `TooLarge` for entries over
+    /// [`APPEND_BYTES_MAX`] together.
+    pub fn decode(frame: &Frame<'_>) -> Result<Self, Error> {
+        let mut reader = Reader::new(frame.payload);
+        let term = |reader: &mut Reader<'_>| match reader.term()? {
+            Term(0) => Err(malformed("a request of term 0")),
+            term => Ok(term),
+        };
+        let message = match frame.kind {
+            Kind::Append => {
+                let term = term(&mut reader)?;
+                Self::Append(Append::decode(term, &mut reader)?)
+            }
+            Kind::AppendOk => Self::AppendOk(AppendOk::decode(&mut reader)?),
+            Kind::AppendConflict => Self::AppendConflict(AppendConflict::decode(&mut reader)?),
+            Kind::StaleTerm => Self::StaleTerm(StaleTerm {
+                term: reader.term()?,
+            }),
+            Kind::PreVote => Self::PreVote(PreVote {
+                term: term(&mut reader)?,
+                last: reader.entry_id()?,
+            }),
+            Kind::PreVoteAnswer => Self::PreVoteAnswer(PreVoteAnswer {
+                term: reader.term()?,
+                granted: reader.flag()?,
+            }),
+            Kind::RequestVote => Self::RequestVote(RequestVote {
+                term: term(&mut reader)?,
+                last: reader.entry_id()?,
+                transfer: reader.flag()?,
+            }),
+            Kind::VoteAnswer => Self::VoteAnswer(VoteAnswer {
+                term: reader.term()?,
+                granted: reader.flag()?,
+            }),
+            _ => return Err(malformed("the frame is not one between peers")),
+        };
+        frame::expect_request_id(frame, false)?;
+        reader.finish()?;
+        Ok(message)
+    }
 }
 
 /// `AppendEntries` (thesis 3.5). Entries follow `prev` without a gap.
@@ -75,6 +158,59 @@ pub struct Append {
     pub entries: Vec<Entry>,
 }
 
+impl Append {
+    fn encode(&self, out: &mut BytesMut) {
+        put_entry_id(out, self.prev);
+        out.put_u64(self.commit.0);
+        out.put_u64(self.round);
+        put_option(out, self.digest, |out, digest| digest.encode(out));
+        put_count(out, self.entries.len(), APPEND_ENTRIES_MAX);
+        out.reserve(self.entries.iter().map(|entry| entry.bytes().len()).sum());
+        for entry in &self.entries {
+            out.put_slice(entry.bytes());
+        }
+    }
+
+    /// Entries must follow `prev` without a gap, in terms that never fall and are not above the
+    /// leader's.
+    fn decode(term: Term, reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let prev = reader.entry_id()?;
+        let commit = reader.index()?;
+        let round = reader.counter()?;
+        let digest = reader.option(Digest::decode)?;
+        let count = reader.count(APPEND_ENTRIES_MAX, ENTRY_HEADER_BYTES)?;
+        let records = reader.rest();
+        limited("append", APPEND_BYTES_MAX, records.len())?;
+
+        let mut shared = Bytes::copy_from_slice(records);
+        let mut entries = Vec::with_capacity(count);
+        let mut last = prev;
+        for _ in 0..count {
+            let entry = Entry::split_from(&mut shared).map_err(|error| Error::Malformed {
+                reason: error.to_string(),
+            })?;
+            let id = entry.id();
+            if id.index != last.index.next() || id.term < last.term {
+                return Err(malformed("entries do not follow each other"));
+            }
+            last = id;
+            entries.push(entry);
+        }
+        if last.term > term {
+            return Err(malformed("an entry is of a later term than its leader"));
+        }
+        reader.skip(records.len() - shared.len())?;
+        Ok(Self {
+            term,
+            prev,
+            commit,
+            round,
+            digest,
+            entries,
+        })
+    }
+}
+
 /// A state digest at an index (rules D5). Reserved: version 1 of the daemon sends none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest {
@@ -82,6 +218,20 @@ pub struct Digest {
     pub index: Index,
     /// The digest.
     pub sum: u128,
+}
+
+impl Digest {
+    fn encode(self, out: &mut BytesMut) {
+        out.put_u64(self.index.0);
+        out.put_u128(self.sum);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            index: reader.index()?,
+            sum: reader.u128()?,
+        })
+    }
 }
 
 /// How much room a node's disk has (rules E5).
@@ -96,6 +246,25 @@ pub enum DiskState {
     Hard,
 }
 
+impl DiskState {
+    pub(crate) fn encode(self, out: &mut BytesMut) {
+        out.put_u8(match self {
+            Self::Ok => 1,
+            Self::Soft => 2,
+            Self::Hard => 3,
+        });
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Ok),
+            2 => Ok(Self::Soft),
+            3 => Ok(Self::Hard),
+            _ => Err(malformed("the state of a disk is not known")),
+        }
+    }
+}
+
 /// The state of the answering node's disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskReport {
@@ -103,6 +272,20 @@ pub struct DiskReport {
     pub state: DiskState,
     /// Age of the oldest unfinished write, in milliseconds; 0 if none.
     pub oldest_write_ms: u32,
+}
+
+impl DiskReport {
+    fn encode(self, out: &mut BytesMut) {
+        self.state.encode(out);
+        out.put_u32(self.oldest_write_ms);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            state: DiskState::decode(reader)?,
+            oldest_write_ms: reader.u32()?,
+        })
+    }
 }
 
 /// The follower holds everything up to `match_index` durably, and it agrees with this leader.
@@ -122,6 +305,27 @@ pub struct AppendOk {
     pub digest: Option<Digest>,
 }
 
+impl AppendOk {
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u64(self.round);
+        out.put_u64(self.match_index.0);
+        out.put_u64(self.received.0);
+        self.disk.encode(out);
+        put_option(out, self.digest, |out, digest| digest.encode(out));
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            term: reader.term()?,
+            round: reader.counter()?,
+            match_index: reader.index()?,
+            received: reader.index()?,
+            disk: DiskReport::decode(reader)?,
+            digest: reader.option(Digest::decode)?,
+        })
+    }
+}
+
 /// The follower lacks `prev`, or holds another entry there (thesis 3.5, conflict by term).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AppendConflict {
@@ -138,6 +342,27 @@ pub struct AppendConflict {
     pub last: EntryId,
     /// The follower's disk.
     pub disk: DiskReport,
+}
+
+impl AppendConflict {
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u64(self.round);
+        put_entry_id(out, self.prev);
+        put_option(out, self.conflict, put_entry_id);
+        put_entry_id(out, self.last);
+        self.disk.encode(out);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            term: reader.term()?,
+            round: reader.counter()?,
+            prev: reader.entry_id()?,
+            conflict: reader.option(Reader::entry_id)?,
+            last: reader.entry_id()?,
+            disk: DiskReport::decode(reader)?,
+        })
+    }
 }
 
 /// See [`Message::StaleTerm`].

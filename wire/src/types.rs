@@ -59,7 +59,7 @@ impl Index {
     }
 }
 
-/// A cluster: the hash of its initial member list and token. Zero is "not told".
+/// A cluster: the hash of its initial member list and token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u128);
 

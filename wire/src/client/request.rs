@@ -1,0 +1,195 @@
+//! What clients ask.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::buf::{Reader, malformed, put_bytes, put_option};
+use crate::command::Write;
+use crate::error::Error;
+use crate::frame::{self, Frame, Kind};
+use crate::limits::KEY_BYTES_MAX;
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees every write acknowledged before it was sent (ReadIndex, thesis 6.4).
+    Linearizable,
+    /// What the contacted node has applied.
+    Stale,
+}
+
+/// What a scan returns of each key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanMode {
+    /// Keys with values and revisions.
+    Items,
+    /// Keys with revisions; values are empty.
+    Keys,
+    /// Nothing but the number of keys.
+    Count,
+}
+
+/// A request. Decoding borrows from the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Changes the store.
+    Write {
+        /// Milliseconds after arrival at which a write not yet appended is dropped; 0 is never.
+        deadline_ms: u32,
+        /// What to do.
+        write: Write<'a>,
+        /// The encoded write: the body of its log entry. Filled by decoding; encoding writes
+        /// `write` and does not look at it.
+        body: &'a [u8],
+    },
+    /// Reads one key.
+    Get {
+        /// Milliseconds after arrival at which it is dropped; 0 is never.
+        deadline_ms: u32,
+        /// How fresh.
+        consistency: Consistency,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Reads a page of keys with a prefix, in bytewise order.
+    Scan {
+        /// Milliseconds after arrival at which it is dropped; 0 is never.
+        deadline_ms: u32,
+        /// How fresh.
+        consistency: Consistency,
+        /// What to return of each key.
+        mode: ScanMode,
+        /// Keys must begin with it; may be empty.
+        prefix: &'a [u8],
+        /// Keys must be greater; `None` begins at the prefix.
+        after: Option<&'a [u8]>,
+        /// Items at most; capped at [`crate::limits::PAGE_ITEMS_MAX`].
+        limit: u32,
+    },
+    /// Asks how the node sees itself and its cluster. Never waits.
+    Status,
+}
+
+impl Consistency {
+    fn encode(self, out: &mut BytesMut) {
+        out.put_u8(match self {
+            Self::Linearizable => 1,
+            Self::Stale => 2,
+        });
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Linearizable),
+            2 => Ok(Self::Stale),
+            _ => Err(malformed("the consistency is not known")),
+        }
+    }
+}
+
+impl ScanMode {
+    fn encode(self, out: &mut BytesMut) {
+        out.put_u8(match self {
+            Self::Items => 1,
+            Self::Keys => 2,
+            Self::Count => 3,
+        });
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Items),
+            2 => Ok(Self::Keys),
+            3 => Ok(Self::Count),
+            _ => Err(malformed("the mode of a scan is not known")),
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Appends it to `out` as a frame. `request_id` is any number but 0; the answer repeats it.
+    ///
+    /// # Panics
+    /// If `request_id` is 0.
+    pub fn encode(&self, request_id: u64, out: &mut BytesMut) {
+        assert!(request_id != 0, "request id 0 names no request");
+        let kind = match self {
+            Self::Write { .. } => Kind::Write,
+            Self::Get { .. } => Kind::Get,
+            Self::Scan { .. } => Kind::Scan,
+            Self::Status => Kind::Status,
+        };
+        let start = frame::begin(out, kind, request_id);
+        match *self {
+            Self::Write {
+                deadline_ms, write, ..
+            } => {
+                out.put_u32(deadline_ms);
+                write.encode_body(out);
+            }
+            Self::Get {
+                deadline_ms,
+                consistency,
+                key,
+            } => {
+                out.put_u32(deadline_ms);
+                consistency.encode(out);
+                put_bytes(out, key);
+            }
+            Self::Scan {
+                deadline_ms,
+                consistency,
+                mode,
+                prefix,
+                after,
+                limit,
+            } => {
+                out.put_u32(deadline_ms);
+                consistency.encode(out);
+                mode.encode(out);
+                put_bytes(out, prefix);
+                put_option(out, after, put_bytes);
+                out.put_u32(limit);
+            }
+            Self::Status => {}
+        }
+        frame::finish(out, start);
+    }
+
+    /// Reads a client's frame. Allocates nothing.
+    ///
+    /// # Errors
+    /// `TooLarge` for a key, a value or an entry; `Malformed` for anything else, also if the
+    /// kind is not one of requests.
+    pub fn decode(frame: &Frame<'a>) -> Result<Self, Error> {
+        let mut reader = Reader::new(frame.payload);
+        let request = match frame.kind {
+            Kind::Write => {
+                let deadline_ms = reader.u32()?;
+                let body = reader.take_rest();
+                Self::Write {
+                    deadline_ms,
+                    write: Write::decode_body(body)?,
+                    body,
+                }
+            }
+            Kind::Get => Self::Get {
+                deadline_ms: reader.u32()?,
+                consistency: Consistency::decode(&mut reader)?,
+                key: reader.key()?,
+            },
+            Kind::Scan => Self::Scan {
+                deadline_ms: reader.u32()?,
+                consistency: Consistency::decode(&mut reader)?,
+                mode: ScanMode::decode(&mut reader)?,
+                prefix: reader.bytes("prefix", KEY_BYTES_MAX)?,
+                after: reader.option(Reader::key)?,
+                limit: reader.u32()?,
+            },
+            Kind::Status => Self::Status,
+            _ => return Err(malformed("the frame is not a request")),
+        };
+        frame::expect_request_id(frame, true)?;
+        reader.finish()?;
+        Ok(request)
+    }
+}
