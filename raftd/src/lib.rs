@@ -10,3 +10,4 @@ pub mod logging;
 pub mod node;
 pub mod resolve;
 pub mod signal;
+pub mod store;

@@ -1,48 +1,485 @@
-//! The deterministic node.
+//! The deterministic node: Raft, the store, and everything that waits for either.
+//!
+//! A driver hands in what happened and carries out the effects; a turn is any number of
+//! [`Node::step`]s and one [`Node::flush`]:
+//!
+//! ```text
+//! client bytes -> admission -> raft.propose ---+-> StorageRequest::Write -> Durable --+
+//!                    |                         +-> Append -> AppendOk ----------------+-> commit
+//!                    +-> parked (no leader, no room)                                        |
+//!                    +-> raft.read -> round confirmed + index applied -> reply     apply -> reply
+//! ```
+//!
+//! | file | what waits there | until |
+//! |---|---|---|
+//! | `admission.rs` | requests | a leader is known, there is room, or their deadline |
+//! | `apply.rs` | appended writes | their entry is applied |
+//! | `reads.rs` | linearizable reads | a quorum answered, and their index is applied |
+//! | `outbox.rs` | messages | what they reveal is durable |
+//! | `forming.rs` | the whole node | the cluster is formed |
 
+mod admission;
+mod apply;
+mod client;
+mod disk;
+mod forming;
 pub mod io;
+mod journal;
+mod links;
+mod outbox;
+mod reads;
+mod status;
 
-use raft::Instant;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use log::Level;
+use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
+use wire::entry::Entry;
 use wire::error::Error;
-use wire::hello::{Hello, Welcome};
-use wire::types::NodeId;
+use wire::limits::ENTRY_BYTES_MAX;
+use wire::peer::Message;
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
-use self::io::{Effects, Input, Now};
+use self::admission::ParkingLot;
+use self::apply::{Loader, Proposals};
+use self::client::Clients;
+use self::disk::Disks;
+use self::forming::Forming;
+use self::io::{Effects, Input, LinkId, LoadPurpose, Now, StorageEvent, StorageRequest};
+use self::journal::Journal;
+use self::links::{Direction, Links};
+use self::outbox::Outbox;
+use self::reads::Reads;
+use crate::store::Store;
+
+/// After [`Input::Stop`], how long pending requests may take.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What never changes in a node's life.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The address that its clients use.
+    pub client_addr: String,
+    /// All members, this node included, sorted by id, with the addresses that peers use.
+    pub members: Vec<(NodeId, String)>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The history of its data. Members of a new cluster must agree on it from the start.
+    pub epoch: Epoch,
+    /// The data directory's life.
+    pub incarnation: Incarnation,
+    /// This process's life: random at each start.
+    pub life: u64,
+    /// The incarnations that formed the cluster, as IDENTITY holds them; empty before.
+    pub formed: Vec<(NodeId, Incarnation)>,
+    /// Lower end of the randomized election timeout.
+    pub election_timeout_min: Duration,
+    /// Upper end of the randomized election timeout.
+    pub election_timeout_max: Duration,
+    /// How often an idle leader shows that it lives.
+    pub heartbeat: Duration,
+    /// Bounds.
+    pub limits: Limits,
+    /// Bytes of the log's segments at start.
+    pub wal_bytes: u64,
+    /// Seeds the one random generator.
+    pub seed: u64,
+    /// The program's version, for status.
+    pub version: String,
+}
+
+/// How much of what may be pending. All in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries sent to a follower and not yet acknowledged.
+    pub window_bytes: usize,
+    /// Entries kept in memory behind what is applied and durable.
+    pub cache_bytes: usize,
+    /// Entries not yet committed, from which on client writes wait (rules A7).
+    pub uncommitted_bytes_max: usize,
+    /// One entry with its header; less where segments are small.
+    pub entry_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window_bytes: 4 * 1024 * 1024,
+            cache_bytes: 8 * 1024 * 1024,
+            uncommitted_bytes_max: 64 * 1024 * 1024,
+            entry_bytes_max: ENTRY_BYTES_MAX,
+        }
+    }
+}
 
 /// One member of a cluster: Raft, store, sessions and what waits for them. No thread, socket,
 /// file or clock: the simulator runs this very type.
+///
+/// Invariants:
+/// - applied <= committed, and the store applies every committed entry once, in order;
+/// - a request is answered once: with its result, with an error of the class not-applied or final
+///   if it was never appended, else with its outcome as decided at apply or "unknown" (rules C4);
+/// - what waits is bounded, by count and by bytes, wherever it waits;
+/// - the same inputs at the same times bring the same effects.
 #[derive(Debug)]
-pub struct Node {}
+pub struct Node {
+    config: Config,
+    raft: Raft,
+    store: Store,
+    forming: Forming,
+    links: Links,
+    outbox: Outbox,
+    disks: Disks,
+    clients: Clients,
+    parked: ParkingLot,
+    proposals: Proposals,
+    reads: Reads,
+    loader: Loader,
+    journal: Journal,
+
+    /// The times of the last input.
+    now: Now,
+    started: Instant,
+    role: RoleChange,
+    committed: Index,
+    /// What was known to be committed at start: until it is applied, the state is an old one.
+    replay_to: Index,
+    /// The newest wall time seen in the log: entries made here have none before it.
+    wall_ms: u64,
+    /// Whether the own disk was stalled at the last flush.
+    stalled: bool,
+    /// When the next parked request or waiting read expires, or earlier.
+    expiry: Option<Instant>,
+    /// Set by [`Input::Stop`]: when to end at the latest.
+    stop_at: Option<Instant>,
+    /// The turn's budget did not suffice: the next turn should come at once.
+    unfinished: bool,
+
+    /// Buffers for reuse.
+    raft_effects: Vec<Effect>,
+    page_bytes: BytesMut,
+}
 
 impl Node {
+    /// A node as its log on disk tells of it.
+    #[must_use]
+    pub fn new(config: Config, restored: raft::Restored, now: Now) -> Self {
+        let raft_config = raft::Config {
+            id: config.id,
+            voters: config.members.iter().map(|(id, _)| *id).collect(),
+            election_timeout_min: config.election_timeout_min,
+            election_timeout_max: config.election_timeout_max,
+            heartbeat: config.heartbeat,
+            window_bytes: config.limits.window_bytes,
+            cache_bytes: config.limits.cache_bytes,
+            seed: config.seed,
+        };
+        let forming = Forming::new(config.formed.clone());
+        let wall_ms = restored.tail.last().map_or(0, Entry::wall_ms);
+        let restored = raft::Restored {
+            formed: forming.is_formed(),
+            ..restored
+        };
+        let raft = Raft::new(raft_config, restored, now.monotonic);
+        Self {
+            store: Store::new(config.epoch),
+            forming,
+            links: Links::default(),
+            outbox: Outbox::default(),
+            disks: Disks::new(config.wal_bytes),
+            clients: Clients::default(),
+            parked: ParkingLot::default(),
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            loader: Loader::default(),
+            journal: Journal::default(),
+            now,
+            started: now.monotonic,
+            role: RoleChange {
+                role: raft.role(),
+                term: raft.term(),
+                leader: raft.leader(),
+            },
+            committed: raft.commit(),
+            replay_to: raft.commit(),
+            wall_ms,
+            stalled: false,
+            expiry: None,
+            stop_at: None,
+            unfinished: true,
+            raft_effects: Vec::new(),
+            page_bytes: BytesMut::new(),
+            config,
+            raft,
+        }
+    }
+
+    /// The store: for tests and checkers.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The Raft core: for tests and checkers.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
     /// Takes one input.
-    pub fn step(&mut self, _now: Now, _input: Input<'_>, _effects: &mut Effects) {
-        unimplemented!()
+    pub fn step(&mut self, now: Now, input: Input<'_>, effects: &mut Effects) {
+        self.now = now;
+        match input {
+            Input::Tick => self.step_raft(raft::Input::Tick, effects),
+            Input::LinkDialled { link, peer } => self.links.open(link, peer, Direction::Dialled),
+            Input::LinkAccepted { link, peer } => self.links.open(link, peer, Direction::Accepted),
+            Input::LinkClosed { link, by_peer } => self.link_closed(link, by_peer, effects),
+            Input::Peer { link, message } => self.receive(link, message, effects),
+            Input::Client {
+                connection,
+                request_id,
+                request,
+            } => self.admit(connection, request_id, request, effects),
+            Input::ClientClosed(connection) => self.close_client(connection),
+            Input::Storage(event) => self.stored(event, effects),
+            Input::Stop => self.stop(effects),
+        }
     }
-    /// Ends a turn: what the turn's steps brought is sent, written and applied.
-    pub fn flush(&mut self, _now: Now, _effects: &mut Effects) {
-        unimplemented!()
+
+    /// Ends a turn: what the turn's steps brought is sent, written, applied and answered.
+    pub fn flush(&mut self, now: Now, effects: &mut Effects) {
+        self.now = now;
+        self.form(effects);
+        let (report, stalled) = self.disks.report(now.monotonic);
+        if stalled != self.stalled {
+            self.stalled = stalled;
+            self.journal.repeated(
+                now.monotonic,
+                Level::Warn,
+                ("disk", u64::from(stalled)),
+                || {
+                    format!(
+                        "disk stalled={stalled} oldest_write_ms={}",
+                        report.oldest_write_ms
+                    )
+                },
+            );
+        }
+        self.raft.set_disk(report, stalled);
+        self.expire(effects);
+        let unparking = self.unpark(effects);
+        let mut raft_effects = std::mem::take(&mut self.raft_effects);
+        self.raft.flush(now.monotonic, &mut raft_effects);
+        self.absorb(raft_effects, effects);
+        let applying = self.apply_committed(effects);
+        let serving = self.serve_reads(effects);
+        self.unfinished = unparking || applying || serving;
+        self.end_if_stopped(effects);
+        self.journal.drain(effects);
     }
-    /// When the next [`Input::Tick`] is due.
+
+    /// When the next [`Input::Tick`] is due, if nothing else happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        unimplemented!()
+        if self.unfinished {
+            return Some(self.now.monotonic);
+        }
+        let stalls_at = if self.stalled {
+            None
+        } else {
+            self.disks.stalls_at()
+        };
+        [
+            self.raft.deadline(),
+            self.expiry,
+            stalls_at,
+            self.loader.retry_at,
+            self.stop_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
-    /// Judges a caller's hello, client or peer; on a peer, remembers what it told of itself.
-    /// # Errors
-    /// Why the connection must be closed.
-    pub fn check_hello(&mut self, _hello: &Hello) -> Result<Welcome, Error> {
-        unimplemented!()
+
+    /// A peer's message (thesis 3.3).
+    fn receive(&mut self, link: LinkId, message: Message, effects: &mut Effects) {
+        let Some((from, direction)) = self.links.peer(link) else {
+            return;
+        };
+        if message.is_answer() != (direction == Direction::Dialled) {
+            let reason = "requests travel on the link that their sender dialled".to_owned();
+            effects
+                .close_links
+                .push((link, Error::Malformed { reason }));
+            return;
+        }
+        self.disks.heard(from, &message);
+        let mut append_term = None;
+        if let Message::Append(append) = &message {
+            append_term = Some(append.term);
+            if let Some(entry) = append.entries.last() {
+                self.wall_ms = self.wall_ms.max(entry.wall_ms());
+            }
+        }
+        self.step_raft(raft::Input::Receive { from, message }, effects);
+        if append_term == Some(self.raft.term()) {
+            self.links.carried_append(link, self.raft.term());
+        }
     }
-    /// The hello for a link to `peer`.
-    #[must_use]
-    pub fn hello_to(&self, _peer: NodeId) -> Hello {
-        unimplemented!()
+
+    /// A closed link is a sign that the leader is gone if it carried this term's `Append`s and
+    /// the other end closed it (rules B3).
+    fn link_closed(&mut self, link: LinkId, by_peer: bool, effects: &mut Effects) {
+        let carried = self.links.close(link);
+        if by_peer && carried == Some(self.raft.term()) {
+            self.step_raft(raft::Input::LeaderLinkClosed, effects);
+        }
     }
-    /// Judges the answer to [`Node::hello_to`].
-    /// # Errors
-    /// Why the link must be closed.
-    pub fn check_welcome(&mut self, _peer: NodeId, _welcome: &Welcome) -> Result<(), Error> {
-        unimplemented!()
+
+    /// The storage thread reports.
+    fn stored(&mut self, event: StorageEvent, effects: &mut Effects) {
+        match event {
+            StorageEvent::Durable {
+                ticket,
+                wal_bytes,
+                disk,
+            } => {
+                self.disks.finished(ticket);
+                self.disks.room(disk, wal_bytes);
+                let links = &self.links;
+                self.outbox
+                    .durable(ticket, |to, message| post(links, to, message, effects));
+                self.step_raft(raft::Input::Durable(ticket), effects);
+            }
+            StorageEvent::Loaded {
+                purpose: LoadPurpose::Replicate(to),
+                entries,
+                ..
+            } => self.step_raft(raft::Input::Loaded { to, entries }, effects),
+            StorageEvent::Loaded {
+                purpose: LoadPurpose::Apply,
+                from,
+                entries,
+            } => self.loaded(from, entries),
+            StorageEvent::Formed => self.formed(effects),
+        }
+    }
+
+    fn step_raft(&mut self, input: raft::Input, effects: &mut Effects) {
+        let mut raft_effects = std::mem::take(&mut self.raft_effects);
+        self.raft.step(self.now.monotonic, input, &mut raft_effects);
+        self.absorb(raft_effects, effects);
+    }
+
+    /// Carries out what Raft wants, in order.
+    fn absorb(&mut self, mut raft_effects: Vec<Effect>, effects: &mut Effects) {
+        for effect in raft_effects.drain(..) {
+            match effect {
+                Effect::Write(write) => {
+                    self.disks.started(write.ticket, self.now.monotonic);
+                    effects.storage.push(StorageRequest::Write(write));
+                }
+                Effect::Send { to, after, message } => self.send(to, after, message, effects),
+                Effect::Commit(index) => self.committed = self.committed.max(index),
+                Effect::RoundConfirmed(round) => {
+                    self.reads.confirm(round, self.store.applied().index);
+                }
+                Effect::Load {
+                    to,
+                    from,
+                    max_bytes,
+                } => effects.storage.push(StorageRequest::Load {
+                    purpose: LoadPurpose::Replicate(to),
+                    from,
+                    to: self.raft.durable(),
+                    max_bytes,
+                }),
+                Effect::RoleChanged(change) => self.role_changed(change, effects),
+                Effect::Refuse { peer, error } => self.refuse_peer(peer, &error, effects),
+            }
+        }
+        self.raft_effects = raft_effects;
+    }
+
+    fn send(&mut self, to: NodeId, after: Option<Ticket>, message: Message, effects: &mut Effects) {
+        match after {
+            Some(ticket) if !self.outbox.may_leave(ticket) => {
+                self.outbox.hold(ticket, to, message);
+            }
+            _ => post(&self.links, to, message, effects),
+        }
+    }
+
+    fn role_changed(&mut self, change: RoleChange, effects: &mut Effects) {
+        let before = std::mem::replace(&mut self.role, change);
+        let led = before.role == RoleName::Leader;
+        let leads = change.role == RoleName::Leader;
+        if change.term != before.term {
+            self.outbox.enter_term(change.term);
+        }
+        if led && (!leads || change.term != before.term) {
+            self.abandon_proposals(effects);
+            self.fail_reads(effects);
+        }
+        if leads && !led {
+            self.disks.forget_others();
+        }
+        let RoleChange { role, term, leader } = change;
+        let leader = leader.map_or(Term::default().0, |leader| leader.0);
+        self.journal.line(
+            Level::Info,
+            format!("role changed role={role:?} term={term} leader={leader}"),
+        );
+    }
+
+    fn refuse_peer(&mut self, peer: NodeId, error: &Error, effects: &mut Effects) {
+        let links = self.links.of(peer);
+        effects
+            .close_links
+            .extend(links.map(|link| (link, error.clone())));
+        self.journal.repeated(
+            self.now.monotonic,
+            Level::Error,
+            ("link closed", peer.0),
+            || format!("link closed peer={peer} reason=\"{error}\""),
+        );
+    }
+
+    fn stop(&mut self, effects: &mut Effects) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some(self.now.monotonic + STOP_GRACE);
+            self.refuse_parked(effects);
+        }
+    }
+
+    fn end_if_stopped(&mut self, effects: &mut Effects) {
+        let Some(stop_at) = self.stop_at else {
+            return;
+        };
+        if self.now.monotonic >= stop_at {
+            self.abandon_proposals(effects);
+            self.fail_reads(effects);
+        }
+        effects.stopped = self.proposals.is_empty() && self.reads.is_empty();
+        // Writes that are committed but cannot be applied any more in time stay unanswered: their
+        // clients retry under the same id.
+        effects.stopped |= self.now.monotonic >= stop_at;
+    }
+}
+
+/// Puts a message on the link that it belongs to. Without a link it is lost, as on any network.
+fn post(links: &Links, to: NodeId, message: Message, effects: &mut Effects) {
+    let direction = if message.is_answer() {
+        Direction::Accepted
+    } else {
+        Direction::Dialled
+    };
+    if let Some(link) = links.to(to, direction) {
+        effects.peers.push((link, message));
     }
 }

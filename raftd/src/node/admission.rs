@@ -1,0 +1,469 @@
+//! What becomes of a client's request: it is proposed, asked for, parked, or refused at once.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use raft::Instant;
+use wire::client::{Consistency, Items, Reply, Request};
+use wire::entry::ENTRY_HEADER_BYTES;
+use wire::error::Error;
+use wire::types::NodeId;
+
+use super::Node;
+use super::client::{Caller, encode};
+use super::io::{ConnectionId, Effects};
+use super::reads::{Query, Read, Shape};
+use crate::store::map::PageQuery;
+
+/// Requests parked at most.
+const PARKED_MAX: usize = 16_384;
+/// Their bytes, at most.
+const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Parked requests that go on in one turn, at most.
+const TURN_UNPARKED_MAX: usize = 4_096;
+/// Keys that the reads of one turn may walk over, at most; one read always fits.
+const TURN_KEYS_MAX: u64 = 20_000;
+/// Bytes of a turn's replies after which no more reads are served in it.
+const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// What a client that met a full queue should wait.
+const RETRY_AFTER_MS: u32 = 20;
+
+/// A request that waits for a leader or for room, with its own copy of the bytes.
+#[derive(Debug)]
+struct Parked {
+    caller: Caller,
+    deadline: Option<Instant>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Write(Box<[u8]>),
+    Read(Query),
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write(body) => body.len(),
+            Self::Read(query) => query.keys.len(),
+        }
+    }
+}
+
+/// Requests that wait, first come first served (rules A7, B5).
+///
+/// Invariants: at most [`PARKED_MAX`] requests and [`PARKED_BYTES_MAX`] bytes; `bytes` is the sum
+/// over the queue; requests of one connection never overtake each other.
+#[derive(Debug, Default)]
+pub(super) struct ParkingLot {
+    queue: VecDeque<Parked>,
+    bytes: usize,
+}
+
+impl ParkingLot {
+    fn take_if(&mut self, leave: impl Fn(&Parked) -> bool) -> Vec<Parked> {
+        if !self.queue.iter().any(&leave) {
+            return Vec::new();
+        }
+        let (out, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(leave);
+        self.queue = kept.into();
+        self.bytes -= out.iter().map(|parked| parked.work.bytes()).sum::<usize>();
+        out
+    }
+
+    fn take_first(&mut self) -> Option<Parked> {
+        let parked = self.queue.pop_front()?;
+        self.bytes -= parked.work.bytes();
+        Some(parked)
+    }
+
+    /// The earliest deadline.
+    fn next_deadline(&self) -> Option<Instant> {
+        self.queue.iter().filter_map(|parked| parked.deadline).min()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// Who serves what needs a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leadership {
+    Own,
+    Other(NodeId),
+    Unknown,
+}
+
+impl Node {
+    /// Takes a client's request.
+    pub(super) fn admit(
+        &mut self,
+        connection: ConnectionId,
+        request_id: u64,
+        request: Request<'_>,
+        effects: &mut Effects,
+    ) {
+        let caller = Caller {
+            connection,
+            request_id,
+        };
+        if request == Request::Status {
+            encode(caller, &Reply::Status(self.status()), effects);
+            return;
+        }
+        let welcome = self.clients.arrive(connection, effects);
+        if !welcome {
+            return self.refuse(caller, overloaded(), effects);
+        }
+        if self.stop_at.is_some() {
+            return self.refuse(caller, Error::ShuttingDown, effects);
+        }
+        match request {
+            Request::Status => {}
+            Request::Write {
+                deadline_ms, body, ..
+            } => self.admit_write(caller, self.deadline_after(deadline_ms), body, effects),
+            Request::Get {
+                deadline_ms,
+                consistency,
+                key,
+            } => {
+                let query = self.query(Shape::Get, key, &[]);
+                self.admit_read(caller, deadline_ms, consistency, query, effects);
+            }
+            Request::Scan {
+                deadline_ms,
+                consistency,
+                mode,
+                prefix,
+                after,
+                limit,
+            } => {
+                let shape = Shape::Scan {
+                    mode,
+                    limit,
+                    after: after.map(|_| prefix.len()),
+                };
+                let query = self.query(shape, prefix, after.unwrap_or_default());
+                self.admit_read(caller, deadline_ms, consistency, query, effects);
+            }
+        }
+    }
+
+    fn admit_write(
+        &mut self,
+        caller: Caller,
+        deadline: Option<Instant>,
+        body: &[u8],
+        effects: &mut Effects,
+    ) {
+        let bytes = ENTRY_HEADER_BYTES + body.len();
+        if bytes > self.config.limits.entry_bytes_max {
+            let error = Error::TooLarge {
+                what: "entry".to_owned(),
+                limit: self.config.limits.entry_bytes_max as u64,
+                actual: bytes as u64,
+            };
+            return self.refuse(caller, error, effects);
+        }
+        let queued = self.clients.has_parked(caller.connection);
+        match self.leadership() {
+            Leadership::Other(leader) => self.refuse_to(caller, leader, effects),
+            Leadership::Own if !queued && !self.is_overloaded() => {
+                self.propose(caller, body, effects);
+            }
+            leadership => {
+                let blocked = leadership == Leadership::Own && self.is_overloaded();
+                self.park(caller, deadline, Work::Write(body.into()), blocked, effects);
+            }
+        }
+    }
+
+    fn admit_read(
+        &mut self,
+        caller: Caller,
+        deadline_ms: u32,
+        consistency: Consistency,
+        query: Query,
+        effects: &mut Effects,
+    ) {
+        let deadline = self.deadline_after(deadline_ms);
+        if self.reads.is_full() {
+            self.reads.recycle(query.keys);
+            return self.refuse(caller, overloaded(), effects);
+        }
+        if consistency == Consistency::Stale {
+            return self.reads.serve(Read {
+                caller,
+                deadline,
+                query,
+            });
+        }
+        let queued = self.clients.has_parked(caller.connection);
+        match self.leadership() {
+            Leadership::Other(leader) => {
+                self.reads.recycle(query.keys);
+                self.refuse_to(caller, leader, effects);
+            }
+            Leadership::Own if !queued => self.ask(caller, deadline, query, effects),
+            _ => self.park(caller, deadline, Work::Read(query), false, effects),
+        }
+    }
+
+    /// Appends a write to the log, in memory (thesis 3.5).
+    fn propose(&mut self, caller: Caller, body: &[u8], effects: &mut Effects) {
+        let members = self.config.members.len();
+        if self.disks.full(members, members / 2 + 1) {
+            return self.refuse(caller, Error::DiskFull, effects);
+        }
+        self.wall_ms = self.wall_ms.max(self.now.wall_ms);
+        match self.raft.propose(self.wall_ms, body) {
+            Ok(id) => {
+                self.proposals.push(id.index, caller);
+                self.clients.wrote(caller.connection, id);
+            }
+            Err(not_leader) => self.refuse_leaderless(caller, not_leader.leader, effects),
+        }
+    }
+
+    /// Queues a linearizable read (thesis 6.4).
+    fn ask(
+        &mut self,
+        caller: Caller,
+        deadline: Option<Instant>,
+        query: Query,
+        effects: &mut Effects,
+    ) {
+        match self.raft.read() {
+            Ok(ticket) => {
+                let own = self.clients.read_floor(caller.connection, self.raft.term());
+                let read = Read {
+                    caller,
+                    deadline,
+                    query,
+                };
+                self.expires(deadline);
+                self.reads.ask(ticket.round, ticket.index.max(own), read);
+            }
+            Err(not_leader) => {
+                self.reads.recycle(query.keys);
+                self.refuse_leaderless(caller, not_leader.leader, effects);
+            }
+        }
+    }
+
+    fn park(
+        &mut self,
+        caller: Caller,
+        deadline: Option<Instant>,
+        work: Work,
+        blocked: bool,
+        effects: &mut Effects,
+    ) {
+        let lot = &mut self.parked;
+        let bytes = work.bytes();
+        if lot.queue.len() >= PARKED_MAX || lot.bytes + bytes > PARKED_BYTES_MAX {
+            return self.refuse(caller, overloaded(), effects);
+        }
+        lot.bytes += bytes;
+        lot.queue.push_back(Parked {
+            caller,
+            deadline,
+            work,
+        });
+        self.clients.park(caller.connection, blocked, effects);
+        self.expires(deadline);
+    }
+
+    /// Lets parked requests go on, as far as leadership and room allow. Says whether more could
+    /// go on at once.
+    pub(super) fn unpark(&mut self, effects: &mut Effects) -> bool {
+        for _ in 0..TURN_UNPARKED_MAX {
+            let leadership = self.leadership();
+            let overloaded = self.is_overloaded();
+            let Some(first) = self.parked.queue.front() else {
+                return false;
+            };
+            let waits = match leadership {
+                Leadership::Unknown => true,
+                Leadership::Other(_) => false,
+                Leadership::Own => overloaded && matches!(first.work, Work::Write(_)),
+            };
+            if waits {
+                return false;
+            }
+            let Some(parked) = self.parked.take_first() else {
+                return false;
+            };
+            let caller = parked.caller;
+            self.clients.unpark(caller.connection, effects);
+            match (leadership, parked.work) {
+                (Leadership::Other(leader), _) => self.refuse_to(caller, leader, effects),
+                (_, Work::Write(body)) => self.propose(caller, &body, effects),
+                (_, Work::Read(query)) => self.ask(caller, parked.deadline, query, effects),
+            }
+        }
+        !self.parked.is_empty()
+    }
+
+    /// The connection is gone, and what it had parked with it.
+    pub(super) fn close_client(&mut self, connection: ConnectionId) {
+        if self.clients.close(connection) > 0 {
+            self.parked
+                .take_if(|parked| parked.caller.connection == connection);
+        }
+    }
+
+    /// Answers every request whose deadline has passed and that was not appended.
+    pub(super) fn expire(&mut self, effects: &mut Effects) {
+        let now = self.now.monotonic;
+        if self.expiry.is_none_or(|expiry| expiry > now) {
+            return;
+        }
+        let error = match self.leadership() {
+            Leadership::Unknown => Error::NoLeader,
+            Leadership::Own | Leadership::Other(_) => Error::DeadlineExpired,
+        };
+        let late = |parked: &Parked| parked.deadline.is_some_and(|deadline| deadline <= now);
+        for parked in self.parked.take_if(late) {
+            self.clients.unpark(parked.caller.connection, effects);
+            self.refuse(parked.caller, error.clone(), effects);
+        }
+        let clients = &mut self.clients;
+        self.reads.expire(now, |caller| {
+            clients.answer(caller, &Reply::Error(Error::DeadlineExpired), effects);
+        });
+        let deadlines = [self.parked.next_deadline(), self.reads.next_deadline()];
+        self.expiry = deadlines.into_iter().flatten().min();
+    }
+
+    /// Refuses everything that is parked: the node is stopping.
+    pub(super) fn refuse_parked(&mut self, effects: &mut Effects) {
+        for parked in self.parked.take_if(|_| true) {
+            self.clients.unpark(parked.caller.connection, effects);
+            self.refuse(parked.caller, Error::ShuttingDown, effects);
+        }
+    }
+
+    /// Leadership is lost, and with it every read that waited for it (rules C1).
+    pub(super) fn fail_reads(&mut self, effects: &mut Effects) {
+        let error = match self.leadership() {
+            Leadership::Other(leader) => Error::NotLeader {
+                leader: self.hint(leader),
+            },
+            Leadership::Own | Leadership::Unknown => Error::NoLeader,
+        };
+        let clients = &mut self.clients;
+        self.reads.fail(|caller| {
+            clients.answer(caller, &Reply::Error(error.clone()), effects);
+        });
+    }
+
+    /// Serves the reads that may be, as many as a turn allows. Says whether more could be.
+    pub(super) fn serve_reads(&mut self, effects: &mut Effects) -> bool {
+        let mut keys = 0;
+        while keys < TURN_KEYS_MAX && effects.reply_bytes.len() < TURN_REPLY_BYTES_MAX {
+            let Some(read) = self.reads.next_ready() else {
+                return false;
+            };
+            keys += 1 + self.serve(&read, effects);
+            self.reads.recycle(read.query.keys);
+        }
+        self.reads.has_ready()
+    }
+
+    /// Serves one read from what is applied. Says how many keys it walked over.
+    fn serve(&mut self, read: &Read, effects: &mut Effects) -> u64 {
+        let index = self.store.applied().index;
+        let keys = read.query.keys.as_slice();
+        match read.query.shape {
+            Shape::Get => {
+                let reply = match self.store.map().get(keys) {
+                    Some(item) => Reply::Value { index, item },
+                    None => Reply::Missing { index },
+                };
+                self.clients.answer(read.caller, &reply, effects);
+                0
+            }
+            Shape::Scan { mode, limit, after } => {
+                let (prefix, after) = match after {
+                    Some(at) => (&keys[..at], Some(&keys[at..])),
+                    None => (keys, None),
+                };
+                let query = PageQuery {
+                    mode,
+                    prefix,
+                    after,
+                    limit,
+                };
+                self.page_bytes.clear();
+                let page = self.store.map().page(query, &mut self.page_bytes);
+                let reply = Reply::Page {
+                    index,
+                    count: page.count,
+                    more_after: page.more_after,
+                    items: Items {
+                        bytes: &self.page_bytes,
+                    },
+                };
+                self.clients.answer(read.caller, &reply, effects);
+                page.count
+            }
+        }
+    }
+
+    fn refuse(&mut self, caller: Caller, error: Error, effects: &mut Effects) {
+        self.clients.answer(caller, &Reply::Error(error), effects);
+    }
+
+    fn refuse_to(&mut self, caller: Caller, leader: NodeId, effects: &mut Effects) {
+        let leader = self.hint(leader);
+        self.refuse(caller, Error::NotLeader { leader }, effects);
+    }
+
+    fn refuse_leaderless(&mut self, caller: Caller, leader: Option<NodeId>, effects: &mut Effects) {
+        match leader {
+            Some(leader) => self.refuse_to(caller, leader, effects),
+            None => self.refuse(caller, Error::NoLeader, effects),
+        }
+    }
+
+    fn leadership(&self) -> Leadership {
+        match self.raft.leader() {
+            Some(leader) if leader == self.config.id => Leadership::Own,
+            Some(leader) => Leadership::Other(leader),
+            None => Leadership::Unknown,
+        }
+    }
+
+    /// Whether more writes would make the log grow faster than it is committed (rules A7).
+    fn is_overloaded(&self) -> bool {
+        self.raft.uncommitted_bytes() >= self.config.limits.uncommitted_bytes_max
+            || self.disks.is_busy()
+    }
+
+    fn query(&mut self, shape: Shape, first: &[u8], second: &[u8]) -> Query {
+        let mut keys = self.reads.buffer();
+        keys.extend_from_slice(first);
+        keys.extend_from_slice(second);
+        Query { shape, keys }
+    }
+
+    fn deadline_after(&self, deadline_ms: u32) -> Option<Instant> {
+        let after = Duration::from_millis(u64::from(deadline_ms));
+        (deadline_ms > 0).then(|| self.now.monotonic + after)
+    }
+
+    /// Something expires at `deadline`.
+    fn expires(&mut self, deadline: Option<Instant>) {
+        self.expiry = [self.expiry, deadline].into_iter().flatten().min();
+    }
+}
+
+fn overloaded() -> Error {
+    Error::Overloaded {
+        retry_after_ms: RETRY_AFTER_MS,
+    }
+}

@@ -1,0 +1,187 @@
+//! From the commit index to the store, and from there to who is waiting.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use log::Level;
+use raft::Instant;
+use wire::client::Reply;
+use wire::entry::Entry;
+use wire::error::Error;
+use wire::types::Index;
+
+use super::Node;
+use super::client::Caller;
+use super::io::{Effects, LoadPurpose, StorageRequest};
+use crate::store::Answer;
+
+/// Entries applied in one turn, at most.
+const TURN_ENTRIES_MAX: usize = 4_096;
+/// Bytes of entries applied in one turn, at most; one entry always fits.
+const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one read of the log.
+const LOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// After a read of the log that failed, the next try.
+const LOAD_RETRY: Duration = Duration::from_secs(1);
+
+/// Writes of this leader's clients that are not applied yet, by index.
+///
+/// Invariants: indexes ascend; each belongs to an entry that this node appended in the term that
+/// it leads, or that was committed when it stopped leading.
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    queue: VecDeque<(Index, Caller)>,
+}
+
+impl Proposals {
+    /// A client's write was appended at `index`.
+    pub(super) fn push(&mut self, index: Index, caller: Caller) {
+        if let Some((last, _)) = self.queue.back() {
+            assert!(*last < index, "proposals ascend");
+        }
+        self.queue.push_back((index, caller));
+    }
+
+    /// Whose write the entry at `index` is. Entries are asked for in order.
+    fn take(&mut self, index: Index) -> Option<Caller> {
+        let (first, caller) = *self.queue.front()?;
+        assert!(first >= index, "a proposal was passed over");
+        if first != index {
+            return None;
+        }
+        self.queue.pop_front();
+        Some(caller)
+    }
+
+    /// Takes out the newest proposal if it is after `committed`: its outcome is not known.
+    pub(super) fn take_uncommitted(&mut self, committed: Index) -> Option<Caller> {
+        let (index, caller) = *self.queue.back()?;
+        if index <= committed {
+            return None;
+        }
+        self.queue.pop_back();
+        Some(caller)
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+/// Committed entries that had left memory (after a restart), read back from the log.
+///
+/// Invariants: `loaded` is without gap and ends before what is asked for; at most one read is
+/// under way, and one more only while less than one read's bytes wait.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    loaded: VecDeque<Entry>,
+    bytes: usize,
+    under_way: bool,
+    pub(super) retry_at: Option<Instant>,
+}
+
+impl Loader {
+    fn next(&mut self, index: Index) -> Option<&Entry> {
+        while self
+            .loaded
+            .front()
+            .is_some_and(|entry| entry.index() < index)
+        {
+            let passed = self.loaded.pop_front()?;
+            self.bytes -= passed.bytes().len();
+        }
+        self.loaded.front().filter(|entry| entry.index() == index)
+    }
+}
+
+impl Node {
+    /// Applies what is committed, as much as a turn allows, and answers whose writes it was.
+    /// Says whether more could be applied at once.
+    pub(super) fn apply_committed(&mut self, effects: &mut Effects) -> bool {
+        let (mut entries, mut bytes) = (0, 0);
+        while !self.store.has_applied(self.committed) {
+            if entries >= TURN_ENTRIES_MAX || bytes >= TURN_BYTES_MAX {
+                break;
+            }
+            let next = self.store.applied().index.next();
+            let Some(entry) = self.raft.entry(next).or_else(|| self.loader.next(next)) else {
+                break;
+            };
+            entries += 1;
+            bytes += entry.bytes().len();
+            let answer = self.store.apply(entry).answer;
+            if let Some(caller) = self.proposals.take(next) {
+                let reply = match answer {
+                    Answer::Written { id, outcome } => Reply::Written {
+                        term: id.term,
+                        index: id.index,
+                        outcome,
+                    },
+                    Answer::Refused(error) => Reply::Error(error),
+                    Answer::Nothing => unreachable!("a proposal is a command"),
+                };
+                self.clients.answer(caller, &reply, effects);
+            }
+        }
+        if entries > 0 {
+            let applied = self.store.applied().index;
+            self.raft.applied(applied);
+            self.reads.applied(applied);
+        }
+        self.load_ahead(effects);
+        entries >= TURN_ENTRIES_MAX || bytes >= TURN_BYTES_MAX
+    }
+
+    /// Asks the log for the next entries that are neither in memory nor on their way.
+    fn load_ahead(&mut self, effects: &mut Effects) {
+        let loader = &mut self.loader;
+        if loader.under_way || loader.bytes >= LOAD_BYTES_MAX {
+            return;
+        }
+        let last = match loader.loaded.back() {
+            Some(entry) => entry.index(),
+            None => self.store.applied().index,
+        };
+        let from = last.next();
+        let waits = loader.retry_at.is_some_and(|at| at > self.now.monotonic);
+        if from > self.committed || waits || self.raft.entry(from).is_some() {
+            return;
+        }
+        loader.under_way = true;
+        loader.retry_at = None;
+        effects.storage.push(StorageRequest::Load {
+            purpose: LoadPurpose::Apply,
+            from,
+            to: self.committed,
+            max_bytes: LOAD_BYTES_MAX,
+        });
+    }
+
+    /// The log was read for the store.
+    pub(super) fn loaded(&mut self, from: Index, entries: Vec<Entry>) {
+        let loader = &mut self.loader;
+        loader.under_way = false;
+        if entries.is_empty() {
+            loader.retry_at = Some(self.now.monotonic + LOAD_RETRY);
+            self.journal.line(
+                Level::Error,
+                format!("log unreadable, entries cannot be applied index={from}"),
+            );
+            return;
+        }
+        for entry in entries {
+            loader.bytes += entry.bytes().len();
+            loader.loaded.push_back(entry);
+        }
+    }
+
+    /// Leadership is lost: a write that is not known to be committed may or may not take effect
+    /// (rules C4). What is committed is still answered when it is applied.
+    pub(super) fn abandon_proposals(&mut self, effects: &mut Effects) {
+        while let Some(caller) = self.proposals.take_uncommitted(self.committed) {
+            let reply = Reply::Error(Error::OutcomeUnknown);
+            self.clients.answer(caller, &reply, effects);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Client connections: how much each has in flight, and the one way to answer a request.
+
+use std::collections::BTreeMap;
+
+use wire::client::Reply;
+use wire::types::{EntryId, Index, Term};
+
+use super::io::{ConnectionId, Effects};
+
+/// Requests of one connection in flight before it is no longer read.
+pub(super) const IN_FLIGHT_MAX: u32 = 1_024;
+/// Requests of one connection in flight before more are refused: what the driver had already read
+/// when it was told to stop.
+pub(super) const IN_FLIGHT_HARD_MAX: u32 = 2 * IN_FLIGHT_MAX;
+
+/// Who is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) connection: ConnectionId,
+    pub(super) request_id: u64,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    in_flight: u32,
+    parked: u32,
+    /// A write of it waits for room.
+    blocked: bool,
+    /// The driver was told not to read it.
+    paused: bool,
+    last_write: EntryId,
+}
+
+/// All connections with a request in flight or behind them.
+///
+/// Invariants:
+/// - every request that [`Clients::arrive`] took is answered by one [`Clients::answer`], unless
+///   its connection closes first;
+/// - `parked <= in_flight`;
+/// - a connection is paused from the moment that it has [`IN_FLIGHT_MAX`] requests in flight or a
+///   blocked write, until it has neither (and half of the requests at most).
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    connections: BTreeMap<ConnectionId, Connection>,
+}
+
+impl Clients {
+    /// Counts a request in. `false`: it is one too many and must be refused.
+    pub(super) fn arrive(&mut self, id: ConnectionId, effects: &mut Effects) -> bool {
+        let connection = self.connections.entry(id).or_default();
+        connection.in_flight += 1;
+        connection.pace(id, effects);
+        connection.in_flight <= IN_FLIGHT_HARD_MAX
+    }
+
+    /// Answers a request. Nothing is sent to a connection that is gone.
+    pub(super) fn answer(&mut self, caller: Caller, reply: &Reply<'_>, effects: &mut Effects) {
+        let Some(connection) = self.connections.get_mut(&caller.connection) else {
+            return;
+        };
+        assert!(connection.in_flight > 0, "a request is answered once");
+        connection.in_flight -= 1;
+        connection.pace(caller.connection, effects);
+        encode(caller, reply, effects);
+    }
+
+    /// The connection is gone. Says how many of its requests are parked.
+    pub(super) fn close(&mut self, id: ConnectionId) -> u32 {
+        let connection = self.connections.remove(&id);
+        connection.map_or(0, |connection| connection.parked)
+    }
+
+    /// A request of the connection is parked; `blocked` if for want of room.
+    pub(super) fn park(&mut self, id: ConnectionId, blocked: bool, effects: &mut Effects) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.parked += 1;
+            connection.blocked |= blocked;
+            connection.pace(id, effects);
+        }
+    }
+
+    /// A parked request of the connection goes on.
+    pub(super) fn unpark(&mut self, id: ConnectionId, effects: &mut Effects) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            assert!(connection.parked > 0, "a request is unparked once");
+            connection.parked -= 1;
+            connection.blocked &= connection.parked > 0;
+            connection.pace(id, effects);
+        }
+    }
+
+    /// Whether requests of the connection are parked: later ones must queue behind them.
+    pub(super) fn has_parked(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| connection.parked > 0)
+    }
+
+    /// The connection's newest write is this entry.
+    pub(super) fn wrote(&mut self, id: ConnectionId, entry: EntryId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.last_write = entry;
+        }
+    }
+
+    /// What a read of the connection must see at least: its own newest write, if this term's
+    /// leader appended it (an older term's write may be gone, and its outcome was not promised).
+    pub(super) fn read_floor(&self, id: ConnectionId, term: Term) -> Index {
+        match self.connections.get(&id) {
+            Some(connection) if connection.last_write.term == term => connection.last_write.index,
+            _ => Index::default(),
+        }
+    }
+}
+
+impl Connection {
+    /// Tells the driver when to stop and when to go on reading (rules A7).
+    fn pace(&mut self, id: ConnectionId, effects: &mut Effects) {
+        let full = if self.paused {
+            self.in_flight > IN_FLIGHT_MAX / 2
+        } else {
+            self.in_flight >= IN_FLIGHT_MAX
+        };
+        let pause = self.blocked || full;
+        if pause != self.paused {
+            self.paused = pause;
+            effects.readable.push((id, !pause));
+        }
+    }
+}
+
+/// Encodes a reply behind those of the turn. Replies to one connection that follow each other
+/// become one range.
+pub(super) fn encode(caller: Caller, reply: &Reply<'_>, effects: &mut Effects) {
+    let start = effects.reply_bytes.len();
+    reply.encode(caller.request_id, &mut effects.reply_bytes);
+    let end = effects.reply_bytes.len();
+    match effects.replies.last_mut() {
+        Some((connection, range)) if *connection == caller.connection && range.end == start => {
+            range.end = end;
+        }
+        _ => effects.replies.push((caller.connection, start..end)),
+    }
+}

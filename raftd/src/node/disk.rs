@@ -1,0 +1,113 @@
+//! What the node knows of the disks: unfinished writes and how long they take (rules B4), room
+//! (rules E5).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use raft::{Instant, Ticket};
+use wire::peer::{DiskReport, DiskState, Message};
+use wire::types::NodeId;
+
+/// A disk whose oldest write is unfinished for longer is stalled.
+pub(super) const STALL: Duration = Duration::from_millis(500);
+/// Unfinished writes at which no more client writes are admitted.
+pub(super) const WRITES_MAX: usize = 4_096;
+
+/// This node's disk and what the others told of theirs.
+///
+/// Invariants: `unfinished` holds exactly the writes that were handed to storage and not yet
+/// reported durable, by ascending ticket, each with the time when it was handed over.
+#[derive(Debug, Default)]
+pub(super) struct Disks {
+    unfinished: VecDeque<(Ticket, Instant)>,
+    own: DiskState,
+    pub(super) wal_bytes: u64,
+    others: BTreeMap<NodeId, DiskState>,
+}
+
+impl Disks {
+    pub(super) fn new(wal_bytes: u64) -> Self {
+        Self {
+            wal_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// A write is handed to storage.
+    pub(super) fn started(&mut self, ticket: Ticket, now: Instant) {
+        if let Some((last, _)) = self.unfinished.back() {
+            assert!(*last < ticket, "tickets ascend");
+        }
+        self.unfinished.push_back((ticket, now));
+    }
+
+    /// Every write up to `ticket` is durable.
+    pub(super) fn finished(&mut self, ticket: Ticket) {
+        while self
+            .unfinished
+            .front()
+            .is_some_and(|(first, _)| *first <= ticket)
+        {
+            self.unfinished.pop_front();
+        }
+    }
+
+    /// The storage thread told how much room there is.
+    pub(super) fn room(&mut self, state: DiskState, wal_bytes: u64) {
+        self.own = state;
+        self.wal_bytes = wal_bytes;
+    }
+
+    /// This node's room.
+    pub(super) fn state(&self) -> DiskState {
+        self.own
+    }
+
+    /// A peer's answer tells of its disk.
+    pub(super) fn heard(&mut self, peer: NodeId, message: &Message) {
+        let report = match message {
+            Message::AppendOk(answer) => answer.disk,
+            Message::AppendConflict(answer) => answer.disk,
+            _ => return,
+        };
+        self.others.insert(peer, report.state);
+    }
+
+    /// A new leader learns the others' room from their answers.
+    pub(super) fn forget_others(&mut self) {
+        self.others.clear();
+    }
+
+    /// What this node tells of its disk, and whether it is stalled.
+    pub(super) fn report(&self, now: Instant) -> (DiskReport, bool) {
+        let age = match self.unfinished.front() {
+            Some((_, started)) => now.since(*started),
+            None => Duration::ZERO,
+        };
+        let report = DiskReport {
+            state: self.own,
+            oldest_write_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
+        };
+        (report, age > STALL)
+    }
+
+    /// When the disk counts as stalled if nothing is finished until then.
+    pub(super) fn stalls_at(&self) -> Option<Instant> {
+        let (_, started) = self.unfinished.front()?;
+        Some(*started + STALL + Duration::from_nanos(1))
+    }
+
+    /// Whether storage has all that it should be given.
+    pub(super) fn is_busy(&self) -> bool {
+        self.unfinished.len() >= WRITES_MAX
+    }
+
+    /// Whether too few disks for a `quorum` of `members` have room for a new segment. A member
+    /// that has not told counts as one with room.
+    pub(super) fn full(&self, members: usize, quorum: usize) -> bool {
+        let hard = |state: &DiskState| *state >= DiskState::Hard;
+        let own = usize::from(hard(&self.own));
+        let others = self.others.values().filter(|state| hard(state)).count();
+        members - (own + others).min(members) < quorum
+    }
+}

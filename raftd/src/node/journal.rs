@@ -1,0 +1,68 @@
+//! Lines for the log, without floods.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use log::Level;
+use raft::Instant;
+
+use super::io::{Effects, Event};
+
+/// A repeated line is written once in this time.
+const REPEAT: Duration = Duration::from_secs(10);
+/// Kinds of repeated lines that are told apart.
+const KINDS_MAX: usize = 64;
+/// Lines that wait for the end of the turn.
+const LINES_MAX: usize = 256;
+
+/// Collects lines until the turn ends.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    lines: Vec<Event>,
+    /// When a kind of line was last written, and how many were left out since.
+    repeats: BTreeMap<(&'static str, u64), (Instant, u64)>,
+}
+
+impl Journal {
+    /// A line that is worth being seen each time.
+    pub(super) fn line(&mut self, level: Level, text: String) {
+        if self.lines.len() < LINES_MAX {
+            self.lines.push(Event { level, text });
+        }
+    }
+
+    /// A line that others can cause as often as they like: `kind` and `subject` name it. `text`
+    /// is only made if it is written.
+    pub(super) fn repeated(
+        &mut self,
+        now: Instant,
+        level: Level,
+        (kind, subject): (&'static str, u64),
+        text: impl FnOnce() -> String,
+    ) {
+        if self.repeats.len() >= KINDS_MAX {
+            self.repeats
+                .retain(|_, (last, _)| now.since(*last) < REPEAT);
+        }
+        let known = self.repeats.contains_key(&(kind, subject));
+        if !known && self.repeats.len() >= KINDS_MAX {
+            return;
+        }
+        let (last, left_out) = self.repeats.entry((kind, subject)).or_insert((now, 0));
+        if known && now.since(*last) < REPEAT {
+            *left_out += 1;
+            return;
+        }
+        let mut text = text();
+        if *left_out > 0 {
+            text = format!("{text} repeated={left_out}");
+        }
+        (*last, *left_out) = (now, 0);
+        self.line(level, text);
+    }
+
+    /// Hands the lines over.
+    pub(super) fn drain(&mut self, effects: &mut Effects) {
+        effects.events.append(&mut self.lines);
+    }
+}

@@ -1,0 +1,78 @@
+//! Links between members: which one a message goes out on (rules B1), and whose silence means
+//! that the leader is gone (rules B3).
+
+use std::collections::BTreeMap;
+
+use wire::types::{NodeId, Term};
+
+use super::io::LinkId;
+
+/// Which end opened a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// This node: its requests go out on it, the answers come in.
+    Dialled,
+    /// The peer: its requests come in on it, the answers go out.
+    Accepted,
+}
+
+/// The open links.
+///
+/// Invariants:
+/// - `newest` names, per peer and direction, an open link: the newest one;
+/// - a link belongs to one peer for all its life.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    open: BTreeMap<LinkId, (NodeId, Direction)>,
+    /// The link on which the newest `Append` of the highest term came.
+    leader: Option<(LinkId, Term)>,
+}
+
+impl Links {
+    /// A link is open.
+    pub(super) fn open(&mut self, link: LinkId, peer: NodeId, direction: Direction) {
+        let previous = self.open.insert(link, (peer, direction));
+        assert!(previous.is_none(), "link names are never used twice");
+    }
+
+    /// A link is gone. Says the term if it carried that term's newest `Append`.
+    pub(super) fn close(&mut self, link: LinkId) -> Option<Term> {
+        self.open.remove(&link);
+        let (leader, term) = self.leader?;
+        if leader != link {
+            return None;
+        }
+        self.leader = None;
+        Some(term)
+    }
+
+    /// Whose link it is.
+    pub(super) fn peer(&self, link: LinkId) -> Option<(NodeId, Direction)> {
+        self.open.get(&link).copied()
+    }
+
+    /// The newest link with this peer in this direction. Members are few, and so are links.
+    pub(super) fn to(&self, peer: NodeId, direction: Direction) -> Option<LinkId> {
+        let mut links = self.open.iter().rev();
+        let (link, _) = links.find(|(_, end)| **end == (peer, direction))?;
+        Some(*link)
+    }
+
+    /// Whether there is any link with this peer.
+    pub(super) fn connected(&self, peer: NodeId) -> bool {
+        self.open.values().any(|(open, _)| *open == peer)
+    }
+
+    /// All links with this peer.
+    pub(super) fn of(&self, peer: NodeId) -> impl Iterator<Item = LinkId> {
+        let links = self.open.iter().filter(move |(_, (open, _))| *open == peer);
+        links.map(|(link, _)| *link)
+    }
+
+    /// An `Append` of this term came on the link.
+    pub(super) fn carried_append(&mut self, link: LinkId, term: Term) {
+        if self.leader.is_none_or(|(_, known)| known <= term) {
+            self.leader = Some((link, term));
+        }
+    }
+}

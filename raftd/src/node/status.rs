@@ -1,0 +1,90 @@
+//! How the node sees itself and its cluster.
+
+use raft::RoleName;
+use wire::client::{Member, NodeRole, Status};
+
+use super::Node;
+
+impl Node {
+    /// The node's view of itself and its cluster, at the time of the last input.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let now = self.now.monotonic;
+        let role = match self.raft.role() {
+            RoleName::Leader => NodeRole::Leader,
+            RoleName::Candidate | RoleName::PreCandidate => NodeRole::Candidate,
+            RoleName::Follower => NodeRole::Follower,
+        };
+        let uptime_ms = now.since(self.started).as_millis();
+        Status {
+            cluster: self.config.cluster,
+            epoch: self.config.epoch,
+            node: self.config.id,
+            role,
+            term: self.raft.term(),
+            leader: self.raft.leader(),
+            quorum_ok: self.raft.quorum_ok(now),
+            last: self.raft.last().index,
+            durable: self.raft.durable(),
+            commit: self.committed,
+            applied: self.store.applied().index,
+            snapshot: wire::types::Index(0),
+            wal_bytes: self.disks.wal_bytes,
+            keys: self.store.map().len() as u64,
+            uptime_ms: u64::try_from(uptime_ms).unwrap_or(u64::MAX),
+            disk: self.disks.state(),
+            version: self.config.version.clone(),
+            state: self.state().to_owned(),
+            error: self.trouble(),
+            members: self.members(),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        if !self.forming.is_formed() {
+            "forming"
+        } else if !self.store.has_applied(self.replay_to) {
+            "replaying"
+        } else {
+            "serving"
+        }
+    }
+
+    fn trouble(&self) -> String {
+        if self.loader.retry_at.is_some() {
+            let next = self.store.applied().index.next();
+            return format!("the log cannot be read from index {next} on");
+        }
+        if self.stalled {
+            return "the disk is stalled".to_owned();
+        }
+        String::new()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let leads = self.raft.role() == RoleName::Leader;
+        let member = |(node, peer_addr): &(wire::types::NodeId, String)| {
+            let own = *node == self.config.id;
+            let heard = self.forming.heard.get(node);
+            let name = if own {
+                self.config.name.clone()
+            } else {
+                heard.map_or_else(String::new, |peer| peer.name.clone())
+            };
+            let match_index = if own && leads {
+                Some(self.raft.durable())
+            } else {
+                self.raft.match_index(*node)
+            };
+            Member {
+                node: *node,
+                name,
+                peer_addr: peer_addr.clone(),
+                client_addr: self.hint(*node).client_addr,
+                connected: own || self.links.connected(*node),
+                match_index,
+            }
+        };
+        self.config.members.iter().map(member).collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! The ordered map of keys, and what the commands do to it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::ops::Bound;
+
+use bytes::BytesMut;
+use wire::client::{Item, ScanMode};
+use wire::command::{Command, Expect, Outcome};
+use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use wire::types::Index;
+
+/// What belongs to a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Record {
+    value: Box<[u8]>,
+    revision: Index,
+    create_revision: Index,
+    version: u64,
+}
+
+/// Keys in bytewise order.
+///
+/// Invariants:
+/// - `create_revision <= revision`, both are indexes of applied entries;
+/// - `version` is 1 exactly when the two are equal;
+/// - a key's records follow from the applied entries alone: the same on every node.
+#[derive(Debug, Default)]
+pub struct Map {
+    records: BTreeMap<Box<[u8]>, Record>,
+}
+
+/// What a scan asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct PageQuery<'a> {
+    /// What to return of each key.
+    pub mode: ScanMode,
+    /// Keys must begin with it.
+    pub prefix: &'a [u8],
+    /// Keys must be greater.
+    pub after: Option<&'a [u8]>,
+    /// Items at most; capped at [`PAGE_ITEMS_MAX`].
+    pub limit: u32,
+}
+
+/// A page: its items are encoded in the buffer that the caller gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page<'a> {
+    /// Keys of this page.
+    pub count: u64,
+    /// The last key of the page if there are more.
+    pub more_after: Option<&'a [u8]>,
+}
+
+impl Map {
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The item under `key`.
+    #[must_use]
+    pub fn get(&self, key: &[u8]) -> Option<Item<'_>> {
+        let (key, record) = self.records.get_key_value(key)?;
+        Some(item(key, record, false))
+    }
+
+    /// All items in order: for snapshots, digests and tests.
+    pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
+        self.records
+            .iter()
+            .map(|(key, record)| item(key, record, false))
+    }
+
+    /// Encodes a page of keys into `out`, in order. Its work and its bytes are bounded whatever
+    /// the mode, so that no scan or count holds up the loop; one item always fits.
+    pub fn page(&self, query: PageQuery<'_>, out: &mut BytesMut) -> Page<'_> {
+        let limit = query.limit.min(PAGE_ITEMS_MAX);
+        let from = match query.after {
+            Some(after) if after >= query.prefix => Bound::Excluded(after),
+            _ => Bound::Included(query.prefix),
+        };
+        let matching = self
+            .records
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(query.prefix));
+        let mut page = Page {
+            count: 0,
+            more_after: None,
+        };
+        let mut last: Option<&[u8]> = None;
+        let mut bytes = 0_usize;
+        for (key, record) in matching {
+            let size = match query.mode {
+                ScanMode::Items => key.len() + record.value.len(),
+                ScanMode::Keys => key.len(),
+                ScanMode::Count => 0,
+            };
+            let full = page.count >= u64::from(limit)
+                || (page.count > 0 && bytes + size > PAGE_BYTES_MAX as usize);
+            if full {
+                page.more_after = last;
+                break;
+            }
+            match query.mode {
+                ScanMode::Items => item(key, record, false).encode(out),
+                ScanMode::Keys => item(key, record, true).encode(out),
+                ScanMode::Count => {}
+            }
+            bytes += size;
+            page.count += 1;
+            last = Some(key);
+        }
+        page
+    }
+
+    /// Does what `command` says, as the entry at `index`. Nothing else has a part in it.
+    pub fn apply(&mut self, index: Index, command: &Command<'_>) -> Outcome {
+        match *command {
+            Command::Put { key, value } => {
+                self.set(index, key, value);
+                Outcome::Put
+            }
+            Command::Delete { key } => {
+                Outcome::Deleted(u64::from(self.records.remove(key).is_some()))
+            }
+            Command::CompareAndSwap { key, expect, value } => {
+                let current = self.records.get(key);
+                let holds = match (expect, current) {
+                    (Expect::Absent, current) => current.is_none(),
+                    (Expect::Revision(revision), Some(record)) => record.revision == revision,
+                    (Expect::Value(value), Some(record)) => *record.value == *value,
+                    (Expect::Revision(_) | Expect::Value(_), None) => false,
+                };
+                if !holds {
+                    return Outcome::NotSwapped(current.map(|record| record.revision));
+                }
+                self.set(index, key, value);
+                Outcome::Swapped
+            }
+            Command::Increment { key, delta } => self.increment(index, key, delta),
+        }
+    }
+
+    fn increment(&mut self, index: Index, key: &[u8], delta: i64) -> Outcome {
+        let current = match self.records.get(key) {
+            None => 0,
+            Some(record) => match parse_decimal(&record.value) {
+                Some(number) => number,
+                None => return Outcome::NotANumber,
+            },
+        };
+        let Some(sum) = current.checked_add(delta) else {
+            return Outcome::Overflow;
+        };
+        let mut digits = [0_u8; DECIMAL_BYTES_MAX];
+        let mut rest = &mut digits[..];
+        write!(rest, "{sum}").expect("an i64 has at most 20 characters");
+        let unused = rest.len();
+        self.set(index, key, &digits[..DECIMAL_BYTES_MAX - unused]);
+        Outcome::Incremented(sum)
+    }
+
+    fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
+        if let Some(record) = self.records.get_mut(key) {
+            if record.value.len() == value.len() {
+                record.value.copy_from_slice(value);
+            } else {
+                record.value = value.into();
+            }
+            debug_assert!(record.revision < index, "an entry sets a key once");
+            record.revision = index;
+            record.version += 1;
+        } else {
+            let record = Record {
+                value: value.into(),
+                revision: index,
+                create_revision: index,
+                version: 1,
+            };
+            self.records.insert(key.into(), record);
+        }
+    }
+}
+
+/// `-9223372036854775808`
+const DECIMAL_BYTES_MAX: usize = 20;
+
+fn item<'a>(key: &'a [u8], record: &'a Record, key_only: bool) -> Item<'a> {
+    Item {
+        key,
+        value: if key_only { &[] } else { &record.value },
+        revision: record.revision,
+        create_revision: record.create_revision,
+        version: record.version,
+    }
+}
+
+/// An optional `-` and digits, within an i64.
+fn parse_decimal(bytes: &[u8]) -> Option<i64> {
+    let text = str::from_utf8(bytes).ok()?;
+    if text.starts_with('+') {
+        return None;
+    }
+    text.parse().ok()
+}

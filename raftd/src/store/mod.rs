@@ -1,0 +1,160 @@
+//! The replicated state: what the committed entries, applied in order, have made.
+//!
+//! Everything here follows from the entries alone. There is no clock, no randomness, no hash map
+//! and no node's own setting: the same index means the same state on every node.
+
+pub mod map;
+pub mod session;
+
+use wire::command::{Command, Outcome, Write};
+use wire::entry::{Entry, EntryKind};
+use wire::error::Error;
+use wire::types::{EntryId, Epoch, Index};
+
+use self::map::Map;
+use self::session::{Sessions, Verdict};
+
+/// What applying an entry brought.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applied<'e> {
+    /// The key that changed, if one did: every command of this version touches one key at most.
+    pub changed: Option<&'e [u8]>,
+    /// What the writer is told.
+    pub answer: Answer,
+}
+
+/// What the writer of an entry is told.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The entry was nobody's write.
+    Nothing,
+    /// The write took effect, now or, for a retry, the first time.
+    Written {
+        /// The entry by which it did.
+        id: EntryId,
+        /// What it did.
+        outcome: Outcome,
+    },
+    /// The session's rules (rules C2, C3, C5) say no; nothing changed.
+    Refused(Error),
+}
+
+/// Keys and sessions as of one index.
+///
+/// Invariants:
+/// - entries are applied one by one, in the order of their indexes, none twice or left out;
+/// - `wall_ms` never falls.
+#[derive(Debug)]
+pub struct Store {
+    map: Map,
+    sessions: Sessions,
+    applied: EntryId,
+    wall_ms: u64,
+}
+
+impl Store {
+    /// The state before the first entry of the history `epoch`.
+    #[must_use]
+    pub fn new(epoch: Epoch) -> Self {
+        Self {
+            map: Map::default(),
+            sessions: Sessions::new(epoch),
+            applied: EntryId::default(),
+            wall_ms: 0,
+        }
+    }
+
+    /// The last applied entry.
+    #[must_use]
+    pub fn applied(&self) -> EntryId {
+        self.applied
+    }
+
+    /// The newest wall time among the applied entries, in milliseconds since 1970: the only time
+    /// that apply may use.
+    #[must_use]
+    pub fn wall_ms(&self) -> u64 {
+        self.wall_ms
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Applies the next committed entry.
+    ///
+    /// # Panics
+    /// If `entry` is not the next one: state would silently differ between nodes.
+    pub fn apply<'e>(&mut self, entry: &'e Entry) -> Applied<'e> {
+        let id = entry.id();
+        assert_eq!(
+            id.index,
+            self.applied.index.next(),
+            "entries are applied in order"
+        );
+        assert!(id.term >= self.applied.term, "terms rise along the log");
+        self.applied = id;
+        self.wall_ms = self.wall_ms.max(entry.wall_ms());
+        match entry.kind() {
+            EntryKind::Noop => Applied {
+                changed: None,
+                answer: Answer::Nothing,
+            },
+            // A body that no decoder knows is refused alike by every node, never a panic.
+            EntryKind::Command => match Write::decode_body(entry.body()) {
+                Ok(write) => self.apply_write(id, &write),
+                Err(error) => Applied {
+                    changed: None,
+                    answer: Answer::Refused(error),
+                },
+            },
+        }
+    }
+
+    fn apply_write<'e>(&mut self, id: EntryId, write: &Write<'e>) -> Applied<'e> {
+        match self.sessions.judge(id.index, write) {
+            Verdict::Apply(place) => {
+                let outcome = self.map.apply(id.index, &write.command);
+                self.sessions.keep(place, id, write, outcome);
+                Applied {
+                    changed: changed_key(&write.command, outcome),
+                    answer: Answer::Written { id, outcome },
+                }
+            }
+            Verdict::Kept { id, outcome } => Applied {
+                changed: None,
+                answer: Answer::Written { id, outcome },
+            },
+            Verdict::Refuse(error) => Applied {
+                changed: None,
+                answer: Answer::Refused(error),
+            },
+        }
+    }
+
+    /// Whether an entry at `index` is part of this state.
+    #[must_use]
+    pub fn has_applied(&self, index: Index) -> bool {
+        index <= self.applied.index
+    }
+}
+
+fn changed_key<'e>(command: &Command<'e>, outcome: Outcome) -> Option<&'e [u8]> {
+    let (Command::Put { key, .. }
+    | Command::Delete { key }
+    | Command::CompareAndSwap { key, .. }
+    | Command::Increment { key, .. }) = *command;
+    match outcome {
+        Outcome::Put | Outcome::Swapped | Outcome::Incremented(_) => Some(key),
+        Outcome::Deleted(count) => (count > 0).then_some(key),
+        Outcome::NotSwapped(_) | Outcome::NotANumber | Outcome::Overflow | Outcome::Applied => None,
+    }
+}
