@@ -1,1 +1,3 @@
 //! The client as a library.
+
+pub mod bench;
