@@ -153,8 +153,7 @@ pub struct Cluster {
     /// In the order of their ids.
     pub nodes: Vec<Node>,
     folder: Option<TempDir>,
-    /// Held while the nodes may run.
-    _slot: File,
+    _slot: Slot,
 }
 
 impl Cluster {
@@ -164,7 +163,7 @@ impl Cluster {
     /// If the machine cannot hold them.
     #[must_use]
     pub fn prepare(count: usize, extra: &[&str]) -> Self {
-        let slot = take_slot();
+        let slot = Slot::take();
         let folder = tempfile::Builder::new()
             .prefix("cluster-")
             .tempdir_in(proc::scratch_dir())
@@ -341,16 +340,26 @@ fn show_logs(nodes: &[Node]) {
     }
 }
 
-/// At most two clusters run at once, over all test processes: locks that the kernel gives back
-/// however their holder ends.
-fn take_slot() -> File {
-    let scratch = proc::scratch_dir();
-    wait::until("one of two clusters ends", Duration::from_secs(600), || {
-        (0..2).find_map(|slot| try_lock(&scratch.join(format!("cluster-slot-{slot}"))))
-    })
+/// The right to run a cluster: at most two run at once, over all test processes. These are locks
+/// that the kernel gives back however their holder ends.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held, not used")] File);
+
+impl Slot {
+    /// Waits for one.
+    ///
+    /// # Panics
+    /// If none gets free.
+    #[must_use]
+    pub fn take() -> Self {
+        let scratch = proc::scratch_dir();
+        wait::until("one of two clusters ends", Duration::from_secs(600), || {
+            (0..2).find_map(|slot| try_lock(&scratch.join(format!("cluster-slot-{slot}"))))
+        })
+    }
 }
 
-fn try_lock(path: &Path) -> Option<File> {
+fn try_lock(path: &Path) -> Option<Slot> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -359,5 +368,5 @@ fn try_lock(path: &Path) -> Option<File> {
         .expect("a lock file");
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .is_ok()
-        .then_some(file)
+        .then_some(Slot(file))
 }

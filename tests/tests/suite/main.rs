@@ -1,3 +1,9 @@
 //! The tests of the whole: the house rules, the documents, the scripts, and real processes.
 
+mod hostile;
+mod outcomes;
+mod refusals;
+mod restart;
+mod scripts;
 mod tidy;
+mod values;

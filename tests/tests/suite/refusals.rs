@@ -1,0 +1,183 @@
+//! What raftd refuses to start with: the exit code, the place and the remedy.
+
+use std::fs;
+use std::net::TcpListener;
+
+use raftd_tests::cluster::{Cluster, Node};
+use raftd_tests::proc::{self, Done, Running};
+use rustix::process::Signal;
+
+/// Runs raftd to its end with these arguments.
+fn raftd(args: &[&str]) -> Done {
+    let mut command = proc::command("raftd");
+    command.args(args);
+    proc::run(command, b"")
+}
+
+/// Runs a node to its end, with these arguments besides its own.
+fn refused(node: &Node, args: &[&str], code: i32) -> String {
+    let mut command = node.command();
+    command.args(args);
+    let done = proc::run(command, b"").exits(code);
+    assert_eq!(done.stdout, b"", "nothing on stdout");
+    done.stderr
+}
+
+#[track_caller]
+fn explains(stderr: &str, words: &[&str]) {
+    for word in words {
+        assert!(stderr.contains(word), "`{word}` is not in:\n{stderr}");
+    }
+    assert!(stderr.contains("  try: "), "no remedy:\n{stderr}");
+}
+
+#[test]
+fn settings_that_make_no_sense() {
+    let scratch = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
+    let dir = scratch.path().join("data").display().to_string();
+    let _ = raftd(&["--no-such-flag"]).exits(64);
+    let unknown = raftd(&["--data-dir", &dir, "--set", "wal.segment_byte=1MiB"]).exits(78);
+    explains(&unknown.stderr, &["wal.segment_bytes"]);
+    let wildcard = raftd(&[
+        "--data-dir",
+        &dir,
+        "--listen",
+        "0.0.0.0:0",
+        "--initial-cluster",
+        "1=127.0.0.1:7401",
+    ]);
+    explains(&wildcard.exits(78).stderr, &["advertise"]);
+    let alone = raftd(&["--id", "1", "--data-dir", &dir]).exits(78);
+    explains(&alone.stderr, &["--initial-cluster", "--dev"]);
+    let _ = raftd(&["--check-config", "--set", "raft.heartbeat=banana"]).exits(78);
+    assert!(
+        !scratch.path().join("data").exists(),
+        "a refusal leaves nothing behind"
+    );
+}
+
+#[test]
+fn a_port_or_folder_in_use() {
+    let mut cluster = Cluster::prepare(1, &[]);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    explains(
+        &refused(&cluster.nodes[0], &["--listen", &address], 69),
+        &[&address],
+    );
+
+    cluster.start_all();
+    let ports = proc::free_ports(2);
+    let (client, peer) = (
+        format!("127.0.0.1:{}", ports[0]),
+        format!("127.0.0.1:{}", ports[1]),
+    );
+    let second = refused(
+        &cluster.nodes[0],
+        &["--listen", &client, "--peer-listen", &peer],
+        69,
+    );
+    explains(&second, &[&cluster.nodes[0].data_dir.display().to_string()]);
+}
+
+#[test]
+fn a_data_directory_of_another_cluster() {
+    let mut cluster = Cluster::start(3);
+    let _ = cluster.ctl(&["put", "k", "v"]).quietly();
+    // Somebody wipes the disk of one node and starts it again: it forgot its votes, and must not
+    // come back under its old id.
+    let node = &mut cluster.nodes[2];
+    node.kill();
+    fs::remove_dir_all(&node.data_dir).expect("its data");
+    node.start();
+    let status = node.wait_end();
+    assert_eq!(status.code(), Some(78), "{}", node.log_since_start());
+    explains(&node.log_since_start(), &["incarnation"]);
+    let _ = cluster.ctl(&["put", "k", "the others go on"]).quietly();
+}
+
+#[test]
+fn damage_is_named_and_left_alone() {
+    let mut cluster = Cluster::start(1);
+    for n in 0..20 {
+        let _ = cluster
+            .ctl(&[
+                "put",
+                &format!("k{n}"),
+                "a value that is long enough to be hit",
+            ])
+            .quietly();
+    }
+    let node = &mut cluster.nodes[0];
+    assert_eq!(node.stop(Signal::TERM).code(), Some(0));
+    let segment = fs::read_dir(node.data_dir.join("wal"))
+        .expect("the log")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
+        .min()
+        .expect("a segment");
+    let whole = fs::read(&segment).expect("a segment");
+    let at = whole
+        .windows(6)
+        .position(|bytes| bytes == b"a valu")
+        .expect("the first value");
+    let mut damaged = whole.clone();
+    damaged[at] ^= 0x40;
+    fs::write(&segment, &damaged).expect("written");
+    let name = segment
+        .file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned();
+    for _ in 0..2 {
+        explains(&refused(node, &[], 65), &[&name]);
+        assert!(
+            fs::read(&segment).expect("a segment") == damaged,
+            "nothing is repaired blindly"
+        );
+    }
+    // Healed by hand, it serves again.
+    fs::write(&segment, &whole).expect("written");
+    node.start();
+    node.wait_ready();
+    cluster.wait_leader();
+    assert_eq!(cluster.ctl(&["count", "k"]).quietly().text(), "20\n");
+}
+
+#[test]
+fn a_log_that_is_gone_is_no_fresh_start() {
+    let mut cluster = Cluster::start(1);
+    let node = &mut cluster.nodes[0];
+    node.kill();
+    fs::remove_dir_all(node.data_dir.join("wal")).expect("the log");
+    explains(&refused(node, &[], 65), &["wal"]);
+}
+
+#[test]
+fn dev_needs_no_setting_and_leaves_nothing() {
+    let scratch = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
+    let log = scratch.path().join("log");
+    let ports = proc::free_ports(2);
+    let client = format!("127.0.0.1:{}", ports[0]);
+    let mut command = proc::command("raftd");
+    command
+        .args([
+            "--dev",
+            "--listen",
+            &client,
+            "--peer-listen",
+            &format!("127.0.0.1:{}", ports[1]),
+        ])
+        .env("TMPDIR", scratch.path());
+    let mut running = Running::start(command, &log);
+    raftd_tests::wait::until_true("it serves", proc::PATIENCE, || {
+        proc::raftctl(&client, &["put", "k", "v"], b"").code == Some(0)
+    });
+    proc::signal(running.pid(), Signal::TERM);
+    assert_eq!(running.wait().code(), Some(0));
+    let left: Vec<_> = fs::read_dir(scratch.path())
+        .expect("the folder")
+        .flatten()
+        .collect();
+    assert_eq!(left.len(), 1, "only the log: {left:?}");
+}

@@ -1,0 +1,130 @@
+//! Nodes that stop, start again, and are starved of a reader.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use raftd_tests::cluster::Cluster;
+use raftd_tests::proc::{self, PATIENCE, Running};
+use raftd_tests::wait;
+use rustix::process::Signal;
+
+#[test]
+fn a_restarted_node_catches_up() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.wait_leader();
+    let follower = leader % 3 + 1;
+    let _ = cluster.ctl(&["put", "before", "v"]).quietly();
+    cluster.node(follower).kill();
+    for n in 0..50 {
+        let _ = cluster
+            .ctl(&["put", &format!("while/{n:02}"), "v"])
+            .quietly();
+    }
+    cluster.node(follower).start();
+    cluster.node(follower).wait_ready();
+    let address = cluster.node(follower).client_addr.clone();
+    let ask = |args: &[&str]| proc::raftctl(&address, args, b"");
+    let _ = ask(&["-t", "20s", "wait-ready", "--caught-up"]).exits(0);
+    // What it has itself, without asking the leader.
+    assert_eq!(
+        ask(&["count", "while/", "--stale"]).quietly().text(),
+        "50\n"
+    );
+}
+
+#[test]
+fn a_cluster_keeps_its_data_over_a_full_stop() {
+    let mut cluster = Cluster::start(3);
+    for n in 0..20 {
+        let _ = cluster
+            .ctl(&["put", &format!("k/{n:02}"), &n.to_string()])
+            .quietly();
+    }
+    for (node, signal) in cluster
+        .nodes
+        .iter_mut()
+        .zip([Signal::TERM, Signal::INT, Signal::TERM])
+    {
+        let status = node.stop(signal);
+        assert_eq!(status.code(), Some(0), "node {} by {signal:?}", node.id);
+    }
+    cluster.start_all();
+    cluster.wait_leader();
+    let scan = cluster.ctl(&["scan", "k/"]).quietly();
+    let expected: String = (0..20).map(|n| format!("k/{n:02}\t{n}\n")).collect();
+    assert_eq!(scan.text(), expected);
+}
+
+#[test]
+fn a_stopped_reader_of_the_log_stops_nothing() {
+    let mut cluster = Cluster::prepare(3, &["--set", "log.level=trace"]);
+    // Nobody reads these pipes after the first lines; they hold 64 KiB each.
+    let mut unread = Vec::new();
+    let mut running = Vec::new();
+    for node in &cluster.nodes {
+        let mut child = node
+            .command()
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("raftd starts");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        running.push(Running::adopt(child));
+        let mut line = String::new();
+        while !line.contains("ready client=") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).expect("its log"), 0, "it ended");
+        }
+        unread.push(log);
+    }
+    let leader = cluster.wait_leader();
+    let term = |cluster: &Cluster| cluster.status().map(|status| status["term"].clone());
+    let before = term(&cluster);
+    // Every connection is worth a line or more: far more than the pipes hold.
+    for _ in 0..40 {
+        for node in &mut cluster.nodes {
+            for _ in 0..50 {
+                let _ = std::net::TcpStream::connect(&node.client_addr).expect("it listens");
+            }
+        }
+        let _ = cluster.ctl(&["put", "k", "v"]).quietly();
+    }
+    wait::until_true("the same leader leads", PATIENCE, || {
+        cluster.wait_leader() == leader
+    });
+    assert_eq!(term(&cluster), before, "no election");
+    drop(unread);
+}
+
+#[test]
+fn an_idle_node_is_idle() {
+    let cluster = Cluster::start(3);
+    let used = || -> u64 {
+        cluster
+            .nodes
+            .iter()
+            .map(|node| cpu_ms(node.pid()))
+            .max()
+            .unwrap_or(0)
+    };
+    let before = used();
+    let began = std::time::Instant::now();
+    wait::until_true("three seconds pass", PATIENCE, || {
+        began.elapsed().as_secs() >= 3
+    });
+    // A loop that spins would use 3000; what heartbeats cost is a matter of benchmarks.
+    let spent = used() - before;
+    assert!(spent < 300, "{spent} ms of CPU in 3 s");
+}
+
+/// User and system time that a process used so far.
+fn cpu_ms(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
+    tasks
+        .filter_map(|task| {
+            let stat = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            stat.split(' ').next()?.parse::<u64>().ok()
+        })
+        .sum::<u64>()
+        / 1_000_000
+}

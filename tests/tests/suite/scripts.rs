@@ -1,0 +1,207 @@
+//! The scripts, run as a user would.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use raftd_tests::cluster::Slot;
+use raftd_tests::proc::{self, Done, PATIENCE, Running};
+use raftd_tests::{root, skip, wait};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+fn scratch() -> TempDir {
+    tempfile::tempdir_in(proc::scratch_dir()).expect("a folder")
+}
+
+fn script(name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(root().join("scripts").join(name));
+    command.args(args).current_dir("/");
+    command
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// Every file below a folder, relative to it, with its mode.
+fn files(below: &Path, prefix: &str, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(below)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry"))
+    {
+        let name = format!("{prefix}/{}", entry.file_name().display());
+        if entry.path().is_dir() {
+            files(&entry.path(), &name, found);
+        } else {
+            let mode = entry.metadata().expect("metadata").permissions().mode() & 0o777;
+            found.insert(format!("{mode:o} {name}"));
+        }
+    }
+}
+
+#[test]
+fn install_and_uninstall_are_inverse() {
+    let scratch = scratch();
+    let dest = scratch.path().join("root");
+    let options = [
+        "--destdir",
+        path(&dest),
+        "--prefix",
+        "/opt/raftd",
+        "--from",
+        path(proc::bin_dir()),
+    ];
+    let _ = proc::run(script("install", &options), b"").quietly();
+    let mut installed = BTreeSet::new();
+    files(&dest, "", &mut installed);
+    for file in [
+        "755 /opt/raftd/bin/raftd",
+        "755 /opt/raftd/bin/raftctl",
+        "644 /opt/raftd/share/man/man8/raftd.8",
+        "644 /opt/raftd/share/man/man1/raftctl.1",
+        "644 /opt/raftd/share/man/man5/raftd.toml.5",
+        "644 /opt/raftd/share/man/man7/raftd-wire.7",
+        "644 /opt/raftd/share/man/man5/raftd-wal.5",
+        "644 /opt/raftd/lib/systemd/system/raftd@.service",
+        "644 /opt/raftd/lib/sysusers.d/raftd.conf",
+        "644 /opt/raftd/share/doc/raftd/raftd.toml.example",
+    ] {
+        assert!(
+            installed.contains(file),
+            "{file} is not among {installed:#?}"
+        );
+    }
+    let unit = fs::read_to_string(dest.join("opt/raftd/lib/systemd/system/raftd@.service"));
+    assert!(
+        unit.expect("the unit")
+            .contains("ExecStart=/opt/raftd/bin/raftd "),
+        "its own program"
+    );
+    let version = Command::new(dest.join("opt/raftd/bin/raftctl"))
+        .arg("version")
+        .status();
+    assert!(version.expect("it runs").success());
+
+    let kept = dest.join("opt/raftd/share/doc/raftd/notes");
+    fs::write(&kept, "mine").expect("written");
+    let remove = [&options[..], &["--uninstall"]].concat();
+    let _ = proc::run(script("install", &remove), b"").quietly();
+    let mut left = BTreeSet::new();
+    files(&dest, "", &mut left);
+    assert_eq!(left.len(), 1, "only what it did not install: {left:?}");
+    let _ = proc::run(script("install", &["--bogus"]), b"").exits(2);
+}
+
+/// `systemd-analyze` with these arguments on a copy of the unit whose program exists.
+fn analyze(test: &str, args: &[&str]) -> Option<Done> {
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
+        skip(test, "systemd-analyze is missing: apt-get install systemd");
+        return None;
+    }
+    let scratch = scratch();
+    let unit = fs::read_to_string(root().join("scripts/systemd/raftd@.service")).expect("the unit");
+    let copy = scratch.path().join("raftd@main.service");
+    let program = format!("ExecStart={}", path(&proc::bin_dir().join("raftd")));
+    fs::write(&copy, unit.replace("ExecStart=/usr/bin/raftd", &program)).expect("written");
+    let mut command = Command::new("systemd-analyze");
+    command.args(args).arg(&copy);
+    Some(proc::run(command, b""))
+}
+
+#[test]
+fn the_unit_is_valid() {
+    if let Some(done) = analyze("scripts::the_unit_is_valid", &["verify", "--man=no"]) {
+        let _ = done.quietly();
+    }
+}
+
+#[test]
+fn the_unit_is_confined() {
+    // The figure is 1.1; the threshold is in tenths.
+    let args = ["security", "--offline=true", "--threshold=12"];
+    if let Some(done) = analyze("scripts::the_unit_is_confined", &args) {
+        let _ = done.exits(0);
+    }
+}
+
+#[test]
+fn preflight_names_what_is_missing() {
+    // A machine with coreutils and nothing else.
+    let scratch = scratch();
+    for tool in [
+        "bash", "cat", "cut", "df", "dirname", "env", "head", "sort", "tail",
+    ] {
+        let found = ["/usr/bin", "/bin"]
+            .iter()
+            .map(|dir| Path::new(dir).join(tool))
+            .find(|p| p.exists());
+        symlink(found.expect("coreutils"), scratch.path().join(tool)).expect("linked");
+    }
+    for name in ["demo", "test", "check"] {
+        let mut command = script(name, &[]);
+        command
+            .env("PATH", scratch.path())
+            .env("HOME", scratch.path())
+            .env_remove("CARGO_HOME");
+        let done = proc::run(command, b"").exits(1);
+        for words in [
+            "missing: cargo",
+            "sh.rustup.rs",
+            "missing: a C compiler",
+            "apt-get install gcc",
+        ] {
+            assert!(
+                done.stderr.contains(words),
+                "{name}: `{words}` is not in:\n{}",
+                done.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn the_demo_shows_what_it_promises() {
+    let _slot = Slot::take();
+    let done = proc::run(script("demo", &["--from", path(proc::bin_dir())]), b"").exits(0);
+    let last = done.text().lines().last().unwrap_or_default().to_owned();
+    let numbers: Vec<u64> = last
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let [acked, present, gap_ms] = numbers[..] else {
+        panic!("not three numbers: {last}")
+    };
+    assert_eq!(
+        last,
+        format!("ok: {acked} acked, {present} present, gap {gap_ms} ms")
+    );
+    assert!(acked >= 2000 && acked == present, "{last}");
+}
+
+#[test]
+fn an_interrupted_demo_cleans_up() {
+    let _slot = Slot::take();
+    let scratch = scratch();
+    let mut command = script("demo", &["--from", path(proc::bin_dir())]);
+    command.env("CARGO_TARGET_DIR", scratch.path());
+    let log = scratch.path().join("log");
+    let mut demo = Running::start(command, &log);
+    wait::until_true("streams write", PATIENCE, || {
+        fs::read_to_string(&log).is_ok_and(|text| text.contains("acknowledged so far"))
+    });
+    proc::signal(demo.pid(), Signal::INT);
+    assert_eq!(demo.wait().code(), Some(130));
+    let left: Vec<_> = fs::read_dir(scratch.path())
+        .expect("the folder")
+        .flatten()
+        .collect();
+    assert_eq!(left.len(), 1, "only the log: {left:?}");
+}
