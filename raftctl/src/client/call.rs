@@ -1,0 +1,374 @@
+//! The turns of a call: reach a node, send, receive, and follow what the answer advises.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use wire::client::{Reply, Request};
+use wire::command::SessionId;
+use wire::error::Error as WireError;
+use wire::hello::LeaderHint;
+
+use super::Client;
+use super::connection::{Connection, Filled, describe};
+use super::error::{Cause, Why};
+use super::route::{Advice, Deadline};
+
+/// Bytes of queued writes handed to the kernel at once; one write always fits.
+const SEND_BYTES_MAX: usize = 256 * 1024;
+/// After this long without an answer another member is asked who leads (rules B5). Doubles
+/// while the silence lasts, up to [`SILENCE_MAX`].
+const SILENCE: Duration = Duration::from_millis(100);
+const SILENCE_MAX: Duration = Duration::from_millis(1600);
+/// Time for that question.
+const ASK_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What to do before anything more is sent.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Go to the leader that a server named.
+    To(LeaderHint),
+    /// Go to any other node.
+    Away,
+    /// Wait at least this many milliseconds.
+    Stay(u64),
+}
+
+/// Who may answer a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    Leader,
+    Anyone,
+}
+
+/// Why a call cannot go on.
+pub(super) enum Stop {
+    /// No endpoint completed the hello during the call.
+    Unreachable(Vec<Cause>),
+    Why(Why),
+}
+
+/// A read under way.
+pub(super) struct Read<'a> {
+    /// Makes the request, given what is left of the deadline in milliseconds.
+    pub(super) request: &'a dyn Fn(u32) -> Request<'a>,
+    /// Takes the reply; false if it is none to such a request.
+    pub(super) take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
+    /// The frame that is awaited on the current connection.
+    pub(super) frame_id: Option<u64>,
+    pub(super) result: Option<Result<(), WireError>>,
+}
+
+/// What one call has seen so far.
+pub(super) struct Call {
+    deadline: Deadline,
+    whom: Whom,
+    /// A hello was completed.
+    met_someone: bool,
+    /// Redirects followed and connections lost since something last worked: the first costs no
+    /// back-off.
+    detours: u32,
+    silence: Duration,
+    /// The last thing that stood in the way.
+    last: Option<Why>,
+}
+
+impl Call {
+    pub(super) fn new(deadline: Deadline, whom: Whom, met_someone: bool) -> Self {
+        Self {
+            deadline,
+            whom,
+            met_someone,
+            detours: 0,
+            silence: SILENCE,
+            last: None,
+        }
+    }
+
+    /// The call ends: for the last known obstacle, which tells more than the passing of time.
+    fn expired(&self) -> Stop {
+        Stop::Why(self.last.clone().unwrap_or(Why::Deadline))
+    }
+}
+
+impl Client {
+    /// One step towards the verdict of the writes in flight and of `read`.
+    pub(super) fn turn(
+        &mut self,
+        call: &mut Call,
+        mut read: Option<&mut Read<'_>>,
+    ) -> Result<(), Stop> {
+        if self.router.is_cancelled() {
+            return Err(Stop::Why(Why::Cancelled));
+        }
+        if call.deadline.is_over() {
+            return Err(call.expired());
+        }
+        let asked = read.as_ref().is_some_and(|read| read.frame_id.is_some());
+        let awaiting = asked || self.session.is_awaiting();
+        if !awaiting {
+            match self.next.take() {
+                Some(next) => self.follow(call, next),
+                None => self.reach(call)?,
+            }
+            if self.connection.is_none() {
+                return Ok(());
+            }
+        }
+        if self.next.is_none() {
+            self.send(call, read.as_deref_mut())?;
+        }
+        self.receive(call, read)
+    }
+
+    /// Makes a connection if there is none.
+    fn reach(&mut self, call: &mut Call) -> Result<(), Stop> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        match self.router.dial_any(None, call.deadline) {
+            Ok(connection) => {
+                call.met_someone = true;
+                self.settle_on(call, connection);
+                Ok(())
+            }
+            Err(_) if self.router.is_cancelled() => Err(Stop::Why(Why::Cancelled)),
+            Err(causes) if !call.met_someone => Err(Stop::Unreachable(causes)),
+            Err(causes) => {
+                let texts: Vec<_> = causes.iter().map(ToString::to_string).collect();
+                call.last.get_or_insert(Why::Connection(texts.join("; ")));
+                self.router.back_off(0, call.deadline);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the connection, or a better one: to the leader that its server named.
+    fn settle_on(&mut self, call: &Call, connection: Connection) {
+        let welcome = &connection.welcome;
+        let better = match &welcome.leader {
+            Some(hint)
+                if call.whom == Whom::Leader
+                    && hint.node != welcome.identity.node
+                    && !hint.client_addr.is_empty() =>
+            {
+                self.router.dial_hint(hint, call.deadline).ok()
+            }
+            _ => None,
+        };
+        let connection = better.unwrap_or(connection);
+        self.session.place.clone_from(&connection.endpoint);
+        self.connection = Some(connection);
+    }
+
+    /// Does what the last answer advised. A node that is no better than before keeps its place.
+    fn follow(&mut self, call: &mut Call, next: Next) {
+        match next {
+            Next::To(hint) if !hint.client_addr.is_empty() => {
+                call.detours += 1;
+                if call.detours > 1 {
+                    self.router.back_off(0, call.deadline);
+                }
+                match self.router.dial_hint(&hint, call.deadline) {
+                    Ok(connection) => self.settle_on(call, connection),
+                    Err(cause) => call.last = Some(Why::Connection(cause.to_string())),
+                }
+            }
+            Next::To(_) => self.router.back_off(0, call.deadline),
+            Next::Away => {
+                self.router.back_off(0, call.deadline);
+                let here = self.connection.as_ref().map(|c| c.endpoint.clone());
+                if let Ok(connection) = self.router.dial_any(here.as_deref(), call.deadline) {
+                    self.settle_on(call, connection);
+                }
+            }
+            Next::Stay(least_ms) => self.router.back_off(least_ms, call.deadline),
+        }
+    }
+
+    /// Sends the queued writes, then the read.
+    fn send(&mut self, call: &mut Call, mut read: Option<&mut Read<'_>>) -> Result<(), Stop> {
+        let writing = self.session.is_sending() && !self.session.is_draining();
+        let reading = read.as_ref().is_some_and(|read| read.frame_id.is_none());
+        if !writing && !reading {
+            return Ok(());
+        }
+        if call.deadline.is_nearly_over() {
+            // What is sent now would probably get no verdict in time.
+            return Err(call.expired());
+        }
+        let router = &mut self.router;
+        let connection = self.connection.as_mut().expect("reach made a connection");
+        let welcome = &connection.welcome;
+        let born = SessionId {
+            epoch: welcome.epoch,
+            born: welcome.applied,
+            nonce: router.draw(),
+        };
+        if writing {
+            self.session.name_writes(|| born);
+        }
+        let deadline_ms = call.deadline.for_server_ms();
+        let mut lost = None;
+        while writing && lost.is_none() && self.session.is_sending() {
+            let mut out = BytesMut::new();
+            let next_id = &mut connection.next_frame_id;
+            let starts = self
+                .session
+                .encode(&mut out, next_id, deadline_ms, SEND_BYTES_MAX);
+            if let Err((sent, error)) = connection.send(&out, call.deadline.end()) {
+                let never_left = starts.into_iter().filter(|(_, start)| *start >= sent);
+                let frame_ids: Vec<_> = never_left.map(|(frame_id, _)| frame_id).collect();
+                self.session.unsend(&frame_ids);
+                lost = Some(error);
+            }
+        }
+        if let (Some(read), None, true) = (&mut read, &lost, reading) {
+            let frame_id = connection.next_frame_id;
+            connection.next_frame_id += 1;
+            let mut out = BytesMut::new();
+            (read.request)(deadline_ms).encode(frame_id, &mut out);
+            read.frame_id = Some(frame_id);
+            lost = connection.send(&out, call.deadline.end()).err().map(|(_, error)| error);
+        }
+        if let Some(error) = lost {
+            self.lose(call, Why::Connection(describe(&error)), read);
+        }
+        Ok(())
+    }
+
+    /// Waits for answers and takes them in.
+    fn receive(&mut self, call: &mut Call, mut read: Option<&mut Read<'_>>) -> Result<(), Stop> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(());
+        };
+        let quiet_until = Instant::now() + call.silence;
+        match connection.fill(quiet_until.min(call.deadline.end())) {
+            Ok(Filled::Bytes) => {}
+            Ok(Filled::Nothing) => {
+                if Instant::now() >= quiet_until && !call.deadline.is_over() {
+                    call.silence = (call.silence * 2).min(SILENCE_MAX);
+                    self.ask_another(call, read);
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                self.lose(call, Why::Connection(describe(&error)), read);
+                return Ok(());
+            }
+        }
+        call.silence = SILENCE;
+        loop {
+            match self.take_frame(call, read.as_deref_mut()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(why) => {
+                    self.lose(call, why, read);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes in one complete frame; false if there is none.
+    fn take_frame(&mut self, call: &mut Call, read: Option<&mut Read<'_>>) -> Result<bool, Why> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(false);
+        };
+        let protocol = |error: WireError| Why::Connection(format!("bad frame: {error}"));
+        let Some(frame) = connection.frame().map_err(protocol)? else {
+            return Ok(false);
+        };
+        let (length, frame_id) = (frame.len, frame.request_id);
+        let reply = Reply::decode(&frame).map_err(protocol)?;
+        let mut advice = None;
+        if frame_id == 0 {
+            if let Reply::Error(error) = reply {
+                return Err(Why::Server(error));
+            }
+        } else if let Some(read) = read.filter(|read| read.frame_id == Some(frame_id)) {
+            advice = Some(take_read(read, &reply));
+        } else {
+            advice = self.session.take_reply(frame_id, &reply);
+        }
+        if let (Reply::Error(error), Some(_)) = (&reply, &advice) {
+            call.last = Some(Why::Server(error.clone()));
+        }
+        connection.consume(length);
+        match advice {
+            None | Some(Advice::Refused) => {}
+            Some(Advice::Done) => {
+                call.detours = 0;
+                self.router.reset_back_off();
+            }
+            Some(Advice::Redirect(hint)) => self.next = Some(Next::To(hint)),
+            Some(Advice::Elsewhere) => self.next = Some(Next::Away),
+            Some(Advice::Later(least_ms)) => {
+                self.next.get_or_insert(Next::Stay(least_ms));
+            }
+            Some(Advice::Protocol(text)) => return Err(Why::Connection(text.into())),
+        }
+        Ok(true)
+    }
+
+    /// The connection is of no more use: what was sent on it has no verdict.
+    fn lose(&mut self, call: &mut Call, why: Why, read: Option<&mut Read<'_>>) {
+        self.connection = None;
+        self.next = None;
+        self.session.connection_lost();
+        if let Some(read) = read {
+            read.frame_id = None;
+        }
+        call.last = Some(why);
+        call.detours += 1;
+        if call.detours > 1 {
+            self.router.back_off(0, call.deadline);
+        }
+    }
+
+    /// Nobody answers: asks another member who leads, and goes there if it is someone else
+    /// (rules B5).
+    fn ask_another(&mut self, call: &mut Call, read: Option<&mut Read<'_>>) {
+        let Some(here) = &self.connection else { return };
+        if self.next.is_some() {
+            // It was already known to be the wrong place.
+            self.lose(call, Why::Deadline, read);
+            return;
+        }
+        if call.whom == Whom::Leader && !self.router.has_others(&here.endpoint) {
+            return;
+        }
+        let (endpoint, node, term) = (
+            here.endpoint.clone(),
+            here.welcome.identity.node,
+            here.welcome.term,
+        );
+        let limit = Deadline::after(call.deadline.left().min(ASK_TIMEOUT));
+        let Ok(other) = self.router.dial_any(Some(&endpoint), limit) else {
+            return;
+        };
+        let moved = match &other.welcome.leader {
+            Some(leader) => leader.node != node && other.welcome.term > term,
+            None => false,
+        };
+        if moved || call.whom == Whom::Anyone {
+            self.lose(call, Why::Deadline, read);
+            self.settle_on(call, other);
+        }
+    }
+}
+
+fn take_read(read: &mut Read<'_>, reply: &Reply<'_>) -> Advice {
+    read.frame_id = None;
+    if let Reply::Error(error) = reply {
+        let advice = Advice::of(error);
+        if advice == Advice::Refused {
+            read.result = Some(Err(error.clone()));
+        }
+        return advice;
+    }
+    if !(read.take)(reply) {
+        return Advice::Protocol("the answer does not fit the request");
+    }
+    read.result = Some(Ok(()));
+    Advice::Done
+}

@@ -1,0 +1,61 @@
+//! What is refused before it is sent, because every server would (`wire::limits`).
+
+use wire::command::{Command, Expect};
+use wire::entry::ENTRY_HEADER_BYTES;
+use wire::error::Error as WireError;
+use wire::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WRITE_OVERHEAD_BYTES_MAX};
+
+use super::error::Error;
+
+/// What key, value and condition of one write may have together.
+const DATA_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES - WRITE_OVERHEAD_BYTES_MAX;
+
+/// # Errors
+/// [`Error::Refused`] with the limit that is exceeded.
+pub(crate) fn check(command: Command<'_>) -> Result<(), Error> {
+    match command {
+        Command::Put { key, value } => {
+            check_key(key)?;
+            at_most("value", VALUE_BYTES_MAX, value.len())
+        }
+        Command::CompareAndSwap { key, expect, value } => {
+            let expected = match expect {
+                Expect::Value(value) => value.len(),
+                Expect::Absent | Expect::Revision(_) => 0,
+            };
+            check_key(key)?;
+            at_most("value", VALUE_BYTES_MAX, value.len().max(expected))?;
+            let together = key.len() + value.len() + expected;
+            at_most("entry", DATA_BYTES_MAX, together)
+        }
+        Command::Delete { key } | Command::Increment { key, .. } => check_key(key),
+    }
+}
+
+/// # Errors
+/// [`Error::Refused`] for an empty key or one that is too long.
+pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
+    if key.is_empty() {
+        return Err(Error::Refused {
+            error: WireError::Malformed {
+                reason: "a key has at least one byte".into(),
+            },
+            place: String::new(),
+        });
+    }
+    at_most("key", KEY_BYTES_MAX, key.len())
+}
+
+fn at_most(what: &str, limit: usize, actual: usize) -> Result<(), Error> {
+    if actual <= limit {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        error: WireError::TooLarge {
+            what: what.into(),
+            limit: limit as u64,
+            actual: actual as u64,
+        },
+        place: String::new(),
+    })
+}

@@ -1,0 +1,191 @@
+//! A blocking client of a `raftd` cluster.
+//!
+//! It finds the leader by itself, follows it when it moves, and retries within a deadline. A
+//! write that is retried keeps its name (session and number), so that it is applied exactly once
+//! however often it was sent (thesis 6.3). What became of a call is in the type of its result:
+//! done, refused, certainly not applied, or unknown ([`Error`]).
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use raftctl::client::{Client, Command, Consistency, Deadline, Options};
+//!
+//! # fn main() -> Result<(), raftctl::client::Error> {
+//! let endpoints = vec!["127.0.0.1:7400".to_string()];
+//! let mut client = Client::new(Options::new(endpoints));
+//! let deadline = Deadline::after(Duration::from_secs(5));
+//! let written = client.write(Command::Put { key: b"k", value: b"v" }, deadline)?;
+//! println!("written at revision {}", written.revision);
+//! let entry = client.get(b"k", Consistency::Linearizable, deadline)?;
+//! assert_eq!(entry.expect("it was just written").value, b"v");
+//!
+//! // Many writes in flight in one session: results come in the order of submission.
+//! for n in 0..100_u32 {
+//!     let key = format!("k{n}");
+//!     client.submit(Command::Put { key: key.as_bytes(), value: b"v" })?;
+//! }
+//! while let Some(result) = client.wait(Deadline::after(Duration::from_secs(5))) {
+//!     result?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Not here: following a leader that hangs while all its connections stay open works only if
+//! more than one endpoint is given.
+
+mod call;
+mod connection;
+mod error;
+mod limits;
+mod read;
+mod route;
+mod session;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use wire::hello::Welcome;
+
+pub use error::{Cause, Error, Why};
+pub use read::{Entry, Page, Scan};
+pub use route::Deadline;
+pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
+pub use wire::client::{Consistency, Item, Member, NodeRole, ScanMode, Status};
+pub use wire::command::{Command, Expect, Outcome};
+
+use call::{Call, Next, Stop, Whom};
+use connection::Connection;
+use route::Router;
+use session::Session;
+
+/// Settings of a [`Client`].
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `HOST:PORT` of some members, best of all.
+    pub endpoints: Vec<String>,
+    /// The longest wait for one TCP connection.
+    pub connect_timeout: Duration,
+    /// When raised (for instance by a signal handler), every call ends at once.
+    pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Options {
+    /// Defaults: two seconds to connect, nothing to cancel.
+    #[must_use]
+    pub fn new(endpoints: Vec<String>) -> Self {
+        Self {
+            endpoints,
+            connect_timeout: Duration::from_secs(2),
+            cancel: None,
+        }
+    }
+}
+
+/// A client: at most one connection, one session, writes in flight up to [`IN_FLIGHT_MAX`].
+///
+/// Invariants:
+/// - a write is sent again only under the name that it was first sent under, unless it is
+///   certain that it was not applied;
+/// - while answers are awaited on a connection, it is given up only for silence or an error, so
+///   that no verdict on its way is thrown away.
+#[derive(Debug)]
+pub struct Client {
+    router: Router,
+    connection: Option<Connection>,
+    session: Session,
+    /// What to do before anything more is sent.
+    next: Option<Next>,
+}
+
+impl Client {
+    /// A client that connects when it is first used.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            router: Router::new(options.endpoints, options.connect_timeout, options.cancel),
+            connection: None,
+            session: Session::new(),
+            next: None,
+        }
+    }
+
+    /// Does one write and waits for its verdict.
+    ///
+    /// # Errors
+    /// [`Error`].
+    ///
+    /// # Panics
+    /// If writes of [`Client::submit`] are still in flight: their results would be mixed up.
+    pub fn write(&mut self, command: Command<'_>, deadline: Deadline) -> Result<Written, Error> {
+        assert_eq!(self.session.len(), 0, "writes are in flight");
+        self.submit(command)?;
+        self.wait(deadline).expect("a write is in flight")
+    }
+
+    /// Asks what became of a write whose outcome is unknown, by sending it again under its name:
+    /// it is applied now if it was not before, and never twice.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] in every case that leaves the outcome open; [`Error::Refused`] with
+    /// `IdReused` if the name belongs to another command.
+    ///
+    /// # Panics
+    /// If writes are in flight.
+    pub fn resume(
+        &mut self,
+        request: RequestId,
+        command: Command<'_>,
+        deadline: Deadline,
+    ) -> Result<Written, Error> {
+        assert_eq!(self.session.len(), 0, "writes are in flight");
+        limits::check(command)?;
+        let own = std::mem::replace(&mut self.session, Session::resuming(request, command));
+        let result = self.wait(deadline).expect("a write is in flight");
+        self.session = own;
+        result
+    }
+
+    /// Queues a write behind those in flight; nothing is sent before [`Client::wait`] or a read.
+    ///
+    /// # Errors
+    /// [`Error::Full`] if too many are in flight, [`Error::Refused`] if it is too large.
+    pub fn submit(&mut self, command: Command<'_>) -> Result<(), Error> {
+        limits::check(command)?;
+        self.session.submit(command)
+    }
+
+    /// Writes in flight, settled ones whose results were not taken included.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.session.len()
+    }
+
+    /// Sends what is queued and waits for the result of the oldest write in flight; `None` if
+    /// there is none. At the deadline all writes in flight are given up: this and the following
+    /// calls tell of each whether it is certainly not applied or unknown.
+    pub fn wait(&mut self, deadline: Deadline) -> Option<Result<Written, Error>> {
+        let mut call = Call::new(deadline, Whom::Leader, self.connection.is_some());
+        self.router.reset_back_off();
+        loop {
+            if let Some(result) = self.session.take_settled() {
+                return Some(result);
+            }
+            if self.session.len() == 0 {
+                return None;
+            }
+            match self.turn(&mut call, None) {
+                Ok(()) => {}
+                Err(Stop::Unreachable(causes)) => self.session.abandon_unreachable(causes),
+                Err(Stop::Why(why)) => self.session.abandon(&why),
+            }
+        }
+    }
+
+    /// The node that the client is connected to: its address, and how it introduced itself.
+    #[must_use]
+    pub fn peer(&self) -> Option<(&str, &Welcome)> {
+        let connection = self.connection.as_ref()?;
+        Some((&connection.endpoint, &connection.welcome))
+    }
+}

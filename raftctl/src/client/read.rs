@@ -1,0 +1,206 @@
+//! Reads: one key, a page of keys, the state of a node.
+
+use std::time::Duration;
+
+use wire::client::{Consistency, Item, Reply, Request, ScanMode, Status};
+use wire::types::Index;
+
+use super::call::{Call, Read, Stop, Whom};
+use super::error::{Cause, Error};
+use super::route::Deadline;
+use super::{Client, Options, limits};
+
+/// A key's value with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The value.
+    pub value: Vec<u8>,
+    /// Index of the log entry that last wrote the key.
+    pub revision: Index,
+    /// Index of the log entry that made the key.
+    pub create_revision: Index,
+    /// Writes since it was made; 1 for a new key.
+    pub version: u64,
+}
+
+/// Which keys to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Scan<'a> {
+    /// How fresh. Each page is linearizable by itself; a later one may see later writes.
+    pub consistency: Consistency,
+    /// What to return of each key.
+    pub mode: ScanMode,
+    /// Keys must begin with it; may be empty.
+    pub prefix: &'a [u8],
+    /// Keys must be greater; `None` begins at the prefix.
+    pub after: Option<&'a [u8]>,
+    /// Keys in this page at most. The server may return fewer.
+    pub limit: u32,
+}
+
+/// What there is to know of a page besides its items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Keys in the page; with [`ScanMode::Count`] the keys counted.
+    pub count: u64,
+    /// If there are more: the next page's `after`.
+    pub more_after: Option<Vec<u8>>,
+}
+
+impl Client {
+    /// Reads one key; `None` if there is no such key. Sees every write of this client that was
+    /// settled before.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`.
+    pub fn get(
+        &mut self,
+        key: &[u8],
+        consistency: Consistency,
+        deadline: Deadline,
+    ) -> Result<Option<Entry>, Error> {
+        limits::check_key(key)?;
+        let request = |deadline_ms| Request::Get {
+            deadline_ms,
+            consistency,
+            key,
+        };
+        let mut entry = None;
+        self.read(&request, Whom::of(consistency), deadline, &mut |reply| {
+            match reply {
+                Reply::Value { item, .. } => entry = Some(Entry::of(item)),
+                Reply::Missing { .. } => entry = None,
+                _ => return false,
+            }
+            true
+        })?;
+        Ok(entry)
+    }
+
+    /// Reads one page of keys, in bytewise order; `each` is called for every item. Memory is
+    /// bounded by the page.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`; `each` was then not called.
+    pub fn scan(
+        &mut self,
+        scan: Scan<'_>,
+        deadline: Deadline,
+        mut each: impl FnMut(Item<'_>),
+    ) -> Result<Page, Error> {
+        let request = |deadline_ms| Request::Scan {
+            deadline_ms,
+            consistency: scan.consistency,
+            mode: scan.mode,
+            prefix: scan.prefix,
+            after: scan.after,
+            limit: scan.limit,
+        };
+        let mut page = Page {
+            count: 0,
+            more_after: None,
+        };
+        let whom = Whom::of(scan.consistency);
+        self.read(&request, whom, deadline, &mut |reply| {
+            let Reply::Page {
+                count,
+                more_after,
+                items,
+                ..
+            } = reply
+            else {
+                return false;
+            };
+            page.count = *count;
+            page.more_after = more_after.map(<[u8]>::to_vec);
+            items.iter().for_each(&mut each);
+            true
+        })?;
+        Ok(page)
+    }
+
+    /// Asks the node that the client is connected to, or any, how it sees its cluster.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`.
+    pub fn status(&mut self, deadline: Deadline) -> Result<Status, Error> {
+        let mut status = None;
+        let request = |_| Request::Status;
+        self.read(&request, Whom::Anyone, deadline, &mut |reply| {
+            let Reply::Status(answer) = reply else {
+                return false;
+            };
+            status = Some(answer.clone());
+            true
+        })?;
+        Ok(status.expect("a read that succeeds took its reply"))
+    }
+
+    fn read(
+        &mut self,
+        request: &dyn Fn(u32) -> Request<'_>,
+        whom: Whom,
+        deadline: Deadline,
+        take: &mut dyn FnMut(&Reply<'_>) -> bool,
+    ) -> Result<(), Error> {
+        let mut read = Read {
+            request,
+            take,
+            frame_id: None,
+            result: None,
+        };
+        let mut call = Call::new(deadline, whom, self.connection.is_some());
+        self.router.reset_back_off();
+        loop {
+            let stopped = self.turn(&mut call, Some(&mut read)).err();
+            let place = self.session.place.clone();
+            match (read.result.take(), stopped) {
+                (Some(Ok(())), _) => return Ok(()),
+                (Some(Err(error)), _) => return Err(Error::Refused { error, place }),
+                (None, Some(Stop::Unreachable(causes))) => {
+                    return Err(Error::Unreachable { causes });
+                }
+                (None, Some(Stop::Why(why))) => return Err(Error::NotApplied { why, place }),
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+impl Whom {
+    fn of(consistency: Consistency) -> Self {
+        match consistency {
+            Consistency::Linearizable => Self::Leader,
+            Consistency::Stale => Self::Anyone,
+        }
+    }
+}
+
+impl Entry {
+    fn of(item: &Item<'_>) -> Self {
+        Self {
+            value: item.value.to_vec(),
+            revision: item.revision,
+            create_revision: item.create_revision,
+            version: item.version,
+        }
+    }
+}
+
+/// Asks exactly one node how it sees its cluster.
+///
+/// # Errors
+/// The cause, for a person: it could not be reached, or gave no answer in time.
+pub fn status_of(endpoint: &str, timeout: Duration) -> Result<Status, Cause> {
+    let mut client = Client::new(Options::new(vec![endpoint.into()]));
+    client
+        .status(Deadline::after(timeout))
+        .map_err(|error| match error {
+            Error::Unreachable { mut causes } if causes.len() == 1 => causes.remove(0),
+            error => Cause {
+                endpoint: endpoint.into(),
+                text: error.to_string(),
+                timed_out: false,
+            },
+        })
+}
