@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 
 use wire::error::Class;
 
-use crate::client::{Cause, Error, Why};
+use crate::client::{Error, Why};
 
 /// Exit codes of `raftctl`; `man raftctl` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,59 +94,65 @@ impl Failure {
     pub fn of(doing: &str, error: &Error) -> Self {
         match error {
             Error::Unreachable { causes } => {
-                Self::new(Exit::Unreachable, "unreachable", format!("{doing} failed: no endpoint answered"))
-                    .at(list(causes))
-                    .remedy("is raftd running there? `systemctl status 'raftd@*'`; name others with -e HOST:PORT,..")
+                let what = format!("{doing} failed: no endpoint answered");
+                let causes: Vec<_> = causes.iter().map(ToString::to_string).collect();
+                Self::new(Exit::Unreachable, "unreachable", what)
+                    .at(causes.join("; "))
+                    .remedy(NOBODY)
             }
             Error::NotApplied { why, place } => {
-                Self::new(Exit::NotApplied, why.name(), format!("{doing} failed: {why}"))
+                let what = format!("{doing} failed: {why}");
+                let advice = match why {
+                    Why::Server(error) => remedy(error),
+                    _ => String::new(),
+                };
+                Self::new(Exit::NotApplied, why.name(), what)
                     .at(place)
-                    .remedy(advice(why, "it had no effect: run it again; `raftctl status` shows who is missing"))
+                    .remedy(if advice.is_empty() {
+                        NO_EFFECT
+                    } else {
+                        &advice
+                    })
             }
-            Error::Unknown { request, why, place } => {
-                let mut failure = Self::new(
-                    Exit::Unknown,
-                    why.name(),
-                    format!("{doing} has an unknown outcome: {why}"),
-                )
-                .at(place)
-                .remedy("the same command with --request-id and this id tells the outcome, and never applies it twice");
+            Error::Unknown {
+                request,
+                why,
+                place,
+            } => {
+                let what = format!("{doing} has an unknown outcome: {why}");
+                let mut failure = Self::new(Exit::Unknown, why.name(), what);
                 failure.request = Some(request.to_string());
-                failure
+                failure.at(place).remedy(ASK_AGAIN)
             }
             Error::Refused { error, place } => {
-                let mut failure = Self::new(Exit::Refused, error.name(), format!("{doing} was refused: {error}")).at(place);
+                let what = format!("{doing} was refused: {error}");
+                let mut failure = Self::new(Exit::Refused, error.name(), what);
                 failure.class = error.class();
-                failure.remedy = remedy(error);
-                failure
+                failure.at(place).remedy(remedy(error))
             }
-            Error::Full { in_flight } => Self::new(
-                Exit::Bug,
-                "too-many-in-flight",
-                format!("{doing} failed: {in_flight} writes are in flight already"),
-            ),
+            Error::Full { in_flight } => {
+                let what = format!("{doing} failed: {in_flight} writes are in flight already");
+                Self::new(Exit::Bug, "too-many-in-flight", what)
+            }
         }
     }
 
     /// Whether the same request may be sent again and may then go through.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.exit, Exit::Unreachable | Exit::NotApplied | Exit::Unknown)
-            || self.class == Class::NotApplied
+        matches!(
+            self.exit,
+            Exit::Unreachable | Exit::NotApplied | Exit::Unknown
+        ) || self.class == Class::NotApplied
     }
 
     /// The failure as one line of JSON.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let class = match self.class {
-            Class::NotApplied => "not-applied",
-            Class::Unknown => "unknown",
-            Class::Final => "final",
-        };
         serde_json::json!({ "error": {
             "code": self.exit as u8,
             "name": self.name,
-            "class": class,
+            "class": self.class.name(),
             "message": self.what,
             "retryable": self.is_retryable(),
             "request_id": self.request,
@@ -181,27 +187,22 @@ struct OneLine<'a>(&'a str);
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            f.write_char(if character.is_control() { ' ' } else { character })?;
+            f.write_char(if character.is_control() {
+                ' '
+            } else {
+                character
+            })?;
         }
         Ok(())
     }
 }
 
-/// Every endpoint with its cause, in one line.
-fn list(causes: &[Cause]) -> String {
-    let causes: Vec<_> = causes.iter().map(ToString::to_string).collect();
-    causes.join("; ")
-}
-
-fn advice(why: &Why, otherwise: &str) -> String {
-    match why {
-        Why::Server(error) => match remedy(error) {
-            text if text.is_empty() => otherwise.into(),
-            text => text,
-        },
-        _ => otherwise.into(),
-    }
-}
+const NOBODY: &str =
+    "is raftd running there (`systemctl status 'raftd@*'`)? name other nodes with -e HOST:PORT,..";
+const NO_EFFECT: &str =
+    "it had no effect: run it again; `raftctl status` shows which nodes are missing";
+const ASK_AGAIN: &str = "run the same command with --request-id and the id below: it tells the \
+                         outcome, and nothing is applied twice";
 
 /// What to try after a server's refusal; empty if nothing can be advised.
 fn remedy(error: &wire::error::Error) -> String {

@@ -228,7 +228,10 @@ impl Client {
             let mut out = BytesMut::new();
             (read.request)(deadline_ms).encode(frame_id, &mut out);
             read.frame_id = Some(frame_id);
-            lost = connection.send(&out, call.deadline.end()).err().map(|(_, error)| error);
+            lost = connection
+                .send(&out, call.deadline.end())
+                .err()
+                .map(|(_, error)| error);
         }
         if let Some(error) = lost {
             self.lose(call, Why::Connection(describe(&error)), read);

@@ -145,7 +145,9 @@ fn read_welcome(frame: &Frame<'_>) -> io::Result<Welcome> {
 }
 
 fn protocol_error(error: &wire::error::Error) -> io::Error {
-    io::Error::other(format!("the other end does not speak raftd's protocol: {error}"))
+    io::Error::other(format!(
+        "the other end does not speak raftd's protocol: {error}"
+    ))
 }
 
 /// A stream and what was received on it.
@@ -246,10 +248,12 @@ fn resolve(endpoint: &str, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
     }
     let name = endpoint.to_owned();
     let (sender, receiver) = mpsc::sync_channel(1);
-    thread::Builder::new().name("resolve".into()).spawn(move || {
-        // Nobody listens any more if the deadline passed.
-        let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
-    })?;
+    thread::Builder::new()
+        .name("resolve".into())
+        .spawn(move || {
+            // Nobody listens any more if the deadline passed.
+            let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
+        })?;
     receiver.recv_timeout(timeout).unwrap_or_else(|_| {
         Err(io::Error::new(
             ErrorKind::TimedOut,

@@ -48,7 +48,7 @@ use std::time::Duration;
 use wire::hello::Welcome;
 
 pub use error::{Cause, Error, Why};
-pub use read::{Entry, Page, Scan};
+pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
 pub use wire::client::{Consistency, Item, Member, NodeRole, ScanMode, Status};
@@ -176,7 +176,7 @@ impl Client {
             }
             match self.turn(&mut call, None) {
                 Ok(()) => {}
-                Err(Stop::Unreachable(causes)) => self.session.abandon_unreachable(causes),
+                Err(Stop::Unreachable(causes)) => self.session.abandon_unreachable(&causes),
                 Err(Stop::Why(why)) => self.session.abandon(&why),
             }
         }

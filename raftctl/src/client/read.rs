@@ -136,12 +136,12 @@ impl Client {
         Ok(status.expect("a read that succeeds took its reply"))
     }
 
-    fn read(
+    fn read<'a>(
         &mut self,
-        request: &dyn Fn(u32) -> Request<'_>,
+        request: &'a dyn Fn(u32) -> Request<'a>,
         whom: Whom,
         deadline: Deadline,
-        take: &mut dyn FnMut(&Reply<'_>) -> bool,
+        take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
     ) -> Result<(), Error> {
         let mut read = Read {
             request,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wire::error::Error as WireError;
+use wire::error::{Class, Error as WireError};
 use wire::hello::LeaderHint;
 use wire::types::{ClusterId, Epoch};
 
@@ -52,6 +52,10 @@ impl Advice {
             | WireError::OutcomeUnknown
             | WireError::SessionExpired
             | WireError::OutOfOrder { .. } => Self::Later(0),
+            WireError::Unknown {
+                class: Class::NotApplied | Class::Unknown,
+                ..
+            } => Self::Later(0),
             _ => Self::Refused,
         }
     }

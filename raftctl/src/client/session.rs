@@ -8,7 +8,7 @@ use std::str::FromStr;
 use bytes::BytesMut;
 use wire::client::{Reply, Request};
 use wire::command::{Command, Outcome, SessionId, Write};
-use wire::error::Error as WireError;
+use wire::error::{Class, Error as WireError};
 use wire::types::{Epoch, Index, Term};
 
 use super::error::{Cause, Error, Why};
@@ -32,7 +32,11 @@ pub struct RequestId {
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SessionId { epoch, born, nonce } = self.session;
-        write!(f, "{:016x}{:016x}{nonce:016x}-{}", epoch.0, born.0, self.seq)
+        write!(
+            f,
+            "{:016x}{:016x}{nonce:016x}-{}",
+            epoch.0, born.0, self.seq
+        )
     }
 }
 
@@ -183,8 +187,8 @@ impl Session {
             command,
         };
         write.encode_body(&mut body);
-        let full = self.writes.len() >= IN_FLIGHT_MAX
-            || self.bytes + body.len() > IN_FLIGHT_BYTES_MAX;
+        let full =
+            self.writes.len() >= IN_FLIGHT_MAX || self.bytes + body.len() > IN_FLIGHT_BYTES_MAX;
         if full && !self.writes.is_empty() {
             let in_flight = self.writes.len();
             return Err(Error::Full { in_flight });
@@ -375,14 +379,13 @@ impl Session {
         let write = &mut self.writes[position];
         write.state = State::Queued;
         match error {
-            WireError::OutcomeUnknown => write.exposed = true,
             WireError::OutOfOrder { expected } => {
                 let expected = *expected;
                 let known = self.unsettled().any(|write| write.seq == expected);
                 self.lost |= !known;
             }
             WireError::SessionExpired => self.lost = true,
-            _ => {}
+            other => write.exposed |= other.class() == Class::Unknown,
         }
         let advice = Advice::of(error);
         if advice == Advice::Refused {
@@ -434,12 +437,12 @@ impl Session {
     }
 
     /// Like [`Session::abandon`], for a call that reached nobody.
-    pub(crate) fn abandon_unreachable(&mut self, causes: Vec<Cause>) {
+    pub(crate) fn abandon_unreachable(&mut self, causes: &[Cause]) {
         let place: Vec<_> = causes.iter().map(ToString::to_string).collect();
         self.place = place.join("; ");
         for write in &mut self.writes {
             if matches!(write.state, State::Queued) && !write.exposed {
-                let causes = causes.clone();
+                let causes = causes.to_vec();
                 write.state = State::Settled(Err(Error::Unreachable { causes }));
             }
         }
