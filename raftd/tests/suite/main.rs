@@ -2,3 +2,5 @@
 
 mod daemon_config;
 mod daemon_log;
+mod node_session;
+mod node_store;
