@@ -2,10 +2,27 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+mod cache;
+mod candidate;
 pub mod event;
+mod follower;
+mod gate;
+mod invariant;
+mod jitter;
+mod journal;
+mod leader;
+mod log;
+mod progress;
+mod quorum;
 mod raft;
+mod round;
+mod state;
+mod terms;
 pub mod time;
+mod timer;
 
 pub use crate::event::{
     Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleChange, RoleName,

@@ -1,112 +1,580 @@
-//! The state machine.
+//! The state machine: inputs are checked, terms compared, and the rest is the role's.
 
+use alloc::format;
 use alloc::vec::Vec;
 
-use wire::entry::Entry;
-use wire::peer::DiskReport;
+use wire::entry::{Entry, EntryKind};
+use wire::error::Error;
+use wire::limits::MEMBERS_MAX;
+use wire::peer::{
+    Append, DiskReport, Message, PreVote, PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer,
+};
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use crate::event::{Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleName};
+use crate::candidate::{Candidate, PreCandidate};
+use crate::event::{
+    Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleChange, RoleName, Ticket,
+};
+use crate::follower::Follower;
+use crate::gate;
+use crate::invariant::Seen;
+use crate::leader::Leader;
+use crate::state::State;
 use crate::time::Instant;
 
+/// What a node is at the moment. A role's data is nowhere else.
+#[derive(Clone, Debug)]
+pub(crate) enum Role {
+    Follower(Follower),
+    PreCandidate(PreCandidate),
+    Candidate(Candidate),
+    Leader(Leader),
+}
+
 /// One node's part in the algorithm.
-#[derive(Debug)]
-pub struct Raft {}
+///
+/// Invariants: those of [`State`], of the role, and those of `invariant.rs` that bind a state to
+/// the one before it.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    pub(crate) state: State,
+    pub(crate) role: Role,
+    told_role: RoleChange,
+    told_commit: Index,
+    seen: Seen,
+}
 
 impl Raft {
     /// A node as it was when its log was last durable. Everything in the log counts as durable.
+    ///
+    /// # Panics
+    /// If `config` or `restored` contradicts itself: both come from this node's own code.
     #[must_use]
-    pub fn new(_config: Config, _restored: Restored, _now: Instant) -> Self {
-        unimplemented!()
+    pub fn new(config: Config, restored: Restored, now: Instant) -> Self {
+        assert!(
+            config.voters.is_sorted_by(|a, b| a < b) && config.voters.len() <= MEMBERS_MAX,
+            "voters are sorted and at most {MEMBERS_MAX}: {:?}",
+            config.voters
+        );
+        assert!(
+            config.voters.contains(&config.id),
+            "node {} is no voter of {:?}",
+            config.id,
+            config.voters
+        );
+        let state = State::new(config, restored, now);
+        let role = Role::Follower(Follower::default());
+        let told_role = RoleChange {
+            role: RoleName::Follower,
+            term: state.term(),
+            leader: None,
+        };
+        let seen = Seen::new(&state, &role);
+        Self {
+            state,
+            role,
+            told_role,
+            told_commit: Index(0),
+            seen,
+        }
     }
+
     /// Takes one input. Effects are appended.
-    pub fn step(&mut self, _now: Instant, _input: Input, _effects: &mut Vec<Effect>) {
-        unimplemented!()
+    pub fn step(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Tick => self.on_tick(now, effects),
+            Input::Receive { from, message } => self.on_receive(now, from, message, effects),
+            Input::Durable(ticket) => self.on_durable(now, ticket),
+            Input::Loaded { to, entries } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.on_loaded(&self.state, to, entries, effects);
+                }
+            }
+            Input::LeaderLinkClosed => self.on_leader_link_closed(now),
+            Input::Formed => self.on_formed(now),
+        }
+        self.end(effects);
     }
+
     /// Ends a turn: at most one `Write`, and one `Append` per follower and window, for all that
-    /// the turn's steps, proposals and reads brought.
-    pub fn flush(&mut self, _now: Instant, _effects: &mut Vec<Effect>) {
-        unimplemented!()
+    /// the turn's steps, proposals and reads brought. The first one also tells the restored
+    /// commit index.
+    pub fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.conclude(&mut self.state, effects);
+        }
+        if self.state.commit() > self.told_commit {
+            self.told_commit = self.state.commit();
+            effects.push(Effect::Commit(self.told_commit));
+        }
+        if let Some(write) = self.state.take_write() {
+            effects.push(Effect::Write(write));
+        }
+        match &mut self.role {
+            // Entries leave before the leader's own sync (thesis 10.2.1).
+            Role::Leader(leader) => leader.flush(&self.state, now, effects),
+            Role::Follower(Follower {
+                following: Some(following),
+            }) => following.flush(&self.state, effects),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+        self.end(effects);
     }
+
+    /// Tells a change of role and, in debug builds, checks every invariant.
+    fn end(&mut self, effects: &mut Vec<Effect>) {
+        let role = RoleChange {
+            role: self.role(),
+            term: self.term(),
+            leader: self.leader(),
+        };
+        if role != self.told_role {
+            self.told_role = role;
+            effects.push(Effect::RoleChanged(role));
+        }
+        if cfg!(debug_assertions) {
+            self.seen.check(&self.state, &self.role);
+        }
+    }
+
+    /// Time passed.
+    fn on_tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if !self.state.formed {
+            return;
+        }
+        match &mut self.role {
+            // CheckQuorum (thesis 6.2): a leader that hears no quorum steps down in its term.
+            Role::Leader(leader) => {
+                if !leader.on_tick(&self.state, now) {
+                    self.become_follower(now, Follower::default());
+                }
+            }
+            // The election timeout passed (thesis 3.4): a PreVote first, always (9.6).
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                if now >= self.state.timer.at() {
+                    self.pre_campaign(now, effects);
+                }
+            }
+        }
+    }
+
+    /// Writes completed.
+    fn on_durable(&mut self, now: Instant, ticket: Ticket) {
+        self.state.complete(ticket);
+        match &mut self.role {
+            // The acknowledgement was waiting for this (rules A3).
+            Role::Follower(Follower {
+                following: Some(following),
+            }) => following.on_durable(&self.state),
+            // A candidate's own vote counts from now on (rules A2).
+            Role::Candidate(candidate) => {
+                if candidate.on_durable(&self.state, ticket) {
+                    self.become_leader(now);
+                }
+            }
+            // The leader's share of the commit quorum is counted in `flush` (rules A4).
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => {}
+        }
+    }
+
+    /// The leader's process probably died: its end closed the connection (rules B3). Withholding
+    /// ends on this node, and an election need not wait for the election timeout.
+    fn on_leader_link_closed(&mut self, now: Instant) {
+        if let Role::Follower(Follower { following }) = &mut self.role
+            && let Some(lost) = following.take()
+        {
+            self.state.timer.leader_lost(now, lost.leader);
+        }
+    }
+
+    /// The cluster is formed: this node takes part from now on (rules D1).
+    fn on_formed(&mut self, now: Instant) {
+        if !self.state.formed {
+            self.state.formed = true;
+            self.state.start_timer(now);
+        }
+    }
+
+    /// A message passes the gate, or costs its sender the link.
+    fn on_receive(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.state.formed || from == self.state.config.id || self.state.place(from).is_none() {
+            return;
+        }
+        let taken = match gate::check(&message) {
+            Ok(()) => self.take(now, from, message, effects),
+            Err(reason) => Err(gate::malformed(reason)),
+        };
+        if let Err(error) = taken {
+            effects.push(Effect::Refuse { peer: from, error });
+        }
+    }
+
+    /// One message of a voter that makes sense by itself.
+    fn take(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        message: Message,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
+        let term = self.state.term();
+        match message {
+            // A leader replicates (thesis 3.5).
+            Message::Append(m) => return self.on_append(now, from, &m, effects),
+            // Another node asks whether it would win (thesis 9.6).
+            Message::PreVote(m) => self.on_pre_vote(now, from, m, effects),
+            // A candidate asks for a vote (thesis 3.4).
+            Message::RequestVote(m) => self.on_request_vote(now, from, m, effects),
+            // A follower agrees, or does not (thesis 3.5). Answers to an earlier reign of this
+            // node say nothing of this one.
+            Message::AppendOk(m) => {
+                if let Some(leader) = self.leading(m.term) {
+                    return leader.0.on_append_ok(leader.1, now, from, &m);
+                }
+            }
+            Message::AppendConflict(m) => {
+                if let Some(leader) = self.leading(m.term) {
+                    return leader.0.on_append_conflict(leader.1, now, from, &m);
+                }
+            }
+            // A follower has moved on: so must its leader (thesis 3.3).
+            Message::StaleTerm(StaleTerm { term: theirs }) => {
+                if theirs > term && matches!(self.role, Role::Leader(_)) {
+                    self.adopt(now, theirs);
+                }
+            }
+            // The answers that an election waits for; to anybody else they come too late. A
+            // refusal may show a later term: without taking it over, two groups that each refuse
+            // the other could never elect anybody (thesis 3.3).
+            Message::PreVoteAnswer(m) => self.on_pre_vote_answer(now, from, m, effects),
+            Message::VoteAnswer(m) => self.on_vote_answer(now, from, m),
+        }
+        Ok(())
+    }
+
+    fn leading(&mut self, term: Term) -> Option<(&mut Leader, &State)> {
+        match &mut self.role {
+            Role::Leader(leader) if term == self.state.term() => Some((leader, &self.state)),
+            _ => None,
+        }
+    }
+
+    /// A leader's `Append`: of an earlier term it is told so, of a later one it is followed.
+    fn on_append(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        m: &Append,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
+        let term = self.state.term();
+        if m.term < term {
+            // Without the answer a leader that all withhold their votes from, because they hear
+            // it, would never learn that one node left its term (rules B2).
+            let answer = Message::StaleTerm(StaleTerm { term });
+            self.state.send(from, answer, effects);
+            return Ok(());
+        }
+        if m.term > term {
+            self.adopt(now, m.term);
+        }
+        let leader = self.state.note_leader(from);
+        if leader != from {
+            // Election Safety (thesis 3.4) says that this cannot be.
+            let reason = format!("node {from} and node {leader} both lead term {}", m.term);
+            return Err(Error::Divergence { reason });
+        }
+        if self.leader().is_none() {
+            // Whoever was waiting or campaigning in this term has lost to it (thesis 3.4).
+            self.become_follower(now, Follower::of(from, now));
+        }
+        if let Role::Follower(Follower {
+            following: Some(following),
+        }) = &mut self.role
+        {
+            following.on_append(&mut self.state, now, m, effects);
+        }
+        Ok(())
+    }
+
+    /// Whether this node hears a leader, or is one: then elections would only disturb it
+    /// (thesis 4.2.3), and their term is not taken over (rules B2).
+    fn withholds(&self, now: Instant) -> bool {
+        let patience = self.state.config.election_timeout_min;
+        match &self.role {
+            Role::Follower(Follower {
+                following: Some(following),
+            }) => now.since(following.heard) < patience,
+            Role::Leader(_) => true,
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    fn on_pre_vote(&mut self, now: Instant, from: NodeId, m: PreVote, effects: &mut Vec<Effect>) {
+        let granted = !self.withholds(now)
+            && !self.state.stalled
+            && m.term > self.state.term()
+            && self.state.is_up_to_date(m.last);
+        let term = if granted { m.term } else { self.state.term() };
+        if granted {
+            self.state.timer.yield_to_other(now);
+        }
+        let answer = Message::PreVoteAnswer(PreVoteAnswer { term, granted });
+        self.state.send(from, answer, effects);
+    }
+
+    fn on_request_vote(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        m: RequestVote,
+        effects: &mut Vec<Effect>,
+    ) {
+        let withheld = self.withholds(now) && !m.transfer;
+        if !withheld && m.term > self.state.term() {
+            self.adopt(now, m.term);
+        }
+        let granted = !withheld
+            && m.term == self.state.term()
+            && self.state.is_up_to_date(m.last)
+            && self.state.vote_for(from);
+        if granted {
+            self.state.timer.calm(now);
+        }
+        let answer = VoteAnswer {
+            term: self.state.term(),
+            granted,
+        };
+        self.state.send(from, Message::VoteAnswer(answer), effects);
+    }
+
+    fn on_pre_vote_answer(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        m: PreVoteAnswer,
+        effects: &mut Vec<Effect>,
+    ) {
+        let term = self.state.term();
+        if let Role::PreCandidate(candidate) = &mut self.role {
+            if !m.granted && m.term > term {
+                self.adopt(now, m.term);
+            } else if m.granted == (m.term == term.next())
+                && candidate.count(&self.state, from, m.granted)
+            {
+                self.campaign(now, effects);
+            }
+        }
+    }
+
+    fn on_vote_answer(&mut self, now: Instant, from: NodeId, m: VoteAnswer) {
+        let term = self.state.term();
+        if let Role::Candidate(candidate) = &mut self.role {
+            if m.term > term {
+                self.adopt(now, m.term);
+            } else if m.term == term && candidate.count(&mut self.state, now, from, m.granted) {
+                self.become_leader(now);
+            }
+        }
+    }
+
+    /// Takes over a later term, as a follower of nobody (thesis 3.3).
+    fn adopt(&mut self, now: Instant, term: Term) {
+        self.state.enter_term(term, None);
+        self.become_follower(now, Follower::default());
+    }
+
+    fn become_follower(&mut self, now: Instant, follower: Follower) {
+        if matches!(self.role, Role::Leader(_)) {
+            self.state.timer.calm(now);
+        }
+        self.role = Role::Follower(follower);
+    }
+
+    /// Asks whether an election would be won (thesis 9.6), unless the disk is too slow to lead
+    /// (rules B4) or the terms are used up.
+    fn pre_campaign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.state.timer.repeat(now);
+        if self.state.stalled || self.state.term() >= gate::TERM_MAX {
+            self.become_follower(now, Follower::default());
+            return;
+        }
+        let candidate = PreCandidate::ask(&self.state, effects);
+        let has_won = candidate.has_won(&self.state);
+        self.role = Role::PreCandidate(candidate);
+        if has_won {
+            self.campaign(now, effects);
+        }
+    }
+
+    /// Campaigns in the next term (thesis 3.4).
+    fn campaign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        assert!(
+            matches!(self.role, Role::PreCandidate(_)),
+            "an election without a PreVote"
+        );
+        let (term, own) = (self.state.term().next(), self.state.config.id);
+        self.state.enter_term(term, Some(own));
+        self.state.timer.rest(now);
+        self.role = Role::Candidate(Candidate::ask(&self.state, effects));
+    }
+
+    /// A quorum voted for this node (thesis 3.4).
+    fn become_leader(&mut self, now: Instant) {
+        assert!(
+            matches!(self.role, Role::Candidate(_)),
+            "a leader that was no candidate"
+        );
+        self.role = Role::Leader(Leader::new(&mut self.state, now));
+    }
+
     /// When `step` wants the next [`Input::Tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        unimplemented!()
+        match &self.role {
+            _ if !self.state.formed => None,
+            Role::Leader(leader) => leader.deadline(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Some(self.state.timer.at())
+            }
+        }
     }
+
     /// Appends a command to the leader's log, in memory; `flush` sends and writes it.
     /// # Errors
     /// This node does not lead.
-    pub fn propose(&mut self, _wall_ms: u64, _body: &[u8]) -> Result<EntryId, NotLeader> {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// If the body is over the limit of an entry: requests are checked at admission.
+    pub fn propose(&mut self, wall_ms: u64, body: &[u8]) -> Result<EntryId, NotLeader> {
+        match &mut self.role {
+            Role::Leader(leader) => {
+                Ok(leader.append(&mut self.state, wall_ms, EntryKind::Command, body))
+            }
+            _ => Err(self.not_leader()),
+        }
     }
+
     /// Registers a linearizable read.
     /// # Errors
     /// This node does not lead.
     pub fn read(&mut self) -> Result<ReadTicket, NotLeader> {
-        unimplemented!()
+        match &mut self.role {
+            Role::Leader(leader) => Ok(leader.read(&self.state)),
+            _ => Err(self.not_leader()),
+        }
     }
+
+    fn not_leader(&self) -> NotLeader {
+        NotLeader {
+            leader: self.leader(),
+        }
+    }
+
     /// The entry at `index`, if it is still in memory.
     #[must_use]
-    pub fn entry(&self, _index: Index) -> Option<&Entry> {
-        unimplemented!()
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.state.log.entry(index)
     }
+
     /// The store has applied everything up to here: older entries may leave memory.
-    pub fn applied(&mut self, _index: Index) {
-        unimplemented!()
+    ///
+    /// # Panics
+    /// If that was never committed.
+    pub fn applied(&mut self, index: Index) {
+        self.state.set_applied(index);
     }
+
     /// What the next answers say of the disk. A stalled node (rules B4) refuses PreVotes and
     /// does not campaign.
-    pub fn set_disk(&mut self, _report: DiskReport, _stalled: bool) {
-        unimplemented!()
+    pub fn set_disk(&mut self, report: DiskReport, stalled: bool) {
+        self.state.disk = report;
+        self.state.stalled = stalled;
     }
-    /// Bytes of entries that are not committed yet.
+
+    /// Bytes of entries that are not committed yet, as far as they are in memory: after a restart
+    /// the log may hold more.
     #[must_use]
     pub fn uncommitted_bytes(&self) -> usize {
-        unimplemented!()
+        self.state.log.bytes_after(self.state.commit())
     }
+
     /// For status.
     #[must_use]
     pub fn role(&self) -> RoleName {
-        unimplemented!()
+        match self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
     }
+
     /// Term and vote, possibly not durable yet.
     #[must_use]
     pub fn hard_state(&self) -> HardState {
-        unimplemented!()
+        self.state.hard_state()
     }
+
     /// The current term.
     #[must_use]
     pub fn term(&self) -> Term {
-        unimplemented!()
+        self.state.term()
     }
+
     /// The known leader.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
-        unimplemented!()
+        match &self.role {
+            Role::Leader(_) => Some(self.state.config.id),
+            Role::Follower(follower) => follower.following.as_ref().map(|f| f.leader),
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
     }
-    /// On a leader: whether a quorum was heard within the election timeout. Else: whether a leader is heard.
+
+    /// On a leader: whether a quorum was heard within the election timeout. Else: whether a
+    /// leader was.
     #[must_use]
-    pub fn quorum_ok(&self, _now: Instant) -> bool {
-        unimplemented!()
+    pub fn quorum_ok(&self, now: Instant) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.hears_quorum(&self.state, now),
+            Role::Follower(Follower {
+                following: Some(following),
+            }) => now.since(following.heard) < self.state.config.election_timeout_max,
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+        }
     }
+
     /// Last entry in memory.
     #[must_use]
     pub fn last(&self) -> EntryId {
-        unimplemented!()
+        self.state.log.last()
     }
+
     /// Last durable index.
     #[must_use]
     pub fn durable(&self) -> Index {
-        unimplemented!()
+        self.state.log.durable()
     }
+
     /// Commit index.
     #[must_use]
     pub fn commit(&self) -> Index {
-        unimplemented!()
+        self.state.commit()
     }
+
     /// On a leader: where this follower's log is known to agree.
     #[must_use]
-    pub fn match_index(&self, _peer: NodeId) -> Option<Index> {
-        unimplemented!()
+    pub fn match_index(&self, peer: NodeId) -> Option<Index> {
+        match &self.role {
+            Role::Leader(leader) => leader.match_index(peer),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
     }
 }

@@ -1,0 +1,186 @@
+//! The follower: takes entries from the term's leader, or waits to hear one (thesis 3.3, 3.5).
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use wire::error::Error;
+use wire::peer::{Append, AppendConflict, AppendOk, Message};
+use wire::types::{EntryId, Index, NodeId};
+
+use crate::event::Effect;
+use crate::state::State;
+use crate::time::Instant;
+
+/// Received bytes that wait for the disk, in windows of the leader: two leaders in a row may each
+/// fill one, and one entry may be over. More comes only from a peer that ignores its window.
+const BACKLOG_WINDOWS_MAX: usize = 4;
+
+/// The role's data.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Follower {
+    /// The term's leader, once it is heard.
+    pub(crate) following: Option<Following>,
+}
+
+/// What a follower knows of the leader that it hears.
+///
+/// Invariants:
+/// - `verified` never falls; up to it the log agrees with this leader's, so nothing at or below
+///   it is ever truncated for this leader;
+/// - `acked <= min(durable, verified)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Following {
+    pub(crate) leader: NodeId,
+    /// When its last `Append` came.
+    pub(crate) heard: Instant,
+    /// The last index known to agree with this leader (rules A3).
+    verified: Index,
+    /// The highest read round among its `Append`s.
+    round: u64,
+    /// The match index of the last `AppendOk`.
+    acked: Index,
+    /// An `AppendOk` is due at the end of the turn.
+    owes_answer: bool,
+}
+
+impl Follower {
+    /// A follower of `leader`, of which nothing is verified yet.
+    pub(crate) fn of(leader: NodeId, now: Instant) -> Self {
+        Self {
+            following: Some(Following {
+                leader,
+                heard: now,
+                verified: Index(0),
+                round: 0,
+                acked: Index(0),
+                owes_answer: false,
+            }),
+        }
+    }
+}
+
+impl Following {
+    /// The leader's `Append` in this term (thesis 3.5).
+    pub(crate) fn on_append(
+        &mut self,
+        state: &mut State,
+        now: Instant,
+        m: &Append,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.heard = now;
+        state.timer.calm(now);
+        let round_is_new = m.round > self.round;
+        self.round = self.round.max(m.round);
+
+        if state.log.term_at(m.prev.index) != Some(m.prev.term) {
+            if m.prev.index <= state.commit() {
+                self.refuse(state, m.prev, effects);
+            } else {
+                self.answer_conflict(state, m.prev, effects);
+            }
+            return;
+        }
+        let backlog = state.log.bytes_after(state.log.durable());
+        let backlog_max = state
+            .config
+            .window_bytes
+            .saturating_mul(BACKLOG_WINDOWS_MAX);
+        if !m.entries.is_empty() && backlog > backlog_max {
+            // Not taken and not answered: the leader finds out by the next conflict.
+            return;
+        }
+        let fresh = m
+            .entries
+            .iter()
+            .position(|entry| state.log.term_at(entry.index()) != Some(entry.term()));
+        if let Some(place) = fresh {
+            let first = m.entries[place].index();
+            if first <= state.log.last().index {
+                // An entry of ours differs. What is committed, or agreed with this very leader,
+                // can differ from no leader of this term (Leader Completeness, thesis 3.6.3).
+                if first <= state.commit().max(self.verified) {
+                    self.refuse(state, m.entries[place].id(), effects);
+                    return;
+                }
+                state.log.truncate(first);
+            }
+            for entry in &m.entries[place..] {
+                state.log.push(entry.clone());
+            }
+        }
+        let agreed = Index(m.prev.index.0 + m.entries.len() as u64);
+        self.verified = self.verified.max(agreed);
+        // Only what is verified may be believed committed: past it, an old suffix may differ.
+        state.advance_commit(m.commit.min(self.verified));
+        // New entries are acknowledged when they are durable, all of a sync at once.
+        self.owes_answer |= round_is_new || fresh.is_none();
+    }
+
+    /// Writes completed: acknowledge if that is news to the leader (rules A3).
+    pub(crate) fn on_durable(&mut self, state: &State) {
+        self.owes_answer |= self.match_index(state) > self.acked;
+    }
+
+    /// Sends the acknowledgement that the turn made due.
+    pub(crate) fn flush(&mut self, state: &State, effects: &mut Vec<Effect>) {
+        if !core::mem::take(&mut self.owes_answer) {
+            return;
+        }
+        self.acked = self.match_index(state);
+        let answer = AppendOk {
+            term: state.term(),
+            round: self.round,
+            match_index: self.acked,
+            received: self.verified,
+            disk: state.disk,
+            digest: None,
+        };
+        state.send(self.leader, Message::AppendOk(answer), effects);
+    }
+
+    /// What may be acknowledged: never a durable suffix that this leader did not confirm.
+    fn match_index(&self, state: &State) -> Index {
+        self.verified.min(state.log.durable())
+    }
+
+    fn answer_conflict(&self, state: &State, prev: EntryId, effects: &mut Vec<Effect>) {
+        let answer = AppendConflict {
+            term: state.term(),
+            round: self.round,
+            prev,
+            conflict: state.log.run_at(prev.index),
+            last: state.log.last(),
+            disk: state.disk,
+        };
+        state.send(self.leader, Message::AppendConflict(answer), effects);
+    }
+
+    /// The leader contradicts what cannot be undone (rules A6).
+    fn refuse(&self, state: &State, theirs: EntryId, effects: &mut Vec<Effect>) {
+        let ours = state.log.id_at(theirs.index);
+        let reason = format!(
+            "node {} as leader of term {} has entry {theirs}, this node has {ours} and committed up to {}",
+            self.leader,
+            state.term(),
+            state.commit()
+        );
+        effects.push(Effect::Refuse {
+            peer: self.leader,
+            error: Error::Divergence { reason },
+        });
+    }
+
+    /// Panics if an invariant is broken.
+    pub(crate) fn check(&self, state: &State) {
+        assert!(
+            self.verified <= state.log.last().index,
+            "verified {} is gone",
+            self.verified
+        );
+        assert!(
+            self.acked <= self.match_index(state),
+            "acknowledged too much"
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! The leader: appends, replicates, commits, and confirms that it still leads (thesis 3.5, 6.4).
+
+use alloc::vec::Vec;
+
+use bytes::BytesMut;
+use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind};
+use wire::error::Error;
+use wire::peer::{AppendConflict, AppendOk};
+use wire::types::{EntryId, Index, NodeId};
+
+use crate::event::{Effect, ReadTicket};
+use crate::gate::malformed;
+use crate::progress::Progress;
+use crate::quorum;
+use crate::round::Rounds;
+use crate::state::State;
+use crate::time::Instant;
+
+/// New entries are cut from buffers of this size, so that a small entry costs no allocation.
+const POOL_BYTES: usize = 64 * 1024;
+
+/// The role's data.
+///
+/// Invariants: the log only grows while a node leads (Leader Append-Only, thesis 3.5); `noop` is
+/// the first entry of the term; `peers` are all other voters, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Leader {
+    noop: Index,
+    peers: Vec<Progress>,
+    rounds: Rounds,
+    heartbeat_at: Instant,
+    /// When to look again whether a quorum is heard.
+    check_quorum_at: Instant,
+    pool: BytesMut,
+}
+
+impl Leader {
+    /// Takes office: the term is opened by a no-op, without which nothing of earlier terms could
+    /// be committed (thesis 3.6.2) nor anything be read (6.4).
+    pub(crate) fn new(state: &mut State, now: Instant) -> Self {
+        assert!(
+            state.log.journal().hard_state_wait().is_none(),
+            "a leader before its vote was durable"
+        );
+        let last = state.log.last();
+        assert!(last.term < state.term(), "{last} is of a term just begun");
+        let own = state.config.id;
+        assert!(
+            state.note_leader(own) == own,
+            "another node leads this term"
+        );
+        let mut leader = Self {
+            noop: last.index.next(),
+            peers: state
+                .peers()
+                .map(|id| Progress::new(id, last.index, now))
+                .collect(),
+            rounds: Rounds::default(),
+            heartbeat_at: now,
+            check_quorum_at: now + state.config.election_timeout_max,
+            pool: BytesMut::new(),
+        };
+        let wall_ms = state.log.wall_ms();
+        leader.append(state, wall_ms, EntryKind::Noop, &[]);
+        leader
+    }
+
+    /// Adds an entry to the log in memory. Wall clocks never fall along the log.
+    pub(crate) fn append(
+        &mut self,
+        state: &mut State,
+        wall_ms: u64,
+        kind: EntryKind,
+        body: &[u8],
+    ) -> EntryId {
+        let id = EntryId {
+            term: state.term(),
+            index: state.log.last().index.next(),
+        };
+        let bytes = ENTRY_HEADER_BYTES + body.len();
+        if self.pool.capacity() < bytes {
+            self.pool = BytesMut::with_capacity(bytes.max(POOL_BYTES));
+        }
+        let wall_ms = wall_ms.max(state.log.wall_ms());
+        state
+            .log
+            .push(Entry::build(&mut self.pool, id, wall_ms, kind, body));
+        id
+    }
+
+    /// A linearizable read arrived (thesis 6.4; rules C1).
+    pub(crate) fn read(&mut self, state: &State) -> ReadTicket {
+        ReadTicket {
+            round: self.rounds.want(),
+            index: state.commit().max(self.noop),
+        }
+    }
+
+    fn peer_mut(&mut self, id: NodeId) -> &mut Progress {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id);
+        peer.expect("the sender is a voter")
+    }
+
+    /// Where a follower's log is known to agree.
+    pub(crate) fn match_index(&self, id: NodeId) -> Option<Index> {
+        let peer = self.peers.iter().find(|peer| peer.id == id)?;
+        Some(peer.match_index)
+    }
+
+    /// A follower holds everything up to an index, durably (thesis 3.5).
+    pub(crate) fn on_append_ok(
+        &mut self,
+        state: &State,
+        now: Instant,
+        from: NodeId,
+        m: &AppendOk,
+    ) -> Result<(), Error> {
+        if m.received > state.log.last().index || m.round > self.rounds.started() {
+            return Err(malformed("the answer is to something never sent"));
+        }
+        self.peer_mut(from).on_append_ok(now, m);
+        Ok(())
+    }
+
+    /// A follower's log differs (thesis 3.5).
+    pub(crate) fn on_append_conflict(
+        &mut self,
+        state: &State,
+        now: Instant,
+        from: NodeId,
+        m: &AppendConflict,
+    ) -> Result<(), Error> {
+        let was_sent = state.log.term_at(m.prev.index) == Some(m.prev.term);
+        if !was_sent || m.round > self.rounds.started() {
+            return Err(malformed("the answer is to something never sent"));
+        }
+        self.peer_mut(from).on_append_conflict(state, now, m);
+        Ok(())
+    }
+
+    /// Entries for a follower came from the disk.
+    pub(crate) fn on_loaded(
+        &mut self,
+        state: &State,
+        to: NodeId,
+        entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let round = self.rounds.started();
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == to) {
+            peer.on_loaded(state, round, entries, effects);
+        }
+    }
+
+    /// CheckQuorum (thesis 6.2): whether a quorum answered within the election timeout. A leader
+    /// that is cut off must make way, also for its clients.
+    pub(crate) fn hears_quorum(&self, state: &State, now: Instant) -> bool {
+        now.since(self.quorum_heard(now)) < state.config.election_timeout_max
+    }
+
+    fn quorum_heard(&self, now: Instant) -> Instant {
+        quorum::reached(self.peers.iter().map(|peer| peer.heard).chain([now]))
+    }
+
+    /// Time passed; false if the leader must step down.
+    pub(crate) fn on_tick(&mut self, state: &State, now: Instant) -> bool {
+        if now < self.check_quorum_at {
+            return true;
+        }
+        self.check_quorum_at = self.quorum_heard(now) + state.config.election_timeout_max;
+        self.hears_quorum(state, now)
+    }
+
+    /// When time matters next: never, if there is nobody to talk to.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let due = self.heartbeat_at.min(self.check_quorum_at);
+        (!self.peers.is_empty()).then_some(due)
+    }
+
+    /// Draws conclusions from the turn's answers and completions: what is committed (thesis
+    /// 3.5, 3.6.2) and which round is confirmed.
+    pub(crate) fn conclude(&mut self, state: &mut State, effects: &mut Vec<Effect>) {
+        let own = state.log.durable();
+        let held = quorum::reached(self.peers.iter().map(|peer| peer.match_index).chain([own]));
+        // Counting replicas commits only what this leader made; what is before it follows. An
+        // older entry may be held by a quorum and still be overwritten (figure 3.7).
+        if held > state.commit() && held >= self.noop {
+            state.advance_commit(held);
+        }
+        self.confirm_round(effects);
+        if self.rounds.start() {
+            // A heartbeat is due at once, to carry the round.
+            self.heartbeat_at = Instant::default();
+            // Alone, a voter is its own quorum.
+            self.confirm_round(effects);
+        }
+    }
+
+    fn confirm_round(&mut self, effects: &mut Vec<Effect>) {
+        let own = self.rounds.started();
+        let answered = quorum::reached(self.peers.iter().map(|peer| peer.round).chain([own]));
+        if let Some(round) = self.rounds.confirm(answered) {
+            effects.push(Effect::RoundConfirmed(round));
+        }
+    }
+
+    /// Says to every follower what there is to say: new entries; else, when a round began or
+    /// the heartbeat is due, that this leader lives. One `Append` each at most.
+    pub(crate) fn flush(&mut self, state: &State, now: Instant, effects: &mut Vec<Effect>) {
+        let must_say = now >= self.heartbeat_at;
+        let round = self.rounds.started();
+        let mut said_to_all = true;
+        for peer in &mut self.peers {
+            said_to_all &= peer.flush(state, round, must_say, effects);
+        }
+        if said_to_all {
+            self.heartbeat_at = now + state.config.heartbeat;
+        }
+    }
+
+    /// Panics if an invariant is broken.
+    pub(crate) fn check(&self, state: &State) {
+        assert!(
+            state
+                .log
+                .run_at(self.noop)
+                .is_some_and(|run| run.index == self.noop),
+            "the term does not begin at {}",
+            self.noop
+        );
+        assert!(
+            state.log.last().term == state.term(),
+            "a leader of another term"
+        );
+        assert!(self.peers.len() + 1 == state.voters(), "a voter is missing");
+        for peer in &self.peers {
+            peer.check(state, self.rounds.started());
+        }
+    }
+}

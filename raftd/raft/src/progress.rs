@@ -1,0 +1,303 @@
+//! What a leader knows of one follower. Every transition between Probe and Replicate is here.
+//!
+//! ```text
+//!            AppendOk
+//!   Probe ─────────────> Replicate
+//!         <─────────────
+//!          AppendConflict
+//! ```
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use wire::entry::Entry;
+use wire::limits::APPEND_BYTES_MAX;
+use wire::peer::{Append, AppendConflict, AppendOk, Message};
+use wire::types::{EntryId, Index, NodeId};
+
+use crate::event::Effect;
+use crate::state::State;
+use crate::time::Instant;
+
+/// `Append`s with entries that a follower has not acknowledged, at most. The window in bytes is
+/// the usual limit; this one bounds what many tiny ones cost to remember.
+const APPENDS_IN_FLIGHT_MAX: usize = 4096;
+
+/// What was sent and is not acknowledged.
+#[derive(Clone, Debug, Default)]
+struct InFlight {
+    /// Last index and entry bytes of each `Append`, oldest first.
+    appends: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl InFlight {
+    fn add(&mut self, last: Index, bytes: usize) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn acknowledge(&mut self, upto: Index) {
+        while let Some(&(last, bytes)) = self.appends.front() {
+            if last > upto {
+                break;
+            }
+            self.appends.pop_front();
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Entry bytes that may be sent now. The last `Append` may go over by one entry, so that an
+    /// entry larger than the window still passes.
+    fn room(&self, window_bytes: usize) -> usize {
+        if self.appends.len() >= APPENDS_IN_FLIGHT_MAX {
+            return 0;
+        }
+        window_bytes
+            .saturating_sub(self.bytes)
+            .min(APPEND_BYTES_MAX)
+    }
+}
+
+/// How entries flow to a follower.
+#[derive(Clone, Debug)]
+enum Flow {
+    /// Where the logs agree is not known: one question at a time.
+    Probe {
+        /// The question was sent; heartbeats repeat it without entries.
+        asked: bool,
+    },
+    /// The logs agree up to what was sent: `Append`s are pipelined (thesis 10.2.2).
+    Replicate(InFlight),
+}
+
+/// A read of old entries from disk (see [`Effect::Load`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    Idle,
+    /// From this index on.
+    Asked(Index),
+    /// The disk could not tell: wait for the next heartbeat.
+    Failed,
+}
+
+/// Invariants:
+/// - `match_index < next <= last + 1`; `match_index` never falls (rules A5);
+/// - `round` is at most the leader's newest.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) id: NodeId,
+    /// The follower's log agrees up to here, durably.
+    pub(crate) match_index: Index,
+    /// The highest read round that it answered.
+    pub(crate) round: u64,
+    /// When it last answered.
+    pub(crate) heard: Instant,
+    next: Index,
+    flow: Flow,
+    load: Load,
+}
+
+impl Progress {
+    /// At the start of a term the logs are hoped to agree (thesis 3.5).
+    pub(crate) fn new(id: NodeId, last: Index, now: Instant) -> Self {
+        Self {
+            id,
+            match_index: Index(0),
+            round: 0,
+            heard: now,
+            next: last.next(),
+            flow: Flow::Probe { asked: false },
+            load: Load::Idle,
+        }
+    }
+
+    /// The follower agrees (thesis 3.5). Repeated and late answers raise nothing.
+    pub(crate) fn on_append_ok(&mut self, now: Instant, m: &AppendOk) {
+        self.heard = now;
+        self.round = self.round.max(m.round);
+        self.match_index = self.match_index.max(m.match_index);
+        match &mut self.flow {
+            Flow::Probe { .. } => {
+                self.next = self.match_index.max(m.received).next();
+                self.flow = Flow::Replicate(InFlight::default());
+            }
+            Flow::Replicate(in_flight) => {
+                in_flight.acknowledge(self.match_index);
+                self.next = self.next.max(self.match_index.next());
+            }
+        }
+    }
+
+    /// The follower disagrees at `m.prev` (thesis 3.5): probe where it may agree. Each answer
+    /// passes over a whole term of either log. A refusal still answers the round.
+    pub(crate) fn on_append_conflict(&mut self, state: &State, now: Instant, m: &AppendConflict) {
+        self.heard = now;
+        self.round = self.round.max(m.round);
+        let refused = m.prev.index;
+        let is_stale = match self.flow {
+            Flow::Probe { .. } => refused.next() != self.next,
+            Flow::Replicate(_) => false,
+        };
+        if is_stale || refused <= self.match_index {
+            return;
+        }
+        let agreed = match m.conflict {
+            // Past its last entry the follower has nothing; before, nothing newer than it.
+            None => state.log.last_at_most(m.last.index, m.last.term),
+            Some(theirs) => {
+                let candidate = state.log.last_at_most(refused.prev(), theirs.term);
+                if state.log.term_at(candidate) == Some(theirs.term) {
+                    // Both have that term: they agree wherever both have it.
+                    candidate
+                } else {
+                    // All that the follower has of that term must go.
+                    candidate.min(theirs.index.prev())
+                }
+            }
+        };
+        self.next = agreed.max(self.match_index).min(refused.prev()).next();
+        self.flow = Flow::Probe { asked: false };
+    }
+
+    /// The disk's answer to a [`Effect::Load`].
+    pub(crate) fn on_loaded(
+        &mut self,
+        state: &State,
+        round: u64,
+        mut entries: Vec<Entry>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Load::Asked(from) = self.load else {
+            return;
+        };
+        // An answer to an older question is not taken; neither is what the log does not hold.
+        let bytes = fitting(state, from, &mut entries);
+        if entries.is_empty() {
+            self.load = Load::Failed;
+            return;
+        }
+        self.load = Load::Idle;
+        if self.next == from && matches!(self.flow, Flow::Replicate(_)) {
+            self.send(state, round, entries, bytes, effects);
+        }
+    }
+
+    /// Ends a turn: sends entries that fit the window; without any, says something only if it
+    /// must (a heartbeat or a round). Returns whether it said something.
+    pub(crate) fn flush(
+        &mut self,
+        state: &State,
+        round: u64,
+        must_say: bool,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if must_say && self.load == Load::Failed {
+            self.load = Load::Idle;
+        }
+        let room = match &self.flow {
+            Flow::Probe { asked: true } => 0,
+            Flow::Probe { asked: false } => state.config.window_bytes.min(APPEND_BYTES_MAX),
+            Flow::Replicate(in_flight) => in_flight.room(state.config.window_bytes),
+        };
+        let (entries, bytes) = if room > 0 {
+            state.log.batch(self.next, room)
+        } else {
+            (Vec::new(), 0)
+        };
+        let asks = matches!(self.flow, Flow::Probe { asked: false });
+        let says = must_say || asks || !entries.is_empty();
+        if says {
+            self.send(state, round, entries, bytes, effects);
+        }
+        self.load_if_behind(state, effects);
+        says
+    }
+
+    fn send(
+        &mut self,
+        state: &State,
+        round: u64,
+        entries: Vec<Entry>,
+        bytes: usize,
+        effects: &mut Vec<Effect>,
+    ) {
+        let prev: EntryId = state.log.id_at(self.next.prev());
+        match &mut self.flow {
+            Flow::Probe { asked } => *asked = true,
+            Flow::Replicate(in_flight) => {
+                if let Some(newest) = entries.last() {
+                    in_flight.add(newest.index(), bytes);
+                    self.next = newest.index().next();
+                }
+            }
+        }
+        let append = Append {
+            term: state.term(),
+            prev,
+            commit: state.commit(),
+            round,
+            digest: None,
+            entries,
+        };
+        state.send(self.id, Message::Append(append), effects);
+    }
+
+    /// What left memory is read from disk, one read at a time.
+    fn load_if_behind(&mut self, state: &State, effects: &mut Vec<Effect>) {
+        let Flow::Replicate(in_flight) = &self.flow else {
+            return;
+        };
+        let room = in_flight.room(state.config.window_bytes);
+        if self.next < state.log.first_cached() && room > 0 && self.load == Load::Idle {
+            self.load = Load::Asked(self.next);
+            effects.push(Effect::Load {
+                to: self.id,
+                from: self.next,
+                max_bytes: room,
+            });
+        }
+    }
+
+    /// Panics if an invariant is broken.
+    pub(crate) fn check(&self, state: &State, round: u64) {
+        assert!(
+            self.match_index < self.next,
+            "match {} next {}",
+            self.match_index,
+            self.next
+        );
+        assert!(
+            self.next <= state.log.last().index.next(),
+            "next {} past the end",
+            self.next
+        );
+        assert!(self.round <= round, "an answer to a round that never began");
+        if let Flow::Replicate(in_flight) = &self.flow {
+            let sum: usize = in_flight.appends.iter().map(|(_, bytes)| bytes).sum();
+            assert!(
+                sum == in_flight.bytes,
+                "{sum} in flight, not {}",
+                in_flight.bytes
+            );
+        }
+    }
+}
+
+/// Cuts `entries` to the prefix that is this log from `from` on and fits an `Append`; its bytes.
+fn fitting(state: &State, from: Index, entries: &mut Vec<Entry>) -> usize {
+    let mut bytes = 0;
+    let mut count = 0;
+    for entry in entries.iter().take(wire::limits::APPEND_ENTRIES_MAX) {
+        let index = Index(from.0 + count as u64);
+        let sum = bytes + entry.bytes().len();
+        let is_ours = entry.index() == index && state.log.term_at(index) == Some(entry.term());
+        if !is_ours || sum > APPEND_BYTES_MAX {
+            break;
+        }
+        bytes = sum;
+        count += 1;
+    }
+    entries.truncate(count);
+    bytes
+}

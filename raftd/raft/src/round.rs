@@ -1,0 +1,48 @@
+//! Read rounds (thesis 6.4; rules C1): how a leader learns that it still leads.
+
+/// Rounds of one leader in one term. A round begins with an `Append` to every follower that
+/// carries its number, and is confirmed when a quorum of voters has answered that number or a
+/// higher one. Repeating a number (heartbeats do) is safe: reads wait for a round that begins
+/// after they arrived, whichever copy of it is answered.
+///
+/// At most one round is in flight: reads that arrive meanwhile share the next.
+///
+/// Invariants: `confirmed <= started <= confirmed + 1`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rounds {
+    started: u64,
+    confirmed: u64,
+    wanted: bool,
+}
+
+impl Rounds {
+    /// The newest round that `Append`s carry.
+    pub(crate) fn started(self) -> u64 {
+        self.started
+    }
+
+    /// Registers a read and returns the round that it waits for: one that has not begun.
+    pub(crate) fn want(&mut self) -> u64 {
+        self.wanted = true;
+        self.started + 1
+    }
+
+    /// Begins a round if reads wait for one and none is in flight.
+    pub(crate) fn start(&mut self) -> bool {
+        let start = self.wanted && self.confirmed == self.started;
+        if start {
+            self.started += 1;
+            self.wanted = false;
+        }
+        start
+    }
+
+    /// A quorum has answered `round`. Returns it if that is news.
+    pub(crate) fn confirm(&mut self, round: u64) -> Option<u64> {
+        assert!(round <= self.started, "round {round} never began");
+        (round > self.confirmed).then(|| {
+            self.confirmed = round;
+            round
+        })
+    }
+}

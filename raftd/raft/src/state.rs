@@ -1,0 +1,208 @@
+//! What every role has (thesis figure 3.1: "state on all servers").
+
+use alloc::vec::Vec;
+
+use wire::peer::{DiskReport, Message};
+use wire::types::{EntryId, Index, NodeId, Term};
+
+use crate::event::{Config, Effect, HardState, Restored, Ticket, Write};
+use crate::jitter::Jitter;
+use crate::log::Log;
+use crate::time::Instant;
+use crate::timer::ElectionTimer;
+
+/// Invariants:
+/// - term and commit index never fall; within a term the vote is given once;
+/// - `commit <= last`; `applied <= commit`;
+/// - an unformed node has no timer and takes no message (rules D1).
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) log: Log,
+    pub(crate) timer: ElectionTimer,
+    /// What answers tell of this node's disk.
+    pub(crate) disk: DiskReport,
+    /// The disk is too slow to lead (rules B4).
+    pub(crate) stalled: bool,
+    pub(crate) formed: bool,
+    hard_state: HardState,
+    /// Who leads the term, as far as it was seen in this life; not forgotten with the contact.
+    term_leader: Option<NodeId>,
+    commit: Index,
+    applied: Index,
+}
+
+impl State {
+    pub(crate) fn new(config: Config, restored: Restored, now: Instant) -> Self {
+        let jitter = Jitter::new(config.seed ^ config.id.0.rotate_left(32));
+        let timer = ElectionTimer::new(
+            config.election_timeout_min,
+            config.election_timeout_max,
+            jitter,
+        );
+        let log = Log::new(restored.terms, restored.last, restored.tail);
+        assert!(
+            restored.hard_state.term >= log.last().term,
+            "term {} is durable, but the log has {}",
+            restored.hard_state.term,
+            log.last()
+        );
+        assert!(
+            restored.commit <= log.last().index,
+            "{} is committed, but the log ends at {}",
+            restored.commit,
+            log.last()
+        );
+        let mut state = Self {
+            config,
+            log,
+            timer,
+            disk: DiskReport::default(),
+            stalled: false,
+            formed: restored.formed,
+            hard_state: restored.hard_state,
+            term_leader: None,
+            commit: restored.commit,
+            applied: Index(0),
+        };
+        state.start_timer(now);
+        state
+    }
+
+    /// The first election timeout. A node that is the whole cluster has nobody to wait for.
+    pub(crate) fn start_timer(&mut self, now: Instant) {
+        if self.voters() > 1 {
+            self.timer.rest(now);
+        }
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(crate) fn commit(&self) -> Index {
+        self.commit
+    }
+
+    pub(crate) fn voters(&self) -> usize {
+        self.config.voters.len()
+    }
+
+    /// The place of a voter in the sorted list; `None` if it is none.
+    pub(crate) fn place(&self, id: NodeId) -> Option<usize> {
+        self.config.voters.binary_search(&id).ok()
+    }
+
+    /// This node's own place.
+    pub(crate) fn own_place(&self) -> usize {
+        self.place(self.config.id).expect("this node is a voter")
+    }
+
+    /// All voters but this one, in order.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        let own = self.config.id;
+        self.config
+            .voters
+            .iter()
+            .copied()
+            .filter(move |id| *id != own)
+    }
+
+    /// Enters a later term, with or without this node's vote for itself (thesis 3.3, 3.4).
+    pub(crate) fn enter_term(&mut self, term: Term, vote: Option<NodeId>) {
+        assert!(term > self.term(), "term {term} after {}", self.term());
+        self.hard_state = HardState { term, vote };
+        self.term_leader = None;
+        self.log.journal_mut().hard_state_changed();
+    }
+
+    /// Gives this term's vote, if it is still free (thesis 3.4).
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) -> bool {
+        match self.hard_state.vote {
+            Some(given) => given == candidate,
+            None => {
+                self.hard_state.vote = Some(candidate);
+                self.log.journal_mut().hard_state_changed();
+                true
+            }
+        }
+    }
+
+    /// The term's leader, which is `claimant` unless another one was seen before.
+    pub(crate) fn note_leader(&mut self, claimant: NodeId) -> NodeId {
+        *self.term_leader.get_or_insert(claimant)
+    }
+
+    pub(crate) fn term_leader(&self) -> Option<NodeId> {
+        self.term_leader
+    }
+
+    /// Whether a log that ends at `last` holds all that this one may have helped to commit
+    /// (thesis 3.6.1). Compared in memory (rules A3): term first, then index, as one value.
+    pub(crate) fn is_up_to_date(&self, last: EntryId) -> bool {
+        last >= self.log.last()
+    }
+
+    /// Learns that entries up to `index` are committed.
+    pub(crate) fn advance_commit(&mut self, index: Index) {
+        assert!(
+            index <= self.log.last().index,
+            "commit {index} past {}",
+            self.log.last()
+        );
+        self.commit = self.commit.max(index);
+    }
+
+    /// The store has applied up to `index`.
+    pub(crate) fn set_applied(&mut self, index: Index) {
+        assert!(
+            index <= self.commit,
+            "applied {index}, committed {}",
+            self.commit
+        );
+        self.applied = self.applied.max(index);
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        self.log.evict(self.config.cache_bytes, self.applied);
+    }
+
+    /// Every write up to `ticket` is on disk.
+    pub(crate) fn complete(&mut self, ticket: Ticket) {
+        self.log.complete(ticket);
+        self.evict();
+    }
+
+    /// Everything that is not yet submitted.
+    pub(crate) fn take_write(&mut self) -> Option<Write> {
+        self.log.take_write(self.hard_state, self.commit)
+    }
+
+    /// Sends once the current term and vote are durable: every message reveals the term
+    /// (rules A2). No message waits for an entry.
+    pub(crate) fn send(&self, to: NodeId, message: Message, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Send {
+            to,
+            after: self.log.journal().hard_state_wait(),
+            message,
+        });
+    }
+
+    /// Panics if an invariant is broken.
+    pub(crate) fn check(&self) {
+        self.log.check();
+        let last = self.log.last();
+        assert!(
+            self.commit <= last.index,
+            "commit {} past {last}",
+            self.commit
+        );
+        assert!(self.applied <= self.commit, "applied before committed");
+        assert!(last.term <= self.term(), "the log is ahead of the term");
+    }
+}
