@@ -1,7 +1,9 @@
 //! The tests of the whole: the house rules, the documents, the scripts, and real processes.
 
 mod hostile;
+mod kills;
 mod outcomes;
+mod readme;
 mod refusals;
 mod restart;
 mod scripts;
