@@ -345,13 +345,18 @@ fn character_inside(text: &str) -> usize {
     }
 }
 
-/// Blanks every `#[cfg(test)]` item that has a body.
+/// Blanks every `#[cfg(test)]` item.
 fn blank_tests(code: &str) -> String {
     let mut product = code.as_bytes().to_vec();
     for (at, attribute) in code.match_indices("#[cfg(test)]") {
-        if let Some(body) = body_of(code, at + attribute.len()) {
-            blank(&mut product, at..body.end + 1);
-        }
+        let item = at + attribute.len();
+        let end = match body_of(code, item) {
+            Some(body) => body.end + 1,
+            None => code[item..]
+                .find(';')
+                .map_or(code.len(), |end| item + end + 1),
+        };
+        blank(&mut product, at..end);
     }
     String::from_utf8(product).expect("whole items are blanked")
 }
@@ -371,9 +376,13 @@ mod tests {
 
     #[test]
     fn test_modules_do_not_ship() {
-        let source = Source::new("a.rs", "fn a() {}\n#[cfg(test)]\nmod t {\n fn b() {}\n}\n");
+        let source = Source::new(
+            "a.rs",
+            "#[cfg(test)]\nuse std::x;\nfn a() {}\n#[cfg(test)]\nmod t {\n fn b() {}\n}\n",
+        );
         let names: Vec<String> = source.functions().into_iter().map(|f| f.name).collect();
         assert_eq!(names, ["a"]);
+        assert_eq!(source.imports(), Vec::<String>::new());
     }
 
     #[test]

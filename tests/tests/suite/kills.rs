@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use raftctl::client::{Client, Command, Deadline, Error, Options, Outcome, Written};
-use raftd_tests::cluster::Cluster;
+use raftd_tests::cluster::{Cluster, Node};
 use raftd_tests::proc::PATIENCE;
 use raftd_tests::wait;
 
@@ -62,7 +62,10 @@ fn write_until(stop: &AtomicBool, acked: &AtomicU64, endpoints: &str, connection
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let (key, value) = (format!("put/{connection}/{n:06}"), format!("{connection}-{n}"));
+        let (key, value) = (
+            format!("put/{connection}/{n:06}"),
+            format!("{connection}-{n}"),
+        );
         let put = Command::Put {
             key: key.as_bytes(),
             value: value.as_bytes(),
@@ -77,7 +80,11 @@ fn write_until(stop: &AtomicBool, acked: &AtomicU64, endpoints: &str, connection
             delta,
         };
         let outcome = apply(&mut client, increment, &mut ledger);
-        assert_eq!(outcome, Outcome::Incremented(i64::from(n)), "lost or doubled");
+        assert_eq!(
+            outcome,
+            Outcome::Incremented(i64::from(n)),
+            "lost or doubled"
+        );
         let shared = Command::Increment { key: SHARED, delta };
         apply(&mut client, shared, &mut ledger);
         ledger.shared += 1;
@@ -86,9 +93,20 @@ fn write_until(stop: &AtomicBool, acked: &AtomicU64, endpoints: &str, connection
     ledger
 }
 
+/// Ends the writers, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Numbers that look random and are the same in every run.
 fn chance(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
     (*state >> 33) % below
 }
 
@@ -104,17 +122,19 @@ fn acknowledged_writes_survive_kills() {
                 scope.spawn(move || write_until(stop, acked, endpoints, connection))
             })
             .collect();
+        let writing = Stop(&stop);
         let more = |what: &str| {
             let goal = acked.load(Ordering::Relaxed) + ACKED_PER_STEP;
             wait::until_true(what, PATIENCE, || {
-                acked.load(Ordering::Relaxed) >= goal || writers.iter().any(|w| w.is_finished())
+                acked.load(Ordering::Relaxed) >= goal
+                    || writers.iter().any(ScopedJoinHandle::is_finished)
             });
         };
         let mut seed = 1;
         for round in 1..=ROUNDS {
             more("writes are acknowledged");
             if round % 5 == 0 {
-                cluster.nodes.iter_mut().for_each(|node| node.kill());
+                cluster.nodes.iter_mut().for_each(Node::kill);
             } else {
                 let victim = chance(&mut seed, 3) + 1;
                 cluster.node(victim).kill();
@@ -124,24 +144,41 @@ fn acknowledged_writes_survive_kills() {
         }
         more("all three go on");
         stop.store(true, Ordering::Relaxed);
-        writers.into_iter().map(|writer| writer.join().expect("a writer")).collect()
+        writers
+            .into_iter()
+            .map(|writer| writer.join().expect("a writer"))
+            .collect()
     });
     check(&cluster, &ledgers);
 }
 
 fn check(cluster: &Cluster, ledgers: &[Ledger]) {
     let scan = cluster.ctl(&["-t", "30s", "scan", "put/"]).quietly();
-    let found: BTreeMap<&str, &str> =
-        scan.text().lines().filter_map(|line| line.split_once('\t')).collect();
+    let found: BTreeMap<&str, &str> = scan
+        .text()
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .collect();
     let expected: BTreeMap<&str, &str> = ledgers
         .iter()
         .flat_map(|ledger| &ledger.puts)
         .map(|(key, value)| (key.as_str(), value.as_str()))
         .collect();
-    let lost: Vec<_> = expected.iter().filter(|(key, _)| !found.contains_key(*key)).collect();
-    assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), expected.len());
+    let lost: Vec<_> = expected
+        .iter()
+        .filter(|(key, _)| !found.contains_key(*key))
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {} are lost: {lost:?}",
+        lost.len(),
+        expected.len()
+    );
     assert_eq!(found, expected, "wrong values, or keys that nobody wrote");
 
     let shared: i64 = ledgers.iter().map(|ledger| ledger.shared).sum();
-    assert_eq!(cluster.ctl(&["get", "shared"]).quietly().text(), shared.to_string());
+    assert_eq!(
+        cluster.ctl(&["get", "shared"]).quietly().text(),
+        shared.to_string()
+    );
 }
