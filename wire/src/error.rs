@@ -263,6 +263,11 @@ impl Error {
     /// connection. Texts are cut at [`TEXT_BYTES_MAX`].
     pub fn encode(&self, request_id: u64, out: &mut BytesMut) {
         let start = frame::begin(out, Kind::Error, request_id);
+        self.encode_payload(out);
+        frame::finish(out, start);
+    }
+
+    pub(crate) fn encode_payload(&self, out: &mut BytesMut) {
         out.put_u16(self.code());
         out.put_u8(self.class().code());
         match self {
@@ -302,7 +307,6 @@ impl Error {
             | Self::Divergence { reason: text }
             | Self::Unknown { text, .. } => put_text(out, text, TEXT_BYTES_MAX),
         }
-        frame::finish(out, start);
     }
 
     /// Reads a frame of kind `Error`, from whatever link it came.

@@ -125,6 +125,8 @@ impl PeerIdentity {
         put_name(out, &self.name, NAME_BYTES_MAX);
         put_name(out, &self.client_addr, ADDR_BYTES_MAX);
         out.put_u8(u8::from(self.virgin));
+        let ascending = self.formed.is_sorted_by(|(a, _), (b, _)| a < b);
+        assert!(ascending, "formed members by ascending id");
         put_count(out, self.formed.len(), MEMBERS_MAX);
         for (node, incarnation) in &self.formed {
             out.put_u64(node.0);

@@ -65,6 +65,9 @@ impl Message {
     }
 
     /// Appends it to `out` as a frame.
+    ///
+    /// # Panics
+    /// If an `Append` is over [`APPEND_BYTES_MAX`] or [`APPEND_ENTRIES_MAX`].
     pub fn encode(&self, out: &mut BytesMut) {
         let kind = match self {
             Self::Append(_) => Kind::Append,
@@ -165,7 +168,9 @@ impl Append {
         out.put_u64(self.round);
         put_option(out, self.digest, |out, digest| digest.encode(out));
         put_count(out, self.entries.len(), APPEND_ENTRIES_MAX);
-        out.reserve(self.entries.iter().map(|entry| entry.bytes().len()).sum());
+        let bytes = self.entries.iter().map(|entry| entry.bytes().len()).sum();
+        assert!(bytes <= APPEND_BYTES_MAX, "an append of {bytes} bytes");
+        out.reserve(bytes);
         for entry in &self.entries {
             out.put_slice(entry.bytes());
         }

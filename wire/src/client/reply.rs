@@ -158,7 +158,7 @@ impl<'a> Reply<'a> {
             Self::Missing { .. } => Kind::Missing,
             Self::Page { .. } => Kind::Page,
             Self::Status(_) => Kind::StatusReply,
-            Self::Error(error) => return error.encode(request_id, out),
+            Self::Error(_) => Kind::Error,
         };
         let start = frame::begin(out, kind, request_id);
         match self {
@@ -188,7 +188,7 @@ impl<'a> Reply<'a> {
                 out.put_slice(items.bytes);
             }
             Self::Status(status) => status.encode(out),
-            Self::Error(_) => unreachable!("an error was a frame of its own"),
+            Self::Error(error) => error.encode_payload(out),
         }
         frame::finish(out, start);
     }

@@ -124,6 +124,8 @@ impl Status {
         put_text(out, &self.version, TEXT_BYTES_MAX);
         put_text(out, &self.state, TEXT_BYTES_MAX);
         put_text(out, &self.error, TEXT_BYTES_MAX);
+        let ascending = self.members.is_sorted_by(|a, b| a.node < b.node);
+        assert!(ascending, "members by ascending id");
         put_count(out, self.members.len(), MEMBERS_MAX);
         for member in &self.members {
             member.encode(out);

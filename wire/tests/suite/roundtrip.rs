@@ -1,0 +1,463 @@
+//! Whatever the types can hold within the limits survives the wire.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use wire::client::{Consistency, Item, Member, NodeRole, Reply, Request, ScanMode, Status};
+use wire::command::{Command, Expect, Outcome, SessionId, Write};
+use wire::entry::EntryKind;
+use wire::error::{Class, Error};
+use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome, negotiate};
+use wire::limits::COUNTER_MAX;
+use wire::peer::{
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Message, PreVote,
+    PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer,
+};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
+
+use crate::any::{Any, parse};
+use crate::make::{body, entry, forever, items, write_request};
+
+/// Small numbers, huge ones and all between.
+fn counter() -> impl Strategy<Value = u64> {
+    prop_oneof![0..5_u64, 0..=COUNTER_MAX, Just(COUNTER_MAX)]
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    counter().prop_map(Term)
+}
+
+fn index() -> impl Strategy<Value = Index> {
+    counter().prop_map(Index)
+}
+
+fn node() -> impl Strategy<Value = NodeId> {
+    (1..=u64::MAX).prop_map(NodeId)
+}
+
+fn entry_id() -> impl Strategy<Value = EntryId> {
+    let some = (1..=COUNTER_MAX, 1..=COUNTER_MAX).prop_map(|(term, index)| EntryId {
+        term: Term(term),
+        index: Index(index),
+    });
+    prop_oneof![1 => Just(EntryId::default()), 4 => some]
+}
+
+fn key() -> impl Strategy<Value = &'static [u8]> {
+    vec(any::<u8>(), 1..40).prop_map(forever)
+}
+
+fn value() -> impl Strategy<Value = &'static [u8]> {
+    vec(any::<u8>(), 0..300).prop_map(forever)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "\\PC{0,16}"
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,200}"
+}
+
+fn formed() -> impl Strategy<Value = Vec<(NodeId, Incarnation)>> {
+    proptest::collection::btree_map(1..=u64::MAX, any::<u64>(), 0..=16).prop_map(|members| {
+        members
+            .into_iter()
+            .map(|(node, incarnation)| (NodeId(node), Incarnation(incarnation)))
+            .collect()
+    })
+}
+
+prop_compose! {
+    fn identity()(
+        node in node(), incarnation in any::<u64>(), life in any::<u64>(), name in name(),
+        client_addr in name(), virgin in any::<bool>(), formed in formed(),
+    ) -> PeerIdentity {
+        PeerIdentity {
+            node, incarnation: Incarnation(incarnation), life, name, client_addr, virgin, formed,
+        }
+    }
+}
+
+prop_compose! {
+    fn hint()(node in node(), client_addr in name()) -> LeaderHint {
+        LeaderHint { node, client_addr }
+    }
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![
+        Just(Role::Client),
+        (identity(), node()).prop_map(|(identity, to)| Role::Peer { identity, to }),
+    ]
+}
+
+prop_compose! {
+    fn hello()(
+        version_min in 1..=u8::MAX, more in any::<u8>(), features in any::<u64>(),
+        cluster in option::of(any::<u128>()), epoch in option::of(any::<u64>()), role in role(),
+    ) -> Hello {
+        Hello {
+            version_min,
+            version_max: version_min.saturating_add(more),
+            features,
+            cluster: cluster.map(ClusterId),
+            epoch: epoch.map(Epoch),
+            group: 0,
+            role,
+        }
+    }
+}
+
+prop_compose! {
+    fn welcome()(
+        features in any::<u64>(), cluster in any::<u128>(), epoch in any::<u64>(),
+        identity in identity(), term in term(), applied in index(), leader in option::of(hint()),
+    ) -> Welcome {
+        Welcome {
+            version: 1,
+            features,
+            cluster: ClusterId(cluster),
+            epoch: Epoch(epoch),
+            identity,
+            term,
+            applied,
+            leader,
+        }
+    }
+}
+
+fn digest() -> impl Strategy<Value = Option<Digest>> {
+    option::of((index(), any::<u128>()).prop_map(|(index, sum)| Digest { index, sum }))
+}
+
+fn disk_state() -> impl Strategy<Value = DiskState> {
+    prop_oneof![
+        Just(DiskState::Ok),
+        Just(DiskState::Soft),
+        Just(DiskState::Hard)
+    ]
+}
+
+fn disk() -> impl Strategy<Value = DiskReport> {
+    (disk_state(), any::<u32>()).prop_map(|(state, oldest_write_ms)| DiskReport {
+        state,
+        oldest_write_ms,
+    })
+}
+
+prop_compose! {
+    /// Entries that follow `prev` in terms that rise now and then.
+    fn append()(
+        prev in (0..1_u64 << 40), commit in index(), round in counter(), digest in digest(),
+        bodies in vec((0..3_u64, vec(any::<u8>(), 0..100)), 0..20), above in 0..5_u64,
+    ) -> Append {
+        let prev = if prev == 0 { EntryId::default() } else { crate::make::id(7, prev) };
+        let mut last = prev;
+        let mut entries = Vec::new();
+        for (rise, body) in bodies {
+            last = EntryId { term: Term((last.term.0 + rise).max(1)), index: last.index.next() };
+            let kind = if body.is_empty() { EntryKind::Noop } else { EntryKind::Command };
+            entries.push(entry(last, kind, &body));
+        }
+        Append {
+            term: Term((last.term.0 + above).max(1)), prev, commit, round, digest, entries,
+        }
+    }
+}
+
+prop_compose! {
+    fn append_ok()(
+        term in term(), round in counter(), match_index in index(), received in index(),
+        disk in disk(), digest in digest(),
+    ) -> AppendOk {
+        AppendOk { term, round, match_index, received, disk, digest }
+    }
+}
+
+prop_compose! {
+    fn append_conflict()(
+        term in term(), round in counter(), prev in entry_id(),
+        conflict in option::of(entry_id()), last in entry_id(), disk in disk(),
+    ) -> AppendConflict {
+        AppendConflict { term, round, prev, conflict, last, disk }
+    }
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let asking = || (1..=COUNTER_MAX).prop_map(Term);
+    prop_oneof![
+        append().prop_map(Message::Append),
+        append_ok().prop_map(Message::AppendOk),
+        append_conflict().prop_map(Message::AppendConflict),
+        term().prop_map(|term| Message::StaleTerm(StaleTerm { term })),
+        (asking(), entry_id()).prop_map(|(term, last)| Message::PreVote(PreVote { term, last })),
+        (term(), any::<bool>())
+            .prop_map(|(term, granted)| Message::PreVoteAnswer(PreVoteAnswer { term, granted })),
+        (asking(), entry_id(), any::<bool>()).prop_map(|(term, last, transfer)| {
+            Message::RequestVote(RequestVote {
+                term,
+                last,
+                transfer,
+            })
+        }),
+        (term(), any::<bool>())
+            .prop_map(|(term, granted)| Message::VoteAnswer(VoteAnswer { term, granted })),
+    ]
+}
+
+fn expect() -> impl Strategy<Value = Expect<'static>> {
+    prop_oneof![
+        Just(Expect::Absent),
+        any::<u64>().prop_map(|revision| Expect::Revision(Index(revision))),
+        value().prop_map(Expect::Value),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command<'static>> {
+    prop_oneof![
+        (key(), value()).prop_map(|(key, value)| Command::Put { key, value }),
+        key().prop_map(|key| Command::Delete { key }),
+        (key(), expect(), value()).prop_map(|(key, expect, value)| Command::CompareAndSwap {
+            key,
+            expect,
+            value
+        }),
+        (key(), any::<i64>()).prop_map(|(key, delta)| Command::Increment { key, delta }),
+    ]
+}
+
+prop_compose! {
+    fn write()(
+        epoch in any::<u64>(), born in any::<u64>(), nonce in any::<u64>(),
+        seq in 1..=COUNTER_MAX, below in counter(), command in command(),
+    ) -> Write<'static> {
+        let session = SessionId { epoch: Epoch(epoch), born: Index(born), nonce };
+        Write { session, seq, floor: seq.saturating_sub(below).max(1), command }
+    }
+}
+
+fn consistency() -> impl Strategy<Value = Consistency> {
+    prop_oneof![Just(Consistency::Linearizable), Just(Consistency::Stale)]
+}
+
+fn mode() -> impl Strategy<Value = ScanMode> {
+    prop_oneof![
+        Just(ScanMode::Items),
+        Just(ScanMode::Keys),
+        Just(ScanMode::Count)
+    ]
+}
+
+prop_compose! {
+    fn scan()(
+        deadline_ms in any::<u32>(), consistency in consistency(), mode in mode(),
+        prefix in vec(any::<u8>(), 0..9), after in option::of(key()), limit in any::<u32>(),
+    ) -> Request<'static> {
+        let prefix = forever(prefix);
+        Request::Scan { deadline_ms, consistency, mode, prefix, after, limit }
+    }
+}
+
+fn request() -> impl Strategy<Value = Request<'static>> {
+    prop_oneof![
+        4 => (any::<u32>(), write()).prop_map(|(deadline, write)| write_request(deadline, write)),
+        1 => (any::<u32>(), consistency(), key()).prop_map(|(deadline_ms, consistency, key)| {
+            Request::Get { deadline_ms, consistency, key }
+        }),
+        2 => scan(),
+        1 => Just(Request::Status),
+    ]
+}
+
+prop_compose! {
+    fn item()(
+        key in key(), value in value(), revision in index(), create_revision in index(),
+        version in any::<u64>(),
+    ) -> Item<'static> {
+        Item { key, value, revision, create_revision, version }
+    }
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Put),
+        any::<u64>().prop_map(Outcome::Deleted),
+        Just(Outcome::Swapped),
+        option::of(index()).prop_map(Outcome::NotSwapped),
+        any::<i64>().prop_map(Outcome::Incremented),
+        Just(Outcome::NotANumber),
+        Just(Outcome::Overflow),
+        Just(Outcome::Applied),
+    ]
+}
+
+prop_compose! {
+    fn page()(
+        index in index(), more_after in option::of(key()), list in vec(item(), 0..20),
+        counted in any::<u64>(),
+    ) -> Reply<'static> {
+        let count = if list.is_empty() { counted } else { list.len() as u64 };
+        Reply::Page { index, count, more_after, items: items(&list) }
+    }
+}
+
+prop_compose! {
+    fn member()(
+        node in node(), name in name(), peer_addr in name(), client_addr in name(),
+        connected in any::<bool>(), match_index in option::of(index()),
+    ) -> Member {
+        Member { node, name, peer_addr, client_addr, connected, match_index }
+    }
+}
+
+fn members() -> impl Strategy<Value = Vec<Member>> {
+    vec(member(), 0..=16).prop_map(|mut members| {
+        members.sort_by_key(|member| member.node);
+        members.dedup_by_key(|member| member.node);
+        members
+    })
+}
+
+fn node_role() -> impl Strategy<Value = NodeRole> {
+    prop_oneof![
+        Just(NodeRole::Leader),
+        Just(NodeRole::Candidate),
+        Just(NodeRole::Follower)
+    ]
+}
+
+prop_compose! {
+    fn status()(
+        (cluster, epoch, node, role, term, leader) in
+            (any::<u128>(), any::<u64>(), node(), node_role(), term(), option::of(node())),
+        (quorum_ok, last, durable, commit, applied, snapshot) in
+            (any::<bool>(), index(), index(), index(), index(), index()),
+        (wal_bytes, keys, uptime_ms, disk) in
+            (any::<u64>(), any::<u64>(), any::<u64>(), disk_state()),
+        (version, state, error, members) in (text(), text(), text(), members()),
+    ) -> Status {
+        Status {
+            cluster: ClusterId(cluster), epoch: Epoch(epoch), node, role, term, leader, quorum_ok,
+            last, durable, commit, applied, snapshot, wal_bytes, keys, uptime_ms, disk, version,
+            state, error, members,
+        }
+    }
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    prop_oneof![
+        Just(Class::NotApplied),
+        Just(Class::Unknown),
+        Just(Class::Final)
+    ]
+}
+
+fn error() -> impl Strategy<Value = Error> {
+    prop_oneof![
+        proptest::sample::select(crate::samples::errors()),
+        hint().prop_map(|leader| Error::NotLeader { leader }),
+        any::<u32>().prop_map(|retry_after_ms| Error::Overloaded { retry_after_ms }),
+        any::<u64>().prop_map(|limit| Error::TooManyConnections { limit }),
+        counter().prop_map(|expected| Error::OutOfOrder { expected }),
+        (text(), any::<u64>(), any::<u64>()).prop_map(|(what, limit, actual)| Error::TooLarge {
+            what,
+            limit,
+            actual
+        }),
+        text().prop_map(|reason| Error::Malformed { reason }),
+        any::<u8>().prop_map(|kind| Error::UnknownKind { kind }),
+        any::<u16>().prop_map(|flags| Error::UnknownFlags { flags }),
+        any::<(u8, u8)>().prop_map(|(min, max)| Error::UnsupportedVersion { min, max }),
+        text().prop_map(|cluster| Error::WrongCluster { cluster }),
+        text().prop_map(|reason| Error::WrongNode { reason }),
+        text().prop_map(|reason| Error::WrongIncarnation { reason }),
+        text().prop_map(|reason| Error::Divergence { reason }),
+        (24..=u16::MAX, class(), text()).prop_map(|(code, class, text)| Error::Unknown {
+            code,
+            class,
+            text
+        }),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = Reply<'static>> {
+    prop_oneof![
+        (term(), index(), outcome()).prop_map(|(term, index, outcome)| Reply::Written {
+            term,
+            index,
+            outcome
+        }),
+        (index(), item()).prop_map(|(index, item)| Reply::Value { index, item }),
+        index().prop_map(|index| Reply::Missing { index }),
+        page(),
+        status().prop_map(Reply::Status),
+        error().prop_map(Reply::Error),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Any<'static>> {
+    prop_oneof![
+        1 => hello().prop_map(Any::Hello),
+        1 => welcome().prop_map(Any::Welcome),
+        4 => message().prop_map(Any::Peer),
+        4 => (1..=u64::MAX, request()).prop_map(|(id, request)| Any::Request(id, request)),
+        4 => (1..=u64::MAX, reply()).prop_map(|(id, reply)| Any::Reply(id, reply)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_encoded_decodes_to_itself(sent in anything()) {
+        let bytes = sent.encode();
+        let frame = parse(&bytes);
+        prop_assert_eq!(frame.len, bytes.len());
+        prop_assert_eq!(Any::decode(&frame), Ok(sent));
+    }
+
+    #[test]
+    fn the_body_of_a_write_is_the_body_of_its_entry(write in write()) {
+        let bytes = body(&write);
+        prop_assert_eq!(Write::decode_body(&bytes), Ok(write));
+        let sent = write_request(1, write);
+        let framed = Any::Request(1, sent).encode();
+        let Ok(Request::Write { body, .. }) = Request::decode(&parse(&framed)) else {
+            panic!("not a write");
+        };
+        prop_assert_eq!(body, &bytes[..]);
+    }
+
+    #[test]
+    fn items_iterate_as_they_were_encoded(list in vec(item(), 0..20)) {
+        let encoded = items(&list);
+        prop_assert_eq!(encoded.iter().collect::<Vec<_>>(), list);
+    }
+
+    #[test]
+    fn entries_of_an_append_are_the_senders_bytes(append in append()) {
+        let sent = append.entries.clone();
+        let bytes = Any::Peer(Message::Append(append)).encode();
+        let Ok(Message::Append(received)) = Message::decode(&parse(&bytes)) else {
+            panic!("not an append");
+        };
+        prop_assert_eq!(received.entries.len(), sent.len());
+        for (a, b) in received.entries.iter().zip(&sent) {
+            prop_assert_eq!(a.bytes(), b.bytes());
+        }
+    }
+
+    /// The highest version that both know, or a refusal that tells ours.
+    #[test]
+    fn negotiation_finds_the_highest_common_version(min in any::<u8>(), max in any::<u8>()) {
+        let common = (min..=max).rev().find(|version| *version == 1);
+        match negotiate(min, max) {
+            Ok(version) => prop_assert_eq!(Some(version), common),
+            Err(error) => {
+                prop_assert_eq!(error, Error::UnsupportedVersion { min: 1, max: 1 });
+                prop_assert_eq!(common, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! One value of every kind and variant, named: the golden files hold their bytes.
+
+use wire::client::{Consistency, Item, Member, NodeRole, Reply, Request, ScanMode, Status};
+use wire::command::{Command, Expect, Outcome};
+use wire::entry::EntryKind;
+use wire::error::{Class, Error};
+use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
+use wire::peer::{
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Message, PreVote,
+    PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer,
+};
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+
+use crate::any::Any;
+use crate::make::{body, entry, id, items, write, write_request};
+
+fn identity(formed: bool) -> PeerIdentity {
+    PeerIdentity {
+        node: NodeId(2),
+        incarnation: Incarnation(0x2222),
+        life: 0x3333,
+        name: "n2".into(),
+        client_addr: "10.0.0.2:7400".into(),
+        virgin: !formed,
+        formed: if formed {
+            (1..=3)
+                .map(|n| (NodeId(n), Incarnation(0x1111 * n)))
+                .collect()
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+fn hint() -> LeaderHint {
+    LeaderHint {
+        node: NodeId(1),
+        client_addr: "10.0.0.1:7400".into(),
+    }
+}
+
+fn hellos() -> Vec<(&'static str, Any<'static>)> {
+    let client = Hello {
+        version_min: 1,
+        version_max: 1,
+        features: 0,
+        cluster: None,
+        epoch: None,
+        group: 0,
+        role: Role::Client,
+    };
+    let peer = |formed| Hello {
+        features: 0x8000_0000_0000_0001,
+        cluster: Some(ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff)),
+        epoch: Some(Epoch(0xe0e1_e2e3_e4e5_e6e7)),
+        role: Role::Peer {
+            identity: identity(formed),
+            to: NodeId(1),
+        },
+        version_max: 3,
+        ..client.clone()
+    };
+    let welcome = |leader| Welcome {
+        version: 1,
+        features: 0,
+        cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        epoch: Epoch(0xe0e1_e2e3_e4e5_e6e7),
+        identity: identity(true),
+        term: Term(5),
+        applied: Index(41),
+        leader,
+    };
+    vec![
+        ("hello-client", Any::Hello(client.clone())),
+        ("hello-peer-virgin", Any::Hello(peer(false))),
+        ("hello-peer-formed", Any::Hello(peer(true))),
+        ("welcome", Any::Welcome(welcome(None))),
+        ("welcome-leader", Any::Welcome(welcome(Some(hint())))),
+    ]
+}
+
+fn peers() -> Vec<(&'static str, Any<'static>)> {
+    let digest = Some(Digest {
+        index: Index(1024),
+        sum: 0xd0d1_d2d3_d4d5_d6d7_d8d9_dadb_dcdd_dedf,
+    });
+    let disk = |state| DiskReport {
+        state,
+        oldest_write_ms: 501,
+    };
+    let append = Append {
+        term: Term(5),
+        prev: id(0, 0),
+        commit: Index(0),
+        round: 77,
+        digest: None,
+        entries: Vec::new(),
+    };
+    let command = body(&write(Command::Put {
+        key: b"key",
+        value: b"value",
+    }));
+    let full = Append {
+        prev: id(4, 41),
+        commit: Index(40),
+        digest,
+        entries: vec![
+            entry(id(5, 42), EntryKind::Noop, b""),
+            entry(id(5, 43), EntryKind::Command, &command),
+        ],
+        ..append.clone()
+    };
+    let ok = AppendOk {
+        term: Term(5),
+        round: 77,
+        match_index: Index(42),
+        received: Index(43),
+        disk: disk(DiskState::Ok),
+        digest: None,
+    };
+    let conflict = AppendConflict {
+        term: Term(5),
+        round: 77,
+        prev: id(4, 41),
+        conflict: None,
+        last: id(2, 12),
+        disk: disk(DiskState::Hard),
+    };
+    let vote = RequestVote {
+        term: Term(6),
+        last: id(5, 43),
+        transfer: false,
+    };
+    [
+        ("append-empty", Message::Append(append)),
+        ("append-entries", Message::Append(full)),
+        ("append-ok", Message::AppendOk(ok)),
+        (
+            "append-ok-digest",
+            Message::AppendOk(AppendOk {
+                digest,
+                disk: disk(DiskState::Soft),
+                ..ok
+            }),
+        ),
+        ("append-conflict-short", Message::AppendConflict(conflict)),
+        (
+            "append-conflict-term",
+            Message::AppendConflict(AppendConflict {
+                conflict: Some(id(3, 30)),
+                ..conflict
+            }),
+        ),
+        (
+            "stale-term",
+            Message::StaleTerm(StaleTerm { term: Term(9) }),
+        ),
+        (
+            "pre-vote",
+            Message::PreVote(PreVote {
+                term: Term(6),
+                last: id(5, 43),
+            }),
+        ),
+        (
+            "pre-vote-answer",
+            Message::PreVoteAnswer(PreVoteAnswer {
+                term: Term(6),
+                granted: true,
+            }),
+        ),
+        ("request-vote", Message::RequestVote(vote)),
+        (
+            "request-vote-transfer",
+            Message::RequestVote(RequestVote {
+                transfer: true,
+                ..vote
+            }),
+        ),
+        (
+            "vote-answer",
+            Message::VoteAnswer(VoteAnswer {
+                term: Term(6),
+                granted: false,
+            }),
+        ),
+    ]
+    .map(|(name, message)| (name, Any::Peer(message)))
+    .into()
+}
+
+fn requests() -> Vec<(&'static str, Any<'static>)> {
+    let cas = |expect| Command::CompareAndSwap {
+        key: b"key",
+        expect,
+        value: b"new",
+    };
+    let scan = Request::Scan {
+        deadline_ms: 5000,
+        consistency: Consistency::Linearizable,
+        mode: ScanMode::Items,
+        prefix: b"pre/",
+        after: Some(b"pre/7"),
+        limit: 1000,
+    };
+    let scan_mode = |mode| Request::Scan {
+        deadline_ms: 0,
+        consistency: Consistency::Stale,
+        mode,
+        prefix: b"",
+        after: None,
+        limit: 1,
+    };
+    let writes = [
+        (
+            "write-put",
+            Command::Put {
+                key: b"key",
+                value: b"\0value\xff",
+            },
+        ),
+        (
+            "write-put-empty",
+            Command::Put {
+                key: b"k",
+                value: b"",
+            },
+        ),
+        ("write-delete", Command::Delete { key: b"key" }),
+        ("write-cas-absent", cas(Expect::Absent)),
+        ("write-cas-revision", cas(Expect::Revision(Index(42)))),
+        ("write-cas-value", cas(Expect::Value(b"old"))),
+        (
+            "write-increment",
+            Command::Increment {
+                key: b"key",
+                delta: -2,
+            },
+        ),
+    ]
+    .map(|(name, command)| (name, write_request(5000, write(command))));
+    let reads = [
+        (
+            "get-linearizable",
+            Request::Get {
+                deadline_ms: 5000,
+                consistency: Consistency::Linearizable,
+                key: b"key",
+            },
+        ),
+        (
+            "get-stale",
+            Request::Get {
+                deadline_ms: 0,
+                consistency: Consistency::Stale,
+                key: b"\0",
+            },
+        ),
+        ("scan-items", scan),
+        ("scan-keys", scan_mode(ScanMode::Keys)),
+        ("scan-count", scan_mode(ScanMode::Count)),
+        ("status", Request::Status),
+    ];
+    writes
+        .into_iter()
+        .chain(reads)
+        .map(|(name, request)| (name, Any::Request(0x0102_0304_0506_0708, request)))
+        .collect()
+}
+
+fn written() -> Vec<(&'static str, Reply<'static>)> {
+    [
+        ("written-put", Outcome::Put),
+        ("written-deleted", Outcome::Deleted(1)),
+        ("written-swapped", Outcome::Swapped),
+        ("written-not-swapped-absent", Outcome::NotSwapped(None)),
+        (
+            "written-not-swapped-revision",
+            Outcome::NotSwapped(Some(Index(41))),
+        ),
+        ("written-incremented", Outcome::Incremented(-5)),
+        ("written-not-a-number", Outcome::NotANumber),
+        ("written-overflow", Outcome::Overflow),
+        ("written-applied", Outcome::Applied),
+    ]
+    .map(|(name, outcome)| {
+        let reply = Reply::Written {
+            term: Term(5),
+            index: Index(43),
+            outcome,
+        };
+        (name, reply)
+    })
+    .into()
+}
+
+fn status() -> Status {
+    let member = |node: u64, connected, match_index| Member {
+        node: NodeId(node),
+        name: format!("n{node}"),
+        peer_addr: format!("10.0.0.{node}:7401"),
+        client_addr: format!("10.0.0.{node}:7400"),
+        connected,
+        match_index,
+    };
+    Status {
+        cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        epoch: Epoch(0xe0e1_e2e3_e4e5_e6e7),
+        node: NodeId(1),
+        role: NodeRole::Leader,
+        term: Term(5),
+        leader: Some(NodeId(1)),
+        quorum_ok: true,
+        last: Index(44),
+        durable: Index(43),
+        commit: Index(42),
+        applied: Index(41),
+        snapshot: Index(10),
+        wal_bytes: 64 << 20,
+        keys: 3,
+        uptime_ms: 12_345,
+        disk: DiskState::Ok,
+        version: "0.1.0".into(),
+        state: "serving".into(),
+        error: String::new(),
+        members: vec![
+            member(1, true, Some(Index(44))),
+            member(2, true, Some(Index(43))),
+            Member {
+                name: String::new(),
+                client_addr: String::new(),
+                ..member(3, false, None)
+            },
+        ],
+    }
+}
+
+fn replies() -> Vec<(&'static str, Any<'static>)> {
+    let item = Item {
+        key: b"pre/8",
+        value: b"value",
+        revision: Index(42),
+        create_revision: Index(12),
+        version: 3,
+    };
+    let bare = Item {
+        key: b"pre/9",
+        value: b"",
+        ..item
+    };
+    let page = |count, more_after, items| Reply::Page {
+        index: Index(44),
+        count,
+        more_after,
+        items,
+    };
+    let follower = Status {
+        role: NodeRole::Follower,
+        leader: None,
+        quorum_ok: false,
+        disk: DiskState::Hard,
+        state: "forming".into(),
+        error: "member 3 was never heard".into(),
+        ..status()
+    };
+    let candidate = Status {
+        role: NodeRole::Candidate,
+        members: Vec::new(),
+        ..status()
+    };
+    let mut replies = written();
+    replies.extend([
+        (
+            "value",
+            Reply::Value {
+                index: Index(44),
+                item,
+            },
+        ),
+        ("missing", Reply::Missing { index: Index(44) }),
+        (
+            "page-items",
+            page(2, Some(b"pre/9".as_slice()), items(&[item, bare])),
+        ),
+        ("page-empty", page(0, None, items(&[]))),
+        ("page-count", page(12_000, None, items(&[]))),
+        ("status-leader", Reply::Status(status())),
+        ("status-follower", Reply::Status(follower)),
+        ("status-candidate", Reply::Status(candidate)),
+    ]);
+    replies
+        .into_iter()
+        .map(|(name, reply)| (name, Any::Reply(0x0102_0304_0506_0708, reply)))
+        .collect()
+}
+
+/// Every error of this version, and one of a later one.
+pub(crate) fn errors() -> Vec<Error> {
+    vec![
+        Error::NotLeader { leader: hint() },
+        Error::NoLeader,
+        Error::DeadlineExpired,
+        Error::Overloaded { retry_after_ms: 20 },
+        Error::TooManyConnections { limit: 4096 },
+        Error::ShuttingDown,
+        Error::DiskFull,
+        Error::SessionExpired,
+        Error::OutOfOrder { expected: 8 },
+        Error::OutcomeUnknown,
+        Error::Stale,
+        Error::IdReused,
+        Error::BornInFuture,
+        Error::TooLarge {
+            what: "value".into(),
+            limit: 1 << 20,
+            actual: (1 << 20) + 1,
+        },
+        Error::Malformed {
+            reason: "a key is empty".into(),
+        },
+        Error::UnknownKind { kind: 0xff },
+        Error::UnknownFlags { flags: 0x8000 },
+        Error::UnsupportedVersion { min: 1, max: 1 },
+        Error::WrongCluster {
+            cluster: "00112233445566778899aabbccddeeff".into(),
+        },
+        Error::WrongEpoch,
+        Error::WrongNode {
+            reason: "node 4 is no member".into(),
+        },
+        Error::WrongIncarnation {
+            reason: "node 2 was another one: replace-peer".into(),
+        },
+        Error::Divergence {
+            reason: "entry 40 is committed".into(),
+        },
+        Error::Unknown {
+            code: 999,
+            class: Class::NotApplied,
+            text: "come back on Monday".into(),
+        },
+    ]
+}
+
+/// Every sample under its name.
+pub(crate) fn all() -> Vec<(String, Any<'static>)> {
+    let named = [hellos(), peers(), requests(), replies()].into_iter();
+    let errors = errors().into_iter().map(|error| {
+        let request_id = if error.name().starts_with("wrong") {
+            0
+        } else {
+            12
+        };
+        let name = format!("error-{}", error.name());
+        (name, Any::Reply(request_id, Reply::Error(error)))
+    });
+    named
+        .flatten()
+        .map(|(name, any)| (name.to_owned(), any))
+        .chain(errors)
+        .collect()
+}
