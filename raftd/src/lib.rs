@@ -2,7 +2,7 @@
 
 pub mod clock;
 pub mod config;
-
+pub mod disk;
 pub mod entropy;
 pub mod fatal;
 pub mod flags;
@@ -10,4 +10,6 @@ pub mod logging;
 pub mod node;
 pub mod resolve;
 pub mod signal;
+pub mod storage;
 pub mod store;
+pub mod wal;

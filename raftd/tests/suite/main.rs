@@ -4,3 +4,5 @@ mod daemon_config;
 mod daemon_log;
 mod node_session;
 mod node_store;
+mod wal_storage;
+mod wal_support;
