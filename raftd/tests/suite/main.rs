@@ -2,6 +2,7 @@
 
 mod daemon_config;
 mod daemon_log;
+mod daemon_man;
 mod node_session;
 mod node_store;
 mod wal_storage;

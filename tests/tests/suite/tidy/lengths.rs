@@ -9,8 +9,7 @@ use super::{House, demand, must_catch};
 /// Lines of code in a file. Code is what is left without comments, blank lines, the text of string
 /// literals and `#[cfg(test)]` modules.
 const FILE_LINES_MAX: usize = 500;
-/// Lines of code between the braces of a function, counted likewise. Tests are free: a scenario or
-/// a table of samples reads best in one piece.
+/// Lines of code between the braces of a function, counted likewise.
 const FUNCTION_LINES_MAX: usize = 70;
 
 #[test]
@@ -62,12 +61,7 @@ fn lengths(house: &House) -> Vec<String> {
                 FILE_LINES_MAX,
             );
         }
-        let functions = if file.is_test() {
-            Vec::new()
-        } else {
-            file.functions()
-        };
-        for function in functions {
+        for function in file.functions() {
             if function.code_lines > FUNCTION_LINES_MAX {
                 judge(
                     format!("fn {} {}", file.path, function.name),
