@@ -7,6 +7,7 @@ mod golden;
 mod limits;
 mod longest;
 mod make;
+mod manual;
 mod mutations;
 mod roundtrip;
 mod samples;
