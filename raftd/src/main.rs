@@ -1,5 +1,3 @@
 //! The daemon.
 
-fn main() {
-    raftd::daemon::main(std::env::args_os())
-}
+fn main() {}

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use log::Level;
 use wire::error::Error;
-use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::hello::{
+    Hello, LeaderHint, PeerIdentity, Role, VERSION_MAX, VERSION_MIN, Welcome, negotiate,
+};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
 use super::Node;
@@ -131,12 +133,7 @@ impl Node {
     }
 
     fn judge_hello(&mut self, hello: &Hello) -> Result<Welcome, Error> {
-        if hello.version_min > VERSION_MAX || hello.version_max < VERSION_MIN {
-            return Err(Error::UnsupportedVersion {
-                min: VERSION_MIN,
-                max: VERSION_MAX,
-            });
-        }
+        let version = negotiate(hello.version_min, hello.version_max)?;
         if hello.group != 0 {
             return Err(Error::WrongNode {
                 reason: format!("there is no Raft group {} here", hello.group),
@@ -152,7 +149,7 @@ impl Node {
             self.check_peer(identity)?;
         }
         Ok(Welcome {
-            version: VERSION_MAX.min(hello.version_max),
+            version,
             features: hello.features & FEATURES,
             cluster: self.config.cluster,
             epoch: self.config.epoch,
@@ -164,12 +161,7 @@ impl Node {
     }
 
     fn judge_welcome(&mut self, peer: NodeId, welcome: &Welcome) -> Result<(), Error> {
-        if !(VERSION_MIN..=VERSION_MAX).contains(&welcome.version) {
-            return Err(Error::UnsupportedVersion {
-                min: VERSION_MIN,
-                max: VERSION_MAX,
-            });
-        }
+        negotiate(welcome.version, welcome.version)?;
         self.check_history(Some(welcome.cluster), Some(welcome.epoch))?;
         if welcome.identity.node != peer {
             return Err(Error::WrongNode {

@@ -112,7 +112,7 @@ pub enum LoadPurpose {
 /// The storage thread's reports, in order.
 #[derive(Debug)]
 pub enum StorageEvent {
-    /// Every write up to the ticket is on disk.
+    /// Every write up to the ticket is on disk. Said again when only the room has changed.
     Durable {
         /// The newest ticket of the batch.
         ticket: Ticket,

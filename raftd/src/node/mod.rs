@@ -349,12 +349,10 @@ impl Node {
                 wal_bytes,
                 disk,
             } => {
-                self.disks.finished(ticket);
                 self.disks.room(disk, wal_bytes);
-                let links = &self.links;
-                self.outbox
-                    .durable(ticket, |to, message| post(links, to, message, effects));
-                self.step_raft(raft::Input::Durable(ticket), effects);
+                if self.outbox.is_news(ticket) {
+                    self.durable(ticket, effects);
+                }
             }
             StorageEvent::Loaded {
                 purpose: LoadPurpose::Replicate(to),
@@ -368,6 +366,14 @@ impl Node {
             } => self.loaded(from, entries),
             StorageEvent::Formed => self.formed(effects),
         }
+    }
+
+    fn durable(&mut self, ticket: Ticket, effects: &mut Effects) {
+        self.disks.finished(ticket);
+        let links = &self.links;
+        self.outbox
+            .durable(ticket, |to, message| post(links, to, message, effects));
+        self.step_raft(raft::Input::Durable(ticket), effects);
     }
 
     fn step_raft(&mut self, input: raft::Input, effects: &mut Effects) {

@@ -34,6 +34,11 @@ impl Outbox {
         after <= self.durable
     }
 
+    /// Whether `ticket` was not durable so far.
+    pub(super) fn is_news(&self, ticket: Ticket) -> bool {
+        ticket > self.durable
+    }
+
     /// Keeps a message until `after` is durable.
     pub(super) fn hold(&mut self, after: Ticket, to: NodeId, message: Message) {
         if self.held.len() >= HELD_MAX {

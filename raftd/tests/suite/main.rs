@@ -1,9 +1,12 @@
 //! The daemon's integration tests: one binary.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod daemon_config;
 mod daemon_log;
-mod daemon_man;
+mod node_cluster;
+mod node_forming;
+mod node_harness;
+mod node_limits;
 mod node_session;
 mod node_store;
-mod wal_storage;
-mod wal_support;
+mod node_swarm;

@@ -1,0 +1,250 @@
+//! How a static cluster is formed, and who is not let in (rules D1).
+
+use wire::client::NodeRole;
+use wire::error::Error;
+use wire::hello::{Hello, PeerIdentity, Role, VERSION_MAX, VERSION_MIN};
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+
+use super::node_cluster::{get, put, session, value, written};
+use super::node_harness::{CLUSTER, Cluster, EPOCH, Options, Session, ms};
+
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+
+fn peer_hello(identity: PeerIdentity) -> Hello {
+    Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        features: 0,
+        cluster: Some(CLUSTER),
+        epoch: Some(EPOCH),
+        group: 0,
+        role: Role::Peer { identity, to: ONE },
+    }
+}
+
+fn identity(node: NodeId, incarnation: Incarnation) -> PeerIdentity {
+    PeerIdentity {
+        node,
+        incarnation,
+        life: 1,
+        name: format!("n{node}"),
+        client_addr: String::new(),
+        virgin: true,
+        formed: Vec::new(),
+    }
+}
+
+#[test]
+fn a_quorum_of_new_nodes_is_not_enough_to_form() {
+    let mut cluster = Cluster::all_down(Options::default());
+    cluster.start(ONE);
+    cluster.start(TWO);
+    cluster.run(ms(3_000));
+    for id in [ONE, TWO] {
+        let status = cluster.status(id);
+        assert_eq!((status.state.as_str(), status.term), ("forming", Term(0)));
+        assert_eq!(status.leader, None);
+        assert!(cluster.durable_log(id).is_empty());
+    }
+    cluster.start(THREE);
+    let leader = cluster.elect();
+    cluster.run(ms(500));
+    assert_eq!(cluster.status(leader).state, "serving");
+    for id in cluster.ids() {
+        assert!(
+            cluster
+                .events(id)
+                .iter()
+                .any(|event| event.starts_with("cluster formed"))
+        );
+    }
+}
+
+#[test]
+fn a_formed_member_lets_in_the_incarnation_that_it_knows() {
+    let mut cluster = Cluster::new(Options::default());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let client = cluster.connect(leader);
+    let write = session.next(put(b"k", b"v"));
+    written(cluster.ask(client, 1, write));
+    // A node that lost its record, though not its directory, is told again by the others.
+    let follower = cluster.other_than(leader);
+    cluster.crash(follower);
+    cluster.forget_formation(follower);
+    cluster.start(follower);
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.status(follower).state, "serving");
+    assert_eq!(
+        cluster.status(follower).applied,
+        cluster.status(leader).applied
+    );
+}
+
+#[test]
+fn a_new_directory_under_a_known_id_never_takes_part() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let wiped = cluster.other_than(leader);
+    cluster.crash(wiped);
+    cluster.wipe(wiped);
+    cluster.start(wiped);
+    let client = cluster.connect(leader);
+    let write = session.next(put(b"k", b"v"));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(2_000));
+    let status = cluster.status(wiped);
+    assert_eq!((status.state.as_str(), status.term), ("forming", Term(0)));
+    assert!(cluster.durable_log(wiped).is_empty());
+    let refused = |id| {
+        cluster
+            .events(id)
+            .iter()
+            .filter(|e| e.contains("replace-peer"))
+            .count()
+    };
+    assert!(
+        refused(leader) >= 1 && refused(leader) <= 2,
+        "said, and not flooded"
+    );
+    // Not even when it would make the quorum.
+    let last = cluster
+        .ids()
+        .into_iter()
+        .find(|id| *id != leader && *id != wiped)
+        .unwrap();
+    cluster.crash(leader);
+    cluster.run(ms(2_000));
+    assert_eq!(cluster.leader(), None);
+    assert_ne!(cluster.status(last).role, NodeRole::Leader);
+    cluster.start(leader);
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    assert_eq!(
+        value(cluster.ask(client, 1, get(b"k"))),
+        Some(b"v".to_vec())
+    );
+}
+
+#[test]
+fn a_member_wiped_before_the_others_met_it_is_taken_as_it_is_now() {
+    let mut cluster = Cluster::all_down(Options::default());
+    cluster.start(ONE);
+    cluster.start(TWO);
+    cluster.run(ms(100));
+    cluster.crash(TWO);
+    cluster.wipe(TWO);
+    cluster.start(TWO);
+    cluster.start(THREE);
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let write = session.next(put(b"k", b"v"));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(100));
+    assert_eq!(cluster.status(TWO).applied, cluster.status(leader).applied);
+}
+
+#[test]
+fn hellos_that_mean_something_else_are_refused_with_the_reason() {
+    let mut cluster = Cluster::serving(Options::default());
+    let known = cluster.incarnation(TWO);
+    let good = peer_hello(identity(TWO, known));
+    assert!(cluster.check_hello(ONE, &good).is_ok());
+    let refused = |cluster: &mut Cluster, change: &dyn Fn(&mut Hello)| {
+        let mut hello = good.clone();
+        change(&mut hello);
+        cluster.check_hello(ONE, &hello).expect_err("a refusal")
+    };
+    let c = &mut cluster;
+    assert!(matches!(
+        refused(c, &|hello| hello.cluster = Some(ClusterId(1))),
+        Error::WrongCluster { .. }
+    ));
+    assert_eq!(
+        refused(c, &|hello| hello.epoch = Some(Epoch(1))),
+        Error::WrongEpoch
+    );
+    assert!(matches!(
+        refused(c, &|hello| hello.group = 1),
+        Error::WrongNode { .. }
+    ));
+    let role = |identity: PeerIdentity, to| {
+        move |hello: &mut Hello| {
+            hello.role = Role::Peer {
+                identity: identity.clone(),
+                to,
+            };
+        }
+    };
+    // Another node was meant; a caller that is no member, or this very node.
+    for (node, to) in [(TWO, THREE), (NodeId(9), ONE), (ONE, ONE)] {
+        let error = refused(c, &role(identity(node, known), to));
+        assert!(matches!(error, Error::WrongNode { .. }), "{error:?}");
+    }
+    let error = refused(c, &role(identity(TWO, Incarnation(known.0 ^ 2)), ONE));
+    assert!(matches!(&error, Error::WrongIncarnation { reason } if reason.contains("replace")));
+    // The caller's record knows this node by another directory.
+    let mut other = identity(TWO, known);
+    other.formed = vec![(ONE, Incarnation(2)), (TWO, known), (THREE, Incarnation(3))];
+    let error = refused(c, &role(other, ONE));
+    assert!(matches!(error, Error::WrongIncarnation { .. }));
+    let newer = |hello: &mut Hello| {
+        (hello.version_min, hello.version_max) = (VERSION_MAX + 1, VERSION_MAX + 2);
+    };
+    assert!(matches!(
+        refused(c, &newer),
+        Error::UnsupportedVersion { .. }
+    ));
+}
+
+#[test]
+fn a_client_is_told_where_it_is() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    cluster.run(ms(100));
+    let hello = Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX + 3,
+        features: u64::MAX,
+        cluster: None,
+        epoch: None,
+        group: 0,
+        role: Role::Client,
+    };
+    let welcome = cluster
+        .check_hello(cluster.other_than(leader), &hello)
+        .unwrap();
+    assert_eq!((welcome.version, welcome.features), (VERSION_MAX, 0));
+    assert_eq!((welcome.cluster, welcome.epoch), (CLUSTER, EPOCH));
+    assert!(welcome.applied > Index(0) && welcome.term > Term(0));
+    let hint = welcome.leader.expect("the leader is known");
+    assert_eq!(
+        (hint.node, hint.client_addr),
+        (leader, format!("client-{leader}:1"))
+    );
+    // What it tells is enough to open a session.
+    let mut session = Session::new(welcome.applied, 5);
+    let client = cluster.connect(leader);
+    let write = session.next(put(b"k", b"v"));
+    written(cluster.ask(client, 1, write));
+}
+
+#[test]
+fn refusals_do_not_flood_the_log() {
+    let mut cluster = Cluster::serving(Options::default());
+    let stranger = peer_hello(identity(NodeId(9), Incarnation(1)));
+    for _ in 0..1_000 {
+        cluster.check_hello(ONE, &stranger).unwrap_err();
+    }
+    cluster.run(ms(100));
+    let lines = cluster
+        .events(ONE)
+        .iter()
+        .filter(|event| event.contains("refused"))
+        .count();
+    assert_eq!(lines, 1);
+}

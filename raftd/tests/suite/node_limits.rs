@@ -1,0 +1,361 @@
+//! What the node does at its limits: overload, deadlines, full and stalled disks, the end.
+
+use std::time::Duration;
+
+use raftd::node::Limits;
+use raftd::node::io::ConnectionId;
+use wire::client::{Consistency, NodeRole, Reply, Request, ScanMode};
+use wire::error::{Class, Error};
+use wire::peer::DiskState;
+
+use super::node_cluster::{get, put, session, stale_get, value, written};
+use super::node_harness::{Cluster, Options, error, ms};
+
+/// A cluster that takes 100 kB of uncommitted entries.
+fn small() -> Cluster {
+    let limits = Limits {
+        uncommitted_bytes_max: 100_000,
+        ..Limits::default()
+    };
+    Cluster::serving(Options {
+        limits,
+        ..Options::default()
+    })
+}
+
+fn hang_disks(cluster: &mut Cluster, hang: bool) {
+    for id in cluster.ids() {
+        cluster.hang_disk(id, hang);
+    }
+}
+
+/// Sends writes of 10 kB, one per turn, and says how many until the connection was to be left
+/// unread.
+fn fill(cluster: &mut Cluster, client: ConnectionId, deadline_ms: u32) -> u64 {
+    let mut session = session(cluster, client.0);
+    let large = vec![1_u8; 10_000];
+    for request_id in 1..=100 {
+        session.seq += 1;
+        let write = session.with_deadline(put(b"large", &large), deadline_ms);
+        cluster.send(client, &[(request_id, write)]);
+        if !cluster.is_readable(client) {
+            return request_id;
+        }
+    }
+    panic!("no back-pressure");
+}
+
+#[test]
+fn a_full_log_stops_the_reading_of_writers_and_of_nobody_else() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let (writer, reader) = (cluster.connect(leader), cluster.connect(leader));
+    hang_disks(&mut cluster, true);
+    let sent = fill(&mut cluster, writer, 0);
+    assert!((9..=12).contains(&sent), "{sent} writes");
+    // Reads and status go on, on other connections.
+    assert_eq!(value(cluster.ask(reader, 1, get(b"large"))), None);
+    assert!(matches!(
+        cluster.ask(reader, 2, Request::Status),
+        Reply::Status(_)
+    ));
+    assert!(cluster.is_readable(reader));
+    assert_eq!(cluster.answered(writer), 0);
+    cluster.run(ms(50));
+    hang_disks(&mut cluster, false);
+    cluster.run_until("answers", ms(1_000), |cluster| {
+        cluster.answered(writer) as u64 == sent
+    });
+    for request_id in 1..=sent {
+        written(cluster.reply(writer, request_id).unwrap());
+    }
+    assert!(cluster.is_readable(writer));
+}
+
+#[test]
+fn a_write_that_expires_for_want_of_room_is_not_applied() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let writer = cluster.connect(leader);
+    hang_disks(&mut cluster, true);
+    let sent = fill(&mut cluster, writer, 100);
+    let reason = error(cluster.await_reply(writer, sent));
+    assert_eq!(
+        (&reason, reason.class()),
+        (&Error::DeadlineExpired, Class::NotApplied)
+    );
+    // Those before it were appended: their deadline means nothing any more.
+    assert_eq!(cluster.answered(writer), 1);
+    assert!(cluster.is_readable(writer));
+    hang_disks(&mut cluster, false);
+    cluster.run_until("answers", ms(1_000), |cluster| {
+        cluster.answered(writer) as u64 == sent
+    });
+    let last = written(cluster.reply(writer, sent - 1).unwrap());
+    let client = cluster.connect(leader);
+    let Reply::Value { item, .. } = cluster.ask(client, 1, get(b"large")) else {
+        panic!("no value");
+    };
+    assert_eq!((item.revision, item.version), (last, sent - 1));
+}
+
+#[test]
+fn what_a_closed_connection_parked_is_dropped() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let (first, second) = (cluster.connect(leader), cluster.connect(leader));
+    hang_disks(&mut cluster, true);
+    fill(&mut cluster, first, 0);
+    let mut other = session(&cluster, 99);
+    let write = other.next(put(b"other", b"v"));
+    cluster.send(second, &[(1, write)]);
+    cluster.hang_up(second);
+    hang_disks(&mut cluster, false);
+    cluster.run(ms(200));
+    let client = cluster.connect(leader);
+    assert_eq!(value(cluster.ask(client, 1, get(b"other"))), None);
+}
+
+#[test]
+fn one_connection_cannot_have_everything_in_flight() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    cluster.isolate(leader);
+    let mut sent = 0;
+    while cluster.is_readable(client) {
+        sent += 1;
+        cluster.send(client, &[(sent, get(b"k"))]);
+    }
+    assert_eq!(sent, 1_024);
+    // What the driver had read already is taken up to a point, and then refused.
+    while cluster.answered(client) == 0 {
+        sent += 1;
+        cluster.send(client, &[(sent, get(b"k"))]);
+    }
+    assert_eq!(sent, 2_049);
+    let reason = error(cluster.reply(client, sent).unwrap());
+    assert!(matches!(reason, Error::Overloaded { .. }));
+    assert_eq!(reason.class(), Class::NotApplied);
+    cluster.run(ms(1_000));
+    assert_eq!(
+        cluster.answered(client) as u64,
+        sent,
+        "the rest failed with leadership"
+    );
+    assert!(cluster.is_readable(client));
+}
+
+#[test]
+fn large_replies_are_spread_over_turns() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let client = cluster.connect(leader);
+    let large = vec![1_u8; 1_000_000];
+    let write = session.next(put(b"large", &large));
+    cluster.ask(client, 1, write);
+    let reads: Vec<_> = (2..12)
+        .map(|request_id| (request_id, stale_get(b"large")))
+        .collect();
+    cluster.send(client, &reads);
+    let at_once = cluster.answered(client) - 1;
+    assert!(
+        (1..10).contains(&at_once),
+        "{at_once} megabytes in one turn"
+    );
+    let before = cluster.now();
+    cluster.run_until("the rest", ms(10), |cluster| cluster.answered(client) == 11);
+    assert_eq!(cluster.now(), before, "the next turns come at once");
+}
+
+#[test]
+fn a_count_of_many_keys_comes_in_pages() {
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        disk_delay: Duration::ZERO,
+        ..Options::default()
+    });
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let keys: Vec<_> = (0..10_001)
+        .map(|key| format!("{key:05}").into_bytes())
+        .collect();
+    for (chunk, batch) in (0..).zip(keys.chunks(500)) {
+        let ids = chunk * 500 + 1..;
+        let batch: Vec<_> = ids
+            .zip(batch.iter().map(|key| session.next(put(key, b""))))
+            .collect();
+        cluster.send(client, &batch);
+        cluster.run_until("answers", ms(1_000), |cluster| {
+            cluster.answered(client) as u64 == chunk * 500 + batch.len() as u64
+        });
+    }
+    let count = |after| Request::Scan {
+        deadline_ms: 0,
+        consistency: Consistency::Linearizable,
+        mode: ScanMode::Count,
+        prefix: b"",
+        after,
+        limit: u32::MAX,
+    };
+    let client = cluster.connect(leader);
+    let Reply::Page {
+        count: first,
+        more_after,
+        ..
+    } = cluster.ask(client, 1, count(None))
+    else {
+        panic!("no page");
+    };
+    let last = more_after.expect("there are more").to_vec();
+    assert_eq!(first, 10_000);
+    let Reply::Page {
+        count: rest,
+        more_after,
+        ..
+    } = cluster.ask(client, 2, count(Some(&last)))
+    else {
+        panic!("no page");
+    };
+    assert_eq!((rest, more_after), (1, None));
+}
+
+#[test]
+fn an_entry_over_the_limit_is_refused_for_good() {
+    let limits = Limits {
+        entry_bytes_max: 1_000,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::serving(Options {
+        limits,
+        ..Options::default()
+    });
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let write = session.next(put(b"k", &[0; 1_000]));
+    match error(cluster.ask(client, 1, write)) {
+        Error::TooLarge {
+            what,
+            limit,
+            actual,
+        } => {
+            assert_eq!((what.as_str(), limit), ("entry", 1_000));
+            assert!(actual > 1_000);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_quorum_of_full_disks_refuses_writes_until_there_is_room() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let follower = cluster.other_than(leader);
+    // One full disk is no reason: a quorum has room.
+    cluster.set_room(follower, DiskState::Hard);
+    let write = session.next(put(b"k", b"1"));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(100));
+    let write = session.next(put(b"k", b"2"));
+    written(cluster.ask(client, 2, write));
+    cluster.set_room(leader, DiskState::Hard);
+    let write = session.next(put(b"k", b"3"));
+    written(cluster.ask(client, 3, write));
+    cluster.run(ms(100));
+    assert_eq!(cluster.status(leader).disk, DiskState::Hard);
+    let write = session.next(put(b"k", b"4"));
+    let reason = error(cluster.ask(client, 4, write));
+    assert_eq!(
+        (&reason, reason.class()),
+        (&Error::DiskFull, Class::NotApplied)
+    );
+    assert_eq!(
+        value(cluster.ask(client, 5, get(b"k"))),
+        Some(b"3".to_vec())
+    );
+    cluster.set_room(leader, DiskState::Ok);
+    cluster.report_room(leader);
+    written(cluster.ask(client, 6, write));
+}
+
+#[test]
+fn a_stalled_disk_is_told_and_does_not_keep_the_loop_busy() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    cluster.hang_disk(leader, true);
+    let write = session.next(put(b"k", b"v"));
+    // The followers' disks are enough.
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(400));
+    assert_eq!(cluster.status(leader).error, "");
+    cluster.run(ms(200));
+    assert_eq!(cluster.status(leader).error, "the disk is stalled");
+    let turns = cluster.turns;
+    cluster.run(ms(1_000));
+    assert!(
+        cluster.turns - turns < 500,
+        "{} turns in a second",
+        cluster.turns - turns
+    );
+    cluster.hang_disk(leader, false);
+    cluster.run(ms(10));
+    assert_eq!(cluster.status(leader).error, "");
+}
+
+#[test]
+fn a_stopping_node_ends_what_it_has_and_takes_nothing_new() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let first = session.next(put(b"k", b"v"));
+    cluster.send(client, &[(1, first)]);
+    cluster.stop(leader);
+    assert!(!cluster.has_stopped(leader));
+    let second = session.next(put(b"k", b"w"));
+    assert_eq!(error(cluster.ask(client, 2, second)), Error::ShuttingDown);
+    written(cluster.await_reply(client, 1));
+    assert!(cluster.has_stopped(leader));
+}
+
+#[test]
+fn a_stopping_node_without_quorum_ends_nevertheless() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    cluster.isolate(leader);
+    let first = session.next(put(b"k", b"v"));
+    cluster.send(client, &[(1, first)]);
+    cluster.stop(leader);
+    cluster.run_until("end", ms(6_000), |cluster| cluster.has_stopped(leader));
+    assert_eq!(
+        error(cluster.reply(client, 1).unwrap()),
+        Error::OutcomeUnknown
+    );
+}
+
+#[test]
+fn a_stopping_node_refuses_what_it_parked() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    cluster.isolate(leader);
+    cluster.run_until("step-down", ms(2_000), |cluster| {
+        cluster.status(leader).role != NodeRole::Leader
+    });
+    let client = cluster.connect(leader);
+    cluster.send(client, &[(1, get(b"k"))]);
+    cluster.stop(leader);
+    assert_eq!(
+        error(cluster.reply(client, 1).unwrap()),
+        Error::ShuttingDown
+    );
+    assert!(cluster.has_stopped(leader));
+}
