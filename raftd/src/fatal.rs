@@ -130,3 +130,11 @@ fn last_words(fatal: &Fatal) {
         let _ = rustix::io::write(stderr, &words.as_bytes()[..end]);
     }
 }
+
+/// Ends the process from inside a signal handler, with status 74: only system calls that are
+/// async-signal-safe, nothing allocated, no lock taken.
+pub fn die_in_signal_handler(line: &[u8]) -> ! {
+    // Nobody could be told of a failure to write.
+    let _ = rustix::io::write(rustix::stdio::stderr(), line);
+    signal_hook::low_level::exit(ExitStatus::Io as i32)
+}

@@ -2,12 +2,16 @@
 
 pub mod clock;
 pub mod config;
-
+pub mod daemon;
+pub mod disk;
 pub mod entropy;
 pub mod fatal;
 pub mod flags;
 pub mod logging;
+pub mod net;
 pub mod node;
 pub mod resolve;
 pub mod signal;
+pub mod storage;
 pub mod store;
+pub mod wal;

@@ -1,3 +1,5 @@
 //! The daemon.
 
-fn main() {}
+fn main() {
+    raftd::daemon::main(std::env::args_os())
+}

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use crate::{root, wait};
 
 /// Long enough for whatever should take well under a second, on a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A command that runs longer hangs.
+pub const HANGS_AFTER: Duration = Duration::from_secs(90);
 
 /// Where the programs of this build are. `TESTS_BIN_DIR` names a folder that holds them; without
 /// it they are built, once per test process.
@@ -136,7 +140,7 @@ impl Done {
 /// Runs a command to its end, with `stdin` as its input.
 ///
 /// # Panics
-/// If it cannot be run or does not end within a minute.
+/// If it cannot be run or does not end within [`HANGS_AFTER`].
 #[must_use]
 pub fn run(mut command: Command, stdin: &[u8]) -> Done {
     command
@@ -149,28 +153,27 @@ pub fn run(mut command: Command, stdin: &[u8]) -> Done {
         .unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let mut input = child.stdin.take().expect("piped");
     let pid = child.id();
+    let (running, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
         // A program may end without reading its input: that is its business.
         scope.spawn(move || drop(input.write_all(stdin)));
-        let watchdog = scope.spawn(move || {
-            thread::park_timeout(Duration::from_secs(60));
-        });
-        let waiter = watchdog.thread().clone();
-        let killer = scope.spawn(move || {
-            let late = watchdog.join().is_ok() && began.elapsed() >= Duration::from_secs(60);
-            if late {
+        scope.spawn(move || {
+            if ended.recv_timeout(HANGS_AFTER) == Err(RecvTimeoutError::Timeout) {
                 signal(pid, Signal::KILL);
             }
-            late
         });
         let output = child.wait_with_output().expect("its output");
+        drop(running);
         let took = began.elapsed();
-        waiter.unpark();
-        assert!(!killer.join().expect("the watchdog"), "{command:?} hangs");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            took < HANGS_AFTER,
+            "{command:?} hangs; so far it said: {stderr}"
+        );
         Done {
             code: output.status.code(),
             stdout: output.stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stderr,
             took,
         }
     })

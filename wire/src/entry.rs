@@ -174,6 +174,19 @@ impl Entry {
         Ok(length)
     }
 
+    /// The id and the stored checksum of the record at the front of `source`, unverified.
+    ///
+    /// # Panics
+    /// If `source` is shorter than a record's header: [`Entry::check`] it first.
+    #[must_use]
+    pub fn peek(source: &[u8]) -> (EntryId, u32) {
+        let id = EntryId {
+            term: Term(BigEndian::read_u64(&source[8..])),
+            index: Index(BigEndian::read_u64(&source[16..])),
+        };
+        (id, BigEndian::read_u32(&source[4..]))
+    }
+
     /// Term and index.
     #[must_use]
     pub fn id(&self) -> EntryId {

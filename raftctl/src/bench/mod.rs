@@ -15,9 +15,13 @@ pub mod report;
 pub mod session;
 
 mod channel;
+#[cfg(test)]
+mod fake;
 mod pace;
 mod phase;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 
 mod daemon_config;
 mod daemon_log;
+mod daemon_man;
 mod node_cluster;
 mod node_forming;
 mod node_harness;
@@ -10,3 +11,5 @@ mod node_limits;
 mod node_session;
 mod node_store;
 mod node_swarm;
+mod wal_storage;
+mod wal_support;

@@ -208,3 +208,33 @@ pub fn run<P: Protocol>(
         report,
     })
 }
+
+/// Puts about `count` values, at a rate that takes one second.
+///
+/// # Errors
+/// [`Failure`].
+pub fn put<P: Protocol>(
+    count: u64,
+    endpoints: &[String],
+    make: impl FnMut(usize) -> P,
+) -> Result<(), Failure> {
+    let mut random = Random::new(count);
+    let material = Material::new(KEYS, VALUE_BYTES, &mut random);
+    let setup = Setup {
+        endpoints: endpoints.to_vec(),
+        connections: 1,
+        in_flight_max: 64,
+        patience: Duration::from_secs(20),
+        interrupted: Arc::new(AtomicBool::new(false)),
+    };
+    let load = Load {
+        mix: Mix::Put,
+        connections: 1,
+        in_flight: 64,
+        warm_up: Duration::ZERO,
+        measured: Duration::from_secs(1),
+        rate: Some(count as f64),
+    };
+    let mut engine = Engine::new(&setup, material, random, make)?;
+    engine.measure(&load, &mut ()).map(|_| ())
+}

@@ -493,12 +493,18 @@ mod tests {
         assert!(out.len() > 60);
         out.clear();
         table.encode(Action::Put, "127.0.0.1:1", &mut out);
-        assert_eq!(&out[..], [0x83, 0x86, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]);
+        assert_eq!(
+            &out[..],
+            [0x83, 0x86, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]
+        );
         out.clear();
         table.encode(Action::Get, "127.0.0.1:1", &mut out);
         out.clear();
         table.encode(Action::Put, "127.0.0.1:1", &mut out);
-        assert_eq!(&out[..], [0x83, 0x86, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63]);
+        assert_eq!(
+            &out[..],
+            [0x83, 0x86, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63]
+        );
     }
 
     #[test]

@@ -148,8 +148,14 @@ mod tests {
         assert_eq!(
             answers,
             [
-                Answer::Done { token: 4, revision: 0 },
-                Answer::Done { token: 2, revision: 0 },
+                Answer::Done {
+                    token: 4,
+                    revision: 0
+                },
+                Answer::Done {
+                    token: 2,
+                    revision: 0
+                },
                 Answer::Refused { token: 9 },
             ]
         );

@@ -33,7 +33,7 @@ impl System {
     #[must_use]
     pub fn program(self, raftd: &Path) -> Option<PathBuf> {
         match self {
-            Self::Raftd => Some(raftd.to_path_buf()),
+            Self::Raftd => Some(raftd.to_path_buf()).filter(|raftd| raftd.is_file()),
             Self::Etcd => find("etcd"),
             Self::Redis => find("redis-server"),
         }

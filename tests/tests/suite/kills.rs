@@ -143,7 +143,7 @@ fn acknowledged_writes_survive_kills() {
             cluster.start_all();
         }
         more("all three go on");
-        stop.store(true, Ordering::Relaxed);
+        drop(writing);
         writers
             .into_iter()
             .map(|writer| writer.join().expect("a writer"))

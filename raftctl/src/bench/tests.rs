@@ -1,0 +1,121 @@
+//! The generator against a fake server.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::engine::{Engine, Failure, Measurement, Setup};
+use super::fake::Fake;
+use super::load::{Load, Material, Mix, Random};
+use super::session::Session;
+
+fn engine(endpoints: &[String], connections: usize, keys: u32) -> Engine<Session> {
+    let mut random = Random::new(5);
+    let material = Material::new(keys, 100, &mut random);
+    let setup = Setup {
+        endpoints: endpoints.to_vec(),
+        connections,
+        in_flight_max: 8,
+        patience: Duration::from_secs(20),
+        interrupted: Arc::new(AtomicBool::new(false)),
+    };
+    let mut seed = 0;
+    Engine::new(&setup, material, random, |_| {
+        seed += 1;
+        Session::new(Random::new(seed))
+    })
+    .unwrap()
+}
+
+fn load(mix: Mix, connections: usize) -> Load {
+    Load {
+        mix,
+        connections,
+        in_flight: 8,
+        warm_up: Duration::from_millis(20),
+        measured: Duration::from_millis(200),
+        rate: None,
+    }
+}
+
+fn run(fake: &Fake, mix: Mix) -> Measurement {
+    let mut engine = engine(&[fake.address.to_string()], 3, 500);
+    engine.preload(&mut ()).unwrap();
+    assert_eq!(fake.state.lock().unwrap().keys.len(), 500);
+    let measured = engine.measure(&load(mix, 3), &mut ()).unwrap();
+    engine.remove(&mut ()).unwrap();
+    assert_eq!(fake.state.lock().unwrap().keys.len(), 0);
+    measured
+}
+
+#[test]
+fn every_write_is_an_entry_and_every_key_is_removed() {
+    let fake = Fake::start(None);
+    let measured = run(&fake, Mix::Put);
+    assert!(measured.ops > 0);
+    assert_eq!((measured.errors, measured.leader_changes), (0, 0));
+    assert!(measured.last_revision - measured.first_revision + 1 >= measured.ops);
+    assert_eq!(measured.latency_us.len(), measured.ops);
+    let state = fake.state.lock().unwrap();
+    assert_eq!(state.applied, state.index, "nothing was sent twice");
+}
+
+#[test]
+fn reads_and_writes_mix() {
+    let measured = run(&Fake::start(None), Mix::Mixed);
+    assert!(measured.ops > 0);
+    assert_eq!(measured.errors, 0);
+}
+
+#[test]
+fn the_leader_is_found_through_a_follower() {
+    let leader = Fake::start(None);
+    let follower = Fake::start(Some(leader.address));
+    let mut engine = engine(&[follower.address.to_string()], 2, 100);
+    engine.preload(&mut ()).unwrap();
+    assert_eq!(leader.state.lock().unwrap().keys.len(), 100);
+}
+
+#[test]
+fn writes_lost_with_a_connection_are_sent_again_and_apply_once() {
+    let fake = Fake::start(None);
+    fake.state.lock().unwrap().close_after = 250;
+    run(&fake, Mix::Put);
+    let state = fake.state.lock().unwrap();
+    assert!(state.index > state.applied, "one at least was sent twice");
+}
+
+#[test]
+fn a_refused_write_and_those_behind_it_are_sent_again_in_order() {
+    let fake = Fake::start(None);
+    fake.state.lock().unwrap().refuse_after = 250;
+    run(&fake, Mix::Put);
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let fake = Fake::start(None);
+    let mut engine = engine(&[fake.address.to_string()], 2, 100);
+    let paced = Load {
+        rate: Some(1000.0),
+        ..load(Mix::Put, 2)
+    };
+    let measured = engine.measure(&paced, &mut ()).unwrap();
+    // Two hundred fit the window, to the one, whenever they are answered.
+    assert!(measured.ops.abs_diff(200) <= 1, "{}", measured.ops);
+}
+
+#[test]
+fn refused_ports_are_told_each_with_its_cause() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let ports = [free(), free()].map(|l| l.local_addr().unwrap().to_string());
+    let mut engine = engine(&ports, 1, 100);
+    match engine.measure(&load(Mix::Put, 1), &mut ()) {
+        Err(Failure::Unreachable(causes)) => {
+            assert_eq!(causes.len(), 2);
+            assert!(causes.iter().all(|(_, cause)| cause.contains("refused")));
+        }
+        other => panic!("{other:?}"),
+    }
+}

@@ -1,0 +1,290 @@
+//! The daemon's life: settings, ports, data directory, node, loop, end.
+
+mod scratch;
+mod supervisor;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use supervisor::Supervisor;
+
+use self::scratch::Scratch;
+use crate::clock::Clock;
+use crate::config::{Settings, cluster};
+use crate::entropy::random_u64;
+use crate::fatal::{self, ExitStatus, Fatal};
+use crate::flags::{self, Flags, NoFlags};
+use crate::logging;
+use crate::net::{self, Driver, Listener, Parts, Port, Reactor};
+use crate::node::{self, Node};
+use crate::signal::StopSignals;
+use crate::storage::{self, Opened};
+use crate::wal::entry_bytes_max;
+use crate::wal::identity::Identity;
+
+/// Descriptors that are not for clients: the log's segments, peers, listeners, standard streams.
+const OWN_FILES: u64 = 128;
+
+/// Runs the program to its end.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ! {
+    match start(args) {
+        Ok(()) => fatal::leave(),
+        Err(fatal) => fatal::die(&fatal),
+    }
+}
+
+fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
+    let flags = match flags::parse(args) {
+        Ok(flags) => flags,
+        Err(NoFlags::Print(text)) => {
+            // A reader that has seen enough is no error.
+            let _ = io::stdout().write_all(text.as_bytes());
+            return Ok(());
+        }
+        Err(NoFlags::Wrong(fatal)) => return Err(fatal),
+    };
+    let settings = Settings::load(&flags, |name| std::env::var(name).ok())?;
+    if flags.check_config {
+        return Ok(());
+    }
+    fatal::die_on_panic();
+    logging::install(settings.log_level)?;
+    run(&flags, settings)
+}
+
+fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
+    let signals = StopSignals::install()?;
+    raise_file_limit(&mut settings);
+    let client = Listener::bind(&settings.listen, Port::Client, settings.stall_timeout)?;
+    let peer = Listener::bind(&settings.peer_listen, Port::Peer, settings.stall_timeout)?;
+    let advertise = advertised(&settings, client.addr)?;
+    // Removed when this function returns, whatever the reason.
+    let scratch = match flags.dev {
+        true => Some(Scratch::make()?),
+        false => None,
+    };
+    if let Some(scratch) = &scratch {
+        settings.data_dir = Some(scratch.path().to_owned());
+        settings.initial = Some(vec![(NodeId(1), peer.addr.to_string())]);
+    }
+    let clock = Clock::start();
+    let mut opened = open(&settings)?;
+    let ready = format!("ready client={} peer={}", client.addr, peer.addr);
+    let reactor = Reactor::new()?;
+    let identity = opened.identity.clone();
+    let config = node_config(&settings, &identity, advertise, opened.wal_bytes)?;
+    let restored = std::mem::take(&mut opened.restored);
+    let storage = opened.start(reactor.notifier());
+    let node = Node::new(config, restored, clock.now());
+    let mut peers = identity.members;
+    peers.retain(|(id, _)| *id != identity.node);
+    let driver = Driver::new(Parts {
+        reactor,
+        clock,
+        node,
+        storage,
+        listeners: vec![client, peer],
+        signals,
+        peers,
+        limits: net_limits(&settings),
+        seed: random_u64()?,
+        supervisor: Supervisor::ready(),
+    })?;
+    log::info!("{ready}");
+    driver.run()?.finish();
+    log::info!("stopped");
+    Ok(())
+}
+
+/// Opens the data directory, or makes it if this is the node's first start.
+fn open(settings: &Settings) -> Result<Opened, Fatal> {
+    let data_dir = settings
+        .data_dir
+        .clone()
+        .expect("checked with the settings");
+    let first = is_empty(&data_dir)?;
+    let create = match (&settings.initial, first) {
+        (Some(members), true) => Some(new_identity(settings, members)?),
+        (None, true) => return Err(nothing_to_start_from(&data_dir)),
+        (_, false) => None,
+    };
+    let opened = storage::open(storage::Options {
+        data_dir: data_dir.clone(),
+        segment_bytes: settings.segment_bytes,
+        soft_free_bytes: settings.soft_free_bytes,
+        create,
+        seed: random_u64()?,
+    })?;
+    let identity = &opened.identity;
+    log::info!(
+        "data directory open path={} cluster={} node={} {}",
+        data_dir.display(),
+        identity.cluster,
+        identity.node,
+        opened.report
+    );
+    if let Some(id) = settings.id
+        && id != identity.node
+    {
+        let what = format!(
+            "the data directory belongs to node {}, not to node {id}",
+            identity.node
+        );
+        return Err(Fatal::new(ExitStatus::Config, what)
+            .at(data_dir.display())
+            .remedy("another --data-dir, or leave out --id"));
+    }
+    if let Some(members) = &settings.initial
+        && !first
+    {
+        let same = cluster::cluster_id(members, &settings.token) == identity.cluster;
+        log::info!("initial cluster ignored: the data directory has one same={same}");
+    }
+    Ok(opened)
+}
+
+fn is_empty(dir: &Path) -> Result<bool, Fatal> {
+    match fs::read_dir(dir) {
+        // The lock file alone is what a start that failed leaves behind.
+        Ok(entries) => Ok(entries.flatten().all(|entry| entry.file_name() == "LOCK")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => {
+            let status = match error.kind() {
+                ErrorKind::PermissionDenied => ExitStatus::Permission,
+                ErrorKind::NotADirectory => ExitStatus::Config,
+                _ => ExitStatus::Io,
+            };
+            let what = format!("the data directory cannot be read: {error}");
+            Err(Fatal::new(status, what)
+                .at(dir.display())
+                .remedy("a --data-dir that this user may read and write"))
+        }
+    }
+}
+
+fn nothing_to_start_from(dir: &Path) -> Fatal {
+    Fatal::new(ExitStatus::Config, "the data directory is empty, and nothing says which cluster to form")
+        .at(dir.display())
+        .remedy(
+            "--id 1 --initial-cluster 1=HOST:PORT for a cluster of this node alone,\n       \
+             or --id N --initial-cluster 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same on every member",
+        )
+}
+
+fn new_identity(settings: &Settings, members: &[(NodeId, String)]) -> Result<Identity, Fatal> {
+    let cluster = cluster::cluster_id(members, &settings.token);
+    Ok(Identity {
+        cluster,
+        node: cluster::own_id(settings, members)?,
+        incarnation: Incarnation(random_u64()?.max(1)),
+        epoch: first_epoch(cluster),
+        formed: Vec::new(),
+        members: members.to_vec(),
+    })
+}
+
+/// The members of a new cluster must agree on its epoch before they can talk: it follows from the
+/// cluster id. Later epochs are drawn (rules C7).
+fn first_epoch(cluster: ClusterId) -> Epoch {
+    Epoch(xxh3_64(&cluster.0.to_be_bytes()).max(1))
+}
+
+fn node_config(
+    settings: &Settings,
+    identity: &Identity,
+    client_addr: String,
+    wal_bytes: u64,
+) -> Result<node::Config, Fatal> {
+    let name = settings
+        .name
+        .clone()
+        .unwrap_or_else(|| format!("n{}", identity.node));
+    Ok(node::Config {
+        id: identity.node,
+        name,
+        client_addr,
+        members: identity.members.clone(),
+        cluster: identity.cluster,
+        epoch: identity.epoch,
+        incarnation: identity.incarnation,
+        life: random_u64()?,
+        formed: identity.formed.clone(),
+        election_timeout_min: settings.election_timeout(),
+        election_timeout_max: settings.election_timeout() * 2,
+        heartbeat: settings.heartbeat(),
+        limits: node::Limits {
+            window_bytes: settings.window_bytes,
+            cache_bytes: settings.cache_bytes,
+            uncommitted_bytes_max: settings.uncommitted_bytes,
+            entry_bytes_max: entry_bytes_max(settings.segment_bytes),
+        },
+        wal_bytes,
+        seed: random_u64()?,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn net_limits(settings: &Settings) -> net::Limits {
+    net::Limits {
+        connections_max: settings.connections_max,
+        newcomers_max: settings.newcomers_max,
+        hello_timeout: settings.hello_timeout,
+        frame_timeout: settings.frame_timeout,
+        stall_timeout: settings.stall_timeout,
+        output_bytes: settings.output_bytes,
+        input_bytes: settings.input_bytes,
+    }
+}
+
+/// What clients are told: a wildcard is no address.
+fn advertised(settings: &Settings, listening: SocketAddr) -> Result<String, Fatal> {
+    match &settings.advertise {
+        Some(addr) => Ok(addr.clone()),
+        None if listening.ip().is_unspecified() => Err(Fatal::new(
+            ExitStatus::Config,
+            format!("clients cannot be told to use {listening}: it is a wildcard"),
+        )
+        .at("net.advertise")
+        .remedy(format!("--advertise HOST:{}", listening.port()))),
+        // A name stays a name; a port 0 was replaced.
+        None => match settings.listen.rsplit_once(':') {
+            Some((host, _)) => Ok(format!("{host}:{}", listening.port())),
+            None => Ok(listening.to_string()),
+        },
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, and fits the connections into it.
+fn raise_file_limit(settings: &mut Settings) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            log::warn!("limit of open files not raised error=\"{error}\"");
+            limit.current
+        }
+    };
+    let Some(files) = files else {
+        return;
+    };
+    let room =
+        usize::try_from(files.saturating_sub(OWN_FILES).max(files / 4)).unwrap_or(usize::MAX);
+    if room < settings.connections_max {
+        log::warn!(
+            "fewer client connections connections_max={room} wanted={} open_files={files}",
+            settings.connections_max
+        );
+        settings.connections_max = room.max(1);
+    }
+}

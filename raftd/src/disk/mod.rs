@@ -1,0 +1,295 @@
+//! What the write-ahead log asks of a disk, and nothing more.
+//!
+//! Two disks exist: [`os::OsDisk`], the directory on a real file system, and a simulated one,
+//! which lives in memory, loses power on command and fails where it is told to. The log is
+//! written against the trait, so both run the same code.
+//!
+//! Assumed of the hardware (rules D2): a 512-byte sector is written whole or not at all, writing
+//! one does not harm its neighbours, and a completed sync is honest on a majority of the nodes.
+//!
+//! One lesson shapes the error handling: after a failed sync the kernel marks the pages clean, so
+//! a second sync succeeds although nothing was written. Hence [`Latched`].
+
+pub mod os;
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+
+/// What a disk writes whole or not at all (rules D2).
+pub const SECTOR_BYTES: u64 = 512;
+
+/// A failed operation: which one, on which file, why.
+#[derive(Debug)]
+pub struct Error {
+    /// The operation, as a verb: "sync", "read".
+    pub operation: &'static str,
+    /// The file or directory, relative to the disk's root.
+    pub name: String,
+    /// Why.
+    pub cause: io::Error,
+}
+
+impl Error {
+    /// An error of `operation` on `name`.
+    pub fn new(operation: &'static str, name: &str, cause: io::Error) -> Self {
+        Self {
+            operation,
+            name: name.to_owned(),
+            cause,
+        }
+    }
+
+    /// The disk, or this user's share of it, is full: never damage and never fatal (rules D3).
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        matches!(
+            self.cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
+    /// The file does not exist.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    /// The process may not do that.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::PermissionDenied
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.operation, self.name, self.cause)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A directory of files. Names are relative to its root and use `/`.
+///
+/// What is written or stored is durable once `sync` of its file returned; that a file exists, or
+/// has its name, is durable once `sync_dir` of its directory returned.
+pub trait Disk {
+    /// An open file.
+    type File;
+
+    /// Makes a directory that only the owner may enter. It may exist already.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn create_dir(&self, name: &str) -> Result<(), Error>;
+
+    /// The names of the files in a directory, sorted, without the directory's own.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn list(&self, dir: &str) -> Result<Vec<String>, Error>;
+
+    /// Makes a file of this size with its room on the disk reserved: no later write into it can
+    /// find the disk full. A file of that name is replaced.
+    ///
+    /// # Errors
+    /// The file system's; [`Error::is_no_space`] leaves no file behind.
+    fn create(&self, name: &str, bytes: u64) -> Result<Self::File, Error>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn open(&self, name: &str) -> Result<Self::File, Error>;
+
+    /// The size of a file.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn bytes(&self, file: &Self::File) -> Result<u64, Error>;
+
+    /// Fills the buffer from a place in the file; never through a map.
+    ///
+    /// # Errors
+    /// The device's, or the file ends before the buffer is full.
+    fn read_at(&self, file: &Self::File, offset: u64, buffer: &mut [u8]) -> Result<(), Error>;
+
+    /// Writes within the file's size.
+    ///
+    /// # Errors
+    /// The device's.
+    fn write_at(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Maps the file: from now on `store` may be used on it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn map(&self, file: &mut Self::File) -> Result<(), Error>;
+
+    /// Copies bytes into a mapped file, within its size.
+    ///
+    /// # Errors
+    /// Only of a simulated disk: on a real one a store that fails is SIGBUS, which ends the
+    /// process (status 74).
+    ///
+    /// # Panics
+    /// If the file is not mapped or the range leaves it: a bug of the caller.
+    fn store(&self, file: &Self::File, offset: u64, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Makes everything written or stored into the file durable: fdatasync(2).
+    ///
+    /// # Errors
+    /// The device's. What was written since the last good sync is then lost or not: nobody knows.
+    fn sync(&self, file: &Self::File) -> Result<(), Error>;
+
+    /// Drops the file's clean pages from the page cache: the next read asks the device.
+    fn drop_cache(&self, file: &Self::File);
+
+    /// Renames within one directory, replacing what has the new name.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn remove(&self, name: &str) -> Result<(), Error>;
+
+    /// Makes the directory's entries durable.
+    ///
+    /// # Errors
+    /// The device's.
+    fn sync_dir(&self, dir: &str) -> Result<(), Error>;
+
+    /// Bytes that could still be allocated.
+    ///
+    /// # Errors
+    /// The file system's.
+    fn available_bytes(&self) -> Result<u64, Error>;
+}
+
+/// Refuses everything after the first failed write, store or sync: what is on the disk is then
+/// unknown, and the only way to learn it is to start again.
+///
+/// A full disk while a file is made does not latch: nothing was promised yet.
+#[derive(Debug)]
+pub struct Latched<D> {
+    disk: D,
+    failed: Cell<bool>,
+}
+
+impl<D: Disk> Latched<D> {
+    /// Wraps a disk on which nothing has failed yet.
+    pub fn new(disk: D) -> Self {
+        Self {
+            disk,
+            failed: Cell::new(false),
+        }
+    }
+
+    /// The disk inside, for what needs no protection.
+    pub fn inner(&self) -> &D {
+        &self.disk
+    }
+
+    /// Whether an operation has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    fn check(&self, operation: &'static str, name: &str) -> Result<(), Error> {
+        if self.failed.get() {
+            let cause = io::Error::other("refused after an earlier failure of this disk");
+            return Err(Error::new(operation, name, cause));
+        }
+        Ok(())
+    }
+
+    fn latch<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.failed.set(true);
+        }
+        result
+    }
+}
+
+impl<D: Disk> Disk for Latched<D> {
+    type File = D::File;
+
+    fn create_dir(&self, name: &str) -> Result<(), Error> {
+        self.check("create", name)?;
+        self.disk.create_dir(name)
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
+        self.check("list", dir)?;
+        self.disk.list(dir)
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> Result<D::File, Error> {
+        self.check("create", name)?;
+        self.disk.create(name, bytes)
+    }
+
+    fn open(&self, name: &str) -> Result<D::File, Error> {
+        self.check("open", name)?;
+        self.disk.open(name)
+    }
+
+    fn bytes(&self, file: &D::File) -> Result<u64, Error> {
+        self.check("measure", "a file")?;
+        self.disk.bytes(file)
+    }
+
+    fn read_at(&self, file: &D::File, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        self.check("read", "a file")?;
+        self.disk.read_at(file, offset, buffer)
+    }
+
+    fn write_at(&self, file: &D::File, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.check("write", "a file")?;
+        self.latch(self.disk.write_at(file, offset, bytes))
+    }
+
+    fn map(&self, file: &mut D::File) -> Result<(), Error> {
+        self.check("map", "a file")?;
+        self.disk.map(file)
+    }
+
+    fn store(&self, file: &D::File, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        self.check("store into", "a file")?;
+        self.latch(self.disk.store(file, offset, bytes))
+    }
+
+    fn sync(&self, file: &D::File) -> Result<(), Error> {
+        self.check("sync", "a file")?;
+        self.latch(self.disk.sync(file))
+    }
+
+    fn drop_cache(&self, file: &D::File) {
+        self.disk.drop_cache(file);
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        self.check("rename", from)?;
+        self.latch(self.disk.rename(from, to))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        self.check("remove", name)?;
+        self.latch(self.disk.remove(name))
+    }
+
+    fn sync_dir(&self, dir: &str) -> Result<(), Error> {
+        self.check("sync", dir)?;
+        self.latch(self.disk.sync_dir(dir))
+    }
+
+    fn available_bytes(&self) -> Result<u64, Error> {
+        self.disk.available_bytes()
+    }
+}

@@ -1,0 +1,227 @@
+//! The real disk: a directory, its files, one map. The only `unsafe` of the workspace.
+#![expect(
+    unsafe_code,
+    reason = "copying into a shared map and hooking SIGBUS have no safe form"
+)]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use memmap2::{Advice, MmapRaw};
+use rustix::fs::FallocateFlags;
+
+use super::{Disk, Error};
+use crate::fatal;
+
+/// A directory of a real file system.
+#[derive(Clone, Debug)]
+pub struct OsDisk {
+    root: PathBuf,
+}
+
+/// An open file, mapped or not.
+///
+/// Invariants:
+/// - The map covers the file's whole size as of `map`; segments never change their size, the
+///   directory is private (0700) and locked, so the file never becomes shorter than the map.
+/// - No reference into the map exists: bytes only go in, by copy.
+#[derive(Debug)]
+pub struct OsFile {
+    name: String,
+    file: File,
+    map: Option<MmapRaw>,
+}
+
+impl OsDisk {
+    /// The disk below `root`, which must exist. Hooks SIGBUS: a page of a map that cannot be
+    /// read or written ends the process with status 74.
+    ///
+    /// # Errors
+    /// The hook cannot be set.
+    pub fn new(root: PathBuf) -> Result<Self, Error> {
+        // SAFETY: the action only calls `die_in_signal_handler`, which makes two system calls that
+        // are async-signal-safe (write, _exit), allocates nothing, takes no lock and never returns.
+        let hook = unsafe {
+            signal_hook::low_level::register(signal_hook::consts::SIGBUS, || {
+                fatal::die_in_signal_handler(
+                    b"raftd: the write-ahead log cannot be read or written (SIGBUS)\n  try: check the disk, then start again\n",
+                )
+            })
+        };
+        match hook {
+            Ok(_) => Ok(Self { root }),
+            Err(cause) => Err(Error::new("hook", "SIGBUS", cause)),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+impl OsFile {
+    fn error(&self, operation: &'static str, cause: impl Into<io::Error>) -> Error {
+        Error::new(operation, &self.name, cause.into())
+    }
+}
+
+impl Disk for OsDisk {
+    type File = OsFile;
+
+    fn create_dir(&self, name: &str) -> Result<(), Error> {
+        let made = std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(self.path(name));
+        match made {
+            Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::new("create", name, cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
+        let failed = |cause| Error::new("list", dir, cause);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.path(dir)).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            names.push(name.to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> Result<OsFile, Error> {
+        let path = self.path(name);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|cause| Error::new("create", name, cause))?;
+        let reserved = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            // No fallocate on this file system: the caller's zeros reserve the room.
+            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes),
+            other => other.map_err(io::Error::from),
+        };
+        if let Err(cause) = reserved {
+            // The first error counts; a leftover has a temporary name and is removed at start.
+            let _ = std::fs::remove_file(&path);
+            return Err(Error::new("allocate", name, cause));
+        }
+        Ok(OsFile {
+            name: name.to_owned(),
+            file,
+            map: None,
+        })
+    }
+
+    fn open(&self, name: &str) -> Result<OsFile, Error> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path(name))
+            .map_err(|cause| Error::new("open", name, cause))?;
+        Ok(OsFile {
+            name: name.to_owned(),
+            file,
+            map: None,
+        })
+    }
+
+    fn bytes(&self, file: &OsFile) -> Result<u64, Error> {
+        match file.file.metadata() {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(cause) => Err(file.error("measure", cause)),
+        }
+    }
+
+    fn read_at(&self, file: &OsFile, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        file.file
+            .read_exact_at(buffer, offset)
+            .map_err(|cause| file.error("read", cause))
+    }
+
+    fn write_at(&self, file: &OsFile, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        file.file
+            .write_all_at(bytes, offset)
+            .map_err(|cause| file.error("write", cause))
+    }
+
+    fn map(&self, file: &mut OsFile) -> Result<(), Error> {
+        let failed = |cause| Error::new("map", &file.name, cause);
+        let map = MmapRaw::map_raw(&file.file).map_err(failed)?;
+        // Small folios behind the map (rules E7); nothing of it in children and core dumps.
+        for advice in [Advice::Random, Advice::DontFork, Advice::DontDump] {
+            map.advise(advice).map_err(failed)?;
+        }
+        // No read-ahead for pread either: it would build large folios.
+        rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::Random)
+            .map_err(|cause| failed(cause.into()))?;
+        file.map = Some(map);
+        Ok(())
+    }
+
+    fn store(&self, file: &OsFile, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let map = file
+            .map
+            .as_ref()
+            .expect("only a mapped file is stored into");
+        let offset = usize::try_from(offset).expect("offsets fit the address space");
+        let end = offset.checked_add(bytes.len());
+        assert!(
+            end.is_some_and(|end| end <= map.len()),
+            "a store of {} bytes at {offset} leaves the map of {} bytes",
+            bytes.len(),
+            map.len()
+        );
+        // SAFETY: the range was just checked to lie in the map, which is writable and lives as
+        // long as `file`. The source is a borrowed slice of other memory: no reference into the
+        // map exists anywhere (invariant of `OsFile`), so they do not overlap and no aliasing rule
+        // is at stake. One thread owns the active segment, so no other store races this one; the
+        // kernel reading a half-copied page is what recovery is made for. The file is not
+        // shortened while mapped (same invariant); a device error is SIGBUS, which ends us.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                map.as_mut_ptr().add(offset),
+                bytes.len(),
+            );
+        }
+        Ok(())
+    }
+
+    fn sync(&self, file: &OsFile) -> Result<(), Error> {
+        file.file
+            .sync_data()
+            .map_err(|cause| file.error("sync", cause))
+    }
+
+    fn drop_cache(&self, file: &OsFile) {
+        // Advice: when it is not taken, only speed is lost.
+        let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error> {
+        std::fs::rename(self.path(from), self.path(to))
+            .map_err(|cause| Error::new("rename", from, cause))
+    }
+
+    fn remove(&self, name: &str) -> Result<(), Error> {
+        std::fs::remove_file(self.path(name)).map_err(|cause| Error::new("remove", name, cause))
+    }
+
+    fn sync_dir(&self, dir: &str) -> Result<(), Error> {
+        File::open(self.path(dir))
+            .and_then(|dir| dir.sync_all())
+            .map_err(|cause| Error::new("sync", dir, cause))
+    }
+
+    fn available_bytes(&self) -> Result<u64, Error> {
+        fs2::available_space(&self.root).map_err(|cause| Error::new("measure", ".", cause))
+    }
+}

@@ -1,0 +1,134 @@
+//! From the node to the storage thread and the sockets.
+
+use std::mem;
+
+use bytes::BytesMut;
+
+use super::Port;
+use super::connection::LINK_OUTPUT_BYTES_MAX;
+use super::event_loop::Driver;
+use crate::node::io::Effects;
+
+/// A reply buffer that has grown beyond this is given back to the system after the turn.
+const REPLY_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+impl Driver {
+    /// Carries out a turn's effects: storage first, then peers, so that both work while the
+    /// replies are written.
+    pub(super) fn carry_out(&mut self) {
+        let mut effects = mem::take(&mut self.effects);
+        for request in effects.storage.drain(..) {
+            self.storage.submit(request);
+        }
+        self.send_messages(&mut effects);
+        self.write_dirty();
+        self.send_replies(&mut effects);
+        for (link, error) in effects.close_links.drain(..) {
+            self.refuse(link.0, &error, 0);
+        }
+        self.write_dirty();
+        for event in effects.events.drain(..) {
+            log::log!(event.level, "{}", event.text);
+        }
+        self.stopped |= mem::take(&mut effects.stopped);
+        debug_assert!(
+            self.effects.readable.is_empty(),
+            "nothing steps the node in here"
+        );
+        self.effects = effects;
+        self.apply_pauses();
+    }
+
+    fn send_messages(&mut self, effects: &mut Effects) {
+        for (link, message) in effects.peers.drain(..) {
+            let id = link.0;
+            match self.table.append(id, |out| message.encode(out)) {
+                Some(waiting) if waiting > LINK_OUTPUT_BYTES_MAX => {
+                    self.close(id, false, "the peer reads too slowly");
+                }
+                Some(_) => self.mark_dirty(id),
+                None => {}
+            }
+        }
+    }
+
+    fn send_replies(&mut self, effects: &mut Effects) {
+        for (connection, range) in effects.replies.drain(..) {
+            let id = connection.0;
+            let bytes = &effects.reply_bytes[range];
+            if self
+                .table
+                .append(id, |out| out.extend_from_slice(bytes))
+                .is_none()
+            {
+                continue;
+            }
+            self.mark_dirty(id);
+            if self.table.output_bytes > self.limits.output_bytes {
+                self.write(id);
+            }
+            if self.table.output_bytes > self.limits.output_bytes {
+                log::warn!(
+                    "slow reader closed waiting_bytes={}",
+                    self.table.output_bytes
+                );
+                self.close(id, false, "too many bytes wait for it");
+            }
+        }
+        if effects.reply_bytes.capacity() > REPLY_BUFFER_BYTES_MAX {
+            effects.reply_bytes = BytesMut::new();
+        }
+        effects.reply_bytes.clear();
+    }
+
+    /// Has a connection written at the end of the turn, once for all that it is sent.
+    pub(super) fn mark_dirty(&mut self, id: u64) {
+        if let Some(connection) = self.table.get(id)
+            && !mem::replace(&mut connection.dirty, true)
+        {
+            self.dirty.push(id);
+        }
+    }
+
+    fn write_dirty(&mut self) {
+        let mut dirty = mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            self.write(id);
+        }
+        debug_assert!(self.dirty.is_empty(), "writing makes nothing dirty");
+        self.dirty = dirty;
+    }
+
+    fn write(&mut self, id: u64) {
+        if let Err(error) = self.table.send(id, self.now.monotonic) {
+            self.close_failed(id, &error);
+            return;
+        }
+        self.table.arm(id, &self.limits);
+        self.finish_leaving(id);
+        // It may have been left unread for the bytes that are gone now.
+        if self
+            .table
+            .get(id)
+            .is_some_and(|c| c.may_read() && c.has_work())
+        {
+            self.enqueue(id);
+        }
+    }
+
+    /// Stops and resumes reading as the node says (rules A7).
+    pub(super) fn apply_pauses(&mut self) {
+        if self.effects.readable.is_empty() {
+            return;
+        }
+        let mut changes = mem::take(&mut self.effects.readable);
+        for (connection, readable) in changes.drain(..) {
+            if let Some(open) = self.table.get(connection.0) {
+                debug_assert_eq!(open.port, Port::Client, "links are always read");
+                open.paused = !readable;
+                self.enqueue(connection.0);
+            }
+        }
+        self.effects.readable = changes;
+    }
+}

@@ -1,0 +1,298 @@
+//! When to dial which peer: each node dials every other (rules B1).
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use raft::Instant;
+use wire::error::Error;
+use wire::types::NodeId;
+
+use crate::fatal::{ExitStatus, Fatal};
+use crate::resolve::Resolved;
+
+/// The first pause after a failure; each further one is twice as long.
+const BACK_OFF_MIN: Duration = Duration::from_millis(10);
+/// The longest pause.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// A name that takes longer counts as a failure.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Dial at this time.
+    Waiting(Instant),
+    /// The resolver was asked; it has until this time.
+    Resolving(Instant),
+    /// A connection is under way or open.
+    Busy,
+}
+
+#[derive(Debug)]
+struct Peer {
+    id: NodeId,
+    addr: String,
+    state: State,
+    back_off: Duration,
+    /// Addresses not tried yet since the name was last resolved.
+    candidates: VecDeque<SocketAddr>,
+    /// The last failure was logged: one line per outage, not per attempt.
+    down: bool,
+    /// Why the peer refuses what this node is, since its last welcome.
+    rejection: Option<Error>,
+}
+
+/// What to do for a peer now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Connect.
+    Dial(NodeId, SocketAddr),
+    /// Ask the resolver.
+    Resolve(NodeId, String),
+}
+
+/// The peers' turns.
+///
+/// Invariants:
+/// - a peer has at most one connection dialled by this node, or being dialled (`Busy`);
+/// - pauses grow from [`BACK_OFF_MIN`] to [`BACK_OFF_MAX`], each shortened at random by up to a
+///   half, and start over once a link is up.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    peers: Vec<Peer>,
+    /// xorshift64*: jitter needs no more.
+    random: u64,
+}
+
+impl Dialler {
+    /// All are due at once.
+    pub(super) fn new(peers: impl IntoIterator<Item = (NodeId, String)>, seed: u64) -> Self {
+        let peers = peers.into_iter().map(|(id, addr)| Peer {
+            id,
+            addr,
+            state: State::Waiting(Instant::default()),
+            back_off: BACK_OFF_MIN,
+            candidates: VecDeque::new(),
+            down: false,
+            rejection: None,
+        });
+        Self {
+            peers: peers.collect(),
+            random: seed | 1,
+        }
+    }
+
+    /// When [`Dialler::next_due`] is worth a call.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let times = self.peers.iter().filter_map(|peer| match peer.state {
+            State::Waiting(until) | State::Resolving(until) => Some(until),
+            State::Busy => None,
+        });
+        times.min()
+    }
+
+    /// The next thing to do. The caller tells how it went.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Due> {
+        let late = |peer: &&Peer| matches!(peer.state, State::Resolving(until) if until <= now);
+        while let Some(id) = self.peers.iter().find(late).map(|peer| peer.id) {
+            self.failed(id, now, "the name was not resolved in time");
+        }
+        let peer = self
+            .peers
+            .iter_mut()
+            .find(|peer| matches!(peer.state, State::Waiting(until) if until <= now))?;
+        let literal = peer.addr.parse().ok();
+        match literal.or_else(|| peer.candidates.pop_front()) {
+            Some(addr) => {
+                peer.state = State::Busy;
+                Some(Due::Dial(peer.id, addr))
+            }
+            None => {
+                peer.state = State::Resolving(now + RESOLVE_TIMEOUT);
+                Some(Due::Resolve(peer.id, peer.addr.clone()))
+            }
+        }
+    }
+
+    /// The resolver's answer. One that comes too late is used all the same.
+    pub(super) fn resolved(&mut self, answer: Resolved, now: Instant) {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == answer.peer) else {
+            return;
+        };
+        match answer.addresses {
+            Ok(addresses) => {
+                peer.candidates = addresses.into();
+                if matches!(peer.state, State::Resolving(_)) {
+                    peer.state = State::Waiting(now);
+                }
+            }
+            Err(why) if matches!(peer.state, State::Resolving(_)) => {
+                self.failed(answer.peer, now, &why);
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The link with `id` is up.
+    pub(super) fn succeeded(&mut self, id: NodeId) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.back_off = BACK_OFF_MIN;
+            peer.down = false;
+            peer.rejection = None;
+            log::info!("peer link up peer={id} addr={}", peer.addr);
+        }
+    }
+
+    /// The peer said why it refuses this node.
+    pub(super) fn refused(&mut self, id: NodeId, error: &Error) {
+        let foreign = matches!(
+            error,
+            Error::WrongCluster { .. }
+                | Error::WrongEpoch
+                | Error::WrongNode { .. }
+                | Error::WrongIncarnation { .. }
+        );
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.rejection = foreign.then(|| error.clone());
+        }
+    }
+
+    /// Why this node must end: a majority of the `members` refuses what it is. The word of fewer
+    /// is no reason, for they may be the ones that are wrong.
+    pub(super) fn rejected(&self, members: usize) -> Option<Fatal> {
+        let mut rejections = self.peers.iter().filter_map(|peer| {
+            let error = peer.rejection.as_ref()?;
+            Some((peer, error))
+        });
+        if rejections.clone().count() <= members / 2 {
+            return None;
+        }
+        let (peer, error) = rejections.next()?;
+        let remedy = match error {
+            Error::WrongIncarnation { .. } => {
+                "this data directory is not the one that the cluster knows: bring that one back, \
+                 or have this node replaced (raftctl replace-peer)"
+            }
+            _ => "give every member the same --initial-cluster and --cluster-token",
+        };
+        let what = format!("a majority of the cluster refuses this node: {error}");
+        let place = format!("peer {} at {}", peer.id, peer.addr);
+        Some(
+            Fatal::new(ExitStatus::Config, what)
+                .at(place)
+                .remedy(remedy),
+        )
+    }
+
+    /// The attempt failed, or the link is gone: dial again after a pause.
+    pub(super) fn failed(&mut self, id: NodeId, now: Instant, why: &str) {
+        // The upper bits of xorshift64* are the good ones.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let share = (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 40) as u32;
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else {
+            return;
+        };
+        let half = peer.back_off / 2;
+        let jitter = half.mul_f64(f64::from(share) / f64::from(1_u32 << 24));
+        peer.state = State::Waiting(now + half + jitter);
+        peer.back_off = (peer.back_off * 2).min(BACK_OFF_MAX);
+        if !peer.down {
+            peer.down = true;
+            log::warn!("peer link down peer={id} addr={} why={why:?}", peer.addr);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId(2);
+
+    fn dialler(addr: &str) -> Dialler {
+        Dialler::new([(A, addr.to_owned())], 7)
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant::default() + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_second_and_start_over_after_a_success() {
+        let mut dialler = dialler("127.0.0.1:7");
+        let mut now = at(0);
+        for expected_ms in [10, 20, 40, 80, 160, 320, 640, 1000, 1000] {
+            assert!(matches!(dialler.next_due(now), Some(Due::Dial(A, _))));
+            assert_eq!(dialler.next_due(now), None, "one connection at a time");
+            assert_eq!(dialler.deadline(), None);
+            dialler.failed(A, now, "refused");
+            let pause = dialler.deadline().unwrap().since(now);
+            let longest = Duration::from_millis(expected_ms);
+            assert!(
+                pause >= longest / 2 && pause <= longest,
+                "{pause:?} of {longest:?}"
+            );
+            assert_eq!(dialler.next_due(now), None);
+            now = dialler.deadline().unwrap();
+        }
+        assert!(dialler.next_due(now).is_some());
+        dialler.succeeded(A);
+        dialler.failed(A, now, "closed");
+        assert!(dialler.deadline().unwrap().since(now) <= BACK_OFF_MIN);
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried_before_it_is_resolved_again() {
+        let mut dialler = dialler("db.example:7");
+        assert_eq!(
+            dialler.next_due(at(0)),
+            Some(Due::Resolve(A, "db.example:7".into()))
+        );
+        let addresses: Vec<SocketAddr> = ["127.0.0.1:1", "127.0.0.2:1"]
+            .map(|a| a.parse().unwrap())
+            .into();
+        let answer = Resolved {
+            peer: A,
+            addresses: Ok(addresses.clone()),
+        };
+        dialler.resolved(answer, at(1));
+        assert_eq!(dialler.next_due(at(1)), Some(Due::Dial(A, addresses[0])));
+        dialler.failed(A, at(2), "refused");
+        assert_eq!(dialler.next_due(at(100)), Some(Due::Dial(A, addresses[1])));
+        dialler.failed(A, at(100), "refused");
+        assert!(matches!(dialler.next_due(at(200)), Some(Due::Resolve(..))));
+    }
+
+    #[test]
+    fn only_a_majority_that_refuses_this_node_ends_it() {
+        let peers = [2, 3].map(|id| (NodeId(id), format!("127.0.0.1:{id}")));
+        let mut dialler = Dialler::new(peers, 7);
+        let wrong = Error::WrongIncarnation {
+            reason: "another".into(),
+        };
+        dialler.refused(NodeId(2), &wrong);
+        assert_eq!(dialler.rejected(3), None, "one of three");
+        dialler.refused(NodeId(3), &Error::ShuttingDown);
+        assert_eq!(dialler.rejected(3), None, "a refusal for another reason");
+        dialler.refused(NodeId(3), &wrong);
+        assert_eq!(dialler.rejected(3).unwrap().status, ExitStatus::Config);
+        dialler.succeeded(NodeId(2));
+        assert_eq!(dialler.rejected(3), None);
+    }
+
+    #[test]
+    fn a_name_that_takes_too_long_or_is_unknown_is_asked_for_again() {
+        let mut dialler = dialler("db.example:7");
+        assert!(dialler.next_due(at(0)).is_some());
+        assert_eq!(dialler.deadline(), Some(at(5000)));
+        assert_eq!(dialler.next_due(at(5000)), None, "late: a pause begins");
+        let answer = Resolved {
+            peer: A,
+            addresses: Err("unknown".into()),
+        };
+        dialler.resolved(answer, at(5001));
+        assert!(matches!(dialler.next_due(at(6000)), Some(Due::Resolve(..))));
+    }
+}

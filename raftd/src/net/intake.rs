@@ -1,0 +1,529 @@
+//! From sockets to the node: accepting, dialling, reading, the handshakes, and closing.
+
+use std::mem;
+use std::net::{Shutdown, SocketAddr};
+
+use mio::net::TcpStream;
+use raft::Instant;
+use socket2::SockRef;
+use wire::client::Request;
+use wire::error::Error;
+use wire::frame::{self, Frame, Kind};
+use wire::hello::{Hello, Role, Welcome};
+use wire::peer::Message;
+use wire::types::NodeId;
+
+use super::Port;
+use super::accept::{Accepted, Accepting, tune};
+use super::connection::{Phase, Received, holds_frame};
+use super::dial::Due;
+use super::event_loop::{Departed, Driver};
+use crate::node::io::{ConnectionId, Input, LinkId};
+
+/// Reads of clients in one turn.
+const CLIENT_READS_MAX: usize = 64;
+/// Bytes of clients parsed in one turn, but for the last read.
+const CLIENT_BYTES_MAX: usize = 1 << 20;
+/// With this many bytes of replies at hand, a turn takes no further requests.
+const REPLY_BYTES_MAX: usize = 4 << 20;
+/// An unfinished frame up to this size is held even when all held bytes reach their bound.
+const HELD_BYTES_FREE: usize = 4 << 10;
+/// Refused connections that may linger until the other end has read why.
+const LEAVING_MAX: usize = 64;
+/// Accepted connections on the peer port, per member.
+const ACCEPTED_PER_MEMBER_MAX: usize = 8;
+/// How often running out of descriptors is logged.
+const EXHAUSTION_LOG_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Driver {
+    /// Reads every ready peer once.
+    pub(super) fn read_peers(&mut self) {
+        for _ in 0..self.ready_peers.len() {
+            if let Some(id) = self.ready_peers.pop_front() {
+                self.serve(id);
+            }
+        }
+    }
+
+    /// Reads ready clients in turn, as far as the turn's budget goes.
+    pub(super) fn read_clients(&mut self) {
+        let (mut reads, mut bytes) = (0, 0);
+        while reads < CLIENT_READS_MAX
+            && bytes < CLIENT_BYTES_MAX
+            && self.effects.reply_bytes.len() < REPLY_BYTES_MAX
+            && let Some(id) = self.ready_clients.pop_front()
+        {
+            bytes += self.serve(id);
+            reads += 1;
+        }
+    }
+
+    /// Puts a connection into the queue of those to be read.
+    pub(super) fn enqueue(&mut self, id: u64) {
+        let Some(connection) = self.table.get(id) else {
+            return;
+        };
+        if mem::replace(&mut connection.queued, true) {
+            return;
+        }
+        match connection.port {
+            Port::Client => self.ready_clients.push_back(id),
+            Port::Peer => self.ready_peers.push_back(id),
+        }
+    }
+
+    /// One read of one connection, and the frames that it completes. Says how many bytes it took.
+    fn serve(&mut self, id: u64) -> usize {
+        let Some(connection) = self.table.get(id) else {
+            return 0;
+        };
+        connection.queued = false;
+        match connection.phase {
+            Phase::Connecting(peer) => {
+                self.finish_connect(id, peer);
+                return 0;
+            }
+            Phase::Leaving(_) => return self.discard(id),
+            // What ends the pause puts it back into the queue.
+            _ if !connection.may_read() => return 0,
+            _ => {}
+        }
+        let mut buffer = self.table.take_input(id);
+        let held = !buffer.is_empty();
+        if !held {
+            buffer = mem::take(&mut self.read_buffer);
+            buffer.clear();
+        }
+        let before = buffer.len();
+        let received = match self.table.get(id) {
+            Some(connection) if connection.readable && !holds_frame(&buffer) => {
+                connection.receive(&mut buffer)
+            }
+            _ => Ok(Received::Open),
+        };
+        let came = buffer.len() - before;
+        let used = self.parse(id, &buffer);
+        match received {
+            Ok(Received::Open) => {}
+            Ok(Received::Closed) => self.close(id, true, "closed by the other end"),
+            Err(error) => self.close_failed(id, &error),
+        }
+        if held {
+            buffer.drain(..used);
+            self.hold(id, buffer, used > 0);
+        } else {
+            self.hold(id, buffer[used..].to_vec(), used > 0);
+            self.read_buffer = buffer;
+        }
+        came.max(used)
+    }
+
+    /// Keeps what was read but not taken: the beginning of a frame, or, after a pause, frames.
+    fn hold(&mut self, id: u64, rest: Vec<u8>, progress: bool) {
+        let now = self.now.monotonic;
+        let Some(connection) = self.table.get(id) else {
+            return;
+        };
+        if matches!(connection.phase, Phase::Leaving(_)) {
+            return;
+        }
+        let whole = holds_frame(&rest);
+        connection.frame_since = match rest.is_empty() || whole {
+            true => None,
+            false if progress => Some(now),
+            false => connection.frame_since.or(Some(now)),
+        };
+        let go_on = connection.may_read() && (connection.readable || whole);
+        let over = connection.port == Port::Client
+            && rest.len() > HELD_BYTES_FREE
+            && self.table.input_bytes + rest.len() > self.limits.input_bytes;
+        if over {
+            let retry_after_ms = 1000;
+            self.refuse(id, &Error::Overloaded { retry_after_ms }, 0);
+            return;
+        }
+        if !rest.is_empty() {
+            self.table.hold(id, rest);
+            self.table.arm(id, &self.limits);
+        }
+        if go_on {
+            self.enqueue(id);
+        }
+    }
+
+    /// Takes whole frames off the front of `bytes` and says how many bytes they were.
+    fn parse(&mut self, id: u64, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while let Some(connection) = self.table.get(id) {
+            let phase = connection.phase;
+            if !connection.may_read() || matches!(phase, Phase::Leaving(_)) {
+                break;
+            }
+            match frame::parse(&bytes[at..], connection.frame_bytes_max()) {
+                Ok(Some(frame)) => {
+                    at += frame.len;
+                    self.take_frame(id, phase, &frame);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.refuse(id, &error, frame::request_id(&bytes[at..]));
+                    at = bytes.len();
+                }
+            }
+        }
+        at
+    }
+
+    fn take_frame(&mut self, id: u64, phase: Phase, frame: &Frame<'_>) {
+        match phase {
+            Phase::Client => self.take_request(id, frame),
+            Phase::Link { peer, .. } => self.take_message(id, peer, frame),
+            Phase::Newcomer => self.take_hello(id, frame),
+            Phase::Greeting(peer) => self.take_welcome(id, peer, frame),
+            Phase::Connecting(_) | Phase::Leaving(_) => {}
+        }
+    }
+
+    fn take_request(&mut self, id: u64, frame: &Frame<'_>) {
+        let request = match Request::decode(frame) {
+            Ok(request) => request,
+            Err(error @ Error::Malformed { .. }) => {
+                return self.refuse(id, &error, frame.request_id);
+            }
+            // The frame was whole and what it asked is refused: the connection goes on.
+            Err(error) => {
+                let request_id = frame.request_id;
+                self.table.append(id, |out| error.encode(request_id, out));
+                return self.mark_dirty(id);
+            }
+        };
+        let input = Input::Client {
+            connection: ConnectionId(id),
+            request_id: frame.request_id,
+            request,
+        };
+        self.node.step(self.now, input, &mut self.effects);
+        self.apply_pauses();
+    }
+
+    fn take_message(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
+        if frame.kind == Kind::Error {
+            return self.refused_by(id, peer, frame);
+        }
+        match Message::decode(frame) {
+            Ok(message) => {
+                let input = Input::Peer {
+                    link: LinkId(id),
+                    message,
+                };
+                self.node.step(self.now, input, &mut self.effects);
+            }
+            Err(error) => self.refuse(id, &error, 0),
+        }
+    }
+
+    /// The first frame of an accepted connection.
+    fn take_hello(&mut self, id: u64, frame: &Frame<'_>) {
+        let Some(port) = self.table.get(id).map(|connection| connection.port) else {
+            return;
+        };
+        let verdict = Hello::decode(frame).and_then(|hello| {
+            let wrong_port = match (&hello.role, port) {
+                (Role::Client, Port::Peer) => Some("this port is for peers; ask the client port"),
+                (Role::Peer { .. }, Port::Client) => Some("this port is for clients, not peers"),
+                _ => None,
+            };
+            if let Some(reason) = wrong_port {
+                return Err(Error::WrongNode {
+                    reason: reason.into(),
+                });
+            }
+            self.node
+                .check_hello(&hello)
+                .map(|welcome| (hello, welcome))
+        });
+        let (hello, welcome) = match verdict {
+            Ok(accepted) => accepted,
+            Err(error) => return self.refuse(id, &error, frame.request_id),
+        };
+        self.table.append(id, |out| welcome.encode(out));
+        self.mark_dirty(id);
+        match hello.role {
+            Role::Client => self.table.set_phase(id, Phase::Client),
+            Role::Peer { identity, .. } => {
+                let peer = identity.node;
+                self.table.set_phase(
+                    id,
+                    Phase::Link {
+                        peer,
+                        dialled: false,
+                    },
+                );
+                let input = Input::LinkAccepted {
+                    link: LinkId(id),
+                    peer,
+                };
+                self.node.step(self.now, input, &mut self.effects);
+            }
+        }
+    }
+
+    /// The first frame of a dialled connection.
+    fn take_welcome(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
+        if frame.kind == Kind::Error {
+            return self.refused_by(id, peer, frame);
+        }
+        let verdict =
+            Welcome::decode(frame).and_then(|welcome| self.node.check_welcome(peer, &welcome));
+        if let Err(error) = verdict {
+            return self.refuse(id, &error, 0);
+        }
+        self.dialler.succeeded(peer);
+        self.table.set_phase(
+            id,
+            Phase::Link {
+                peer,
+                dialled: true,
+            },
+        );
+        let input = Input::LinkDialled {
+            link: LinkId(id),
+            peer,
+        };
+        self.node.step(self.now, input, &mut self.effects);
+    }
+
+    /// The other end says why it closes.
+    fn refused_by(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
+        let why = match Error::decode(frame) {
+            Ok(error) => {
+                self.dialler.refused(peer, &error);
+                format!("refused: {error}")
+            }
+            Err(error) => error.to_string(),
+        };
+        self.close(id, false, &why);
+    }
+
+    /// Tells the other end why, and lets the connection end.
+    pub(super) fn refuse(&mut self, id: u64, error: &Error, request_id: u64) {
+        let now = self.now.monotonic;
+        let Some(connection) = self.table.get(id) else {
+            return;
+        };
+        let phase = connection.phase;
+        if matches!(phase, Phase::Leaving(_)) {
+            return;
+        }
+        connection.frame_since = None;
+        log::debug!("connection refused phase={phase:?} reason=\"{error}\"");
+        self.table.append(id, |out| error.encode(request_id, out));
+        self.table.set_phase(id, Phase::Leaving(now));
+        self.table.arm(id, &self.limits);
+        self.mark_dirty(id);
+        self.enqueue(id);
+        self.depart(id, phase, false, "refused by this node");
+    }
+
+    /// Ends a connection.
+    pub(super) fn close(&mut self, id: u64, by_peer: bool, why: &str) {
+        if let Some(connection) = self.table.remove(id) {
+            self.depart(id, connection.phase, by_peer, why);
+        }
+    }
+
+    /// Ends a connection whose socket failed.
+    pub(super) fn close_failed(&mut self, id: u64, error: &std::io::Error) {
+        use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        let resets = [BrokenPipe, ConnectionAborted, ConnectionReset];
+        self.close(id, resets.contains(&error.kind()), &error.to_string());
+    }
+
+    fn depart(&mut self, id: u64, phase: Phase, by_peer: bool, why: &str) {
+        match phase {
+            Phase::Client => self.departed.push(Departed::Client(ConnectionId(id))),
+            Phase::Link { .. } => self.departed.push(Departed::Link(LinkId(id), by_peer)),
+            Phase::Connecting(_) | Phase::Greeting(_) | Phase::Newcomer | Phase::Leaving(_) => {}
+        }
+        if let Phase::Connecting(peer)
+        | Phase::Greeting(peer)
+        | Phase::Link {
+            peer,
+            dialled: true,
+        } = phase
+        {
+            self.dialler.failed(peer, self.now.monotonic, why);
+        }
+    }
+
+    /// Reads and drops what a refused connection still sends.
+    fn discard(&mut self, id: u64) -> usize {
+        drop(self.table.take_input(id));
+        let Some(connection) = self.table.get(id) else {
+            return 0;
+        };
+        let mut buffer = mem::take(&mut self.read_buffer);
+        buffer.clear();
+        let received = connection.receive(&mut buffer);
+        let again = connection.readable;
+        let count = buffer.len();
+        self.read_buffer = buffer;
+        match received {
+            Ok(Received::Open) if again => self.enqueue(id),
+            Ok(Received::Open) => {}
+            Ok(Received::Closed) => self.close(id, true, "left"),
+            Err(error) => self.close_failed(id, &error),
+        }
+        count
+    }
+
+    /// Accepts what waits, within limits.
+    pub(super) fn accept(&mut self) {
+        let now = self.now.monotonic;
+        for index in 0..self.accepting.len() {
+            for _ in 0..Accepting::TURN_MAX {
+                if !self.accepting[index].has_work(now) {
+                    break;
+                }
+                match self.accepting[index].accept(now) {
+                    Accepted::Stream(socket) => self.admit(socket, self.accepting[index].port),
+                    Accepted::Nobody => {}
+                    Accepted::Exhausted(error) => self.exhausted(&error, now),
+                }
+            }
+        }
+    }
+
+    fn exhausted(&mut self, error: &std::io::Error, now: Instant) {
+        if self
+            .exhausted_at
+            .is_none_or(|at| now >= at + EXHAUSTION_LOG_EVERY)
+        {
+            self.exhausted_at = Some(now);
+            let open = self.table.counts.clients;
+            log::error!("accepting paused connections={open} error=\"{error}\"");
+        }
+        if let Some(oldest) = self.table.oldest_newcomer(Port::Client) {
+            self.close(oldest, false, "pushed out");
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, port: Port) {
+        let counts = self.table.counts;
+        let members = self.members;
+        let (full, crowded) = match port {
+            Port::Client => (
+                counts.clients - counts.leaving.min(counts.clients) >= self.limits.connections_max,
+                counts.newcomers >= self.limits.newcomers_max,
+            ),
+            Port::Peer => (
+                false,
+                counts.accepted_peers >= members * ACCEPTED_PER_MEMBER_MAX,
+            ),
+        };
+        if crowded {
+            match self.table.oldest_newcomer(port) {
+                Some(oldest) => self.close(oldest, false, "pushed out"),
+                // Nothing but links that said hello: more of them serve nobody.
+                None => return,
+            }
+        }
+        if full && counts.leaving >= LEAVING_MAX {
+            return;
+        }
+        let now = self.now.monotonic;
+        let registry = self.poll.registry();
+        match self
+            .table
+            .insert(registry, socket, port, Phase::Newcomer, now)
+        {
+            Ok(id) if full => {
+                let limit = self.limits.connections_max as u64;
+                self.refuse(id, &Error::TooManyConnections { limit }, 0);
+            }
+            Ok(id) => self.table.arm(id, &self.limits),
+            Err(error) => log::warn!("connection lost error=\"{error}\""),
+        }
+    }
+
+    /// Dials whom it is time to dial.
+    pub(super) fn dial(&mut self) {
+        let now = self.now.monotonic;
+        while let Some(resolver) = &self.resolver
+            && let Some(answer) = resolver.next()
+        {
+            self.dialler.resolved(answer, now);
+        }
+        while let Some(due) = self.dialler.next_due(now) {
+            match due {
+                Due::Dial(peer, addr) => {
+                    if let Err(error) = self.connect(peer, addr) {
+                        self.dialler.failed(peer, now, &error.to_string());
+                    }
+                }
+                Due::Resolve(peer, name) => {
+                    let asked = self.resolver.as_ref().is_some_and(|r| r.ask(peer, &name));
+                    if !asked {
+                        self.dialler.failed(peer, now, "the resolver is busy");
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: NodeId, addr: SocketAddr) -> std::io::Result<()> {
+        let socket = TcpStream::connect(addr)?;
+        tune(
+            &SockRef::from(&socket),
+            Port::Peer,
+            self.limits.stall_timeout,
+        )?;
+        let phase = Phase::Connecting(peer);
+        let now = self.now.monotonic;
+        let id = self
+            .table
+            .insert(self.poll.registry(), socket, Port::Peer, phase, now)?;
+        self.table.arm(id, &self.limits);
+        Ok(())
+    }
+
+    /// TCP's handshake is over, one way or the other: say hello.
+    fn finish_connect(&mut self, id: u64, peer: NodeId) {
+        let Some(connection) = self.table.get(id) else {
+            return;
+        };
+        match connection.socket.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return self.close(id, false, &error.to_string()),
+        }
+        if connection.socket.peer_addr().is_err() {
+            // Not yet: another event will tell.
+            return;
+        }
+        connection.writable = true;
+        self.table.set_phase(id, Phase::Greeting(peer));
+        let hello = self.node.hello_to(peer);
+        self.table.append(id, |out| hello.encode(out));
+        self.mark_dirty(id);
+    }
+
+    /// Closes whoever let a deadline pass.
+    pub(super) fn close_overdue(&mut self) {
+        let now = self.now.monotonic;
+        while let Some(id) = self.table.overdue(now, &self.limits) {
+            log::debug!("connection closed for its deadline id={id:x}");
+            self.close(id, false, "too slow");
+        }
+    }
+
+    /// Ends the sending side of a refused connection whose reason is out.
+    pub(super) fn finish_leaving(&mut self, id: u64) {
+        if let Some(connection) = self.table.get(id)
+            && matches!(connection.phase, Phase::Leaving(_))
+            && connection.output.is_empty()
+        {
+            // If the other end is gone already, the next read shows it.
+            let _ = connection.socket.shutdown(Shutdown::Write);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The disk work of a node, off its loop: opening the data directory, and the two threads.
+//!
+//! The *storage thread* owns the log and the map of the active segment, and does every sync. All
+//! writes that wait when a sync returns share the next one (group commit): nothing is delayed to
+//! form a batch, and a batch forms by itself while the disk is busy. The *spares thread* makes
+//! segments before they are needed and watches the room on the disk.
+
+mod open;
+mod spares;
+mod worker;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+use wire::peer::DiskState;
+
+pub use self::open::open;
+use self::spares::Spares;
+use self::worker::Worker;
+use crate::disk::os::{OsDisk, OsFile};
+use crate::disk::{self, Latched};
+use crate::fatal::{ExitStatus, Fatal};
+use crate::node::io::{StorageEvent, StorageRequest};
+use crate::wal::identity::{IDENTITY_NAME, Identity, IdentityError};
+use crate::wal::segment::Spare;
+use crate::wal::{self, Wal};
+
+/// Bytes of entries that are given back at start.
+const TAIL_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of entries that one load reads at most: the next sync waits no longer than that takes.
+const LOAD_BYTES_MAX: usize = 1024 * 1024;
+/// Requests that may wait. The node bounds the bytes in them; each has at least one entry, asks
+/// for one of its 16 members, or changes the term.
+const REQUESTS_MAX: usize = 4 * 1024 * 1024;
+
+/// Where and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory; made if it does not exist, with mode 0700.
+    pub data_dir: PathBuf,
+    /// Size of new segments in bytes, 256 KiB to 1 GiB.
+    pub segment_bytes: u64,
+    /// Below this many free bytes the disk state is `Soft`; two segments if that is more.
+    pub soft_free_bytes: u64,
+    /// Who a data directory without content becomes.
+    pub create: Option<Identity>,
+    /// Random, for each life of the process another.
+    pub seed: u64,
+}
+
+/// An opened data directory: what it holds, before the threads run.
+pub struct Opened {
+    /// Who it is.
+    pub identity: Identity,
+    /// It was made just now.
+    pub created: bool,
+    /// What the log holds.
+    pub restored: raft::Restored,
+    /// Bytes of all segments.
+    pub wal_bytes: u64,
+    /// What recovery did, in one line.
+    pub report: String,
+    wal: Wal<Latched<OsDisk>>,
+    disk: OsDisk,
+    options: Options,
+    lock: std::fs::File,
+}
+
+impl Opened {
+    /// Starts the threads. `notify` is called, from the storage thread, after events were added:
+    /// it should wake whoever calls [`Storage::next_event`].
+    ///
+    /// # Panics
+    /// If the system refuses a thread.
+    #[must_use]
+    pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> Storage {
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox {
+                requests: VecDeque::new(),
+                spares: Vec::new(),
+                spares_left: self.wal.spares(),
+                disk: DiskState::Ok,
+                finish: false,
+            }),
+            events: Mutex::new(VecDeque::new()),
+            notify,
+            storage_thread: OnceLock::new(),
+            spares_thread: OnceLock::new(),
+        });
+        let spares = Spares::new(self.disk, &self.identity, &self.options, &self.wal, &shared);
+        let worker = Worker::new(self.wal, self.identity, &shared);
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let builder = std::thread::Builder::new().name(name.to_owned());
+            builder.spawn(run).expect("the system gives a thread")
+        };
+        let spares = spawn("spares", Box::new(move || spares.run()));
+        let worker = spawn("storage", Box::new(move || worker.run()));
+        // Whoever looked for the other before this looks again.
+        shared
+            .spares_thread
+            .get_or_init(|| spares.thread().clone())
+            .unpark();
+        shared
+            .storage_thread
+            .get_or_init(|| worker.thread().clone())
+            .unpark();
+        Storage {
+            shared,
+            threads: [worker, spares],
+            events: VecDeque::new(),
+            _lock: self.lock,
+        }
+    }
+}
+
+/// What the threads and the node's loop share.
+///
+/// Invariant: neither mutex is held over a system call other than a wake-up, nor one within the
+/// other.
+struct Shared {
+    inbox: Mutex<Inbox>,
+    events: Mutex<VecDeque<StorageEvent>>,
+    notify: Box<dyn Fn() + Send + Sync>,
+    storage_thread: OnceLock<Thread>,
+    spares_thread: OnceLock<Thread>,
+}
+
+/// For the storage thread.
+struct Inbox {
+    /// From the node.
+    requests: VecDeque<StorageRequest>,
+    /// From the spares thread.
+    spares: Vec<Spare<OsFile>>,
+    /// Spares that are not in use: those above and those that the log has.
+    spares_left: usize,
+    /// Room on the disk, as the spares thread last saw it.
+    disk: DiskState,
+    /// Do what waits, then end.
+    finish: bool,
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // A panic elsewhere ends the process by itself; what is in there is whole at any moment.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self) -> MutexGuard<'_, VecDeque<StorageEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_storage_thread(&self) {
+        if let Some(thread) = self.storage_thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn wake_spares_thread(&self) {
+        if let Some(thread) = self.spares_thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// The node's end of the storage thread. The data directory is locked as long as it lives.
+pub struct Storage {
+    shared: Arc<Shared>,
+    threads: [JoinHandle<()>; 2],
+    events: VecDeque<StorageEvent>,
+    _lock: std::fs::File,
+}
+
+impl Storage {
+    /// Hands over work; never blocks.
+    ///
+    /// # Panics
+    /// If more requests wait than the node's own limits allow: a bug of ours.
+    pub fn submit(&self, request: StorageRequest) {
+        let mut inbox = self.shared.inbox();
+        assert!(
+            inbox.requests.len() < REQUESTS_MAX,
+            "storage requests are bounded"
+        );
+        inbox.requests.push_back(request);
+        drop(inbox);
+        self.shared.wake_storage_thread();
+    }
+
+    /// The next report, in order; `None` until `notify` is called again.
+    pub fn next_event(&mut self) -> Option<StorageEvent> {
+        if self.events.is_empty() {
+            std::mem::swap(&mut *self.shared.events(), &mut self.events);
+        }
+        self.events.pop_front()
+    }
+
+    /// Does everything that was handed over, then ends the threads and unlocks the directory.
+    pub fn finish(self) {
+        self.shared.inbox().finish = true;
+        self.shared.wake_storage_thread();
+        self.shared.wake_spares_thread();
+        for thread in self.threads {
+            // A panic in a thread was already reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How the process must end when the log says this.
+fn fatal_of(error: &wal::Error) -> Fatal {
+    match error {
+        wal::Error::Disk(error) => fatal_of_disk(error),
+        wal::Error::Damaged(damage) => Fatal::new(
+            ExitStatus::Damaged,
+            format!("the write-ahead log is damaged: {}", damage.what),
+        )
+        .at(format!("{} offset {}", damage.file, damage.offset))
+        .remedy("keep the files for inspection and replace this member with an empty one"),
+        wal::Error::EntryTooLarge { .. } => Fatal::new(ExitStatus::Config, error.to_string())
+            .remedy("set wal.segment_bytes to the same value on all members"),
+    }
+}
+
+fn fatal_of_disk(error: &disk::Error) -> Fatal {
+    if error.is_permission() {
+        return Fatal::new(ExitStatus::Permission, error.to_string())
+            .remedy("give the data directory to the user that raftd runs as");
+    }
+    let fatal = Fatal::new(ExitStatus::Io, error.to_string());
+    if error.is_no_space() {
+        fatal.remedy("free some space, then start again")
+    } else {
+        fatal.remedy("check the disk, then start again: what was not synced is not relied upon")
+    }
+}
+
+fn fatal_of_identity(error: &IdentityError) -> Fatal {
+    match error {
+        IdentityError::Disk(error) => fatal_of_disk(error),
+        IdentityError::Damaged => {
+            Fatal::new(ExitStatus::Damaged, "both copies in IDENTITY are damaged")
+                .at(IDENTITY_NAME)
+                .remedy("restore it from this node's own backup, or replace this member")
+        }
+    }
+}

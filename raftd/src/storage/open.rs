@@ -1,0 +1,158 @@
+//! Opening a data directory: lock, identity, log.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use fs2::FileExt;
+
+use super::{Opened, Options, TAIL_BYTES, fatal_of, fatal_of_disk, fatal_of_identity};
+use crate::disk::Latched;
+use crate::disk::os::OsDisk;
+use crate::fatal::{ExitStatus, Fatal};
+use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::wal::identity::{IDENTITY_NAME, Identity};
+use crate::wal::{self, Owner, Settings};
+
+const LOCK_NAME: &str = "LOCK";
+
+/// Opens the data directory, or makes it: locks it, reads who it is, recovers the log.
+///
+/// # Errors
+/// A [`Fatal`] with the exit status: 65 damage, 69 locked, 74 I/O, 77 not permitted, 78 a
+/// configuration that does not fit.
+pub fn open(options: Options) -> Result<Opened, Fatal> {
+    check_segment_bytes(options.segment_bytes)?;
+    let dir = &options.data_dir;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|cause| fatal_of_io("the data directory cannot be made", dir, &cause))?;
+    let lock = lock(dir)?;
+    let disk = OsDisk::new(dir.clone()).map_err(|error| fatal_of_disk(&error))?;
+    let latched = Latched::new(disk.clone());
+
+    let found = Identity::read(&latched).map_err(|error| fatal_of_identity(&error))?;
+    let created = found.is_none();
+    let identity = match found {
+        Some(identity) => identity,
+        None => create(&latched, &options)?,
+    };
+    let settings = settings(identity.owner(), &options);
+    let recovered = wal::recover(latched, &settings).map_err(|error| fatal_of(&error))?;
+    let Some(recovered) = recovered else {
+        return Err(Fatal::new(
+            ExitStatus::Damaged,
+            "there is an IDENTITY but no write-ahead log: votes and entries are lost",
+        )
+        .at(dir.join(wal::segment::WAL_DIR).display())
+        .remedy("restore the wal directory, or replace this member with an empty one"));
+    };
+    let restored = raft::Restored {
+        hard_state: recovered.wal.hard_state(),
+        commit: recovered.wal.commit(),
+        terms: recovered.terms,
+        last: recovered.wal.last(),
+        tail: recovered.tail,
+        formed: !identity.formed.is_empty(),
+    };
+    Ok(Opened {
+        identity,
+        created,
+        restored,
+        wal_bytes: recovered.wal.bytes(),
+        report: recovered.report.to_string(),
+        wal: recovered.wal,
+        disk,
+        options,
+        lock,
+    })
+}
+
+fn check_segment_bytes(bytes: u64) -> Result<(), Fatal> {
+    if (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(4096) {
+        return Ok(());
+    }
+    let what = format!("wal.segment_bytes is {bytes}");
+    Err(Fatal::new(ExitStatus::Config, what)
+        .remedy("a multiple of 4KiB from 256KiB to 1GiB; 64MiB is the default"))
+}
+
+fn settings(owner: Owner, options: &Options) -> Settings {
+    Settings {
+        owner,
+        segment_bytes: options.segment_bytes,
+        tail_bytes: TAIL_BYTES,
+    }
+}
+
+/// Held for life: the lock goes with the process, however it ends.
+fn lock(dir: &Path) -> Result<File, Fatal> {
+    let path = dir.join(LOCK_NAME);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|cause| fatal_of_io("the data directory cannot be locked", &path, &cause))?;
+    match FileExt::try_lock_exclusive(&file) {
+        Ok(()) => Ok(file),
+        Err(cause) if cause.kind() == fs2::lock_contended_error().kind() => Err(Fatal::new(
+            ExitStatus::Unavailable,
+            "the data directory is in use by another process",
+        )
+        .at(path.display())
+        .remedy("stop that process, or use another --data-dir")),
+        Err(cause) => Err(fatal_of_io(
+            "the data directory cannot be locked",
+            &path,
+            &cause,
+        )),
+    }
+}
+
+/// The log first, then IDENTITY: when IDENTITY is there, the log must be, and an IDENTITY without
+/// a log can only be damage (rules E4). What an earlier attempt left half-made is thrown away:
+/// without IDENTITY it never spoke to anyone.
+fn create(disk: &Latched<OsDisk>, options: &Options) -> Result<Identity, Fatal> {
+    let dir = &options.data_dir;
+    remove_unfinished(disk, options)?;
+    let Some(identity) = options.create.clone() else {
+        return Err(Fatal::new(ExitStatus::Config, "the data directory is empty")
+            .at(dir.display())
+            .remedy("name the first members with --initial-cluster, or a member to join with --join"));
+    };
+    let settings = settings(identity.owner(), options);
+    // The spares thread continues with the same seed; ids differ, so salts do.
+    wal::create(disk, &settings, options.seed).map_err(|error| fatal_of(&error))?;
+    identity
+        .create(disk)
+        .map_err(|error| fatal_of_disk(&error))?;
+    Ok(identity)
+}
+
+fn remove_unfinished(disk: &Latched<OsDisk>, options: &Options) -> Result<(), Fatal> {
+    match wal::remove_virgin(disk) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Fatal::new(
+            ExitStatus::Damaged,
+            "there is a write-ahead log but no IDENTITY",
+        )
+        .at(options.data_dir.join(IDENTITY_NAME).display())
+        .remedy("restore IDENTITY from this node's own backup, or replace this member with an empty one")),
+        Err(error) => Err(fatal_of(&error)),
+    }
+}
+
+fn fatal_of_io(what: &str, place: &Path, cause: &io::Error) -> Fatal {
+    let status = if cause.kind() == io::ErrorKind::PermissionDenied {
+        ExitStatus::Permission
+    } else {
+        ExitStatus::Io
+    };
+    Fatal::new(status, format!("{what}: {cause}")).at(place.display())
+}

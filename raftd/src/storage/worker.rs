@@ -1,0 +1,185 @@
+//! The storage thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use raft::Ticket;
+use wire::peer::DiskState;
+use wire::types::{Incarnation, Index, NodeId};
+
+use super::{LOAD_BYTES_MAX, Shared, fatal_of, fatal_of_identity};
+use crate::disk::Latched;
+use crate::disk::os::OsDisk;
+use crate::fatal;
+use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
+use crate::wal::identity::Identity;
+use crate::wal::{Pending, Progress, Wal};
+
+/// A read that waits.
+struct Load {
+    purpose: LoadPurpose,
+    from: Index,
+    to: Index,
+    max_bytes: usize,
+}
+
+/// The state of the storage thread.
+///
+/// Invariants:
+/// - Writes become durable in the order in which they came, and are reported in it.
+/// - A failed write or sync ends the process here (rules D3): nothing is reported after it.
+pub(super) struct Worker {
+    wal: Wal<Latched<OsDisk>>,
+    identity: Identity,
+    shared: Arc<Shared>,
+    incoming: VecDeque<StorageRequest>,
+    pending: Pending,
+    loads: VecDeque<Load>,
+    forms: VecDeque<Vec<(NodeId, Incarnation)>>,
+    durable: Ticket,
+    disk_state: DiskState,
+    finish: bool,
+}
+
+impl Worker {
+    pub(super) fn new(wal: Wal<Latched<OsDisk>>, identity: Identity, shared: &Arc<Shared>) -> Self {
+        Self {
+            wal,
+            identity,
+            shared: Arc::clone(shared),
+            incoming: VecDeque::new(),
+            pending: Pending::default(),
+            loads: VecDeque::new(),
+            forms: VecDeque::new(),
+            durable: Ticket::default(),
+            disk_state: DiskState::Ok,
+            finish: false,
+        }
+    }
+
+    /// Runs until [`super::Storage::finish`]. Between two syncs at most one load is served, so that
+    /// neither starves the other.
+    pub(super) fn run(mut self) {
+        loop {
+            self.take_inbox();
+            let wrote = self.write();
+            let read = self.load();
+            let formed = self.form(wrote);
+            if !(wrote || read || formed) {
+                if self.finish {
+                    break;
+                }
+                std::thread::park();
+            }
+        }
+    }
+
+    fn take_inbox(&mut self) {
+        let mut inbox = self.shared.inbox();
+        std::mem::swap(&mut inbox.requests, &mut self.incoming);
+        for spare in inbox.spares.drain(..) {
+            self.wal.add_spare(spare);
+        }
+        let disk_state = inbox.disk;
+        self.finish = inbox.finish;
+        drop(inbox);
+
+        for request in self.incoming.drain(..) {
+            match request {
+                StorageRequest::Write(write) => self.pending.push(write),
+                StorageRequest::Load {
+                    purpose,
+                    from,
+                    to,
+                    max_bytes,
+                } => self.loads.push_back(Load {
+                    purpose,
+                    from,
+                    to,
+                    max_bytes,
+                }),
+                StorageRequest::Form(formed) => self.forms.push_back(formed),
+            }
+        }
+        if disk_state != self.disk_state {
+            self.disk_state = disk_state;
+            self.report_durable();
+        }
+    }
+
+    /// One batch, one sync. False if nothing could be written.
+    fn write(&mut self) -> bool {
+        let spares = self.wal.spares();
+        let progress = match self.wal.write(&mut self.pending) {
+            Ok(progress) => progress,
+            Err(error) => fatal::die(&fatal_of(&error)),
+        };
+        if self.wal.spares() < spares {
+            self.shared.inbox().spares_left = self.wal.spares();
+            self.shared.wake_spares_thread();
+        }
+        match progress {
+            Progress::Idle | Progress::NoRoom => false,
+            Progress::Durable(ticket) => {
+                if let Some(ticket) = ticket {
+                    self.durable = ticket;
+                    self.report_durable();
+                }
+                true
+            }
+        }
+    }
+
+    /// Every write up to the newest durable one, and the room on the disk.
+    fn report_durable(&self) {
+        self.report(StorageEvent::Durable {
+            ticket: self.durable,
+            wal_bytes: self.wal.bytes(),
+            disk: self.disk_state,
+        });
+    }
+
+    fn report(&self, event: StorageEvent) {
+        self.shared.events().push_back(event);
+        (self.shared.notify)();
+    }
+
+    fn load(&mut self) -> bool {
+        let Some(load) = self.loads.pop_front() else {
+            return false;
+        };
+        let max_bytes = load.max_bytes.min(LOAD_BYTES_MAX);
+        let entries = match self.wal.load(load.from, load.to, max_bytes) {
+            Ok(entries) => entries,
+            Err(error) => match load.purpose {
+                // Other members may have what this one cannot read.
+                LoadPurpose::Replicate(_) => {
+                    log::error!("entries cannot be read reason={error}");
+                    Vec::new()
+                }
+                // The store cannot go on without it.
+                LoadPurpose::Apply => fatal::die(&fatal_of(&error)),
+            },
+        };
+        self.report(StorageEvent::Loaded {
+            purpose: load.purpose,
+            from: load.from,
+            entries,
+        });
+        true
+    }
+
+    /// Writes the formed record, once no write is ahead of it or none can be done.
+    fn form(&mut self, wrote: bool) -> bool {
+        if wrote || self.forms.is_empty() {
+            return false;
+        }
+        let formed = self.forms.pop_front().expect("just seen");
+        self.identity.formed = formed;
+        if let Err(error) = self.identity.update(self.wal.disk()) {
+            fatal::die(&fatal_of_identity(&error));
+        }
+        self.report(StorageEvent::Formed);
+        true
+    }
+}

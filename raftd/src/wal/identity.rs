@@ -1,0 +1,216 @@
+//! `IDENTITY`: who this data directory is (rules D1). Two copies, each in its own slot; an update
+//! writes and syncs one after the other, so that one whole copy is there at any moment.
+//!
+//! ```text
+//! 0     slot of the first copy       each slot:  0  8 bytes "RAFTDIDT"
+//! 8192  slot of the second copy                  8  u32  CRC-32 of bytes 12..8192
+//!                                               12  u32  format, 1
+//!                                               16  u64  sequence, one more with each update
+//!                                               24  u128 cluster
+//!                                               40  u64  node
+//!                                               48  u64  incarnation
+//!                                               56  u64  epoch
+//!                                               64  u16  formed members: u64 node, u64 incarnation each
+//!                                               ..  u16  members: u64 node, u16 length, peer address each
+//! ```
+
+use byteorder::{BigEndian, ByteOrder};
+use bytes::{Buf, BufMut};
+use wire::limits::{ADDR_BYTES_MAX, MEMBERS_MAX};
+use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
+
+use super::format::{FORMAT, Owner, is_zero};
+use crate::disk::{Disk, Error as DiskError};
+
+/// The file's name.
+pub const IDENTITY_NAME: &str = "IDENTITY";
+/// Opens a slot.
+pub const IDENTITY_MAGIC: &[u8; 8] = b"RAFTDIDT";
+/// One slot; the file has two.
+pub const SLOT_BYTES: usize = 8192;
+const TEMPORARY_NAME: &str = "IDENTITY.tmp";
+const FIXED_BYTES: usize = 64;
+
+const _: () = assert!(
+    FIXED_BYTES + 2 + MEMBERS_MAX * 16 + 2 + MEMBERS_MAX * (8 + 2 + ADDR_BYTES_MAX) <= SLOT_BYTES
+);
+
+/// Who a data directory is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// This node.
+    pub node: NodeId,
+    /// Drawn when the directory was made: tells its life from another of the same node id.
+    pub incarnation: Incarnation,
+    /// The history of the data (rules C7).
+    pub epoch: Epoch,
+    /// The incarnation of every initial member, once the cluster is formed; empty before.
+    pub formed: Vec<(NodeId, Incarnation)>,
+    /// The members' peer addresses.
+    pub members: Vec<(NodeId, String)>,
+}
+
+/// Why there is no identity.
+#[derive(Debug)]
+pub enum IdentityError {
+    /// The disk failed.
+    Disk(DiskError),
+    /// Neither copy is whole.
+    Damaged,
+}
+
+impl From<DiskError> for IdentityError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl Identity {
+    /// What segments must say.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner {
+            cluster: self.cluster,
+            node: self.node,
+            incarnation: self.incarnation,
+        }
+    }
+
+    fn encode(&self, sequence: u64) -> Vec<u8> {
+        assert!(
+            self.formed.len() <= MEMBERS_MAX,
+            "formed members are limited"
+        );
+        assert!(self.members.len() <= MEMBERS_MAX, "members are limited");
+        let mut slot = Vec::with_capacity(SLOT_BYTES);
+        slot.put_slice(IDENTITY_MAGIC);
+        slot.put_u32(0);
+        slot.put_u32(FORMAT);
+        slot.put_u64(sequence);
+        slot.put_u128(self.cluster.0);
+        slot.put_u64(self.node.0);
+        slot.put_u64(self.incarnation.0);
+        slot.put_u64(self.epoch.0);
+        slot.put_u16(self.formed.len() as u16);
+        for (node, incarnation) in &self.formed {
+            slot.put_u64(node.0);
+            slot.put_u64(incarnation.0);
+        }
+        slot.put_u16(self.members.len() as u16);
+        for (node, addr) in &self.members {
+            assert!(addr.len() <= ADDR_BYTES_MAX, "addresses are limited");
+            slot.put_u64(node.0);
+            slot.put_u16(addr.len() as u16);
+            slot.put_slice(addr.as_bytes());
+        }
+        slot.resize(SLOT_BYTES, 0);
+        let crc = crc32fast::hash(&slot[12..]);
+        BigEndian::write_u32(&mut slot[8..], crc);
+        slot
+    }
+
+    fn decode(slot: &[u8]) -> Option<(Self, u64)> {
+        let whole = slot.len() == SLOT_BYTES
+            && slot.starts_with(IDENTITY_MAGIC)
+            && BigEndian::read_u32(&slot[8..]) == crc32fast::hash(&slot[12..])
+            && BigEndian::read_u32(&slot[12..]) == FORMAT;
+        if !whole {
+            return None;
+        }
+        let mut rest = &slot[16..];
+        let sequence = rest.try_get_u64().ok()?;
+        let mut identity = Self {
+            cluster: ClusterId(rest.try_get_u128().ok()?),
+            node: NodeId(rest.try_get_u64().ok()?),
+            incarnation: Incarnation(rest.try_get_u64().ok()?),
+            epoch: Epoch(rest.try_get_u64().ok()?),
+            ..Self::default()
+        };
+        for _ in 0..rest.try_get_u16().ok()? {
+            let node = NodeId(rest.try_get_u64().ok()?);
+            let incarnation = Incarnation(rest.try_get_u64().ok()?);
+            identity.formed.push((node, incarnation));
+        }
+        for _ in 0..rest.try_get_u16().ok()? {
+            let node = NodeId(rest.try_get_u64().ok()?);
+            let length = usize::from(rest.try_get_u16().ok()?);
+            let (addr, behind) = rest.split_at_checked(length)?;
+            rest = behind;
+            let addr = String::from_utf8(addr.to_vec()).ok()?;
+            identity.members.push((node, addr));
+        }
+        is_zero(rest).then_some((identity, sequence))
+    }
+
+    /// Makes the file, durably, under a temporary name first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn create<D: Disk>(&self, disk: &D) -> Result<(), DiskError> {
+        let file = disk.create(TEMPORARY_NAME, 2 * SLOT_BYTES as u64)?;
+        let slot = self.encode(1);
+        disk.write_at(&file, 0, &slot)?;
+        disk.write_at(&file, SLOT_BYTES as u64, &slot)?;
+        disk.sync(&file)?;
+        disk.rename(TEMPORARY_NAME, IDENTITY_NAME)?;
+        disk.sync_dir("")
+    }
+
+    /// Reads the newer whole copy, and makes the other one equal to it if it is not. `None`: there
+    /// is no such file.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn read<D: Disk>(disk: &D) -> Result<Option<Self>, IdentityError> {
+        let file = match disk.open(IDENTITY_NAME) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut slots = [0, 1].map(|n| read_slot(disk, &file, n));
+        let sequence = |slot: &Option<(Self, u64)>| slot.as_ref().map(|(_, sequence)| *sequence);
+        if sequence(&slots[0]) == sequence(&slots[1]) {
+            let [first, _] = slots;
+            return match first {
+                Some((identity, _)) => Ok(Some(identity)),
+                None => Err(IdentityError::Damaged),
+            };
+        }
+        let newer = usize::from(sequence(&slots[1]) > sequence(&slots[0]));
+        let Some((identity, sequence)) = slots[newer].take() else {
+            return Err(IdentityError::Damaged);
+        };
+        write_slot(disk, &file, 1 - newer, &identity.encode(sequence))?;
+        Ok(Some(identity))
+    }
+
+    /// Replaces what the file says; a crash leaves the old or the new. Needs no room on the disk.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn update<D: Disk>(&self, disk: &D) -> Result<(), IdentityError> {
+        let file = disk.open(IDENTITY_NAME)?;
+        let sequences = [0, 1].map(|n| read_slot(disk, &file, n).map(|(_, sequence)| sequence));
+        let newest = sequences.into_iter().flatten().max();
+        let slot = self.encode(newest.ok_or(IdentityError::Damaged)? + 1);
+        for n in [0, 1] {
+            write_slot(disk, &file, n, &slot)?;
+        }
+        Ok(())
+    }
+}
+
+/// A slot that cannot be read is a damaged one (rules D3).
+fn read_slot<D: Disk>(disk: &D, file: &D::File, n: usize) -> Option<(Identity, u64)> {
+    let mut slot = vec![0; SLOT_BYTES];
+    disk.read_at(file, (n * SLOT_BYTES) as u64, &mut slot)
+        .ok()?;
+    Identity::decode(&slot)
+}
+
+fn write_slot<D: Disk>(disk: &D, file: &D::File, n: usize, slot: &[u8]) -> Result<(), DiskError> {
+    disk.write_at(file, (n * SLOT_BYTES) as u64, slot)?;
+    disk.sync(file)
+}

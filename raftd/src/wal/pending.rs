@@ -1,0 +1,134 @@
+//! Writes that wait, and the batch that the next sync will cover.
+
+use std::collections::VecDeque;
+
+use raft::{HardState, Ticket, Write};
+use wire::entry::Entry;
+use wire::types::Index;
+
+use super::format::batch_bytes;
+
+/// What the segment still takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Bytes of a batch with entries.
+    pub(super) ordinary_bytes: u64,
+    /// Bytes of a batch without entries.
+    pub(super) hard_state_bytes: u64,
+}
+
+/// Writes in the order of their tickets.
+///
+/// Invariant: an entry is in exactly one of: a waiting write, the draft, the log.
+#[derive(Debug, Default)]
+pub struct Pending {
+    writes: VecDeque<Write>,
+}
+
+/// The content of one batch. Its buffer is reused from batch to batch.
+///
+/// Invariants: `entries` are contiguous from `first_index` on; a cut of the log, if there is one,
+/// comes before all of them.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) first_index: Index,
+    pub(super) entries: Vec<Entry>,
+    pub(super) payload_bytes: usize,
+    pub(super) hard_state: HardState,
+    pub(super) commit: Index,
+    /// The newest write that is whole in this batch or before it.
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl Draft {
+    /// An empty batch at the end of the log.
+    pub(super) fn reset(&mut self, next: Index, hard_state: HardState, commit: Index) {
+        self.first_index = next;
+        self.entries.clear();
+        self.payload_bytes = 0;
+        self.hard_state = hard_state;
+        self.commit = commit;
+        self.ticket = None;
+    }
+
+    fn next(&self) -> Index {
+        Index(self.first_index.0 + self.entries.len() as u64)
+    }
+
+    /// How many of these entries fit as well.
+    fn fitting(&self, entries: &[Entry], room_bytes: u64) -> usize {
+        let mut payload_bytes = self.payload_bytes;
+        let fits = |(n, entry): &(usize, &Entry)| {
+            payload_bytes += entry.bytes().len();
+            batch_bytes(self.entries.len() + n + 1, payload_bytes) <= room_bytes
+        };
+        entries.iter().enumerate().take_while(fits).count()
+    }
+}
+
+impl Pending {
+    /// Adds a write.
+    ///
+    /// # Panics
+    /// If its ticket is not above the last waiting one: a bug of the caller.
+    pub fn push(&mut self, write: Write) {
+        let newest = self.writes.back().map(|write| write.ticket);
+        assert!(newest < Some(write.ticket), "tickets ascend");
+        self.writes.push_back(write);
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Bytes of the entry that is next to be written, if the next write has one.
+    pub(super) fn next_entry_bytes(&self) -> Option<usize> {
+        let entry = self.writes.front()?.entries.first()?;
+        Some(entry.bytes().len())
+    }
+
+    /// Moves as much as one batch takes into the draft, which was reset. False: nothing fits.
+    ///
+    /// A batch ends before a write that cuts into what the draft already holds: a cut is always
+    /// the first thing of its batch. A write larger than a batch is split; its ticket counts with
+    /// the last part. A cut and the first entries that replace what it removed share a batch, so
+    /// no crash can leave the one without the other (rules A6).
+    pub(super) fn fill(&mut self, draft: &mut Draft, room: Room) -> bool {
+        if batch_bytes(0, 0) > room.hard_state_bytes {
+            return false;
+        }
+        let mut filled = false;
+        while let Some(write) = self.writes.front_mut() {
+            let cut = write.truncate_from.unwrap_or(draft.next());
+            if cut < draft.next() && !draft.entries.is_empty() {
+                break;
+            }
+            let count = draft.fitting(&write.entries, room.ordinary_bytes);
+            if count == 0 && !write.entries.is_empty() {
+                break;
+            }
+            assert!(cut <= draft.next(), "a write leaves no gap in the log");
+            if cut < draft.next() {
+                assert!(cut > draft.commit, "what is committed is never cut");
+                draft.first_index = cut;
+            }
+            write.truncate_from = None;
+            for entry in write.entries.drain(..count) {
+                assert_eq!(entry.index(), draft.next(), "entries have no gap");
+                draft.payload_bytes += entry.bytes().len();
+                draft.entries.push(entry);
+            }
+            draft.hard_state = write.hard_state;
+            draft.commit = draft.commit.max(write.commit.min(draft.next().prev()));
+            filled = true;
+            if !write.entries.is_empty() {
+                break;
+            }
+            draft.ticket = Some(write.ticket);
+            self.writes.pop_front();
+        }
+        filled
+    }
+}

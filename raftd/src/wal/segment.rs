@@ -1,0 +1,140 @@
+//! Segment files: their names, and how a new one is made ready without anyone waiting for it.
+
+use super::format::{Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::disk::{Disk, Error};
+
+/// The directory of the segments.
+pub const WAL_DIR: &str = "wal";
+/// Zeros are written in pieces of this size, so that the page cache backs the file by small
+/// folios: a store through the map dirties a whole folio (rules E7).
+pub const ZERO_BYTES: usize = 16 * 1024;
+/// A step of [`SegmentMaker`]: this much is written, then synced.
+pub const STEP_BYTES: u64 = 1024 * 1024;
+
+/// `wal/%016x.wal`.
+#[must_use]
+pub fn segment_name(id: u64) -> String {
+    format!("{WAL_DIR}/{id:016x}.wal")
+}
+
+/// The id in a file name without its directory, if it is a segment's.
+#[must_use]
+pub fn segment_id(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(".wal")?;
+    let id = u64::from_str_radix(digits, 16).ok()?;
+    (format!("{id:016x}") == digits && id != 0).then_some(id)
+}
+
+/// A segment that can be opened at once.
+#[derive(Debug)]
+pub struct Spare<F> {
+    pub(super) header: SegmentHeader,
+    pub(super) file: F,
+}
+
+impl<F> Spare<F> {
+    /// The segment's id.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.header.id
+    }
+}
+
+/// Makes a segment in steps of [`STEP_BYTES`], under a temporary name.
+///
+/// The name appears only when header page and zeros are durable: a file with a segment's name is
+/// whole, or was damaged later.
+#[derive(Debug)]
+pub struct SegmentMaker<F> {
+    header: SegmentHeader,
+    file: F,
+    zeroed_bytes: u64,
+}
+
+impl<F> SegmentMaker<F> {
+    /// Reserves the room.
+    ///
+    /// # Errors
+    /// [`Error::is_no_space`], or another of the file system.
+    pub fn begin<D: Disk<File = F>>(
+        disk: &D,
+        owner: Owner,
+        id: u64,
+        bytes: u64,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let header = SegmentHeader {
+            owner,
+            id,
+            salt: salt(seed, owner, id),
+            bytes,
+        };
+        let file = disk.create(&temporary_name(id), bytes)?;
+        Ok(Self {
+            header,
+            file,
+            zeroed_bytes: 0,
+        })
+    }
+
+    /// Zeros and syncs the next [`STEP_BYTES`]; false when nothing is left to zero.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn step<D: Disk<File = F>>(&mut self, disk: &D) -> Result<bool, Error> {
+        let zeros = [0; ZERO_BYTES];
+        let end = self.header.bytes.min(self.zeroed_bytes + STEP_BYTES);
+        while self.zeroed_bytes < end {
+            let piece = (end - self.zeroed_bytes).min(ZERO_BYTES as u64) as usize;
+            disk.write_at(&self.file, self.zeroed_bytes, &zeros[..piece])?;
+            self.zeroed_bytes += piece as u64;
+        }
+        disk.sync(&self.file)?;
+        Ok(self.zeroed_bytes < self.header.bytes)
+    }
+
+    /// Zeros what is left, writes the header page and gives the file its name, durably.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn finish<D: Disk<File = F>>(mut self, disk: &D) -> Result<Spare<F>, Error> {
+        while self.zeroed_bytes < self.header.bytes {
+            self.step(disk)?;
+        }
+        let mut page = [0; SEGMENT_HEADER_BYTES as usize];
+        let used = self.header.encode();
+        page[..used.len()].copy_from_slice(&used);
+        disk.write_at(&self.file, 0, &page)?;
+        disk.sync(&self.file)?;
+        disk.rename(
+            &temporary_name(self.header.id),
+            &segment_name(self.header.id),
+        )?;
+        disk.sync_dir(WAL_DIR)?;
+        // Its zeros are clean in the cache now, in small folios: the first stores find them there.
+        Ok(Spare {
+            header: self.header,
+            file: self.file,
+        })
+    }
+
+    /// Removes the unfinished file.
+    pub fn discard<D: Disk<File = F>>(self, disk: &D) {
+        // A leftover has a temporary name and is removed at the next start.
+        let _ = disk.remove(&temporary_name(self.header.id));
+    }
+}
+
+fn temporary_name(id: u64) -> String {
+    format!("{WAL_DIR}/{id:016x}.wal.tmp")
+}
+
+/// Never 0. `seed` is drawn at random for each life of the process, so a segment made again under
+/// the same id after a crash has another salt.
+fn salt(seed: u64, owner: Owner, id: u64) -> u64 {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    bytes[8..16].copy_from_slice(&owner.incarnation.0.to_be_bytes());
+    bytes[16..].copy_from_slice(&id.to_be_bytes());
+    xxhash_rust::xxh3::xxh3_64(&bytes).max(1)
+}

@@ -1,0 +1,186 @@
+//! The storage threads on a real directory.
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use raft::Ticket;
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
+use raftd::storage::{Opened, Options, Storage, open};
+use wire::entry::Entry;
+use wire::types::{Incarnation, Index, NodeId};
+
+use crate::wal_support::{entries, identity, write};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn options(dir: &Path) -> Options {
+    Options {
+        data_dir: dir.to_path_buf(),
+        segment_bytes: 256 * 1024,
+        soft_free_bytes: 0,
+        create: Some(identity()),
+        seed: 42,
+    }
+}
+
+fn start(opened: Opened) -> (Storage, Receiver<()>) {
+    let (sender, receiver) = channel();
+    // The test may be over when the last event comes.
+    let storage = opened.start(Box::new(move || drop(sender.send(()))));
+    (storage, receiver)
+}
+
+fn await_event<T>(
+    storage: &mut Storage,
+    woken: &Receiver<()>,
+    mut wanted: impl FnMut(StorageEvent) -> Option<T>,
+) -> T {
+    loop {
+        while let Some(event) = storage.next_event() {
+            if let Some(found) = wanted(event) {
+                return found;
+            }
+        }
+        woken
+            .recv_timeout(PATIENCE)
+            .expect("the storage thread reports");
+    }
+}
+
+fn await_durable(storage: &mut Storage, woken: &Receiver<()>, wanted: u64) {
+    await_event(storage, woken, |event| match event {
+        StorageEvent::Durable { ticket, .. } if ticket >= Ticket(wanted) => Some(()),
+        _ => None,
+    });
+}
+
+fn load(storage: &mut Storage, woken: &Receiver<()>, from: u64, to: u64) -> Vec<Entry> {
+    storage.submit(StorageRequest::Load {
+        purpose: LoadPurpose::Replicate(NodeId(2)),
+        from: Index(from),
+        to: Index(to),
+        max_bytes: 1 << 20,
+    });
+    await_event(storage, woken, |event| match event {
+        StorageEvent::Loaded { entries, .. } => Some(entries),
+        _ => None,
+    })
+}
+
+fn refused(options: Options) -> Fatal {
+    open(options).err().expect("it is refused")
+}
+
+#[test]
+fn what_was_reported_durable_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = entries(1, 400, 3, 2000);
+    let opened = open(options(dir.path())).unwrap();
+    assert!(opened.created);
+    let (mut storage, woken) = start(opened);
+    for (n, chunk) in written.chunks(7).enumerate() {
+        storage.submit(StorageRequest::Write(write(
+            n as u64 + 1,
+            3,
+            chunk.to_vec(),
+        )));
+    }
+    await_durable(&mut storage, &woken, written.len().div_ceil(7) as u64);
+    assert_eq!(load(&mut storage, &woken, 100, 120), written[99..120]);
+    storage.finish();
+
+    let opened = open(options(dir.path())).unwrap();
+    assert!(!opened.created);
+    assert_eq!(opened.restored.last.index, Index(400));
+    assert_eq!(opened.restored.tail, written);
+    assert_eq!(opened.restored.terms, [written[0].id()]);
+    assert_eq!(opened.restored.hard_state.vote, Some(NodeId(1)));
+    let (mut storage, woken) = start(opened);
+    assert_eq!(
+        load(&mut storage, &woken, 1, 400),
+        written[..load_fits(&written)]
+    );
+    storage.finish();
+}
+
+/// How many of these fit the 1 MiB of one load.
+fn load_fits(entries: &[Entry]) -> usize {
+    let mut bytes = 0;
+    entries
+        .iter()
+        .take_while(|entry| {
+            bytes += entry.bytes().len();
+            bytes <= 1 << 20
+        })
+        .count()
+}
+
+#[test]
+fn the_formed_record_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut storage, woken) = start(open(options(dir.path())).unwrap());
+    let formed = vec![(NodeId(1), Incarnation(77)), (NodeId(2), Incarnation(9))];
+    storage.submit(StorageRequest::Form(formed.clone()));
+    await_event(&mut storage, &woken, |event| {
+        matches!(event, StorageEvent::Formed).then_some(())
+    });
+    storage.finish();
+    let opened = open(options(dir.path())).unwrap();
+    assert_eq!(opened.identity.formed, formed);
+    assert!(opened.restored.formed);
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(options(dir.path())).unwrap();
+    assert_eq!(refused(options(dir.path())).status, ExitStatus::Unavailable);
+    drop(opened);
+    assert!(open(options(dir.path())).is_ok());
+}
+
+#[test]
+fn identity_without_log_is_damage_and_so_is_the_reverse() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut storage, woken) = start(open(options(dir.path())).unwrap());
+    storage.submit(StorageRequest::Write(write(1, 1, entries(1, 3, 1, 10))));
+    await_durable(&mut storage, &woken, 1);
+    storage.finish();
+
+    let identity = dir.path().join("IDENTITY");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&identity, &aside).unwrap();
+    let fatal = refused(options(dir.path()));
+    assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+    std::fs::rename(&aside, &identity).unwrap();
+    assert!(open(options(dir.path())).is_ok());
+
+    std::fs::rename(dir.path().join("wal"), &aside).unwrap();
+    std::fs::create_dir(dir.path().join("wal")).unwrap();
+    let fatal = refused(options(dir.path()));
+    assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+}
+
+#[test]
+fn an_empty_directory_needs_to_be_told_who_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let nameless = Options {
+        create: None,
+        ..options(dir.path())
+    };
+    assert_eq!(refused(nameless).status, ExitStatus::Config);
+}
+
+#[test]
+fn segment_sizes_out_of_bounds_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for segment_bytes in [0, 4096, 128 * 1024, 256 * 1024 + 1, 2 << 30] {
+        let odd = Options {
+            segment_bytes,
+            ..options(dir.path())
+        };
+        assert_eq!(refused(odd).status, ExitStatus::Config);
+    }
+}

@@ -1,0 +1,57 @@
+//! What the tests of the log share.
+
+use bytes::BytesMut;
+use raft::{HardState, Ticket, Write};
+use wire::entry::{Entry, EntryKind};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
+
+use raftd::wal::identity::Identity;
+
+pub(crate) fn identity() -> Identity {
+    Identity {
+        cluster: ClusterId(0xc1),
+        node: NodeId(1),
+        incarnation: Incarnation(77),
+        epoch: Epoch(5),
+        formed: Vec::new(),
+        members: vec![(NodeId(1), "127.0.0.1:7401".to_owned())],
+    }
+}
+
+pub(crate) fn entry(index: u64, term: u64, body: &[u8]) -> Entry {
+    let id = EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let kind = if body.is_empty() {
+        EntryKind::Noop
+    } else {
+        EntryKind::Command
+    };
+    Entry::build(&mut BytesMut::new(), id, index * 10, kind, body)
+}
+
+/// Entries `from..from + count` of a term, each with a body that tells who it is.
+pub(crate) fn entries(from: u64, count: u64, term: u64, body_bytes: usize) -> Vec<Entry> {
+    let body = |index: u64| {
+        let mut body = format!("{term}.{index}.").into_bytes();
+        body.resize(body_bytes.max(body.len()), b'x');
+        body
+    };
+    (from..from + count)
+        .map(|index| entry(index, term, &body(index)))
+        .collect()
+}
+
+pub(crate) fn write(ticket: u64, term: u64, entries: Vec<Entry>) -> Write {
+    Write {
+        ticket: Ticket(ticket),
+        hard_state: HardState {
+            term: Term(term),
+            vote: Some(NodeId(1)),
+        },
+        truncate_from: None,
+        entries,
+        commit: Index(0),
+    }
+}
