@@ -62,7 +62,7 @@ impl EntryKind {
 pub enum EntryError {
     /// Fewer bytes than the record needs.
     Short,
-    /// The length field is below the header or above [`ENTRY_BYTES_MAX`].
+    /// The length field is below the header or above [`ENTRY_BYTES_MAX`], or a no-op has a body.
     Length(u32),
     /// The checksum does not match.
     Checksum,
@@ -98,7 +98,8 @@ impl Entry {
     /// many entries.
     ///
     /// # Panics
-    /// If the record would be over [`ENTRY_BYTES_MAX`]: bodies are limited at admission.
+    /// If the record would be over [`ENTRY_BYTES_MAX`] (bodies are limited at admission), or a no-op
+    /// had a body.
     #[must_use]
     pub fn build(
         pool: &mut BytesMut,
@@ -109,6 +110,10 @@ impl Entry {
     ) -> Self {
         let length = ENTRY_HEADER_BYTES + body.len();
         assert!(length <= ENTRY_BYTES_MAX, "entry of {length} bytes");
+        assert!(
+            kind == EntryKind::Command || body.is_empty(),
+            "a no-op with a body"
+        );
         assert!(pool.is_empty(), "the pool holds half a record");
         pool.reserve(length);
         pool.put_u32(u32::try_from(length).expect("checked above"));
@@ -159,10 +164,14 @@ impl Entry {
         if crc32fast::hash(&source[8..length]) != BigEndian::read_u32(&source[4..]) {
             return Err(EntryError::Checksum);
         }
-        let known = EntryKind::from_code(source[32]).is_some() && source[33] == BODY_FORMAT;
         let reserved = source[34..48].iter().all(|byte| *byte == 0);
-        if !known || !reserved {
-            return Err(EntryError::Unknown);
+        match EntryKind::from_code(source[32]) {
+            Some(kind) if source[33] == BODY_FORMAT && reserved => {
+                if kind == EntryKind::Noop && length > ENTRY_HEADER_BYTES {
+                    return Err(EntryError::Length(claimed));
+                }
+            }
+            _ => return Err(EntryError::Unknown),
         }
         let (term, index) = (
             BigEndian::read_u64(&source[8..]),

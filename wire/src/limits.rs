@@ -41,7 +41,8 @@ pub const COUNTER_MAX: u64 = u64::MAX >> 1;
 pub const WRITE_OVERHEAD_BYTES_MAX: usize = 128;
 
 const _: () = assert!(
-    // A compare-and-swap by value would carry two values: the condition is limited too, below.
+    // Any put fits. A compare-and-swap by value carries two values: decoding refuses those that do
+    // not fit together.
     ENTRY_HEADER_BYTES + WRITE_OVERHEAD_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX
         <= ENTRY_BYTES_MAX
 );

@@ -91,6 +91,12 @@ fn lengths() {
     assert_eq!(claim(51), Err(EntryError::Checksum));
     assert_eq!(claim(52), Ok(52));
     assert_eq!(Entry::check(&[0; 100]), Err(EntryError::Length(0)));
+    let noop = resealed(&good(), 32, &[1]);
+    assert_eq!(
+        Entry::check(&noop),
+        Err(EntryError::Length(52)),
+        "a no-op has no body"
+    );
     let longest = entry(id(1, 1), EntryKind::Command, &vec![0; ENTRY_BYTES_MAX - 48]);
     assert_eq!(Entry::check(longest.bytes()), Ok(ENTRY_BYTES_MAX));
 }

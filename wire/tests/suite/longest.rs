@@ -27,9 +27,8 @@ fn longest_identity() -> PeerIdentity {
     }
 }
 
-/// The longest message of each phase of a connection fits the cap of that phase.
 #[test]
-fn the_longest_messages_fit_their_frames() {
+fn before_the_hello_is_accepted() {
     let hello = Any::Hello(Hello {
         version_min: 1,
         version_max: 1,
@@ -67,7 +66,10 @@ fn the_longest_messages_fit_their_frames() {
     for any in [hello, welcome, refusal] {
         fits(&any, HELLO_FRAME_BYTES_MAX);
     }
+}
 
+#[test]
+fn between_peers() {
     let body = zeros(ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES);
     let filler = zeros(APPEND_BYTES_MAX - ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES);
     let append = Any::Peer(Message::Append(Append {
@@ -82,7 +84,10 @@ fn the_longest_messages_fit_their_frames() {
         ],
     }));
     fits(&append, PEER_FRAME_BYTES_MAX);
+}
 
+#[test]
+fn between_clients_and_servers() {
     let key = zeros(KEY_BYTES_MAX);
     let cas = write(Command::CompareAndSwap {
         key,
