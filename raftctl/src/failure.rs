@@ -27,6 +27,8 @@ pub enum Exit {
     Refused = 6,
     /// Our own failure.
     Bug = 125,
+    /// Interrupted, after what was known so far was printed.
+    Interrupted = 130,
     /// The reader of standard output is gone.
     Pipe = 141,
 }
@@ -38,7 +40,7 @@ pub struct Failure {
     /// The exit code.
     pub exit: Exit,
     /// A stable name, such as `no-leader`.
-    pub name: String,
+    pub name: &'static str,
     /// What it says of the request's effect.
     pub class: Class,
     /// What failed and why, in one line.
@@ -53,7 +55,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure without place and remedy.
-    pub fn new(exit: Exit, name: impl Into<String>, what: impl Into<String>) -> Self {
+    pub fn new(exit: Exit, name: &'static str, what: impl Into<String>) -> Self {
         let class = match exit {
             Exit::Unreachable | Exit::NotApplied => Class::NotApplied,
             Exit::Unknown => Class::Unknown,
@@ -61,7 +63,7 @@ impl Failure {
         };
         Self {
             exit,
-            name: name.into(),
+            name,
             class,
             what: what.into(),
             place: String::new(),

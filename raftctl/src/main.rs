@@ -1,3 +1,102 @@
-//! The client.
+//! `raftctl`: the command line of `raftd`. The exit code is decided here and nowhere else.
 
-fn main() {}
+mod cli;
+mod cluster;
+mod cmd;
+mod encoding;
+mod input;
+mod output;
+mod signals;
+mod usage;
+
+use std::any::Any;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::process;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use raftctl::failure::{Exit, Failure};
+
+use cli::Cli;
+use signals::Signals;
+
+fn main() {
+    panic::set_hook(Box::new(|info| {
+        report(&bug(info), false);
+        process::exit(Exit::Bug as i32);
+    }));
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let signals = Signals::new();
+    let (result, json) = match Cli::try_parse_from(&line) {
+        Ok(cli) => {
+            let json = cli.json;
+            (cmd::run(cli, &signals), json)
+        }
+        Err(error) => (refused(&error, &line), wants_json(&line)),
+    };
+    let exit = match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if failure.exit != Exit::Pipe {
+                report(&failure, json);
+            }
+            failure.exit
+        }
+    };
+    signals.deliver();
+    process::exit(exit as i32)
+}
+
+/// Help and version are answers; everything else that clap says is a refusal.
+fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let mut stdout = io::stdout().lock();
+            let written = write!(stdout, "{}", error.render()).and_then(|()| stdout.flush());
+            written.map_err(|error| output::failure(&error))?;
+            Ok(Exit::Done)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            say(&error.render().to_string());
+            Ok(Exit::Usage)
+        }
+        _ => Err(usage::explain(error, line)),
+    }
+}
+
+fn wants_json(line: &[OsString]) -> bool {
+    let flags = line.iter().take_while(|word| *word != "--");
+    flags.into_iter().any(|word| word == "--json")
+}
+
+fn report(failure: &Failure, json: bool) {
+    if json {
+        say(&format!("{}\n", failure.to_json()));
+    }
+    say(&format!("{failure}\n"));
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell that standard error is gone.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn bug(info: &PanicHookInfo<'_>) -> Failure {
+    let payload: &dyn Any = info.payload();
+    let text = match (
+        payload.downcast_ref::<&str>(),
+        payload.downcast_ref::<String>(),
+    ) {
+        (Some(text), _) => *text,
+        (None, Some(text)) => text,
+        (None, None) => "no reason was given",
+    };
+    let failure = Failure::new(Exit::Bug, "bug", format!("a bug of raftctl: {text}"));
+    let failure = match info.location() {
+        Some(location) => failure.at(location),
+        None => failure,
+    };
+    failure.remedy("please report it with the command line; a write may or may not be applied")
+}

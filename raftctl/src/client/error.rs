@@ -62,13 +62,13 @@ pub enum Why {
 impl Why {
     /// A stable name for programs.
     #[must_use]
-    pub fn name(&self) -> String {
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Deadline => "deadline".into(),
-            Self::Server(error) => error.name().into(),
-            Self::Connection(_) => "connection".into(),
-            Self::Cancelled => "cancelled".into(),
-            Self::Behind(_) => "behind".into(),
+            Self::Deadline => "deadline",
+            Self::Server(error) => error.name(),
+            Self::Connection(_) => "connection",
+            Self::Cancelled => "cancelled",
+            Self::Behind(_) => "behind",
         }
     }
 }

@@ -1,0 +1,89 @@
+//! The command line, as clap reads it. `man raftctl` is its reference.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use raftctl::bench;
+
+use crate::cmd::{cas, count, del, get, incr, is_healthy, put, scan, wait_ready};
+
+const EXAMPLES: &str = "\
+Examples:
+  raftctl put greeting hello          write a key
+  raftctl get greeting                its exact bytes; exit 1 if there is none
+  raftctl -e n1:7400,n2:7400 status   the cluster, member by member";
+
+/// Reads, writes and looks after a raftd cluster.
+#[derive(Debug, Parser)]
+#[command(name = "raftctl", version, before_help = EXAMPLES, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 done or yes, 1 no, 2 usage, 3 nobody answered, 4 not applied, \
+    5 outcome unknown, 6 refused; `man raftctl` has all."
+)]
+pub(crate) struct Cli {
+    /// Members to ask; one that answers is enough.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "HOST:PORT,..",
+        env = "RAFTCTL_ENDPOINTS"
+    )]
+    #[arg(default_value = "127.0.0.1:7400", value_delimiter = ',', value_parser = endpoint)]
+    #[arg(hide_env_values = true)]
+    pub(crate) endpoints: Vec<String>,
+    /// Time in all, such as 500ms or 5s; for waiting verbs and bench, time without progress.
+    #[arg(short, long, global = true, value_name = "TIME", default_value = "5s")]
+    #[arg(value_parser = timeout)]
+    pub(crate) timeout: Duration,
+    /// Print one JSON object per line, and errors as JSON too.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Put(put::Args),
+    Get(get::Args),
+    Del(del::Args),
+    Cas(cas::Args),
+    Incr(incr::Args),
+    Scan(scan::Args),
+    Count(count::Args),
+    /// Show the cluster and every member, dead ones too.
+    #[command(before_help = "Examples:\n  raftctl status\n  raftctl status --json | jq .leader")]
+    Status,
+    /// List the members, one per line.
+    #[command(before_help = "Examples:\n  raftctl peers\n  raftctl peers | cut -f5")]
+    Peers,
+    /// Ask whether the node named with -e leads: exit 0 or 1.
+    #[command(before_help = "Examples:\n  raftctl -e n1:7400 is-leader && echo yes")]
+    IsLeader,
+    IsHealthy(is_healthy::Args),
+    WaitReady(wait_ready::Args),
+    #[command(before_help = "Examples:\n  raftctl bench put --connections 64\n  \
+        raftctl bench mixed --connections 16 --in-flight 64 --seconds 30 --json")]
+    Bench(bench::Args),
+    /// Print the version of this program.
+    #[command(before_help = "Examples:\n  raftctl version\n  raftctl version --json")]
+    Version,
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let port = text
+        .rsplit_once(':')
+        .map(|(host, port)| (host, port.parse::<u16>()));
+    match port {
+        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.into()),
+        _ => Err("an endpoint is HOST:PORT, such as 127.0.0.1:7400".into()),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= Duration::from_millis(1) => Ok(time.min(Duration::from_secs(86_400))),
+        _ => Err("a time is a number from 1ms on with its unit, such as 500ms, 5s or 2m".into()),
+    }
+}

@@ -1,0 +1,185 @@
+//! How the members of a cluster see themselves, put together.
+
+use std::thread;
+use std::time::Duration;
+
+use raftctl::client::{Client, Deadline, Error, Member, NodeRole, Status, status_of};
+use serde::Serialize;
+use wire::types::{Index, NodeId};
+
+/// Time for one member to answer: those that do not are dead, for a person who waits.
+const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// The cluster as its members describe it. What no member told is `None`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Cluster {
+    cluster_id: String,
+    epoch: String,
+    pub(crate) leader: Option<u64>,
+    pub(crate) term: u64,
+    pub(crate) quorum_ok: bool,
+    pub(crate) voters: u64,
+    /// How many more voters may fail before the cluster stops.
+    pub(crate) failures_tolerated: u64,
+    pub(crate) members: Vec<Row>,
+}
+
+/// One member.
+#[derive(Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) peer_addr: String,
+    pub(crate) client_addr: String,
+    pub(crate) reachable: bool,
+    pub(crate) role: Option<&'static str>,
+    pub(crate) kind: &'static str,
+    pub(crate) term: Option<u64>,
+    pub(crate) last_index: Option<u64>,
+    pub(crate) durable_index: Option<u64>,
+    pub(crate) commit_index: Option<u64>,
+    pub(crate) applied_index: Option<u64>,
+    pub(crate) lag_entries: Option<u64>,
+    pub(crate) snapshot_index: Option<u64>,
+    pub(crate) wal_bytes: Option<u64>,
+    pub(crate) keys: Option<u64>,
+    pub(crate) digest: Option<String>,
+    pub(crate) uptime_ms: Option<u64>,
+    pub(crate) version: Option<String>,
+    pub(crate) state: Option<String>,
+    pub(crate) error: Option<String>,
+}
+
+/// Asks any node who the members are, and then every member about itself.
+pub(crate) fn survey(client: &mut Client, deadline: Deadline) -> Result<Cluster, Error> {
+    let first = client.status(deadline)?;
+    let timeout = MEMBER_TIMEOUT.min(deadline.left());
+    let first_node = first.node;
+    let others = first
+        .members
+        .iter()
+        .filter(|member| member.node != first_node);
+    let answers = thread::scope(|scope| {
+        let asked: Vec<_> = others
+            .map(|member| (member.node, scope.spawn(move || ask(member, timeout))))
+            .collect();
+        let answers = asked.into_iter().map(|(node, thread)| {
+            let answer = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (node, answer)
+        });
+        answers.collect::<Vec<_>>()
+    });
+    let mut answers = answers;
+    answers.push((first_node, Ok(first.clone())));
+    Ok(put_together(&first, &answers))
+}
+
+type Answer = (NodeId, Result<Status, String>);
+
+fn ask(member: &Member, timeout: Duration) -> Result<Status, String> {
+    if member.client_addr.is_empty() {
+        return Err("its address is not known: it was not heard yet".into());
+    }
+    let status = status_of(&member.client_addr, timeout).map_err(|cause| cause.text)?;
+    if status.node == member.node {
+        Ok(status)
+    } else {
+        Err(format!("node {} answers at its address", status.node))
+    }
+}
+
+fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
+    let alive = || {
+        answers
+            .iter()
+            .filter_map(|(_, answer)| answer.as_ref().ok())
+    };
+    let leading = alive().filter(|status| status.role == NodeRole::Leader);
+    let leading = leading.max_by_key(|status| status.term);
+    let newest = alive().max_by_key(|status| status.term).unwrap_or(first);
+    let leader = match leading {
+        Some(status) if status.term >= newest.term => Some(status.node),
+        _ => newest.leader,
+    };
+    // The leader's word counts; without it, that of those who hear one.
+    let quorum_ok = match leading {
+        Some(status) => status.quorum_ok,
+        None => leader.is_some() && alive().any(|status| status.quorum_ok),
+    };
+    let reference = leading.unwrap_or(newest);
+    let heard = reference.members.iter().filter(|member| {
+        let answered = answers
+            .iter()
+            .any(|(node, answer)| *node == member.node && answer.is_ok());
+        member.connected || answered
+    });
+    let voters = reference.members.len() as u64;
+    let quorum = voters / 2 + 1;
+    let rows = reference
+        .members
+        .iter()
+        .map(|member| row(member, answers, reference.last))
+        .collect();
+    Cluster {
+        cluster_id: first.cluster.to_string(),
+        epoch: format!("{:016x}", first.epoch.0),
+        leader: leader.map(|node| node.0),
+        term: newest.term.0,
+        quorum_ok,
+        voters,
+        failures_tolerated: (heard.count() as u64).saturating_sub(quorum),
+        members: rows,
+    }
+}
+
+fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
+    let answer = answers.iter().find(|(node, _)| *node == member.node);
+    let told = answer.and_then(|(_, answer)| answer.as_ref().ok());
+    let why = match answer {
+        Some((_, Err(why))) => Some(why.clone()),
+        _ => told.map(|status| status.error.clone()),
+    };
+    // A member that does not answer has what the leader knows of it.
+    let last = told.map(|status| status.last).or(member.match_index);
+    let own = |number: fn(&Status) -> u64| told.map(number);
+    Row {
+        id: member.node.0,
+        name: member.name.clone(),
+        peer_addr: member.peer_addr.clone(),
+        client_addr: member.client_addr.clone(),
+        reachable: told.is_some(),
+        role: told.map(|status| match status.role {
+            NodeRole::Leader => "leader",
+            NodeRole::Candidate => "candidate",
+            NodeRole::Follower => "follower",
+        }),
+        kind: "voter",
+        term: own(|status| status.term.0),
+        last_index: own(|status| status.last.0),
+        durable_index: own(|status| status.durable.0),
+        commit_index: own(|status| status.commit.0),
+        applied_index: own(|status| status.applied.0),
+        lag_entries: last.map(|last| leader_last.0.saturating_sub(last.0)),
+        snapshot_index: own(|status| status.snapshot.0),
+        wal_bytes: own(|status| status.wal_bytes),
+        keys: own(|status| status.keys),
+        digest: None,
+        uptime_ms: own(|status| status.uptime_ms),
+        version: told.map(|status| status.version.clone()),
+        state: told.map(|status| status.state.clone()),
+        error: why.filter(|why| !why.is_empty()),
+    }
+}
+
+impl Row {
+    /// Its name; its id while it was never heard.
+    pub(crate) fn title(&self) -> String {
+        if self.name.is_empty() {
+            format!("#{}", self.id)
+        } else {
+            self.name.clone()
+        }
+    }
+}

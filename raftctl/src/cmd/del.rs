@@ -1,0 +1,99 @@
+//! `raftctl del`: removes keys.
+
+use std::ffi::OsString;
+
+use raftctl::client::{Client, Command, Error, Outcome, Written};
+use raftctl::failure::{Exit, Failure};
+use serde_json::json;
+
+use super::{KeyCodec, Resumed, Session, odd_outcome, shown};
+use crate::input;
+
+/// Deletes in flight at most.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// Remove keys. A key that is not there is no error.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl del greeting
+  raftctl scan --keys tmp/ | xargs raftctl del --
+  raftctl del lock --must-exist || echo gone")]
+pub(crate) struct Args {
+    /// Several keys are several writes, done in this order.
+    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    keys: Vec<OsString>,
+    /// Exit 1 if a key was not there.
+    #[arg(long)]
+    must_exist: bool,
+    #[command(flatten)]
+    codec: KeyCodec,
+    #[command(flatten)]
+    resumed: Resumed,
+}
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let keys: Result<Vec<_>, _> = args
+        .keys
+        .iter()
+        .map(|key| input::full_key(key, args.codec.key_encode))
+        .collect();
+    let keys = keys?;
+    let (deleted, revision) = match keys.as_slice() {
+        [key] => {
+            let what = format!("del {}", shown(key));
+            let written = session.write(&what, args.resumed, Command::Delete { key })?;
+            (deleted(&what, &written)?, written.revision.0)
+        }
+        _ if args.resumed.request_id.is_some() => {
+            let what = "a request id belongs to one write, but several keys are given";
+            let remedy = "give the key that the error named; then the others without --request-id";
+            return Err(Failure::usage(what).remedy(remedy));
+        }
+        keys => delete_all(keys, session)?,
+    };
+    if session.out.json() {
+        session
+            .out
+            .object(&json!({"deleted": deleted, "revision": revision}))?;
+    }
+    session.out.note(&format!("deleted {deleted}"))?;
+    if args.must_exist && deleted < keys.len() as u64 {
+        return Ok(Exit::No);
+    }
+    Ok(Exit::Done)
+}
+
+/// Deletes one after the other in one session; returns how many were there, and the last revision.
+fn delete_all(keys: &[Vec<u8>], session: &Session<'_>) -> Result<(u64, u64), Failure> {
+    session.signals.hold();
+    let mut client = session.client();
+    let (mut total, mut revision) = (0, 0);
+    let mut rest = keys.iter();
+    for (done, key) in keys.iter().enumerate() {
+        let what = format!("del {} (key {} of {})", shown(key), done + 1, keys.len());
+        let failed = |error: &Error| Failure::of(&what, error);
+        fill(&mut client, &mut rest).map_err(|error| failed(&error))?;
+        let written = client
+            .wait(session.deadline)
+            .expect("the delete is in flight")
+            .map_err(|error| failed(&error))?;
+        total += deleted(&what, &written)?;
+        revision = written.revision.0;
+    }
+    Ok((total, revision))
+}
+
+fn fill(client: &mut Client, rest: &mut std::slice::Iter<'_, Vec<u8>>) -> Result<(), Error> {
+    while client.in_flight() < IN_FLIGHT_MAX {
+        let Some(key) = rest.next() else { break };
+        client.submit(Command::Delete { key })?;
+    }
+    Ok(())
+}
+
+fn deleted(what: &str, written: &Written) -> Result<u64, Failure> {
+    match written.outcome {
+        Outcome::Deleted(count) => Ok(count),
+        _ => Err(odd_outcome(what, written)),
+    }
+}

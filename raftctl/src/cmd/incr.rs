@@ -1,0 +1,65 @@
+//! `raftctl incr`: adds to a counter.
+
+use std::ffi::OsString;
+
+use raftctl::client::{Command, Outcome};
+use raftctl::failure::{Exit, Failure};
+use serde_json::json;
+
+use super::{KeyCodec, Resumed, Session, odd_outcome, shown};
+use crate::input;
+
+/// Add to a decimal number and print the sum. A key that is not there counts as 0.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl incr tickets
+  raftctl incr stock -3
+  n=$(raftctl incr ticket/next) && raftctl put \"ticket/$n\" open")]
+pub(crate) struct Args {
+    #[arg(allow_negative_numbers = true)]
+    key: OsString,
+    /// What to add.
+    #[arg(default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
+    delta: i64,
+    #[command(flatten)]
+    codec: KeyCodec,
+    #[command(flatten)]
+    resumed: Resumed,
+}
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let key = input::full_key(&args.key, args.codec.key_encode)?;
+    let what = format!("incr {}", shown(&key));
+    let command = Command::Increment {
+        key: &key,
+        delta: args.delta,
+    };
+    let written = session.write(&what, args.resumed, command)?;
+    let refused = |name, why: &str| {
+        Failure::new(Exit::Refused, name, format!("{what} was refused: {why}"))
+            .remedy("nothing changed; `raftctl get` shows what the key holds")
+    };
+    match written.outcome {
+        Outcome::Incremented(value) if session.out.json() => {
+            let revision = written.revision.0;
+            session
+                .out
+                .object(&json!({"value": value, "revision": revision}))?;
+        }
+        Outcome::Incremented(value) => session.out.line(&value.to_string())?,
+        Outcome::NotANumber => {
+            return Err(refused(
+                "not-a-number",
+                "the value is no decimal number of 64 bits",
+            ));
+        }
+        Outcome::Overflow => {
+            return Err(refused(
+                "overflow",
+                "the sum does not fit 64 bits with a sign",
+            ));
+        }
+        _ => return Err(odd_outcome(&what, &written)),
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,144 @@
+//! One verb per file.
+
+pub(crate) mod bench;
+pub(crate) mod cas;
+pub(crate) mod count;
+pub(crate) mod del;
+pub(crate) mod get;
+pub(crate) mod incr;
+pub(crate) mod is_healthy;
+pub(crate) mod is_leader;
+pub(crate) mod peers;
+pub(crate) mod put;
+pub(crate) mod scan;
+pub(crate) mod status;
+pub(crate) mod version;
+pub(crate) mod wait_ready;
+
+use std::time::Duration;
+
+use raftctl::client::{Client, Command, Deadline, Options, RequestId, Written};
+use raftctl::failure::{Exit, Failure};
+
+use crate::cli::{Cli, Verb};
+use crate::encoding::{Encoding, screen};
+use crate::output::Out;
+use crate::signals::Signals;
+
+/// What every verb works with.
+pub(crate) struct Session<'a> {
+    pub(crate) endpoints: Vec<String>,
+    pub(crate) timeout: Duration,
+    pub(crate) deadline: Deadline,
+    pub(crate) out: Out,
+    pub(crate) signals: &'a Signals,
+}
+
+/// The encoding of keys and values, in arguments and in output.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Codec {
+    /// Values are given and shown like this.
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub(crate) encode: Option<Encoding>,
+    #[command(flatten)]
+    pub(crate) key: KeyCodec,
+}
+
+/// The encoding of keys, in arguments and in output.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct KeyCodec {
+    /// Keys are given and shown like this.
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub(crate) key_encode: Option<Encoding>,
+}
+
+/// The id of a write that is sent again.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Resumed {
+    /// Ask what became of the write of this id, and do it if it was not done.
+    #[arg(long, value_name = "ID")]
+    pub(crate) request_id: Option<RequestId>,
+}
+
+impl Session<'_> {
+    pub(crate) fn client(&self) -> Client {
+        let mut options = Options::new(self.endpoints.clone());
+        options.cancel = Some(self.signals.cancel.clone());
+        Client::new(options)
+    }
+
+    /// Does one write. `what` names it in errors.
+    pub(crate) fn write(
+        &self,
+        what: &str,
+        resumed: Resumed,
+        command: Command<'_>,
+    ) -> Result<Written, Failure> {
+        self.signals.hold();
+        let mut client = self.client();
+        let result = match resumed.request_id {
+            Some(request) => client.resume(request, command, self.deadline),
+            None => client.write(command, self.deadline),
+        };
+        result.map_err(|error| Failure::of(what, &error))
+    }
+
+    /// The one endpoint that a verb about a node asks.
+    pub(crate) fn node(&self) -> Result<&str, Failure> {
+        match self.endpoints.as_slice() {
+            [endpoint] => Ok(endpoint),
+            _ => Err(
+                Failure::usage("this asks one node, but several endpoints are given")
+                    .remedy(format!("-e {}", self.endpoints[0])),
+            ),
+        }
+    }
+}
+
+/// A key in a message.
+pub(crate) fn shown(key: &[u8]) -> String {
+    screen::cut(screen::line(key), 60)
+}
+
+/// An answer of another kind than the command's: the server is broken.
+pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
+    let outcome = written.outcome;
+    Failure::new(
+        Exit::Unknown,
+        "odd-outcome",
+        format!("{what} was applied, but the answer is {outcome:?}"),
+    )
+}
+
+/// Carries out the verb.
+pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
+    let mut session = Session {
+        endpoints: cli.endpoints,
+        timeout: cli.timeout,
+        deadline: Deadline::after(cli.timeout),
+        out: Out::new(cli.json)?,
+        signals,
+    };
+    let session = &mut session;
+    let exit = match cli.verb {
+        Verb::Put(args) => put::run(&args, session),
+        Verb::Get(args) => get::run(&args, session),
+        Verb::Del(args) => del::run(&args, session),
+        Verb::Cas(args) => cas::run(&args, session),
+        Verb::Incr(args) => incr::run(&args, session),
+        Verb::Scan(args) => scan::run(&args, session),
+        Verb::Count(args) => count::run(&args, session),
+        Verb::Status => status::run(session),
+        Verb::Peers => peers::run(session),
+        Verb::IsLeader => is_leader::run(session),
+        Verb::IsHealthy(args) => is_healthy::run(&args, session),
+        Verb::WaitReady(args) => wait_ready::run(&args, session),
+        Verb::Bench(args) => bench::run(&args, session),
+        Verb::Version => version::run(session),
+    };
+    // What was found before an error is data too.
+    let flushed = session.out.flush();
+    let exit = exit?;
+    flushed?;
+    Ok(exit)
+}

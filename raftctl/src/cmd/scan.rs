@@ -1,0 +1,217 @@
+//! `raftctl scan`: lists keys and values, a page at a time.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use raftctl::client::{Client, Consistency, Deadline, Item, Page, Scan, ScanMode};
+use raftctl::failure::{Exit, Failure};
+use wire::limits::PAGE_ITEMS_MAX;
+
+use super::{Codec, Session, shown};
+use crate::encoding::json::{Datum, Record};
+use crate::encoding::{Encoding, screen, tsv};
+use crate::input;
+use crate::output::{Out, table};
+
+/// Items in a page for a terminal; columns are aligned within it.
+const SCREEN_PAGE_ITEMS: u32 = 1000;
+
+/// List keys and values in bytewise order.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl scan user/
+  raftctl scan user/ | cut -f1 | wc -l
+  raftctl scan --keys --limit 10")]
+pub(crate) struct Args {
+    /// Keys must begin with it.
+    #[arg(
+        default_value = "",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    prefix: OsString,
+    /// Keys only.
+    #[arg(long)]
+    keys: bool,
+    /// Keys at most.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    #[command(flatten)]
+    codec: Codec,
+}
+
+/// Walks over the pages of a prefix. The deadline counts the time that the cluster takes, not that
+/// of a slow reader.
+pub(crate) struct Pages<'a> {
+    client: Client,
+    prefix: &'a [u8],
+    mode: ScanMode,
+    after: Option<Vec<u8>>,
+    left: Duration,
+    ended: bool,
+}
+
+impl<'a> Pages<'a> {
+    pub(crate) fn new(session: &Session<'_>, prefix: &'a [u8], mode: ScanMode) -> Self {
+        Self {
+            client: session.client(),
+            prefix,
+            mode,
+            after: None,
+            left: session.timeout,
+            ended: false,
+        }
+    }
+
+    /// Reads the next page; `None` after the last.
+    pub(crate) fn next(
+        &mut self,
+        limit: u32,
+        each: impl FnMut(Item<'_>),
+    ) -> Result<Option<u64>, Failure> {
+        if self.ended {
+            return Ok(None);
+        }
+        let begun = Instant::now();
+        let scan = Scan {
+            consistency: Consistency::Linearizable,
+            mode: self.mode,
+            prefix: self.prefix,
+            after: self.after.as_deref(),
+            limit,
+        };
+        let page = self.client.scan(scan, Deadline::after(self.left), each);
+        let Page { count, more_after } = page.map_err(|error| {
+            let verb = if self.mode == ScanMode::Count {
+                "count"
+            } else {
+                "scan"
+            };
+            Failure::of(&format!("{verb} {}", shown(self.prefix)), &error)
+        })?;
+        self.left = self.left.saturating_sub(begun.elapsed());
+        self.ended = more_after.is_none();
+        self.after = more_after;
+        Ok(Some(count))
+    }
+}
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let prefix = input::key(&args.prefix, args.codec.key.key_encode)?;
+    let mode = if args.keys {
+        ScanMode::Keys
+    } else {
+        ScanMode::Items
+    };
+    let mut pages = Pages::new(session, &prefix, mode);
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let page_max = if session.out.for_person() {
+        SCREEN_PAGE_ITEMS
+    } else {
+        PAGE_ITEMS_MAX
+    };
+    let mut first = true;
+    let mut buffer = Vec::new();
+    while left > 0 {
+        let limit = u32::try_from(left).unwrap_or(u32::MAX).min(page_max);
+        let out = &mut session.out;
+        let mut written = Ok(());
+        let page = if out.for_person() {
+            let mut sheet = Sheet::new(args, out);
+            let page = pages.next(limit, |item| sheet.add(&item))?;
+            written = sheet.print(first, out);
+            page
+        } else {
+            pages.next(limit, |item| {
+                if written.is_ok() {
+                    written = print(&item, args, out, &mut buffer);
+                }
+            })?
+        };
+        written?;
+        let Some(count) = page else { break };
+        left = left.saturating_sub(count);
+        first = false;
+        // A reader that shows lines as they come gets each page at once.
+        session.out.flush()?;
+    }
+    Ok(Exit::Done)
+}
+
+fn print(item: &Item<'_>, args: &Args, out: &mut Out, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+    let codec = args.codec;
+    if out.json() {
+        let key = Datum::new(item.key, codec.key.key_encode);
+        let value = Datum::new(item.value, codec.encode);
+        let value = (!args.keys).then_some(&value);
+        let numbers = [item.revision.0, item.create_revision.0, item.version];
+        return out.object(&Record::new(&key, value, numbers));
+    }
+    buffer.clear();
+    tsv::field(item.key, codec.key.key_encode, buffer);
+    if !args.keys {
+        buffer.push(b'\t');
+        tsv::field(item.value, codec.encode, buffer);
+    }
+    buffer.push(b'\n');
+    out.bytes(buffer)
+}
+
+/// One page as a table for a terminal.
+struct Sheet {
+    keys_only: bool,
+    codec: Codec,
+    columns: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Sheet {
+    fn new(args: &Args, out: &Out) -> Self {
+        Self {
+            keys_only: args.keys,
+            codec: args.codec,
+            columns: out.columns(),
+            rows: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, item: &Item<'_>) {
+        let show = |bytes: &[u8], encoding: Option<Encoding>| match encoding {
+            Some(encoding) => encoding.encode(bytes),
+            None => screen::line(bytes),
+        };
+        let mut row = vec![show(item.key, self.codec.key.key_encode)];
+        if !self.keys_only {
+            row.push(item.revision.to_string());
+            row.push(item.version.to_string());
+            row.push(item.value.len().to_string());
+            // More than fits is not worth the work.
+            let value = &item.value[..item.value.len().min(self.columns)];
+            row.push(show(value, self.codec.encode));
+        }
+        self.rows.push(row);
+    }
+
+    /// The rows with values cut to what the line leaves for them, under a header if `first`.
+    fn print(mut self, first: bool, out: &mut Out) -> Result<(), Failure> {
+        if self.keys_only {
+            return self.rows.iter().try_for_each(|row| out.line(&row[0]));
+        }
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let width = |row: &Vec<String>| row[..4].iter().map(|field| field.len() + 2).sum();
+        let others: usize = self.rows.iter().map(width).max().unwrap_or(0);
+        let value_columns = self.columns.saturating_sub(others.max(32)).max(8);
+        for row in &mut self.rows {
+            let value = row.pop().unwrap_or_default();
+            row.push(screen::cut(value, value_columns));
+        }
+        let header: &[&str] = if first {
+            &["KEY", "REVISION", "VERSION", "BYTES", "VALUE"]
+        } else {
+            &[]
+        };
+        out.line(&table(header, &[1, 2, 3], self.rows))
+    }
+}

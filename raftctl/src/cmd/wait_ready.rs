@@ -1,0 +1,152 @@
+//! `raftctl wait-ready`: waits until nodes serve.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use raftctl::client::{Cause, Error, Status, status_of};
+use raftctl::failure::{Exit, Failure};
+use serde_json::json;
+
+use super::Session;
+
+/// Pause between two questions.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Time for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// Wait until the node named with -e serves; with several, until all do.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl -e n1:7400 wait-ready
+  raftctl -e n1:7400,n2:7400,n3:7400 -t 30s wait-ready --leader
+  raftctl -e n4:7400 -t 5m wait-ready --caught-up && echo done")]
+pub(crate) struct Args {
+    /// Also until it follows a leader that has a quorum, or is it.
+    #[arg(long)]
+    leader: bool,
+    /// Also until it has applied everything that was committed when this was asked.
+    #[arg(long)]
+    caught_up: bool,
+}
+
+/// What was last seen of a node.
+enum Seen {
+    Unreachable(String),
+    /// It answers; what is missing, and how far it has applied.
+    NotYet(String, u64),
+    Ready(u64),
+}
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let endpoints = session.endpoints.clone();
+    let mut goals = vec![None; endpoints.len()];
+    let mut best = (0, 0, 0);
+    let mut quiet_since = Instant::now();
+    loop {
+        let seen: Vec<_> = endpoints
+            .iter()
+            .zip(&mut goals)
+            .map(|(endpoint, goal)| look(args, endpoint, goal, session.timeout))
+            .collect();
+        if seen.iter().all(|seen| matches!(seen, Seen::Ready(_))) {
+            if session.out.json() {
+                session.out.object(&json!({"ready": true}))?;
+            }
+            session.out.note("ready")?;
+            return Ok(Exit::Done);
+        }
+        let score = score(&seen);
+        if score > best {
+            quiet_since = Instant::now();
+            best = score;
+        } else if quiet_since.elapsed() >= session.timeout {
+            return give_up(&endpoints, &seen, session);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// How far they are: ready, reachable, applied in all. Only more than ever is progress, so that
+/// nodes which come and go do not make anybody wait for ever.
+fn score(seen: &[Seen]) -> (usize, usize, u64) {
+    let ready = seen.iter().filter(|seen| matches!(seen, Seen::Ready(_)));
+    let away = seen
+        .iter()
+        .filter(|seen| matches!(seen, Seen::Unreachable(_)));
+    let applied = seen.iter().map(|seen| match seen {
+        Seen::Unreachable(_) => 0,
+        Seen::NotYet(_, applied) | Seen::Ready(applied) => *applied,
+    });
+    (ready.count(), seen.len() - away.count(), applied.sum())
+}
+
+fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) -> Seen {
+    let status = match status_of(endpoint, ANSWER_TIMEOUT.min(timeout)) {
+        Ok(status) => status,
+        Err(cause) => return Seen::Unreachable(cause.text),
+    };
+    let applied = status.applied.0;
+    let not_yet = |what: &str| Seen::NotYet(what.into(), applied);
+    if status.state != "serving" {
+        return not_yet(&format!("it is {}", status.state));
+    }
+    if args.leader && !(status.quorum_ok && status.leader.is_some()) {
+        return not_yet("it knows no leader with a quorum");
+    }
+    if args.caught_up {
+        if goal.is_none() {
+            *goal = committed(&status, timeout);
+        }
+        match *goal {
+            None => return not_yet("the leader does not tell what is committed"),
+            Some(goal) if applied < goal => {
+                return not_yet("it has not applied all that is committed");
+            }
+            Some(_) => {}
+        }
+    }
+    Seen::Ready(applied)
+}
+
+/// The commit index of the leader that the node follows.
+fn committed(status: &Status, timeout: Duration) -> Option<u64> {
+    let leader = status.leader?;
+    if leader == status.node {
+        return status.quorum_ok.then_some(status.commit.0);
+    }
+    let member = status.members.iter().find(|member| member.node == leader)?;
+    let answer = status_of(&member.client_addr, ANSWER_TIMEOUT.min(timeout)).ok()?;
+    (answer.node == leader && answer.quorum_ok).then_some(answer.commit.0)
+}
+
+/// Nothing changed for as long as one waits: no, or nobody there.
+fn give_up(
+    endpoints: &[String],
+    seen: &[Seen],
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let mut causes = Vec::new();
+    let mut reasons = Vec::new();
+    for (endpoint, seen) in endpoints.iter().zip(seen) {
+        match seen {
+            Seen::Ready(_) => {}
+            Seen::NotYet(what, _) => reasons.push(format!("{endpoint}: {what}")),
+            Seen::Unreachable(text) => causes.push(Cause {
+                endpoint: endpoint.clone(),
+                text: text.clone(),
+                timed_out: false,
+            }),
+        }
+    }
+    if !causes.is_empty() {
+        return Err(Failure::of("wait-ready", &Error::Unreachable { causes }));
+    }
+    if session.out.json() {
+        session.out.object(&json!({"ready": false}))?;
+    }
+    session.out.flush()?;
+    Err(
+        Failure::new(Exit::No, "not-ready", "not ready, and nothing changes")
+            .at(reasons.join("; ")),
+    )
+}

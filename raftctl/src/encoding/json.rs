@@ -1,0 +1,111 @@
+//! Keys, values and what belongs to them as one JSON object.
+
+use serde::Serialize;
+
+use super::Encoding;
+
+/// A datum of bytes: text where it is UTF-8, else base64; hex or base64 where asked for.
+#[derive(Debug)]
+pub(crate) struct Datum<'a> {
+    bytes: &'a [u8],
+    encoding: Option<Encoding>,
+}
+
+impl<'a> Datum<'a> {
+    pub(crate) fn new(bytes: &'a [u8], encoding: Option<Encoding>) -> Self {
+        Self { bytes, encoding }
+    }
+
+    fn text(&self) -> Option<&'a str> {
+        match self.encoding {
+            None => std::str::from_utf8(self.bytes).ok(),
+            Some(_) => None,
+        }
+    }
+
+    fn base64(&self) -> Option<String> {
+        let wanted = match self.encoding {
+            None => self.text().is_none(),
+            Some(encoding) => encoding == Encoding::Base64,
+        };
+        wanted.then(|| Encoding::Base64.encode(self.bytes))
+    }
+
+    fn hex(&self) -> Option<String> {
+        let wanted = self.encoding == Some(Encoding::Hex);
+        wanted.then(|| Encoding::Hex.encode(self.bytes))
+    }
+}
+
+/// A key with its value and revisions; the value is left out where only keys were asked for.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_b64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hex: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_b64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_hex: Option<String>,
+    revision: u64,
+    create_revision: u64,
+    version: u64,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn new(
+        key: &Datum<'a>,
+        value: Option<&Datum<'a>>,
+        [revision, create_revision, version]: [u64; 3],
+    ) -> Self {
+        Self {
+            key: key.text(),
+            key_b64: key.base64(),
+            key_hex: key.hex(),
+            value: value.and_then(Datum::text),
+            value_b64: value.and_then(Datum::base64),
+            value_hex: value.and_then(Datum::hex),
+            revision,
+            create_revision,
+            version,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(key: &[u8], value: &[u8], encoding: Option<Encoding>) -> String {
+        let key = Datum::new(key, encoding);
+        let value = Datum::new(value, encoding);
+        let record = Record::new(&key, Some(&value), [3, 2, 1]);
+        serde_json::to_string(&record).unwrap()
+    }
+
+    #[test]
+    fn text_is_text_and_the_rest_is_base64() {
+        let rest = r#""revision":3,"create_revision":2,"version":1}"#;
+        assert_eq!(
+            json(b"k\n", b"", None),
+            format!(r#"{{"key":"k\n","value":"",{rest}"#)
+        );
+        assert_eq!(
+            json(b"k", b"\xff", None),
+            format!(r#"{{"key":"k","value_b64":"/w==",{rest}"#)
+        );
+        assert_eq!(
+            json(b"k", b"\xff", Some(Encoding::Hex)),
+            format!(r#"{{"key_hex":"6b","value_hex":"ff",{rest}"#)
+        );
+        assert_eq!(
+            json(b"k", b"v", Some(Encoding::Base64)),
+            format!(r#"{{"key_b64":"aw==","value_b64":"dg==",{rest}"#)
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! Bytes as text: for pipes, programs and screens.
+
+pub(crate) mod json;
+pub(crate) mod screen;
+pub(crate) mod tsv;
+
+use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+
+/// How `--encode` and `--key-encode` write bytes, in arguments and in output alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Encoding {
+    /// Two hex digits per byte.
+    Hex,
+    /// Standard base64 with padding.
+    Base64,
+}
+
+impl Encoding {
+    /// Blanks and line ends around the text do not count; padding may be missing.
+    pub(crate) fn decode(self, text: &[u8]) -> Result<Vec<u8>, String> {
+        let text = text.trim_ascii();
+        let decoded = match self {
+            Self::Hex => HEXLOWER_PERMISSIVE.decode(text),
+            Self::Base64 if text.ends_with(b"=") => BASE64.decode(text),
+            Self::Base64 => BASE64_NOPAD.decode(text),
+        };
+        decoded.map_err(|error| format!("it is not {}: {error}", self.name()))
+    }
+
+    pub(crate) fn encode(self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex => HEXLOWER.encode(bytes),
+            Self::Base64 => BASE64.encode(bytes),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Hex => "hex",
+            Self::Base64 => "base64",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_encodings_give_back_every_byte() {
+        let all: Vec<u8> = (0..=255).collect();
+        for encoding in [Encoding::Hex, Encoding::Base64] {
+            for bytes in [&all[..], b"", b"a", b"ab"] {
+                let text = encoding.encode(bytes) + "\n";
+                assert_eq!(encoding.decode(text.as_bytes()).as_deref(), Ok(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn decoding_takes_upper_case_hex_and_unpadded_base64() {
+        assert_eq!(Encoding::Hex.decode(b"00FFfa"), Ok(vec![0, 255, 250]));
+        assert_eq!(Encoding::Base64.decode(b"YQ"), Ok(b"a".to_vec()));
+        assert_eq!(Encoding::Base64.decode(b"YQ=="), Ok(b"a".to_vec()));
+        assert!(Encoding::Hex.decode(b"0").is_err());
+        assert!(Encoding::Hex.decode(b"zz").is_err());
+        assert!(Encoding::Base64.decode(b"Y!").is_err());
+    }
+}

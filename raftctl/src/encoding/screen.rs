@@ -1,0 +1,112 @@
+//! Bytes on a terminal: never a raw control character.
+
+use std::fmt::Write as _;
+
+use super::tsv::push_hex;
+
+/// Bytes in a line of a dump.
+const DUMP_LINE_BYTES: usize = 16;
+
+/// Whether the bytes can be shown as they are: UTF-8 whose only control characters are line ends
+/// and tabs.
+pub(crate) fn is_printable(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| {
+        text.chars()
+            .all(|c| matches!(c, '\n' | '\t') || !c.is_control())
+    })
+}
+
+/// One line of text without control characters: those, backslashes and what is not UTF-8 are
+/// escaped as in TSV.
+pub(crate) fn line(bytes: &[u8]) -> String {
+    let mut out = Vec::new();
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' | '\t' | '\n' | '\r' | '\0' => {
+                    super::tsv::escape(&[character as u8], &mut out);
+                }
+                _ => {
+                    let mut buffer = [0; 4];
+                    let bytes = character.encode_utf8(&mut buffer).as_bytes();
+                    if character.is_control() {
+                        bytes.iter().for_each(|byte| push_hex(*byte, &mut out));
+                    } else {
+                        out.extend_from_slice(bytes);
+                    }
+                }
+            }
+        }
+        chunk
+            .invalid()
+            .iter()
+            .for_each(|byte| push_hex(*byte, &mut out));
+    }
+    String::from_utf8(out).expect("escapes are ASCII and the rest was UTF-8")
+}
+
+/// Cuts the text to `width` characters, three dots included.
+pub(crate) fn cut(mut text: String, width: usize) -> String {
+    if text.chars().count() > width {
+        let kept: String = text.chars().take(width.saturating_sub(3)).collect();
+        text = kept + "...";
+    }
+    text
+}
+
+/// A dump with offsets, hex digits and printable ASCII, and a line with the size.
+pub(crate) fn hex_dump(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for (number, line) in bytes.chunks(DUMP_LINE_BYTES).enumerate() {
+        let offset = number * DUMP_LINE_BYTES;
+        let mut hex = String::new();
+        for (column, byte) in line.iter().enumerate() {
+            let gap = if column == DUMP_LINE_BYTES / 2 {
+                " "
+            } else {
+                ""
+            };
+            write!(hex, "{gap}{byte:02x} ").expect("a string takes everything");
+        }
+        let plain = |byte: &u8| match byte {
+            0x20..=0x7e => char::from(*byte),
+            _ => '.',
+        };
+        let ascii: String = line.iter().map(plain).collect();
+        writeln!(out, "{offset:08x}  {hex:<49} {ascii}").expect("a string takes everything");
+    }
+    writeln!(out, "({} bytes)", bytes.len()).expect("a string takes everything");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_never_reach_a_terminal() {
+        assert!(is_printable("a\tb\nGr\u{fc}n".as_bytes()));
+        assert!(!is_printable(b"\x1b[2J"));
+        assert!(!is_printable("\u{9b}2J".as_bytes()));
+        assert!(!is_printable(b"\xff"));
+        assert_eq!(line(b"a\x1b\xff\n\\"), "a\\x1b\\xff\\n\\\\");
+        assert_eq!(line("\u{fc}\u{9b}".as_bytes()), "\u{fc}\\xc2\\x9b");
+    }
+
+    #[test]
+    fn a_dump_shows_offset_bytes_text_and_size() {
+        let dump = hex_dump(b"0123456789abcdef\x00z");
+        assert_eq!(
+            dump,
+            "00000000  30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  0123456789abcdef\n\
+             00000010  00 7a                                             .z\n\
+             (18 bytes)\n"
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_with_dots() {
+        assert_eq!(cut("abcdef".into(), 6), "abcdef");
+        assert_eq!(cut("abcdefg".into(), 6), "abc...");
+    }
+}

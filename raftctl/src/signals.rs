@@ -1,0 +1,54 @@
+//! SIGINT and SIGTERM end the process the usual way, except while a write is under way: then the
+//! person is first told how to learn its outcome.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// What the handlers share with the program.
+#[derive(Clone, Debug)]
+pub(crate) struct Signals {
+    /// Raised by a signal: whatever waits gives up.
+    pub(crate) cancel: Arc<AtomicBool>,
+    /// While set, a signal has its default effect.
+    deadly: Arc<AtomicBool>,
+    received: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Signals have their default effect until [`Signals::hold`].
+    pub(crate) fn new() -> Self {
+        Self {
+            cancel: Arc::default(),
+            deadly: Arc::new(AtomicBool::new(true)),
+            received: Arc::default(),
+        }
+    }
+
+    /// From now on, the first signal raises `cancel`; the second ends the process.
+    pub(crate) fn hold(&self) {
+        for signal in [SIGINT, SIGTERM] {
+            let number = usize::try_from(signal).unwrap_or(0);
+            let deadly = Arc::clone(&self.deadly);
+            // Where a handler cannot be installed, the signal ends the process as before.
+            let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&deadly))
+                .and_then(|_| {
+                    signal_hook::flag::register_usize(signal, Arc::clone(&self.received), number)
+                })
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&self.cancel)))
+                .and_then(|_| signal_hook::flag::register(signal, deadly));
+        }
+        self.deadly.store(false, Ordering::Relaxed);
+    }
+
+    /// Ends the process by the signal that was held back, if there was one.
+    pub(crate) fn deliver(&self) {
+        if let Ok(signal) = i32::try_from(self.received.load(Ordering::Relaxed))
+            && signal != 0
+        {
+            // If it does not end the process, the exit code still tells that something is wrong.
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What is said of a command line that clap refuses, with the line that would have been right.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory};
+use raftctl::failure::Failure;
+
+use crate::cli::Cli;
+use crate::encoding::screen;
+
+/// Turns clap's refusal of `line` (the program's name first) into four lines at most.
+pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
+    let text = error.render().to_string();
+    let mut parts = text.split("\n\n");
+    let what = joined(parts.next().unwrap_or_default());
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let failure = Failure::usage(what);
+    let tip = suggestion(error);
+    let corrected = match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidValue => corrected(line),
+        _ => None,
+    };
+    let usage = parts.find_map(|part| part.strip_prefix("Usage: "));
+    let remedy = match (tip, corrected, usage) {
+        (Some(tip), Some(line), _) => format!("{tip}; or, if it is data: {line}"),
+        (Some(tip), None, _) => tip,
+        (None, Some(line), _) => line,
+        (None, None, Some(usage)) => joined(usage),
+        (None, None, None) => "raftctl --help".into(),
+    };
+    failure.remedy(remedy)
+}
+
+fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What clap thinks was meant.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let kinds = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    let found = kinds.iter().find_map(|kind| error.get(*kind))?;
+    let name = match found {
+        ContextValue::String(name) => name,
+        ContextValue::Strings(names) => names.first()?,
+        _ => return None,
+    };
+    Some(format!("did you mean '{name}'?"))
+}
+
+/// The same line with its data behind `--`, and options' values that begin with `-` tied to their
+/// options; `None` if nothing but flags begins with `-`, or if that is no help either.
+fn corrected(line: &[OsString]) -> Option<String> {
+    let cli = Cli::command();
+    let at = verb_position(&cli, line)?;
+    let verb = cli.find_subcommand(line[at].to_str()?)?;
+    let mut flags: Vec<OsString> = Vec::new();
+    let mut data: Vec<OsString> = Vec::new();
+    let mut rest = line[at + 1..].iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            data.extend(rest.by_ref().cloned());
+        } else if let Some(arg) = option(&cli, verb, word) {
+            flags.push(word.clone());
+            if arg.get_action().takes_values() && !word.as_bytes().contains(&b'=') {
+                let value = rest.next()?;
+                if value.as_bytes().starts_with(b"-") && value != "-" {
+                    let mut tied = flags.pop()?;
+                    tied.push("=");
+                    tied.push(value);
+                    flags.push(tied);
+                } else {
+                    flags.push(value.clone());
+                }
+            }
+        } else {
+            data.push(word.clone());
+        }
+    }
+    let mut right = line[..=at].to_vec();
+    right.append(&mut flags);
+    if data.iter().any(|word| word.as_bytes().starts_with(b"-")) {
+        right.push("--".into());
+    }
+    right.append(&mut data);
+    if right == line || cli.try_get_matches_from(&right).is_err() {
+        return None;
+    }
+    right[0] = "raftctl".into();
+    let words: Vec<_> = right.iter().map(|word| quoted(word)).collect();
+    Some(words.join(" "))
+}
+
+/// Where the verb stands: behind the general options.
+fn verb_position(cli: &Command, line: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    while at < line.len() {
+        let word = &line[at];
+        match option(cli, cli, word) {
+            Some(arg) => {
+                let separate = arg.get_action().takes_values() && !word.as_bytes().contains(&b'=');
+                at += if separate { 2 } else { 1 };
+            }
+            None => return Some(at),
+        }
+    }
+    None
+}
+
+/// The option that the word is, of the verb or a general one.
+fn option<'a>(cli: &'a Command, verb: &'a Command, word: &OsStr) -> Option<&'a Arg> {
+    let word = word.to_str()?;
+    let name = word.split('=').next()?;
+    let is_it = |arg: &&Arg| match name.strip_prefix("--") {
+        Some(long) => arg.get_long() == Some(long),
+        None => name
+            .strip_prefix('-')
+            .is_some_and(|short| arg.get_short().map(String::from).as_deref() == Some(short)),
+    };
+    verb.get_arguments().chain(cli.get_arguments()).find(is_it)
+}
+
+/// The word as a shell reads it back, if it can be shown at all.
+fn quoted(word: &OsStr) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(byte);
+    let text = screen::line(word.as_bytes());
+    if !word.is_empty() && word.as_bytes().iter().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn remedy(words: &[&str]) -> String {
+        let line: Vec<_> = words.iter().map(OsString::from).collect();
+        let error = Cli::try_parse_from(&line).expect_err("the line is wrong");
+        explain(&error, &line).remedy
+    }
+
+    #[test]
+    fn data_that_begin_with_a_dash_get_a_corrected_line() {
+        assert_eq!(
+            remedy(&["raftctl", "put", "k", "-v"]),
+            "raftctl put -- k -v"
+        );
+        assert_eq!(
+            remedy(&["raftctl", "-t", "1s", "put", "-k", "a b", "--json"]),
+            "raftctl -t 1s put --json -- -k 'a b'"
+        );
+        assert_eq!(
+            remedy(&["raftctl", "cas", "k", "--expect", "-v", "--new"]),
+            "raftctl cas --expect=-v -- k --new"
+        );
+    }
+
+    #[test]
+    fn a_typo_gets_a_suggestion() {
+        assert_eq!(remedy(&["raftctl", "gett", "k"]), "did you mean 'get'?");
+        assert_eq!(
+            remedy(&["raftctl", "get", "--jsn", "k"]),
+            "did you mean '--json'?; or, if it is data: raftctl get -- --jsn k"
+        );
+    }
+
+    #[test]
+    fn a_missing_argument_gets_the_usage() {
+        let remedy = remedy(&["raftctl", "get"]);
+        assert!(remedy.starts_with("raftctl get"), "{remedy}");
+    }
+}
