@@ -65,7 +65,9 @@ impl Reactor {
     pub fn notifier(&self) -> Box<dyn Fn() + Send + Sync> {
         let waker = Arc::clone(&self.waker);
         // A full eventfd counter means that the loop is being woken already.
-        Box::new(move || drop(waker.wake()))
+        Box::new(move || {
+            let _ = waker.wake();
+        })
     }
 }
 
