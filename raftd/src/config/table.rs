@@ -245,7 +245,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "net.connections_max",
         flag: None,
-        default: "20000",
+        default: "16384",
         placeholder: "N",
         doc: "Client connections that may be open at a time. \
               Less if the limit of open files is lower. Peers have room of their own.",
