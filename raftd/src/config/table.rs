@@ -310,7 +310,7 @@ pub const SETTINGS: &[Setting] = &[
         default: "256MiB",
         placeholder: "SIZE",
         doc: "Replies that may wait for slow readers, over all client connections. \
-              A connection is not read while it has 1 MiB waiting.",
+              A connection that has 1 MiB waiting is neither read nor answered.",
         kind: Kind::Size {
             min: 8 * MIB,
             max: 64 * GIB,
@@ -460,7 +460,7 @@ pub const SETTINGS: &[Setting] = &[
         placeholder: "LEVEL",
         doc: "How much is logged to stderr.",
         kind: Kind::Choice {
-            of: &["off", "error", "warn", "info", "debug"],
+            of: &["off", "error", "warn", "info", "debug", "trace"],
             set: |s, word| s.log_level = word.parse().unwrap_or(LevelFilter::Info),
         },
     },

@@ -63,8 +63,8 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     let signals = StopSignals::install()?;
     raise_file_limit(&mut settings);
     let client = Listener::bind(&settings.listen, Port::Client, settings.stall_timeout)?;
-    let peer = Listener::bind(&settings.peer_listen, Port::Peer, settings.stall_timeout)?;
     let advertise = advertised(&settings, client.addr)?;
+    let peer = Listener::bind(&settings.peer_listen, Port::Peer, settings.stall_timeout)?;
     // Removed when this function returns, whatever the reason.
     let scratch = match flags.dev {
         true => Some(Scratch::make()?),
@@ -173,8 +173,9 @@ fn nothing_to_start_from(dir: &Path) -> Fatal {
     Fatal::new(ExitStatus::Config, "the data directory is empty, and nothing says which cluster to form")
         .at(dir.display())
         .remedy(
-            "--id 1 --initial-cluster 1=HOST:PORT for a cluster of this node alone,\n       \
-             or --id N --initial-cluster 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT, the same on every member",
+            "--id 1 --initial-cluster 1=HOST:PORT for a cluster of this node alone (its peer address), or\n       \
+             --id N --initial-cluster 1=HOST:PORT,2=HOST:PORT,.. for more, the same list on every member;\n       \
+             --dev, without a data directory, for a cluster of one to play with",
         )
 }
 

@@ -5,9 +5,9 @@ use std::mem;
 use bytes::BytesMut;
 
 use super::Port;
-use super::connection::LINK_OUTPUT_BYTES_MAX;
-use super::event_loop::Driver;
-use crate::node::io::Effects;
+use super::connection::{LINK_OUTPUT_BYTES_MAX, Phase};
+use super::event_loop::{Driver, Notice};
+use crate::node::io::{ConnectionId, Effects};
 
 /// A reply buffer that has grown beyond this is given back to the system after the turn.
 const REPLY_BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -106,13 +106,21 @@ impl Driver {
         }
         self.table.arm(id, &self.limits);
         self.finish_leaving(id);
-        // It may have been left unread for the bytes that are gone now.
-        if self
+        let Some(connection) = self
             .table
             .get(id)
-            .is_some_and(|c| c.may_read() && c.has_work())
-        {
-            self.enqueue(id);
+            .filter(|open| open.phase == Phase::Client)
+        else {
+            return;
+        };
+        if let Some(clogged) = connection.judge_flow() {
+            // What it had to say meanwhile was left unread.
+            let resume = !clogged && connection.may_read() && connection.has_work();
+            self.notices
+                .push(Notice::ClientClogged(ConnectionId(id), clogged));
+            if resume {
+                self.enqueue(id);
+            }
         }
     }
 

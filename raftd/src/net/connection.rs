@@ -14,8 +14,11 @@ use wire::types::NodeId;
 
 use super::{Limits, Port};
 
-/// A connection is not read while this much waits to be written to it.
-pub(super) const OUTPUT_PAUSE_BYTES: usize = 1 << 20;
+/// With this much waiting to be written, a client is clogged: neither is it read, nor are its
+/// reads answered.
+const CLOGGED_BYTES: usize = 1 << 20;
+/// With this much left, it no longer is.
+const FLOWING_BYTES: usize = 256 << 10;
 /// A link that this much waits for is closed: a follower's window is far below it.
 pub(super) const LINK_OUTPUT_BYTES_MAX: usize = 32 << 20;
 /// A read that continues a frame asks for at least this, or for as much as is there already: what
@@ -80,6 +83,8 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
     /// The node asked not to read it (rules A7).
     pub(super) paused: bool,
+    /// More waits for it than it reads.
+    pub(super) clogged: bool,
     /// The deadline that its entry among the timers has.
     pub(super) timer: Option<Instant>,
     pub(super) opened: Instant,
@@ -104,6 +109,7 @@ impl Connection {
             queued: false,
             dirty: false,
             paused: false,
+            clogged: false,
             timer: None,
             opened: now,
             frame_since: None,
@@ -125,7 +131,7 @@ impl Connection {
     /// Whether its requests may be taken: back-pressure ends here. A link is always read: what a
     /// peer says makes nothing grow that the peer's own acknowledgements do not bound.
     pub(super) fn may_read(&self) -> bool {
-        self.port == Port::Peer || (!self.paused && self.output.len() < OUTPUT_PAUSE_BYTES)
+        self.port == Port::Peer || !(self.paused || self.clogged)
     }
 
     /// Whether reading or parsing would bring something.
@@ -179,6 +185,20 @@ impl Connection {
             false => self.stalled_since.or(Some(now)),
         };
         Ok(())
+    }
+
+    /// Looks anew at whether it is clogged; `Some` if that changed.
+    pub(super) fn judge_flow(&mut self) -> Option<bool> {
+        let bound = if self.clogged {
+            FLOWING_BYTES
+        } else {
+            CLOGGED_BYTES
+        };
+        let clogged = self.output.len() >= bound;
+        (self.clogged != clogged).then(|| {
+            self.clogged = clogged;
+            clogged
+        })
     }
 
     /// When it is closed unless something happens before.

@@ -103,18 +103,22 @@ pub struct Parts {
     pub supervisor: Supervisor,
 }
 
-/// Something that the node must be told is gone.
+/// What happened to a connection while the node could not be stepped.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Departed {
-    Client(ConnectionId),
-    Link(LinkId, bool),
+pub(super) enum Notice {
+    /// A client is gone.
+    ClientClosed(ConnectionId),
+    /// Replies pile up for a client, or have gone out.
+    ClientClogged(ConnectionId, bool),
+    /// A link is gone; by the peer's doing?
+    LinkClosed(LinkId, bool),
 }
 
 /// The loop.
 ///
 /// Invariants:
-/// - the node is stepped in the first half of a turn only; what closes in the second half is told
-///   to it in the next turn, which then begins at once;
+/// - the node is stepped in the first half of a turn only; what happens to connections in the
+///   second half is told to it in the next turn, which then begins at once;
 /// - a connection with something to read is in its queue, is paused, or waits for an event;
 /// - every phase is bounded, and what did not fit makes the next turn begin at once.
 pub struct Driver {
@@ -139,7 +143,7 @@ pub struct Driver {
     pub(super) ready_peers: VecDeque<u64>,
     pub(super) ready_clients: VecDeque<u64>,
     pub(super) dirty: Vec<u64>,
-    pub(super) departed: Vec<Departed>,
+    pub(super) notices: Vec<Notice>,
     pub(super) read_buffer: Vec<u8>,
     /// When running out of descriptors was last logged.
     pub(super) exhausted_at: Option<Instant>,
@@ -211,7 +215,7 @@ impl Driver {
             ready_peers: VecDeque::new(),
             ready_clients: VecDeque::new(),
             dirty: Vec::new(),
-            departed: Vec::new(),
+            notices: Vec::new(),
             read_buffer: Vec::with_capacity(READ_BUFFER_BYTES),
             exhausted_at: None,
             stop_at: None,
@@ -265,7 +269,7 @@ impl Driver {
         let now = self.clock.monotonic();
         let busy = !self.ready_peers.is_empty()
             || !self.ready_clients.is_empty()
-            || !self.departed.is_empty()
+            || !self.notices.is_empty()
             || !self.dirty.is_empty()
             || self
                 .accepting
@@ -317,7 +321,7 @@ impl Driver {
 
     fn turn(&mut self) {
         let now = self.now;
-        self.tell_departed();
+        self.tell_notices();
         while let Some(event) = self.storage.next_event() {
             self.node
                 .step(now, Input::Storage(event), &mut self.effects);
@@ -334,7 +338,7 @@ impl Driver {
         {
             self.node.step(now, Input::Tick, &mut self.effects);
         }
-        self.tell_departed();
+        self.tell_notices();
         self.node.flush(now, &mut self.effects);
         self.carry_out();
         self.stopped |= self.stop_at.is_some_and(|at| at <= now.monotonic);
@@ -342,17 +346,21 @@ impl Driver {
         self.supervisor.report(now.monotonic, || node.status());
     }
 
-    /// Tells the node what is gone.
-    fn tell_departed(&mut self) {
-        let mut departed = mem::take(&mut self.departed);
-        for gone in departed.drain(..) {
-            let input = match gone {
-                Departed::Client(connection) => Input::ClientClosed(connection),
-                Departed::Link(link, by_peer) => Input::LinkClosed { link, by_peer },
+    /// Tells the node what happened to connections.
+    fn tell_notices(&mut self) {
+        let mut notices = mem::take(&mut self.notices);
+        for notice in notices.drain(..) {
+            let input = match notice {
+                Notice::ClientClosed(connection) => Input::ClientClosed(connection),
+                Notice::ClientClogged(connection, clogged) => Input::ClientClogged {
+                    connection,
+                    clogged,
+                },
+                Notice::LinkClosed(link, by_peer) => Input::LinkClosed { link, by_peer },
             };
             self.node.step(self.now, input, &mut self.effects);
         }
-        self.departed = departed;
+        self.notices = notices;
         self.apply_pauses();
     }
 

@@ -17,7 +17,7 @@ use super::Port;
 use super::accept::{Accepted, Accepting, tune};
 use super::connection::{Phase, Received, holds_frame};
 use super::dial::Due;
-use super::event_loop::{Departed, Driver};
+use super::event_loop::{Driver, Notice};
 use crate::node::io::{ConnectionId, Input, LinkId};
 
 /// Reads of clients in one turn.
@@ -341,8 +341,8 @@ impl Driver {
 
     fn depart(&mut self, id: u64, phase: Phase, by_peer: bool, why: &str) {
         match phase {
-            Phase::Client => self.departed.push(Departed::Client(ConnectionId(id))),
-            Phase::Link { .. } => self.departed.push(Departed::Link(LinkId(id), by_peer)),
+            Phase::Client => self.notices.push(Notice::ClientClosed(ConnectionId(id))),
+            Phase::Link { .. } => self.notices.push(Notice::LinkClosed(LinkId(id), by_peer)),
             Phase::Connecting(_) | Phase::Greeting(_) | Phase::Newcomer | Phase::Leaving(_) => {}
         }
         if let Phase::Connecting(peer)

@@ -310,6 +310,7 @@ impl Node {
 
     /// The connection is gone, and what it had parked with it.
     pub(super) fn close_client(&mut self, connection: ConnectionId) {
+        self.reads.forget(connection);
         if self.clients.close(connection) > 0 {
             self.parked
                 .take_if(|parked| parked.caller.connection == connection);
@@ -361,6 +362,14 @@ impl Node {
         });
     }
 
+    /// Holds back, or lets go on, what a client reads: replies would pile up without bound.
+    pub(super) fn clog_client(&mut self, connection: ConnectionId, clogged: bool) {
+        self.clients.clog(connection, clogged);
+        if !clogged {
+            self.reads.release(connection);
+        }
+    }
+
     /// Serves the reads that may be, as many as a turn allows. Says whether more could be.
     pub(super) fn serve_reads(&mut self, effects: &mut Effects) -> bool {
         let mut keys = 0;
@@ -368,6 +377,10 @@ impl Node {
             let Some(read) = self.reads.next_ready() else {
                 return false;
             };
+            if self.clients.is_clogged(read.caller.connection) {
+                self.reads.hold(read);
+                continue;
+            }
             keys += 1 + self.serve(&read, effects);
             self.reads.recycle(read.query.keys);
         }

@@ -26,6 +26,8 @@ struct Connection {
     parked: u32,
     /// A write of it waits for room.
     blocked: bool,
+    /// Replies to it pile up at the driver.
+    clogged: bool,
     /// The driver was told not to read it.
     paused: bool,
     last_write: EntryId,
@@ -93,6 +95,19 @@ impl Clients {
     pub(super) fn has_parked(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(&id);
         connection.is_some_and(|connection| connection.parked > 0)
+    }
+
+    /// Replies to the connection pile up, or have gone out.
+    pub(super) fn clog(&mut self, id: ConnectionId, clogged: bool) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.clogged = clogged;
+        }
+    }
+
+    /// Whether replies to the connection pile up.
+    pub(super) fn is_clogged(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| connection.clogged)
     }
 
     /// The connection's newest write is this entry.

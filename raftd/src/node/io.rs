@@ -71,6 +71,14 @@ pub enum Input<'a> {
         /// What it asks.
         request: Request<'a>,
     },
+    /// Replies pile up for a client that does not read them, or have gone out again: its reads
+    /// wait meanwhile.
+    ClientClogged {
+        /// Whose.
+        connection: ConnectionId,
+        /// Whether they pile up.
+        clogged: bool,
+    },
     /// A client connection is gone; its pending requests need no answer.
     ClientClosed(ConnectionId),
     /// The storage thread reports.

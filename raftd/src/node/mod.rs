@@ -245,6 +245,10 @@ impl Node {
                 request_id,
                 request,
             } => self.admit(connection, request_id, request, effects),
+            Input::ClientClogged {
+                connection,
+                clogged,
+            } => self.clog_client(connection, clogged),
             Input::ClientClosed(connection) => self.close_client(connection),
             Input::Storage(event) => self.stored(event, effects),
             Input::Stop => self.stop(effects),

@@ -7,6 +7,7 @@ use wire::client::ScanMode;
 use wire::types::Index;
 
 use super::client::Caller;
+use super::io::ConnectionId;
 
 /// Reads that wait, at most.
 const WAITING_MAX: usize = 65_536;
@@ -46,16 +47,18 @@ pub(super) struct Read {
 
 /// Reads on their way through three stages: `asked` until a quorum answered their round,
 /// `confirmed` until their index is applied, `ready` until the turn's budget lets them be served.
+/// Those for clients that do not read their replies are `held` meanwhile.
 ///
 /// Invariants:
 /// - `asked` is in the order of rounds;
-/// - `count` and `bytes` cover all three stages and stay within their limits;
+/// - `count` and `bytes` cover all stages and stay within their limits;
 /// - a read in `ready` may be served at any later state: what it must see is applied.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
     asked: VecDeque<(u64, Index, Read)>,
     confirmed: BTreeMap<(Index, u64), Read>,
     ready: VecDeque<Read>,
+    held: BTreeMap<ConnectionId, VecDeque<Read>>,
     free: Vec<Vec<u8>>,
     /// Orders reads of the same index.
     serial: u64,
@@ -141,6 +144,28 @@ impl Reads {
         let read = self.ready.pop_front()?;
         self.count_out(&read);
         Some(read)
+    }
+
+    /// Puts a ready read aside until [`Reads::release`].
+    pub(super) fn hold(&mut self, read: Read) {
+        self.count_in(&read);
+        let held = self.held.entry(read.caller.connection).or_default();
+        held.push_back(read);
+    }
+
+    /// Makes a connection's held reads ready again.
+    pub(super) fn release(&mut self, connection: ConnectionId) {
+        if let Some(mut held) = self.held.remove(&connection) {
+            self.ready.append(&mut held);
+        }
+    }
+
+    /// Drops a connection's held reads: it is gone.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        for read in self.held.remove(&connection).unwrap_or_default() {
+            self.count_out(&read);
+            self.recycle(read.query.keys);
+        }
     }
 
     /// Takes out every read that leadership was needed for: it was lost.
