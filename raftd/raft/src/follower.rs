@@ -87,7 +87,8 @@ impl Following {
             .window_bytes
             .saturating_mul(BACKLOG_WINDOWS_MAX);
         if !m.entries.is_empty() && backlog > backlog_max {
-            // Not taken and not answered: the leader finds out by the next conflict.
+            // Not taken: the leader finds out by the next conflict.
+            self.owes_answer |= round_is_new;
             return;
         }
         let fresh = m

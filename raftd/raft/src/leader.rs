@@ -139,16 +139,9 @@ impl Leader {
     }
 
     /// Entries for a follower came from the disk.
-    pub(crate) fn on_loaded(
-        &mut self,
-        state: &State,
-        to: NodeId,
-        entries: Vec<Entry>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let round = self.rounds.started();
+    pub(crate) fn on_loaded(&mut self, state: &State, to: NodeId, entries: Vec<Entry>) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == to) {
-            peer.on_loaded(state, round, entries, effects);
+            peer.on_loaded(state, entries);
         }
     }
 

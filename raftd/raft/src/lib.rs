@@ -1,4 +1,117 @@
-//! The Raft algorithm as a pure state machine.
+//! The Raft algorithm as a pure state machine: no clock, thread, socket, file or hash map exists
+//! here. Section numbers are those of Diego Ongaro's thesis, "Consensus: Bridging Theory and
+//! Practice" (2014).
+//!
+//! # The idea
+//!
+//! A few nodes keep copies of one *log*, a sequence of *entries*. An entry that the disks of a
+//! *quorum* (more than half of the voters) hold is *committed*: it is never lost nor changed as
+//! long as a quorum of disks lives, and all nodes apply the same entries in the same order. Any
+//! two quorums share a voter; every proof rests on that.
+//!
+//! # Terms (3.3)
+//!
+//! Time is cut into *terms*, numbered upwards, each with at most one *leader*. Messages carry
+//! their sender's term. Who sees a later one takes it over and follows nobody until it hears that
+//! term's leader; who is spoken to by an earlier one tells its own. Term and vote are durable
+//! before any message reveals them ([`Effect::Send`] says which write it waits for).
+//!
+//! # Roles
+//!
+//! ```text
+//!              timeout              quorum would vote       quorum voted, own vote durable
+//!   Follower ───────────> PreCandidate ────────────> Candidate ────────────────> Leader
+//!       ^                      │                         │                          │
+//!       └──────────────────────┴─────────────────────────┴──────────────────────────┘
+//!                 a later term, a leader of this term, no quorum heard (Leader)
+//! ```
+//!
+//! A role's data lives in the role (`follower.rs`, `candidate.rs`, `leader.rs`) and ends with it;
+//! what all have is in `state.rs`.
+//!
+//! # Election (3.4, 3.6.1, 4.2.3, 9.6)
+//!
+//! A follower that hears no leader for its randomized election timeout asks the others whether
+//! they would vote for it (*PreVote*), which changes nothing anywhere. If a quorum would, it enters
+//! the next term, votes for itself, and asks for votes. A vote is given once per term, to a
+//! candidate whose log is at least as new as one's own: last term first, then length. So whoever
+//! is elected holds everything that is committed (Leader Completeness, 3.6.3).
+//!
+//! A node that hears a leader *withholds*: it refuses both questions and does not take over their
+//! term, so that a node with a bad link disturbs nobody. The withholding ends with silence for
+//! the shortest election timeout, or at once, on this node alone, when the leader's end closes
+//! the connection: then the leader's process has probably died, and this node *suspects* it and
+//! asks around within milliseconds (`timer.rs`).
+//!
+//! A leader that has heard no quorum for an election timeout steps down (*CheckQuorum*, 6.2).
+//!
+//! # Replication (3.5, 3.6.2, 10.2)
+//!
+//! The leader opens its term with a *no-op* and sends entries in [`Append`]s that name the entry
+//! before them. A follower that lacks that entry says what it has there, and the leader tries
+//! further back, a whole term per answer (`progress.rs`); where the logs agree, everything before
+//! agrees too (Log Matching). Then `Append`s are pipelined, within a window of bytes. Entries go
+//! out before the leader's own disk is asked, and everyone, the leader too, counts for an entry
+//! when its disk has it. An index is committed when a quorum counts for it and the entry is of
+//! the leader's own term; what came before is committed with it. What has left the leader's
+//! memory is read from its disk ([`Effect::Load`]).
+//!
+//! # Reads (6.4)
+//!
+//! A linearizable read needs no entry, only proof that no later leader existed when it arrived: the
+//! leader starts a *round*, a number that its `Append`s carry, and a quorum answers it. All reads
+//! that arrive while a round is in flight share the next (`round.rs`).
+//!
+//! # What is missing, and why
+//!
+//! - *Membership changes* (4): the voters are those of [`Config`]. Joint consensus will make the
+//!   voters a function of the log; `quorum.rs` is the place where majorities are computed.
+//! - *Snapshots and compaction* (5): the log begins at index 1. A third flow, Snapshot, will join
+//!   Probe and Replicate.
+//! - *Leadership transfer* (3.10): no leader asks for it. Its one mark on the wire, the flag that
+//!   lifts withholding, is obeyed.
+//! - *Repair* of a follower that lost what it had acknowledged: its conflict at or below its match
+//!   index is not believed, so that it lags for ever instead of breaking a promise.
+//! - *Leases* (6.4.1): reads trust no clock.
+//!
+//! # The driver's duties, in order
+//!
+//! 1. Give every event to [`Raft::step`], any number per turn, and proposals and reads to
+//!    [`Raft::propose`] and [`Raft::read`]. Time never goes back.
+//! 2. End the turn with one [`Raft::flush`].
+//! 3. Carry out the effects, those for the disk first. Writes are made durable in their order and
+//!    reported by [`Input::Durable`], never before the sync returned. A [`Effect::Send`] leaves
+//!    once everything up to its ticket is durable; held ones may be dropped at a change of term.
+//!    Messages may get lost, repeated or reordered; order per peer is merely faster.
+//! 4. Apply what [`Effect::Commit`] tells and report it by [`Raft::applied`]; entries that are no
+//!    longer in memory ([`Raft::entry`]) are on the disk.
+//! 5. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
+//!    [`Effect::RoleChanged`] tells that this node leads no more.
+//! 6. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
+//! 7. After a crash, build a new [`Raft`] from what the disk holds.
+//!
+//! # Words
+//!
+//! | word | meaning | thesis |
+//! |---|---|---|
+//! | term, vote | the durable hard state | 3.3, 3.4 |
+//! | entry, index, [`EntryId`] | a place in the log; its identity (term, index) | 3.5 |
+//! | run | the entries of one term in a log | |
+//! | last | the newest entry in memory | |
+//! | durable | the last index on this node's disk | 3.8 |
+//! | verified | the last index that agrees with the leader heard | 3.5 |
+//! | match | min(durable, verified) of a follower, as its leader knows it | 3.5 |
+//! | next | the next index to send to a follower | 3.5 |
+//! | commit, applied | known to be committed; taken by the store | 3.5 |
+//! | probe, replicate | how entries flow to a follower | 10.2.2 |
+//! | round | proof that a leader still leads | 6.4 |
+//! | ticket | names a write; what waits for it names it too | 10.2.1 |
+//! | quorum, tally | more than half of the voters; who said yes and no | 3.4 |
+//! | withhold, suspect | what a heard, a lost leader does to elections | 4.2.3 |
+//! | formed | every initial member has met: the cluster may elect | |
+//!
+//! [`Append`]: wire::peer::Append
+//! [`EntryId`]: wire::types::EntryId
 #![no_std]
 
 extern crate alloc;

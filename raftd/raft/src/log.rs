@@ -113,7 +113,7 @@ impl Log {
 
     /// Entries from `from` on that fit into an `Append`, as clones that share their bytes; the
     /// first is taken even if it alone is over `bytes_max`. Empty if `from` is not in memory.
-    pub(crate) fn batch(&self, from: Index, bytes_max: usize) -> (Vec<Entry>, usize) {
+    pub(crate) fn batch(&self, from: Index, bytes_max: usize) -> Vec<Entry> {
         let mut bytes = 0;
         let count = self
             .cache
@@ -131,7 +131,7 @@ impl Log {
             .count();
         let mut entries = Vec::with_capacity(count);
         entries.extend(self.cache.from(from).take(count).cloned());
-        (entries, bytes)
+        entries
     }
 
     /// Adds an entry at the end.

@@ -9,9 +9,10 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::mem;
 
 use wire::entry::Entry;
-use wire::limits::APPEND_BYTES_MAX;
+use wire::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
 use wire::peer::{Append, AppendConflict, AppendOk, Message};
 use wire::types::{EntryId, Index, NodeId};
 
@@ -72,11 +73,13 @@ enum Flow {
 }
 
 /// A read of old entries from disk (see [`Effect::Load`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Load {
     Idle,
     /// From this index on.
     Asked(Index),
+    /// These came; they are sent at the end of the turn.
+    Done(Vec<Entry>),
     /// The disk could not tell: wait for the next heartbeat.
     Failed,
 }
@@ -161,26 +164,17 @@ impl Progress {
     }
 
     /// The disk's answer to a [`Effect::Load`].
-    pub(crate) fn on_loaded(
-        &mut self,
-        state: &State,
-        round: u64,
-        mut entries: Vec<Entry>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(crate) fn on_loaded(&mut self, state: &State, mut entries: Vec<Entry>) {
         let Load::Asked(from) = self.load else {
             return;
         };
         // An answer to an older question is not taken; neither is what the log does not hold.
-        let bytes = fitting(state, from, &mut entries);
-        if entries.is_empty() {
-            self.load = Load::Failed;
-            return;
-        }
-        self.load = Load::Idle;
-        if self.next == from && matches!(self.flow, Flow::Replicate(_)) {
-            self.send(state, round, entries, bytes, effects);
-        }
+        cut_to_fit(state, from, &mut entries);
+        self.load = if entries.is_empty() {
+            Load::Failed
+        } else {
+            Load::Done(entries)
+        };
     }
 
     /// Ends a turn: sends entries that fit the window; without any, says something only if it
@@ -195,38 +189,44 @@ impl Progress {
         if must_say && self.load == Load::Failed {
             self.load = Load::Idle;
         }
-        let room = match &self.flow {
-            Flow::Probe { asked: true } => 0,
-            Flow::Probe { asked: false } => state.config.window_bytes.min(APPEND_BYTES_MAX),
-            Flow::Replicate(in_flight) => in_flight.room(state.config.window_bytes),
-        };
-        let (entries, bytes) = if room > 0 {
-            state.log.batch(self.next, room)
-        } else {
-            (Vec::new(), 0)
-        };
+        let entries = self.take_entries(state);
         let asks = matches!(self.flow, Flow::Probe { asked: false });
         let says = must_say || asks || !entries.is_empty();
         if says {
-            self.send(state, round, entries, bytes, effects);
+            self.send(state, round, entries, effects);
         }
         self.load_if_behind(state, effects);
         says
     }
 
-    fn send(
-        &mut self,
-        state: &State,
-        round: u64,
-        entries: Vec<Entry>,
-        bytes: usize,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// What is to be sent next, from memory or as it came from the disk.
+    fn take_entries(&mut self, state: &State) -> Vec<Entry> {
+        if matches!(self.load, Load::Done(_))
+            && let Load::Done(entries) = mem::replace(&mut self.load, Load::Idle)
+            && matches!(self.flow, Flow::Replicate(_))
+            && entries[0].index() == self.next
+        {
+            return entries;
+        }
+        let room = match &self.flow {
+            Flow::Probe { asked: true } => 0,
+            Flow::Probe { asked: false } => state.config.window_bytes.min(APPEND_BYTES_MAX),
+            Flow::Replicate(in_flight) => in_flight.room(state.config.window_bytes),
+        };
+        if room > 0 {
+            state.log.batch(self.next, room)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn send(&mut self, state: &State, round: u64, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
         let prev: EntryId = state.log.id_at(self.next.prev());
         match &mut self.flow {
             Flow::Probe { asked } => *asked = true,
             Flow::Replicate(in_flight) => {
                 if let Some(newest) = entries.last() {
+                    let bytes = entries.iter().map(|entry| entry.bytes().len()).sum();
                     in_flight.add(newest.index(), bytes);
                     self.next = newest.index().next();
                 }
@@ -284,20 +284,18 @@ impl Progress {
     }
 }
 
-/// Cuts `entries` to the prefix that is this log from `from` on and fits an `Append`; its bytes.
-fn fitting(state: &State, from: Index, entries: &mut Vec<Entry>) -> usize {
+/// Cuts `entries` to the prefix that is this log from `from` on and fits an `Append`.
+fn cut_to_fit(state: &State, from: Index, entries: &mut Vec<Entry>) {
     let mut bytes = 0;
-    let mut count = 0;
-    for entry in entries.iter().take(wire::limits::APPEND_ENTRIES_MAX) {
-        let index = Index(from.0 + count as u64);
-        let sum = bytes + entry.bytes().len();
-        let is_ours = entry.index() == index && state.log.term_at(index) == Some(entry.term());
-        if !is_ours || sum > APPEND_BYTES_MAX {
-            break;
-        }
-        bytes = sum;
-        count += 1;
-    }
+    let mut next = from;
+    let fitting = entries.iter().take(APPEND_ENTRIES_MAX).take_while(|entry| {
+        let index = next;
+        next = next.next();
+        bytes += entry.bytes().len();
+        entry.index() == index
+            && state.log.term_at(index) == Some(entry.term())
+            && bytes <= APPEND_BYTES_MAX
+    });
+    let count = fitting.count();
     entries.truncate(count);
-    bytes
 }

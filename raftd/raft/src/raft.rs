@@ -33,7 +33,7 @@ pub(crate) enum Role {
 
 /// One node's part in the algorithm.
 ///
-/// Invariants: those of [`State`], of the role, and those of `invariant.rs` that bind a state to
+/// Invariants: those of `State`, of the role, and those of `invariant.rs` that bind a state to
 /// the one before it.
 #[derive(Clone, Debug)]
 pub struct Raft {
@@ -87,7 +87,7 @@ impl Raft {
             Input::Durable(ticket) => self.on_durable(now, ticket),
             Input::Loaded { to, entries } => {
                 if let Role::Leader(leader) = &mut self.role {
-                    leader.on_loaded(&self.state, to, entries, effects);
+                    leader.on_loaded(&self.state, to, entries);
                 }
             }
             Input::LeaderLinkClosed => self.on_leader_link_closed(now),
@@ -103,12 +103,12 @@ impl Raft {
         if let Role::Leader(leader) = &mut self.role {
             leader.conclude(&mut self.state, effects);
         }
+        if let Some(write) = self.state.take_write() {
+            effects.push(Effect::Write(write));
+        }
         if self.state.commit() > self.told_commit {
             self.told_commit = self.state.commit();
             effects.push(Effect::Commit(self.told_commit));
-        }
-        if let Some(write) = self.state.take_write() {
-            effects.push(Effect::Write(write));
         }
         match &mut self.role {
             // Entries leave before the leader's own sync (thesis 10.2.1).
@@ -365,9 +365,11 @@ impl Raft {
         if let Role::PreCandidate(candidate) = &mut self.role {
             if !m.granted && m.term > term {
                 self.adopt(now, m.term);
-            } else if m.granted == (m.term == term.next())
-                && candidate.count(&self.state, from, m.granted)
-            {
+                return;
+            }
+            // A yes names the term that was asked for; one to an older question does not count.
+            let is_stale = m.granted && m.term != term.next();
+            if !is_stale && candidate.count(&self.state, from, m.granted) {
                 self.campaign(now, effects);
             }
         }

@@ -1,0 +1,536 @@
+//! A deterministic cluster: virtual time, a network and disks that do only what they are told.
+//!
+//! Every node is driven as a driver drives it: a step, a flush, then the effects in order. What
+//! leaves a node waits in `packets`, what it writes in `Node::writes`, until the test decides.
+//! Each effect becomes a line of the trace and passes the [`Oracle`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use raft::{
+    Config, Effect, HardState, Input, Instant, Raft, ReadTicket, Restored, RoleChange, RoleName,
+    Ticket, Write,
+};
+use wire::entry::{Entry, EntryKind};
+use wire::peer::Message;
+use wire::types::{EntryId, Index, NodeId, Term};
+
+use crate::oracle::Oracle;
+use crate::text;
+
+/// What the nodes of a cluster have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) nodes: u64,
+    pub(crate) seed: u64,
+    pub(crate) window_bytes: usize,
+    pub(crate) cache_bytes: usize,
+    pub(crate) formed: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            seed: 1,
+            window_bytes: 4096,
+            cache_bytes: 1 << 20,
+            formed: true,
+        }
+    }
+}
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) log: Vec<Entry>,
+    pub(crate) commit: Index,
+}
+
+impl Disk {
+    pub(crate) fn apply(&mut self, write: &Write) {
+        self.hard_state = write.hard_state;
+        splice(&mut self.log, write);
+        self.commit = self.commit.max(write.commit);
+    }
+}
+
+/// Applies a write to a list of entries; panics on a gap.
+fn splice(log: &mut Vec<Entry>, write: &Write) {
+    if let Some(from) = write.truncate_from {
+        assert!(
+            from > Index(0) && !write.entries.is_empty(),
+            "a cut without replacement"
+        );
+        log.truncate(usize::try_from(from.0 - 1).expect("small"));
+    }
+    for entry in &write.entries {
+        assert_eq!(entry.index().0, log.len() as u64 + 1, "a gap in a write");
+        log.push(entry.clone());
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    /// `None` while the process is down.
+    pub(crate) raft: Option<Raft>,
+    pub(crate) disk: Disk,
+    pub(crate) formed: bool,
+    /// The log in memory, as the node's writes told it.
+    pub(crate) log: Vec<Entry>,
+    /// Submitted, not durable.
+    pub(crate) writes: VecDeque<Write>,
+    completed: Ticket,
+    /// Sends that wait for a ticket.
+    held: Vec<(Ticket, NodeId, Message)>,
+    /// Reads of old entries that wait for the disk.
+    pub(crate) loads: VecDeque<(NodeId, Index, usize)>,
+    /// Linearizable reads that wait, with the index that they must not miss.
+    pub(crate) reads: Vec<(ReadTicket, Index)>,
+    pub(crate) reads_served: u64,
+}
+
+impl Node {
+    /// The newest ticket.
+    pub(crate) fn issued(&self) -> Ticket {
+        self.writes
+            .back()
+            .map_or(self.completed, |write| write.ticket)
+    }
+}
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) options: Options,
+    pub(crate) now: Instant,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) packets: Vec<Packet>,
+    /// Links that lose everything.
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    pub(crate) oracle: Oracle,
+    pub(crate) refusals: Vec<(NodeId, NodeId, wire::error::Error)>,
+    trace: String,
+    lives: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(options: Options) -> Self {
+        let mut cluster = Self {
+            now: Instant(1_000_000_000),
+            nodes: BTreeMap::new(),
+            packets: Vec::new(),
+            cut: BTreeSet::new(),
+            oracle: Oracle::new(usize::try_from(options.nodes).expect("small")),
+            refusals: Vec::new(),
+            trace: String::new(),
+            lives: 0,
+            options,
+        };
+        for id in 1..=cluster.options.nodes {
+            cluster.nodes.insert(
+                NodeId(id),
+                Node {
+                    id: NodeId(id),
+                    raft: None,
+                    disk: Disk::default(),
+                    formed: cluster.options.formed,
+                    log: Vec::new(),
+                    writes: VecDeque::new(),
+                    completed: Ticket(0),
+                    held: Vec::new(),
+                    loads: VecDeque::new(),
+                    reads: Vec::new(),
+                    reads_served: 0,
+                },
+            );
+            cluster.start(NodeId(id));
+        }
+        cluster
+    }
+
+    pub(crate) fn config(&self, id: NodeId) -> Config {
+        Config {
+            id,
+            voters: (1..=self.options.nodes).map(NodeId).collect(),
+            election_timeout_min: Duration::from_millis(150),
+            election_timeout_max: Duration::from_millis(300),
+            heartbeat: Duration::from_millis(40),
+            window_bytes: self.options.window_bytes,
+            cache_bytes: self.options.cache_bytes,
+            seed: self.options.seed.wrapping_add(self.lives << 8),
+        }
+    }
+
+    pub(crate) fn raft(&self, id: NodeId) -> &Raft {
+        self.nodes[&id].raft.as_ref().expect("the node is up")
+    }
+
+    pub(crate) fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a node of the cluster")
+    }
+
+    pub(crate) fn is_up(&self, id: NodeId) -> bool {
+        self.nodes[&id].raft.is_some()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The lines since the last call.
+    pub(crate) fn take_trace(&mut self) -> String {
+        std::mem::take(&mut self.trace)
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        self.trace.push_str(line);
+        self.trace.push('\n');
+    }
+
+    /// Starts a process on what its disk holds; only a tail of the log is in memory.
+    pub(crate) fn start(&mut self, id: NodeId) {
+        self.lives += 1;
+        let config = self.config(id);
+        let now = self.now;
+        let node = self.node(id);
+        assert!(node.raft.is_none(), "it runs already");
+        let log = node.disk.log.clone();
+        let mut terms: Vec<EntryId> = Vec::new();
+        for entry in &log {
+            if terms.last().is_none_or(|run| run.term < entry.term()) {
+                terms.push(entry.id());
+            }
+        }
+        let tail = log.len().saturating_sub(3);
+        let restored = Restored {
+            hard_state: node.disk.hard_state,
+            commit: node.disk.commit,
+            terms,
+            last: log.last().map_or(EntryId::default(), Entry::id),
+            tail: log[tail..].to_vec(),
+            formed: node.formed,
+        };
+        node.raft = Some(Raft::new(config, restored, now));
+        node.log = log;
+        node.completed = Ticket(0);
+        self.turn(id, Vec::new());
+    }
+
+    /// Kills a process. Of what was not reported durable, `writes_kept` made it to the disk.
+    pub(crate) fn crash(&mut self, id: NodeId, writes_kept: usize) {
+        let node = self.node(id);
+        node.raft = None;
+        for write in node.writes.drain(..).take(writes_kept) {
+            node.disk.apply(&write);
+        }
+        node.writes.clear();
+        node.held.clear();
+        node.loads.clear();
+        node.reads.clear();
+    }
+
+    /// One turn of the driver: steps, one flush, the effects in order.
+    pub(crate) fn turn(&mut self, id: NodeId, inputs: Vec<Input>) {
+        let now = self.now;
+        let mut effects = Vec::new();
+        let raft = self.node(id).raft.as_mut().expect("the node is up");
+        for input in inputs {
+            raft.step(now, input, &mut effects);
+        }
+        raft.flush(now, &mut effects);
+        for effect in effects {
+            let line = text::effect(id, &effect);
+            self.say(&line);
+            self.absorb(id, effect);
+        }
+        self.oracle.check_node(&self.nodes[&id]);
+    }
+
+    fn absorb(&mut self, id: NodeId, effect: Effect) {
+        match effect {
+            Effect::Write(write) => {
+                let node = self.node(id);
+                splice(&mut node.log, &write);
+                node.writes.push_back(write.clone());
+                self.oracle.on_write(&self.nodes[&id], &write);
+            }
+            Effect::Send { to, after, message } => match after {
+                Some(ticket) if ticket > self.node(id).completed => {
+                    self.node(id).held.push((ticket, to, message));
+                }
+                _ => self.send(id, to, message),
+            },
+            Effect::Commit(index) => {
+                self.oracle.on_commit(id, index, &self.nodes);
+                let raft = self.node(id).raft.as_mut().expect("the node is up");
+                raft.applied(index);
+            }
+            Effect::RoundConfirmed(round) => {
+                let node = self.node(id);
+                let before = node.reads.len();
+                node.reads.retain(|(ticket, floor)| {
+                    let done = ticket.round <= round;
+                    assert!(
+                        !done || ticket.index >= *floor,
+                        "a stale read: {ticket:?} {floor}"
+                    );
+                    !done
+                });
+                let served = (before - node.reads.len()) as u64;
+                node.reads_served += served;
+                self.oracle.marks.reads_served += served;
+            }
+            Effect::Load {
+                to,
+                from,
+                max_bytes,
+            } => self.node(id).loads.push_back((to, from, max_bytes)),
+            Effect::RoleChanged(change) => self.on_role(id, change),
+            Effect::Refuse { peer, error } => self.refusals.push((id, peer, error)),
+        }
+    }
+
+    fn on_role(&mut self, id: NodeId, change: RoleChange) {
+        if change.role == RoleName::Leader {
+            self.oracle.on_leader(&self.nodes[&id], change.term);
+        } else {
+            // Waiting reads fail at step-down (rules C1).
+            self.node(id).reads.clear();
+        }
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        self.oracle.on_send(from, to, &message, &self.nodes);
+        if !self.cut.contains(&(from, to)) {
+            self.packets.push(Packet { from, to, message });
+        }
+    }
+
+    /// Completes the oldest `count` writes of a node, reported at once.
+    pub(crate) fn sync(&mut self, id: NodeId, count: usize) {
+        let node = self.node(id);
+        let count = count.min(node.writes.len());
+        if count == 0 || node.raft.is_none() {
+            return;
+        }
+        for _ in 0..count {
+            let write = node.writes.pop_front().expect("counted");
+            node.disk.apply(&write);
+            node.completed = write.ticket;
+        }
+        let completed = node.completed;
+        let line = format!("n{id} has #{} on disk", completed.0);
+        let (ready, held) = std::mem::take(&mut node.held)
+            .into_iter()
+            .partition(|(ticket, _, _)| *ticket <= completed);
+        node.held = held;
+        self.say(&line);
+        self.oracle.on_durable(&self.nodes[&id]);
+        let ready: Vec<(Ticket, NodeId, Message)> = ready;
+        for (_, to, message) in ready {
+            self.send(id, to, message);
+        }
+        self.turn(id, vec![Input::Durable(completed)]);
+    }
+
+    /// Hands over the packet at `place`; it stays queued too if `keep`.
+    pub(crate) fn deliver(&mut self, place: usize, keep: bool) {
+        let packet = if keep {
+            self.packets[place].clone()
+        } else {
+            self.packets.remove(place)
+        };
+        if self.is_up(packet.to) && !self.cut.contains(&(packet.from, packet.to)) {
+            let kind = text::kind(&packet.message);
+            self.say(&format!(
+                "n{} takes {kind} from n{}",
+                packet.to, packet.from
+            ));
+            self.turn(
+                packet.to,
+                vec![Input::Receive {
+                    from: packet.from,
+                    message: packet.message,
+                }],
+            );
+        }
+    }
+
+    /// Answers the oldest read of old entries from the disk.
+    pub(crate) fn load(&mut self, id: NodeId, fail: bool) {
+        let node = self.node(id);
+        let Some((to, from, max_bytes)) = node.loads.pop_front() else {
+            return;
+        };
+        let skip = usize::try_from(from.0 - 1).expect("small");
+        let mut bytes = 0;
+        let entries: Vec<Entry> = node
+            .disk
+            .log
+            .iter()
+            .skip(skip)
+            .take_while(|entry| {
+                let is_first = bytes == 0;
+                bytes += entry.bytes().len();
+                !fail && (is_first || bytes <= max_bytes)
+            })
+            .cloned()
+            .collect();
+        self.oracle.marks.loads += u64::from(!entries.is_empty());
+        let ids: Vec<EntryId> = entries.iter().map(Entry::id).collect();
+        self.say(&format!("n{id} loaded {} for n{to}", text::ids(&ids)));
+        self.turn(id, vec![Input::Loaded { to, entries }]);
+    }
+
+    /// Jumps to a node's deadline, unless that has passed, and tells it.
+    pub(crate) fn timeout(&mut self, id: NodeId) {
+        if let Some(deadline) = self.raft(id).deadline() {
+            self.now = self.now.max(deadline);
+            self.turn(id, vec![Input::Tick]);
+        }
+    }
+
+    pub(crate) fn advance(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    /// Proposes all bodies in one turn; returns where they went.
+    pub(crate) fn propose(&mut self, id: NodeId, bodies: &[&[u8]]) -> Option<Vec<EntryId>> {
+        let raft = self.node(id).raft.as_mut().expect("the node is up");
+        let ids: Result<Vec<EntryId>, _> =
+            bodies.iter().map(|body| raft.propose(1000, body)).collect();
+        self.turn(id, Vec::new());
+        ids.ok()
+    }
+
+    /// Registers a read that must not miss anything that any node has told to be committed.
+    pub(crate) fn read(&mut self, id: NodeId) -> Option<ReadTicket> {
+        let floor = self.oracle.committed();
+        let node = self.node(id);
+        let ticket = node.raft.as_mut().expect("the node is up").read().ok()?;
+        node.reads.push((ticket, floor));
+        self.turn(id, Vec::new());
+        Some(ticket)
+    }
+
+    /// Delivers and syncs until nothing is left to do, without letting time pass.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if !self.packets.is_empty() {
+                self.deliver(0, false);
+                continue;
+            }
+            let ids = self.ids();
+            let up = ids.iter().copied().filter(|id| self.is_up(*id));
+            let busy = up
+                .into_iter()
+                .find(|id| !self.nodes[id].writes.is_empty() || !self.nodes[id].loads.is_empty());
+            match busy {
+                Some(id) if !self.nodes[&id].writes.is_empty() => self.sync(id, usize::MAX),
+                Some(id) => self.load(id, false),
+                None => return,
+            }
+        }
+        panic!("the cluster does not come to rest:\n{}", self.trace);
+    }
+
+    /// Lets time pass as it does: each node is told at its deadline, everything arrives at once.
+    pub(crate) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.settle();
+            let next = self
+                .ids()
+                .into_iter()
+                .filter(|id| self.is_up(*id))
+                .filter_map(|id| self.raft(id).deadline().map(|at| (at, id)))
+                .min();
+            match next {
+                Some((at, id)) if at <= end => {
+                    self.now = self.now.max(at);
+                    self.turn(id, vec![Input::Tick]);
+                }
+                _ => break,
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// The leader of the latest term among the nodes that are up.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.nodes
+            .values()
+            .filter_map(|node| Some((node.raft.as_ref()?, node.id)))
+            .filter(|(raft, _)| raft.role() == RoleName::Leader)
+            .max_by_key(|(raft, _)| raft.term())
+            .map(|(_, id)| id)
+    }
+
+    /// Elects this node, everybody willing: nobody was heard for a second.
+    pub(crate) fn elect(&mut self, id: NodeId) {
+        self.advance(Duration::from_secs(1));
+        if let Some(leader) = self.leader() {
+            self.turn(leader, vec![Input::Tick]);
+            self.packets.clear();
+        }
+        self.turn(id, vec![Input::Tick]);
+        self.settle();
+        assert_eq!(self.leader(), Some(id), "{}", self.trace);
+    }
+
+    /// One line per node.
+    pub(crate) fn status(&self) -> String {
+        let mut out = String::new();
+        for node in self.nodes.values() {
+            match &node.raft {
+                None => writeln!(out, "n{} is down", node.id),
+                Some(raft) => writeln!(
+                    out,
+                    "n{} {} last={} durable={} commit={}",
+                    node.id,
+                    text::role(raft.role(), raft.term(), raft.leader()),
+                    raft.last(),
+                    raft.durable(),
+                    raft.commit()
+                ),
+            }
+            .expect("writing to a string");
+        }
+        out
+    }
+}
+
+/// An entry as a leader would make it.
+pub(crate) fn entry(index: u64, term: u64, body: &[u8]) -> Entry {
+    let id = EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let kind = if body.is_empty() {
+        EntryKind::Noop
+    } else {
+        EntryKind::Command
+    };
+    Entry::build(&mut BytesMut::new(), id, 1000, kind, body)
+}
+
+/// A log with one entry per term given.
+pub(crate) fn log(terms: &[u64]) -> Vec<Entry> {
+    terms
+        .iter()
+        .zip(1..)
+        .map(|(&term, index)| entry(index, term, format!("{index}@{term}").as_bytes()))
+        .collect()
+}

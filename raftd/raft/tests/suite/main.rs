@@ -1,0 +1,8 @@
+//! Tests of the Raft core: scenarios, the thesis rule by rule, random runs, hostile peers.
+
+mod cluster;
+mod hostile;
+mod oracle;
+mod random;
+mod scripts;
+mod text;

@@ -1,0 +1,250 @@
+//! Random runs: everything that a network, a disk and a power supply may do, in any order. Safety
+//! is checked by the oracle at every step; then all heals and the cluster must come to life.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use raft::Input;
+use wire::types::NodeId;
+
+use crate::cluster::{Cluster, Options};
+use crate::oracle::Marks;
+
+/// One event. Numbers are taken modulo what there is.
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    /// A node's timer is due.
+    Timeout(u8),
+    /// Only time passes.
+    Advance(u8),
+    /// Some packet arrives, in any order.
+    Deliver(u8),
+    /// The oldest packets arrive.
+    DeliverOldest(u8),
+    /// Some packet is lost.
+    Drop(u8),
+    /// Some packet arrives and will arrive again.
+    Duplicate(u8),
+    /// A disk completes some writes.
+    Sync(u8, u8),
+    /// Old entries come from a disk, or cannot be read.
+    Load(u8, bool),
+    /// A process dies; some of its unfinished writes are on disk.
+    Crash(u8, u8),
+    Start(u8),
+    Propose(u8, u8),
+    Read(u8),
+    /// Somebody's link to the leader is closed by the other end.
+    Closed(u8),
+    /// A one-way link fails, or all are mended.
+    Cut(u8, u8),
+    Heal,
+    /// All links of a node fail.
+    Isolate(u8),
+    /// All is well for some milliseconds.
+    Calm(u8),
+    /// Everybody's patience is over, and a node notices first.
+    Rival(u8),
+    Stall(u8, bool),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => any::<u8>().prop_map(Op::Timeout),
+        2 => (0_u8..100).prop_map(Op::Advance),
+        20 => any::<u8>().prop_map(Op::Deliver),
+        30 => (1_u8..12).prop_map(Op::DeliverOldest),
+        4 => any::<u8>().prop_map(Op::Drop),
+        4 => any::<u8>().prop_map(Op::Duplicate),
+        30 => (any::<u8>(), 1_u8..4).prop_map(|(n, k)| Op::Sync(n, k)),
+        4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(n, f)| Op::Load(n, f)),
+        2 => (any::<u8>(), 0_u8..3).prop_map(|(n, k)| Op::Crash(n, k)),
+        4 => any::<u8>().prop_map(Op::Start),
+        12 => (any::<u8>(), 1_u8..4).prop_map(|(n, k)| Op::Propose(n, k)),
+        6 => any::<u8>().prop_map(Op::Read),
+        2 => any::<u8>().prop_map(Op::Closed),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(a, b)| Op::Cut(a, b)),
+        2 => Just(Op::Heal),
+        2 => any::<u8>().prop_map(Op::Isolate),
+        6 => (1_u8..60).prop_map(Op::Calm),
+        6 => any::<u8>().prop_map(Op::Rival),
+        1 => (any::<u8>(), prop::bool::weighted(0.3)).prop_map(|(n, on)| Op::Stall(n, on)),
+    ]
+}
+
+fn apply(cluster: &mut Cluster, op: Op) {
+    let nodes = cluster.options.nodes;
+    let pick = |n: u8| NodeId(u64::from(n) % nodes + 1);
+    let up = |cluster: &Cluster, n: u8| Some(pick(n)).filter(|id| cluster.is_up(*id));
+    let leader_or = |cluster: &Cluster, n: u8| {
+        let leader = cluster.leader().filter(|_| !n.is_multiple_of(4));
+        leader.or(up(cluster, n))
+    };
+    let place = |cluster: &Cluster, n: u8| {
+        (!cluster.packets.is_empty()).then(|| usize::from(n) % cluster.packets.len())
+    };
+    match op {
+        Op::Timeout(n) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.timeout(id);
+            }
+        }
+        Op::Advance(ms) => cluster.advance(Duration::from_millis(u64::from(ms))),
+        Op::Deliver(n) => {
+            if let Some(place) = place(cluster, n) {
+                cluster.deliver(place, false);
+            }
+        }
+        Op::DeliverOldest(count) => {
+            for _ in 0..count {
+                if !cluster.packets.is_empty() {
+                    cluster.deliver(0, false);
+                }
+            }
+        }
+        Op::Drop(n) => {
+            if let Some(place) = place(cluster, n) {
+                cluster.packets.remove(place);
+            }
+        }
+        Op::Duplicate(n) => {
+            if let Some(place) = place(cluster, n) {
+                cluster.deliver(place, true);
+            }
+        }
+        Op::Sync(n, count) => cluster.sync(pick(n), usize::from(count)),
+        Op::Load(n, fail) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.load(id, fail);
+            }
+        }
+        Op::Crash(n, kept) => cluster.crash(pick(n), usize::from(kept)),
+        Op::Start(n) => {
+            if !cluster.is_up(pick(n)) {
+                cluster.start(pick(n));
+            }
+        }
+        Op::Propose(n, count) => {
+            if let Some(id) = leader_or(cluster, n) {
+                let body = vec![n; usize::from(n) * 4];
+                cluster.propose(id, &vec![body.as_slice(); usize::from(count)]);
+            }
+        }
+        Op::Read(n) => {
+            if let Some(id) = leader_or(cluster, n) {
+                cluster.read(id);
+            }
+        }
+        Op::Closed(n) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.turn(id, vec![Input::LeaderLinkClosed]);
+            }
+        }
+        Op::Cut(a, b) => {
+            cluster.cut.insert((pick(a), pick(b)));
+        }
+        Op::Heal => cluster.cut.clear(),
+        Op::Isolate(n) => {
+            for other in cluster.ids() {
+                cluster.cut.insert((pick(n), other));
+                cluster.cut.insert((other, pick(n)));
+            }
+        }
+        Op::Calm(ms) => cluster.run(Duration::from_millis(u64::from(ms))),
+        Op::Rival(n) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.advance(Duration::from_millis(301));
+                cluster.turn(id, vec![Input::Tick]);
+            }
+        }
+        Op::Stall(n, on) => {
+            let node = cluster.node(pick(n));
+            if let Some(raft) = &mut node.raft {
+                raft.set_disk(wire::peer::DiskReport::default(), on);
+            }
+        }
+    }
+    // A network holds only so much.
+    while cluster.packets.len() > 200 {
+        cluster.packets.remove(0);
+    }
+}
+
+/// Everything works again: within a few election timeouts one node leads, what is proposed
+/// commits everywhere, and a read is served.
+fn must_come_to_life(cluster: &mut Cluster) {
+    cluster.cut.clear();
+    for id in cluster.ids() {
+        if !cluster.is_up(id) {
+            cluster.start(id);
+        }
+        let raft = cluster.node(id).raft.as_mut().expect("it is up");
+        raft.set_disk(wire::peer::DiskReport::default(), false);
+    }
+    cluster.run(Duration::from_secs(3));
+    let leader = cluster.leader().expect("a healed cluster has a leader");
+    let last = cluster.propose(leader, &[b"alive"]).expect("it leads")[0];
+    let served = cluster.nodes[&leader].reads_served;
+    cluster.read(leader).expect("it leads");
+    cluster.run(Duration::from_secs(1));
+    assert!(
+        cluster.nodes[&leader].reads_served > served,
+        "the read was not served"
+    );
+    assert!(
+        cluster.refusals.is_empty(),
+        "honest nodes refused each other: {:?}",
+        cluster.refusals
+    );
+    for node in cluster.nodes.values() {
+        let raft = node.raft.as_ref().expect("it is up");
+        assert_eq!(raft.commit(), last.index, "node {} lags", node.id);
+        assert_eq!(raft.last(), last, "node {} differs", node.id);
+        assert_eq!(raft.leader(), Some(leader));
+    }
+}
+
+/// One cluster's fate.
+fn run() -> impl Strategy<Value = (Options, Vec<Op>)> {
+    let nodes = prop_oneof![1 => Just(1), 1 => Just(2), 6 => Just(3), 2 => Just(4), 3 => Just(5)];
+    let options = (any::<u64>(), nodes, any::<bool>()).prop_map(|(seed, nodes, small)| Options {
+        nodes,
+        seed,
+        window_bytes: if small { 600 } else { 100_000 },
+        cache_bytes: if small { 300 } else { 1 << 20 },
+        formed: true,
+    });
+    (options, prop::collection::vec(op(), 1..800))
+}
+
+/// `RAFT_RUNS` asks for more of them.
+#[test]
+fn any_run_is_safe_and_heals() {
+    let cases = std::env::var("RAFT_RUNS").map_or(250, |n| n.parse().expect("a number of runs"));
+    let mut runner = TestRunner::new(ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    });
+    let marks = RefCell::new(Marks::default());
+    let outcome = runner.run(&run(), |(options, ops)| {
+        let mut cluster = Cluster::new(options);
+        for op in ops {
+            apply(&mut cluster, op);
+        }
+        marks.borrow_mut().add(&cluster.oracle.marks);
+        must_come_to_life(&mut cluster);
+        Ok(())
+    });
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    let marks = marks.into_inner();
+    assert!(
+        marks.least() >= u64::from(cases) / 10,
+        "{cases} runs saw too little: {marks:?}"
+    );
+}

@@ -1,0 +1,438 @@
+//! Scenario scripts: one file per scenario, named by behaviour, with the whole trace as the
+//! expectation. `UPDATE_GOLDENFILES=1 cargo test -p raft scripts` rewrites them: read the diff.
+//!
+//! Which row of `reliability` bug classes is shown where (rows that need a disk, snapshots,
+//! membership changes, leadership transfer, leases, a store or a real process are not here):
+//!
+//! | row | class | script or test |
+//! |---|---|---|
+//! | 1 | vote or term answered before durable | `vote_waits_for_its_write`, `term_waits_for_its_write`, `candidate_waits_for_its_own_vote` |
+//! | 2 | term and vote stored by two writes | `vote_waits_for_its_write` (one write) |
+//! | 3 | log recency compared per component | `vote_refused_to_an_older_log`, `paper::election_restriction_*` |
+//! | 4 | candidate advertises an unwritten tail | `candidate_with_unwritten_tail` |
+//! | 6 | stale leader id blocks votes | `votes_after_the_leader_fell_silent` |
+//! | 8 | PreVote never carries the higher term | `pre_vote_refusal_teaches_the_term` |
+//! | 9 | stale or repeated vote answers counted | `votes_count_once_and_for_their_term` |
+//! | 10 | PreVote rejects the sitting leader | `leader_resumes_after_a_pause` |
+//! | 11 | bridge node keeps an old leader alive | `bridge_node`, `leader_that_hears_nobody` |
+//! | 12 | rejoining node inflates the term | `rejoining_node_keeps_the_term` |
+//! | 13 | votes or acks of non-members | `strangers_are_not_heard` |
+//! | 14 | timer phases correlate | unit tests of `jitter`, `timing::*` |
+//! | 15 | prior-term entry committed by count | `figure_8` |
+//! | 16 | leader counts its unsynced entry | `leader_counts_itself_when_durable`, `alone` |
+//! | 17 | follower acknowledges before its sync | `follower_acknowledges_when_durable` |
+//! | 18 | wrong majority | unit tests of `quorum`, `even_cluster` |
+//! | 20 | commit advanced past the verified prefix | `commit_stops_at_what_is_verified` |
+//! | 21 | stale or repeated ack moves match | `match_never_falls` |
+//! | 22 | heartbeat carries an index the follower lacks | `heartbeat_finds_a_lost_append` |
+//! | 23 | stale completion marks overwritten bytes | `stale_completion_after_truncation` |
+//! | 26 | delete-then-append not atomic | `conflicting_suffix_is_replaced_at_once` |
+//! | 27 | conflict back-off live-lock | `long_conflict_takes_a_round_per_term` |
+//! | 28 | non-contiguous entries packed | `absurd_messages_cost_the_link`, `follower_behind_the_cache` |
+//! | 32 | paged apply regresses commit | `old_append_changes_nothing` |
+//! | 34 | read before the first commit of the term | `read_at_the_start_of_a_term` |
+//! | 35 | read context reused | `reads_share_the_next_round` |
+//! | 36 | read racing a leader change | `reads_die_with_the_reign` |
+//! | 37 | barrier ignores failed answers | `conflict_answers_a_round` |
+//! | 40 | serves before replay is done | `read_at_the_start_of_a_term` |
+//! | 69 | unbounded memory by a slow follower | `window_limits_what_is_in_flight`, `flood_is_not_taken` |
+//! | 70 | slow sync starves heartbeats | `slow_disk_does_not_stop_heartbeats` |
+//! | 72 | panic on an odd message | `absurd_messages_cost_the_link`, `hostile::*` |
+//!
+//! Every (role, message) pair is in `pair_follower`, `pair_pre_candidate`, `pair_candidate`,
+//! `pair_leader`.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use goldenscript::{Command, Context, Runner};
+use raft::{HardState, Input};
+use wire::entry::Entry;
+use wire::peer::{
+    Append, AppendConflict, AppendOk, DiskReport, Message, PreVote, PreVoteAnswer, RequestVote,
+    StaleTerm, VoteAnswer,
+};
+use wire::types::{EntryId, Index, NodeId, Term};
+
+use crate::cluster::{Cluster, Options, entry, log};
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+/// The commands of a script. Nodes are named by number.
+struct Script {
+    cluster: Cluster,
+}
+
+/// Positional and named arguments, parsed on demand.
+struct Args<'a> {
+    positional: Vec<&'a str>,
+    named: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Args<'a> {
+    fn new(command: &'a Command) -> Self {
+        let mut args = Self {
+            positional: Vec::new(),
+            named: Vec::new(),
+        };
+        for arg in &command.args {
+            match arg {
+                goldenscript::Argument::Positional(value) => args.positional.push(value),
+                goldenscript::Argument::KeyValue(key, value) => args.named.push((key, value)),
+                _ => {}
+            }
+        }
+        args
+    }
+
+    fn has(&self, word: &str) -> bool {
+        self.positional.contains(&word)
+    }
+
+    fn number(&self, place: usize) -> Fallible<u64> {
+        let word = self.positional.get(place).ok_or("an argument is missing")?;
+        Ok(word.parse()?)
+    }
+
+    fn node(&self, place: usize) -> Fallible<NodeId> {
+        Ok(NodeId(self.number(place)?))
+    }
+
+    fn nodes(&self, cluster: &Cluster) -> Fallible<Vec<NodeId>> {
+        if self.positional.is_empty() {
+            return Ok(cluster.ids());
+        }
+        (0..self.positional.len())
+            .map(|place| self.node(place))
+            .collect()
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.named
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| *value)
+    }
+
+    fn named(&self, name: &str, default: u64) -> Fallible<u64> {
+        match self.get(name) {
+            Some("max") => Ok(u64::MAX),
+            Some(value) => Ok(value.parse()?),
+            None => Ok(default),
+        }
+    }
+
+    /// `INDEX@TERM`.
+    fn id(&self, name: &str) -> Fallible<EntryId> {
+        self.get(name).map_or(Ok(EntryId::default()), parse_id)
+    }
+
+    /// `1/1/2`: the terms of a log from index 1 on.
+    fn terms(&self, name: &str) -> Fallible<Vec<u64>> {
+        let words = self
+            .get(name)
+            .unwrap_or("")
+            .split('/')
+            .filter(|word| !word.is_empty());
+        words.map(|word| Ok(word.parse()?)).collect()
+    }
+
+    /// `5@2/6@2`.
+    fn entries(&self, name: &str) -> Fallible<Vec<Entry>> {
+        let words = self
+            .get(name)
+            .unwrap_or("")
+            .split('/')
+            .filter(|word| !word.is_empty());
+        words
+            .map(|word| {
+                let id = parse_id(word)?;
+                Ok(entry(id.index.0, id.term.0, word.as_bytes()))
+            })
+            .collect()
+    }
+}
+
+fn parse_id(word: &str) -> Fallible<EntryId> {
+    let number = |word: &str| match word {
+        "max" => Ok(u64::MAX),
+        word => word.parse(),
+    };
+    let (index, term) = word.split_once('@').ok_or("an entry is INDEX@TERM")?;
+    Ok(EntryId {
+        term: Term(number(term)?),
+        index: Index(number(index)?),
+    })
+}
+
+/// `say FROM TO KIND term=.. ..`: a message that no node of the cluster sent.
+fn message(args: &Args) -> Fallible<Message> {
+    let term = Term(args.named("term", 0)?);
+    let granted = args.has("yes");
+    let disk = DiskReport::default();
+    Ok(match *args.positional.get(2).ok_or("no kind")? {
+        "append" => Message::Append(Append {
+            term,
+            prev: args.id("prev")?,
+            commit: Index(args.named("commit", 0)?),
+            round: args.named("round", 0)?,
+            digest: None,
+            entries: args.entries("entries")?,
+        }),
+        "append-ok" => Message::AppendOk(AppendOk {
+            term,
+            round: args.named("round", 0)?,
+            match_index: Index(args.named("match", 0)?),
+            received: Index(args.named("received", args.named("match", 0)?)?),
+            disk,
+            digest: None,
+        }),
+        "append-conflict" => Message::AppendConflict(AppendConflict {
+            term,
+            round: args.named("round", 0)?,
+            prev: args.id("prev")?,
+            conflict: args.get("conflict").map(parse_id).transpose()?,
+            last: args.id("last")?,
+            disk,
+        }),
+        "stale-term" => Message::StaleTerm(StaleTerm { term }),
+        "pre-vote" => Message::PreVote(PreVote {
+            term,
+            last: args.id("last")?,
+        }),
+        "pre-vote-answer" => Message::PreVoteAnswer(PreVoteAnswer { term, granted }),
+        "request-vote" => Message::RequestVote(RequestVote {
+            term,
+            last: args.id("last")?,
+            transfer: args.has("transfer"),
+        }),
+        "vote-answer" => Message::VoteAnswer(VoteAnswer { term, granted }),
+        other => return Err(format!("no message is called {other}").into()),
+    })
+}
+
+impl Script {
+    fn new() -> Self {
+        Self {
+            cluster: Cluster::new(Options::default()),
+        }
+    }
+
+    /// `cluster N [window=B] [cache=B] [unformed]`
+    fn cluster(&mut self, args: &Args) -> Fallible<()> {
+        let default = Options::default();
+        let bytes = |name, default: usize| -> Fallible<usize> {
+            Ok(usize::try_from(args.named(name, default as u64)?)?)
+        };
+        self.cluster = Cluster::new(Options {
+            nodes: args.number(0)?,
+            window_bytes: bytes("window", default.window_bytes)?,
+            cache_bytes: bytes("cache", default.cache_bytes)?,
+            formed: !args.has("unformed"),
+            ..default
+        });
+        Ok(())
+    }
+
+    /// `disk NODE [log=1/1/2] [term=T] [vote=N] [commit=I]`: restarts the node on this disk.
+    fn disk(&mut self, args: &Args) -> Fallible<()> {
+        let id = args.node(0)?;
+        self.cluster.crash(id, 0);
+        let log = log(&args.terms("log")?);
+        let newest = log.last().map_or(0, |entry| entry.term().0);
+        let vote = args.named("vote", 0)?;
+        let node = self.cluster.node(id);
+        node.disk.log = log;
+        node.disk.commit = Index(args.named("commit", 0)?);
+        node.disk.hard_state = HardState {
+            term: Term(args.named("term", newest)?),
+            vote: (vote > 0).then_some(NodeId(vote)),
+        };
+        self.cluster.start(id);
+        Ok(())
+    }
+
+    /// `deliver [FROM TO] [last]`: all that is queued now, or the oldest (newest) on a link.
+    /// `drop` loses and `dup` copies in the same way.
+    fn packets(&mut self, command: &str, args: &Args) -> Fallible<()> {
+        if args.positional.is_empty() {
+            let count = self.cluster.packets.len();
+            for _ in 0..count {
+                match command {
+                    "drop" => drop(self.cluster.packets.remove(0)),
+                    _ => self.cluster.deliver(0, false),
+                }
+            }
+            return Ok(());
+        }
+        let (from, to) = (args.node(0)?, args.node(1)?);
+        let mut places = (0..self.cluster.packets.len()).filter(|place| {
+            let packet = &self.cluster.packets[*place];
+            packet.from == from && packet.to == to
+        });
+        let place = if args.has("last") {
+            places.next_back()
+        } else {
+            places.next()
+        };
+        let place = place.ok_or("nothing is on that link")?;
+        match command {
+            "drop" => drop(self.cluster.packets.remove(place)),
+            "dup" => {
+                let copy = self.cluster.packets[place].clone();
+                self.cluster.packets.push(copy);
+            }
+            _ => self.cluster.deliver(place, false),
+        }
+        Ok(())
+    }
+
+    fn run_command(&mut self, command: &Command, args: &Args) -> Fallible<()> {
+        let cluster = &mut self.cluster;
+        match command.name.as_str() {
+            "cluster" => self.cluster(args)?,
+            "disk" => self.disk(args)?,
+            "deliver" | "drop" | "dup" => self.packets(&command.name, args)?,
+            // Nothing is undecided any more; no time passes.
+            "settle" => cluster.settle(),
+            // A node's own deadline comes.
+            "timeout" => {
+                for id in args.nodes(cluster)? {
+                    cluster.timeout(id);
+                }
+            }
+            // Time passes; who is named is told.
+            "advance" => {
+                cluster.advance(Duration::from_millis(args.number(0)?));
+                for place in 1..args.positional.len() {
+                    cluster.turn(args.node(place)?, vec![Input::Tick]);
+                }
+            }
+            // All is well for a while.
+            "run" => cluster.run(Duration::from_millis(args.number(0)?)),
+            "elect" => cluster.elect(args.node(0)?),
+            // Writes complete: all, or some.
+            "sync" => {
+                let count = args
+                    .positional
+                    .get(1)
+                    .map_or(Ok(usize::MAX), |n| n.parse())?;
+                cluster.sync(args.node(0)?, count);
+            }
+            "loaded" => cluster.load(args.node(0)?, args.has("fail")),
+            // In one turn: what is written after the node's number.
+            "propose" => {
+                let bodies: Vec<&[u8]> = args.positional[1..]
+                    .iter()
+                    .map(|body| body.as_bytes())
+                    .collect();
+                match cluster.propose(args.node(0)?, &bodies) {
+                    Some(ids) => cluster.say(&format!("appended {}", crate::text::ids(&ids))),
+                    None => cluster.say("not the leader"),
+                }
+            }
+            "read" => match cluster.read(args.node(0)?) {
+                Some(t) => cluster.say(&format!("read waits for round {} at {}", t.round, t.index)),
+                None => cluster.say("not the leader"),
+            },
+            "crash" => {
+                let kept = args.named("keep", 0)?;
+                cluster.crash(args.node(0)?, usize::try_from(kept)?);
+            }
+            "start" => cluster.start(args.node(0)?),
+            "closed" => cluster.turn(args.node(0)?, vec![Input::LeaderLinkClosed]),
+            "formed" => {
+                for id in args.nodes(cluster)? {
+                    cluster.node(id).formed = true;
+                    cluster.turn(id, vec![Input::Formed]);
+                }
+            }
+            "stalled" => {
+                let on = !args.has("no");
+                let raft = cluster
+                    .node(args.node(0)?)
+                    .raft
+                    .as_mut()
+                    .ok_or("it is down")?;
+                raft.set_disk(DiskReport::default(), on);
+            }
+            // Both ways between the first node and each of the others.
+            "cut" => {
+                let one = args.node(0)?;
+                for place in 1..args.positional.len() {
+                    cluster.cut.insert((one, args.node(place)?));
+                    cluster.cut.insert((args.node(place)?, one));
+                }
+            }
+            "cut-one-way" => {
+                cluster.cut.insert((args.node(0)?, args.node(1)?));
+            }
+            "heal" => cluster.cut.clear(),
+            "say" => {
+                let (from, to) = (args.node(0)?, args.node(1)?);
+                let message = message(args)?;
+                cluster.oracle.blind = true;
+                cluster.turn(to, vec![Input::Receive { from, message }]);
+            }
+            "status" => {
+                let status = cluster.status();
+                cluster.say(status.trim_end());
+            }
+            "match" => {
+                for peer in cluster.ids() {
+                    if let Some(index) = cluster.raft(args.node(0)?).match_index(peer) {
+                        cluster.say(&format!("n{peer} matches up to {index}"));
+                    }
+                }
+            }
+            "log" => {
+                let node = &cluster.nodes[&args.node(0)?];
+                let ids: Vec<String> = node.log.iter().map(|e| e.id().to_string()).collect();
+                cluster.say(&ids.join(" "));
+            }
+            "quorum-ok" => {
+                let ok = cluster.raft(args.node(0)?).quorum_ok(cluster.now);
+                cluster.say(if ok { "yes" } else { "no" });
+            }
+            other => return Err(format!("no command is called {other}").into()),
+        }
+        Ok(())
+    }
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _context: &Context) -> Fallible<String> {
+        let args = Args::new(command);
+        self.run_command(command, &args)?;
+        Ok(self.cluster.take_trace())
+    }
+}
+
+#[test]
+fn scripts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/scripts");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder of scripts")
+        .map(|file| file.expect("a script").path())
+        .collect();
+    files.sort();
+    assert!(files.len() >= 40, "scripts are missing");
+    let mut failed = Vec::new();
+    for file in files {
+        let name = file
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let run = || goldenscript::run(&mut Script::new(), &file);
+        match std::panic::catch_unwind(run) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failed.push(format!("{name}: {error}")),
+            Err(_) => failed.push(name),
+        }
+    }
+    assert!(failed.is_empty(), "failed: {failed:#?}");
+}

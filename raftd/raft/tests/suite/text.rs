@@ -1,0 +1,119 @@
+//! Effects and messages as lines of a trace.
+
+use raft::{Effect, RoleName, Ticket, Write};
+use wire::entry::Entry;
+use wire::peer::Message;
+use wire::types::{EntryId, NodeId, Term};
+
+pub(crate) fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Append(_) => "append",
+        Message::AppendOk(_) => "append-ok",
+        Message::AppendConflict(_) => "append-conflict",
+        Message::StaleTerm(_) => "stale-term",
+        Message::PreVote(_) => "pre-vote",
+        Message::PreVoteAnswer(_) => "pre-vote-answer",
+        Message::RequestVote(_) => "request-vote",
+        Message::VoteAnswer(_) => "vote-answer",
+    }
+}
+
+/// `1@1` or `1@1..4@2`, or `none`.
+pub(crate) fn ids(ids: &[EntryId]) -> String {
+    match ids {
+        [] => "none".to_string(),
+        [one] => one.to_string(),
+        [first, .., last] => format!("{first}..{last}"),
+    }
+}
+
+fn entries(entries: &[Entry]) -> String {
+    ids(&entries.iter().map(Entry::id).collect::<Vec<_>>())
+}
+
+pub(crate) fn message(message: &Message) -> String {
+    let head = format!("{} term={}", kind(message), message.term());
+    let rest = match message {
+        Message::Append(m) => format!(
+            " prev={} commit={} round={} entries={}",
+            m.prev,
+            m.commit,
+            m.round,
+            entries(&m.entries)
+        ),
+        Message::AppendOk(m) => {
+            format!(
+                " round={} match={} received={}",
+                m.round, m.match_index, m.received
+            )
+        }
+        Message::AppendConflict(m) => format!(
+            " round={} prev={} conflict={} last={}",
+            m.round,
+            m.prev,
+            m.conflict.map_or("none".to_string(), |id| id.to_string()),
+            m.last
+        ),
+        Message::StaleTerm(_) => String::new(),
+        Message::PreVote(m) => format!(" last={}", m.last),
+        Message::RequestVote(m) if m.transfer => format!(" last={} transfer", m.last),
+        Message::RequestVote(m) => format!(" last={}", m.last),
+        Message::PreVoteAnswer(m) => yes_or_no(m.granted),
+        Message::VoteAnswer(m) => yes_or_no(m.granted),
+    };
+    head + &rest
+}
+
+fn yes_or_no(granted: bool) -> String {
+    if granted { " yes" } else { " no" }.to_string()
+}
+
+fn write(write: &Write) -> String {
+    let vote = write
+        .hard_state
+        .vote
+        .map_or("-".to_string(), |id| id.to_string());
+    let mut line = format!(
+        "writes #{} term={} vote={vote}",
+        write.ticket.0, write.hard_state.term
+    );
+    if let Some(from) = write.truncate_from {
+        line += &format!(" cut={from}");
+    }
+    if !write.entries.is_empty() {
+        line += &format!(" entries={}", entries(&write.entries));
+    }
+    line + &format!(" commit={}", write.commit)
+}
+
+pub(crate) fn role(role: RoleName, term: Term, leader: Option<NodeId>) -> String {
+    match (role, leader) {
+        (RoleName::Leader, _) => format!("leads term {term}"),
+        (RoleName::Follower, Some(leader)) => format!("follows n{leader} in term {term}"),
+        (RoleName::Follower, None) => format!("waits in term {term}"),
+        (RoleName::PreCandidate, _) => format!("asks around in term {term}"),
+        (RoleName::Candidate, _) => format!("campaigns in term {term}"),
+    }
+}
+
+pub(crate) fn effect(id: NodeId, effect: &Effect) -> String {
+    match effect {
+        Effect::Write(w) => format!("n{id} {}", write(w)),
+        Effect::Send {
+            to,
+            after,
+            message: m,
+        } => {
+            let wait = match after {
+                Some(Ticket(ticket)) => format!(" after #{ticket}"),
+                None => String::new(),
+            };
+            format!("n{id} -> n{to} {}{wait}", message(m))
+        }
+        Effect::Commit(index) => format!("n{id} commits up to {index}"),
+        Effect::RoundConfirmed(round) => format!("n{id} confirms round {round}"),
+        Effect::Load { to, from, .. } => format!("n{id} loads from {from} for n{to}"),
+        Effect::RoleChanged(r) => format!("n{id} {}", role(r.role, r.term, r.leader)),
+        Effect::Refuse { peer, error } => format!("n{id} refuses n{peer}: {error:?}"),
+    }
+}
