@@ -25,6 +25,8 @@ const TURN_UNPARKED_MAX: usize = 4_096;
 const TURN_KEYS_MAX: u64 = 20_000;
 /// Bytes of a turn's replies after which no more reads are served in it.
 const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Between two looks at the deadlines of all that waits.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(5);
 /// What a client that met a full queue should wait.
 const RETRY_AFTER_MS: u32 = 20;
 
@@ -218,8 +220,7 @@ impl Node {
         if self.disks.full(members, members / 2 + 1) {
             return self.refuse(caller, Error::DiskFull, effects);
         }
-        self.wall_ms = self.wall_ms.max(self.now.wall_ms);
-        match self.raft.propose(self.wall_ms, body) {
+        match self.raft.propose(self.now.wall_ms, body) {
             Ok(id) => {
                 self.proposals.push(id.index, caller);
                 self.clients.wrote(caller.connection, id);
@@ -337,7 +338,9 @@ impl Node {
             clients.answer(caller, &Reply::Error(Error::DeadlineExpired), effects);
         });
         let deadlines = [self.parked.next_deadline(), self.reads.next_deadline()];
-        self.expiry = deadlines.into_iter().flatten().min();
+        let next = deadlines.into_iter().flatten().min();
+        // Looking at all that waits takes time: not for every deadline by itself.
+        self.expiry = next.map(|deadline| deadline.max(now + EXPIRY_PAUSE));
     }
 
     /// Refuses everything that is parked: the node is stopping.

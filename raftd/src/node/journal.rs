@@ -66,3 +66,47 @@ impl Journal {
         effects.events.append(&mut self.lines);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::default() + Duration::from_secs(seconds)
+    }
+
+    fn lines(journal: &mut Journal) -> Vec<String> {
+        let mut effects = Effects::default();
+        journal.drain(&mut effects);
+        effects.events.into_iter().map(|event| event.text).collect()
+    }
+
+    #[test]
+    fn a_repeated_line_comes_once_in_a_while_with_the_count() {
+        let mut journal = Journal::default();
+        for second in 0..25 {
+            journal.repeated(at(second), Level::Warn, ("no", 1), || {
+                format!("no at={second}")
+            });
+        }
+        journal.repeated(at(25), Level::Warn, ("no", 2), || "other".to_owned());
+        let expected = [
+            "no at=0",
+            "no at=10 repeated=9",
+            "no at=20 repeated=9",
+            "other",
+        ];
+        assert_eq!(lines(&mut journal), expected);
+    }
+
+    #[test]
+    fn neither_kinds_nor_lines_grow_without_bound() {
+        let mut journal = Journal::default();
+        for subject in 0..10_000 {
+            journal.repeated(at(0), Level::Warn, ("no", subject), || "no".to_owned());
+            journal.line(Level::Info, "yes".to_owned());
+        }
+        assert_eq!(journal.repeats.len(), KINDS_MAX);
+        assert_eq!(lines(&mut journal).len(), LINES_MAX);
+    }
+}

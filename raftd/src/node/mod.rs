@@ -35,11 +35,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use log::Level;
 use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
-use wire::entry::Entry;
 use wire::error::Error;
 use wire::limits::ENTRY_BYTES_MAX;
 use wire::peer::Message;
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
 use self::admission::ParkingLot;
 use self::apply::{Loader, Proposals};
@@ -149,8 +148,6 @@ pub struct Node {
     committed: Index,
     /// What was known to be committed at start: until it is applied, the state is an old one.
     replay_to: Index,
-    /// The newest wall time seen in the log: entries made here have none before it.
-    wall_ms: u64,
     /// Whether the own disk was stalled at the last flush.
     stalled: bool,
     /// When the next parked request or waiting read expires, or earlier.
@@ -180,7 +177,6 @@ impl Node {
             seed: config.seed,
         };
         let forming = Forming::new(config.formed.clone());
-        let wall_ms = restored.tail.last().map_or(0, Entry::wall_ms);
         let restored = raft::Restored {
             formed: forming.is_formed(),
             ..restored
@@ -207,7 +203,6 @@ impl Node {
             },
             committed: raft.commit(),
             replay_to: raft.commit(),
-            wall_ms,
             stalled: false,
             expiry: None,
             stop_at: None,
@@ -323,13 +318,10 @@ impl Node {
             return;
         }
         self.disks.heard(from, &message);
-        let mut append_term = None;
-        if let Message::Append(append) = &message {
-            append_term = Some(append.term);
-            if let Some(entry) = append.entries.last() {
-                self.wall_ms = self.wall_ms.max(entry.wall_ms());
-            }
-        }
+        let append_term = match &message {
+            Message::Append(append) => Some(append.term),
+            _ => None,
+        };
         self.step_raft(raft::Input::Receive { from, message }, effects);
         if append_term == Some(self.raft.term()) {
             self.links.carried_append(link, self.raft.term());
@@ -439,12 +431,43 @@ impl Node {
         if leads && !led {
             self.disks.forget_others();
         }
+        self.note_role(before, change);
+    }
+
+    /// One line per leader, and not one per attempt to elect one.
+    fn note_role(&mut self, before: RoleChange, change: RoleChange) {
         let RoleChange { role, term, leader } = change;
-        let leader = leader.map_or(Term::default().0, |leader| leader.0);
-        self.journal.line(
-            Level::Info,
-            format!("role changed role={role:?} term={term} leader={leader}"),
-        );
+        let (now, id) = (self.now.monotonic, self.config.id);
+        if let Some(lost) = before.leader
+            && leader != before.leader
+        {
+            let lost_term = before.term;
+            let text = format!("leader lost leader={lost} term={lost_term}");
+            self.journal.line(Level::Warn, text);
+        }
+        match (role, leader) {
+            (RoleName::Leader, _) => {
+                let text = format!("leader elected leader={id} term={term}");
+                self.journal.line(Level::Info, text);
+            }
+            (RoleName::Follower, Some(leader)) => {
+                let text = format!("leader elected leader={leader} term={term}");
+                self.journal.line(Level::Info, text);
+            }
+            (RoleName::PreCandidate, _) => {
+                self.journal
+                    .repeated(now, Level::Info, ("pre-vote", 0), || {
+                        format!("no leader heard, asking for votes term={}", term.next())
+                    });
+            }
+            (RoleName::Candidate, _) => {
+                self.journal
+                    .repeated(now, Level::Info, ("election", 0), || {
+                        format!("election started term={term}")
+                    });
+            }
+            (RoleName::Follower, None) => {}
+        }
     }
 
     fn refuse_peer(&mut self, peer: NodeId, error: &Error, effects: &mut Effects) {

@@ -65,3 +65,61 @@ impl Outbox {
         self.held.retain(|held| held.message.term() >= term);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::peer::{StaleTerm, VoteAnswer};
+
+    use super::*;
+
+    const PEER: NodeId = NodeId(2);
+
+    fn vote(term: u64) -> Message {
+        Message::VoteAnswer(VoteAnswer {
+            term: Term(term),
+            granted: true,
+        })
+    }
+
+    fn released(outbox: &mut Outbox, ticket: u64) -> Vec<Message> {
+        let mut sent = Vec::new();
+        outbox.durable(Ticket(ticket), |_, message| sent.push(message));
+        sent
+    }
+
+    #[test]
+    fn nothing_leaves_before_its_ticket() {
+        let mut outbox = Outbox::default();
+        assert!(!outbox.may_leave(Ticket(1)));
+        outbox.hold(Ticket(1), PEER, vote(1));
+        outbox.hold(Ticket(3), PEER, vote(3));
+        assert_eq!(released(&mut outbox, 2), [vote(1)]);
+        assert!(outbox.may_leave(Ticket(2)) && !outbox.may_leave(Ticket(3)));
+        assert_eq!(released(&mut outbox, 3), [vote(3)]);
+        assert_eq!(released(&mut outbox, 4), []);
+    }
+
+    #[test]
+    fn what_is_held_from_an_older_term_never_leaves() {
+        let mut outbox = Outbox::default();
+        outbox.hold(Ticket(1), PEER, vote(1));
+        outbox.hold(
+            Ticket(2),
+            PEER,
+            Message::StaleTerm(StaleTerm { term: Term(2) }),
+        );
+        outbox.enter_term(Term(2));
+        let sent = released(&mut outbox, 9);
+        assert_eq!(sent, [Message::StaleTerm(StaleTerm { term: Term(2) })]);
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_is_lost() {
+        let mut outbox = Outbox::default();
+        for term in 0..=HELD_MAX as u64 {
+            outbox.hold(Ticket(1), PEER, vote(term));
+        }
+        let sent = released(&mut outbox, 1);
+        assert_eq!((sent.len(), &sent[0]), (HELD_MAX, &vote(1)));
+    }
+}

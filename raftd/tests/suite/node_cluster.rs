@@ -468,3 +468,22 @@ fn a_restarted_cluster_replays_its_log_before_it_answers() {
         assert_eq!(cluster.status(id).state, "serving");
     }
 }
+
+#[test]
+fn a_crashed_leader_is_replaced_within_milliseconds() {
+    let mut slowest = std::time::Duration::ZERO;
+    for seed in 1..=10 {
+        let mut cluster = Cluster::serving(Options {
+            seed,
+            ..Options::default()
+        });
+        let leader = cluster.elect();
+        cluster.run(ms(500));
+        let before = cluster.now();
+        cluster.crash(leader);
+        cluster.elect();
+        slowest = slowest.max(cluster.now().since(before));
+    }
+    // Its closed links are the sign (rules B3); silence would take 150 ms at least.
+    assert!(slowest < ms(100), "{slowest:?}");
+}

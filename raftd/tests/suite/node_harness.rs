@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{Instant, RoleName, Ticket};
-use raftd::node::io::{ConnectionId, Input, LinkId, Now, StorageEvent};
+use raftd::node::io::{ConnectionId, Input, LinkId, Now};
 use raftd::node::{Config, Limits, Node};
 use wire::client::Status;
 use wire::entry::Entry;
@@ -127,7 +127,7 @@ pub(crate) struct Cluster {
     /// Turns of all nodes so far.
     pub(crate) turns: u64,
     /// What is known to be committed.
-    committed: BTreeMap<Index, (Term, u32)>,
+    committed: BTreeMap<Index, Entry>,
     leaders: BTreeMap<Term, NodeId>,
     states: BTreeMap<Index, u64>,
     checked: BTreeMap<NodeId, Index>,
@@ -283,9 +283,20 @@ impl Cluster {
 
     /// Ends a node at once: what was not synced is gone, its links break.
     pub(crate) fn crash(&mut self, id: NodeId) {
+        let survived = self.draw();
         let member = self.members.get_mut(&id).unwrap();
         member.node = None;
-        member.disk.pending.clear();
+        // Some of what was never reported may have reached the disk all the same.
+        let reached = usize::try_from(survived % (member.disk.pending.len() as u64 + 1)).unwrap();
+        for request in member
+            .disk
+            .pending
+            .drain(..)
+            .take(reached)
+            .collect::<Vec<_>>()
+        {
+            member.disk.finish(request);
+        }
         member.disk.durable = Ticket::default();
         member.disk.busy_until = None;
         let broken: Vec<_> = self.links_of(id);
@@ -324,11 +335,7 @@ impl Cluster {
     /// The disk reports its room though nothing was written.
     pub(crate) fn report_room(&mut self, id: NodeId) {
         let disk = &self.members[&id].disk;
-        let event = StorageEvent::Durable {
-            ticket: disk.durable,
-            wal_bytes: disk.log.len() as u64,
-            disk: disk.state,
-        };
+        let event = disk.durable_event();
         self.turn(id, vec![Input::Storage(event)]);
     }
 

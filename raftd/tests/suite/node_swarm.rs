@@ -175,6 +175,8 @@ fn history(seed: u64) -> (u64, u64) {
         writers.iter().all(|writer| !writer.open),
         "an attempt never ended"
     );
+    // Who led when the faults ended may still have to learn that it is over.
+    cluster.run(ms(1_000));
     let leader = cluster.elect();
     let client = cluster.connect(leader);
     let total = value(cluster.ask(client, 1, get(b"n")));

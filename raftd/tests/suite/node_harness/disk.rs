@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use raft::{HardState, Instant, Restored, Ticket};
-use raftd::node::io::StorageRequest;
+use raftd::node::io::{StorageEvent, StorageRequest};
 use wire::entry::Entry;
-use wire::peer::DiskState;
+use wire::peer::{DiskState, Message};
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
 /// What survives a crash, and what does not.
@@ -41,7 +41,79 @@ impl Disk {
         }
     }
 
-    pub(super) fn write(&mut self, write: raft::Write) {
+    /// Does what was asked and says what is reported of it.
+    pub(super) fn finish(&mut self, request: StorageRequest) -> StorageEvent {
+        match request {
+            StorageRequest::Write(write) => {
+                self.durable = write.ticket;
+                self.write(write);
+                self.durable_event()
+            }
+            StorageRequest::Load {
+                purpose,
+                from,
+                to,
+                max_bytes,
+            } => StorageEvent::Loaded {
+                purpose,
+                from,
+                entries: self.load(from, to, max_bytes),
+            },
+            StorageRequest::Form(record) => {
+                self.formed = record;
+                StorageEvent::Formed
+            }
+        }
+    }
+
+    pub(super) fn durable_event(&self) -> StorageEvent {
+        StorageEvent::Durable {
+            ticket: self.durable,
+            wal_bytes: self
+                .log
+                .iter()
+                .map(|entry| entry.bytes().len() as u64)
+                .sum(),
+            disk: self.state,
+        }
+    }
+
+    /// Whether this very entry is on the disk.
+    pub(super) fn holds(&self, entry: &Entry) -> bool {
+        let at = usize::try_from(entry.index().0 - 1).unwrap();
+        self.log.get(at) == Some(entry)
+    }
+
+    /// What a message reveals must be on the disk before it leaves (rules A2, A3).
+    pub(super) fn check_revealed(&self, to: NodeId, message: &Message) {
+        let reveals = match message {
+            Message::PreVote(_) => false,
+            Message::PreVoteAnswer(answer) => !answer.granted,
+            _ => true,
+        };
+        let durable = self.hard_state;
+        assert!(
+            !reveals || message.term() <= durable.term,
+            "{message:?} before {durable:?}"
+        );
+        match message {
+            Message::AppendOk(answer) => {
+                assert!(
+                    answer.match_index.0 <= self.log.len() as u64,
+                    "{answer:?} too early"
+                );
+            }
+            Message::VoteAnswer(answer) if answer.granted && answer.term == durable.term => {
+                assert_eq!(durable.vote, Some(to), "a vote before its record");
+            }
+            Message::RequestVote(request) if request.term == durable.term => {
+                assert!(durable.vote.is_some(), "a campaign before its vote");
+            }
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, write: raft::Write) {
         assert!(
             write.hard_state.term >= self.hard_state.term,
             "terms on disk never fall"
@@ -66,7 +138,7 @@ impl Disk {
             .max(write.commit.min(Index(self.log.len() as u64)));
     }
 
-    pub(super) fn load(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
+    fn load(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
         let mut bytes = 0;
         let entries = self
             .log
@@ -94,7 +166,7 @@ impl Disk {
             commit: self.commit,
             terms,
             last: self.log.last().map(Entry::id).unwrap_or_default(),
-            tail: self.log[self.log.len().saturating_sub(tail_entries)..].to_vec(),
+            tail: self.log[self.log.len().saturating_sub(tail_entries.max(1))..].to_vec(),
             formed: !self.formed.is_empty(),
         }
     }

@@ -1,14 +1,14 @@
 //! One turn of a simulated node: its inputs, its effects, and what must be so after it.
 
 use bytes::{Bytes, BytesMut};
-use raft::{RoleName, Ticket};
-use raftd::node::io::{Effects, Input, StorageEvent, StorageRequest};
+use raft::RoleName;
+use raftd::node::io::{Effects, Input, StorageEvent};
 use wire::frame;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::{Index, NodeId};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Cluster, Happening};
+use super::{Cluster, Happening, Member};
 
 impl Cluster {
     pub(super) fn turn(&mut self, id: NodeId, inputs: Vec<Input<'_>>) {
@@ -49,6 +49,7 @@ impl Cluster {
                 ends.to == id,
                 "answers go back on the dialled link"
             );
+            self.members[&id].disk.check_revealed(to, &message);
             let mut bytes = BytesMut::new();
             message.encode(&mut bytes);
             let frame = bytes.freeze();
@@ -98,45 +99,18 @@ impl Cluster {
         let member = self.members.get_mut(&id).unwrap();
         let disk = &mut member.disk;
         disk.busy_until = None;
-        let mut inputs = Vec::new();
-        let mut durable: Option<Ticket> = None;
+        let mut events = Vec::new();
         while let Some(request) = disk.pending.pop_front() {
-            match request {
-                StorageRequest::Write(write) => {
-                    durable = Some(write.ticket);
-                    disk.durable = write.ticket;
-                    disk.write(write);
-                }
-                StorageRequest::Load {
-                    purpose,
-                    from,
-                    to,
-                    max_bytes,
-                } => {
-                    let entries = disk.load(from, to, max_bytes);
-                    inputs.push(StorageEvent::Loaded {
-                        purpose,
-                        from,
-                        entries,
-                    });
-                }
-                StorageRequest::Form(record) => {
-                    disk.formed = record;
-                    inputs.push(StorageEvent::Formed);
-                }
+            let event = disk.finish(request);
+            // One batch is reported once.
+            if let (Some(StorageEvent::Durable { .. }), StorageEvent::Durable { .. }) =
+                (events.last(), &event)
+            {
+                events.pop();
             }
+            events.push(event);
         }
-        let (wal_bytes, state) = (disk.log.len() as u64, disk.state);
-        let durable = durable.map(|ticket| StorageEvent::Durable {
-            ticket,
-            wal_bytes,
-            disk: state,
-        });
-        let inputs = durable
-            .into_iter()
-            .chain(inputs)
-            .map(Input::Storage)
-            .collect();
+        let inputs = events.into_iter().map(Input::Storage).collect();
         self.turn(id, inputs);
     }
 
@@ -153,10 +127,25 @@ impl Cluster {
         assert!(applied <= raft.commit() && raft.commit() <= raft.last().index);
         let from = self.checked.get(&id).copied().unwrap_or_default();
         for index in from.0 + 1..=raft.commit().0 {
-            if let Some(entry) = raft.entry(Index(index)) {
-                let entry = (entry.term(), entry.crc());
-                let known = self.committed.entry(Index(index)).or_insert(entry);
-                assert_eq!(*known, entry, "committed entry {index} changed");
+            let Some(entry) = raft.entry(Index(index)) else {
+                continue;
+            };
+            if let Some(before) = self.committed.get(&Index(index - 1)) {
+                assert!(
+                    before.wall_ms() <= entry.wall_ms(),
+                    "the wall clock of entry {index} fell"
+                );
+            }
+            if let Some(known) = self.committed.get(&Index(index)) {
+                assert_eq!(known, entry, "committed entry {index} changed");
+            } else {
+                let holds = |member: &&Member| member.disk.holds(entry);
+                let copies = self.members.values().filter(holds).count();
+                assert!(
+                    2 * copies > self.members.len(),
+                    "entry {index} is on {copies} disks"
+                );
+                self.committed.insert(Index(index), entry.clone());
             }
         }
         if applied > from {
@@ -168,6 +157,11 @@ impl Cluster {
                 sum = numbers
                     .iter()
                     .fold(sum, |sum, n| xxh3_64_with_seed(&n.to_le_bytes(), sum));
+            }
+            let sessions = node.store().sessions();
+            let horizon = sessions.horizon().map_or(0, |horizon| horizon.0 + 1);
+            for number in [sessions.len() as u64, sessions.kept() as u64, horizon] {
+                sum = xxh3_64_with_seed(&number.to_le_bytes(), sum);
             }
             let known = self.states.entry(applied).or_insert(sum);
             assert_eq!(*known, sum, "node {id} has another state at {applied}");
