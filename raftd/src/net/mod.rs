@@ -9,11 +9,13 @@
 //! | `connection` | one socket: buffers, phase, deadlines |
 //! | `table` | all connections, by id; their timers and counts |
 //! | `accept` | the two listeners; what happens when descriptors run out |
+//! | `arrive` | new connections, accepted within limits or dialled |
 //! | `dial` | when to dial which peer |
 //!
 //! Limits that settings do not name are constants next to what they bound.
 
 mod accept;
+mod arrive;
 mod carry;
 mod connection;
 mod dial;

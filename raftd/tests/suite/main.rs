@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod daemon_config;
+mod daemon_life;
 mod daemon_log;
 mod daemon_man;
+mod daemon_net;
+mod daemon_process;
 mod node_cluster;
 mod node_forming;
 mod node_harness;

@@ -1,0 +1,153 @@
+//! New connections: accepted within limits, or dialled.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use raft::Instant;
+use socket2::SockRef;
+use wire::error::Error;
+use wire::types::NodeId;
+
+use super::Port;
+use super::accept::{Accepted, Accepting, tune};
+use super::connection::Phase;
+use super::dial::Due;
+use super::event_loop::Driver;
+
+/// Refused connections that may linger until the other end has read why.
+const LEAVING_MAX: usize = 64;
+/// Accepted connections on the peer port, per member.
+const ACCEPTED_PER_MEMBER_MAX: usize = 8;
+/// How often running out of descriptors is logged.
+const EXHAUSTION_LOG_EVERY: Duration = Duration::from_secs(10);
+
+impl Driver {
+    /// Accepts what waits, within limits.
+    pub(super) fn accept(&mut self) {
+        let now = self.now.monotonic;
+        for index in 0..self.accepting.len() {
+            for _ in 0..Accepting::TURN_MAX {
+                if !self.accepting[index].has_work(now) {
+                    break;
+                }
+                match self.accepting[index].accept(now) {
+                    Accepted::Stream(socket) => self.admit(socket, self.accepting[index].port),
+                    Accepted::Nobody => {}
+                    Accepted::Exhausted(error) => self.exhausted(&error, now),
+                }
+            }
+        }
+    }
+
+    fn exhausted(&mut self, error: &std::io::Error, now: Instant) {
+        if self
+            .exhausted_at
+            .is_none_or(|at| now >= at + EXHAUSTION_LOG_EVERY)
+        {
+            self.exhausted_at = Some(now);
+            let open = self.table.counts.clients;
+            log::error!("accepting paused connections={open} error=\"{error}\"");
+        }
+        if let Some(oldest) = self.table.oldest_newcomer(Port::Client) {
+            self.close(oldest, false, "pushed out");
+        }
+    }
+
+    /// Takes a connection in, if need be at the cost of the oldest that has not said hello: only
+    /// those that have count as users.
+    fn admit(&mut self, socket: TcpStream, port: Port) {
+        let counts = self.table.counts;
+        let (open, limit) = match port {
+            Port::Client => (counts.clients, self.limits.connections_max),
+            Port::Peer => (
+                counts.accepted_peers,
+                self.members * ACCEPTED_PER_MEMBER_MAX,
+            ),
+        };
+        let full = open >= limit + counts.leaving;
+        let crowded = port == Port::Client && counts.newcomers >= self.limits.newcomers_max;
+        let mut refused = false;
+        if full || crowded {
+            match self.table.oldest_newcomer(port) {
+                Some(oldest) => self.close(oldest, false, "pushed out"),
+                None => refused = full,
+            }
+        }
+        if refused && counts.leaving >= LEAVING_MAX {
+            return;
+        }
+        let now = self.now.monotonic;
+        let registry = self.poll.registry();
+        let phase = Phase::Newcomer;
+        match self.table.insert(registry, socket, port, phase, now) {
+            Ok(id) if refused => {
+                let limit = limit as u64;
+                self.refuse(id, &Error::TooManyConnections { limit }, 0);
+            }
+            Ok(id) => self.table.arm(id, &self.limits),
+            Err(error) => log::warn!("connection lost error=\"{error}\""),
+        }
+    }
+
+    /// Dials whom it is time to dial.
+    pub(super) fn dial(&mut self) {
+        let now = self.now.monotonic;
+        while let Some(resolver) = &self.resolver
+            && let Some(answer) = resolver.next()
+        {
+            self.dialler.resolved(answer, now);
+        }
+        while let Some(due) = self.dialler.next_due(now) {
+            match due {
+                Due::Dial(peer, addr) => {
+                    if let Err(error) = self.connect(peer, addr) {
+                        self.dialler.failed(peer, now, &error.to_string());
+                    }
+                }
+                Due::Resolve(peer, name) => {
+                    let asked = self.resolver.as_ref().is_some_and(|r| r.ask(peer, &name));
+                    if !asked {
+                        self.dialler.failed(peer, now, "the resolver is busy");
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: NodeId, addr: SocketAddr) -> std::io::Result<()> {
+        let socket = TcpStream::connect(addr)?;
+        tune(
+            &SockRef::from(&socket),
+            Port::Peer,
+            self.limits.stall_timeout,
+        )?;
+        let phase = Phase::Connecting(peer);
+        let now = self.now.monotonic;
+        let id = self
+            .table
+            .insert(self.poll.registry(), socket, Port::Peer, phase, now)?;
+        self.table.arm(id, &self.limits);
+        Ok(())
+    }
+
+    /// TCP's handshake is over, one way or the other: say hello.
+    pub(super) fn finish_connect(&mut self, id: u64, peer: NodeId) {
+        let Some(connection) = self.table.get(id) else {
+            return;
+        };
+        match connection.socket.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return self.close(id, false, &error.to_string()),
+        }
+        if connection.socket.peer_addr().is_err() {
+            // Not yet: another event will tell.
+            return;
+        }
+        connection.writable = true;
+        self.table.set_phase(id, Phase::Greeting(peer));
+        let hello = self.node.hello_to(peer);
+        self.table.append(id, |out| hello.encode(out));
+        self.mark_dirty(id);
+    }
+}

@@ -1,0 +1,232 @@
+//! How the daemon starts, refuses to, and ends.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, raftd, run};
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for (flag, part) in [
+        ("--help", "--initial-cluster"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let done = raftd(&[flag]).output().unwrap();
+        assert!(exited(done.status, 0));
+        assert!(String::from_utf8(done.stdout).unwrap().contains(part));
+        assert_eq!(done.stderr, b"");
+    }
+}
+
+#[test]
+fn check_config_touches_nothing_and_tells_by_its_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    assert_eq!(
+        run(&["--check-config", "--data-dir", data]),
+        (Some(0), String::new())
+    );
+    assert!(!dir.path().join("data").exists());
+    let (code, stderr) = run(&["--check-config", "--data-dir", data, "--set", "wal.nope=1"]);
+    assert_eq!(code, Some(78));
+    assert!(
+        stderr.starts_with("raftd: there is no setting wal.nope\n  where: --set wal.nope\n  try: ")
+    );
+}
+
+#[test]
+fn every_refusal_has_its_status_place_and_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let free = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let one = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1"];
+    for (args, code, parts) in [
+        (&[][..], 64, &["--data-dir", "--dev"][..]),
+        (&["--frobnicate"], 64, &["--frobnicate"]),
+        (
+            &["--data-dir", data, "--listen", &taken],
+            69,
+            &["in use", &taken],
+        ),
+        (
+            &["--data-dir", data, "--listen", "0.0.0.0:0"],
+            78,
+            &["wildcard", "--advertise"],
+        ),
+        (
+            &["--data-dir", data, "--listen", "203.0.113.1:0"],
+            78,
+            &["203.0.113.1:0"],
+        ),
+        (
+            &[&["--data-dir", data], &free[..]].concat(),
+            78,
+            &["--initial-cluster 1=", "--dev"],
+        ),
+        (
+            &[&["--data-dir", "/dev/null/x"], &free[..], &one].concat(),
+            78,
+            &["/dev/null/x", "--data-dir"],
+        ),
+        (
+            &["--data-dir", data, "--config", "/nowhere.toml"],
+            78,
+            &["/nowhere.toml"],
+        ),
+    ] {
+        let (status, stderr) = run(args);
+        assert_eq!(status, Some(code), "{args:?}: {stderr}");
+        assert!(
+            stderr.starts_with("raftd: ") || stderr.contains("\nraftd: "),
+            "{stderr}"
+        );
+        for part in parts {
+            assert!(stderr.contains(part), "{part:?} is not in {stderr:?}");
+        }
+        assert!(
+            !dir.path().join("data").exists(),
+            "{args:?} left something behind"
+        );
+    }
+}
+
+#[test]
+fn a_data_directory_serves_one_process_and_one_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let small = ["--set", "wal.segment_bytes=1MiB"];
+    let one = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1"];
+    let base = [&["--data-dir", data], &ports[..], &small].concat();
+    let mut daemon = Daemon::start(raftd(&[&base[..], &one].concat()));
+    let (code, stderr) = run(&base);
+    assert_eq!(code, Some(69), "{stderr}");
+    assert!(stderr.contains(data), "{stderr}");
+    let mut caller = Caller::connect(&daemon.client);
+    let welcome = caller.greet();
+    caller.put(&welcome, 1, b"k", b"value");
+    assert_eq!(caller.reply(), (1, Answer::Written));
+    daemon.signal(Signal::TERM);
+    assert!(exited(daemon.wait(), 0));
+
+    let (code, stderr) = run(&[&base[..], &["--id", "2"]].concat());
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("belongs to node 1"), "{stderr}");
+
+    // Its directory says who it is; another list is ignored with a line.
+    let other = [
+        "--initial-cluster",
+        "1=127.0.0.1:1,2=127.0.0.1:2",
+        "--name",
+        "n1",
+    ];
+    let daemon = Daemon::start(raftd(&[&base[..], &other].concat()));
+    let mut caller = daemon.client();
+    caller.ask(1, &get(b"k"));
+    assert_eq!(caller.reply(), (1, Answer::Value(5)));
+}
+
+#[test]
+fn dev_leaves_nothing_behind_and_both_signals_end_it() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
+        command.env("TMPDIR", tmp.path());
+        let mut daemon = Daemon::start(command);
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1);
+        daemon.serves();
+        daemon.signal(signal);
+        assert!(exited(daemon.wait(), 0));
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_stopped_reader_of_the_log_does_not_keep_it_from_serving_or_ending() {
+    let mut command = raftd(&[
+        "--dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--set",
+        "log.level=trace",
+    ]);
+    command.stderr(Stdio::piped());
+    // The reader reads up to `ready`, then stops for good.
+    let log = tempfile::tempdir().unwrap();
+    let fifo = log.path().join("fifo");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let hold = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&fifo)
+        .unwrap();
+    command.stderr(hold.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut reader = std::io::BufReader::new(hold);
+    let mut line = String::new();
+    while !line.contains("ready client=") {
+        line.clear();
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+    }
+    let addr = line
+        .split("client=")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    // Far more lines than the pipe and the queue hold.
+    for _ in 0..5_000 {
+        let mut caller = Caller::connect(&addr);
+        caller.say(&[0; 20]);
+    }
+    let mut caller = Caller::connect(&addr);
+    caller.greet();
+    caller.ask(1, &get(b"k"));
+    assert_eq!(caller.reply(), (1, Answer::Missing));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(began.elapsed() < PATIENCE, "it does not end");
+        std::thread::yield_now();
+    };
+    assert!(exited(status, 0), "{status}");
+}
+
+#[test]
+fn an_idle_node_sleeps() {
+    let daemon = Daemon::dev(&[]);
+    let mut idle = daemon.client();
+    idle.ask(1, &get(b"k"));
+    assert_eq!(idle.reply(), (1, Answer::Missing));
+    let before = daemon.cpu();
+    idle.stream
+        .set_read_timeout(Some(std::time::Duration::from_secs(2)))
+        .unwrap();
+    assert!(
+        idle.stream.peek(&mut [0]).is_err(),
+        "nothing comes for two seconds"
+    );
+    let used = daemon.cpu() - before;
+    // 90 ms in 30 s are asked of a release build; this one is slower, and shares the machine.
+    assert!(used.as_millis() < 60, "{used:?} of CPU in 2 s");
+}

@@ -1,0 +1,306 @@
+//! The driver against connections that are broken, slow, greedy or many.
+
+use std::io::{ErrorKind, Write};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use wire::error::Error;
+use wire::frame::Kind;
+use wire::hello::{PeerIdentity, Role};
+use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX};
+use wire::types::{Incarnation, NodeId};
+
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, get, header, hello};
+
+#[test]
+fn requests_in_one_piece_and_byte_by_byte_are_the_same() {
+    let daemon = Daemon::dev(&[]);
+    let mut bytes = BytesMut::from(hello(Role::Client).as_slice());
+    for id in 1..=100 {
+        get(b"k").encode(id, &mut bytes);
+    }
+    let mut whole = Caller::connect(&daemon.client);
+    whole.say(&bytes);
+    let mut pieces = Caller::connect(&daemon.client);
+    for byte in &bytes[..400] {
+        pieces.say(std::slice::from_ref(byte));
+    }
+    pieces.say(&bytes[400..]);
+    for caller in [&mut whole, &mut pieces] {
+        assert_eq!(caller.reply(), (0, Answer::Welcome));
+        for id in 1..=100 {
+            assert_eq!(caller.reply(), (id, Answer::Missing));
+        }
+    }
+}
+
+#[test]
+fn garbage_is_answered_by_an_error_and_the_end() {
+    let daemon = Daemon::dev(&[]);
+    let mut not_ours = header(100);
+    not_ours[4] = 9;
+    let mut unknown = header(100);
+    unknown[5] = 0xee;
+    for (bytes, name) in [
+        (
+            &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+            "TooLarge",
+        ),
+        (&[0; 64][..], "Malformed"),
+        (&[0xff; 64][..], "TooLarge"),
+        (&not_ours[..], "UnsupportedVersion"),
+        (&unknown[..], "UnknownKind"),
+    ] {
+        for addr in [&daemon.client, &daemon.peer] {
+            let mut caller = Caller::connect(addr);
+            caller.say(bytes);
+            let (_, answer) = caller.reply();
+            assert!(format!("{answer:?}").contains(name), "{name}: {answer:?}");
+            caller.wait_closed();
+        }
+    }
+    daemon.serves();
+}
+
+#[test]
+fn a_length_over_the_limit_is_refused_before_the_bytes_come() {
+    let daemon = Daemon::dev(&[]);
+    let mut early = Caller::connect(&daemon.client);
+    early.say(&header(HELLO_FRAME_BYTES_MAX));
+    let (_, answer) = early.reply();
+    assert!(
+        matches!(answer, Answer::Error(Error::TooLarge { limit: 4096, .. })),
+        "{answer:?}"
+    );
+    early.wait_closed();
+
+    let mut late = daemon.client();
+    late.say(&header(CLIENT_FRAME_BYTES_MAX));
+    let (id, answer) = late.reply();
+    assert!(
+        matches!(answer, Answer::Error(Error::TooLarge { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(id, 1, "the refusal names the request");
+    late.wait_closed();
+
+    // A key that is too long fits its frame: only the request is refused.
+    let mut fine = daemon.client();
+    fine.ask(5, &get(&[b'k'; 5000]));
+    let (id, answer) = fine.reply();
+    assert_eq!(id, 5);
+    assert!(
+        matches!(answer, Answer::Error(Error::TooLarge { .. })),
+        "{answer:?}"
+    );
+    fine.ask(6, &get(b"k"));
+    assert_eq!(fine.reply(), (6, Answer::Missing));
+}
+
+#[test]
+fn whoever_says_no_hello_or_half_a_frame_is_closed_at_the_deadline() {
+    let daemon = Daemon::dev(&[
+        "--set",
+        "net.hello_timeout=300ms",
+        "--set",
+        "net.frame_timeout=400ms",
+    ]);
+    let idle = daemon.client();
+    let began = Instant::now();
+    let silent = Caller::connect(&daemon.client);
+    let silent_peer = Caller::connect(&daemon.peer);
+    let mut half_hello = Caller::connect(&daemon.client);
+    half_hello.say(&hello(Role::Client)[..10]);
+    let mut half_frame = daemon.client();
+    half_frame.say(&header(1000));
+    for closed in [silent, silent_peer, half_hello, half_frame] {
+        closed.wait_closed();
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(250),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut idle = idle;
+    idle.ask(1, &get(b"k"));
+    assert_eq!(idle.reply(), (1, Answer::Missing), "an idle client stays");
+}
+
+#[test]
+fn each_port_takes_its_own_callers_only() {
+    let daemon = Daemon::dev(&[]);
+    let identity = PeerIdentity {
+        node: NodeId(2),
+        incarnation: Incarnation(1),
+        life: 1,
+        name: "n2".into(),
+        client_addr: String::new(),
+        virgin: true,
+        formed: Vec::new(),
+    };
+    let peer = hello(Role::Peer {
+        identity,
+        to: NodeId(1),
+    });
+    for (addr, bytes, part) in [
+        (&daemon.client, peer.clone(), "for clients"),
+        (&daemon.peer, hello(Role::Client), "for peers"),
+        (&daemon.peer, peer, "no other member"),
+    ] {
+        let mut caller = Caller::connect(addr);
+        caller.say(&bytes);
+        let (_, answer) = caller.reply();
+        assert!(format!("{answer:?}").contains(part), "{part}: {answer:?}");
+        caller.wait_closed();
+    }
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let daemon = Daemon::dev(&["--set", "net.connections_max=3"]);
+    let mut kept: Vec<Caller> = (0..3).map(|_| daemon.client()).collect();
+    let mut fourth = Caller::connect(&daemon.client);
+    assert_eq!(
+        fourth.reply(),
+        (0, Answer::Error(Error::TooManyConnections { limit: 3 }))
+    );
+    fourth.wait_closed();
+    kept[1].ask(1, &get(b"k"));
+    assert_eq!(kept[1].reply(), (1, Answer::Missing));
+    drop(kept.pop());
+    // The place is free as soon as the daemon has seen the end.
+    let began = Instant::now();
+    loop {
+        let mut next = Caller::connect(&daemon.client);
+        // A refused caller may find the connection closed already.
+        let _ = next.stream.write_all(&hello(Role::Client));
+        if next.frame(|frame| frame.kind) == Kind::Welcome {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    }
+}
+
+#[test]
+fn newcomers_that_say_nothing_make_room_for_those_that_do() {
+    let daemon = Daemon::dev(&[
+        "--set",
+        "net.newcomers_max=20",
+        "--set",
+        "net.hello_timeout=60s",
+    ]);
+    let mut silent: Vec<Caller> = (0..100).map(|_| Caller::connect(&daemon.client)).collect();
+    daemon.serves();
+    let last = silent.pop().unwrap();
+    for pushed_out in silent.into_iter().take(70) {
+        pushed_out.wait_closed();
+    }
+    last.stream.set_nonblocking(true).unwrap();
+    let error = last.stream.peek(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "the newest stay");
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_bounded_memory_and_is_closed_in_the_end() {
+    let daemon = Daemon::dev(&["--set", "net.stall_timeout=2s", "--set", "log.level=debug"]);
+    let mut deaf = Caller::connect(&daemon.client);
+    let welcome = deaf.greet();
+    deaf.put(&welcome, 1, b"big", &vec![7; 900_000]);
+    assert_eq!(deaf.reply(), (1, Answer::Written));
+    let mut greedy = BytesMut::new();
+    for id in 1..=1_000 {
+        get(b"big").encode(id, &mut greedy);
+    }
+    deaf.say(&greedy);
+    daemon.serves();
+    let resident_kb = daemon.proc_status("RssAnon:");
+    assert!(
+        resident_kb < 64 << 10,
+        "{resident_kb} kB for 900 MB of replies"
+    );
+    daemon.wait_line("connection closed for its deadline");
+    daemon.serves();
+}
+
+#[test]
+fn a_client_that_reads_late_gets_every_reply() {
+    let daemon = Daemon::dev(&[]);
+    let mut late = Caller::connect(&daemon.client);
+    let welcome = late.greet();
+    late.put(&welcome, 1, b"big", &vec![7; 100_000]);
+    assert_eq!(late.reply(), (1, Answer::Written));
+    let mut asked = BytesMut::new();
+    for id in 1..=500 {
+        get(b"big").encode(id, &mut asked);
+    }
+    late.say(&asked);
+    daemon.serves();
+    let mut ids: Vec<u64> = (1..=500)
+        .map(|_| {
+            let (id, answer) = late.reply();
+            assert_eq!(answer, Answer::Value(100_000));
+            id
+        })
+        .collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=500).collect::<Vec<_>>());
+}
+
+#[test]
+fn idle_connections_are_cheap() {
+    const IDLE: usize = 3_000;
+    let most = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert!(
+        most.is_none_or(|most| most > IDLE as u64 + 500),
+        "too few files to test with"
+    );
+    let daemon = Daemon::dev(&[]);
+    daemon.serves();
+    let before_kb = daemon.proc_status("RssAnon:");
+    let idle: Vec<Caller> = (0..IDLE).map(|_| daemon.client()).collect();
+    let each_bytes = (daemon.proc_status("RssAnon:") - before_kb) * 1024 / IDLE as u64;
+    assert!(each_bytes < 2_048, "{each_bytes} bytes per idle connection");
+    daemon.serves();
+    drop(idle);
+    daemon.serves();
+}
+
+#[test]
+fn running_out_of_files_stops_nothing_and_spins_nowhere() {
+    // 40 files: what the daemon itself needs, and little more. Connections without a hello are
+    // not counted by the limit of connections, so that accept(2) does run out.
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -n 40; exec \"$0\" --dev --listen 127.0.0.1:0 --set wal.segment_bytes=1MiB \
+         --set net.hello_timeout=60s --set net.connections_max=1000",
+        env!("CARGO_BIN_EXE_raftd"),
+    ]);
+    let daemon = Daemon::start(command);
+    let mut served = daemon.client();
+    let flood: Vec<Caller> = (0..200).map(|_| Caller::connect(&daemon.client)).collect();
+    served.ask(1, &get(b"k"));
+    assert_eq!(served.reply(), (1, Answer::Missing));
+    let (began, before) = (Instant::now(), daemon.cpu());
+    served
+        .stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let nothing = served.stream.peek(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    let used = daemon.cpu() - before;
+    assert!(
+        used < began.elapsed() / 3,
+        "{used:?} of CPU in {:?}",
+        began.elapsed()
+    );
+    drop(flood);
+    daemon.serves();
+}
