@@ -381,8 +381,9 @@ impl Session {
         match error {
             WireError::OutOfOrder { expected } => {
                 let expected = *expected;
+                let refused = self.broken.is_some_and(|refused| refused.seq == expected);
                 let known = self.unsettled().any(|write| write.seq == expected);
-                self.lost |= !known;
+                self.lost |= !known && !refused;
             }
             WireError::SessionExpired => self.lost = true,
             other => write.exposed |= other.class() == Class::Unknown,

@@ -1,0 +1,246 @@
+//! A server that speaks the protocol and does what a test tells it.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use bytes::BytesMut;
+use wire::client::{Consistency, Reply, Request, ScanMode};
+use wire::command::{Outcome, SessionId};
+use wire::error::Error as WireError;
+use wire::frame;
+use wire::hello::{Hello, LeaderHint, PeerIdentity, Welcome};
+use wire::limits::CLIENT_FRAME_BYTES_MAX;
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+
+/// What a client asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Counts the server's connections, from 0.
+    pub(crate) connection: usize,
+    pub(crate) frame_id: u64,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Write(Written),
+    Get(Consistency, Vec<u8>),
+    Scan(ScanMode, Vec<u8>, Option<Vec<u8>>, u32),
+    Status,
+}
+
+/// A write as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) session: SessionId,
+    pub(crate) seq: u64,
+    pub(crate) floor: u64,
+    pub(crate) deadline_ms: u32,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Asked {
+    pub(crate) fn write(&self) -> &Written {
+        match &self.what {
+            What::Write(write) => write,
+            other => panic!("not a write: {other:?}"),
+        }
+    }
+}
+
+/// What the server does about it.
+pub(crate) enum Act {
+    Send(BytesMut),
+    Nothing,
+    Close,
+}
+
+impl Asked {
+    pub(crate) fn reply(&self, reply: &Reply<'_>) -> Act {
+        let mut out = BytesMut::new();
+        reply.encode(self.frame_id, &mut out);
+        Act::Send(out)
+    }
+
+    pub(crate) fn done(&self, index: u64, outcome: Outcome) -> Act {
+        self.reply(&Reply::Written {
+            term: Term(1),
+            index: Index(index),
+            outcome,
+        })
+    }
+
+    pub(crate) fn error(&self, error: WireError) -> Act {
+        self.reply(&Reply::Error(error))
+    }
+}
+
+/// What the server does with a hello.
+#[derive(Clone, Debug)]
+pub(crate) enum Greeting {
+    Welcome,
+    Refuse(WireError),
+    Silence,
+}
+
+type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
+
+pub(crate) struct Fake {
+    pub(crate) addr: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    script: Mutex<Script>,
+    asked: Mutex<Vec<Asked>>,
+    hellos: Mutex<Vec<Hello>>,
+    greeting: Mutex<(Greeting, Welcome)>,
+}
+
+impl Fake {
+    /// A server with this id, which runs until the test ends.
+    pub(crate) fn start(id: u64, script: impl FnMut(&Asked) -> Act + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Box::new(script)),
+            asked: Mutex::default(),
+            hellos: Mutex::default(),
+            greeting: Mutex::new((Greeting::Welcome, welcome(id, &addr))),
+        });
+        let serving = Arc::clone(&shared);
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let serving = Arc::clone(&serving);
+                thread::spawn(move || serve(number, &mut stream.unwrap(), &serving));
+            }
+        });
+        Self { addr, shared }
+    }
+
+    /// Changes how hellos are answered from now on.
+    pub(crate) fn greet(&self, change: impl FnOnce(&mut Greeting, &mut Welcome)) {
+        let (greeting, welcome) = &mut *self.shared.greeting.lock().unwrap();
+        change(greeting, welcome);
+    }
+
+    /// Names `other` as the leader, in a term.
+    pub(crate) fn name_leader(&self, other: &Self, term: u64) {
+        let hint = other.hint();
+        self.greet(|_, welcome| {
+            welcome.leader = Some(hint);
+            welcome.term = Term(term);
+        });
+    }
+
+    pub(crate) fn hint(&self) -> LeaderHint {
+        LeaderHint {
+            node: self.shared.greeting.lock().unwrap().1.identity.node,
+            client_addr: self.addr.clone(),
+        }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn hellos(&self) -> Vec<Hello> {
+        self.shared.hellos.lock().unwrap().clone()
+    }
+}
+
+fn welcome(id: u64, addr: &str) -> Welcome {
+    Welcome {
+        version: 1,
+        features: 0,
+        cluster: ClusterId(7),
+        epoch: Epoch(9),
+        identity: PeerIdentity {
+            node: NodeId(id),
+            incarnation: Incarnation(1),
+            life: 1,
+            name: format!("n{id}"),
+            client_addr: addr.into(),
+            virgin: false,
+            formed: Vec::new(),
+        },
+        term: Term(1),
+        applied: Index(40),
+        leader: None,
+    }
+}
+
+/// Ends with the connection, whatever ends that.
+fn serve(number: usize, stream: &mut TcpStream, shared: &Shared) -> Option<()> {
+    let mut buffer = Vec::new();
+    let mut greeted = false;
+    loop {
+        while let Some(frame) = frame::parse(&buffer, CLIENT_FRAME_BYTES_MAX).ok()? {
+            let length = frame.len;
+            if greeted {
+                let asked = Asked {
+                    connection: number,
+                    frame_id: frame.request_id,
+                    what: What::of(&Request::decode(&frame).ok()?),
+                };
+                shared.asked.lock().unwrap().push(asked.clone());
+                let act = shared.script.lock().unwrap()(&asked);
+                match act {
+                    Act::Send(bytes) => stream.write_all(&bytes).ok()?,
+                    Act::Nothing => {}
+                    Act::Close => return None,
+                }
+            } else {
+                let hello = Hello::decode(&frame).ok()?;
+                shared.hellos.lock().unwrap().push(hello);
+                let (greeting, welcome) = shared.greeting.lock().unwrap().clone();
+                let mut out = BytesMut::new();
+                match greeting {
+                    Greeting::Welcome => welcome.encode(&mut out),
+                    Greeting::Refuse(error) => error.encode(0, &mut out),
+                    Greeting::Silence => {}
+                }
+                stream.write_all(&out).ok()?;
+                greeted = true;
+            }
+            buffer.drain(..length);
+        }
+        let mut chunk = [0; 65536];
+        let count = stream.read(&mut chunk).ok()?;
+        if count == 0 {
+            return None;
+        }
+        buffer.extend_from_slice(&chunk[..count]);
+    }
+}
+
+impl What {
+    fn of(request: &Request<'_>) -> Self {
+        match request {
+            Request::Write {
+                deadline_ms,
+                write,
+                body,
+            } => Self::Write(Written {
+                session: write.session,
+                seq: write.seq,
+                floor: write.floor,
+                deadline_ms: *deadline_ms,
+                body: body.to_vec(),
+            }),
+            Request::Get {
+                consistency, key, ..
+            } => Self::Get(*consistency, key.to_vec()),
+            Request::Scan {
+                mode,
+                prefix,
+                after,
+                limit,
+                ..
+            } => Self::Scan(*mode, prefix.to_vec(), after.map(<[u8]>::to_vec), *limit),
+            Request::Status => Self::Status,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Several writes in flight in one session.
+
+use raftctl::client::{Command, Error, IN_FLIGHT_MAX, Outcome, Why};
+use wire::error::Error as WireError;
+use wire::types::Index;
+
+use super::client::{PUT, client, soon};
+use super::fake::{Act, Asked, Fake};
+use super::script::obliging;
+
+fn seqs(asked: &[Asked]) -> Vec<u64> {
+    asked.iter().map(|asked| asked.write().seq).collect()
+}
+
+/// A server's part of one session: takes the next write, refuses others.
+struct Sequence {
+    last: u64,
+    /// Refuses this one once.
+    refuse: Option<(u64, WireError)>,
+}
+
+impl Sequence {
+    fn act(&mut self, asked: &Asked) -> Act {
+        let write = asked.write();
+        let expected = write.floor.max(self.last + 1);
+        if self
+            .refuse
+            .as_ref()
+            .is_some_and(|(seq, _)| *seq == write.seq)
+        {
+            let (_, error) = self.refuse.take().unwrap();
+            return asked.error(error);
+        }
+        if write.seq == expected {
+            self.last = write.seq;
+        } else if write.seq > self.last {
+            return asked.error(WireError::OutOfOrder { expected });
+        }
+        asked.done(100 + write.seq, Outcome::Put)
+    }
+}
+
+#[test]
+fn results_come_in_the_order_of_submission() {
+    let server = Fake::start(1, obliging());
+    let mut client = client(&[&server]);
+    for _ in 0..100 {
+        client.submit(PUT).unwrap();
+    }
+    for n in 1..=100 {
+        let written = client.wait(soon()).unwrap().unwrap();
+        assert_eq!(written.revision, Index(40 + n));
+    }
+    assert_eq!(client.wait(soon()), None);
+    assert!(server.asked().iter().all(|asked| asked.write().floor == 1));
+}
+
+#[test]
+fn no_more_are_taken_than_allowed() {
+    let server = Fake::start(1, obliging());
+    let mut client = client(&[&server]);
+    for _ in 0..IN_FLIGHT_MAX {
+        client.submit(PUT).unwrap();
+    }
+    let in_flight = IN_FLIGHT_MAX;
+    assert_eq!(client.submit(PUT), Err(Error::Full { in_flight }));
+    client.wait(soon()).unwrap().unwrap();
+    client.submit(PUT).unwrap();
+    let value = vec![0; 1024 * 1024];
+    let large = Command::Put {
+        key: b"k",
+        value: &value,
+    };
+    while client.wait(soon()).is_some() {}
+    let taken = (0..100)
+        .take_while(|_| client.submit(large).is_ok())
+        .count();
+    assert_eq!(taken, 7, "eight would not fit 8 MiB with their names");
+    while let Some(result) = client.wait(soon()) {
+        result.unwrap();
+    }
+}
+
+#[test]
+fn a_write_that_was_not_taken_is_sent_again_before_those_behind_it() {
+    let mut sequence = Sequence {
+        last: 0,
+        refuse: Some((2, WireError::Overloaded { retry_after_ms: 1 })),
+    };
+    let server = Fake::start(1, move |asked| sequence.act(asked));
+    let mut client = client(&[&server]);
+    for _ in 0..4 {
+        client.submit(PUT).unwrap();
+    }
+    for n in 1..=4 {
+        let written = client.wait(soon()).unwrap().unwrap();
+        assert_eq!(written.revision, Index(100 + n));
+    }
+    assert_eq!(seqs(&server.asked()), [1, 2, 3, 4, 2, 3, 4]);
+}
+
+#[test]
+fn after_a_lost_connection_all_without_verdict_are_sent_again() {
+    let mut answered = 0;
+    let server = Fake::start(1, move |asked| {
+        let seq = asked.write().seq;
+        if asked.connection == 0 {
+            answered += 1;
+            return match answered {
+                1 => asked.done(101, Outcome::Put),
+                2..5 => Act::Nothing,
+                _ => Act::Close,
+            };
+        }
+        asked.done(100 + seq, Outcome::Put)
+    });
+    let mut client = client(&[&server]);
+    for _ in 0..5 {
+        client.submit(PUT).unwrap();
+    }
+    for n in 1..=5 {
+        let written = client.wait(soon()).unwrap().unwrap();
+        assert_eq!(written.revision, Index(100 + n));
+    }
+    assert_eq!(seqs(&server.asked()), [1, 2, 3, 4, 5, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_refused_write_fails_those_behind_it_for_certain() {
+    let mut sequence = Sequence {
+        last: 0,
+        refuse: Some((2, WireError::DiskFull)),
+    };
+    let server = Fake::start(1, move |asked| sequence.act(asked));
+    let mut client = client(&[&server]);
+    for _ in 0..3 {
+        client.submit(PUT).unwrap();
+    }
+    client.wait(soon()).unwrap().unwrap();
+    let refused = client.wait(soon()).unwrap();
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    let behind = client.wait(soon()).unwrap();
+    let Err(Error::NotApplied { why, .. }) = behind else {
+        panic!("{behind:?}");
+    };
+    assert!(matches!(why, Why::Behind(_)), "{why:?}");
+    // The session goes on, past the ones that failed.
+    client.write(PUT, soon()).unwrap();
+    let asked = server.asked();
+    let last = asked.last().unwrap().write();
+    assert_eq!((last.seq, last.floor), (4, 4));
+    assert_eq!(last.session, asked[0].write().session);
+}
+
+#[test]
+fn a_session_that_expired_takes_all_its_writes_along() {
+    let mut forgotten = None;
+    let server = Fake::start(1, move |asked| {
+        let write = asked.write();
+        let forgotten = forgotten.get_or_insert(write.session);
+        if *forgotten == write.session {
+            return asked.error(WireError::SessionExpired);
+        }
+        asked.done(100 + write.seq, Outcome::Put)
+    });
+    let mut client = client(&[&server]);
+    for _ in 0..3 {
+        client.submit(PUT).unwrap();
+    }
+    for n in 1..=3 {
+        let written = client.wait(soon()).unwrap().unwrap();
+        assert_eq!(written.revision, Index(100 + n));
+    }
+    assert_eq!(seqs(&server.asked()), [1, 2, 3, 1, 2, 3]);
+}
+
+#[test]
+fn a_write_that_the_server_expects_and_the_client_settled_makes_a_new_session() {
+    // The server lost what it knew of the session, for instance with a restored backup.
+    let mut old = None;
+    let server = Fake::start(1, move |asked| {
+        let write = asked.write();
+        let old = old.get_or_insert(write.session);
+        if *old == write.session && write.seq == 2 {
+            return asked.error(WireError::OutOfOrder { expected: 1 });
+        }
+        asked.done(100 + write.seq, Outcome::Put)
+    });
+    let mut client = client(&[&server]);
+    client.write(PUT, soon()).unwrap();
+    client.write(PUT, soon()).unwrap();
+    assert_eq!(seqs(&server.asked()), [1, 2, 1]);
+}
