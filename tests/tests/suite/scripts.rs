@@ -205,3 +205,64 @@ fn an_interrupted_demo_cleans_up() {
         .collect();
     assert_eq!(left.len(), 1, "only the log: {left:?}");
 }
+
+/// What `scripts/test` makes of a cargo that says this and ends with that status: its last line.
+fn tally(args: &[&str], says: &str, skips: &str, status: i32) -> (String, Option<i32>) {
+    let scratch = scratch();
+    let cargo = scratch.path().join("cargo");
+    let stub = format!(
+        "#!/bin/bash\n[[ $1 == test ]] || {{ echo cargo 9.9.9; exit; }}\n\
+         printf '{skips}' >>\"$TESTS_SKIPPED\"\nprintf '{says}'\nexit {status}\n"
+    );
+    fs::write(&cargo, stub).expect("written");
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = std::env::var("PATH").expect("a PATH");
+    let mut command = script("test", args);
+    command.env("PATH", format!("{}:{path}", scratch.path().display()));
+    let done = proc::run(command, b"");
+    (
+        done.text().lines().last().unwrap_or_default().to_owned(),
+        done.code,
+    )
+}
+
+#[test]
+fn skips_and_failures_are_counted() {
+    let ok = "test result: ok. 3 passed; 0 failed; 0 ignored\\n";
+    let off = "test a ... ignored, slow\\ntest result: ok. 3 passed; 0 failed; 1 ignored\\n";
+    let bad = "test result: FAILED. 2 passed; 1 failed; 0 ignored\\n";
+    let skip = "some::test\\tno disk\\n";
+    let line = |text: &str, code| (text.to_owned(), Some(code));
+    let twice = format!("{ok}{bad}");
+    assert_eq!(
+        tally(&[], ok, "", 0),
+        line("3 passed, 0 failed, 0 skipped", 0)
+    );
+    assert_eq!(
+        tally(&[], &twice, "", 101),
+        line("5 passed, 1 failed, 0 skipped", 1)
+    );
+    // One that skips returned like one that passed; one that is switched off did not run.
+    assert_eq!(
+        tally(&[], ok, skip, 0),
+        line("2 passed, 0 failed, 1 skipped", 0)
+    );
+    assert_eq!(
+        tally(&[], off, "", 0),
+        line("3 passed, 0 failed, 1 skipped", 0)
+    );
+    // Under --strict both must be listed.
+    assert_eq!(
+        tally(&["--strict"], ok, skip, 0),
+        line("2 passed, 1 failed, 0 skipped", 1)
+    );
+    assert_eq!(
+        tally(&["--strict"], off, "", 0),
+        line("3 passed, 1 failed, 0 skipped", 1)
+    );
+    // A binary that died has no summary.
+    assert_eq!(
+        tally(&[], ok, "", 101),
+        line("3 passed, 1 failed, 0 skipped", 1)
+    );
+}
