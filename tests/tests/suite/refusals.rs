@@ -1,6 +1,7 @@
 //! What raftd refuses to start with: the exit code, the place and the remedy.
 
 use std::fs;
+use std::mem::replace;
 use std::net::TcpListener;
 
 use raftd_tests::cluster::{Cluster, Node};
@@ -14,11 +15,9 @@ fn raftd(args: &[&str]) -> Done {
     proc::run(command, b"")
 }
 
-/// Runs a node to its end, with these arguments besides its own.
-fn refused(node: &Node, args: &[&str], code: i32) -> String {
-    let mut command = node.command();
-    command.args(args);
-    let done = proc::run(command, b"").exits(code);
+/// Runs a node to its end.
+fn refused(node: &Node, code: i32) -> String {
+    let done = proc::run(node.command(), b"").exits(code);
     assert_eq!(done.stdout, b"", "nothing on stdout");
     done.stderr
 }
@@ -59,25 +58,24 @@ fn settings_that_make_no_sense() {
 #[test]
 fn a_port_or_folder_in_use() {
     let mut cluster = Cluster::prepare(1, &[]);
+    let node = &mut cluster.nodes[0];
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("its address").to_string();
-    explains(
-        &refused(&cluster.nodes[0], &["--listen", &address], 69),
-        &[&address],
+    let free = replace(
+        &mut node.client_addr,
+        taken.local_addr().expect("bound").to_string(),
     );
+    explains(&refused(node, 69), &[&node.client_addr]);
 
-    cluster.start_all();
-    let ports = proc::free_ports(2);
-    let (client, peer) = (
-        format!("127.0.0.1:{}", ports[0]),
-        format!("127.0.0.1:{}", ports[1]),
-    );
-    let second = refused(
-        &cluster.nodes[0],
-        &["--listen", &client, "--peer-listen", &peer],
-        69,
-    );
-    explains(&second, &[&cluster.nodes[0].data_dir.display().to_string()]);
+    node.client_addr = free;
+    node.start();
+    node.wait_ready();
+    for (addr, port) in [&mut node.client_addr, &mut node.peer_addr]
+        .into_iter()
+        .zip(proc::free_ports(2))
+    {
+        *addr = format!("127.0.0.1:{port}");
+    }
+    explains(&refused(node, 69), &[&node.data_dir.display().to_string()]);
 }
 
 #[test]
@@ -92,7 +90,7 @@ fn a_data_directory_of_another_cluster() {
     node.start();
     let status = node.wait_end();
     assert_eq!(status.code(), Some(78), "{}", node.log_since_start());
-    explains(&node.log_since_start(), &["incarnation"]);
+    explains(&node.log_since_start(), &["another data directory"]);
     let _ = cluster.ctl(&["put", "k", "the others go on"]).quietly();
 }
 
@@ -130,7 +128,7 @@ fn damage_is_named_and_left_alone() {
         .to_string_lossy()
         .into_owned();
     for _ in 0..2 {
-        explains(&refused(node, &[], 65), &[&name]);
+        explains(&refused(node, 65), &[&name]);
         assert!(
             fs::read(&segment).expect("a segment") == damaged,
             "nothing is repaired blindly"
@@ -149,8 +147,13 @@ fn a_log_that_is_gone_is_no_fresh_start() {
     let mut cluster = Cluster::start(1);
     let node = &mut cluster.nodes[0];
     node.kill();
-    fs::remove_dir_all(node.data_dir.join("wal")).expect("the log");
-    explains(&refused(node, &[], 65), &["wal"]);
+    let wal = node.data_dir.join("wal");
+    for entry in fs::read_dir(&wal).expect("the log") {
+        fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    explains(&refused(node, 65), &["wal"]);
+    fs::remove_dir(&wal).expect("removed");
+    explains(&refused(node, 65), &["wal"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use raftctl::client::{Client, Consistency, Deadline, Options, Scan, ScanMode};
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, PATIENCE, Running};
 use raftd_tests::wait;
@@ -26,10 +27,16 @@ fn a_restarted_node_catches_up() {
     let ask = |args: &[&str]| proc::raftctl(&address, args, b"");
     let _ = ask(&["-t", "20s", "wait-ready", "--caught-up"]).exits(0);
     // What it has itself, without asking the leader.
-    assert_eq!(
-        ask(&["count", "while/", "--stale"]).quietly().text(),
-        "50\n"
-    );
+    let mut client = Client::new(Options::new(vec![address]));
+    let own = Scan {
+        consistency: Consistency::Stale,
+        mode: ScanMode::Count,
+        prefix: b"while/",
+        after: None,
+        limit: 1000,
+    };
+    let page = client.scan(own, Deadline::after(PATIENCE), |_| {});
+    assert_eq!(page.expect("a stale read").count, 50);
 }
 
 #[test]
