@@ -16,7 +16,7 @@ use std::thread::{JoinHandle, Thread};
 
 use wire::peer::DiskState;
 
-pub use self::open::open;
+pub use self::open::{OpenedDisk, open, open_disk};
 use self::spares::Spares;
 use self::worker::Worker;
 use crate::disk::os::{OsDisk, OsFile};

@@ -1,6 +1,6 @@
 //! What the write-ahead log asks of a disk, and nothing more.
 //!
-//! Two disks exist: [`os::OsDisk`], the directory on a real file system, and a simulated one,
+//! Two disks exist: [`os::OsDisk`], the directory on a real file system, and [`sim::SimDisk`],
 //! which lives in memory, loses power on command and fails where it is told to. The log is
 //! written against the trait, so both run the same code.
 //!
@@ -11,6 +11,7 @@
 //! a second sync succeeds although nothing was written. Hence [`Latched`].
 
 pub mod os;
+pub mod sim;
 
 use std::cell::Cell;
 use std::fmt;

@@ -8,12 +8,12 @@ use std::path::Path;
 use fs2::FileExt;
 
 use super::{Opened, Options, TAIL_BYTES, fatal_of, fatal_of_disk, fatal_of_identity};
-use crate::disk::Latched;
 use crate::disk::os::OsDisk;
+use crate::disk::{Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
-use crate::wal::{self, Owner, Settings};
+use crate::wal::{self, Owner, Recovered, Settings};
 
 const LOCK_NAME: &str = "LOCK";
 
@@ -34,22 +34,11 @@ pub fn open(options: Options) -> Result<Opened, Fatal> {
     let disk = OsDisk::new(dir.clone()).map_err(|error| fatal_of_disk(&error))?;
     let latched = Latched::new(disk.clone());
 
-    let found = Identity::read(&latched).map_err(|error| fatal_of_identity(&error))?;
-    let created = found.is_none();
-    let identity = match found {
-        Some(identity) => identity,
-        None => create(&latched, &options)?,
-    };
-    let settings = settings(identity.owner(), &options);
-    let recovered = wal::recover(latched, &settings).map_err(|error| fatal_of(&error))?;
-    let Some(recovered) = recovered else {
-        return Err(Fatal::new(
-            ExitStatus::Damaged,
-            "there is an IDENTITY but no write-ahead log: votes and entries are lost",
-        )
-        .at(dir.join(wal::segment::WAL_DIR).display())
-        .remedy("restore the wal directory, or replace this member with an empty one"));
-    };
+    let OpenedDisk {
+        identity,
+        created,
+        recovered,
+    } = open_disk(latched, &options).map_err(|fatal| under(fatal, dir))?;
     let restored = raft::Restored {
         hard_state: recovered.wal.hard_state(),
         commit: recovered.wal.commit(),
@@ -69,6 +58,51 @@ pub fn open(options: Options) -> Result<Opened, Fatal> {
         options,
         lock,
     })
+}
+
+/// A data directory on any disk: who it is and what its log holds.
+pub struct OpenedDisk<D: Disk> {
+    /// Who it is.
+    pub identity: Identity,
+    /// It was made just now.
+    pub created: bool,
+    /// The log.
+    pub recovered: Recovered<D>,
+}
+
+/// Reads who the data directory is, or makes it, and recovers its log.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, Fatal> {
+    let found = Identity::read(&disk).map_err(|error| fatal_of_identity(&error))?;
+    let created = found.is_none();
+    let identity = match found {
+        Some(identity) => identity,
+        None => create(&disk, options)?,
+    };
+    let settings = settings(identity.owner(), options);
+    match wal::recover(disk, &settings).map_err(|error| fatal_of(&error))? {
+        Some(recovered) => Ok(OpenedDisk {
+            identity,
+            created,
+            recovered,
+        }),
+        None => Err(Fatal::new(
+            ExitStatus::Damaged,
+            "there is an IDENTITY but no write-ahead log: votes and entries are lost",
+        )
+        .at(wal::segment::WAL_DIR)
+        .remedy("restore the wal directory, or replace this member with an empty one")),
+    }
+}
+
+/// Places inside the data directory are told with its name.
+fn under(mut fatal: Fatal, dir: &Path) -> Fatal {
+    if !fatal.place.is_empty() {
+        fatal.place = dir.join(&fatal.place).display().to_string();
+    }
+    fatal
 }
 
 fn check_segment_bytes(bytes: u64) -> Result<(), Fatal> {
@@ -118,12 +152,11 @@ fn lock(dir: &Path) -> Result<File, Fatal> {
 /// The log first, then IDENTITY: when IDENTITY is there, the log must be, and an IDENTITY without
 /// a log can only be damage (rules E4). What an earlier attempt left half-made is thrown away:
 /// without IDENTITY it never spoke to anyone.
-fn create(disk: &Latched<OsDisk>, options: &Options) -> Result<Identity, Fatal> {
-    let dir = &options.data_dir;
-    remove_unfinished(disk, options)?;
+fn create<D: Disk>(disk: &D, options: &Options) -> Result<Identity, Fatal> {
+    remove_unfinished(disk)?;
     let Some(identity) = options.create.clone() else {
         return Err(Fatal::new(ExitStatus::Config, "the data directory is empty")
-            .at(dir.display())
+            .at(".")
             .remedy("name the first members with --initial-cluster, or a member to join with --join"));
     };
     let settings = settings(identity.owner(), options);
@@ -135,14 +168,14 @@ fn create(disk: &Latched<OsDisk>, options: &Options) -> Result<Identity, Fatal> 
     Ok(identity)
 }
 
-fn remove_unfinished(disk: &Latched<OsDisk>, options: &Options) -> Result<(), Fatal> {
+fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), Fatal> {
     match wal::remove_virgin(disk) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Fatal::new(
             ExitStatus::Damaged,
             "there is a write-ahead log but no IDENTITY",
         )
-        .at(options.data_dir.join(IDENTITY_NAME).display())
+        .at(IDENTITY_NAME)
         .remedy("restore IDENTITY from this node's own backup, or replace this member with an empty one")),
         Err(error) => Err(fatal_of(&error)),
     }

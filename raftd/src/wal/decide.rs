@@ -32,13 +32,13 @@ struct Row<const FACTS: usize, Verdict: 'static> {
 
 /// The verdict on a place, the label of its row and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision<Verdict> {
+pub(super) struct Decision<Verdict> {
     /// The row.
-    pub label: char,
+    pub(super) label: char,
     /// What to do.
-    pub verdict: Verdict,
+    pub(super) verdict: Verdict,
     /// Why, for a person.
-    pub why: &'static str,
+    pub(super) why: &'static str,
 }
 
 fn decide<const FACTS: usize, Verdict: Copy>(
@@ -64,30 +64,30 @@ fn decide<const FACTS: usize, Verdict: Copy>(
 
 /// What stands where the next batch of a segment is expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PlaceFacts {
+pub(super) struct PlaceFacts {
     /// A genuine batch header: its CRC, salt, offset and segment are right.
-    pub header: bool,
+    pub(super) header: bool,
     /// It follows the batch before: number, header CRC and last entry are right.
-    pub follows: bool,
+    pub(super) follows: bool,
     /// Every record in it is the one its table names.
-    pub payload: bool,
+    pub(super) payload: bool,
     /// From here to the segment's end there is nothing but zeros, or the mark of the batch before
     /// and then zeros.
-    pub blank: bool,
+    pub(super) blank: bool,
     /// What is not zero lies within the reach of one batch.
-    pub in_reach: bool,
+    pub(super) in_reach: bool,
     /// Behind here stands what was written after this batch's sync had returned: its mark, or a
     /// genuine header of a later batch.
-    pub evidence: bool,
+    pub(super) evidence: bool,
     /// The batch before was the `Seal`.
-    pub sealed: bool,
+    pub(super) sealed: bool,
     /// A later segment is in use.
-    pub successor: bool,
+    pub(super) successor: bool,
 }
 
 /// What to do about a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlaceVerdict {
+pub(super) enum PlaceVerdict {
     /// The batch is in the log; go on behind it.
     Accept,
     /// The log ends here.
@@ -146,7 +146,7 @@ const PLACE: &[Row<8, PlaceVerdict>] = &[
 
 /// What to make of the bytes at a place.
 #[must_use]
-pub fn decide_place(f: &PlaceFacts) -> Decision<PlaceVerdict> {
+pub(super) fn decide_place(f: &PlaceFacts) -> Decision<PlaceVerdict> {
     let facts = [
         f.header,
         f.follows,
@@ -162,24 +162,24 @@ pub fn decide_place(f: &PlaceFacts) -> Decision<PlaceVerdict> {
 
 /// A file behind the newest segment in use, or the one that should be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FileFacts {
+pub(super) struct FileFacts {
     /// The file exists.
-    pub present: bool,
+    pub(super) present: bool,
     /// It has a genuine header page of this node, for its name and its size.
-    pub header: bool,
+    pub(super) header: bool,
     /// Where its first batch would stand there are only zeros.
-    pub blank: bool,
+    pub(super) blank: bool,
     /// It holds the mark or a genuine header of a batch that comes after its `Open`.
-    pub evidence: bool,
+    pub(super) evidence: bool,
     /// It is the next after the newest in use.
-    pub next: bool,
+    pub(super) next: bool,
     /// The newest in use is sealed.
-    pub sealed: bool,
+    pub(super) sealed: bool,
 }
 
 /// What to do about a file behind the newest segment in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileVerdict {
+pub(super) enum FileVerdict {
     /// There is none, and none is needed.
     Nothing,
     /// Keep it.
@@ -227,7 +227,7 @@ const FILE: &[Row<6, FileVerdict>] = &[
 
 /// What to make of a file behind the newest segment in use.
 #[must_use]
-pub fn decide_file(f: &FileFacts) -> Decision<FileVerdict> {
+pub(super) fn decide_file(f: &FileFacts) -> Decision<FileVerdict> {
     decide(
         FILE,
         [f.present, f.header, f.blank, f.evidence, f.next, f.sealed],

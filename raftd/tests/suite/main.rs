@@ -14,5 +14,8 @@ mod node_limits;
 mod node_session;
 mod node_store;
 mod node_swarm;
+mod wal_crash;
+mod wal_damage;
 mod wal_storage;
 mod wal_support;
+mod wal_twin;

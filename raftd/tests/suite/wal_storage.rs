@@ -28,7 +28,9 @@ fn options(dir: &Path) -> Options {
 fn start(opened: Opened) -> (Storage, Receiver<()>) {
     let (sender, receiver) = channel();
     // The test may be over when the last event comes.
-    let storage = opened.start(Box::new(move || drop(sender.send(()))));
+    let storage = opened.start(Box::new(move || {
+        let _ = sender.send(());
+    }));
     (storage, receiver)
 }
 

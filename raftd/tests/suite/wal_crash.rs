@@ -1,0 +1,549 @@
+//! The log on the simulated disk, which loses power at every operation there is.
+//!
+//! The property: after any crash the log is the result of a prefix of the writes that were handed
+//! over, and that prefix holds at least everything that was reported durable. The last write of
+//! the prefix may be there in part if it was larger than a batch.
+
+use std::path::PathBuf;
+
+use raft::{HardState, Ticket, Write};
+use raftd::disk::Latched;
+use raftd::disk::sim::{Fault, SimDisk};
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::storage::{OpenedDisk, Options, open_disk};
+use raftd::wal::segment::SegmentMaker;
+use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
+use wire::entry::Entry;
+use wire::types::{Index, NodeId, Term};
+
+use crate::wal_support::{entries, identity};
+
+const SEGMENT_BYTES: u64 = 256 * 1024;
+const DISK_BYTES: u64 = 8 * 1024 * 1024;
+
+pub(crate) fn options(seed: u64) -> Options {
+    Options {
+        data_dir: PathBuf::new(),
+        segment_bytes: SEGMENT_BYTES,
+        soft_free_bytes: 0,
+        create: Some(identity()),
+        seed,
+    }
+}
+
+pub(crate) type SimWal = Wal<Latched<SimDisk>>;
+
+pub(crate) fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
+    // Salts differ from life to life, as they do in the daemon.
+    open_disk(Latched::new(disk.clone()), &options(disk.operations()))
+}
+
+pub(crate) fn make_spare(wal: &mut SimWal) -> Result<(), Error> {
+    let (owner, id) = (identity().owner(), wal.next_segment());
+    let seed = wal.disk().inner().operations();
+    let maker = SegmentMaker::begin(wal.disk(), owner, id, SEGMENT_BYTES, seed)?;
+    let spare = maker.finish(wal.disk())?;
+    wal.add_spare(spare);
+    Ok(())
+}
+
+/// Random, the same for the same seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// What the log should hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Content {
+    pub(crate) hard_state: HardState,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Content {
+    fn apply(&mut self, write: &Write) {
+        if let Some(from) = write.truncate_from {
+            self.entries.truncate(from.0 as usize - 1);
+        }
+        self.entries.extend(write.entries.iter().cloned());
+        self.hard_state = write.hard_state;
+    }
+}
+
+/// A node's history of writes, as its disk should tell it.
+///
+/// Invariant: `after[n]` is what the log holds after the first `n` of `writes`.
+pub(crate) struct Story {
+    random: Random,
+    next_ticket: u64,
+    commit: u64,
+    writes: Vec<Write>,
+    after: Vec<Content>,
+    /// Writes reported durable.
+    durable: usize,
+}
+
+impl Story {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            random: Random(seed),
+            next_ticket: 1,
+            commit: 0,
+            writes: Vec::new(),
+            after: vec![Content::default()],
+            durable: 0,
+        }
+    }
+
+    /// Goes on from what a recovery found, which must be allowed.
+    fn resume(&mut self, found: Content) {
+        self.writes.clear();
+        self.durable = 0;
+        self.after = vec![found];
+    }
+
+    /// Invents the next write: entries of all sizes, votes, terms, replaced suffixes.
+    pub(crate) fn next_write(&mut self) -> Write {
+        let before = self.after.last().expect("the beginning is always there");
+        let random = &mut self.random;
+        let last = before.entries.len() as u64;
+        let mut hard_state = before.hard_state;
+        let mut truncate_from = None;
+        let mut first = last + 1;
+        if hard_state.term == Term(0) || random.below(4) == 0 {
+            hard_state.term = hard_state.term.next();
+            hard_state.vote = (random.below(2) == 0).then_some(NodeId(1 + random.below(3)));
+            if last > self.commit && random.below(2) == 0 {
+                first = self.commit + 1 + random.below(last - self.commit);
+                truncate_from = Some(Index(first));
+            }
+        }
+        let count = [0, 1, 1, 2, 5][random.below(5) as usize];
+        let bytes = [1, 100, 500, 9_000, 40_000][random.below(5) as usize];
+        let entries = entries(first, count, hard_state.term.0, bytes as usize);
+        let last = first - 1 + count;
+        if self.commit < last && random.below(2) == 0 {
+            self.commit += random.below(last - self.commit + 1);
+        }
+        let write = Write {
+            ticket: Ticket(self.next_ticket),
+            hard_state,
+            truncate_from,
+            entries,
+            commit: Index(self.commit),
+        };
+        self.next_ticket += 1;
+        let mut after = before.clone();
+        after.apply(&write);
+        self.after.push(after);
+        self.writes.push(write.clone());
+        write
+    }
+
+    pub(crate) fn reported(&mut self, ticket: Ticket) {
+        let durable = self.writes.iter().position(|write| write.ticket == ticket);
+        self.durable = durable.expect("only what was written is reported") + 1;
+    }
+
+    /// Whether the log may hold this.
+    pub(crate) fn allows(&self, found: &Content) -> bool {
+        let whole = self.after[self.durable..].contains(found);
+        whole
+            || self.writes[self.durable..]
+                .iter()
+                .enumerate()
+                .any(|(n, write)| {
+                    (1..write.entries.len()).any(|part| {
+                        let mut content = self.after[self.durable + n].clone();
+                        content.apply(&Write {
+                            entries: write.entries[..part].to_vec(),
+                            ..write.clone()
+                        });
+                        content == *found
+                    })
+                })
+    }
+
+    pub(crate) fn check(&self, found: &Content, context: &str) {
+        assert!(
+            self.allows(found),
+            "{context}: {} of {} writes were durable, last entries {:?}; found {:?} and {:?}",
+            self.durable,
+            self.writes.len(),
+            self.after
+                .iter()
+                .map(|after| after.entries.len())
+                .collect::<Vec<_>>(),
+            found.hard_state,
+            found.entries.last(),
+        );
+    }
+}
+
+/// Everything in the log, read back entry by entry, and compared with what recovery said of it.
+pub(crate) fn content<D: raftd::disk::Disk>(recovered: &Recovered<D>) -> Content {
+    let wal = &recovered.wal;
+    let last = wal.last().index;
+    let mut entries: Vec<Entry> = Vec::new();
+    while (entries.len() as u64) < last.0 {
+        let next = Index(entries.len() as u64 + 1);
+        let more = wal
+            .load(next, last, 100_000)
+            .expect("what was recovered can be read");
+        assert!(!more.is_empty(), "a load of entry {next} gives something");
+        entries.extend(more);
+    }
+    let mut terms = entries.iter().map(Entry::id).collect::<Vec<_>>();
+    terms.dedup_by_key(|id| id.term);
+    assert_eq!(recovered.terms, terms, "the first entry of each term");
+    assert!(
+        entries.ends_with(&recovered.tail),
+        "the tail is the newest entries"
+    );
+    assert!(wal.commit() <= last, "the commit hint is in the log");
+    Content {
+        hard_state: wal.hard_state(),
+        entries,
+    }
+}
+
+/// Writes until everything is durable or the machine is down.
+fn work(wal: &mut SimWal, story: &mut Story, turns: u64) -> Result<(), Error> {
+    let mut pending = Pending::default();
+    for _ in 0..turns {
+        for _ in 0..=story.random.below(3) {
+            pending.push(story.next_write());
+        }
+        loop {
+            match wal.write(&mut pending)? {
+                Progress::Idle => break,
+                Progress::Durable(ticket) => ticket.into_iter().for_each(|t| story.reported(t)),
+                Progress::NoRoom => make_spare(wal)?,
+            }
+        }
+        if story.random.below(8) == 0 {
+            make_spare(wal)?;
+        }
+    }
+    Ok(())
+}
+
+/// A life: opens, checks what is there against the story, works. False: the machine went down.
+fn live(disk: &SimDisk, story: &mut Story, turns: u64, context: &str) -> bool {
+    let mut opened = match open(disk) {
+        Ok(opened) => opened,
+        Err(fatal) => {
+            assert!(disk.is_down(), "{context}: refused: {fatal}");
+            return false;
+        }
+    };
+    let found = content(&opened.recovered);
+    story.check(&found, context);
+    assert!(
+        opened.recovered.wal.commit().0 <= story.commit,
+        "{context}: commit hint"
+    );
+    story.resume(found);
+    match work(&mut opened.recovered.wal, story, turns) {
+        Ok(()) => true,
+        Err(error) => {
+            assert!(disk.is_down(), "{context}: {error}");
+            false
+        }
+    }
+}
+
+/// Two lives without a fault; returns how many operations they took.
+fn operations_of(seed: u64, turns: u64) -> u64 {
+    let disk = SimDisk::new(seed, DISK_BYTES);
+    let mut story = Story::new(seed);
+    assert!(live(&disk, &mut story, turns, "no fault"));
+    disk.operations()
+}
+
+#[test]
+fn nothing_durable_is_lost_by_a_power_cut_at_any_operation() {
+    for seed in 0..4 {
+        let turns = 12;
+        for at in 1..=operations_of(seed, turns) {
+            let disk = SimDisk::new(seed, DISK_BYTES);
+            let mut story = Story::new(seed);
+            disk.fail_at(at, Fault::PowerLoss);
+            let context = format!("seed {seed}, power loss at {at}");
+            assert!(
+                !live(&disk, &mut story, turns, &context),
+                "{context} happens"
+            );
+            assert!(live(&disk.restart(), &mut story, 2, &context));
+            disk.power_loss();
+            assert!(live(&disk.restart(), &mut story, 0, &context));
+        }
+    }
+}
+
+#[test]
+fn nothing_durable_is_lost_by_a_kill_at_any_operation() {
+    let (seed, turns) = (7, 12);
+    for at in 1..=operations_of(seed, turns) {
+        let disk = SimDisk::new(seed, DISK_BYTES);
+        let mut story = Story::new(seed);
+        disk.fail_at(at, Fault::Kill);
+        let context = format!("kill at {at}");
+        assert!(!live(&disk, &mut story, turns, &context));
+        assert!(live(&disk.restart(), &mut story, 2, &context));
+        // What a kill left in the cache only must not have been taken for durable.
+        disk.power_loss();
+        assert!(live(&disk.restart(), &mut story, 2, &context));
+    }
+}
+
+/// Recovery itself is interrupted, at each of its operations, again and again.
+#[test]
+fn recovery_is_idempotent_and_survives_power_cuts_of_its_own() {
+    let mut interrupted = 0;
+    for seed in 10..14 {
+        let turns = 12;
+        let operations = operations_of(seed, turns);
+        for at in (1..=operations).rev().step_by(11) {
+            let disk = SimDisk::new(seed, DISK_BYTES);
+            let mut story = Story::new(seed);
+            disk.fail_at(at, Fault::PowerLoss);
+            live(&disk, &mut story, turns, "the first life");
+            for cut in 1.. {
+                let again = disk.fork(seed * 1_000_003 + cut);
+                again.fail_at(cut, Fault::PowerLoss);
+                let context = format!("seed {seed}, power loss at {at}, then at {cut} of recovery");
+                if open(&again).is_ok() && !again.is_down() {
+                    break;
+                }
+                interrupted += 1;
+                assert!(again.is_down(), "{context}");
+                let found = content(&open(&again.restart()).expect("it recovers").recovered);
+                story.check(&found, &context);
+                // And once more: the same.
+                let twice = content(&open(&again.restart()).expect("it recovers").recovered);
+                assert_eq!(found, twice, "{context}");
+            }
+        }
+    }
+    assert!(
+        interrupted > 100,
+        "{interrupted} recoveries were interrupted"
+    );
+}
+
+#[test]
+fn many_lives_in_a_row_keep_the_story() {
+    for seed in 100..130 {
+        let mut disk = SimDisk::new(seed, 4 * DISK_BYTES);
+        let mut story = Story::new(seed);
+        let mut random = Random(seed);
+        for life in 0..12 {
+            let fault = if random.below(2) == 0 {
+                Fault::PowerLoss
+            } else {
+                Fault::Kill
+            };
+            disk.fail_at(disk.operations() + 1 + random.below(200), fault);
+            live(&disk, &mut story, 20, &format!("seed {seed}, life {life}"));
+            disk = disk.restart();
+        }
+    }
+}
+
+/// A sync that failed leaves the cache newer than the disk: the next life must see the disk.
+#[test]
+fn a_failed_sync_ends_the_log_and_its_bytes_are_not_believed_later() {
+    let mut failures = 0;
+    for seed in 0..3 {
+        for at in 1..=operations_of(seed, 8) {
+            let disk = SimDisk::new(seed, DISK_BYTES);
+            let mut story = Story::new(seed);
+            disk.fail_at(at, Fault::Io);
+            let Ok(mut opened) = open(&disk) else {
+                continue;
+            };
+            let error = work(&mut opened.recovered.wal, &mut story, 8);
+            assert!(error.is_err(), "the failure is told");
+            failures += 1;
+            let mut pending = Pending::default();
+            pending.push(Write {
+                ticket: Ticket(u64::MAX),
+                hard_state: opened.recovered.wal.hard_state(),
+                ..Write::default()
+            });
+            let latched = opened.recovered.wal.disk().has_failed();
+            let refused = opened.recovered.wal.write(&mut pending).is_err();
+            // Only that a new file could not be made leaves the disk in order.
+            assert!(refused || !latched, "the latch holds");
+            // The process ends, the cache stays as it is; what the next life acknowledges must
+            // survive a power cut.
+            let context = format!("seed {seed}, EIO at {at}");
+            let disk = disk.restart();
+            assert!(live(&disk, &mut story, 1, &context));
+            disk.power_loss();
+            assert!(live(&disk.restart(), &mut story, 1, &context));
+        }
+    }
+    assert!(failures > 100, "{failures} operations failed");
+}
+
+#[test]
+fn no_space_is_never_damage_and_never_fatal() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut story = Story::new(1);
+    let mut opened = open(&disk).expect("there is room for one segment");
+    let used = SEGMENT_BYTES + 16 * 1024;
+    disk.set_capacity(used);
+    let wal = &mut opened.recovered.wal;
+    let mut pending = Pending::default();
+    // Until the segment is full.
+    loop {
+        if pending.is_empty() {
+            pending.push(story.next_write());
+        }
+        match wal.write(&mut pending).expect("a full disk is no failure") {
+            Progress::NoRoom => break,
+            Progress::Durable(ticket) => ticket.into_iter().for_each(|t| story.reported(t)),
+            Progress::Idle => {}
+        }
+    }
+    let error = make_spare(wal).expect_err("there is no room");
+    assert!(matches!(error, Error::Disk(error) if error.is_no_space()));
+    assert_eq!(
+        wal.write(&mut pending).expect("still none"),
+        Progress::NoRoom
+    );
+    // Another life on the full disk: recovery needs no room, votes still fit.
+    let disk = disk.restart();
+    let opened = open(&disk).expect("recovery needs no room");
+    let found = content(&opened.recovered);
+    story.check(&found, "full disk");
+    let mut wal = opened.recovered.wal;
+    let mut pending = Pending::default();
+    for n in 0..100 {
+        let term = Term(found.hard_state.term.0 + 1 + n);
+        pending.push(Write {
+            ticket: Ticket(n + 1),
+            hard_state: HardState {
+                term,
+                vote: Some(NodeId(2)),
+            },
+            ..Write::default()
+        });
+        let progress = wal.write(&mut pending).expect("a vote fits");
+        assert_eq!(progress, Progress::Durable(Some(Ticket(n + 1))));
+    }
+    // Space comes back: it goes on.
+    disk.set_capacity(DISK_BYTES);
+    make_spare(&mut wal).expect("there is room again");
+    let next = wal.last().index.0 + 1;
+    let hard_state = wal.hard_state();
+    pending.push(Write {
+        ticket: Ticket(200),
+        hard_state,
+        entries: entries(next, 5, hard_state.term.0, 40_000),
+        ..Write::default()
+    });
+    let mut reported = None;
+    loop {
+        match wal.write(&mut pending).expect("there is room") {
+            Progress::Durable(ticket) => reported = ticket,
+            Progress::NoRoom => make_spare(&mut wal).expect("there is room"),
+            Progress::Idle => break,
+        }
+    }
+    assert_eq!(reported, Some(Ticket(200)));
+    let recovered = open(&disk.restart()).expect("it recovers").recovered;
+    assert_eq!(recovered.wal.last().index, Index(next + 4));
+    assert_eq!(recovered.wal.hard_state(), hard_state);
+}
+
+#[test]
+fn enospc_at_any_operation_is_told_and_loses_nothing() {
+    for at in 1..=operations_of(3, 10) {
+        let disk = SimDisk::new(3, DISK_BYTES);
+        let mut story = Story::new(3);
+        disk.fail_at(at, Fault::NoSpace);
+        if let Ok(mut opened) = open(&disk) {
+            let _ = work(&mut opened.recovered.wal, &mut story, 10);
+        }
+        disk.power_loss();
+        assert!(live(
+            &disk.restart(),
+            &mut story,
+            2,
+            &format!("ENOSPC at {at}")
+        ));
+    }
+}
+
+#[test]
+fn an_entry_that_no_segment_can_hold_is_refused_by_name() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let bytes_max = raftd::wal::entry_bytes_max(SEGMENT_BYTES);
+    let body_bytes = bytes_max - wire::entry::ENTRY_HEADER_BYTES;
+    let mut pending = Pending::default();
+    let hard_state = HardState {
+        term: Term(1),
+        vote: None,
+    };
+    let write = |ticket, entries| Write {
+        ticket: Ticket(ticket),
+        hard_state,
+        entries,
+        ..Write::default()
+    };
+    pending.push(write(1, entries(1, 2, 1, body_bytes)));
+    make_spare(&mut wal).expect("there is room");
+    make_spare(&mut wal).expect("there is room");
+    make_spare(&mut wal).expect("there is room");
+    while wal.write(&mut pending).expect("the largest entry fits") != Progress::Idle {}
+    assert_eq!(wal.last().index, Index(2));
+    pending.push(write(2, entries(3, 1, 1, body_bytes + 1)));
+    let error = wal.write(&mut pending).expect_err("one byte more does not");
+    assert!(matches!(error, Error::EntryTooLarge { .. }));
+}
+
+#[test]
+fn an_identity_without_a_whole_copy_is_damage_and_one_copy_is_enough() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    open(&disk).expect("it opens");
+    disk.tamper("IDENTITY", |bytes| bytes[100] ^= 1);
+    let disk = disk.restart();
+    open(&disk).expect("the second copy is whole");
+    disk.tamper("IDENTITY", |bytes| bytes[8192 + 100] ^= 1);
+    let disk = disk.restart();
+    open(&disk).expect("the first copy was healed");
+    disk.tamper("IDENTITY", |bytes| {
+        bytes[100] ^= 1;
+        bytes[8192 + 100] ^= 1;
+    });
+    let fatal = open(&disk.restart()).err().expect("both are damaged");
+    assert_eq!(fatal.status, ExitStatus::Damaged);
+}
+
+#[test]
+fn an_identity_update_is_old_or_new_after_a_crash_at_any_operation() {
+    let fresh = SimDisk::new(1, DISK_BYTES);
+    open(&fresh).expect("it opens");
+    let mut updated = identity();
+    updated.formed = vec![(NodeId(1), wire::types::Incarnation(77))];
+    for (at, fault) in (1..=4).flat_map(|at| [(at, Fault::PowerLoss), (at, Fault::Kill)]) {
+        let disk = fresh.fork(at);
+        disk.fail_at(at, fault);
+        assert!(updated.update(&disk).is_err());
+        let found = open(&disk.restart()).expect("it opens").identity;
+        assert!(found == identity() || found == updated, "{found:?}");
+        let again = open(&disk.restart()).expect("it opens").identity;
+        assert_eq!(found, again);
+    }
+}
