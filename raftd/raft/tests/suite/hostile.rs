@@ -294,7 +294,7 @@ fn role() -> impl Strategy<Value = RoleName> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1500,
+        cases: 800,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -3,6 +3,9 @@
 mod cluster;
 mod hostile;
 mod oracle;
+mod paper;
 mod random;
 mod scripts;
 mod text;
+mod timing;
+mod twin;

@@ -222,7 +222,7 @@ fn run() -> impl Strategy<Value = (Options, Vec<Op>)> {
 /// `RAFT_RUNS` asks for more of them.
 #[test]
 fn any_run_is_safe_and_heals() {
-    let cases = std::env::var("RAFT_RUNS").map_or(250, |n| n.parse().expect("a number of runs"));
+    let cases = std::env::var("RAFT_RUNS").map_or(150, |n| n.parse().expect("a number of runs"));
     let mut runner = TestRunner::new(ProptestConfig {
         cases,
         failure_persistence: None,
