@@ -10,6 +10,8 @@ use wire::command::{Command, Expect, Outcome};
 use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 use wire::types::Index;
 
+use super::key::Key;
+
 /// What belongs to a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Record {
@@ -27,7 +29,7 @@ struct Record {
 /// - a key's records follow from the applied entries alone: the same on every node.
 #[derive(Debug, Default)]
 pub struct Map {
-    records: BTreeMap<Box<[u8]>, Record>,
+    records: BTreeMap<Key, Record>,
 }
 
 /// What a scan asks for.
@@ -69,14 +71,14 @@ impl Map {
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<Item<'_>> {
         let (key, record) = self.records.get_key_value(key)?;
-        Some(item(key, record, false))
+        Some(item(key.as_bytes(), record, false))
     }
 
     /// All items in order: for snapshots, digests and tests.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
         self.records
             .iter()
-            .map(|(key, record)| item(key, record, false))
+            .map(|(key, record)| item(key.as_bytes(), record, false))
     }
 
     /// Encodes a page of keys into `out`, in order. Its work and its bytes are bounded whatever
@@ -90,7 +92,7 @@ impl Map {
         let matching = self
             .records
             .range::<[u8], _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.starts_with(query.prefix));
+            .take_while(|(key, _)| key.as_bytes().starts_with(query.prefix));
         let mut page = Page {
             count: 0,
             more_after: None,
@@ -98,6 +100,7 @@ impl Map {
         let mut last: Option<&[u8]> = None;
         let mut bytes = 0_usize;
         for (key, record) in matching {
+            let key = key.as_bytes();
             let size = match query.mode {
                 ScanMode::Items => key.len() + record.value.len(),
                 ScanMode::Keys => key.len(),

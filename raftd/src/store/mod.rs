@@ -3,6 +3,7 @@
 //! Everything here follows from the entries alone. There is no clock, no randomness, no hash map
 //! and no node's own setting: the same index means the same state on every node.
 
+mod key;
 pub mod map;
 pub mod session;
 
