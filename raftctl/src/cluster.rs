@@ -141,8 +141,9 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
         Some((_, Err(why))) => Some(why.clone()),
         _ => told.map(|status| status.error.clone()),
     };
-    // A member that does not answer has what the leader knows of it.
-    let last = told.map(|status| status.last).or(member.match_index);
+    // A member that does not answer has what the leader knows of it; 0 is what a new leader knows.
+    let known = member.match_index.filter(|index| index.0 > 0);
+    let last = told.map(|status| status.last).or(known);
     let own = |number: fn(&Status) -> u64| told.map(number);
     Row {
         id: member.node.0,

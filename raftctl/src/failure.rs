@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use wire::error::Class;
+use wire::error::{Class, Error as E};
 
 use crate::client::{Error, Why};
 
@@ -124,7 +124,12 @@ impl Failure {
                 let what = format!("{doing} has an unknown outcome: {why}");
                 let mut failure = Self::new(Exit::Unknown, why.name(), what);
                 failure.request = Some(request.to_string());
-                failure.at(place).remedy(ASK_AGAIN)
+                let forgotten = matches!(
+                    why,
+                    Why::Server(E::Stale | E::SessionExpired | E::WrongEpoch)
+                );
+                let advice = if forgotten { FORGOTTEN } else { ASK_AGAIN };
+                failure.at(place).remedy(advice)
             }
             Error::Refused { error, place } => {
                 let what = format!("{doing} was refused: {error}");
@@ -203,12 +208,13 @@ const NOBODY: &str =
     "is raftd running there (`systemctl status 'raftd@*'`)? name other nodes with -e HOST:PORT,..";
 const NO_EFFECT: &str =
     "it had no effect: run it again; `raftctl status` shows which nodes are missing";
+const FORGOTTEN: &str =
+    "the cluster no longer knows this request: `raftctl get` shows what the data are now";
 const ASK_AGAIN: &str = "run the same command with --request-id and the id below: it tells the \
                          outcome, and nothing is applied twice";
 
 /// What to try after a server's refusal; empty if nothing can be advised.
-fn remedy(error: &wire::error::Error) -> String {
-    use wire::error::Error as E;
+fn remedy(error: &E) -> String {
     match error {
         E::TooLarge { what, limit, .. } => {
             format!("a {what} has at most {limit} bytes: split it over several keys")

@@ -6,6 +6,7 @@ mod cmd;
 mod encoding;
 mod input;
 mod output;
+mod sheet;
 mod signals;
 mod usage;
 

@@ -185,6 +185,18 @@ impl Entry {
             version: item.version,
         }
     }
+
+    /// The entry with its key.
+    #[must_use]
+    pub fn item<'a>(&'a self, key: &'a [u8]) -> Item<'a> {
+        Item {
+            key,
+            value: &self.value,
+            revision: self.revision,
+            create_revision: self.create_revision,
+            version: self.version,
+        }
+    }
 }
 
 /// Asks exactly one node how it sees its cluster.

@@ -11,6 +11,7 @@ use crate::encoding::json::{Datum, Record};
 use crate::encoding::{screen, tsv};
 use crate::input;
 use crate::output::Out;
+use crate::sheet::Sheet;
 
 /// Print the value of a key, or of several.
 #[derive(Debug, clap::Args)]
@@ -46,14 +47,19 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let several = keys.len() > 1;
     let mut client = session.client();
     let mut missing = Vec::new();
+    let mut sheet = Sheet::new(false, args.codec, &session.out);
     for key in &keys {
-        match find(&mut client, key, default.as_deref(), session)? {
-            Some(entry) if session.out.json() => record(key, &entry, args.codec, &mut session.out)?,
-            Some(entry) if several => row(key, &entry.value, args.codec, &mut session.out)?,
-            Some(entry) => value(&entry.value, args.codec, &mut session.out)?,
+        let found = find(&mut client, key, default.as_deref(), session)?;
+        let out = &mut session.out;
+        match found {
             None => missing.push(shown(key)),
+            Some(entry) if out.json() => record(key, &entry, args.codec, out)?,
+            Some(entry) if several && out.for_person() => sheet.add(&entry.item(key)),
+            Some(entry) if several => row(key, &entry.value, args.codec, out)?,
+            Some(entry) => value(&entry.value, args.codec, out)?,
         }
     }
+    sheet.print(true, &mut session.out)?;
     if missing.is_empty() || args.missing_ok {
         return Ok(Exit::Done);
     }
@@ -95,14 +101,6 @@ fn record(key: &[u8], entry: &Entry, codec: Codec, out: &mut Out) -> Result<(), 
 }
 
 fn row(key: &[u8], value: &[u8], codec: Codec, out: &mut Out) -> Result<(), Failure> {
-    if out.for_person() {
-        let fields = [(key, codec.key.key_encode), (value, codec.encode)];
-        let [key, value] = fields.map(|(bytes, encoding)| match encoding {
-            Some(encoding) => encoding.encode(bytes),
-            None => screen::line(bytes),
-        });
-        return out.line(&format!("{key}\t{value}"));
-    }
     let mut line = Vec::new();
     tsv::field(key, codec.key.key_encode, &mut line);
     line.push(b'\t');

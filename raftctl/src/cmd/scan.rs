@@ -9,9 +9,10 @@ use wire::limits::PAGE_ITEMS_MAX;
 
 use super::{Codec, Session, shown};
 use crate::encoding::json::{Datum, Record};
-use crate::encoding::{Encoding, screen, tsv};
+use crate::encoding::tsv;
 use crate::input;
-use crate::output::{Out, table};
+use crate::output::Out;
+use crate::sheet::Sheet;
 
 /// Items in a page for a terminal; columns are aligned within it.
 const SCREEN_PAGE_ITEMS: u32 = 1000;
@@ -82,12 +83,12 @@ impl<'a> Pages<'a> {
         };
         let page = self.client.scan(scan, Deadline::after(self.left), each);
         let Page { count, more_after } = page.map_err(|error| {
-            let verb = if self.mode == ScanMode::Count {
-                "count"
-            } else {
-                "scan"
+            let verb = match self.mode {
+                ScanMode::Count => "count",
+                ScanMode::Items | ScanMode::Keys => "scan",
             };
-            Failure::of(&format!("{verb} {}", shown(self.prefix)), &error)
+            let what = format!("{verb} {}", shown(self.prefix));
+            Failure::of(what.trim_end(), &error)
         })?;
         self.left = self.left.saturating_sub(begun.elapsed());
         self.ended = more_after.is_none();
@@ -117,7 +118,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         let out = &mut session.out;
         let mut written = Ok(());
         let page = if out.for_person() {
-            let mut sheet = Sheet::new(args, out);
+            let mut sheet = Sheet::new(args.keys, args.codec, out);
             let page = pages.next(limit, |item| sheet.add(&item))?;
             written = sheet.print(first, out);
             page
@@ -155,63 +156,4 @@ fn print(item: &Item<'_>, args: &Args, out: &mut Out, buffer: &mut Vec<u8>) -> R
     }
     buffer.push(b'\n');
     out.bytes(buffer)
-}
-
-/// One page as a table for a terminal.
-struct Sheet {
-    keys_only: bool,
-    codec: Codec,
-    columns: usize,
-    rows: Vec<Vec<String>>,
-}
-
-impl Sheet {
-    fn new(args: &Args, out: &Out) -> Self {
-        Self {
-            keys_only: args.keys,
-            codec: args.codec,
-            columns: out.columns(),
-            rows: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, item: &Item<'_>) {
-        let show = |bytes: &[u8], encoding: Option<Encoding>| match encoding {
-            Some(encoding) => encoding.encode(bytes),
-            None => screen::line(bytes),
-        };
-        let mut row = vec![show(item.key, self.codec.key.key_encode)];
-        if !self.keys_only {
-            row.push(item.revision.to_string());
-            row.push(item.version.to_string());
-            row.push(item.value.len().to_string());
-            // More than fits is not worth the work.
-            let value = &item.value[..item.value.len().min(self.columns)];
-            row.push(show(value, self.codec.encode));
-        }
-        self.rows.push(row);
-    }
-
-    /// The rows with values cut to what the line leaves for them, under a header if `first`.
-    fn print(mut self, first: bool, out: &mut Out) -> Result<(), Failure> {
-        if self.keys_only {
-            return self.rows.iter().try_for_each(|row| out.line(&row[0]));
-        }
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let width = |row: &Vec<String>| row[..4].iter().map(|field| field.len() + 2).sum();
-        let others: usize = self.rows.iter().map(width).max().unwrap_or(0);
-        let value_columns = self.columns.saturating_sub(others.max(32)).max(8);
-        for row in &mut self.rows {
-            let value = row.pop().unwrap_or_default();
-            row.push(screen::cut(value, value_columns));
-        }
-        let header: &[&str] = if first {
-            &["KEY", "REVISION", "VERSION", "BYTES", "VALUE"]
-        } else {
-            &[]
-        };
-        out.line(&table(header, &[1, 2, 3], self.rows))
-    }
 }

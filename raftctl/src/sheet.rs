@@ -1,0 +1,67 @@
+//! Keys and values as a table on a terminal.
+
+use raftctl::client::Item;
+use raftctl::failure::Failure;
+
+use crate::cmd::Codec;
+use crate::encoding::{Encoding, screen};
+use crate::output::{Out, table};
+
+/// Rows that are printed together: columns are aligned within them.
+pub(crate) struct Sheet {
+    keys_only: bool,
+    codec: Codec,
+    columns: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Sheet {
+    pub(crate) fn new(keys_only: bool, codec: Codec, out: &Out) -> Self {
+        Self {
+            keys_only,
+            codec,
+            columns: out.columns(),
+            rows: Vec::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, item: &Item<'_>) {
+        let show = |bytes: &[u8], encoding: Option<Encoding>| match encoding {
+            Some(encoding) => encoding.encode(bytes),
+            None => screen::line(bytes),
+        };
+        let mut row = vec![show(item.key, self.codec.key.key_encode)];
+        if !self.keys_only {
+            row.push(item.revision.to_string());
+            row.push(item.version.to_string());
+            row.push(item.value.len().to_string());
+            // More than fits is not worth the work.
+            let value = &item.value[..item.value.len().min(self.columns)];
+            row.push(show(value, self.codec.encode));
+        }
+        self.rows.push(row);
+    }
+
+    /// The rows with values cut to what the line leaves for them, under a header if `first`.
+    pub(crate) fn print(mut self, first: bool, out: &mut Out) -> Result<(), Failure> {
+        if self.keys_only {
+            return self.rows.iter().try_for_each(|row| out.line(&row[0]));
+        }
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let width = |row: &Vec<String>| row[..4].iter().map(|field| field.len() + 2).sum();
+        let others: usize = self.rows.iter().map(width).max().unwrap_or(0);
+        let value_columns = self.columns.saturating_sub(others.max(32)).max(8);
+        for row in &mut self.rows {
+            let value = row.pop().unwrap_or_default();
+            row.push(screen::cut(value, value_columns));
+        }
+        let header: &[&str] = if first {
+            &["KEY", "REVISION", "VERSION", "BYTES", "VALUE"]
+        } else {
+            &[]
+        };
+        out.line(&table(header, &[1, 2, 3], self.rows))
+    }
+}
