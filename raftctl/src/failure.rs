@@ -33,6 +33,22 @@ pub enum Exit {
     Pipe = 141,
 }
 
+impl Exit {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Done,
+        Self::No,
+        Self::Usage,
+        Self::Unreachable,
+        Self::NotApplied,
+        Self::Unknown,
+        Self::Refused,
+        Self::Bug,
+        Self::Interrupted,
+        Self::Pipe,
+    ];
+}
+
 /// An error for a person and, with `--json`, for a program. It is shown in at most four lines:
 /// what failed and why, where, what to try, and the request id of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ const IN_FLIGHT_MAX: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl del greeting
-  raftctl scan --keys tmp/ | xargs raftctl del --
+  raftctl scan --keys tmp/ | xargs -rd '\\n' raftctl del --
   raftctl del lock --must-exist || echo gone")]
 pub(crate) struct Args {
     /// Several keys are several writes, done in this order.
