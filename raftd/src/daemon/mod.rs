@@ -17,6 +17,7 @@ pub use supervisor::Supervisor;
 
 use self::scratch::Scratch;
 use crate::clock::Clock;
+use crate::config::table::SETTINGS;
 use crate::config::{Settings, cluster};
 use crate::entropy::random_u64;
 use crate::fatal::{self, ExitStatus, Fatal};
@@ -60,6 +61,7 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
 }
 
 fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
+    warn_of_unknown_env();
     let signals = StopSignals::install()?;
     raise_file_limit(&mut settings);
     let client = Listener::bind(&settings.listen, Port::Client, settings.stall_timeout)?;
@@ -101,6 +103,19 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     driver.run()?.finish();
     log::info!("stopped");
     Ok(())
+}
+
+/// A slip in a variable's name would go unnoticed. No error: container managers put variables of
+/// their own beside ours.
+fn warn_of_unknown_env() {
+    let known =
+        |name: &str| name == "RAFTD_CONFIG" || SETTINGS.iter().any(|setting| setting.env() == name);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("RAFTD_") && !known(&name) {
+            log::warn!("environment variable ignored name={name:?}");
+        }
+    }
 }
 
 /// Opens the data directory, or makes it if this is the node's first start.
@@ -241,6 +256,7 @@ fn net_limits(settings: &Settings) -> net::Limits {
         stall_timeout: settings.stall_timeout,
         output_bytes: settings.output_bytes,
         input_bytes: settings.input_bytes,
+        link_output_bytes: 2 * settings.window_bytes + (16 << 20),
     }
 }
 

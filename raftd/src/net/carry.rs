@@ -5,7 +5,7 @@ use std::mem;
 use bytes::BytesMut;
 
 use super::Port;
-use super::connection::{LINK_OUTPUT_BYTES_MAX, Phase};
+use super::connection::Phase;
 use super::event_loop::{Driver, Notice};
 use crate::node::io::{ConnectionId, Effects};
 
@@ -43,7 +43,7 @@ impl Driver {
         for (link, message) in effects.peers.drain(..) {
             let id = link.0;
             match self.table.append(id, |out| message.encode(out)) {
-                Some(waiting) if waiting > LINK_OUTPUT_BYTES_MAX => {
+                Some(waiting) if waiting > self.limits.link_output_bytes => {
                     self.close(id, false, "the peer reads too slowly");
                 }
                 Some(_) => self.mark_dirty(id),

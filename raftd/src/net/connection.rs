@@ -19,8 +19,6 @@ use super::{Limits, Port};
 const CLOGGED_BYTES: usize = 1 << 20;
 /// With this much left, it no longer is.
 const FLOWING_BYTES: usize = 256 << 10;
-/// A link that this much waits for is closed: a follower's window is far below it.
-pub(super) const LINK_OUTPUT_BYTES_MAX: usize = 32 << 20;
 /// A read that continues a frame asks for at least this, or for as much as is there already: what
 /// a frame's length claims is not allocated before the bytes come.
 const READ_MORE_BYTES: usize = 64 << 10;

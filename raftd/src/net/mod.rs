@@ -39,6 +39,8 @@ pub struct Limits {
     pub stall_timeout: Duration,
     pub output_bytes: usize,
     pub input_bytes: usize,
+    /// What may wait for one link before it is closed; far above a follower's window.
+    pub link_output_bytes: usize,
 }
 
 /// Which of the two ports a connection belongs to.

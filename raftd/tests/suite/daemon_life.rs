@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -210,6 +212,124 @@ fn a_stopped_reader_of_the_log_does_not_keep_it_from_serving_or_ending() {
         std::thread::yield_now();
     };
     assert!(exited(status, 0), "{status}");
+}
+
+#[test]
+fn the_service_manager_is_told_ready_status_and_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let mut daemon = Daemon::start(command);
+    let next = || {
+        let mut bytes = [0; 1024];
+        let count = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    assert_eq!(next(), "READY=1\n");
+    let status = next();
+    assert!(status.starts_with("STATUS="), "{status}");
+    assert!(status.contains("applied"), "{status}");
+    daemon.signal(Signal::TERM);
+    while next() != "STOPPING=1\n" {}
+    assert!(exited(daemon.wait(), 0));
+}
+
+#[test]
+fn under_journald_lines_have_a_priority_and_no_time() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let meta = log.as_file().metadata().unwrap();
+    for (args, code) in [(&["--data-dir", "/dev/null/x"][..], 78), (&["--nope"], 64)] {
+        log.as_file().set_len(0).unwrap();
+        let status = raftd(args)
+            .args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"])
+            .env("JOURNAL_STREAM", format!("{}:{}", meta.dev(), meta.ino()))
+            .env("RAFTD_LISTN", "a typing error")
+            .stderr(log.reopen().unwrap())
+            .status()
+            .unwrap();
+        assert!(exited(status, code), "{status}");
+        let text = fs::read_to_string(log.path()).unwrap();
+        assert!(
+            text.lines().any(|line| line.starts_with("<3>raftd: ")),
+            "{text}"
+        );
+        assert!(
+            text.lines().any(|line| line.starts_with("<3>  try: ")),
+            "{text}"
+        );
+        let warned = "<4>environment variable ignored name=\"RAFTD_LISTN\"";
+        assert_eq!(
+            text.lines().any(|line| line == warned),
+            code == 78,
+            "{text}"
+        );
+    }
+}
+
+/// What [`a_panic_of_any_thread_ends_the_process`] runs in a process of its own.
+#[test]
+fn panics_if_told_to() {
+    if std::env::var_os("RAFTD_TEST_PANIC").is_some() {
+        raftd::fatal::die_on_panic();
+        let _ = std::thread::spawn(|| panic!("on purpose")).join();
+        unreachable!("the process went on");
+    }
+}
+
+#[test]
+fn a_panic_of_any_thread_ends_the_process() {
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "daemon_life::panics_if_told_to", "--nocapture"])
+        .env("RAFTD_TEST_PANIC", "1")
+        .output()
+        .unwrap();
+    assert!(exited(done.status, 70), "{}", done.status);
+    let stderr = String::from_utf8(done.stderr).unwrap();
+    assert!(stderr.contains("raftd: this is a bug of raftd"), "{stderr}");
+    assert!(stderr.contains("on purpose"), "{stderr}");
+}
+
+#[test]
+fn peers_are_found_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports: Vec<u16> = (0..3)
+        .map(|_| TcpListener::bind("localhost:0").unwrap())
+        .collect::<Vec<_>>()
+        .iter()
+        .map(|taken| taken.local_addr().unwrap().port())
+        .collect();
+    let list: Vec<_> = ports
+        .iter()
+        .enumerate()
+        .map(|(n, port)| format!("{}=localhost:{port}", n + 1))
+        .collect();
+    let list = list.join(",");
+    let start = |n: usize| {
+        let data = dir.path().join(format!("n{n}"));
+        let addr = format!("localhost:{}", ports[n]);
+        // Each finds itself in the list by its peer address.
+        let args = [
+            "--listen",
+            "localhost:0",
+            "--peer-listen",
+            &addr,
+            "--initial-cluster",
+            &list,
+        ];
+        let mut command = raftd(&args);
+        command
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--set", "wal.segment_bytes=1MiB"]);
+        Daemon::start(command)
+    };
+    let cluster: Vec<Daemon> = (0..3).map(start).collect();
+    for daemon in &cluster {
+        daemon.wait_line("cluster formed members=3");
+    }
 }
 
 #[test]
