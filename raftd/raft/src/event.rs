@@ -21,11 +21,11 @@ pub struct Config {
     pub election_timeout_max: Duration,
     /// How often an idle leader shows that it lives.
     pub heartbeat: Duration,
-    /// Entry bytes sent to a follower and not yet acknowledged, at most.
+    /// Entry bytes sent to a follower and not yet acknowledged, at most; one entry may be over.
     pub window_bytes: usize,
-    /// Entry bytes kept in memory behind what is applied and durable.
+    /// Entry bytes kept in memory, at most, beside what is not yet applied or not yet durable.
     pub cache_bytes: usize,
-    /// Seeds the one random generator.
+    /// Seeds the one random generator; nodes may share it, their ids tell them apart.
     pub seed: u64,
 }
 
@@ -34,13 +34,14 @@ pub struct Config {
 pub struct Restored {
     /// Newest durable term and vote.
     pub hard_state: HardState,
-    /// The durable commit hint: everything up to it is committed.
+    /// The durable commit hint: everything up to it is committed. At most `last`.
     pub commit: Index,
     /// The first entry of each term in the log, ascending.
     pub terms: Vec<EntryId>,
     /// The last entry; the default if the log is empty.
     pub last: EntryId,
-    /// The newest entries, without gap, ending at `last`; may be fewer than the log holds.
+    /// The newest entries, without gap, ending at `last`; may be fewer than the log holds, but
+    /// the last one is among them.
     pub tail: Vec<Entry>,
     /// Whether the cluster is formed (rules D1); until then the node is passive.
     pub formed: bool,
@@ -81,26 +82,30 @@ pub enum Input {
         entries: Vec<Entry>,
     },
     /// The connection that carried this term's `Append`s was closed by the other end (rules B3).
+    /// A close by this node is no reason to say so.
     LeaderLinkClosed,
     /// The cluster is formed, durably (rules D1).
     Formed,
 }
 
-/// Something to do. Effects are carried out in order.
+/// Something to do. Effects are carried out in order, those for the disk first.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Make it durable, then report [`Input::Durable`].
     Write(Write),
-    /// Send to a peer, once everything up to the ticket is durable.
+    /// Send to a peer, once everything up to the ticket is durable. While it waits the term may
+    /// change; then it may be dropped, nobody needs it any more.
     Send {
         /// To whom.
         to: NodeId,
-        /// What must be durable first.
+        /// What must be durable first: the term that the message reveals, the vote that it gives
+        /// (rules A2). May name a write that the turn's `flush` has yet to bring.
         after: Option<Ticket>,
         /// What.
         message: Message,
     },
-    /// Entries up to this index are committed; apply them in order.
+    /// Entries up to this index are committed; apply them in order. On a follower they may not be
+    /// durable here yet: the disks of a quorum have them.
     Commit(Index),
     /// A quorum answered this round: reads that were given it, or a lower one, may go on once
     /// their index is applied (rules C1).
@@ -135,9 +140,9 @@ pub struct Write {
     pub hard_state: HardState,
     /// The log is cut before this index first; `entries` follow it without gap.
     pub truncate_from: Option<Index>,
-    /// New entries, without gap; may be empty.
+    /// New entries, without gap; may be empty, but not if the log is cut (rules A6).
     pub entries: Vec<Entry>,
-    /// Commit index, a hint for restarts.
+    /// min(commit, durable): a hint for restarts that no torn write can belie.
     pub commit: Index,
 }
 

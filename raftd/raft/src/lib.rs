@@ -27,7 +27,8 @@
 //! ```
 //!
 //! A role's data lives in the role (`follower.rs`, `candidate.rs`, `leader.rs`) and ends with it;
-//! what all have is in `state.rs`.
+//! what all have is in `state.rs`. `raft.rs` takes the inputs, `gate.rs` checks what peers say,
+//! `election.rs` moves between the roles.
 //!
 //! # Election (3.4, 3.6.1, 4.2.3, 9.6)
 //!
@@ -120,6 +121,7 @@ extern crate std;
 
 mod cache;
 mod candidate;
+mod election;
 pub mod event;
 mod follower;
 mod gate;

@@ -320,29 +320,33 @@ impl Cluster {
 
     /// Completes the oldest `count` writes of a node, reported at once.
     pub(crate) fn sync(&mut self, id: NodeId, count: usize) {
+        if let Some(ticket) = self.complete(id, count) {
+            self.turn(id, vec![Input::Durable(ticket)]);
+        }
+    }
+
+    /// Makes writes durable and lets go what waits for them; the node has yet to be told.
+    fn complete(&mut self, id: NodeId, count: usize) -> Option<Ticket> {
         let node = self.node(id);
         let count = count.min(node.writes.len());
         if count == 0 || node.raft.is_none() {
-            return;
+            return None;
         }
-        for _ in 0..count {
-            let write = node.writes.pop_front().expect("counted");
+        for write in node.writes.drain(..count) {
             node.disk.apply(&write);
             node.completed = write.ticket;
         }
         let completed = node.completed;
-        let line = format!("n{id} has #{} on disk", completed.0);
-        let (ready, held) = std::mem::take(&mut node.held)
+        let (ready, held): (Vec<_>, Vec<_>) = std::mem::take(&mut node.held)
             .into_iter()
             .partition(|(ticket, _, _)| *ticket <= completed);
         node.held = held;
-        self.say(&line);
+        self.say(&format!("n{id} has #{} on disk", completed.0));
         self.oracle.on_durable(&self.nodes[&id]);
-        let ready: Vec<(Ticket, NodeId, Message)> = ready;
         for (_, to, message) in ready {
             self.send(id, to, message);
         }
-        self.turn(id, vec![Input::Durable(completed)]);
+        Some(completed)
     }
 
     /// Hands over the packet at `place`; it stays queued too if `keep`.
@@ -366,6 +370,29 @@ impl Cluster {
                 }],
             );
         }
+    }
+
+    /// Hands over all that is queued for a node, and its oldest write's completion, in one turn.
+    pub(crate) fn burst(&mut self, id: NodeId) {
+        let (here, elsewhere) = std::mem::take(&mut self.packets)
+            .into_iter()
+            .partition(|packet| packet.to == id);
+        self.packets = elsewhere;
+        let here: Vec<Packet> = here;
+        let mut inputs = Vec::new();
+        for packet in here {
+            self.say(&format!(
+                "n{id} takes {} from n{}",
+                text::kind(&packet.message),
+                packet.from
+            ));
+            inputs.push(Input::Receive {
+                from: packet.from,
+                message: packet.message,
+            });
+        }
+        inputs.extend(self.complete(id, 1).map(Input::Durable));
+        self.turn(id, inputs);
     }
 
     /// Answers the oldest read of old entries from the disk.

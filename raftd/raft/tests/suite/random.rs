@@ -23,6 +23,8 @@ enum Op {
     Deliver(u8),
     /// The oldest packets arrive.
     DeliverOldest(u8),
+    /// All that waits for a node arrives in one turn, with completed writes.
+    Burst(u8),
     /// Some packet is lost.
     Drop(u8),
     /// Some packet arrives and will arrive again.
@@ -56,6 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0_u8..100).prop_map(Op::Advance),
         20 => any::<u8>().prop_map(Op::Deliver),
         30 => (1_u8..12).prop_map(Op::DeliverOldest),
+        12 => any::<u8>().prop_map(Op::Burst),
         4 => any::<u8>().prop_map(Op::Drop),
         4 => any::<u8>().prop_map(Op::Duplicate),
         30 => (any::<u8>(), 1_u8..4).prop_map(|(n, k)| Op::Sync(n, k)),
@@ -102,6 +105,11 @@ fn apply(cluster: &mut Cluster, op: Op) {
                 if !cluster.packets.is_empty() {
                     cluster.deliver(0, false);
                 }
+            }
+        }
+        Op::Burst(n) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.burst(id);
             }
         }
         Op::Drop(n) => {

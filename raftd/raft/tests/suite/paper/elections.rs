@@ -1,118 +1,15 @@
-//! The thesis, rule by rule: a test's name begins with the section that states the rule.
+//! Terms, votes, who may win and who may disturb.
 
 use std::time::Duration;
 
 use raft::{Input, RoleName};
-use wire::entry::EntryKind;
-use wire::peer::{Append, DiskReport, Message, PreVote, RequestVote, StaleTerm, VoteAnswer};
-use wire::types::{EntryId, Index, NodeId, Term};
+use wire::peer::{Message, PreVote, PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer};
+use wire::types::{EntryId, NodeId, Term};
 
-use crate::cluster::{Cluster, Options, entry, log};
-
-const ONE: NodeId = NodeId(1);
-const TWO: NodeId = NodeId(2);
-const THREE: NodeId = NodeId(3);
-
-fn three() -> Cluster {
-    Cluster::new(Options::default())
-}
-
-fn of(nodes: u64) -> Cluster {
-    Cluster::new(Options {
-        nodes,
-        ..Options::default()
-    })
-}
-
-/// A cluster in which each node was restarted on a log of these terms.
-fn with_logs(logs: &[&[u64]], term: u64) -> Cluster {
-    let mut cluster = of(logs.len() as u64);
-    for (id, terms) in (1..).map(NodeId).zip(logs) {
-        cluster.crash(id, 0);
-        let node = cluster.node(id);
-        node.disk.log = log(terms);
-        node.disk.hard_state.term = Term(term);
-        cluster.start(id);
-    }
-    cluster.take_trace();
-    cluster
-}
-
-fn id(index: u64, term: u64) -> EntryId {
-    EntryId {
-        term: Term(term),
-        index: Index(index),
-    }
-}
-
-fn say(cluster: &mut Cluster, from: NodeId, to: NodeId, message: Message) {
-    cluster.oracle.blind = true;
-    cluster.turn(to, vec![Input::Receive { from, message }]);
-}
-
-fn append(term: u64, prev: EntryId, entries: &[(u64, u64)], commit: u64) -> Message {
-    Message::Append(Append {
-        term: Term(term),
-        prev,
-        commit: Index(commit),
-        round: 0,
-        digest: None,
-        entries: entries
-            .iter()
-            .map(|&(index, term)| entry(index, term, b"x"))
-            .collect(),
-    })
-}
-
-fn request_vote(term: u64, last: EntryId) -> Message {
-    Message::RequestVote(RequestVote {
-        term: Term(term),
-        last,
-        transfer: false,
-    })
-}
-
-/// What waits on a link, oldest first.
-fn sent(cluster: &Cluster, from: NodeId, to: NodeId) -> Vec<Message> {
-    let on_link = cluster
-        .packets
-        .iter()
-        .filter(|p| p.from == from && p.to == to);
-    on_link.map(|packet| packet.message.clone()).collect()
-}
-
-fn terms(cluster: &Cluster, node: NodeId) -> Vec<u64> {
-    cluster.nodes[&node]
-        .log
-        .iter()
-        .map(|entry| entry.term().0)
-        .collect()
-}
-
-/// A node in a role, in term 1 (0 before the candidacy).
-fn in_role(role: RoleName) -> Cluster {
-    let mut cluster = three();
-    match role {
-        RoleName::Follower => cluster.elect(TWO),
-        RoleName::Leader => cluster.elect(ONE),
-        RoleName::PreCandidate | RoleName::Candidate => cluster.timeout(ONE),
-    }
-    if role == RoleName::Candidate {
-        for _ in 0..4 {
-            cluster.deliver(0, false);
-        }
-    }
-    cluster.packets.clear();
-    assert_eq!(cluster.raft(ONE).role(), role);
-    cluster
-}
-
-const ROLES: [RoleName; 4] = [
-    RoleName::Follower,
-    RoleName::PreCandidate,
-    RoleName::Candidate,
-    RoleName::Leader,
-];
+use super::{
+    ONE, ROLES, THREE, TWO, append, id, in_role, of, request_vote, say, sent, three, with_logs,
+};
+use crate::cluster::{Cluster, Options};
 
 #[test]
 fn s3_3_a_leader_of_a_later_term_is_followed_by_every_role() {
@@ -272,7 +169,7 @@ fn s3_4_more_than_half_of_the_votes_elect() {
         let mut cluster = of(nodes);
         cluster.timeout(ONE);
         for voter in 2..=nodes {
-            let answer = wire::peer::PreVoteAnswer {
+            let answer = PreVoteAnswer {
                 term: Term(1),
                 granted: true,
             };
@@ -365,93 +262,6 @@ fn s3_4_a_leader_shows_that_it_lives() {
 }
 
 #[test]
-fn s3_5_a_leader_appends_and_commits_what_a_quorum_holds() {
-    let mut cluster = in_role(RoleName::Leader);
-    let ids = cluster.propose(ONE, &[b"a", b"b"]).expect("it leads");
-    assert_eq!(ids, vec![id(2, 1), id(3, 1)]);
-    assert_eq!(cluster.raft(ONE).commit(), Index(1));
-    cluster.settle();
-    assert_eq!(cluster.raft(ONE).commit(), Index(3));
-    // The others learn it from the next message.
-    cluster.timeout(ONE);
-    cluster.settle();
-    assert!(
-        cluster
-            .ids()
-            .iter()
-            .all(|id| cluster.raft(*id).commit() == Index(3))
-    );
-    assert_eq!(
-        cluster.raft(ONE).entry(Index(2)).expect("in memory").body(),
-        b"a"
-    );
-}
-
-#[test]
-fn s3_5_others_take_no_proposals_and_name_the_leader() {
-    let mut cluster = in_role(RoleName::Leader);
-    let raft = cluster.node(TWO).raft.as_mut().expect("it is up");
-    assert_eq!(
-        raft.propose(0, b"a").expect_err("it follows").leader,
-        Some(ONE)
-    );
-    assert_eq!(raft.read().expect_err("it follows").leader, Some(ONE));
-}
-
-#[test]
-fn s3_5_consistency_check() {
-    // Thesis 3.5: an Append is taken only if the entry before its first is there.
-    let held = [1, 1, 4];
-    for (prev, fits) in [
-        (id(0, 0), true),
-        (id(1, 1), true),
-        (id(3, 4), true),
-        (id(3, 3), false),
-        (id(2, 2), false),
-        (id(4, 4), false),
-    ] {
-        let mut cluster = with_logs(&[&held, &[], &[]], 5);
-        say(&mut cluster, TWO, ONE, append(5, prev, &[], 0));
-        let answer = sent(&cluster, ONE, TWO).pop().expect("an answer");
-        assert_eq!(matches!(answer, Message::AppendOk(_)), fits, "{prev}");
-        assert_eq!(terms(&cluster, ONE), held, "an empty Append changes no log");
-    }
-}
-
-/// Thesis figure 3.6: whatever a follower's log looks like, it becomes the leader's.
-#[test]
-fn s3_5_a_follower_log_becomes_the_leaders() {
-    let leader = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6];
-    let followers: [&[u64]; 6] = [
-        &[1, 1, 1, 4, 4, 5, 5, 6, 6],
-        &[1, 1, 1, 4],
-        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
-        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
-        &[1, 1, 1, 4, 4, 4, 4],
-        &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
-    ];
-    for follower in followers {
-        let mut cluster = with_logs(&[&leader, follower, &[]], 7);
-        // Node 3 helps node 1 to win, even against a newer log.
-        cluster.elect(ONE);
-        cluster.run(Duration::from_millis(200));
-        let expected: Vec<u64> = leader.into_iter().chain([8]).collect();
-        assert_eq!(terms(&cluster, TWO), expected, "from {follower:?}");
-        assert_eq!(cluster.raft(TWO).commit(), Index(11));
-    }
-}
-
-#[test]
-fn s3_5_a_leader_never_touches_its_own_log() {
-    let mut cluster = with_logs(&[&[1, 2], &[], &[]], 2);
-    cluster.elect(ONE);
-    cluster.propose(ONE, &[b"a"]);
-    assert_eq!(terms(&cluster, ONE), [1, 2, 3, 3]);
-    say(&mut cluster, TWO, ONE, append(3, id(1, 1), &[(2, 3)], 0));
-    assert_eq!(terms(&cluster, ONE), [1, 2, 3, 3]);
-}
-
-#[test]
 fn s3_6_1_election_restriction_compares_term_then_length() {
     // The voter's log and the candidate's last entry.
     for (held, last, granted) in [
@@ -484,95 +294,6 @@ fn s3_6_1_election_restriction_compares_term_then_length() {
             assert_eq!(yes, granted, "{held:?} {last} pre={pre}");
         }
     }
-}
-
-#[test]
-fn s3_6_2_only_entries_of_the_own_term_are_committed_by_counting() {
-    let mut cluster = with_logs(&[&[1, 2], &[1, 2], &[1, 2]], 2);
-    cluster.elect(ONE);
-    assert_eq!(
-        cluster.raft(ONE).commit(),
-        Index(3),
-        "with the no-op all is"
-    );
-    let mut cluster = with_logs(&[&[1, 2], &[1, 2], &[1, 2]], 2);
-    cluster.advance(Duration::from_secs(1));
-    cluster.turn(ONE, vec![Input::Tick]);
-    while cluster.leader().is_none() {
-        if cluster.packets.is_empty() {
-            for node in cluster.ids() {
-                cluster.sync(node, usize::MAX);
-            }
-        } else {
-            cluster.deliver(0, false);
-        }
-    }
-    for follower in [TWO, THREE] {
-        let ok = wire::peer::AppendOk {
-            term: Term(3),
-            round: 0,
-            match_index: Index(2),
-            received: Index(2),
-            disk: DiskReport::default(),
-            digest: None,
-        };
-        say(&mut cluster, follower, ONE, Message::AppendOk(ok));
-        assert_eq!(cluster.raft(ONE).match_index(follower), Some(Index(2)));
-    }
-    assert_eq!(
-        cluster.raft(ONE).commit(),
-        Index(0),
-        "three copies, but of an older term"
-    );
-}
-
-#[test]
-fn s3_6_2_a_term_opens_with_a_noop() {
-    let mut cluster = in_role(RoleName::Leader);
-    let first = cluster
-        .raft(ONE)
-        .entry(Index(1))
-        .expect("in memory")
-        .clone();
-    assert_eq!((first.kind(), first.id()), (EntryKind::Noop, id(1, 1)));
-    cluster.elect(TWO);
-    let second = cluster
-        .raft(TWO)
-        .entry(Index(2))
-        .expect("in memory")
-        .clone();
-    assert_eq!((second.kind(), second.id()), (EntryKind::Noop, id(2, 2)));
-}
-
-#[test]
-fn s3_7_a_repeated_append_does_no_harm() {
-    let mut cluster = three();
-    let message = append(1, EntryId::default(), &[(1, 1), (2, 1)], 1);
-    for _ in 0..3 {
-        say(&mut cluster, TWO, ONE, message.clone());
-    }
-    assert_eq!(terms(&cluster, ONE), [1, 1]);
-    assert_eq!(cluster.nodes[&ONE].writes.len(), 1, "it is written once");
-    // Nor does an older one with fewer entries.
-    say(
-        &mut cluster,
-        TWO,
-        ONE,
-        append(1, EntryId::default(), &[(1, 1)], 0),
-    );
-    assert_eq!(terms(&cluster, ONE), [1, 1]);
-    assert_eq!(cluster.raft(ONE).commit(), Index(1));
-}
-
-#[test]
-fn s3_7_a_crashed_follower_is_sent_what_it_lost() {
-    let mut cluster = in_role(RoleName::Leader);
-    cluster.crash(THREE, 0);
-    cluster.propose(ONE, &[b"a", b"b", b"c"]);
-    cluster.settle();
-    cluster.start(THREE);
-    cluster.run(Duration::from_millis(200));
-    assert_eq!(terms(&cluster, THREE), terms(&cluster, ONE));
 }
 
 #[test]
@@ -628,58 +349,6 @@ fn s6_2_a_leader_without_a_quorum_steps_down() {
 }
 
 #[test]
-fn s6_4_a_read_waits_for_a_round_that_begins_after_it() {
-    let mut cluster = in_role(RoleName::Leader);
-    let first = cluster.read(ONE).expect("it leads");
-    let second = cluster.read(ONE).expect("it leads");
-    assert_eq!((first.round, second.round), (1, 2));
-    // The answers to the first round serve the first read only.
-    let in_flight = cluster.packets.len();
-    for _ in 0..in_flight {
-        cluster.deliver(0, false);
-    }
-    cluster.deliver(0, false);
-    assert_eq!(cluster.nodes[&ONE].reads_served, 1);
-    cluster.settle();
-    assert_eq!(cluster.nodes[&ONE].reads_served, 2);
-}
-
-#[test]
-fn s6_4_a_deposed_leader_serves_no_read() {
-    let mut cluster = in_role(RoleName::Leader);
-    for node in [TWO, THREE] {
-        cluster.cut.extend([(ONE, node), (node, ONE)]);
-        cluster.turn(node, vec![Input::LeaderLinkClosed]);
-    }
-    cluster.timeout(TWO);
-    cluster.settle();
-    assert_eq!(cluster.leader(), Some(TWO));
-    cluster.propose(TWO, &[b"new"]);
-    cluster.settle();
-    assert_eq!(
-        cluster.raft(ONE).role(),
-        RoleName::Leader,
-        "it does not know yet"
-    );
-    cluster.read(ONE).expect("it still takes reads");
-    cluster.cut.clear();
-    cluster.run(Duration::from_secs(1));
-    assert_eq!(cluster.nodes[&ONE].reads_served, 0);
-}
-
-#[test]
-fn s6_4_a_new_leader_reads_at_its_noop_or_later() {
-    let mut cluster = with_logs(&[&[1, 1], &[1, 1], &[1, 1]], 1);
-    cluster.elect(ONE);
-    let raft = cluster.node(ONE).raft.as_mut().expect("it is up");
-    assert_eq!(raft.read().expect("it leads").index, Index(3));
-    cluster.propose(ONE, &[b"a"]);
-    cluster.settle();
-    let raft = cluster.node(ONE).raft.as_mut().expect("it is up");
-    assert_eq!(raft.read().expect("it leads").index, Index(4));
-}
-
-#[test]
 fn s9_6_a_pre_vote_changes_nothing() {
     let mut cluster = three();
     for node in cluster.ids() {
@@ -713,35 +382,4 @@ fn s9_6_a_node_cut_off_keeps_its_term() {
     cluster.run(Duration::from_millis(100));
     assert_eq!(cluster.leader(), Some(ONE));
     assert_eq!(cluster.raft(THREE).leader(), Some(ONE));
-}
-
-#[test]
-fn s10_2_1_entries_leave_before_the_leader_has_them_on_disk() {
-    let mut cluster = in_role(RoleName::Leader);
-    cluster.propose(ONE, &[b"a"]);
-    assert_eq!(cluster.raft(ONE).durable(), Index(1));
-    assert_eq!(sent(&cluster, ONE, TWO).len(), 1);
-    // Two followers commit it without the leader's disk.
-    for follower in [TWO, THREE] {
-        cluster.deliver(0, false);
-        cluster.sync(follower, usize::MAX);
-    }
-    for _ in 0..2 {
-        cluster.deliver(0, false);
-    }
-    assert_eq!(cluster.raft(ONE).commit(), Index(2));
-    assert_eq!(cluster.raft(ONE).durable(), Index(1));
-}
-
-#[test]
-fn s10_2_2_appends_are_pipelined_and_batched() {
-    let mut cluster = in_role(RoleName::Leader);
-    for _ in 0..5 {
-        cluster.propose(ONE, &[b"a", b"b", b"c"]);
-    }
-    let appends = sent(&cluster, ONE, TWO);
-    assert_eq!(appends.len(), 5, "one per turn, none waits for an answer");
-    for append in appends {
-        assert!(matches!(append, Message::Append(m) if m.entries.len() == 3));
-    }
 }

@@ -1,0 +1,60 @@
+//! Linearizable reads.
+
+use std::time::Duration;
+
+use raft::{Input, RoleName};
+use wire::types::Index;
+
+use super::{ONE, THREE, TWO, in_role, with_logs};
+
+#[test]
+fn s6_4_a_read_waits_for_a_round_that_begins_after_it() {
+    let mut cluster = in_role(RoleName::Leader);
+    let first = cluster.read(ONE).expect("it leads");
+    let second = cluster.read(ONE).expect("it leads");
+    assert_eq!((first.round, second.round), (1, 2));
+    // The answers to the first round serve the first read only.
+    let in_flight = cluster.packets.len();
+    for _ in 0..in_flight {
+        cluster.deliver(0, false);
+    }
+    cluster.deliver(0, false);
+    assert_eq!(cluster.nodes[&ONE].reads_served, 1);
+    cluster.settle();
+    assert_eq!(cluster.nodes[&ONE].reads_served, 2);
+}
+
+#[test]
+fn s6_4_a_deposed_leader_serves_no_read() {
+    let mut cluster = in_role(RoleName::Leader);
+    for node in [TWO, THREE] {
+        cluster.cut.extend([(ONE, node), (node, ONE)]);
+        cluster.turn(node, vec![Input::LeaderLinkClosed]);
+    }
+    cluster.timeout(TWO);
+    cluster.settle();
+    assert_eq!(cluster.leader(), Some(TWO));
+    cluster.propose(TWO, &[b"new"]);
+    cluster.settle();
+    assert_eq!(
+        cluster.raft(ONE).role(),
+        RoleName::Leader,
+        "it does not know yet"
+    );
+    cluster.read(ONE).expect("it still takes reads");
+    cluster.cut.clear();
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(cluster.nodes[&ONE].reads_served, 0);
+}
+
+#[test]
+fn s6_4_a_new_leader_reads_at_its_noop_or_later() {
+    let mut cluster = with_logs(&[&[1, 1], &[1, 1], &[1, 1]], 1);
+    cluster.elect(ONE);
+    let raft = cluster.node(ONE).raft.as_mut().expect("it is up");
+    assert_eq!(raft.read().expect("it leads").index, Index(3));
+    cluster.propose(ONE, &[b"a"]);
+    cluster.settle();
+    let raft = cluster.node(ONE).raft.as_mut().expect("it is up");
+    assert_eq!(raft.read().expect("it leads").index, Index(4));
+}
