@@ -84,10 +84,6 @@ impl ParkingLot {
     fn next_deadline(&self) -> Option<Instant> {
         self.queue.iter().filter_map(|parked| parked.deadline).min()
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
 }
 
 /// Who serves what needs a leader.
@@ -111,7 +107,7 @@ impl Node {
             connection,
             request_id,
         };
-        if request == Request::Status {
+        if matches!(request, Request::Status) {
             encode(caller, &Reply::Status(self.status()), effects);
             return;
         }
@@ -278,35 +274,35 @@ impl Node {
         self.expires(deadline);
     }
 
-    /// Lets parked requests go on, as far as leadership and room allow. Says whether more could
-    /// go on at once.
-    pub(super) fn unpark(&mut self, effects: &mut Effects) -> bool {
+    /// Whether the first parked request can go on, or be refused.
+    pub(super) fn may_unpark(&self) -> bool {
+        let Some(first) = self.parked.queue.front() else {
+            return false;
+        };
+        match self.leadership() {
+            Leadership::Unknown => false,
+            Leadership::Other(_) => true,
+            Leadership::Own => matches!(first.work, Work::Read(_)) || !self.is_overloaded(),
+        }
+    }
+
+    /// Lets parked requests go on, as far as leadership, room and the turn allow.
+    pub(super) fn unpark(&mut self, effects: &mut Effects) {
         for _ in 0..TURN_UNPARKED_MAX {
-            let leadership = self.leadership();
-            let overloaded = self.is_overloaded();
-            let Some(first) = self.parked.queue.front() else {
-                return false;
-            };
-            let waits = match leadership {
-                Leadership::Unknown => true,
-                Leadership::Other(_) => false,
-                Leadership::Own => overloaded && matches!(first.work, Work::Write(_)),
-            };
-            if waits {
-                return false;
+            if !self.may_unpark() {
+                return;
             }
             let Some(parked) = self.parked.take_first() else {
-                return false;
+                return;
             };
             let caller = parked.caller;
             self.clients.unpark(caller.connection, effects);
-            match (leadership, parked.work) {
+            match (self.leadership(), parked.work) {
                 (Leadership::Other(leader), _) => self.refuse_to(caller, leader, effects),
                 (_, Work::Write(body)) => self.propose(caller, &body, effects),
                 (_, Work::Read(query)) => self.ask(caller, parked.deadline, query, effects),
             }
         }
-        !self.parked.is_empty()
     }
 
     /// The connection is gone, and what it had parked with it.

@@ -82,16 +82,26 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    fn next(&mut self, index: Index) -> Option<&Entry> {
+    fn entry(&self, index: Index) -> Option<&Entry> {
+        let first = self.loaded.front()?.index();
+        let at = index.0.checked_sub(first.0)?;
+        self.loaded.get(usize::try_from(at).ok()?)
+    }
+
+    /// Everything up to `index` is applied: it need not be held any more.
+    fn applied(&mut self, index: Index) {
         while self
             .loaded
             .front()
-            .is_some_and(|entry| entry.index() < index)
+            .is_some_and(|entry| entry.index() <= index)
         {
-            let passed = self.loaded.pop_front()?;
-            self.bytes -= passed.bytes().len();
+            if let Some(entry) = self.loaded.pop_front() {
+                self.bytes -= entry.bytes().len();
+            }
         }
-        self.loaded.front().filter(|entry| entry.index() == index)
+        if self.loaded.is_empty() {
+            self.loaded = VecDeque::new();
+        }
     }
 }
 
@@ -105,7 +115,7 @@ impl Node {
                 break;
             }
             let next = self.store.applied().index.next();
-            let Some(entry) = self.raft.entry(next).or_else(|| self.loader.next(next)) else {
+            let Some(entry) = self.raft.entry(next).or_else(|| self.loader.entry(next)) else {
                 break;
             };
             entries += 1;
@@ -127,6 +137,7 @@ impl Node {
         if entries > 0 {
             let applied = self.store.applied().index;
             self.raft.applied(applied);
+            self.loader.applied(applied);
             self.reads.applied(applied);
         }
         self.load_ahead(effects);
@@ -144,8 +155,11 @@ impl Node {
             None => self.store.applied().index,
         };
         let from = last.next();
-        let waits = loader.retry_at.is_some_and(|at| at > self.now.monotonic);
-        if from > self.committed || waits || self.raft.entry(from).is_some() {
+        if from > self.committed || self.raft.entry(from).is_some() {
+            loader.retry_at = None;
+            return;
+        }
+        if loader.retry_at.is_some_and(|at| at > self.now.monotonic) {
             return;
         }
         loader.under_way = true;
@@ -170,7 +184,14 @@ impl Node {
             );
             return;
         }
-        for entry in entries {
+        let last = match loader.loaded.back() {
+            Some(entry) => entry.index(),
+            None => self.store.applied().index,
+        };
+        for entry in entries
+            .into_iter()
+            .skip_while(|entry| entry.index() <= last)
+        {
             loader.bytes += entry.bytes().len();
             loader.loaded.push_back(entry);
         }

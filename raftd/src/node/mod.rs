@@ -271,13 +271,14 @@ impl Node {
         }
         self.raft.set_disk(report, stalled);
         self.expire(effects);
-        let unparking = self.unpark(effects);
+        self.unpark(effects);
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
         self.raft.flush(now.monotonic, &mut raft_effects);
         self.absorb(raft_effects, effects);
         let applying = self.apply_committed(effects);
         let serving = self.serve_reads(effects);
-        self.unfinished = unparking || applying || serving;
+        // What this flush committed may have made room.
+        self.unfinished = applying || serving || self.may_unpark();
         self.end_if_stopped(effects);
         self.journal.drain(effects);
     }

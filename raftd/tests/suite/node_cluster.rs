@@ -487,3 +487,47 @@ fn a_crashed_leader_is_replaced_within_milliseconds() {
     // Its closed links are the sign (rules B3); silence would take 150 ms at least.
     assert!(slowest < ms(100), "{slowest:?}");
 }
+
+#[test]
+fn a_log_that_cannot_be_read_for_a_while_is_told_and_tried_again() {
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        tail_entries: 1,
+        ..Options::default()
+    });
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let client = cluster.connect(leader);
+    for request_id in 1..=10 {
+        let put = session.next(put(b"k", b"v"));
+        cluster.ask(client, request_id, put);
+    }
+    cluster.crash(leader);
+    cluster.fail_loads(leader, true);
+    cluster.start(leader);
+    cluster.run(ms(3_500));
+    let status = cluster.status(leader);
+    assert_eq!(
+        (status.state.as_str(), status.applied),
+        ("replaying", Index(0))
+    );
+    assert!(status.error.contains("from index 1 on"), "{}", status.error);
+    let tries = cluster
+        .events(leader)
+        .iter()
+        .filter(|e| e.contains("unreadable"))
+        .count();
+    assert!((3..=4).contains(&tries), "{tries} tries in 3.5 s");
+    cluster.fail_loads(leader, false);
+    cluster.run(ms(1_000));
+    let status = cluster.status(leader);
+    assert_eq!(
+        (status.state.as_str(), status.error.as_str()),
+        ("serving", "")
+    );
+    let client = cluster.connect(leader);
+    assert_eq!(
+        value(cluster.ask(client, 1, get(b"k"))),
+        Some(b"v".to_vec())
+    );
+}

@@ -327,6 +327,11 @@ impl Cluster {
         disk.busy_until = (!hangs && !disk.pending.is_empty()).then(|| now + delay);
     }
 
+    /// The disk reads nothing, until told otherwise.
+    pub(crate) fn fail_loads(&mut self, id: NodeId, fail: bool) {
+        self.members.get_mut(&id).unwrap().disk.fails_loads = fail;
+    }
+
     /// What the disk reports from its next write on.
     pub(crate) fn set_room(&mut self, id: NodeId, state: DiskState) {
         self.members.get_mut(&id).unwrap().disk.state = state;

@@ -63,9 +63,12 @@ fn a_full_log_stops_the_reading_of_writers_and_of_nobody_else() {
     assert_eq!(cluster.answered(writer), 0);
     cluster.run(ms(50));
     hang_disks(&mut cluster, false);
+    let before = cluster.now();
     cluster.run_until("answers", ms(1_000), |cluster| {
         cluster.answered(writer) as u64 == sent
     });
+    // What was parked goes on with the commit that made room, not with the next heartbeat.
+    assert!(cluster.now().since(before) < ms(5));
     for request_id in 1..=sent {
         written(cluster.reply(writer, request_id).unwrap());
     }

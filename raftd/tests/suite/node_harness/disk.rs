@@ -23,6 +23,7 @@ pub(super) struct Disk {
     /// When all that is pending is done; `None` if nothing is, or while the disk hangs.
     pub(super) busy_until: Option<Instant>,
     pub(super) hangs: bool,
+    pub(super) fails_loads: bool,
 }
 
 impl Disk {
@@ -38,6 +39,7 @@ impl Disk {
             pending: VecDeque::new(),
             busy_until: None,
             hangs: false,
+            fails_loads: false,
         }
     }
 
@@ -57,7 +59,10 @@ impl Disk {
             } => StorageEvent::Loaded {
                 purpose,
                 from,
-                entries: self.load(from, to, max_bytes),
+                entries: match self.fails_loads {
+                    true => Vec::new(),
+                    false => self.load(from, to, max_bytes),
+                },
             },
             StorageRequest::Form(record) => {
                 self.formed = record;
