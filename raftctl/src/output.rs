@@ -85,10 +85,13 @@ impl Out {
     }
 }
 
-/// An aligned table without lines; the columns in `right` are numbers.
+/// An aligned table without lines and, if `header` is empty, without a header; the columns in `right` are numbers.
 pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header).add_rows(rows);
+    table.load_style(NOTHING).add_rows(rows);
+    if !header.is_empty() {
+        table.set_header(header);
+    }
     for (number, column) in table.column_iter_mut().enumerate() {
         let left = if number == 0 { 0 } else { 1 };
         column.set_padding((left, 1));

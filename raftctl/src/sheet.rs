@@ -7,6 +7,12 @@ use crate::cmd::Codec;
 use crate::encoding::{Encoding, screen};
 use crate::output::{Out, table};
 
+const HEADER: [&str; 5] = ["KEY", "REVISION", "VERSION", "BYTES", "VALUE"];
+/// Blanks between two columns.
+const GAP: usize = 2;
+/// Columns for values where nothing is left for them.
+const VALUE_COLUMNS_MIN: usize = 8;
+
 /// Rows that are printed together: columns are aligned within them.
 pub(crate) struct Sheet {
     keys_only: bool,
@@ -35,8 +41,8 @@ impl Sheet {
             row.push(item.revision.to_string());
             row.push(item.version.to_string());
             row.push(item.value.len().to_string());
-            // More than fits is not worth the work.
-            let value = &item.value[..item.value.len().min(self.columns)];
+            // More than fits is not worth the work; a character has up to four bytes.
+            let value = &item.value[..item.value.len().min(self.columns * 4)];
             row.push(show(value, self.codec.encode));
         }
         self.rows.push(row);
@@ -50,18 +56,17 @@ impl Sheet {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let width = |row: &Vec<String>| row[..4].iter().map(|field| field.len() + 2).sum();
-        let others: usize = self.rows.iter().map(width).max().unwrap_or(0);
-        let value_columns = self.columns.saturating_sub(others.max(32)).max(8);
+        let width = |column: usize| {
+            let fields = self.rows.iter().map(|row| row[column].chars().count());
+            fields.max().unwrap_or(0).max(HEADER[column].len()) + GAP
+        };
+        let others: usize = (0..HEADER.len() - 1).map(width).sum();
+        let value_columns = self.columns.saturating_sub(others).max(VALUE_COLUMNS_MIN);
         for row in &mut self.rows {
             let value = row.pop().unwrap_or_default();
             row.push(screen::cut(value, value_columns));
         }
-        let header: &[&str] = if first {
-            &["KEY", "REVISION", "VERSION", "BYTES", "VALUE"]
-        } else {
-            &[]
-        };
+        let header: &[&str] = if first { &HEADER } else { &[] };
         out.line(&table(header, &[1, 2, 3], self.rows))
     }
 }

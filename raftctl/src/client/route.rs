@@ -69,9 +69,10 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// From now on.
+    /// From now on; a year at most.
     #[must_use]
     pub fn after(total: Duration) -> Self {
+        let total = total.min(Duration::from_secs(365 * 86_400));
         Self {
             end: Instant::now() + total,
             total,

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
-mod cli;
+mod cli_cluster;
+mod cli_data;
+mod cli_errors;
+mod cli_terminal;
 mod client;
 mod fake;
 mod pipeline;
 mod reads;
+mod run;
 mod script;

@@ -1,0 +1,108 @@
+//! The verbs about the cluster and its nodes.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use wire::client::NodeRole;
+use wire::error::Error as WireError;
+
+use super::client::closed_port;
+use super::fake::Fake;
+use super::run::{run, store};
+use super::script::{always, status};
+
+#[test]
+fn status_lists_every_member_dead_ones_too() {
+    let gone = closed_port();
+    let addrs: Arc<Mutex<Vec<String>>> = Arc::default();
+    let serve = |id: u64, role: NodeRole| {
+        let addrs = Arc::clone(&addrs);
+        Fake::start(id, move |asked| {
+            let addrs = addrs.lock().unwrap().clone();
+            let addrs = [addrs[0].as_str(), addrs[1].as_str(), addrs[2].as_str()];
+            let mut told = status(id, role, addrs, [true, true, false]);
+            if role == NodeRole::Follower {
+                told.last.0 = 97;
+            }
+            asked.reply(&wire::client::Reply::Status(told))
+        })
+    };
+    let leader = serve(1, NodeRole::Leader);
+    let follower = serve(2, NodeRole::Follower);
+    *addrs.lock().unwrap() = vec![leader.addr.clone(), follower.addr.clone(), gone.clone()];
+    for asked in [&leader, &follower] {
+        let done = run(&asked.addr, &["status", "--json"]);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let cluster = done.json();
+        let expected = json!({
+            "cluster_id": format!("{:032x}", 0xabc), "epoch": "0000000000000def",
+            "leader": 1, "term": 5, "quorum_ok": true, "voters": 3, "failures_tolerated": 0,
+        });
+        for (name, value) in expected.as_object().unwrap() {
+            assert_eq!(&cluster[name], value, "{name}");
+        }
+        let members = cluster["members"].as_array().unwrap();
+        let expected = json!({
+            "id": 1, "name": "n1", "peer_addr": "127.0.0.1:7001", "client_addr": leader.addr,
+            "reachable": true, "role": "leader", "kind": "voter", "term": 5, "last_index": 100,
+            "durable_index": 100, "commit_index": 99, "applied_index": 99, "lag_entries": 0,
+            "snapshot_index": 0, "wal_bytes": 1 << 20, "keys": 12, "digest": null,
+            "uptime_ms": 61_000, "version": "0.1.0", "state": "serving", "error": null,
+        });
+        assert_eq!(members[0], expected);
+        assert_eq!(members[1]["lag_entries"], 3);
+        assert_eq!(members[2]["reachable"], false);
+        assert_eq!(members[2]["role"], Value::Null);
+        assert_eq!(members[2]["lag_entries"], 8);
+        assert_eq!(members[2]["error"], "connection refused");
+    }
+    let peers = run(&follower.addr, &["peers"]);
+    let expected = format!(
+        "1\tn1\tvoter\tleader\t127.0.0.1:7001\t{}\t0\n\
+         2\tn2\tvoter\tfollower\t127.0.0.1:7002\t{}\t3\n\
+         3\tn3\tvoter\t-\t127.0.0.1:7003\t{gone}\t8\n",
+        leader.addr, follower.addr
+    );
+    peers.silently(0, expected);
+    let objects = run(&leader.addr, &["peers", "--json"]);
+    assert_eq!(objects.stdout.split(|b| *b == b'\n').count(), 4);
+    let lines = run(&leader.addr, &["status"]);
+    assert!(
+        lines
+            .stdout
+            .starts_with(b"1\tn1\tvoter\tleader\ttrue\t5\t100\t99\t99\t0\t")
+    );
+    run(&leader.addr, &["is-leader"]).silently(0, "");
+    run(&follower.addr, &["is-leader"]).silently(1, "");
+    run(&leader.addr, &["is-healthy", "--node"]).silently(0, "");
+    assert_eq!(run(&gone, &["is-leader"]).code, Some(3));
+    assert_eq!(run(&gone, &["is-healthy"]).code, Some(3));
+    let both = format!("{},{}", leader.addr, follower.addr);
+    assert_eq!(run(&both, &["is-leader"]).code, Some(2));
+    run(&both, &["wait-ready", "--leader"]).silently(0, "");
+    // The follower has applied what the leader has committed.
+    run(&follower.addr, &["wait-ready", "--caught-up"]).silently(0, "");
+    let short = ["-t", "100ms", "wait-ready"];
+    assert_eq!(run(&gone, &short).code, Some(3));
+}
+
+#[test]
+fn health_is_a_read_through_the_quorum() {
+    let (_server, at) = store();
+    run(&at, &["is-healthy"]).silently(0, "");
+    let lost = Fake::start(1, always(WireError::NoLeader));
+    run(&lost.addr, &["-t", "200ms", "is-healthy"]).silently(1, "");
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_no_after_a_while_without_progress() {
+    let node = Fake::start(1, |asked| {
+        let mut told = status(1, NodeRole::Follower, ["", "", ""], [true; 3]);
+        told.state = "replaying".into();
+        asked.reply(&wire::client::Reply::Status(told))
+    });
+    let done = run(&node.addr, &["-t", "100ms", "wait-ready"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("it is replaying"), "{}", done.stderr);
+    run(&node.addr, &["is-healthy", "--node"]).silently(1, "");
+}

@@ -1,0 +1,167 @@
+//! Data in and out of the command line, byte for byte.
+
+use super::run::{run, run_with, store};
+use super::script::Store;
+
+#[test]
+fn a_value_goes_in_and_out_byte_for_byte() {
+    let (_server, at) = store();
+    let value: Vec<u8> = (0..100_000_u32).map(|n| ((n * 7) >> 3) as u8).collect();
+    run_with(&at, &["put", "k", "-"], &value).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, &value);
+    run_with(&at, &["put", "k"], b"piped\n").silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "piped\n");
+    run(&at, &["put", "k", ""]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "");
+    run(&at, &["put", "a key\nwith\tall", "v"]).silently(0, "");
+    run(&at, &["get", "a key\nwith\tall"]).silently(0, "v");
+}
+
+#[test]
+fn a_missing_key_is_silent_and_says_no() {
+    let (_server, at) = store();
+    run(&at, &["get", "k"]).silently(1, "");
+    run(&at, &["--json", "get", "k"]).silently(1, "");
+    run(&at, &["get", "k", "--missing-ok"]).silently(0, "");
+    run(&at, &["get", "k", "--default", "d"]).silently(0, "d");
+    run(&at, &["get", "k", "--default", "-1"]).silently(0, "-1");
+    let absent = r#"{"key":"k","value":"d","revision":0,"create_revision":0,"version":0}"#;
+    run(&at, &["get", "k", "--default", "d", "--json"]).silently(0, format!("{absent}\n"));
+}
+
+#[test]
+fn several_keys_are_lines_and_missing_ones_are_named() {
+    let (_server, at) = store();
+    run(&at, &["put", "a", "1\t2"]).silently(0, "");
+    run(&at, &["put", "b", "x"]).silently(0, "");
+    run(&at, &["get", "b", "a"]).silently(0, "b\tx\na\t1\\t2\n");
+    run(&at, &["get", "a", "no", "b", "--missing-ok"]).silently(0, "a\t1\\t2\nb\tx\n");
+    let done = run(&at, &["get", "a", "no", "b", "nope"]);
+    assert_eq!(done.code, Some(1));
+    assert_eq!(done.stdout, b"a\t1\\t2\nb\tx\n");
+    assert_eq!(done.stderr, "raftctl: not found: no, nope\n");
+}
+
+#[test]
+fn json_is_one_object_per_line() {
+    let (_server, at) = store();
+    run(&at, &["--json", "put", "k", "v"]).silently(0, "{\"ok\":true,\"revision\":1}\n");
+    let entry = r#"{"key":"k","value":"v","revision":1,"create_revision":1,"version":1}"#;
+    run(&at, &["get", "k", "--json"]).silently(0, format!("{entry}\n"));
+    run(&at, &["scan", "--json"]).silently(0, format!("{entry}\n"));
+    let key = r#"{"key":"k","revision":1,"create_revision":1,"version":1}"#;
+    run(&at, &["scan", "--json", "--keys"]).silently(0, format!("{key}\n"));
+    run(&at, &["count", "--json"]).silently(0, "{\"count\":1}\n");
+    run(&at, &["incr", "n", "5", "--json"]).silently(0, "{\"revision\":2,\"value\":5}\n");
+    run(&at, &["cas", "k", "--expect", "x", "y", "--json"])
+        .silently(1, "{\"ok\":false,\"revision\":1}\n");
+    run(&at, &["cas", "z", "--expect", "x", "y", "--json"])
+        .silently(1, "{\"ok\":false,\"revision\":null}\n");
+    run(&at, &["cas", "k", "--expect", "v", "y", "--json"])
+        .silently(0, "{\"ok\":true,\"revision\":5}\n");
+    run(&at, &["del", "k", "n", "no", "--json"]).silently(0, "{\"deleted\":2,\"revision\":8}\n");
+    run(&at, &["put", "bin", "/w==", "--encode", "base64"]).silently(0, "");
+    assert_eq!(
+        run(&at, &["get", "bin", "--json"]).json()["value_b64"],
+        "/w=="
+    );
+    let version = run(&at, &["version", "--json"]).json();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn encodings_act_on_arguments_and_on_output() {
+    let (_server, at) = store();
+    let hex = ["--encode", "hex", "--key-encode", "hex"];
+    run(&at, &[&["put", "6B00", "00fF"], &hex[..]].concat()).silently(0, "");
+    run(&at, &[&["get", "6b00"], &hex[..]].concat()).silently(0, "00ff\n");
+    run(&at, &[&["scan"], &hex[..]].concat()).silently(0, "6b00\t00ff\n");
+    run(&at, &["scan"]).silently(0, b"k\\0\t\\0\xff\n");
+    run(&at, &["get", "awA", "--key-encode", "base64"]).silently(0, b"\0\xff");
+    run(&at, &["scan", "--json", "--encode", "hex", "--key-encode", "base64"]).silently(
+        0,
+        "{\"key_b64\":\"awA=\",\"value_hex\":\"00ff\",\"revision\":1,\"create_revision\":1,\"version\":1}\n",
+    );
+    run_with(&at, &["put", "k", "--encode", "base64"], b"aGk=\n").silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "hi");
+    run(
+        &at,
+        &["cas", "k", "--encode", "hex", "--expect", "6869", "6a"],
+    )
+    .silently(0, "");
+    let done = run(&at, &["put", "k", "0g", "--encode", "hex"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+}
+
+#[test]
+fn cas_and_incr_answer_by_exit_code_and_number() {
+    let (_server, at) = store();
+    run(&at, &["cas", "k", "--expect-absent", "1"]).silently(0, "");
+    run(&at, &["cas", "k", "--expect-absent", "1"]).silently(1, "");
+    run(&at, &["cas", "k", "--expect-revision", "1", "-5"]).silently(0, "");
+    run(&at, &["cas", "k", "--expect", "-5", "7"]).silently(0, "");
+    run_with(&at, &["cas", "k", "--expect", "7", "-"], b"8").silently(0, "");
+    run(&at, &["incr", "k"]).silently(0, "9\n");
+    run(&at, &["incr", "k", "-10"]).silently(0, "-1\n");
+    run(&at, &["incr", "new", "3"]).silently(0, "3\n");
+    run(&at, &["put", "text", "abc"]).silently(0, "");
+    let refused = run(&at, &["incr", "text"]);
+    assert_eq!(refused.code, Some(6));
+    assert!(
+        refused.stderr.contains("incr text was refused"),
+        "{refused:?}"
+    );
+    run(&at, &["put", "max", "9223372036854775807"]).silently(0, "");
+    assert_eq!(run(&at, &["incr", "max"]).code, Some(6));
+    assert_eq!(run(&at, &["cas", "k", "new"]).code, Some(2));
+    let twice = ["cas", "k", "--expect", "-", "-"];
+    assert_eq!(run(&at, &twice).code, Some(2));
+}
+
+#[test]
+fn del_is_done_also_where_nothing_was() {
+    let (server, at) = store();
+    run(&at, &["put", "a", "1"]).silently(0, "");
+    run(&at, &["del", "a"]).silently(0, "");
+    run(&at, &["del", "a"]).silently(0, "");
+    run(&at, &["del", "a", "--must-exist"]).silently(1, "");
+    let many: Vec<_> = (0..200).map(|n| format!("k{n}")).collect();
+    let mut args = vec!["del"];
+    args.extend(many.iter().map(String::as_str));
+    let before = server.asked().len();
+    run(&at, &args).silently(0, "");
+    let asked = server.asked();
+    let session = asked[before].write().session;
+    for (number, asked) in asked[before..].iter().enumerate() {
+        assert_eq!(asked.write().session, session);
+        assert_eq!(asked.write().seq, number as u64 + 1);
+    }
+    let id = format!("{}-1", "0".repeat(48));
+    assert_eq!(
+        run(&at, &["del", "a", "b", "--request-id", &id]).code,
+        Some(2)
+    );
+}
+
+#[test]
+fn a_scan_goes_on_over_pages_and_stops_at_the_limit() {
+    let store = Store {
+        page_items: 3,
+        ..Store::default()
+    };
+    let server = store.serve();
+    let at = &server.addr;
+    for n in 0..10 {
+        run(at, &["put", &format!("k{n}"), &n.to_string()]).silently(0, "");
+    }
+    run(at, &["put", "other", "x"]).silently(0, "");
+    let lines =
+        |range: std::ops::Range<u32>| -> String { range.map(|n| format!("k{n}\t{n}\n")).collect() };
+    run(at, &["scan", "k"]).silently(0, lines(0..10));
+    run(at, &["scan", "k", "--limit", "4"]).silently(0, lines(0..4));
+    run(at, &["scan", "--limit", "0"]).silently(0, "");
+    run(at, &["scan", "ot", "--keys"]).silently(0, "other\n");
+    run(at, &["scan", "none"]).silently(0, "");
+    run(at, &["count"]).silently(0, "11\n");
+    run(at, &["count", "k"]).silently(0, "10\n");
+}

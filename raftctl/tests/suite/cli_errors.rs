@@ -1,0 +1,273 @@
+//! What the command line says, and its exit code, when something does not work.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wire::command::Outcome;
+use wire::error::Error as WireError;
+
+use super::client::closed_port;
+use super::fake::{Act, Fake, Greeting};
+use super::run::{command, run, run_with, store};
+use super::script::always;
+
+#[test]
+fn nobody_there_is_told_at_once_with_causes() {
+    let (one, two) = (closed_port(), closed_port());
+    let begun = Instant::now();
+    let done = run(&format!("{one},{two}"), &["put", "k", "v"]);
+    let elapsed = begun.elapsed();
+    assert_eq!(done.code, Some(3));
+    assert!(elapsed < Duration::from_millis(100), "{elapsed:?}");
+    for endpoint in [one, two] {
+        let cause = format!("{endpoint}: connection refused");
+        assert!(done.stderr.contains(&cause), "{}", done.stderr);
+    }
+    assert!(done.stderr.lines().count() <= 4);
+    assert_eq!(done.stdout, b"");
+}
+
+#[test]
+fn a_hello_without_answer_is_nobody() {
+    let silent = Fake::start(1, |_| Act::Nothing);
+    silent.greet(|greeting, _| *greeting = Greeting::Silence);
+    let done = run(&silent.addr, &["-t", "300ms", "get", "k"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let refusing = Fake::start(1, |_| Act::Nothing);
+    refusing.greet(|greeting, _| *greeting = Greeting::Refuse(WireError::ShuttingDown));
+    assert_eq!(run(&refusing.addr, &["get", "k"]).code, Some(3));
+}
+
+#[test]
+fn what_was_not_applied_is_exit_4() {
+    let lost = Fake::start(1, always(WireError::NoLeader));
+    let done = run(&lost.addr, &["-t", "300ms", "--json", "put", "k", "v"]);
+    assert_eq!(done.code, Some(4), "{done:?}");
+    let (object, text) = done.stderr.split_once('\n').unwrap();
+    let object: Value = serde_json::from_str(object).unwrap();
+    let error = &object["error"];
+    assert_eq!(error["code"], 4);
+    assert_eq!(error["name"], "no-leader");
+    assert_eq!(error["class"], "not-applied");
+    assert_eq!(error["retryable"], true);
+    assert_eq!(error["request_id"], Value::Null);
+    assert!(text.starts_with("raftctl: put k failed: "), "{text}");
+    let silent = Fake::start(1, |_| Act::Nothing);
+    assert_eq!(
+        run(&silent.addr, &["-t", "300ms", "get", "k"]).code,
+        Some(4)
+    );
+}
+
+#[test]
+fn an_unknown_outcome_names_a_request_that_tells_it() {
+    let mut times = 0;
+    let server = Fake::start(1, move |asked| {
+        times += 1;
+        match times {
+            1 => Act::Nothing,
+            _ => asked.done(41, Outcome::Incremented(12)),
+        }
+    });
+    let done = run(&server.addr, &["-t", "300ms", "incr", "k"]);
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert_eq!(done.stdout, b"");
+    assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);
+    let last = done.stderr.lines().last().unwrap();
+    let id = last.strip_prefix("  request: ").unwrap();
+    assert_eq!(id.len(), 48 + 2);
+    run(&server.addr, &["incr", "k", "--request-id", id]).silently(0, "12\n");
+    let asked = server.asked();
+    assert_eq!(asked[0].write().body, asked[1].write().body);
+
+    let expired = Fake::start(1, always(WireError::SessionExpired));
+    let done = run(&expired.addr, &["incr", "k", "--request-id", id, "--json"]);
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert!(
+        done.stderr.ends_with(&format!("  request: {id}\n")),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr.contains(&format!("\"request_id\":\"{id}\"")),
+        "{}",
+        done.stderr
+    );
+    let reused = Fake::start(1, always(WireError::IdReused));
+    assert_eq!(
+        run(&reused.addr, &["incr", "k", "--request-id", id]).code,
+        Some(6)
+    );
+    assert_eq!(
+        run(&reused.addr, &["incr", "k", "--request-id", "x"]).code,
+        Some(2)
+    );
+}
+
+#[test]
+fn a_refusal_is_exit_6() {
+    let full = Fake::start(1, always(WireError::DiskFull));
+    let done = run(&full.addr, &["put", "k", "v"]);
+    assert_eq!(done.code, Some(6));
+    assert!(
+        done.stderr.starts_with("raftctl: put k was refused: "),
+        "{}",
+        done.stderr
+    );
+    let (_server, at) = store();
+    let large = vec![b'x'; 1024 * 1024 + 1];
+    assert_eq!(run_with(&at, &["put", "k", "-"], &large).code, Some(6));
+    let key = "k".repeat(5000);
+    assert_eq!(run(&at, &["get", &key]).code, Some(6));
+    run_with(&at, &["put", "k", "-"], &large[1..]).silently(0, "");
+}
+
+#[test]
+fn a_wrong_line_is_exit_2_with_the_right_one() {
+    let (server, at) = store();
+    let done = run(&at, &["put", "k", "-v"]);
+    assert_eq!(done.code, Some(2));
+    let right = format!("  try: raftctl -e {at} put -- k -v\n");
+    assert!(done.stderr.ends_with(&right), "{}", done.stderr);
+    run(&at, &["put", "--", "k", "-v"]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "-v");
+    run(&at, &["put", "k", "-5"]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "-5");
+    let asked = server.asked().len();
+    let typo = run(&at, &["gett", "k"]);
+    assert!(
+        typo.stderr.contains("did you mean 'get'?"),
+        "{}",
+        typo.stderr
+    );
+    for wrong in [
+        &["gett", "k"][..],
+        &["get"],
+        &["get", ""],
+        &["get", "k", "--no-such-flag"],
+        &["-t", "5", "get", "k"],
+        &["-t", "0s", "get", "k"],
+        &["-e", "nonsense", "get", "k"],
+        &["incr", "k", "many"],
+        &["-e", "127.0.0.1:1", "is-leader"],
+    ] {
+        let done = run(&at, wrong);
+        assert_eq!(done.code, Some(2), "{wrong:?}: {done:?}");
+        assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);
+        assert_eq!(done.stdout, b"");
+    }
+    let done = run(&at, &["--json", "gett", "k"]);
+    let object: Value = serde_json::from_str(done.stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(object["error"]["code"], 2);
+    assert_eq!(server.asked().len(), asked, "nothing was sent");
+}
+
+#[test]
+fn no_arguments_are_answered_by_help_and_exit_2() {
+    let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(output.stderr.starts_with(b"Examples:"));
+    let (_server, at) = store();
+    for verb in [&["-h"][..], &["get", "-h"], &["help", "get"]] {
+        let done = run(&at, verb);
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+        assert!(done.stdout.starts_with(b"Examples:"), "{verb:?}");
+    }
+    let version = concat!("raftctl ", env!("CARGO_PKG_VERSION"), "\n");
+    run(&at, &["--version"]).silently(0, version);
+    run(&at, &["version"]).silently(0, version);
+}
+
+#[test]
+fn a_put_without_value_and_input_is_a_wrong_line() {
+    let (_server, at) = store();
+    let done = command(&at, &["put", "k"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(2));
+    run_with(&at, &["put", "k"], b"").silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "");
+}
+
+#[test]
+fn a_reader_that_leaves_is_exit_141_in_silence() {
+    let (_server, at) = store();
+    run_with(&at, &["put", "k", "-"], &vec![b'x'; 1024 * 1024]).silently(0, "");
+    for args in [&["get", "k"][..], &["scan"], &["scan", "--json"], &["-h"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&at, args).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(141), "{args:?}");
+        assert_eq!(output.stderr, b"");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_told() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "v"]).silently(0, "");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = command(&at, &["get", "k"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.starts_with("raftctl: writing to standard output failed"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_signal_during_a_write_tells_the_request_and_ends_by_the_signal() {
+    use std::os::unix::process::ExitStatusExt;
+    let silent = Fake::start(1, |_| Act::Nothing);
+    for (args, told) in [(&["put", "k", "v"][..], true), (&["get", "k"], false)] {
+        let before = silent.asked().len();
+        let mut child = command(&silent.addr, args)
+            .args(["-t", "60s"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now();
+        while silent.asked().len() == before {
+            assert!(patience.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let mut stderr = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(2));
+        let last = stderr.lines().last().unwrap_or_default();
+        assert_eq!(last.starts_with("  request: "), told, "{stderr}");
+    }
+}
+
+#[test]
+fn endpoints_come_from_the_environment_too() {
+    let (_server, at) = store();
+    let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+        .env("RAFTCTL_ENDPOINTS", format!("{},{at}", closed_port()))
+        .args(["count"])
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"0\n");
+    let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+        .env("RAFTCTL_ENDPOINTS", closed_port())
+        .args(["count", "-e", &at])
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"0\n");
+}

@@ -1,0 +1,106 @@
+//! What a person sees: the program under a terminal, which `script` (bsdutils) makes.
+
+use std::process::{Command, Stdio};
+
+use wire::client::{NodeRole, Reply};
+
+use super::fake::Fake;
+use super::run::{run, store};
+use super::script::status;
+
+/// What is on the screen afterwards, and the exit code.
+fn show(at: &str, args: &str) -> (String, Option<i32>) {
+    let program = env!("CARGO_BIN_EXE_raftctl");
+    let line = format!("stty cols 60; exec {program} -e {at} {args}");
+    let output = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("script of bsdutils");
+    let text = String::from_utf8(output.stdout).unwrap();
+    (text.replace('\r', ""), output.status.code())
+}
+
+#[track_caller]
+fn shows(at: &str, args: &str, expected: &str) {
+    let (text, code) = show(at, args);
+    assert_eq!(text, expected);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_value_gets_a_line_end_and_never_a_control_character() {
+    let (_server, at) = store();
+    shows(&at, "put k v", "put k: revision 1\n");
+    shows(&at, "get k", "v\n");
+    run(&at, &["put", "k", "v\n"]).silently(0, "");
+    shows(&at, "get k", "v\n");
+    run(&at, &["put", "k", "1b5b324a00", "--encode", "hex"]).silently(0, "");
+    let dump = "00000000  1b 5b 32 4a 00                                    .[2J.\n(5 bytes)\n";
+    shows(&at, "get k", dump);
+    shows(&at, "get k --encode hex", "1b5b324a00\n");
+}
+
+#[test]
+fn changes_are_told() {
+    let (_server, at) = store();
+    shows(&at, "put k 1", "put k: revision 1\n");
+    shows(&at, "incr k", "2\n");
+    shows(&at, "cas k --expect 2 x", "cas k: revision 3\n");
+    let (text, code) = show(&at, "cas k --expect 2 x");
+    assert_eq!(text, "cas k: not as expected; it is at revision 3\n");
+    assert_eq!(code, Some(1));
+    shows(&at, "del k none", "deleted 1\n");
+    shows(&at, "put k 1 --json", "{\"ok\":true,\"revision\":7}\n");
+}
+
+#[test]
+fn keys_and_values_are_a_table_as_wide_as_the_screen() {
+    let (_server, at) = store();
+    run(&at, &["put", "a", &"x\n".repeat(100)]).silently(0, "");
+    run(&at, &["put", "longer", ""]).silently(0, "");
+    let table = "KEY     REVISION  VERSION  BYTES  VALUE\n\
+                 a              1        1    200  x\\nx\\nx\\nx\\nx\\nx\\nx\\nx\\...\n\
+                 longer         2        1      0\n";
+    shows(&at, "scan", table);
+    shows(&at, "get a longer", table);
+    shows(&at, "scan --keys", "a\nlonger\n");
+    shows(&at, "scan none", "");
+}
+
+#[test]
+fn the_cluster_is_a_table() {
+    let node = Fake::start(1, |asked| {
+        let told = status(1, NodeRole::Leader, ["", "", ""], [true, true, false]);
+        asked.reply(&Reply::Status(told))
+    });
+    let (text, code) = show(&node.addr, "status");
+    let lines: Vec<_> = text.lines().collect();
+    let summary = "leader n1, term 5, quorum ok: 3 voters, tolerates 0 more failures";
+    assert_eq!(lines[0], summary, "{text}");
+    assert!(
+        lines[1].starts_with("NAME  ROLE         STATE    TERM  APPLIED"),
+        "{text}"
+    );
+    assert!(
+        lines[2].starts_with("n1    leader       serving     5       99"),
+        "{text}"
+    );
+    assert!(lines[4].starts_with("n3    unreachable"), "{text}");
+    assert!(
+        lines
+            .last()
+            .unwrap()
+            .starts_with("n3: its address is not known"),
+        "{text}"
+    );
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_put_without_value_does_not_wait_for_a_person_to_type() {
+    let (_server, at) = store();
+    let (text, code) = show(&at, "put k");
+    assert_eq!(code, Some(2));
+    assert!(text.contains("standard input is a terminal"), "{text}");
+}

@@ -1,0 +1,74 @@
+//! Runs the program.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::fake::Fake;
+use super::script::Store;
+
+/// What one run left behind.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// Output and exit code; nothing was said on standard error.
+    #[track_caller]
+    pub(crate) fn silently(self, code: i32, stdout: impl AsRef<[u8]>) {
+        assert_eq!(self.stderr, "");
+        let stdout = stdout.as_ref();
+        assert_eq!(
+            self.stdout,
+            stdout,
+            "{}",
+            String::from_utf8_lossy(&self.stdout)
+        );
+        assert_eq!(self.code, Some(code));
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap()
+    }
+}
+
+pub(crate) fn command(endpoints: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftctl"));
+    command
+        .env_remove("RAFTCTL_ENDPOINTS")
+        .args(["-e", endpoints])
+        .args(args);
+    command
+}
+
+pub(crate) fn run_with(endpoints: &str, args: &[&str], stdin: &[u8]) -> Done {
+    let mut child = command(endpoints, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A verb that does not read its input closes it.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    let output = child.wait_with_output().unwrap();
+    Done {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub(crate) fn run(endpoints: &str, args: &[&str]) -> Done {
+    run_with(endpoints, args, b"")
+}
+
+/// A server with a store.
+pub(crate) fn store() -> (Fake, String) {
+    let server = Store::default().serve();
+    let addr = server.addr.clone();
+    (server, addr)
+}
