@@ -81,6 +81,7 @@ impl Opened {
                 requests: VecDeque::new(),
                 spares: Vec::new(),
                 spares_left: self.wal.spares(),
+                sealed: Vec::new(),
                 disk: DiskState::Ok,
                 finish: false,
             }),
@@ -91,12 +92,14 @@ impl Opened {
         });
         let spares = Spares::new(self.disk, &self.identity, &self.options, &self.wal, &shared);
         let worker = Worker::new(self.wal, self.identity, &shared);
+        let worker = Arc::new(Mutex::new(worker));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let builder = std::thread::Builder::new().name(name.to_owned());
             builder.spawn(run).expect("the system gives a thread")
         };
         let spares = spawn("spares", Box::new(move || spares.run()));
-        let worker = spawn("storage", Box::new(move || worker.run()));
+        let (lent, told) = (Arc::clone(&worker), Arc::clone(&shared));
+        let thread = spawn("storage", Box::new(move || run(&lent, &told)));
         // Whoever looked for the other before this looks again.
         shared
             .spares_thread
@@ -104,13 +107,33 @@ impl Opened {
             .unpark();
         shared
             .storage_thread
-            .get_or_init(|| worker.thread().clone())
+            .get_or_init(|| thread.thread().clone())
             .unpark();
         Storage {
             shared,
-            threads: [worker, spares],
+            worker,
+            threads: [thread, spares],
             events: VecDeque::new(),
             _lock: self.lock,
+        }
+    }
+}
+
+/// The storage thread: rounds until [`Storage::finish`].
+fn run(worker: &Mutex<Worker>, shared: &Shared) {
+    loop {
+        let round = worker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .round();
+        if round.reported {
+            (shared.notify)();
+        }
+        if round.finished {
+            break;
+        }
+        if !round.worked {
+            std::thread::park();
         }
     }
 }
@@ -118,7 +141,7 @@ impl Opened {
 /// What the threads and the node's loop share.
 ///
 /// Invariant: neither mutex is held over a system call other than a wake-up, nor one within the
-/// other.
+/// other. (The worker's own mutex is: whoever has it does the disk's work.)
 struct Shared {
     inbox: Mutex<Inbox>,
     events: Mutex<VecDeque<StorageEvent>>,
@@ -135,6 +158,8 @@ struct Inbox {
     spares: Vec<Spare<OsFile>>,
     /// Spares that are not in use: those above and those that the log has.
     spares_left: usize,
+    /// For the spares thread: segments that are written no more.
+    sealed: Vec<OsFile>,
     /// Room on the disk, as the spares thread last saw it.
     disk: DiskState,
     /// Do what waits, then end.
@@ -167,13 +192,15 @@ impl Shared {
 /// The node's end of the storage thread. The data directory is locked as long as it lives.
 pub struct Storage {
     shared: Arc<Shared>,
+    worker: Arc<Mutex<Worker>>,
     threads: [JoinHandle<()>; 2],
     events: VecDeque<StorageEvent>,
     _lock: std::fs::File,
 }
 
 impl Storage {
-    /// Hands over work; never blocks.
+    /// Hands over work; never blocks. It is begun by [`Storage::begin`] or
+    /// [`Storage::work_here`].
     ///
     /// # Panics
     /// If more requests wait than the node's own limits allow: a bug of ours.
@@ -184,8 +211,25 @@ impl Storage {
             "storage requests are bounded"
         );
         inbox.requests.push_back(request);
-        drop(inbox);
+    }
+
+    /// Has the storage thread do what was handed over.
+    pub fn begin(&self) {
         self.shared.wake_storage_thread();
+    }
+
+    /// Does what was handed over in the calling thread, one batch of it, so that no thread needs
+    /// to be woken, neither for the work nor for its result: [`Storage::next_event`] has that at
+    /// once. If the storage thread is at work it goes on with this too, and `notify` is called as
+    /// usual. The caller waits for the disk.
+    pub fn work_here(&self) {
+        let Ok(mut worker) = self.worker.try_lock() else {
+            return self.begin();
+        };
+        let round = worker.round();
+        if round.worked && worker.has_work() {
+            self.begin();
+        }
     }
 
     /// The next report, in order; `None` until `notify` is called again.

@@ -147,6 +147,10 @@ pub trait Disk {
     /// Drops the file's clean pages from the page cache: the next read asks the device.
     fn drop_cache(&self, file: &Self::File);
 
+    /// Asks for a range of the file to be in the page cache soon, so that a store into the map
+    /// does not wait for the device. Returns at once.
+    fn fetch(&self, file: &Self::File, offset: u64, bytes: u64);
+
     /// Renames within one directory, replacing what has the new name.
     ///
     /// # Errors
@@ -273,6 +277,10 @@ impl<D: Disk> Disk for Latched<D> {
 
     fn drop_cache(&self, file: &D::File) {
         self.disk.drop_cache(file);
+    }
+
+    fn fetch(&self, file: &D::File, offset: u64, bytes: u64) {
+        self.disk.fetch(file, offset, bytes);
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Error> {

@@ -65,6 +65,14 @@ impl OsFile {
     fn error(&self, operation: &'static str, cause: impl Into<io::Error>) -> Error {
         Error::new(operation, &self.name, cause.into())
     }
+
+    /// Gives up a file that is written no more: its map, and its pages in the cache, which only
+    /// a read of the distant past would want.
+    pub fn retire(self) {
+        // Pages that are mapped stay.
+        drop(self.map);
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
 }
 
 impl Disk for OsDisk {
@@ -204,6 +212,12 @@ impl Disk for OsDisk {
     fn drop_cache(&self, file: &OsFile) {
         // Advice: when it is not taken, only speed is lost.
         let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
+    fn fetch(&self, file: &OsFile, offset: u64, bytes: u64) {
+        // Advice too.
+        let bytes = std::num::NonZeroU64::new(bytes);
+        let _ = rustix::fs::fadvise(&file.file, offset, bytes, rustix::fs::Advice::WillNeed);
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), Error> {

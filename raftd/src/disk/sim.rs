@@ -475,6 +475,8 @@ impl Disk for SimDisk {
         })
     }
 
+    fn fetch(&self, _file: &SimFile, _offset: u64, _bytes: u64) {}
+
     fn drop_cache(&self, file: &SimFile) {
         let mut state = self.state();
         let inode = &mut state.inodes[file.inode];

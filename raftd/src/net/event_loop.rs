@@ -124,7 +124,7 @@ pub(super) enum Notice {
 pub struct Driver {
     pub(super) poll: Poll,
     events: Events,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) now: Now,
     pub(super) limits: Limits,
     pub(super) members: usize,
@@ -145,6 +145,10 @@ pub struct Driver {
     pub(super) dirty: Vec<u64>,
     pub(super) notices: Vec<Notice>,
     pub(super) read_buffer: Vec<u8>,
+    /// The turn's disk work was handed over, and nobody does it yet.
+    pub(super) storage_waits: bool,
+    /// Until this time the loop leaves the disk's work to the storage thread.
+    pub(super) storage_rests: Instant,
     /// When running out of descriptors was last logged.
     pub(super) exhausted_at: Option<Instant>,
 
@@ -217,6 +221,8 @@ impl Driver {
             dirty: Vec::new(),
             notices: Vec::new(),
             read_buffer: Vec::with_capacity(READ_BUFFER_BYTES),
+            storage_waits: false,
+            storage_rests: Instant::default(),
             exhausted_at: None,
             stop_at: None,
             stopped: false,
@@ -341,6 +347,7 @@ impl Driver {
         self.tell_notices();
         self.node.flush(now, &mut self.effects);
         self.carry_out();
+        self.work_for_storage();
         self.stopped |= self.stop_at.is_some_and(|at| at <= now.monotonic);
         let node = &self.node;
         self.supervisor.report(now.monotonic, || node.status());

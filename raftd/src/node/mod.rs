@@ -214,6 +214,14 @@ impl Node {
         }
     }
 
+    /// Whether the loop may wait for a disk now. Heartbeats never do (rules B4), so a leader's
+    /// loop must not, unless there is nobody to hear them.
+    #[must_use]
+    pub fn may_wait_for_disk(&self) -> bool {
+        let needed = self.raft.role() == RoleName::Leader && self.config.members.len() > 1;
+        !needed && !self.stalled
+    }
+
     /// The store: for tests and checkers.
     #[must_use]
     pub fn store(&self) -> &Store {

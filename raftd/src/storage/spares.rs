@@ -53,7 +53,13 @@ impl Spares {
     /// Runs until [`super::Storage::finish`].
     pub(super) fn run(mut self) {
         while !self.shared.inbox().finish {
-            let left = self.shared.inbox().spares_left;
+            let mut inbox = self.shared.inbox();
+            let left = inbox.spares_left;
+            let sealed = std::mem::take(&mut inbox.sealed);
+            drop(inbox);
+            // The memory goes into the next spare: it is in the processor's caches still, and a
+            // log that only grows does not fill the page cache.
+            sealed.into_iter().for_each(OsFile::retire);
             let available = self.disk.available_bytes().unwrap_or(0);
             if left >= self.wanted(available) {
                 self.tell(if available < self.soft_bytes {

@@ -1,4 +1,4 @@
-//! The storage thread.
+//! What the storage thread does, round by round.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ struct Load {
     max_bytes: usize,
 }
 
-/// The state of the storage thread.
+/// The state of the storage thread, lent to whoever works.
 ///
 /// Invariants:
 /// - Writes become durable in the order in which they came, and are reported in it.
@@ -39,6 +39,18 @@ pub(super) struct Worker {
     durable: Ticket,
     disk_state: DiskState,
     finish: bool,
+    /// There are events that the round's caller was not told of.
+    reported: bool,
+}
+
+/// What a round brought.
+pub(super) struct Round {
+    /// There are new events: whoever waits for them must be told.
+    pub(super) reported: bool,
+    /// Something was done: another round may bring more.
+    pub(super) worked: bool,
+    /// The end was asked for, and nothing is left to do.
+    pub(super) finished: bool,
 }
 
 impl Worker {
@@ -54,24 +66,27 @@ impl Worker {
             durable: Ticket::default(),
             disk_state: DiskState::Ok,
             finish: false,
+            reported: false,
         }
     }
 
-    /// Runs until [`super::Storage::finish`]. Between two syncs at most one load is served, so that
-    /// neither starves the other.
-    pub(super) fn run(mut self) {
-        loop {
-            self.take_inbox();
-            let wrote = self.write();
-            let read = self.load();
-            let formed = self.form(wrote);
-            if !(wrote || read || formed) {
-                if self.finish {
-                    break;
-                }
-                std::thread::park();
-            }
+    /// One round: at most one sync and one load, so that neither starves the other.
+    pub(super) fn round(&mut self) -> Round {
+        self.take_inbox();
+        let wrote = self.write();
+        let read = self.load();
+        let formed = self.form(wrote);
+        let worked = wrote || read || formed;
+        Round {
+            reported: std::mem::take(&mut self.reported),
+            worked,
+            finished: self.finish && !worked,
         }
+    }
+
+    /// Whether something waits that a round took in and did not do.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.pending.is_empty() && self.loads.is_empty() && self.forms.is_empty())
     }
 
     fn take_inbox(&mut self) {
@@ -115,7 +130,10 @@ impl Worker {
             Err(error) => fatal::die(&fatal_of(&error)),
         };
         if self.wal.spares() < spares {
-            self.shared.inbox().spares_left = self.wal.spares();
+            let mut inbox = self.shared.inbox();
+            inbox.spares_left = self.wal.spares();
+            inbox.sealed.extend(self.wal.take_sealed());
+            drop(inbox);
             self.shared.wake_spares_thread();
         }
         match progress {
@@ -131,7 +149,7 @@ impl Worker {
     }
 
     /// Every write up to the newest durable one, and the room on the disk.
-    fn report_durable(&self) {
+    fn report_durable(&mut self) {
         self.report(StorageEvent::Durable {
             ticket: self.durable,
             wal_bytes: self.wal.bytes(),
@@ -139,9 +157,9 @@ impl Worker {
         });
     }
 
-    fn report(&self, event: StorageEvent) {
+    fn report(&mut self, event: StorageEvent) {
         self.shared.events().push_back(event);
-        (self.shared.notify)();
+        self.reported = true;
     }
 
     fn load(&mut self) -> bool {

@@ -21,7 +21,13 @@ pub(super) struct Active<F> {
     pub(super) file: F,
     /// Where the next batch goes. At [`SEGMENT_HEADER_BYTES`] it is the `Open`.
     pub(super) offset: u64,
+    /// Up to here the pages are in the cache, or on their way.
+    pub(super) fetched: u64,
 }
+
+/// What is fetched at once. A spare's zeros are in the cache when it was made in this life of the
+/// process, and if not a store would wait for a read of the device, page by page.
+const FETCH_BYTES: u64 = 1024 * 1024;
 
 /// What [`Wal::write`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,8 @@ pub enum Progress {
 pub struct Wal<D: Disk> {
     pub(super) disk: D,
     pub(super) active: Active<D::File>,
+    /// The last segment that was sealed, until it is taken.
+    pub(super) sealed: Option<D::File>,
     pub(super) spares: VecDeque<Spare<D::File>>,
     pub(super) first_segment: u64,
     pub(super) segment_bytes: u64,
@@ -94,6 +102,11 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         (self.next_segment() - self.first_segment) * self.segment_bytes
+    }
+
+    /// The last segment that was sealed, once: it is written no more.
+    pub fn take_sealed(&mut self) -> Option<D::File> {
+        self.sealed.take()
     }
 
     /// The disk below.
@@ -170,12 +183,24 @@ impl<D: Disk> Wal<D> {
         let mut spare = self.spares.pop_front().expect("the caller saw a spare");
         assert_eq!(spare.id(), self.active.header.id + 1, "spares have no gap");
         self.disk.map(&mut spare.file)?;
-        self.active = Active {
+        let active = Active {
             header: spare.header,
             file: spare.file,
             offset: SEGMENT_HEADER_BYTES,
+            fetched: 0,
         };
+        self.sealed = Some(std::mem::replace(&mut self.active, active).file);
+        self.fetch_ahead();
         Ok(())
+    }
+
+    /// Sees to it that the pages of the next batches are in the cache.
+    fn fetch_ahead(&mut self) {
+        let active = &mut self.active;
+        while active.fetched < (active.offset + FETCH_BYTES).min(active.header.bytes) {
+            self.disk.fetch(&active.file, active.fetched, FETCH_BYTES);
+            active.fetched += FETCH_BYTES;
+        }
     }
 
     /// Stores the draft as one batch and makes it durable with one sync (rules E1). Each byte is
@@ -227,6 +252,7 @@ impl<D: Disk> Wal<D> {
         self.index.accept(segment.id, &header, terms);
         self.active.offset = end;
         assert!(end.is_multiple_of(ALIGN_BYTES), "batches start at sectors");
+        self.fetch_ahead();
         self.hard_state = header.hard_state;
         self.commit = header.commit;
         self.chain = Chain {
