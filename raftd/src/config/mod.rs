@@ -143,6 +143,17 @@ impl Settings {
                 .at("cluster.initial"));
             }
         }
+        if !self.segment_bytes.is_multiple_of(4096) {
+            return Err(Fatal::new(
+                ExitStatus::Config,
+                format!(
+                    "wal.segment_bytes is {}, no multiple of 4KiB",
+                    self.segment_bytes
+                ),
+            )
+            .at("wal.segment_bytes")
+            .remedy("leave it out for 64MiB"));
+        }
         let (election_timeout, heartbeat) = (self.election_timeout(), self.heartbeat());
         if heartbeat * 2 > election_timeout {
             return Err(Fatal::new(

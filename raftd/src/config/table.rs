@@ -434,7 +434,7 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         default: "64MiB",
         placeholder: "SIZE",
-        doc: "Size of the files of the write-ahead log.",
+        doc: "Size of the files of the write-ahead log, a multiple of 4 KiB.",
         kind: Kind::Size {
             min: 256 * KIB,
             max: GIB,

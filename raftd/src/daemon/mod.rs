@@ -28,7 +28,7 @@ use crate::node::{self, Node};
 use crate::signal::StopSignals;
 use crate::storage::{self, Opened};
 use crate::wal::entry_bytes_max;
-use crate::wal::identity::Identity;
+use crate::wal::identity::{IDENTITY_NAME, Identity};
 
 /// Descriptors that are not for clients: the log's segments, peers, listeners, standard streams.
 const OWN_FILES: u64 = 128;
@@ -124,11 +124,12 @@ fn open(settings: &Settings) -> Result<Opened, Fatal> {
         .data_dir
         .clone()
         .expect("checked with the settings");
-    let first = is_empty(&data_dir)?;
-    let create = match (&settings.initial, first) {
-        (Some(members), true) => Some(new_identity(settings, members)?),
-        (None, true) => return Err(nothing_to_start_from(&data_dir)),
-        (_, false) => None,
+    let found = look_into(&data_dir)?;
+    let first = found != Found::Identity;
+    let create = match &settings.initial {
+        Some(members) if first => Some(new_identity(settings, members)?),
+        None if found == Found::Nothing => return Err(nothing_to_start_from(&data_dir)),
+        _ => None,
     };
     let opened = storage::open(storage::Options {
         data_dir: data_dir.clone(),
@@ -165,11 +166,34 @@ fn open(settings: &Settings) -> Result<Opened, Fatal> {
     Ok(opened)
 }
 
-fn is_empty(dir: &Path) -> Result<bool, Fatal> {
+/// What a data directory holds at first sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Nothing, or it is not there.
+    Nothing,
+    /// Files, but none that says who it is: a first start that did not get to its end, or damage.
+    /// Storage knows how to tell.
+    Remains,
+    /// It says who it is.
+    Identity,
+}
+
+fn look_into(dir: &Path) -> Result<Found, Fatal> {
+    let mut found = Found::Nothing;
     match fs::read_dir(dir) {
-        // The lock file alone is what a start that failed leaves behind.
-        Ok(entries) => Ok(entries.flatten().all(|entry| entry.file_name() == "LOCK")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Ok(entries) => {
+            for name in entries.flatten().map(|entry| entry.file_name()) {
+                if name == IDENTITY_NAME {
+                    return Ok(Found::Identity);
+                }
+                // The lock file alone is what a refused start leaves behind.
+                if name != "LOCK" {
+                    found = Found::Remains;
+                }
+            }
+            Ok(found)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(found),
         Err(error) => {
             let status = match error.kind() {
                 ErrorKind::PermissionDenied => ExitStatus::Permission,

@@ -85,7 +85,8 @@ pub trait Disk {
     /// The file system's.
     fn create_dir(&self, name: &str) -> Result<(), Error>;
 
-    /// The names of the files in a directory, sorted, without the directory's own.
+    /// The names of the files in a directory, sorted, without the directory's own; none if it is
+    /// not there.
     ///
     /// # Errors
     /// The file system's.

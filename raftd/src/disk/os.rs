@@ -93,7 +93,12 @@ impl Disk for OsDisk {
     fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
         let failed = |cause| Error::new("list", dir, cause);
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.path(dir)).map_err(failed)? {
+        let entries = match std::fs::read_dir(self.path(dir)) {
+            Ok(entries) => entries,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(names),
+            Err(cause) => return Err(failed(cause)),
+        };
+        for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             names.push(name.to_string_lossy().into_owned());
         }

@@ -155,9 +155,11 @@ fn lock(dir: &Path) -> Result<File, Fatal> {
 fn create<D: Disk>(disk: &D, options: &Options) -> Result<Identity, Fatal> {
     remove_unfinished(disk)?;
     let Some(identity) = options.create.clone() else {
-        return Err(Fatal::new(ExitStatus::Config, "the data directory is empty")
-            .at(".")
-            .remedy("name the first members with --initial-cluster, or a member to join with --join"));
+        return Err(
+            Fatal::new(ExitStatus::Config, "the data directory is empty")
+                .at(".")
+                .remedy("name the first members with --initial-cluster"),
+        );
     };
     let settings = settings(identity.owner(), options);
     // The spares thread continues with the same seed; ids differ, so salts do.

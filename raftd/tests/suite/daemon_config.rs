@@ -173,6 +173,12 @@ fn sizes_and_times_have_units() {
         "{}",
         refused.what
     );
+    let refused = load(&["--set", "wal.segment_bytes=300000"]).unwrap_err();
+    assert!(
+        refused.what.contains("multiple of 4KiB"),
+        "{}",
+        refused.what
+    );
     assert!(
         load(&["--set", "net.hello_timeout=2h"])
             .unwrap_err()

@@ -138,6 +138,28 @@ fn a_data_directory_serves_one_process_and_one_node() {
 }
 
 #[test]
+fn a_first_start_that_was_cut_short_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("wal")).unwrap();
+    fs::write(dir.path().join("IDENTITY.tmp"), b"half").unwrap();
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--id",
+        "1",
+    ];
+    let mut command = raftd(&args);
+    command
+        .arg("--data-dir")
+        .arg(dir.path())
+        .args(["--set", "wal.segment_bytes=1MiB"]);
+    command.args(["--initial-cluster", "1=127.0.0.1:1"]);
+    Daemon::start(command).serves();
+}
+
+#[test]
 fn dev_leaves_nothing_behind_and_both_signals_end_it() {
     for signal in [Signal::TERM, Signal::INT] {
         let tmp = tempfile::tempdir().unwrap();
