@@ -7,6 +7,7 @@ mod cli_data;
 mod cli_errors;
 mod cli_terminal;
 mod client;
+mod exactly_once;
 mod fake;
 mod pipeline;
 mod reads;
