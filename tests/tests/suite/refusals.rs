@@ -1,19 +1,10 @@
-//! What raftd refuses to start with: the exit code, the place and the remedy.
+//! Data directories that raftd refuses to start with: the exit code, the place and the remedy.
 
 use std::fs;
-use std::mem::replace;
-use std::net::TcpListener;
 
 use raftd_tests::cluster::{Cluster, Node};
-use raftd_tests::proc::{self, Done, Running};
+use raftd_tests::proc;
 use rustix::process::Signal;
-
-/// Runs raftd to its end with these arguments.
-fn raftd(args: &[&str]) -> Done {
-    let mut command = proc::command("raftd");
-    command.args(args);
-    proc::run(command, b"")
-}
 
 /// Runs a node to its end.
 fn refused(node: &Node, code: i32) -> String {
@@ -28,54 +19,6 @@ fn explains(stderr: &str, words: &[&str]) {
         assert!(stderr.contains(word), "`{word}` is not in:\n{stderr}");
     }
     assert!(stderr.contains("  try: "), "no remedy:\n{stderr}");
-}
-
-#[test]
-fn settings_that_make_no_sense() {
-    let scratch = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
-    let dir = scratch.path().join("data").display().to_string();
-    let _ = raftd(&["--no-such-flag"]).exits(64);
-    let unknown = raftd(&["--data-dir", &dir, "--set", "wal.segment_byte=1MiB"]).exits(78);
-    explains(&unknown.stderr, &["wal.segment_bytes"]);
-    let wildcard = raftd(&[
-        "--data-dir",
-        &dir,
-        "--listen",
-        "0.0.0.0:0",
-        "--initial-cluster",
-        "1=127.0.0.1:7401",
-    ]);
-    explains(&wildcard.exits(78).stderr, &["advertise"]);
-    let alone = raftd(&["--id", "1", "--data-dir", &dir]).exits(78);
-    explains(&alone.stderr, &["--initial-cluster", "--dev"]);
-    let _ = raftd(&["--check-config", "--set", "raft.heartbeat=banana"]).exits(78);
-    assert!(
-        !scratch.path().join("data").exists(),
-        "a refusal leaves nothing behind"
-    );
-}
-
-#[test]
-fn a_port_or_folder_in_use() {
-    let mut cluster = Cluster::prepare(1, &[]);
-    let node = &mut cluster.nodes[0];
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let free = replace(
-        &mut node.client_addr,
-        taken.local_addr().expect("bound").to_string(),
-    );
-    explains(&refused(node, 69), &[&node.client_addr]);
-
-    node.client_addr = free;
-    node.start();
-    node.wait_ready();
-    for (addr, port) in [&mut node.client_addr, &mut node.peer_addr]
-        .into_iter()
-        .zip(proc::free_ports(2))
-    {
-        *addr = format!("127.0.0.1:{port}");
-    }
-    explains(&refused(node, 69), &[&node.data_dir.display().to_string()]);
 }
 
 #[test]
@@ -154,33 +97,4 @@ fn a_log_that_is_gone_is_no_fresh_start() {
     explains(&refused(node, 65), &["wal"]);
     fs::remove_dir(&wal).expect("removed");
     explains(&refused(node, 65), &["wal"]);
-}
-
-#[test]
-fn dev_needs_no_setting_and_leaves_nothing() {
-    let scratch = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
-    let log = scratch.path().join("log");
-    let ports = proc::free_ports(2);
-    let client = format!("127.0.0.1:{}", ports[0]);
-    let mut command = proc::command("raftd");
-    command
-        .args([
-            "--dev",
-            "--listen",
-            &client,
-            "--peer-listen",
-            &format!("127.0.0.1:{}", ports[1]),
-        ])
-        .env("TMPDIR", scratch.path());
-    let mut running = Running::start(command, &log);
-    raftd_tests::wait::until_true("it serves", proc::PATIENCE, || {
-        proc::raftctl(&client, &["put", "k", "v"], b"").code == Some(0)
-    });
-    proc::signal(running.pid(), Signal::TERM);
-    assert_eq!(running.wait().code(), Some(0));
-    let left: Vec<_> = fs::read_dir(scratch.path())
-        .expect("the folder")
-        .flatten()
-        .collect();
-    assert_eq!(left.len(), 1, "only the log: {left:?}");
 }

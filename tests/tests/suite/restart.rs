@@ -1,7 +1,6 @@
 //! Nodes that stop, start again, and are starved of a reader.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
 use raftctl::client::{Client, Consistency, Deadline, Options, Scan, ScanMode};
@@ -135,30 +134,4 @@ fn cpu_ms(pid: u32) -> u64 {
         })
         .sum::<u64>()
         / 1_000_000
-}
-
-#[test]
-fn a_service_manager_is_told() {
-    let folder = tempfile::tempdir().expect("a short path, as sockets need");
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let cluster = Cluster::prepare(1, &[]);
-    let mut command = cluster.nodes[0].command();
-    command.env("NOTIFY_SOCKET", &path);
-    let mut node = Running::start(command, &cluster.nodes[0].log);
-    let told = |what: &str| {
-        wait::until_true(&format!("{what} is told"), PATIENCE, || {
-            let mut message = [0; 1024];
-            let bytes = socket.recv(&mut message).expect("a message");
-            String::from_utf8_lossy(&message[..bytes])
-                .lines()
-                .any(|line| line.starts_with(what))
-        });
-    };
-    told("READY=1");
-    told("STATUS=");
-    proc::signal(node.pid(), Signal::TERM);
-    told("STOPPING=1");
-    assert_eq!(node.wait().code(), Some(0));
 }
