@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(jitter.between(min, min), min);
     }
 
-    /// Row 14 of the bug classes: nodes that start together must not time out together.
+    /// Nodes that start together must not time out together.
     #[test]
     fn nodes_of_one_seed_do_not_correlate() {
         let (mut a, mut b) = (Jitter::new(1 ^ 42), Jitter::new(2 ^ 42));

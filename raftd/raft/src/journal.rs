@@ -176,7 +176,7 @@ mod tests {
         journal.submit(Index(last)).expect("there is work")
     }
 
-    /// Row 23 of the bug classes, the story in the type's documentation.
+    /// The story in the type's documentation.
     #[test]
     fn completion_of_an_overwritten_entry_marks_nothing_durable() {
         let mut journal = Journal::new(Index(4));

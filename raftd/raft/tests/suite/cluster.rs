@@ -476,8 +476,11 @@ impl Cluster {
     /// Lets time pass as it does: each node is told at its deadline, everything arrives at once.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
+        let mut turns = 0;
         loop {
             self.settle();
+            turns += 1;
+            assert!(turns < 100_000, "time stands still:\n{}", self.status());
             let next = self
                 .ids()
                 .into_iter()

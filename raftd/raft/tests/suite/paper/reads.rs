@@ -58,3 +58,19 @@ fn s6_4_a_new_leader_reads_at_its_noop_or_later() {
     let raft = cluster.node(ONE).raft.as_mut().expect("it is up");
     assert_eq!(raft.read().expect("it leads").index, Index(4));
 }
+
+/// Rules C1: the answer to a round waits for no disk, though entries come with the question.
+#[test]
+fn s6_4_a_round_is_answered_before_the_entries_that_came_with_it_are_on_disk() {
+    let mut cluster = in_role(RoleName::Leader);
+    let raft = cluster.node(ONE).raft.as_mut().expect("it is up");
+    raft.propose(0, b"a").expect("it leads");
+    let ticket = raft.read().expect("it leads");
+    cluster.node(ONE).reads.push((ticket, Index(1)));
+    cluster.turn(ONE, Vec::new());
+    while !cluster.packets.is_empty() {
+        cluster.deliver(0, false);
+    }
+    assert_eq!(cluster.nodes[&ONE].reads_served, 1);
+    assert_eq!(cluster.raft(TWO).durable(), Index(1), "no disk moved");
+}
