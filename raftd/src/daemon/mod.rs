@@ -97,7 +97,7 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
         peers,
         limits: net_limits(&settings),
         seed: random_u64()?,
-        supervisor: Supervisor::ready(),
+        supervisor: Supervisor::from_env(),
     })?;
     log::info!("{ready}");
     driver.run()?.finish();

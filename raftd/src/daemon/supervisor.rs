@@ -18,20 +18,24 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Tells that the node has recovered and listens. It never waits for a quorum: nodes that are
-    /// started one after the other would wait for each other.
+    /// The one that started this process, if it wants to be told.
     #[must_use]
-    pub fn ready() -> Self {
+    pub fn from_env() -> Self {
         Self {
             listening: std::env::var_os("NOTIFY_SOCKET").is_some(),
             next_status: Instant::default(),
             last: String::new(),
         }
-        .tell(&[NotifyState::Ready])
+    }
+
+    /// Tells that the node has recovered and listens. It never waits for a quorum: nodes that are
+    /// started one after the other would wait for each other.
+    pub fn ready(&self) {
+        self.send(&[NotifyState::Ready]);
     }
 
     /// Tells that the node is on its way out.
-    pub fn stopping(&mut self) {
+    pub fn stopping(&self) {
         self.send(&[NotifyState::Stopping]);
     }
 
@@ -46,11 +50,6 @@ impl Supervisor {
             self.send(&[NotifyState::Status(&line)]);
             self.last = line;
         }
-    }
-
-    fn tell(self, states: &[NotifyState<'_>]) -> Self {
-        self.send(states);
-        self
     }
 
     fn send(&self, states: &[NotifyState<'_>]) {

@@ -177,3 +177,35 @@ fn is_exhaustion(error: &io::Error) -> bool {
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn accepted_connections_inherit_the_options_of_their_port() {
+        let stall_timeout = Duration::from_secs(7);
+        let listener = Listener::bind("127.0.0.1:0", Port::Peer, stall_timeout).unwrap();
+        assert_ne!(listener.addr.port(), 0);
+        let addr = listener.addr;
+        let refused = std::net::TcpStream::connect(addr).unwrap_err();
+        assert_eq!(
+            refused.kind(),
+            ErrorKind::ConnectionRefused,
+            "it does not listen yet"
+        );
+        let mut accepting = listener.listen().unwrap();
+        let _caller = std::net::TcpStream::connect(addr).unwrap();
+        let Accepted::Stream(stream) = accepting.accept(Instant(0)) else {
+            panic!("somebody waits");
+        };
+        let stream = SockRef::from(&stream);
+        assert!(stream.tcp_nodelay().unwrap());
+        assert!(stream.keepalive().unwrap());
+        assert_eq!(stream.tcp_user_timeout().unwrap(), Some(stall_timeout));
+        assert!(matches!(accepting.accept(Instant(0)), Accepted::Nobody));
+        assert!(!accepting.has_work(Instant(0)));
+    }
+}

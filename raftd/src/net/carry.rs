@@ -119,19 +119,24 @@ impl Driver {
             self.mark_dirty(id);
             if self.table.output_bytes > self.limits.output_bytes {
                 self.write(id);
-            }
-            if self.table.output_bytes > self.limits.output_bytes {
-                log::warn!(
-                    "slow reader closed waiting_bytes={}",
-                    self.table.output_bytes
-                );
-                self.close(id, false, "too many bytes wait for it");
+                self.shed_output();
             }
         }
         if effects.reply_bytes.capacity() > REPLY_BUFFER_BYTES_MAX {
             effects.reply_bytes = BytesMut::new();
         }
         effects.reply_bytes.clear();
+    }
+
+    /// Closes those that read least until what waits is within its bound again.
+    fn shed_output(&mut self) {
+        while self.table.output_bytes > self.limits.output_bytes
+            && let Some(id) = self.table.heaviest_client(|open| open.output.len())
+        {
+            let waiting = self.table.output_bytes;
+            log::warn!("slow reader closed waiting_bytes={waiting}");
+            self.close(id, false, "too many bytes wait for it");
+        }
     }
 
     /// Has a connection written at the end of the turn, once for all that it is sent.

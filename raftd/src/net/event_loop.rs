@@ -234,6 +234,7 @@ impl Driver {
     /// # Errors
     /// The poll fails, or a majority refuses this node for what it is.
     pub fn run(mut self) -> Result<Storage, Fatal> {
+        self.supervisor.ready();
         while !self.stopped {
             self.wait()?;
             self.turn();

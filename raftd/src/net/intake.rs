@@ -21,8 +21,6 @@ const CLIENT_READS_MAX: usize = 64;
 const CLIENT_BYTES_MAX: usize = 1 << 20;
 /// With this many bytes of replies at hand, a turn takes no further requests.
 const REPLY_BYTES_MAX: usize = 4 << 20;
-/// An unfinished frame up to this size is held even when all held bytes reach their bound.
-const HELD_BYTES_FREE: usize = 4 << 10;
 
 impl Driver {
     /// Reads every ready peer once.
@@ -123,20 +121,23 @@ impl Driver {
             false => connection.frame_since.or(Some(now)),
         };
         let go_on = connection.may_read() && (connection.readable || whole);
-        let over = connection.port == Port::Client
-            && rest.len() > HELD_BYTES_FREE
-            && self.table.input_bytes + rest.len() > self.limits.input_bytes;
-        if over {
-            let retry_after_ms = 1000;
-            self.refuse(id, &Error::Overloaded { retry_after_ms }, 0);
-            return;
-        }
         if !rest.is_empty() {
             self.table.hold(id, rest);
             self.table.arm(id, &self.limits);
+            self.shed_input();
         }
         if go_on {
             self.enqueue(id);
+        }
+    }
+
+    /// Refuses those that hold most until what is held is within its bound again.
+    fn shed_input(&mut self) {
+        while self.table.input_bytes > self.limits.input_bytes
+            && let Some(heaviest) = self.table.heaviest_client(|open| open.input.len())
+        {
+            let retry_after_ms = 1000;
+            self.refuse(heaviest, &Error::Overloaded { retry_after_ms }, 0);
         }
     }
 
@@ -305,6 +306,7 @@ impl Driver {
             return;
         }
         connection.frame_since = None;
+        drop(self.table.take_input(id));
         log::debug!("connection refused phase={phase:?} reason=\"{error}\"");
         self.table.append(id, |out| error.encode(request_id, out));
         self.table.set_phase(id, Phase::Leaving(now));

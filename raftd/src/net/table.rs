@@ -36,6 +36,7 @@ pub(super) struct Counts {
 /// - an id is never used twice and ids only grow: a stale event, queue entry or effect finds
 ///   nothing, and a later link has the higher id;
 /// - `counts` and `*_bytes` are the sums over the open connections;
+/// - the list of newcomers begins with a live one, or is cleared up to it before it grows;
 /// - a connection has at most one valid entry among the timers, the one that `timer` names.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -89,6 +90,7 @@ impl Table {
         self.serial += 1;
         self.count(port, phase, 1);
         if phase == Phase::Newcomer {
+            self.forget_old_newcomers(port);
             self.newcomers[port as usize].push_back(id);
         }
         Ok(id)
@@ -148,17 +150,31 @@ impl Table {
         }
     }
 
-    /// The connection that has waited longest without a hello; it is no longer counted as waiting.
+    /// The connection that has waited longest without a hello.
     pub(super) fn oldest_newcomer(&mut self, port: Port) -> Option<u64> {
-        loop {
-            let id = self.newcomers[port as usize].pop_front()?;
+        self.forget_old_newcomers(port);
+        self.newcomers[port as usize].front().copied()
+    }
+
+    /// Takes those off the front of the list that are newcomers no more.
+    fn forget_old_newcomers(&mut self, port: Port) {
+        while let Some(id) = self.newcomers[port as usize].front().copied() {
             if self
                 .get(id)
                 .is_some_and(|open| open.phase == Phase::Newcomer)
             {
-                return Some(id);
+                return;
             }
+            self.newcomers[port as usize].pop_front();
         }
+    }
+
+    /// The client that `weigh` finds heaviest. Looks at all: for when a bound is reached, which
+    /// the heaviest one's end then makes up for.
+    pub(super) fn heaviest_client(&self, weigh: impl Fn(&Connection) -> usize) -> Option<u64> {
+        let clients = self.slab.iter().map(|(_, open)| open);
+        let clients = clients.filter(|open| open.port == Port::Client);
+        clients.max_by_key(|open| weigh(open)).map(|open| open.id)
     }
 
     /// Sees to it that the timers know a connection's deadline.
@@ -264,4 +280,137 @@ impl Table {
 
 fn key(id: u64) -> usize {
     (id & ((1 << KEY_BITS) - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+
+    const START: Instant = Instant(0);
+
+    fn limits() -> Limits {
+        Limits {
+            connections_max: 10,
+            newcomers_max: 10,
+            hello_timeout: Duration::from_secs(3),
+            frame_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(10),
+            output_bytes: 1,
+            input_bytes: 1,
+            link_output_bytes: 1,
+        }
+    }
+
+    struct Bench {
+        poll: mio::Poll,
+        listener: TcpListener,
+        table: Table,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self {
+                poll: mio::Poll::new().expect("a poll"),
+                listener: TcpListener::bind("127.0.0.1:0").expect("a port"),
+                table: Table::new(),
+            }
+        }
+
+        fn newcomer(&mut self, now: Instant) -> u64 {
+            let addr = self.listener.local_addr().expect("its address");
+            let socket = TcpStream::connect(addr).expect("a connection");
+            let registry = self.poll.registry();
+            let (port, phase) = (Port::Client, Phase::Newcomer);
+            let id = self.table.insert(registry, socket, port, phase, now);
+            let id = id.expect("room");
+            self.table.arm(id, &limits());
+            id
+        }
+    }
+
+    #[test]
+    fn ids_grow_and_a_stale_one_finds_nothing() {
+        let mut bench = Bench::new();
+        let first = bench.newcomer(START);
+        assert!(bench.table.remove(first).is_some());
+        let second = bench.newcomer(START);
+        assert_eq!(key(first), key(second), "the place is used again");
+        assert!(second > first);
+        assert!(bench.table.get(first).is_none());
+        assert!(
+            bench
+                .table
+                .append(first, |_| panic!("it is gone"))
+                .is_none()
+        );
+        assert!(bench.table.remove(first).is_none());
+        assert_eq!(bench.table.counts.clients, 1);
+    }
+
+    #[test]
+    fn the_list_of_newcomers_does_not_grow_with_those_that_have_gone() {
+        let mut bench = Bench::new();
+        for _ in 0..100 {
+            let id = bench.newcomer(START);
+            bench.table.set_phase(id, Phase::Client);
+            let id = bench.newcomer(START);
+            assert_eq!(bench.table.oldest_newcomer(Port::Client), Some(id));
+            bench.table.remove(id);
+        }
+        assert!(bench.table.newcomers[0].len() <= 2);
+        assert_eq!(bench.table.counts.newcomers, 0);
+        assert_eq!(bench.table.counts.clients, 100);
+        assert_eq!(bench.table.oldest_newcomer(Port::Client), None);
+    }
+
+    #[test]
+    fn deadlines_come_in_order_and_moved_ones_at_their_new_time() {
+        let mut bench = Bench::new();
+        let limits = limits();
+        let at = |seconds| START + Duration::from_secs(seconds);
+        let late = bench.newcomer(at(1));
+        let early = bench.newcomer(at(0));
+        let greeted = bench.newcomer(at(0));
+        bench.table.set_phase(greeted, Phase::Client);
+        let stalled = bench.newcomer(at(0));
+        bench.table.set_phase(stalled, Phase::Client);
+        bench.table.get(stalled).expect("open").stalled_since = Some(at(1));
+        bench.table.arm(stalled, &limits);
+        assert_eq!(bench.table.overdue(at(2), &limits), None);
+        assert_eq!(bench.table.overdue(at(3), &limits), Some(early));
+        assert!(bench.table.remove(early).is_some());
+        assert_eq!(bench.table.overdue(at(3), &limits), None);
+        assert_eq!(bench.table.overdue(at(4), &limits), Some(late));
+        assert!(bench.table.remove(late).is_some());
+        assert_eq!(bench.table.overdue(at(10), &limits), None);
+        assert_eq!(bench.table.deadline(), Some(at(11)));
+        assert_eq!(bench.table.overdue(at(11), &limits), Some(stalled));
+    }
+
+    #[test]
+    fn bytes_are_counted_in_and_out() {
+        let mut bench = Bench::new();
+        let (a, b) = (bench.newcomer(START), bench.newcomer(START));
+        let add = |count: usize| move |out: &mut BytesMut| out.extend_from_slice(&vec![1; count]);
+        assert_eq!(bench.table.append(a, add(100)), Some(100));
+        assert_eq!(bench.table.append(b, add(50)), Some(50));
+        bench.table.hold(b, vec![1; 70]);
+        let sums = (bench.table.output_bytes, bench.table.input_bytes);
+        assert_eq!(sums, (150, 70));
+        assert_eq!(
+            bench.table.heaviest_client(|open| open.output.len()),
+            Some(a)
+        );
+        assert_eq!(
+            bench.table.heaviest_client(|open| open.input.len()),
+            Some(b)
+        );
+        assert_eq!(bench.table.take_input(b), vec![1; 70]);
+        assert!(bench.table.remove(a).is_some());
+        let sums = (bench.table.output_bytes, bench.table.input_bytes);
+        assert_eq!(sums, (50, 0));
+    }
 }

@@ -304,3 +304,55 @@ fn running_out_of_files_stops_nothing_and_spins_nowhere() {
     drop(flood);
     daemon.serves();
 }
+
+#[test]
+fn the_greediest_give_way_when_all_together_wait_for_too_much() {
+    let daemon = Daemon::dev(&["--set", "net.output_bytes=8MiB"]);
+    let mut served = Caller::connect(&daemon.client);
+    let welcome = served.greet();
+    served.put(&welcome, 1, b"big", &vec![7; 900_000]);
+    assert_eq!(served.reply(), (1, Answer::Written));
+    let mut greedy = BytesMut::new();
+    for id in 1..=20 {
+        get(b"big").encode(id, &mut greedy);
+    }
+    let deaf: Vec<Caller> = (0..60)
+        .map(|_| {
+            let mut caller = daemon.client();
+            caller.say(&greedy);
+            caller
+        })
+        .collect();
+    daemon.wait_line("slow reader closed");
+    served.ask(2, &get(b"big"));
+    assert_eq!(served.reply(), (2, Answer::Value(900_000)));
+    drop(deaf);
+}
+
+#[test]
+fn the_largest_unfinished_frame_gives_way_when_all_together_are_too_much() {
+    let daemon = Daemon::dev(&["--set", "net.input_bytes=8MiB", "--set", "log.level=debug"]);
+    let mut served = daemon.client();
+    let mut half = header(1_500_000).to_vec();
+    half.resize(1_400_000, 0);
+    let mut holders: Vec<Caller> = (0..6)
+        .map(|_| {
+            let mut caller = daemon.client();
+            // The last one may be refused while it still speaks.
+            let _ = caller.stream.write_all(&half);
+            caller
+        })
+        .collect();
+    daemon.wait_line("connection refused phase=Client");
+    daemon.serves();
+    let refused = holders
+        .iter_mut()
+        .filter(|caller| {
+            caller.stream.set_nonblocking(true).unwrap();
+            caller.stream.peek(&mut [0]).is_ok()
+        })
+        .count();
+    assert_eq!(refused, 1, "six times 1.4 MB are one too many");
+    served.ask(1, &get(b"k"));
+    assert_eq!(served.reply(), (1, Answer::Missing));
+}
