@@ -57,7 +57,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     pub value_bytes: u32,
     /// Keys to draw from.
-    #[arg(long, value_name = "K", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(KEYS_MAX)))]
+    #[arg(long, value_name = "K", default_value_t = 100_000,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(KEYS_MAX)))]
     pub keys: u32,
     /// Seconds that are measured.
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = seconds)]

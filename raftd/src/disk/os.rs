@@ -46,7 +46,8 @@ impl OsDisk {
         let hook = unsafe {
             signal_hook::low_level::register(signal_hook::consts::SIGBUS, || {
                 fatal::die_in_signal_handler(
-                    b"raftd: the write-ahead log cannot be read or written (SIGBUS)\n  try: check the disk, then start again\n",
+                    b"raftd: the write-ahead log cannot be read or written (SIGBUS)\n\
+                      \x20 try: check the disk, then start again\n",
                 )
             })
         };
