@@ -14,7 +14,7 @@ use core::mem;
 use wire::entry::Entry;
 use wire::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
 use wire::peer::{Append, AppendConflict, AppendOk, Message};
-use wire::types::{EntryId, Index, NodeId};
+use wire::types::{Index, NodeId};
 
 use crate::event::Effect;
 use crate::state::State;
@@ -221,7 +221,13 @@ impl Progress {
     }
 
     fn send(&mut self, state: &State, round: u64, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
-        let prev: EntryId = state.log.id_at(self.next.prev());
+        let prev = state.log.id_at(self.next.prev());
+        assert!(
+            entries
+                .first()
+                .is_none_or(|first| first.index() == self.next),
+            "a gap after {prev}"
+        );
         match &mut self.flow {
             Flow::Probe { asked } => *asked = true,
             Flow::Replicate(in_flight) => {

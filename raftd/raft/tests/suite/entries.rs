@@ -1,11 +1,14 @@
 //! What a leader puts into entries beside the command, and what of them stays in memory.
 
+use raft::Input;
+use wire::peer::Message;
 use wire::types::{Index, NodeId};
 
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Cluster, Options, entry};
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
 
 /// Proposes with this wall clock and returns the one that the entry got.
 fn stamped(cluster: &mut Cluster, leader: NodeId, wall_ms: u64) -> u64 {
@@ -59,4 +62,48 @@ fn memory_holds_what_is_not_applied_or_not_durable_and_little_else() {
     assert_eq!(cluster.raft(ONE).commit(), Index(51));
     assert_eq!(cluster.raft(ONE).uncommitted_bytes(), 0);
     assert_eq!(held(&cluster), 5);
+}
+
+/// A load that was asked in an earlier reign may be answered in this one: what does not continue
+/// this log is not sent.
+#[test]
+fn what_is_loaded_is_checked_against_the_log() {
+    let mut cluster = Cluster::new(Options {
+        cache_bytes: 100,
+        ..Options::default()
+    });
+    cluster.crash(THREE, 0);
+    cluster.elect(ONE);
+    for body in [b"a", b"b", b"c"] {
+        cluster.propose(ONE, &[body]);
+        cluster.settle();
+    }
+    cluster.start(THREE);
+    let real = cluster.nodes[&ONE].log.clone();
+    for wrong in [
+        vec![entry(2, 1, b"a")],
+        vec![entry(1, 7, b"")],
+        vec![real[0].clone(), real[2].clone(), real[3].clone()],
+    ] {
+        cluster.timeout(ONE);
+        while !cluster.packets.is_empty() {
+            cluster.deliver(0, false);
+            cluster.sync(THREE, 1);
+        }
+        let to = THREE;
+        assert_eq!(
+            cluster.node(ONE).loads.pop_front().map(|load| load.0),
+            Some(to)
+        );
+        let first_fits = wrong[0].id() == cluster.nodes[&ONE].log[0].id();
+        cluster.turn(ONE, vec![Input::Loaded { to, entries: wrong }]);
+        let sent: Vec<Message> = cluster.packets.iter().map(|p| p.message.clone()).collect();
+        match sent.as_slice() {
+            [] => assert!(!first_fits),
+            [Message::Append(m)] => assert!(first_fits && m.entries.len() == 1),
+            other => panic!("{other:?}"),
+        }
+    }
+    cluster.run(std::time::Duration::from_millis(200));
+    assert_eq!(cluster.raft(THREE).last(), cluster.raft(ONE).last());
 }
