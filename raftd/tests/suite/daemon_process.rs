@@ -240,7 +240,11 @@ impl Caller {
                 return seen;
             }
             let mut bytes = [0; 65536];
-            let count = self.stream.read(&mut bytes).unwrap();
+            let count = match self.stream.read(&mut bytes) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => panic!("reading: {error}"),
+            };
             assert_ne!(count, 0, "the connection was closed within a frame");
             self.input.extend_from_slice(&bytes[..count]);
         }
