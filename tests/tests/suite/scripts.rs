@@ -170,8 +170,24 @@ fn preflight_names_what_is_missing() {
 #[test]
 fn the_demo_shows_what_it_promises() {
     let _slot = Slot::take();
-    let done = proc::run(script("demo", &["--from", path(proc::bin_dir())]), b"").exits(0);
-    let last = done.text().lines().last().unwrap_or_default().to_owned();
+    // On a terminal, where programs say more.
+    let demo = root().join("scripts/demo");
+    let line = format!("{} --from {}", path(&demo), path(proc::bin_dir()));
+    let mut command = Command::new("script");
+    command
+        .args(["--quiet", "--return", "--command", &line, "/dev/null"])
+        .current_dir("/");
+    let done = proc::run(command, b"").exits(0);
+    let lines: Vec<&str> = done.text().lines().collect();
+    assert!(
+        lines.len() <= 20,
+        "a line for each step and the table: {lines:#?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains("NAME")),
+        "the table: {lines:#?}"
+    );
+    let last = lines.last().copied().unwrap_or_default();
     let numbers: Vec<u64> = last
         .split(|c: char| !c.is_ascii_digit())
         .filter_map(|word| word.parse().ok())
