@@ -140,6 +140,10 @@ impl Disk for OsDisk {
             .write(true)
             .open(self.path(name))
             .map_err(|cause| Error::new("open", name, cause))?;
+        // No read-ahead: it would build large folios, of which a store through the map dirties the
+        // whole (rules E7). Whoever reads much asks for much at once.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)
+            .map_err(|cause| Error::new("open", name, cause.into()))?;
         Ok(OsFile {
             name: name.to_owned(),
             file,
@@ -173,9 +177,6 @@ impl Disk for OsDisk {
         for advice in [Advice::Random, Advice::DontFork, Advice::DontDump] {
             map.advise(advice).map_err(failed)?;
         }
-        // No read-ahead for pread either: it would build large folios.
-        rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::Random)
-            .map_err(|cause| failed(cause.into()))?;
         file.map = Some(map);
         Ok(())
     }

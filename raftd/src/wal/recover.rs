@@ -366,7 +366,12 @@ impl Scan {
         let header = &batch.header;
         let terms = batch.rows().map(|row| row.term);
         if header.first_index <= self.index.last().index {
-            while let Some(cut) = self.tail.pop_back_if(|e| e.index() >= header.first_index) {
+            while self
+                .tail
+                .back()
+                .is_some_and(|entry| entry.index() >= header.first_index)
+            {
+                let cut = self.tail.pop_back().expect("the tail has entries");
                 self.tail_bytes -= cut.bytes().len();
             }
         }
@@ -533,7 +538,6 @@ impl Scan {
         let mut open = VecDeque::new();
         for header in spares {
             let file = disk.open(&segment_name(header.id))?;
-            disk.drop_cache(&file);
             open.push_back(Spare { header, file });
         }
         let newest = in_use.pop().expect("a log has a segment");
@@ -546,8 +550,6 @@ impl Scan {
         } else {
             (newest, disk.open(&segment_name(newest.id))?)
         };
-        // The scan read it with read-ahead: such large folios must not back the map (rules E7).
-        disk.drop_cache(&file);
         disk.map(&mut file)?;
         self.report.last = self.index.last();
         let wal = Wal {

@@ -158,10 +158,7 @@ impl<'d, D: Disk> Window<'d, D> {
             let bytes = self.bytes(at, length)?;
             if !is_zero(bytes) {
                 let sectors = bytes.chunks(SECTOR_BYTES as usize);
-                let end = sectors
-                    .enumerate()
-                    .filter(|(_, sector)| !is_zero(sector))
-                    .last();
+                let end = sectors.enumerate().rfind(|(_, sector)| !is_zero(sector));
                 last = end.map(|(n, _)| at + (n as u64 + 1) * SECTOR_BYTES);
             }
             at += length as u64;

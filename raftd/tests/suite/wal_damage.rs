@@ -106,7 +106,7 @@ fn every_flipped_byte_is_told_or_harmless() {
         for at in sectors.iter().flat_map(|at| *at..at + SECTOR).step_by(3) {
             let context = format!("{name}: byte {at} flipped");
             match sound.judge(&context, |disk| {
-                disk.tamper(&name, |bytes| bytes[at] ^= 0x41)
+                disk.tamper(&name, |bytes| bytes[at] ^= 0x41);
             }) {
                 Ok(()) => harmless += 1,
                 Err(_) => told += 1,
@@ -172,7 +172,7 @@ fn an_unreadable_sector_is_damage_at_its_place() {
             let context = format!("{name}: {at} unreadable");
             let fatal = sound
                 .judge(&context, |disk| {
-                    disk.make_unreadable(&name, at as u64..at as u64 + 512)
+                    disk.make_unreadable(&name, at as u64..at as u64 + 512);
                 })
                 .expect_err("what cannot be read is not there");
             assert!(fatal.place.starts_with(&name), "{context}: {fatal}");
