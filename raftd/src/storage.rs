@@ -31,9 +31,9 @@ use crate::wal::{self, Wal};
 const TAIL_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of entries that one load reads at most: the next sync waits no longer than that takes.
 const LOAD_BYTES_MAX: usize = 1024 * 1024;
-/// Requests that may wait. The node bounds the bytes in them; each has at least one entry, asks
-/// for one of its 16 members, or changes the term.
-const REQUESTS_MAX: usize = 4 * 1024 * 1024;
+/// Requests that may wait. The node admits no client's write beyond 4,096 unfinished ones, a leader
+/// has at most 4 MiB on the way to this follower, and each of 16 members loads once at a time.
+const REQUESTS_MAX: usize = 64 * 1024;
 
 /// Where and how.
 #[derive(Clone, Debug)]

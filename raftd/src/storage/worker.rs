@@ -131,7 +131,8 @@ impl Worker {
         };
         if self.wal.spares() < spares {
             let mut inbox = self.shared.inbox();
-            inbox.spares_left = self.wal.spares();
+            // Some may have been handed over since this round began.
+            inbox.spares_left = self.wal.spares() + inbox.spares.len();
             inbox.sealed.extend(self.wal.take_sealed());
             drop(inbox);
             self.shared.wake_spares_thread();

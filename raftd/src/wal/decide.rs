@@ -285,4 +285,19 @@ mod tests {
             assert_eq!(row.asks[3], No, "row {} asks for no evidence", row.label);
         }
     }
+
+    #[test]
+    fn the_manual_page_tells_every_row() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/raftd-wal.5");
+        let page = std::fs::read_to_string(path).unwrap();
+        let told: Vec<char> = page
+            .split(".TP\n")
+            .filter_map(|case| case.lines().next())
+            .flat_map(|labels| labels.split(", ").filter(|label| label.len() == 1))
+            .filter_map(|label| label.chars().next())
+            .collect();
+        let place = PLACE.iter().map(|row| row.label);
+        let file = FILE.iter().map(|row| row.label);
+        assert_eq!(told, place.chain(file).collect::<Vec<_>>());
+    }
 }

@@ -1,6 +1,74 @@
 //! The write-ahead log: what makes an acknowledgement true.
 //!
-//! (essay follows)
+//! # What it is
+//!
+//! A node must not forget three things: its term, its vote and its entries (thesis 3.8). All three
+//! live in one log of *batches*, so that one sync makes them durable together: there is no moment
+//! at which a node holds a new term with an old vote, or an entry of a term it does not know.
+//!
+//! A *batch* is exactly what one fdatasync covers, and the next one is stored only after that sync
+//! returned (rules E1). That one sentence carries most of the rest: at any moment at most one
+//! batch is unsynced, a crash can tear only that one, and the header of batch N+1 proves by its
+//! mere existence that batch N was durable.
+//!
+//! Batches live in *segments*, files of a fixed size that were filled with zeros and synced before
+//! anything is stored in them. The active one is mapped; storing is copying, and a sync writes the
+//! touched pages and no metadata. Everything else is read with pread.
+//!
+//! # Tear or rot
+//!
+//! The question of every recovery is whether bytes that do not verify were *never durable* (a torn
+//! batch: cut it, nobody was told) or *durable once* (damage: entries and votes that this node
+//! vouched for are gone; going on would break promises). Taking damage for the end of the log is
+//! how logs lose data silently; taking a tear for damage is how every power cut takes a cluster
+//! down. So what follows a sync leaves *evidence* that it happened:
+//!
+//! - the [`format::SyncMark`], stored behind the batch as soon as its sync returned, before anyone
+//!   is told, and durable with the next sync or write-back;
+//! - the header of the next batch, which takes the mark's place;
+//! - the next segment's `Open`, stored only after this segment's `Seal` was durable.
+//!
+//! Bytes behind a bad batch are therefore searched for evidence to the segment's end. Found:
+//! damage. Not found, and all that is wrong lies within the size of one batch: torn. The table in
+//! `decide.rs` has one row for each case. What remains ambiguous, and is taken for torn, is rot in
+//! the very last batch when neither its mark nor the next header reached the disk (rules E3).
+//!
+//! Identities are kept apart from payloads: the header carries term, length and CRC of each entry,
+//! under a CRC of its own. So what was lost can be named even if its bytes cannot be read.
+//!
+//! Nothing of one segment can be taken for another's: a random *salt* of the segment, the segment's
+//! id and the own offset are in every header and mark. Zeros are never valid.
+//!
+//! # What recovery believes
+//!
+//! Before it reads, recovery syncs the newest segment and drops it from the page cache. Else it
+//! might believe in bytes that are not on the disk: stored by a process that was killed before its
+//! sync, or left clean in the cache by a sync that failed. Then it reads every segment, decides,
+//! and only then changes anything: zeros over a torn batch with the mark of its predecessor in
+//! front, one sync; spares that are of no use, removed. Each change can be interrupted and made
+//! again, and none needs room on the disk.
+//!
+//! # A full disk
+//!
+//! Segments are made ahead of need, by another thread. When none can be made, the last 64 KiB of
+//! the active one still take batches without entries: a full node can vote, and say so (rules E5).
+//! Entries wait. ENOSPC is never damage and never fatal; a failed write or sync always is
+//! (rules D3), since after it nobody knows what the disk holds.
+//!
+//! # What is missing, and why
+//!
+//! - Deleting segments from the front, markers of snapshots: the log starts at entry 1 until
+//!   snapshots exist.
+//! - Repair from peers (rules D4): until then damage is exit 65.
+//! - Recycling of segments: it would save the zeroing, and cost the certainty that what stands
+//!   behind the end of the log are zeros.
+//!
+//! # The files
+//!
+//! [`format`] has the bytes; `pending.rs` forms batches; `writer.rs` stores them; `window.rs`
+//! reads them; `recover.rs` and `scan.rs` bring a log back, `decide.rs` is their table; `index.rs`
+//! knows where entries are and `load.rs` reads them back; [`segment`] makes files; [`identity`] is
+//! the file beside the log that says whose it is.
 
 mod decide;
 pub mod format;
@@ -9,6 +77,7 @@ mod index;
 mod load;
 mod pending;
 mod recover;
+mod scan;
 pub mod segment;
 mod window;
 mod writer;

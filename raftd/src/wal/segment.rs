@@ -11,6 +11,9 @@ pub const ZERO_BYTES: usize = 16 * 1024;
 /// A step of [`SegmentMaker`]: this much is written, then synced.
 pub const STEP_BYTES: u64 = 1024 * 1024;
 
+/// What the name of a segment that is being made ends with.
+pub const UNFINISHED_SUFFIX: &str = ".wal.tmp";
+
 /// `wal/%016x.wal`.
 #[must_use]
 pub fn segment_name(id: u64) -> String {
@@ -126,7 +129,7 @@ impl<F> SegmentMaker<F> {
 }
 
 fn temporary_name(id: u64) -> String {
-    format!("{WAL_DIR}/{id:016x}.wal.tmp")
+    format!("{WAL_DIR}/{id:016x}{UNFINISHED_SUFFIX}")
 }
 
 /// Never 0. `seed` is drawn at random for each life of the process, so a segment made again under

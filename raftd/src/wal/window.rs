@@ -109,16 +109,22 @@ impl<'d, D: Disk> Window<'d, D> {
         let held = self.start..=self.start + self.buffer.len() as u64;
         if !held.contains(&offset) || !held.contains(&end) {
             let most = (self.segment.bytes - offset) as usize;
-            self.buffer.resize(length.max(self.read_ahead).min(most), 0);
+            let ahead = length.max(self.read_ahead).min(most);
             self.start = offset;
-            let read = self.disk.read_at(self.file, offset, &mut self.buffer);
-            if read.is_err() {
-                self.buffer.clear();
-            }
-            read?;
+            // If what lies ahead cannot be read, what was asked for may still be.
+            self.read(ahead).or_else(|_| self.read(length))?;
         }
         let from = (offset - self.start) as usize;
         Ok(&self.buffer[from..from + length])
+    }
+
+    fn read(&mut self, length: usize) -> Result<(), Error> {
+        self.buffer.resize(length, 0);
+        let read = self.disk.read_at(self.file, self.start, &mut self.buffer);
+        if read.is_err() {
+            self.buffer.clear();
+        }
+        read
     }
 
     /// The batch at `offset`, if a genuine header stands there. The payload is not checked.

@@ -16,6 +16,7 @@ mod node_store;
 mod node_swarm;
 mod wal_crash;
 mod wal_damage;
+mod wal_format;
 mod wal_storage;
 mod wal_support;
 mod wal_twin;
