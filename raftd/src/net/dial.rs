@@ -143,6 +143,17 @@ impl Dialler {
         }
     }
 
+    /// The peer dialled this node: it is there, so a pause before the next attempt would only keep
+    /// a restarted member waiting for its leader.
+    pub(super) fn heard(&mut self, id: NodeId, now: Instant) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id)
+            && let State::Waiting(until) = &mut peer.state
+        {
+            *until = now.min(*until);
+            peer.back_off = BACK_OFF_MIN;
+        }
+    }
+
     /// The peer said why it refuses this node.
     pub(super) fn refused(&mut self, id: NodeId, error: &Error) {
         let foreign = matches!(
@@ -241,6 +252,19 @@ mod tests {
         dialler.succeeded(A);
         dialler.failed(A, now, "closed");
         assert!(dialler.deadline().unwrap().since(now) <= BACK_OFF_MIN);
+    }
+
+    #[test]
+    fn a_peer_that_dials_is_dialled_at_once() {
+        let mut dialler = dialler("127.0.0.1:7");
+        for ms in 0..9 {
+            dialler.failed(A, at(ms), "refused");
+        }
+        assert_eq!(dialler.next_due(at(10)), None);
+        dialler.heard(A, at(10));
+        assert!(matches!(dialler.next_due(at(10)), Some(Due::Dial(A, _))));
+        dialler.heard(A, at(11));
+        assert_eq!(dialler.next_due(at(11)), None, "one connection at a time");
     }
 
     #[test]

@@ -242,6 +242,7 @@ impl Driver {
             Role::Client => self.table.set_phase(id, Phase::Client),
             Role::Peer { identity, .. } => {
                 let peer = identity.node;
+                self.dialler.heard(peer, self.now.monotonic);
                 self.table.set_phase(
                     id,
                     Phase::Link {
