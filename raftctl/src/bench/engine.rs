@@ -195,6 +195,12 @@ impl<P: Protocol> Engine<P> {
         &self.material
     }
 
+    /// Whether keys were set, or may have been, and not removed.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.touched.next(0).is_some()
+    }
+
     /// Sets every key once, pipelined.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ impl Touched {
     }
 
     /// The first key at `from` or after it.
-    fn next(&self, from: u32) -> Option<u32> {
+    pub(super) fn next(&self, from: u32) -> Option<u32> {
         let mut word = from as usize / 64;
         let mut bits = self.words.get(word)? & (u64::MAX << (from % 64));
         while bits == 0 {

@@ -82,7 +82,10 @@ fn run(mut poll: Poll, listener: &TcpListener) -> io::Result<()> {
     let mut streams: Vec<Option<TcpStream>> = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        poll.poll(&mut events, None)?;
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        }
         for event in &events {
             let PollToken(i) = event.token();
             if i == usize::MAX {
