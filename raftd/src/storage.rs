@@ -220,12 +220,15 @@ impl Storage {
 
     /// Does what was handed over in the calling thread, one batch of it, so that no thread needs
     /// to be woken, neither for the work nor for its result: [`Storage::next_event`] has that at
-    /// once. If the storage thread is at work it goes on with this too, and `notify` is called as
-    /// usual. The caller waits for the disk.
+    /// once. The caller waits for the disk, so this is for a disk that is known to be fast; else,
+    /// or if the storage thread is at work, it is the same as [`Storage::begin`].
     pub fn work_here(&self) {
         let Ok(mut worker) = self.worker.try_lock() else {
             return self.begin();
         };
+        if !worker.is_fast() {
+            return self.begin();
+        }
         let round = worker.round();
         if round.worked && worker.has_work() {
             self.begin();

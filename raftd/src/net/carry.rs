@@ -1,7 +1,6 @@
 //! From the node to the storage thread and the sockets.
 
 use std::mem;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use wire::entry::Entry;
@@ -17,10 +16,6 @@ const REPLY_BUFFER_BYTES_MAX: usize = 1 << 20;
 const SMALL_WRITE_ENTRIES: usize = 64;
 /// Bytes of them.
 const SMALL_WRITE_BYTES: usize = 64 << 10;
-/// A sync that the loop may wait for.
-const FAST_SYNC: Duration = Duration::from_millis(1);
-/// After a slower one, none is done here for this many times as long as it took.
-const SLOW_SYNC_REST: u32 = 16;
 
 impl Driver {
     /// Carries out a turn's effects: storage first, then peers, so that both work while the
@@ -55,7 +50,6 @@ impl Driver {
         }
         self.storage_waits = effects.storage.iter().all(is_small)
             && self.node.may_wait_for_disk()
-            && self.now.monotonic >= self.storage_rests
             && self.ready_peers.is_empty()
             && self.ready_clients.is_empty();
         for request in effects.storage.drain(..) {
@@ -67,20 +61,14 @@ impl Driver {
     }
 
     /// The one case in which the loop waits for a disk: a follower with little to write and
-    /// nothing else to do. It saves two wake-ups of a thread, which on an idle machine take as
-    /// long as the sync itself. A slow sync makes the loop leave the disk to the storage thread for
-    /// so long that it spends no more than a small part of its time in such syncs.
+    /// nothing else to do, while syncs are fast. It saves two wake-ups of a thread, which on an
+    /// idle machine take as long as the sync itself.
     pub(super) fn work_for_storage(&mut self) {
         if !mem::take(&mut self.storage_waits) {
             return;
         }
-        let began = self.clock.monotonic();
         self.storage.work_here();
         self.now = self.clock.now();
-        let took = self.now.monotonic.since(began);
-        if took > FAST_SYNC {
-            self.storage_rests = self.now.monotonic + took * SLOW_SYNC_REST;
-        }
         while let Some(event) = self.storage.next_event() {
             self.node
                 .step(self.now, Input::Storage(event), &mut self.effects);

@@ -147,8 +147,6 @@ pub struct Driver {
     pub(super) read_buffer: Vec<u8>,
     /// The turn's disk work was handed over, and nobody does it yet.
     pub(super) storage_waits: bool,
-    /// Until this time the loop leaves the disk's work to the storage thread.
-    pub(super) storage_rests: Instant,
     /// When running out of descriptors was last logged.
     pub(super) exhausted_at: Option<Instant>,
 
@@ -222,7 +220,6 @@ impl Driver {
             notices: Vec::new(),
             read_buffer: Vec::with_capacity(READ_BUFFER_BYTES),
             storage_waits: false,
-            storage_rests: Instant::default(),
             exhausted_at: None,
             stop_at: None,
             stopped: false,

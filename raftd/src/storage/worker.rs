@@ -2,18 +2,25 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft::Ticket;
 use wire::peer::DiskState;
 use wire::types::{Incarnation, Index, NodeId};
 
 use super::{LOAD_BYTES_MAX, Shared, fatal_of, fatal_of_identity};
+use crate::clock::Clock;
 use crate::disk::Latched;
 use crate::disk::os::OsDisk;
 use crate::fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use crate::wal::identity::Identity;
 use crate::wal::{Pending, Progress, Wal};
+
+/// A batch written and synced in less time is one that a loop may wait for.
+const FAST: Duration = Duration::from_millis(1);
+/// So many fast ones in a row make the disk a fast one.
+const FAST_BATCHES: u32 = 16;
 
 /// A read that waits.
 struct Load {
@@ -39,6 +46,9 @@ pub(super) struct Worker {
     durable: Ticket,
     disk_state: DiskState,
     finish: bool,
+    clock: Clock,
+    /// How many batches in a row were written in less than [`FAST`].
+    fast_batches: u32,
     /// There are events that the round's caller was not told of.
     reported: bool,
 }
@@ -66,8 +76,15 @@ impl Worker {
             durable: Ticket::default(),
             disk_state: DiskState::Ok,
             finish: false,
+            clock: Clock::start(),
+            fast_batches: 0,
             reported: false,
         }
+    }
+
+    /// Whether the disk was fast for a while.
+    pub(super) fn is_fast(&self) -> bool {
+        self.fast_batches >= FAST_BATCHES
     }
 
     /// One round: at most one sync and one load, so that neither starves the other.
@@ -125,6 +142,7 @@ impl Worker {
     /// One batch, one sync. False if nothing could be written.
     fn write(&mut self) -> bool {
         let spares = self.wal.spares();
+        let began = self.clock.monotonic();
         let progress = match self.wal.write(&mut self.pending) {
             Ok(progress) => progress,
             Err(error) => fatal::die(&fatal_of(&error)),
@@ -140,6 +158,12 @@ impl Worker {
         match progress {
             Progress::Idle | Progress::NoRoom => false,
             Progress::Durable(ticket) => {
+                let fast = self.clock.monotonic().since(began) < FAST;
+                self.fast_batches = if fast {
+                    self.fast_batches.saturating_add(1)
+                } else {
+                    0
+                };
                 if let Some(ticket) = ticket {
                     self.durable = ticket;
                     self.report_durable();
