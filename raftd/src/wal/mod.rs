@@ -65,7 +65,7 @@
 //!
 //! # The files
 //!
-//! [`format`] has the bytes; `pending.rs` forms batches; `writer.rs` stores them; `window.rs`
+//! [`mod@format`] has the bytes; `pending.rs` forms batches; `writer.rs` stores them; `window.rs`
 //! reads them; `recover.rs` and `scan.rs` bring a log back, `decide.rs` is their table; `index.rs`
 //! knows where entries are and `load.rs` reads them back; [`segment`] makes files; [`identity`] is
 //! the file beside the log that says whose it is.
