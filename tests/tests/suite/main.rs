@@ -1,5 +1,6 @@
 //! The tests of the whole: the house rules, the documents, the scripts, and real processes.
 
+mod disk_full;
 mod hostile;
 mod kills;
 mod outcomes;
