@@ -206,3 +206,27 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::io::ConnectionId;
+    use super::*;
+
+    #[test]
+    fn what_is_committed_is_not_abandoned() {
+        let mut proposals = Proposals::default();
+        let caller = |request_id| Caller {
+            connection: ConnectionId(1),
+            request_id,
+        };
+        for index in 4..=6 {
+            proposals.push(Index(index), caller(index));
+        }
+        assert_eq!(proposals.take_uncommitted(Index(5)), Some(caller(6)));
+        assert_eq!(proposals.take_uncommitted(Index(5)), None);
+        assert_eq!(proposals.take(Index(3)), None);
+        assert_eq!(proposals.take(Index(4)), Some(caller(4)));
+        assert_eq!(proposals.take(Index(5)), Some(caller(5)));
+        assert!(proposals.is_empty());
+    }
+}

@@ -45,9 +45,9 @@ struct Kept {
 struct Session {
     born: Index,
     nonce: u64,
-    floor: u64,
     last: Kept,
-    /// Kept replies before `last`, by ascending seq, all at or above `floor`.
+    /// Kept replies before `last`, by ascending seq. Those below a floor are gone for good, so
+    /// that no floor has to be remembered.
     earlier: VecDeque<Kept>,
     /// The neighbours in the order of last writes.
     older: u32,
@@ -59,7 +59,8 @@ struct Session {
 /// Invariants:
 /// - a session exists from its first applied write on, so it always has a last one;
 /// - the list from `oldest` to `newest` holds every session, by ascending index of its last write;
-/// - `floor <= last.seq`, and every kept seq lies in `floor..=last.seq`;
+/// - every kept seq is at or above every floor that an applied write of the session told, and at
+///   most `last.seq`;
 /// - at most [`SESSIONS_MAX`] sessions; `kept` counts the replies in all `earlier` and exceeds
 ///   [`KEPT_MAX`] only while a single session is left;
 /// - `horizon` is the highest `born` of any session that was evicted; it never falls.
@@ -164,14 +165,11 @@ impl Sessions {
             return self.judge_opening(index, write);
         };
         let session = &self.slots[slot as usize];
-        let floor = session.floor.max(write.floor);
-        let expected = floor.max(session.last.seq + 1);
+        let expected = write.floor.max(session.last.seq + 1);
         if write.seq == expected {
             Verdict::Apply(Place(Some(slot)))
         } else if write.seq > expected {
             Verdict::Refuse(Error::OutOfOrder { expected })
-        } else if write.seq < floor {
-            Verdict::Refuse(Error::Stale)
         } else {
             match session.find(write.seq) {
                 None => Verdict::Refuse(Error::Stale),
@@ -234,7 +232,6 @@ impl Sessions {
         let session = Session {
             born: write.session.born,
             nonce: write.session.nonce,
-            floor: write.floor,
             last,
             earlier: VecDeque::new(),
             older: NONE,
@@ -305,15 +302,10 @@ impl Session {
             "a session's writes apply in order"
         );
         let previous = std::mem::replace(&mut self.last, last);
-        self.floor = self.floor.max(floor);
-        while self
-            .earlier
-            .front()
-            .is_some_and(|kept| kept.seq < self.floor)
-        {
+        while self.earlier.front().is_some_and(|kept| kept.seq < floor) {
             self.earlier.pop_front();
         }
-        if previous.seq >= self.floor {
+        if previous.seq >= floor {
             if self.earlier.len() + 1 >= KEPT_PER_SESSION_MAX {
                 self.earlier.pop_front();
             }

@@ -63,6 +63,27 @@ fn a_quorum_of_new_nodes_is_not_enough_to_form() {
 }
 
 #[test]
+fn a_member_with_a_past_is_no_reason_to_form() {
+    let mut cluster = Cluster::all_down(Options::default());
+    cluster.start(ONE);
+    let mut third = identity(THREE, Incarnation(3));
+    third.virgin = false;
+    for identity in [identity(TWO, Incarnation(2)), third.clone()] {
+        cluster.check_hello(ONE, &peer_hello(identity)).unwrap();
+    }
+    cluster.run(ms(100));
+    assert!(cluster.formed(ONE).is_empty());
+    third.virgin = true;
+    cluster.check_hello(ONE, &peer_hello(third)).unwrap();
+    cluster.run_until("record", ms(1_000), |cluster| {
+        !cluster.formed(ONE).is_empty()
+    });
+    let own = cluster.incarnation(ONE);
+    let expected = [(ONE, own), (TWO, Incarnation(2)), (THREE, Incarnation(3))];
+    assert_eq!(cluster.formed(ONE), expected);
+}
+
+#[test]
 fn a_formed_member_lets_in_the_incarnation_that_it_knows() {
     let mut cluster = Cluster::new(Options::default());
     let leader = cluster.elect();

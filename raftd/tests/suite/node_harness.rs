@@ -126,6 +126,8 @@ pub(crate) struct Cluster {
     pub(crate) trace: u64,
     /// Turns of all nodes so far.
     pub(crate) turns: u64,
+    /// Their number when time last went on.
+    turns_before: u64,
     /// What is known to be committed.
     committed: BTreeMap<Index, Entry>,
     leaders: BTreeMap<Term, NodeId>,
@@ -156,6 +158,7 @@ impl Cluster {
             random: options.seed,
             trace: 0,
             turns: 0,
+            turns_before: 0,
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             states: BTreeMap::new(),
@@ -221,6 +224,11 @@ impl Cluster {
     /// The entries on the node's disk.
     pub(crate) fn durable_log(&self, id: NodeId) -> &[Entry] {
         &self.members[&id].disk.log
+    }
+
+    /// The formed record on the node's disk.
+    pub(crate) fn formed(&self, id: NodeId) -> &[(NodeId, Incarnation)] {
+        &self.members[&id].disk.formed
     }
 
     pub(crate) fn incarnation(&self, id: NodeId) -> Incarnation {
@@ -352,7 +360,9 @@ impl Cluster {
 
     /// Has a node judge a hello.
     pub(crate) fn check_hello(&mut self, id: NodeId, hello: &Hello) -> Result<Welcome, Error> {
-        self.node_mut(id).check_hello(hello)
+        let verdict = self.node_mut(id).check_hello(hello);
+        self.turn(id, Vec::new());
+        verdict
     }
 
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
@@ -447,7 +457,12 @@ impl Cluster {
             self.now = end;
             return false;
         };
-        self.now = self.now.max(at);
+        if at > self.now {
+            self.now = at;
+            self.turns_before = self.turns;
+        }
+        let at_once = self.turns - self.turns_before;
+        assert!(at_once < 100_000, "time stands still\n{}", self.describe());
         match what {
             Due::Happening => {
                 let (_, happening) = self.happenings.pop_first().unwrap();
