@@ -200,6 +200,11 @@ pub(crate) fn content<D: raftd::disk::Disk>(recovered: &Recovered<D>) -> Content
         assert!(!more.is_empty(), "a load of entry {next} gives something");
         entries.extend(more);
     }
+    for from in (0..entries.len()).step_by(5) {
+        let to = (from + 3).min(entries.len());
+        let some = wal.load(Index(from as u64 + 1), Index(to as u64), usize::MAX);
+        assert_eq!(some.expect("it can be read"), entries[from..to]);
+    }
     let mut terms = entries.iter().map(Entry::id).collect::<Vec<_>>();
     terms.dedup_by_key(|id| id.term);
     assert_eq!(recovered.terms, terms, "the first entry of each term");

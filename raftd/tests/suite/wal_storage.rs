@@ -186,3 +186,26 @@ fn segment_sizes_out_of_bounds_are_refused() {
         assert_eq!(refused(odd).status, ExitStatus::Config);
     }
 }
+
+/// Old segments keep their size; the log goes on in new ones of the new size.
+#[test]
+fn the_segment_size_may_change_from_life_to_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = entries(1, 60, 1, 20_000);
+    let sizes = [256, 1024, 256, 512, 320, 256].map(|kib| kib * 1024);
+    for (life, (segment_bytes, chunk)) in sizes.into_iter().zip(written.chunks(10)).enumerate() {
+        let options = Options {
+            segment_bytes,
+            ..options(dir.path())
+        };
+        let opened = open(options).unwrap();
+        assert_eq!(opened.restored.last.index, Index(10 * life as u64));
+        let (mut storage, woken) = start(opened);
+        storage.submit(StorageRequest::Write(write(1, 1, chunk.to_vec())));
+        storage.begin();
+        await_durable(&mut storage, &woken, 1);
+        storage.finish();
+    }
+    let opened = open(options(dir.path())).unwrap();
+    assert_eq!(opened.restored.tail, written);
+}
