@@ -51,6 +51,7 @@ struct State {
     random: u64,
     capacity_bytes: u64,
     operations: u64,
+    syncs: u64,
     faults: BTreeMap<u64, Fault>,
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
@@ -89,6 +90,7 @@ impl SimDisk {
             random: seed,
             capacity_bytes,
             operations: 0,
+            syncs: 0,
             faults: BTreeMap::new(),
             inodes: Vec::new(),
             names: BTreeMap::new(),
@@ -105,6 +107,12 @@ impl SimDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// Files synced, so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// Lets the `operation`-th change from the disk's beginning fail; the first is 1.
@@ -148,6 +156,7 @@ impl SimDisk {
             random: seed,
             capacity_bytes: state.capacity_bytes,
             operations: 0,
+            syncs: 0,
             faults: BTreeMap::new(),
             inodes: state.inodes.clone(),
             names: state.names.clone(),
@@ -277,6 +286,7 @@ impl State {
     }
 
     fn sync(&mut self, inode: usize) {
+        self.syncs += 1;
         let inode = &mut self.inodes[inode];
         for sector in std::mem::take(&mut inode.dirty) {
             inode.copy(sector, true);

@@ -490,6 +490,37 @@ fn enospc_at_any_operation_is_told_and_loses_nothing() {
     }
 }
 
+/// Rules E1: whatever waits when a sync returns shares the next one; nothing syncs twice.
+#[test]
+fn a_batch_is_exactly_one_sync() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let mut pending = Pending::default();
+    let hard_state = HardState {
+        term: Term(1),
+        vote: Some(NodeId(1)),
+    };
+    let mut next = 1;
+    for waiting in [1, 1, 10, 100] {
+        for _ in 0..waiting {
+            pending.push(Write {
+                ticket: Ticket(next),
+                hard_state,
+                entries: entries(next, 1, 1, 20),
+                ..Write::default()
+            });
+            next += 1;
+        }
+        let before = disk.syncs();
+        let progress = wal.write(&mut pending).expect("no fault is planned");
+        assert_eq!(progress, Progress::Durable(Some(Ticket(next - 1))));
+        assert_eq!(disk.syncs() - before, 1);
+        let idle = wal.write(&mut pending).expect("no fault is planned");
+        assert_eq!(idle, Progress::Idle);
+        assert_eq!(disk.syncs() - before, 1);
+    }
+}
+
 #[test]
 fn an_entry_that_no_segment_can_hold_is_refused_by_name() {
     let disk = SimDisk::new(1, DISK_BYTES);
