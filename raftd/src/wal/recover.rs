@@ -153,7 +153,7 @@ fn is_ours(file_name: &str) -> bool {
     segment_id(file_name).is_some() || file_name.ends_with(UNFINISHED_SUFFIX)
 }
 
-/// Reads the log and makes it ready to be written. `None`: there is no segment in use.
+/// Reads the log and makes it ready to be written. `None`: there is no segment.
 ///
 /// # Errors
 /// [`Error::Damaged`] if something durable is gone; the disk's.
@@ -170,7 +170,11 @@ pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered
     }
     let candidates = survey(&disk, settings.owner)?;
     let Some(newest) = candidates.iter().filter(|c| c.open).map(|c| c.id).max() else {
-        return Ok(None);
+        let what = "no segment has a whole first batch";
+        let first = candidates.first();
+        return first.map_or(Ok(None), |first| {
+            Err(Damage::new(first.id, SEGMENT_HEADER_BYTES, what).into())
+        });
     };
     let in_use = check_in_use(&candidates, newest)?;
 

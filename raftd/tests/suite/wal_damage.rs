@@ -285,3 +285,22 @@ fn the_last_batch_without_its_mark_is_the_stated_ambiguity() {
     let rot = |disk: &SimDisk| disk.tamper(&name, |bytes| bytes[last + SECTOR / 4] ^= 1);
     sound.judge("rot under the mark", rot).expect_err("told");
 }
+
+/// IDENTITY is made after the first batch is durable, so a log without one was damaged.
+#[test]
+fn a_damaged_first_batch_of_a_young_log_is_told_with_its_place() {
+    let disk = SimDisk::new(1, 8 << 20);
+    open(&disk).expect("it opens");
+    for at in [20, 1000, 4096 + 20] {
+        let disk = disk.fork(1);
+        disk.tamper(&segment_name(1), |bytes| bytes[at] ^= 1);
+        let fatal = open(&disk).err();
+        let fatal = fatal.expect("every byte of both counts");
+        assert_eq!(fatal.status, ExitStatus::Damaged);
+        assert!(fatal.place.starts_with(&segment_name(1)), "{fatal}");
+    }
+    let disk = disk.fork(1);
+    raftd::disk::Disk::remove(&disk, &segment_name(1)).expect("it goes");
+    let fatal = open(&disk).err().expect("votes and entries are lost");
+    assert_eq!(fatal.status, ExitStatus::Damaged);
+}
