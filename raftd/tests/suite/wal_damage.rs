@@ -286,6 +286,33 @@ fn the_last_batch_without_its_mark_is_the_stated_ambiguity() {
     sound.judge("rot under the mark", rot).expect_err("told");
 }
 
+/// The header of the last batch proves that the one before it was durable, mark or no mark.
+#[test]
+fn a_later_header_is_evidence_without_any_mark() {
+    let sound = sound();
+    let name = segment_name(2);
+    let sectors = interesting_sectors(&sound.disk, &name);
+    let bytes = sound.disk.content(&name).expect("it exists");
+    let heads: Vec<usize> = sectors
+        .iter()
+        .copied()
+        .filter(|at| bytes[*at..].starts_with(b"RBAT"))
+        .collect();
+    let before_last = heads[heads.len() - 2];
+    let mark = sectors[sectors.len() - 1];
+    for rot in [before_last + 20, before_last + 200] {
+        let damage = |bytes: &mut Vec<u8>| {
+            bytes[mark..mark + SECTOR].fill(0);
+            bytes[rot] ^= 1;
+        };
+        sound
+            .judge("rot under a later header", |disk| {
+                disk.tamper(&name, damage)
+            })
+            .expect_err("told");
+    }
+}
+
 /// IDENTITY is made after the first batch is durable, so a log without one was damaged.
 #[test]
 fn a_damaged_first_batch_of_a_young_log_is_told_with_its_place() {
