@@ -307,7 +307,7 @@ fn a_later_header_is_evidence_without_any_mark() {
         };
         sound
             .judge("rot under a later header", |disk| {
-                disk.tamper(&name, damage)
+                disk.tamper(&name, damage);
             })
             .expect_err("told");
     }
