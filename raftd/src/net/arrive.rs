@@ -145,8 +145,8 @@ impl Driver {
             return;
         }
         connection.writable = true;
-        self.table.set_phase(id, Phase::Greeting(peer));
-        let hello = self.node.hello_to(peer);
+        let (hello, asked) = self.node.hello_to(peer);
+        self.table.set_phase(id, Phase::Greeting { peer, asked });
         self.table.append(id, |out| hello.encode(out));
         self.mark_dirty(id);
     }

@@ -29,6 +29,9 @@ impl Driver {
         for (link, error) in effects.close_links.drain(..) {
             self.refuse(link.0, &error, 0);
         }
+        for link in effects.renew_links.drain(..) {
+            self.renew(link);
+        }
         self.write_dirty();
         for event in effects.events.drain(..) {
             log::log!(event.level, "{}", event.text);

@@ -13,6 +13,7 @@ use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, PEER_FRAME_BYT
 use wire::types::NodeId;
 
 use super::{Limits, Port};
+use crate::node::io::Knowledge;
 
 /// With this much waiting to be written, a client is clogged: neither is it read, nor are its
 /// reads answered.
@@ -32,7 +33,12 @@ pub(super) enum Phase {
     /// Dialled; TCP's handshake is under way.
     Connecting(NodeId),
     /// Dialled, hello sent; the welcome is awaited.
-    Greeting(NodeId),
+    Greeting {
+        /// The other end.
+        peer: NodeId,
+        /// What the node knew when it said hello.
+        asked: Knowledge,
+    },
     /// Accepted; the hello is awaited.
     Newcomer,
     /// A client.
@@ -118,7 +124,7 @@ impl Connection {
     /// The largest frame that the other end may send in this phase.
     pub(super) fn frame_bytes_max(&self) -> usize {
         match self.phase {
-            Phase::Connecting(_) | Phase::Greeting(_) | Phase::Newcomer | Phase::Leaving(_) => {
+            Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer | Phase::Leaving(_) => {
                 HELLO_FRAME_BYTES_MAX
             }
             Phase::Client => CLIENT_FRAME_BYTES_MAX,
@@ -202,7 +208,7 @@ impl Connection {
     /// When it is closed unless something happens before.
     pub(super) fn deadline(&self, limits: &Limits) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Connecting(_) | Phase::Greeting(_) | Phase::Newcomer => {
+            Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer => {
                 Some(self.opened + limits.hello_timeout)
             }
             Phase::Leaving(since) => Some(since + LEAVE_TIMEOUT),

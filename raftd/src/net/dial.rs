@@ -36,8 +36,10 @@ struct Peer {
     back_off: Duration,
     /// Addresses not tried yet since the name was last resolved.
     candidates: VecDeque<SocketAddr>,
-    /// The last failure was logged: one line per outage, not per attempt.
-    down: bool,
+    /// When the link was last renewed.
+    renewed: Option<Instant>,
+    /// What was last logged of it, up or down: one line per outage, not per attempt.
+    logged: Option<bool>,
     /// Why the peer refuses what this node is, since its last welcome.
     rejection: Option<Error>,
 }
@@ -73,7 +75,8 @@ impl Dialler {
             state: State::Waiting(Instant::default()),
             back_off: BACK_OFF_MIN,
             candidates: VecDeque::new(),
-            down: false,
+            renewed: None,
+            logged: None,
             rejection: None,
         });
         Self {
@@ -137,9 +140,21 @@ impl Dialler {
     pub(super) fn succeeded(&mut self, id: NodeId) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.back_off = BACK_OFF_MIN;
-            peer.down = false;
             peer.rejection = None;
-            log::info!("peer link up peer={id} addr={}", peer.addr);
+            if peer.logged.replace(true) != Some(true) {
+                log::info!("peer link up peer={id} addr={}", peer.addr);
+            }
+        }
+    }
+
+    /// The link was closed so that a new one, with a new hello, takes its place: at once, unless
+    /// that was done a moment ago, as when two nodes answer in turn under one address.
+    pub(super) fn renew(&mut self, id: NodeId, now: Instant) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            let earliest = peer.renewed.map_or(now, |at| at + BACK_OFF_MAX);
+            let due = earliest.max(now);
+            peer.renewed = Some(due);
+            peer.state = State::Waiting(due);
         }
     }
 
@@ -209,8 +224,7 @@ impl Dialler {
         let jitter = half.mul_f64(f64::from(share) / f64::from(1_u32 << 24));
         peer.state = State::Waiting(now + half + jitter);
         peer.back_off = (peer.back_off * 2).min(BACK_OFF_MAX);
-        if !peer.down {
-            peer.down = true;
+        if peer.logged.replace(false) != Some(false) {
             log::warn!("peer link down peer={id} addr={} why={why:?}", peer.addr);
         }
     }
@@ -265,6 +279,22 @@ mod tests {
         assert!(matches!(dialler.next_due(at(10)), Some(Due::Dial(A, _))));
         dialler.heard(A, at(11));
         assert_eq!(dialler.next_due(at(11)), None, "one connection at a time");
+    }
+
+    #[test]
+    fn a_renewed_link_is_dialled_at_once_but_not_over_and_over() {
+        let mut dialler = dialler("127.0.0.1:7");
+        assert!(dialler.next_due(at(0)).is_some());
+        dialler.succeeded(A);
+        dialler.renew(A, at(5));
+        assert!(matches!(dialler.next_due(at(5)), Some(Due::Dial(A, _))));
+        dialler.succeeded(A);
+        assert_eq!(dialler.peers[0].logged, Some(true));
+        dialler.renew(A, at(6));
+        assert_eq!(dialler.next_due(at(1_004)), None);
+        assert!(matches!(dialler.next_due(at(1_005)), Some(Due::Dial(A, _))));
+        dialler.failed(A, at(1_006), "refused");
+        assert_eq!(dialler.peers[0].logged, Some(false));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use wire::types::NodeId;
 use super::Port;
 use super::connection::{Phase, Received, holds_frame};
 use super::event_loop::{Driver, Notice};
-use crate::node::io::{ConnectionId, Input, LinkId};
+use crate::node::io::{ConnectionId, Input, Knowledge, LinkId};
 
 /// Reads of clients in one turn.
 const CLIENT_READS_MAX: usize = 64;
@@ -169,7 +169,7 @@ impl Driver {
             Phase::Client => self.take_request(id, frame),
             Phase::Link { peer, .. } => self.take_message(id, peer, frame),
             Phase::Newcomer => self.take_hello(id, frame),
-            Phase::Greeting(peer) => self.take_welcome(id, peer, frame),
+            Phase::Greeting { peer, asked } => self.take_welcome(id, peer, asked, frame),
             Phase::Connecting(_) | Phase::Leaving(_) => {}
         }
     }
@@ -260,12 +260,12 @@ impl Driver {
     }
 
     /// The first frame of a dialled connection.
-    fn take_welcome(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
+    fn take_welcome(&mut self, id: u64, peer: NodeId, asked: Knowledge, frame: &Frame<'_>) {
         if frame.kind == Kind::Error {
             return self.refused_by(id, peer, frame);
         }
-        let verdict =
-            Welcome::decode(frame).and_then(|welcome| self.node.check_welcome(peer, &welcome));
+        let verdict = Welcome::decode(frame)
+            .and_then(|welcome| self.node.check_welcome(peer, asked, &welcome));
         if let Err(error) = verdict {
             return self.refuse(id, &error, 0);
         }
@@ -324,6 +324,19 @@ impl Driver {
         }
     }
 
+    /// Closes a link that this node dialled, to dial again at once.
+    pub(super) fn renew(&mut self, link: LinkId) {
+        let phase = self.table.get(link.0).map(|connection| connection.phase);
+        if let Some(Phase::Link {
+            peer,
+            dialled: true,
+        }) = phase
+        {
+            drop(self.table.remove(link.0));
+            self.dialler.renew(peer, self.now.monotonic);
+        }
+    }
+
     /// Ends a connection whose socket failed.
     pub(super) fn close_failed(&mut self, id: u64, error: &std::io::Error) {
         use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
@@ -335,10 +348,11 @@ impl Driver {
         match phase {
             Phase::Client => self.notices.push(Notice::ClientClosed(ConnectionId(id))),
             Phase::Link { .. } => self.notices.push(Notice::LinkClosed(LinkId(id), by_peer)),
-            Phase::Connecting(_) | Phase::Greeting(_) | Phase::Newcomer | Phase::Leaving(_) => {}
+            Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer | Phase::Leaving(_) => {
+            }
         }
         if let Phase::Connecting(peer)
-        | Phase::Greeting(peer)
+        | Phase::Greeting { peer, .. }
         | Phase::Link {
             peer,
             dialled: true,

@@ -127,7 +127,7 @@ impl Table {
 
     fn count(&mut self, port: Port, phase: Phase, by: isize) {
         let dialled = match phase {
-            Phase::Connecting(_) | Phase::Greeting(_) => true,
+            Phase::Connecting(_) | Phase::Greeting { .. } => true,
             Phase::Link { dialled, .. } => dialled,
             Phase::Newcomer | Phase::Client | Phase::Leaving(_) => false,
         };

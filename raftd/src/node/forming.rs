@@ -5,6 +5,11 @@
 //! may have promised a vote or acknowledged an entry. Therefore every directory has a random
 //! incarnation, and a new one takes part only once all initial members were seen to be new
 //! together, or once a member that took part says that it knows this very incarnation.
+//!
+//! "Together" needs care, for what a member said may be old: it may have formed the cluster since
+//! with a directory that is lost by now. So only that counts which a member answers to a hello
+//! that was sent when the incarnations of all were known: whoever took part with the predecessor
+//! of one of them did so before, and says so.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +21,7 @@ use wire::hello::{
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
 use super::Node;
-use super::io::{Effects, StorageRequest};
+use super::io::{Effects, Knowledge, StorageRequest};
 
 /// The abilities that this version knows.
 const FEATURES: u64 = 0;
@@ -26,12 +31,17 @@ const FEATURES: u64 = 0;
 /// Invariants:
 /// - `record` is empty until it is known who formed the cluster, and then never changes;
 /// - `durable` implies a record: only then does Raft take part;
-/// - `heard` holds the newest identity that each other member told in this life of the node.
+/// - `heard` holds the newest identity that each other member told in this life of the node;
+/// - `knowledge` grows whenever an incarnation in `heard` is new or another one than before;
+/// - `asked` says how much this node knew when it asked for a member's newest welcome, and lacks
+///   a member whose welcome is known to be out of date.
 #[derive(Debug)]
 pub(super) struct Forming {
     record: Vec<(NodeId, Incarnation)>,
     durable: bool,
     pub(super) heard: BTreeMap<NodeId, PeerIdentity>,
+    knowledge: Knowledge,
+    asked: BTreeMap<NodeId, Knowledge>,
 }
 
 impl Forming {
@@ -41,6 +51,8 @@ impl Forming {
             durable: !record.is_empty(),
             record,
             heard: BTreeMap::new(),
+            knowledge: Knowledge(0),
+            asked: BTreeMap::new(),
         }
     }
 
@@ -52,6 +64,36 @@ impl Forming {
     /// The incarnation under which this node is known to have formed the cluster.
     fn known(&self, node: NodeId) -> Option<Incarnation> {
         listed(&self.record, node)
+    }
+
+    /// Remembers what a member told of itself. Says whether it told another incarnation before.
+    fn hear(&mut self, peer: &PeerIdentity) -> bool {
+        let before = self.heard.insert(peer.node, peer.clone());
+        let before = before.map(|identity| identity.incarnation);
+        if before != Some(peer.incarnation) {
+            self.knowledge.0 += 1;
+        }
+        before.is_some_and(|incarnation| incarnation != peer.incarnation)
+    }
+
+    /// A member that sends messages takes part, whatever its last welcome said.
+    pub(super) fn heard_message(&mut self, from: NodeId) {
+        if self.record.is_empty() {
+            self.asked.remove(&from);
+        }
+    }
+
+    /// Whether the incarnations of all `members`, this node among them, are known.
+    fn knows_all(&self, members: &[(NodeId, String)]) -> bool {
+        self.heard.len() + 1 == members.len()
+    }
+
+    /// Whether this member must be asked again before the cluster can be formed with it.
+    fn is_outdated(&self, peer: NodeId, members: &[(NodeId, String)]) -> bool {
+        match self.asked.get(&peer) {
+            Some(asked) => *asked < self.knowledge && self.knows_all(members),
+            None => true,
+        }
     }
 
     /// The record, if what was heard settles it.
@@ -67,12 +109,16 @@ impl Forming {
         if let Some(peer) = formed {
             return Some(peer.formed.clone());
         }
+        if !self.knows_all(members) {
+            return None;
+        }
         let mut record = Vec::with_capacity(members.len());
         for (id, _) in members {
             if *id == own.0 {
                 record.push(own);
             } else {
                 let peer = self.heard.get(id).filter(|peer| peer.virgin)?;
+                self.asked.get(id).filter(|at| **at == self.knowledge)?;
                 record.push((*id, peer.incarnation));
             }
         }
@@ -86,10 +132,11 @@ fn listed(record: &[(NodeId, Incarnation)], node: NodeId) -> Option<Incarnation>
 }
 
 impl Node {
-    /// The hello for a link to `peer`.
+    /// The hello for a link to `peer`, and what [`Node::check_welcome`] is to be told with the
+    /// answer to it.
     #[must_use]
-    pub fn hello_to(&self, peer: NodeId) -> Hello {
-        Hello {
+    pub fn hello_to(&self, peer: NodeId) -> (Hello, Knowledge) {
+        let hello = Hello {
             version_min: VERSION_MIN,
             version_max: VERSION_MAX,
             features: FEATURES,
@@ -100,7 +147,8 @@ impl Node {
                 identity: self.identity(),
                 to: peer,
             },
-        }
+        };
+        (hello, self.forming.knowledge)
     }
 
     /// Judges a caller's hello, client or peer; on a peer, remembers what it told of itself.
@@ -120,14 +168,22 @@ impl Node {
         verdict
     }
 
-    /// Judges the answer to [`Node::hello_to`].
+    /// Judges the answer to a hello of [`Node::hello_to`], which was `asked` with that knowledge.
     ///
     /// # Errors
     /// Why the link must be closed: another version, cluster, history, node or incarnation.
-    pub fn check_welcome(&mut self, peer: NodeId, welcome: &Welcome) -> Result<(), Error> {
+    pub fn check_welcome(
+        &mut self,
+        peer: NodeId,
+        asked: Knowledge,
+        welcome: &Welcome,
+    ) -> Result<(), Error> {
         let verdict = self.judge_welcome(peer, welcome);
-        if let Err(error) = &verdict {
-            self.note_refusal("peer refused", peer, error);
+        match &verdict {
+            Ok(()) => {
+                self.forming.asked.insert(peer, asked);
+            }
+            Err(error) => self.note_refusal("peer refused", peer, error),
         }
         verdict
     }
@@ -198,7 +254,16 @@ impl Node {
         if !peer.formed.is_empty() && listed(&peer.formed, own) != Some(self.config.incarnation) {
             return Err(wrong_incarnation(own));
         }
-        self.forming.heard.insert(peer.node, peer.clone());
+        if self.forming.hear(peer) {
+            let now = self.now.monotonic;
+            let key = ("another directory", peer.node.0);
+            self.journal.repeated(now, Level::Warn, key, || {
+                format!(
+                    "member has another data directory than before node={}",
+                    peer.node
+                )
+            });
+        }
         Ok(())
     }
 
@@ -209,17 +274,35 @@ impl Node {
         });
     }
 
-    /// Has the record written as soon as it is known.
+    /// Has the record written as soon as it is known; until then, asks those again whose answers
+    /// are out of date.
     pub(super) fn form(&mut self, effects: &mut Effects) {
         if !self.forming.record.is_empty() {
             return;
         }
         let own = (self.config.id, self.config.incarnation);
         let Some(record) = self.forming.settle(own, &self.config.members) else {
-            return;
+            return self.ask_again(effects);
         };
         self.forming.record.clone_from(&record);
+        for (id, incarnation) in &record {
+            let heard = self.forming.heard.get(id);
+            if heard.is_some_and(|peer| peer.incarnation != *incarnation) {
+                self.refuse_peer(*id, &wrong_incarnation(*id), effects);
+            }
+        }
         effects.storage.push(StorageRequest::Form(record));
+    }
+
+    fn ask_again(&mut self, effects: &mut Effects) {
+        let (forming, members) = (&self.forming, &self.config.members);
+        let outdated = self.links.dialled();
+        let outdated = outdated.filter(|(_, peer)| forming.is_outdated(*peer, members));
+        let renewed = effects.renew_links.len();
+        effects.renew_links.extend(outdated.map(|(link, _)| link));
+        for link in &effects.renew_links[renewed..] {
+            self.links.close(*link);
+        }
     }
 
     /// IDENTITY holds the record.

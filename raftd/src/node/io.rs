@@ -27,6 +27,11 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
+/// How much a node knew of the members' incarnations when it said hello: told by
+/// `Node::hello_to`, given back to `Node::check_welcome` with the answer (rules D1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Knowledge(pub(super) u64);
+
 /// Something that happened. Decoded requests borrow from the driver's buffer.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -156,6 +161,10 @@ pub struct Effects {
     pub reply_bytes: BytesMut,
     /// Links to close, after telling the peer why.
     pub close_links: Vec<(LinkId, Error)>,
+    /// Dialled links to close and dial again at once, with a new hello: what the peer said when it
+    /// was last asked is out of date (rules D1). No failure, and nothing to tell the peer; the
+    /// node has forgotten them already.
+    pub renew_links: Vec<LinkId>,
     /// Stop (false) or go on (true) reading from these clients: back-pressure (rules A7).
     pub readable: Vec<(ConnectionId, bool)>,
     /// Lines for the log.

@@ -69,6 +69,14 @@ impl Links {
         links.map(|(link, _)| *link)
     }
 
+    /// The links that this node dialled, with their peers.
+    pub(super) fn dialled(&self) -> impl Iterator<Item = (LinkId, NodeId)> {
+        let dialled = |(link, (peer, direction)): (&LinkId, &(NodeId, Direction))| {
+            (*direction == Direction::Dialled).then_some((*link, *peer))
+        };
+        self.open.iter().filter_map(dialled)
+    }
+
     /// An `Append` of this term came on the link.
     pub(super) fn carried_append(&mut self, link: LinkId, term: Term) {
         if self.leader.is_none_or(|(_, known)| known <= term) {

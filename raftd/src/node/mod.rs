@@ -327,6 +327,7 @@ impl Node {
             return;
         }
         self.disks.heard(from, &message);
+        self.forming.heard_message(from);
         let append_term = match &message {
             Message::Append(append) => Some(append.term),
             _ => None,

@@ -36,6 +36,22 @@ fn identity(node: NodeId, incarnation: Incarnation) -> PeerIdentity {
     }
 }
 
+/// All members, up, of which none reaches another by itself.
+fn apart() -> Cluster {
+    let mut cluster = Cluster::all_down(Options::default());
+    cluster.cut_all();
+    for id in cluster.ids() {
+        cluster.start(id);
+    }
+    cluster
+}
+
+/// Says hello and takes the answer.
+fn greet(cluster: &mut Cluster, from: NodeId, to: NodeId) {
+    let answer = cluster.greet(from, to).unwrap();
+    cluster.welcome(from, to, &answer).unwrap();
+}
+
 #[test]
 fn a_quorum_of_new_nodes_is_not_enough_to_form() {
     let mut cluster = Cluster::all_down(Options::default());
@@ -64,22 +80,19 @@ fn a_quorum_of_new_nodes_is_not_enough_to_form() {
 
 #[test]
 fn a_member_with_a_past_is_no_reason_to_form() {
-    let mut cluster = Cluster::all_down(Options::default());
-    cluster.start(ONE);
-    let mut third = identity(THREE, Incarnation(3));
-    third.virgin = false;
-    for identity in [identity(TWO, Incarnation(2)), third.clone()] {
-        cluster.check_hello(ONE, &peer_hello(identity)).unwrap();
+    let mut cluster = apart();
+    for to in [TWO, THREE, TWO] {
+        greet(&mut cluster, ONE, to);
     }
+    let mut answer = cluster.greet(ONE, THREE).unwrap();
+    answer.welcome.identity.virgin = false;
+    cluster.welcome(ONE, THREE, &answer).unwrap();
     cluster.run(ms(100));
-    assert!(cluster.formed(ONE).is_empty());
-    third.virgin = true;
-    cluster.check_hello(ONE, &peer_hello(third)).unwrap();
-    cluster.run_until("record", ms(1_000), |cluster| {
-        !cluster.formed(ONE).is_empty()
-    });
-    let own = cluster.incarnation(ONE);
-    let expected = [(ONE, own), (TWO, Incarnation(2)), (THREE, Incarnation(3))];
+    assert_eq!(cluster.formed(ONE), []);
+    greet(&mut cluster, ONE, THREE);
+    cluster.run(ms(100));
+    let expected = cluster.ids().into_iter();
+    let expected: Vec<_> = expected.map(|id| (id, cluster.incarnation(id))).collect();
     assert_eq!(cluster.formed(ONE), expected);
 }
 
@@ -167,6 +180,117 @@ fn a_member_wiped_before_the_others_met_it_is_taken_as_it_is_now() {
     written(cluster.ask(client, 1, write));
     cluster.run(ms(100));
     assert_eq!(cluster.status(TWO).applied, cluster.status(leader).applied);
+}
+
+#[test]
+fn what_was_new_when_a_wiped_member_still_had_its_past_is_asked_again() {
+    let mut cluster = Cluster::all_down(Options::default());
+    cluster.start(ONE);
+    cluster.start(THREE);
+    cluster.run(ms(100));
+    // ONE knows THREE as new, and never meets the first TWO, with which THREE forms.
+    cluster.cut(ONE, TWO);
+    cluster.start(TWO);
+    cluster.run(ms(100));
+    cluster.cut(ONE, THREE);
+    cluster.crash(TWO);
+    cluster.start(TWO);
+    let leader = cluster.elect();
+    assert_eq!(cluster.formed(ONE), []);
+    let mut session = session(&cluster, 1);
+    let client = cluster.connect(leader);
+    let write = session.next(put(b"k", b"v"));
+    written(cluster.ask(client, 1, write));
+    // TWO alone loses its disk. All that ONE hears now is a new TWO.
+    cluster.crash(TWO);
+    cluster.wipe(TWO);
+    cluster.cut(TWO, THREE);
+    cluster.uncut(ONE, TWO);
+    cluster.start(TWO);
+    cluster.run(ms(2_000));
+    for id in [ONE, TWO] {
+        assert_eq!(cluster.formed(id), [], "node {id}");
+        assert!(cluster.durable_log(id).is_empty());
+    }
+    // THREE tells what it formed: what it acknowledged with TWO is there, and TWO is refused.
+    cluster.heal();
+    let leader = cluster.elect();
+    assert_eq!(cluster.formed(ONE), cluster.formed(THREE));
+    let client = cluster.connect(leader);
+    assert_eq!(
+        value(cluster.ask(client, 1, get(b"k"))),
+        Some(b"v".to_vec())
+    );
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.formed(TWO), []);
+    assert_eq!(cluster.status(TWO).state, "forming");
+}
+
+#[test]
+fn a_welcome_from_before_the_incarnations_were_known_proves_nothing() {
+    let mut cluster = apart();
+    // THREE says that it is new, which reaches ONE late, and forms with the first TWO.
+    greet(&mut cluster, THREE, ONE);
+    let early = cluster.greet(ONE, THREE).unwrap();
+    for to in [TWO, ONE, TWO] {
+        greet(&mut cluster, THREE, to);
+    }
+    cluster.run(ms(10));
+    assert!(!cluster.formed(THREE).is_empty(), "all were new");
+    cluster.crash(TWO);
+    cluster.wipe(TWO);
+    cluster.start(TWO);
+    for _ in 0..2 {
+        greet(&mut cluster, TWO, ONE);
+        greet(&mut cluster, ONE, TWO);
+    }
+    cluster.welcome(ONE, THREE, &early).unwrap();
+    cluster.run(ms(100));
+    assert_eq!(cluster.formed(ONE), []);
+    // A later one tells what THREE formed.
+    greet(&mut cluster, ONE, THREE);
+    cluster.run(ms(100));
+    assert_eq!(cluster.formed(ONE), cluster.formed(THREE));
+}
+
+#[test]
+fn a_member_that_missed_the_others_forming_learns_of_it_over_open_links() {
+    let mut cluster = Cluster::all_down(Options::default());
+    cluster.cut(ONE, TWO);
+    for id in cluster.ids() {
+        cluster.start(id);
+    }
+    // Only THREE meets all; the two that do not meet learn it from THREE.
+    cluster.elect();
+    cluster.run(ms(1_000));
+    for id in cluster.ids() {
+        assert_eq!(cluster.formed(id), cluster.formed(THREE), "node {id}");
+    }
+}
+
+#[test]
+fn a_fresh_cluster_forms_within_milliseconds_of_its_last_members_start() {
+    for pauses_ms in [[0, 0], [0, 7], [50, 3_000], [5, 60_000]] {
+        let mut cluster = Cluster::all_down(Options::default());
+        for (id, pause_ms) in [ONE, TWO, THREE]
+            .into_iter()
+            .zip([0].into_iter().chain(pauses_ms))
+        {
+            cluster.run(ms(pause_ms));
+            cluster.start(id);
+        }
+        let all_formed = |cluster: &Cluster| {
+            let mut ids = cluster.ids().into_iter();
+            ids.all(|id| cluster.status(id).state != "forming")
+        };
+        cluster.run_until("cluster", ms(5), all_formed);
+        for id in cluster.ids() {
+            assert_eq!(cluster.formed(id), cluster.formed(ONE));
+            let mut events = cluster.events(id).iter();
+            let noise = events.find(|event| event.contains("refused"));
+            assert_eq!(noise, None, "node {id}");
+        }
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@ use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::disk::Disk;
+use self::links::Answer;
 pub(crate) use self::session::{Session, error};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -90,6 +91,10 @@ enum Happening {
         from: NodeId,
         life: u64,
         to: NodeId,
+    },
+    Welcome {
+        link: LinkId,
+        answer: Answer,
     },
     Deliver {
         link: LinkId,
@@ -477,6 +482,7 @@ impl Cluster {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Dial { from, life, to } => self.dial(from, life, to),
+            Happening::Welcome { link, answer } => self.welcomed(link, &answer),
             Happening::Deliver { link, to, frame } => {
                 let up = self.is_up(to) && self.links.contains_key(&link);
                 let ends = self.links.get(&link).copied();

@@ -8,7 +8,7 @@ use raftd::node::io::ConnectionId;
 use wire::client::Reply;
 use wire::command::{Command, Outcome};
 use wire::error::{Class, Error};
-use wire::types::Index;
+use wire::types::{Index, NodeId};
 
 use super::node_cluster::{get, value};
 use super::node_harness::{Cluster, Options, Session, ms};
@@ -131,6 +131,46 @@ fn storm(cluster: &mut Cluster) {
     }
 }
 
+fn end_faults(cluster: &mut Cluster) {
+    for id in cluster.ids() {
+        cluster.hang_disk(id, false);
+        if !cluster.is_up(id) {
+            cluster.start(id);
+        }
+    }
+    cluster.heal();
+}
+
+/// Every open attempt must come to its end and count once. Returns the leader and how many
+/// increments were done.
+fn settle(cluster: &mut Cluster, writers: &mut [Writer]) -> (NodeId, u64) {
+    for _ in 0..200 {
+        for writer in &mut *writers {
+            writer.go_on(cluster, false);
+        }
+        if writers.iter().all(|writer| !writer.open) {
+            break;
+        }
+        cluster.run(ms(50));
+    }
+    let done: u64 = writers.iter().map(|writer| writer.done).sum();
+    assert!(
+        writers.iter().all(|writer| !writer.open),
+        "an attempt never ended\n{}",
+        cluster.describe()
+    );
+    // Who led when the faults ended may still have to learn that it is over.
+    cluster.run(ms(1_000));
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let total = value(cluster.ask(client, 1, get(b"n")));
+    assert_eq!(
+        total.unwrap_or(b"0".to_vec()),
+        done.to_string().into_bytes()
+    );
+    (leader, done)
+}
+
 /// Runs one history; says how many increments were done and its trace.
 fn history(seed: u64) -> (u64, u64) {
     let mut cluster = Cluster::new(Options {
@@ -153,43 +193,66 @@ fn history(seed: u64) -> (u64, u64) {
         let pause = cluster.below(60_000);
         cluster.run(Duration::from_micros(pause));
     }
-    // All faults end; every open attempt must come to its end.
-    for id in cluster.ids() {
-        cluster.hang_disk(id, false);
-        if !cluster.is_up(id) {
-            cluster.start(id);
-        }
-    }
-    cluster.heal();
-    for _ in 0..200 {
-        for writer in &mut writers {
-            writer.go_on(&mut cluster, false);
-        }
-        if writers.iter().all(|writer| !writer.open) {
-            break;
-        }
-        cluster.run(ms(50));
-    }
-    let done: u64 = writers.iter().map(|writer| writer.done).sum();
-    assert!(
-        writers.iter().all(|writer| !writer.open),
-        "an attempt never ended"
-    );
-    // Who led when the faults ended may still have to learn that it is over.
-    cluster.run(ms(1_000));
-    let leader = cluster.elect();
-    let client = cluster.connect(leader);
-    let total = value(cluster.ask(client, 1, get(b"n")));
-    assert_eq!(
-        total.unwrap_or(b"0".to_vec()),
-        done.to_string().into_bytes()
-    );
+    end_faults(&mut cluster);
+    let (leader, done) = settle(&mut cluster, &mut writers);
     cluster.run(ms(1_000));
     let applied = cluster.status(leader).applied;
     for id in cluster.ids() {
         assert_eq!(cluster.status(id).applied, applied, "node {id} catches up");
     }
     (done, cluster.trace)
+}
+
+/// Forms a cluster in a storm in which one member loses its disk, once. Says how many increments
+/// were done, and whether the member was refused in the end.
+fn formation(seed: u64) -> (u64, bool) {
+    let mut cluster = Cluster::all_down(Options {
+        seed,
+        link_delay: Duration::from_micros(20 + seed % 7 * 300),
+        disk_delay: Duration::from_micros(50 + seed % 5 * 2_000),
+        ..Options::default()
+    });
+    let mut writers: Vec<_> = (1..=CLIENTS).map(Writer::new).collect();
+    let lost = NodeId(1 + cluster.below(3));
+    let lost_at = cluster.below(STEPS / 2);
+    for step in 0..STEPS / 2 {
+        storm(&mut cluster);
+        if step == lost_at {
+            if cluster.is_up(lost) {
+                cluster.crash(lost);
+            }
+            cluster.wipe(lost);
+        }
+        for writer in &mut writers {
+            writer.go_on(&mut cluster, true);
+        }
+        let pause = cluster.below(60_000);
+        cluster.run(Duration::from_micros(pause));
+    }
+    end_faults(&mut cluster);
+    cluster.run(ms(2_000));
+    let refused = cluster.formed(lost).is_empty();
+    if refused {
+        // As the daemon does when a majority refuses it.
+        cluster.crash(lost);
+    }
+    let (_, done) = settle(&mut cluster, &mut writers);
+    (done, refused)
+}
+
+#[test]
+fn a_disk_lost_while_the_cluster_forms_loses_nothing_acknowledged() {
+    let (mut done, mut refused) = (0, 0);
+    for seed in 1..=120 {
+        println!("seed {seed}");
+        let (increments, is_refused) = formation(seed);
+        done += increments;
+        refused += u64::from(is_refused);
+    }
+    assert!(
+        done > 500 && (10..110).contains(&refused),
+        "{done} {refused}"
+    );
 }
 
 #[test]

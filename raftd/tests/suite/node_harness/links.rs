@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raftd::node::io::{Input, LinkId};
+use raftd::node::io::{Input, Knowledge, LinkId};
+use wire::error::Error;
 use wire::frame;
 use wire::hello::{Hello, Welcome};
 use wire::limits::HELLO_FRAME_BYTES_MAX;
@@ -12,6 +13,13 @@ use wire::types::NodeId;
 use super::{Cluster, Happening, Link, ms};
 
 impl Cluster {
+    /// Nothing gets through between any two.
+    pub(crate) fn cut_all(&mut self) {
+        for id in self.ids() {
+            self.isolate(id);
+        }
+    }
+
     /// Nothing gets through between the two, in both directions; no end is told.
     pub(crate) fn cut(&mut self, a: NodeId, b: NodeId) {
         self.cut.insert((a, b));
@@ -25,6 +33,12 @@ impl Cluster {
                 self.cut(id, other);
             }
         }
+    }
+
+    /// Everything gets through between the two again. Links that were open stay as they are.
+    pub(crate) fn uncut(&mut self, a: NodeId, b: NodeId) {
+        self.cut.remove(&(a, b));
+        self.cut.remove(&(b, a));
     }
 
     /// Everything gets through again, over new links.
@@ -62,6 +76,22 @@ impl Cluster {
         self.dial_later(link.from, link.to, ms(10));
     }
 
+    /// The caller closes its link and dials again at once.
+    pub(super) fn renew_link(&mut self, caller: NodeId, id: LinkId) {
+        // If it broke a moment ago, it is dialled again anyway.
+        let Some(Link { from, to }) = self.links.remove(&id) else {
+            return;
+        };
+        assert_eq!(from, caller, "the caller renews a link");
+        if self.is_up(to) {
+            self.later(
+                self.options.link_delay,
+                Happening::Closed { link: id, at: to },
+            );
+        }
+        self.dial_later(from, to, Duration::ZERO);
+    }
+
     pub(super) fn dial_later(&mut self, from: NodeId, to: NodeId, after: Duration) {
         let life = self.members[&from].life;
         let after = after + self.options.link_delay;
@@ -85,21 +115,56 @@ impl Cluster {
         if !self.is_up(to) || self.cut.contains(&(from, to)) || self.cut.contains(&(to, from)) {
             return self.dial_later(from, to, ms(10));
         }
-        let hello = through_hello(&self.node(from).hello_to(to));
-        let callee = self.node_mut(to);
-        let welcome = match callee.check_hello(&hello) {
-            Ok(welcome) => through_welcome(&welcome),
-            Err(_) => return self.dial_later(from, to, ms(10)),
-        };
-        if self.node_mut(from).check_welcome(to, &welcome).is_err() {
+        let Ok(answer) = self.greet(from, to) else {
             return self.dial_later(from, to, ms(10));
-        }
+        };
         self.serial += 1;
         let link = LinkId(self.serial);
         self.links.insert(link, Link { from, to });
         self.turn(to, vec![Input::LinkAccepted { link, peer: from }]);
+        self.later(self.options.link_delay, Happening::Welcome { link, answer });
+    }
+
+    /// The answer to the hello on a link arrives, if nothing happened to either meanwhile.
+    pub(super) fn welcomed(&mut self, link: LinkId, answer: &Answer) {
+        let Some(Link { from, to }) = self.links.get(&link).copied() else {
+            return;
+        };
+        if self.cut.contains(&(to, from)) || self.welcome(from, to, answer).is_err() {
+            return self.break_link(link, Some(from));
+        }
         self.turn(from, vec![Input::LinkDialled { link, peer: to }]);
     }
+
+    /// `from` says hello to `to`; the answer is on its way.
+    pub(crate) fn greet(&mut self, from: NodeId, to: NodeId) -> Result<Answer, Error> {
+        let (hello, knowledge) = self.node(from).hello_to(to);
+        let welcome = self.check_hello(to, &through_hello(&hello))?;
+        Ok(Answer {
+            knowledge,
+            welcome: through_welcome(&welcome),
+        })
+    }
+
+    /// The answer to a hello that `from` said to `to` arrives.
+    pub(crate) fn welcome(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        answer: &Answer,
+    ) -> Result<(), Error> {
+        let Answer { knowledge, welcome } = answer;
+        let verdict = self.node_mut(from).check_welcome(to, *knowledge, welcome);
+        self.turn(from, Vec::new());
+        verdict
+    }
+}
+
+/// A welcome on its way.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    knowledge: Knowledge,
+    pub(crate) welcome: Welcome,
 }
 
 fn through_hello(hello: &Hello) -> Hello {

@@ -86,6 +86,9 @@ impl Cluster {
                 }],
             );
         }
+        for link in effects.renew_links {
+            self.renew_link(id, link);
+        }
         for (connection, readable) in effects.readable {
             if let Some(connection) = self.connections.get_mut(&connection) {
                 assert_ne!(connection.readable, readable, "said only when it changes");
@@ -169,7 +172,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let mut text = format!("at {:?}\n", self.now);
         for (id, member) in &self.members {
             match &member.node {
