@@ -71,6 +71,8 @@ impl Default for Options {
 #[derive(Debug)]
 struct Member {
     disk: Disk,
+    /// It had another disk before.
+    wiped: bool,
     /// `None` while it is down.
     node: Option<Node>,
     life: u64,
@@ -173,6 +175,7 @@ impl Cluster {
         for id in 1..=cluster.options.members {
             let member = Member {
                 disk: cluster.new_disk(),
+                wiped: false,
                 node: None,
                 life: 0,
                 stopped: false,
@@ -325,7 +328,8 @@ impl Cluster {
     pub(crate) fn wipe(&mut self, id: NodeId) {
         assert!(!self.is_up(id), "the node is down");
         let disk = self.new_disk();
-        self.members.get_mut(&id).unwrap().disk = disk;
+        let member = self.members.get_mut(&id).unwrap();
+        (member.disk, member.wiped) = (disk, true);
     }
 
     pub(crate) fn stop(&mut self, id: NodeId) {
