@@ -16,8 +16,8 @@ use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::process;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use raftctl::failure::{Exit, Failure};
 
 use cli::Cli;
@@ -59,8 +59,9 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
             written.map_err(|error| output::failure(&error))?;
             Ok(Exit::Done)
         }
+        // Which of the two clap says depends on whether RAFTCTL_ENDPOINTS is set.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            say(&error.render().to_string());
+            say(&Cli::command().render_help().to_string());
             Ok(Exit::Usage)
         }
         _ => Err(usage::explain(error, line)),

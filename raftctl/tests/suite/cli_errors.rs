@@ -167,13 +167,16 @@ fn a_wrong_line_is_exit_2_with_the_right_one() {
 
 #[test]
 fn no_arguments_are_answered_by_help_and_exit_2() {
-    let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty());
-    assert!(output.stderr.starts_with(b"Examples:"));
     let (_server, at) = store();
+    for endpoints in [None, Some(&at)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+            .envs(endpoints.map(|at| ("RAFTCTL_ENDPOINTS", at)))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(output.stdout.is_empty());
+        assert!(output.stderr.starts_with(b"Examples:"), "{endpoints:?}");
+    }
     for verb in [&["-h"][..], &["get", "-h"], &["help", "get"]] {
         let done = run(&at, verb);
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
