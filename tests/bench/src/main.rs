@@ -15,7 +15,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use raftctl::bench::engine::Failure;
@@ -32,6 +32,8 @@ use self::table::{Row, Table};
 const SYSTEMS: [System; 3] = [System::Raftd, System::Etcd, System::Redis];
 /// A void measurement is repeated this often.
 const ATTEMPTS: usize = 3;
+/// A fresh cluster prepares itself: segments are made ready, caches are filled.
+const SETTLE: Duration = Duration::from_secs(3);
 const PROBE: Duration = Duration::from_secs(1);
 /// Memory is read this long after the last of so many puts.
 const MEMORY_PUTS: u64 = 1000;
@@ -206,6 +208,7 @@ fn run_round(
     let directory = args.directory.join(system.name());
     let cluster = Cluster::start(system, &program, &directory)
         .map_err(|error| format!("{}: {error}; see {}", system.name(), directory.display()))?;
+    thread::sleep(SETTLE);
     for case in cases {
         for _ in 0..ATTEMPTS {
             let sample = measure(&case, args.timing(), system, &cluster, args, random.bits())?;
@@ -275,10 +278,9 @@ fn run_singles(args: &Args, system: System, results: &mut Results) -> Result<(),
             .push(("memory", system, largest(kernel::rss_anon_kib)));
     }
     if wanted("idle") {
-        thread::sleep(Duration::from_secs(2));
+        thread::sleep(SETTLE);
         let before: Vec<u64> = pids.iter().map(|pid| kernel::cpu_us(*pid)).collect();
-        let start = Instant::now();
-        thread::sleep(IDLE.saturating_sub(start.elapsed()));
+        thread::sleep(IDLE);
         let used = pids
             .iter()
             .zip(before)
