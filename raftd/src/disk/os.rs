@@ -67,12 +67,16 @@ impl OsFile {
         Error::new(operation, &self.name, cause.into())
     }
 
-    /// Gives up a file that is written no more: its map, and its pages in the cache, which only
-    /// a read of the distant past would want.
-    pub fn retire(self) {
-        // Pages that are mapped stay.
-        drop(self.map);
-        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    /// Ends the map: the file is stored into no more.
+    pub fn unmap(&mut self) {
+        self.map = None;
+    }
+
+    /// Drops the clean pages of a range from the page cache. Pages that are mapped stay.
+    pub fn drop_range(&self, offset: u64, bytes: u64) {
+        let bytes = std::num::NonZeroU64::new(bytes);
+        // Advice: when it is not taken, only memory is lost.
+        let _ = rustix::fs::fadvise(&self.file, offset, bytes, rustix::fs::Advice::DontNeed);
     }
 }
 
