@@ -434,7 +434,8 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         default: "64MiB",
         placeholder: "SIZE",
-        doc: "Size of the files of the write-ahead log, a multiple of 4 KiB. Below 2 MiB it limits the size of a write: the same on every member.",
+        doc: "Size of the files of the write-ahead log, a multiple of 4 KiB. Below 2 MiB it limits the \
+              size of a write: the same on every member.",
         kind: Kind::Size {
             min: 256 * KIB,
             max: GIB,
