@@ -398,6 +398,18 @@ impl<P: Protocol> Engine<P> {
         cause.clone_into(&mut self.last_cause);
     }
 
+    /// Issues the phase's next operation on a channel; false if none is due.
+    fn issue_next(&mut self, i: usize, phase: &mut Phase, now: u64) -> bool {
+        let Some((operation, intended)) =
+            phase.next(now, &self.material, &mut self.touched, &mut self.random)
+        else {
+            return false;
+        };
+        self.channels[i].issue(operation, intended, &self.material);
+        self.busy += 1;
+        true
+    }
+
     /// Fills a channel up with operations of a closed loop.
     fn fill(&mut self, i: usize, phase: &mut Phase, now: u64) {
         if phase.is_open_loop() || self.channels[i].state != State::Serving {
@@ -405,13 +417,9 @@ impl<P: Protocol> Engine<P> {
             return;
         }
         while self.channels[i].busy() < phase.in_flight() {
-            let Some((operation, intended)) =
-                phase.next(now, &self.material, &mut self.touched, &mut self.random)
-            else {
+            if !self.issue_next(i, phase, now) {
                 break;
-            };
-            self.channels[i].issue(operation, intended, &self.material);
-            self.busy += 1;
+            }
         }
         self.mark(i);
     }
@@ -431,13 +439,9 @@ impl<P: Protocol> Engine<P> {
                 continue;
             }
             full = 0;
-            let Some((operation, intended)) =
-                phase.next(now, &self.material, &mut self.touched, &mut self.random)
-            else {
+            if !self.issue_next(i, phase, now) {
                 break;
-            };
-            self.channels[i].issue(operation, intended, &self.material);
-            self.busy += 1;
+            }
             self.mark(i);
         }
         if let Some(due) = phase.due() {
