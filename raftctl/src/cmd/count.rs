@@ -1,15 +1,12 @@
 //! `raftctl count`: counts keys.
 
-use std::ffi::OsString;
-
 use raftctl::client::ScanMode;
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::limits::PAGE_ITEMS_MAX;
 
 use super::scan::Pages;
-use super::{KeyCodec, Session};
-use crate::input;
+use super::{KeyCodec, Prefix, Session};
 
 /// Count keys.
 #[derive(Debug, clap::Args)]
@@ -17,19 +14,14 @@ use crate::input;
   raftctl count
   raftctl count user/")]
 pub(crate) struct Args {
-    /// Keys must begin with it.
-    #[arg(
-        default_value = "",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    prefix: OsString,
+    #[command(flatten)]
+    prefix: Prefix,
     #[command(flatten)]
     codec: KeyCodec,
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let prefix = input::key(&args.prefix, args.codec.key_encode)?;
+    let prefix = args.prefix.bytes(args.codec.key_encode)?;
     let mut pages = Pages::new(session, &prefix, ScanMode::Count);
     let mut total = 0;
     while let Some(count) = pages.next(PAGE_ITEMS_MAX, |_| {})? {

@@ -15,6 +15,7 @@ pub(crate) mod status;
 pub(crate) mod version;
 pub(crate) mod wait_ready;
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use raftctl::client::{Client, Command, Deadline, Options, RequestId, Written};
@@ -22,6 +23,7 @@ use raftctl::failure::{Exit, Failure};
 
 use crate::cli::{Cli, Verb};
 use crate::encoding::{Encoding, screen};
+use crate::input;
 use crate::output::Out;
 use crate::signals::Signals;
 
@@ -50,6 +52,24 @@ pub(crate) struct KeyCodec {
     /// Keys are given and shown like this.
     #[arg(long, value_enum, value_name = "ENCODING")]
     pub(crate) key_encode: Option<Encoding>,
+}
+
+/// Which keys, for the verbs that walk over them.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prefix {
+    /// Keys must begin with it.
+    #[arg(
+        default_value = "",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    prefix: OsString,
+}
+
+impl Prefix {
+    fn bytes(&self, encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
+        input::key(&self.prefix, encoding)
+    }
 }
 
 /// The id of a write that is sent again.

@@ -1,16 +1,14 @@
 //! `raftctl scan`: lists keys and values, a page at a time.
 
-use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use raftctl::client::{Client, Consistency, Deadline, Item, Page, Scan, ScanMode};
 use raftctl::failure::{Exit, Failure};
 use wire::limits::PAGE_ITEMS_MAX;
 
-use super::{Codec, Session, shown};
+use super::{Codec, Prefix, Session, shown};
 use crate::encoding::json::{Datum, Record};
 use crate::encoding::tsv;
-use crate::input;
 use crate::output::Out;
 use crate::sheet::Sheet;
 
@@ -24,13 +22,8 @@ const SCREEN_PAGE_ITEMS: u32 = 1000;
   raftctl scan user/ | cut -f1 | wc -l
   raftctl scan --keys --limit 10")]
 pub(crate) struct Args {
-    /// Keys must begin with it.
-    #[arg(
-        default_value = "",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    prefix: OsString,
+    #[command(flatten)]
+    prefix: Prefix,
     /// Keys only.
     #[arg(long)]
     keys: bool,
@@ -98,7 +91,7 @@ impl<'a> Pages<'a> {
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let prefix = input::key(&args.prefix, args.codec.key.key_encode)?;
+    let prefix = args.prefix.bytes(args.codec.key.key_encode)?;
     let mode = if args.keys {
         ScanMode::Keys
     } else {
