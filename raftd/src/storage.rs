@@ -35,6 +35,15 @@ const LOAD_BYTES_MAX: usize = 1024 * 1024;
 /// has at most 4 MiB on the way to this follower, and each of 16 members loads once at a time.
 const REQUESTS_MAX: usize = 64 * 1024;
 
+/// What to do when data is damaged: nothing that forgets a vote or an acknowledgement. An older
+/// copy of the log or an empty directory would; peers refuse the latter (rules D1).
+const LEAVE_OUT: &str = "keep the files as they are and leave this member stopped: the others \
+                         go on as long as they are a majority. Neither an older copy nor an \
+                         empty directory may take its place";
+/// What to do without IDENTITY: it forgets nothing, and its content does not change once formed.
+const RESTORE_IDENTITY: &str = "restore IDENTITY from this node's own backup, made since the \
+                                cluster formed; without one, leave this member stopped";
+
 /// Where and how.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -264,7 +273,7 @@ fn fatal_of(error: &wal::Error) -> Fatal {
             format!("the write-ahead log is damaged: {}", damage.what),
         )
         .at(format!("{} offset {}", damage.file, damage.offset))
-        .remedy("keep the files for inspection and replace this member with an empty one"),
+        .remedy(LEAVE_OUT),
         wal::Error::EntryTooLarge { .. } => Fatal::new(ExitStatus::Config, error.to_string())
             .remedy("set wal.segment_bytes to the same value on all members"),
     }
@@ -289,7 +298,7 @@ fn fatal_of_identity(error: &IdentityError) -> Fatal {
         IdentityError::Damaged => {
             Fatal::new(ExitStatus::Damaged, "both copies in IDENTITY are damaged")
                 .at(IDENTITY_NAME)
-                .remedy("restore it from this node's own backup, or replace this member")
+                .remedy(RESTORE_IDENTITY)
         }
     }
 }

@@ -93,7 +93,10 @@ pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, F
             "there is an IDENTITY but no write-ahead log: votes and entries are lost",
         )
         .at(wal::segment::WAL_DIR)
-        .remedy("restore the wal directory, or replace this member with an empty one")),
+        .remedy(
+            "if the wal directory was moved away, put that very one back; else leave this member \
+             stopped: neither an older copy nor an empty directory may take its place",
+        )),
     }
 }
 
@@ -178,7 +181,7 @@ fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), Fatal> {
             "there is a write-ahead log but no IDENTITY",
         )
         .at(IDENTITY_NAME)
-        .remedy("restore IDENTITY from this node's own backup, or replace this member with an empty one")),
+        .remedy(super::RESTORE_IDENTITY)),
         Err(error) => Err(fatal_of(&error)),
     }
 }
