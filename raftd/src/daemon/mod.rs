@@ -81,7 +81,7 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     let ready = format!("ready client={} peer={}", client.addr, peer.addr);
     let reactor = Reactor::new()?;
     let identity = opened.identity.clone();
-    let config = node_config(&settings, &identity, advertise, opened.wal_bytes)?;
+    let config = node_config(&settings, &identity, advertise, opened.wal_bytes())?;
     let restored = std::mem::take(&mut opened.restored);
     let storage = opened.start(reactor.notifier());
     let node = Node::new(config, restored, clock.now());
@@ -131,10 +131,11 @@ fn open(settings: &Settings) -> Result<Opened, Fatal> {
         None if found == Found::Nothing => return Err(nothing_to_start_from(&data_dir)),
         _ => None,
     };
-    let opened = storage::open(storage::Options {
+    let opened = storage::open(&storage::Options {
         data_dir: data_dir.clone(),
         segment_bytes: settings.segment_bytes,
         soft_free_bytes: settings.soft_free_bytes,
+        tail_bytes: settings.cache_bytes,
         create,
         seed: random_u64()?,
     })?;

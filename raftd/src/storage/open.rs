@@ -7,7 +7,7 @@ use std::path::Path;
 
 use fs2::FileExt;
 
-use super::{Opened, Options, TAIL_BYTES, fatal_of, fatal_of_disk, fatal_of_identity};
+use super::{Options, SpareMaker, Worker, fatal_of, fatal_of_disk, fatal_of_identity};
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
@@ -22,7 +22,7 @@ const LOCK_NAME: &str = "LOCK";
 /// # Errors
 /// A [`Fatal`] with the exit status: 65 damage, 69 locked, 74 I/O, 77 not permitted, 78 a
 /// configuration that does not fit.
-pub fn open(options: Options) -> Result<Opened, Fatal> {
+pub fn open(options: &Options) -> Result<Opened, Fatal> {
     check_segment_bytes(options.segment_bytes)?;
     let dir = &options.data_dir;
     DirBuilder::new()
@@ -34,30 +34,44 @@ pub fn open(options: Options) -> Result<Opened, Fatal> {
     let disk = OsDisk::new(dir.clone()).map_err(|error| fatal_of_disk(&error))?;
     let latched = Latched::new(disk.clone());
 
-    let OpenedDisk {
-        identity,
-        created,
-        recovered,
-    } = open_disk(latched, &options).map_err(|fatal| under(fatal, dir))?;
-    let restored = raft::Restored {
-        hard_state: recovered.wal.hard_state(),
-        commit: recovered.wal.commit(),
-        terms: recovered.terms,
-        last: recovered.wal.last(),
-        tail: recovered.tail,
-        formed: !identity.formed.is_empty(),
-    };
+    let opened = open_disk(latched, options).map_err(|fatal| under(fatal, dir))?;
+    let identity = opened.identity.clone();
+    let created = opened.created;
+    let report = opened.recovered.report.to_string();
+    let (restored, worker) = opened.start();
+    let next_segment = worker.wal().next_segment();
     Ok(Opened {
-        identity,
         created,
         restored,
-        wal_bytes: recovered.wal.bytes(),
-        report: recovered.report.to_string(),
-        wal: recovered.wal,
-        disk,
-        options,
+        report,
+        worker,
+        spare_maker: SpareMaker::new(disk, identity.owner(), next_segment, options),
+        identity,
         lock,
     })
+}
+
+/// An opened data directory: what it holds, before the threads run.
+pub struct Opened {
+    /// Who it is.
+    pub identity: Identity,
+    /// It was made just now.
+    pub created: bool,
+    /// What the log holds.
+    pub restored: raft::Restored,
+    /// What recovery did, in one line.
+    pub report: String,
+    pub(super) worker: Worker<Latched<OsDisk>>,
+    pub(super) spare_maker: SpareMaker<OsDisk>,
+    pub(super) lock: File,
+}
+
+impl Opened {
+    /// Bytes of all segments.
+    #[must_use]
+    pub fn wal_bytes(&self) -> u64 {
+        self.worker.wal().bytes()
+    }
 }
 
 /// A data directory on any disk: who it is and what its log holds.
@@ -68,6 +82,24 @@ pub struct OpenedDisk<D: Disk> {
     pub created: bool,
     /// The log.
     pub recovered: Recovered<D>,
+}
+
+impl<D: Disk> OpenedDisk<D> {
+    /// What the node starts from, and who does its disk work from then on.
+    pub fn start(self) -> (raft::Restored, Worker<D>) {
+        let Recovered {
+            wal, terms, tail, ..
+        } = self.recovered;
+        let restored = raft::Restored {
+            hard_state: wal.hard_state(),
+            commit: wal.commit(),
+            terms,
+            last: wal.last(),
+            tail,
+            formed: !self.identity.formed.is_empty(),
+        };
+        (restored, Worker::new(wal, self.identity))
+    }
 }
 
 /// Reads who the data directory is, or makes it, and recovers its log.
@@ -121,7 +153,7 @@ fn settings(owner: Owner, options: &Options) -> Settings {
     Settings {
         owner,
         segment_bytes: options.segment_bytes,
-        tail_bytes: TAIL_BYTES,
+        tail_bytes: options.tail_bytes,
     }
 }
 

@@ -1,112 +1,97 @@
-//! The spares thread: segments are ready before they are needed, and the room on the disk is
-//! known before it is gone (rules E5, E7).
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Segments are ready before they are needed, and the room on the disk is known before it is gone
+//! (rules E5, E7).
 
 use wire::peer::DiskState;
 
-use super::{Options, Shared};
-use crate::disk::os::{OsDisk, OsFile};
-use crate::disk::{Disk, Error, Latched};
-use crate::wal::identity::Identity;
+use super::Options;
+use crate::disk::{Disk, Error};
+use crate::wal::Owner;
 use crate::wal::segment::{SegmentMaker, Spare};
-use crate::wal::{Owner, Wal};
 
 /// Spares that are kept ready, on a disk that has the room.
 const SPARES: usize = 3;
-/// Between two steps of 128 KiB, so that the log's own syncs keep the disk, and the loop the
-/// processor: about 1 MiB in 5 ms.
-const PACE: Duration = Duration::from_micros(600);
-/// So much of a sealed segment leaves the page cache at once.
-const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
-/// Between two looks at the room on the disk, and two tries to make a spare when there was none.
-const LOOK: Duration = Duration::from_secs(1);
 
-/// The state of the spares thread.
-pub(super) struct Spares {
-    disk: OsDisk,
+/// Makes spares, piece by piece. Deterministic: whoever calls [`SpareMaker::step`] sets the pace.
+///
+/// Invariants: spares are made in the order of their ids, without gap; at most one is half-made.
+pub struct SpareMaker<D: Disk> {
+    disk: D,
     owner: Owner,
     next_segment: u64,
     segment_bytes: u64,
     soft_bytes: u64,
     seed: u64,
-    shared: Arc<Shared>,
+    making: Option<SegmentMaker<D::File>>,
 }
 
-impl Spares {
-    pub(super) fn new(
-        disk: OsDisk,
-        identity: &Identity,
-        options: &Options,
-        wal: &Wal<Latched<OsDisk>>,
-        shared: &Arc<Shared>,
-    ) -> Self {
+/// What a step brought.
+#[derive(Debug)]
+pub enum Step<F> {
+    /// A spare is ready, for [`super::Worker::add_spare`].
+    Made(Spare<F>),
+    /// A piece of one is done; the next may follow at once.
+    Making,
+    /// There are as many spares as the disk has room for: look again after a while. This is the
+    /// room.
+    Rest(DiskState),
+}
+
+impl<D: Disk> SpareMaker<D> {
+    /// For a log whose next spare must be `next_segment`. A failure on this disk is no failure of
+    /// the log: a spare that cannot be made is thrown away.
+    pub fn new(disk: D, owner: Owner, next_segment: u64, options: &Options) -> Self {
         Self {
             disk,
-            owner: identity.owner(),
-            next_segment: wal.next_segment(),
+            owner,
+            next_segment,
             segment_bytes: options.segment_bytes,
             soft_bytes: options.soft_free_bytes.max(2 * options.segment_bytes),
             seed: options.seed,
-            shared: Arc::clone(shared),
+            making: None,
         }
     }
 
-    /// Runs until [`super::Storage::finish`].
-    pub(super) fn run(mut self) {
-        while !self.shared.inbox().finish {
-            let mut inbox = self.shared.inbox();
-            let left = inbox.spares_left;
-            let sealed = std::mem::take(&mut inbox.sealed);
-            drop(inbox);
-            sealed.into_iter().for_each(|file| self.retire(file));
+    /// The size of the segments.
+    #[must_use]
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Makes a piece of a spare, if one is wanted beside the `left` that are not in use.
+    pub fn step(&mut self, left: usize) -> Step<D::File> {
+        if self.making.is_none() {
             let available = self.disk.available_bytes().unwrap_or(0);
             if left >= self.wanted(available) {
-                self.tell(if available < self.soft_bytes {
+                return Step::Rest(if available < self.soft_bytes {
                     DiskState::Soft
                 } else {
                     DiskState::Ok
                 });
-                std::thread::park_timeout(LOOK);
-                continue;
             }
-            match self.make() {
-                Ok(Some(spare)) => self.hand_over(spare),
-                Ok(None) => return,
-                Err(error) => {
-                    let full = error.is_no_space();
-                    if !full {
-                        log::error!("a spare segment cannot be made reason={error}");
-                    }
-                    self.tell(if left == 0 {
-                        DiskState::Hard
-                    } else {
-                        DiskState::Soft
-                    });
-                    std::thread::park_timeout(LOOK);
+        }
+        match self.make_piece() {
+            Ok(None) => Step::Making,
+            Ok(Some(spare)) => {
+                self.next_segment += 1;
+                Step::Made(spare)
+            }
+            Err(error) => {
+                if !error.is_no_space() {
+                    log::error!("a spare segment cannot be made reason={error}");
                 }
+                Step::Rest(if left == 0 {
+                    DiskState::Hard
+                } else {
+                    DiskState::Soft
+                })
             }
         }
     }
 
-    /// Frees the memory of a segment that is written no more: it goes into the next spare, and a
-    /// log that only grows does not fill the page cache.
-    fn retire(&self, mut file: OsFile) {
-        file.unmap();
-        let mut offset = 0;
-        while offset < self.segment_bytes {
-            file.drop_range(offset, RETIRE_BYTES);
-            offset += RETIRE_BYTES;
-            self.pause();
-        }
-    }
-
-    /// Leaves disk and processor to others for a moment, unless the log waits for a spare.
-    fn pause(&self) {
-        let urgent = self.shared.inbox().spares_left == 0;
-        if !urgent {
-            std::thread::park_timeout(PACE);
+    /// Removes what is half-made.
+    pub fn finish(self) {
+        if let Some(maker) = self.making {
+            maker.discard(&self.disk);
         }
     }
 
@@ -116,46 +101,22 @@ impl Spares {
         SPARES.min(air as usize).max(1)
     }
 
-    /// Paced, unless the log may have to wait for it. `None`: the end was asked for.
-    fn make(&mut self) -> Result<Option<Spare<OsFile>>, Error> {
+    fn make_piece(&mut self) -> Result<Option<Spare<D::File>>, Error> {
         let (id, bytes) = (self.next_segment, self.segment_bytes);
-        let mut maker = SegmentMaker::begin(&self.disk, self.owner, id, bytes, self.seed)?;
-        loop {
-            match maker.step(&self.disk) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    maker.discard(&self.disk);
-                    return Err(error);
-                }
+        let mut maker = match self.making.take() {
+            Some(maker) => maker,
+            None => SegmentMaker::begin(&self.disk, self.owner, id, bytes, self.seed)?,
+        };
+        match maker.step(&self.disk) {
+            Ok(true) => {
+                self.making = Some(maker);
+                Ok(None)
             }
-            if self.shared.inbox().finish {
+            Ok(false) => maker.finish(&self.disk).map(Some),
+            Err(error) => {
                 maker.discard(&self.disk);
-                return Ok(None);
+                Err(error)
             }
-            self.pause();
-        }
-        maker.finish(&self.disk).map(Some)
-    }
-
-    fn hand_over(&mut self, spare: Spare<OsFile>) {
-        assert_eq!(spare.id(), self.next_segment, "spares have no gap");
-        self.next_segment += 1;
-        let mut inbox = self.shared.inbox();
-        inbox.spares.push(spare);
-        inbox.spares_left += 1;
-        drop(inbox);
-        self.shared.wake_storage_thread();
-    }
-
-    fn tell(&self, state: DiskState) {
-        let mut inbox = self.shared.inbox();
-        let changed = inbox.disk != state;
-        inbox.disk = state;
-        drop(inbox);
-        if changed {
-            log::info!("disk room changed state={state:?}");
-            self.shared.wake_storage_thread();
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn options(seed: u64) -> Options {
         data_dir: PathBuf::new(),
         segment_bytes: SEGMENT_BYTES,
         soft_free_bytes: 0,
+        tail_bytes: 8 << 20,
         create: Some(identity()),
         seed,
     }

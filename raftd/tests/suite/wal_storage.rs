@@ -20,6 +20,7 @@ fn options(dir: &Path) -> Options {
         data_dir: dir.to_path_buf(),
         segment_bytes: 256 * 1024,
         soft_free_bytes: 0,
+        tail_bytes: 8 << 20,
         create: Some(identity()),
         seed: 42,
     }
@@ -71,7 +72,7 @@ fn load(storage: &mut Storage, woken: &Receiver<()>, from: u64, to: u64) -> Vec<
     })
 }
 
-fn refused(options: Options) -> Fatal {
+fn refused(options: &Options) -> Fatal {
     open(options).err().expect("it is refused")
 }
 
@@ -79,7 +80,7 @@ fn refused(options: Options) -> Fatal {
 fn what_was_reported_durable_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let written = entries(1, 400, 3, 2000);
-    let opened = open(options(dir.path())).unwrap();
+    let opened = open(&options(dir.path())).unwrap();
     assert!(opened.created);
     let (mut storage, woken) = start(opened);
     for (n, chunk) in written.chunks(7).enumerate() {
@@ -93,7 +94,7 @@ fn what_was_reported_durable_is_there_after_a_restart() {
     assert_eq!(load(&mut storage, &woken, 100, 120), written[99..120]);
     storage.finish();
 
-    let opened = open(options(dir.path())).unwrap();
+    let opened = open(&options(dir.path())).unwrap();
     assert!(!opened.created);
     assert_eq!(opened.restored.last.index, Index(400));
     assert_eq!(opened.restored.tail, written);
@@ -122,14 +123,14 @@ fn load_fits(entries: &[Entry]) -> usize {
 #[test]
 fn the_formed_record_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut storage, woken) = start(open(options(dir.path())).unwrap());
+    let (mut storage, woken) = start(open(&options(dir.path())).unwrap());
     let formed = vec![(NodeId(1), Incarnation(77)), (NodeId(2), Incarnation(9))];
     storage.submit(StorageRequest::Form(formed.clone()));
     await_event(&mut storage, &woken, |event| {
         matches!(event, StorageEvent::Formed).then_some(())
     });
     storage.finish();
-    let opened = open(options(dir.path())).unwrap();
+    let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.identity.formed, formed);
     assert!(opened.restored.formed);
 }
@@ -137,16 +138,19 @@ fn the_formed_record_is_kept() {
 #[test]
 fn a_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let opened = open(options(dir.path())).unwrap();
-    assert_eq!(refused(options(dir.path())).status, ExitStatus::Unavailable);
+    let opened = open(&options(dir.path())).unwrap();
+    assert_eq!(
+        refused(&options(dir.path())).status,
+        ExitStatus::Unavailable
+    );
     drop(opened);
-    assert!(open(options(dir.path())).is_ok());
+    assert!(open(&options(dir.path())).is_ok());
 }
 
 #[test]
 fn identity_without_log_is_damage_and_so_is_the_reverse() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut storage, woken) = start(open(options(dir.path())).unwrap());
+    let (mut storage, woken) = start(open(&options(dir.path())).unwrap());
     storage.submit(StorageRequest::Write(write(1, 1, entries(1, 3, 1, 10))));
     await_durable(&mut storage, &woken, 1);
     storage.finish();
@@ -154,14 +158,14 @@ fn identity_without_log_is_damage_and_so_is_the_reverse() {
     let identity = dir.path().join("IDENTITY");
     let aside = dir.path().join("aside");
     std::fs::rename(&identity, &aside).unwrap();
-    let fatal = refused(options(dir.path()));
+    let fatal = refused(&options(dir.path()));
     assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
     std::fs::rename(&aside, &identity).unwrap();
-    assert!(open(options(dir.path())).is_ok());
+    assert!(open(&options(dir.path())).is_ok());
 
     std::fs::rename(dir.path().join("wal"), &aside).unwrap();
     std::fs::create_dir(dir.path().join("wal")).unwrap();
-    let fatal = refused(options(dir.path()));
+    let fatal = refused(&options(dir.path()));
     assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
 }
 
@@ -172,7 +176,7 @@ fn an_empty_directory_needs_to_be_told_who_it_is() {
         create: None,
         ..options(dir.path())
     };
-    assert_eq!(refused(nameless).status, ExitStatus::Config);
+    assert_eq!(refused(&nameless).status, ExitStatus::Config);
 }
 
 #[test]
@@ -183,7 +187,7 @@ fn segment_sizes_out_of_bounds_are_refused() {
             segment_bytes,
             ..options(dir.path())
         };
-        assert_eq!(refused(odd).status, ExitStatus::Config);
+        assert_eq!(refused(&odd).status, ExitStatus::Config);
     }
 }
 
@@ -198,7 +202,7 @@ fn the_segment_size_may_change_from_life_to_life() {
             segment_bytes,
             ..options(dir.path())
         };
-        let opened = open(options).unwrap();
+        let opened = open(&options).unwrap();
         assert_eq!(opened.restored.last.index, Index(10 * life as u64));
         let (mut storage, woken) = start(opened);
         storage.submit(StorageRequest::Write(write(1, 1, chunk.to_vec())));
@@ -206,6 +210,6 @@ fn the_segment_size_may_change_from_life_to_life() {
         await_durable(&mut storage, &woken, 1);
         storage.finish();
     }
-    let opened = open(options(dir.path())).unwrap();
+    let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.restored.tail, written);
 }

@@ -1,0 +1,367 @@
+//! The two threads of the disk work: thin drivers of [`Worker`] and [`SpareMaker`].
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use wire::peer::DiskState;
+
+use super::open::Opened;
+use super::{SpareMaker, Step, Worker};
+use crate::clock::Clock;
+use crate::disk::Latched;
+use crate::disk::os::{OsDisk, OsFile};
+use crate::fatal;
+use crate::node::io::{StorageEvent, StorageRequest};
+use crate::wal::segment::Spare;
+
+/// Requests that may wait. The node admits no client's write beyond 4,096 unfinished ones, a leader
+/// has at most 4 MiB on the way to this follower, and each of 16 members loads once at a time.
+const REQUESTS_MAX: usize = 64 * 1024;
+/// A batch written and synced in less time is one that a loop may wait for.
+const FAST: Duration = Duration::from_millis(1);
+/// So many fast ones in a row make the disk a fast one.
+const FAST_BATCHES: u32 = 16;
+/// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
+/// processor: about 1 MiB in 5 ms.
+const PACE: Duration = Duration::from_micros(600);
+/// So much of a sealed segment leaves the page cache at once.
+const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
+/// Between two looks at the room on the disk, and two tries to make a spare when there was none.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Opened {
+    /// Starts the threads. `notify` is called, from the storage thread, after events were added:
+    /// it should wake whoever calls [`Storage::next_event`].
+    ///
+    /// # Panics
+    /// If the system refuses a thread.
+    #[must_use]
+    pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> Storage {
+        let shared = Arc::new(Shared {
+            inbox: Mutex::new(Inbox {
+                requests: VecDeque::new(),
+                spares: Vec::new(),
+                spares_left: self.worker.wal().spares(),
+                sealed: Vec::new(),
+                room: DiskState::Ok,
+                finish: false,
+            }),
+            events: Mutex::new(VecDeque::new()),
+            notify,
+            storage_thread: OnceLock::new(),
+            spares_thread: OnceLock::new(),
+        });
+        let bench = Arc::new(Mutex::new(Bench {
+            worker: self.worker,
+            shared: Arc::clone(&shared),
+            incoming: VecDeque::new(),
+            events: VecDeque::new(),
+            finish: false,
+            clock: Clock::start(),
+            fast_batches: 0,
+        }));
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let builder = std::thread::Builder::new().name(name.to_owned());
+            builder.spawn(run).expect("the system gives a thread")
+        };
+        let (maker, told) = (self.spare_maker, Arc::clone(&shared));
+        let spares = spawn("spares", Box::new(move || make_spares(maker, &told)));
+        let (lent, told) = (Arc::clone(&bench), Arc::clone(&shared));
+        let storage = spawn("storage", Box::new(move || work(&lent, &told)));
+        // Whoever looked for the other before this looks again.
+        shared
+            .spares_thread
+            .get_or_init(|| spares.thread().clone())
+            .unpark();
+        shared
+            .storage_thread
+            .get_or_init(|| storage.thread().clone())
+            .unpark();
+        Storage {
+            shared,
+            bench,
+            threads: [storage, spares],
+            events: VecDeque::new(),
+            _lock: self.lock,
+        }
+    }
+}
+
+/// What the threads and the node's loop share.
+///
+/// Invariant: neither mutex is held over a system call other than a wake-up, nor one within the
+/// other. (The bench's own mutex is: whoever has it does the disk's work.)
+struct Shared {
+    inbox: Mutex<Inbox>,
+    events: Mutex<VecDeque<StorageEvent>>,
+    notify: Box<dyn Fn() + Send + Sync>,
+    storage_thread: OnceLock<Thread>,
+    spares_thread: OnceLock<Thread>,
+}
+
+/// For the storage thread.
+struct Inbox {
+    /// From the node.
+    requests: VecDeque<StorageRequest>,
+    /// From the spares thread.
+    spares: Vec<Spare<OsFile>>,
+    /// Spares that are not in use: those above and those that the log has.
+    spares_left: usize,
+    /// For the spares thread: segments that are written no more.
+    sealed: Vec<OsFile>,
+    /// Room on the disk, as the spares thread last saw it.
+    room: DiskState,
+    /// Do what waits, then end.
+    finish: bool,
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // A panic elsewhere ends the process by itself; what is in there is whole at any moment.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self) -> MutexGuard<'_, VecDeque<StorageEvent>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_storage_thread(&self) {
+        if let Some(thread) = self.storage_thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn wake_spares_thread(&self) {
+        if let Some(thread) = self.spares_thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// The storage thread: rounds until [`Storage::finish`].
+fn work(bench: &Mutex<Bench>, shared: &Shared) {
+    loop {
+        let turn = bench.lock().unwrap_or_else(PoisonError::into_inner).turn();
+        if turn.reported {
+            (shared.notify)();
+        }
+        if turn.finished {
+            break;
+        }
+        if !turn.worked {
+            std::thread::park();
+        }
+    }
+}
+
+/// The worker with all that a round needs, lent to whoever works.
+struct Bench {
+    worker: Worker<Latched<OsDisk>>,
+    shared: Arc<Shared>,
+    incoming: VecDeque<StorageRequest>,
+    events: VecDeque<StorageEvent>,
+    finish: bool,
+    clock: Clock,
+    /// How many batches in a row were written in less than [`FAST`].
+    fast_batches: u32,
+}
+
+/// What a turn at the bench brought.
+struct Turn {
+    /// There are new events: whoever waits for them must be told.
+    reported: bool,
+    /// Something was done: another turn may bring more.
+    worked: bool,
+    /// The end was asked for, and nothing is left to do.
+    finished: bool,
+}
+
+impl Bench {
+    /// Whether the disk was fast for a while.
+    fn is_fast(&self) -> bool {
+        self.fast_batches >= FAST_BATCHES
+    }
+
+    /// One round of the worker. Ends the process if the disk fails.
+    fn turn(&mut self) -> Turn {
+        self.take_inbox();
+        let spares = self.worker.wal().spares();
+        let began = self.clock.monotonic();
+        let round = match self.worker.round(&mut self.events) {
+            Ok(round) => round,
+            Err(fatal) => fatal::die(&fatal),
+        };
+        if round.wrote {
+            let fast = self.clock.monotonic().since(began) < FAST;
+            self.fast_batches = if fast {
+                self.fast_batches.saturating_add(1)
+            } else {
+                0
+            };
+        }
+        if self.worker.wal().spares() < spares {
+            self.ask_for_spares();
+        }
+        let reported = !self.events.is_empty();
+        if reported {
+            self.shared.events().append(&mut self.events);
+        }
+        Turn {
+            reported,
+            worked: round.worked,
+            finished: self.finish && !round.worked,
+        }
+    }
+
+    fn take_inbox(&mut self) {
+        let mut inbox = self.shared.inbox();
+        std::mem::swap(&mut inbox.requests, &mut self.incoming);
+        for spare in inbox.spares.drain(..) {
+            self.worker.add_spare(spare);
+        }
+        self.worker.set_room(inbox.room);
+        self.finish = inbox.finish;
+        drop(inbox);
+        for request in self.incoming.drain(..) {
+            self.worker.push(request);
+        }
+    }
+
+    fn ask_for_spares(&mut self) {
+        let mut inbox = self.shared.inbox();
+        // Some may have been handed over since this round began.
+        inbox.spares_left = self.worker.wal().spares() + inbox.spares.len();
+        inbox.sealed.extend(self.worker.take_sealed());
+        drop(inbox);
+        self.shared.wake_spares_thread();
+    }
+}
+
+/// The spares thread: runs until [`Storage::finish`].
+fn make_spares(mut maker: SpareMaker<OsDisk>, shared: &Shared) {
+    loop {
+        let mut inbox = shared.inbox();
+        let (left, finish) = (inbox.spares_left, inbox.finish);
+        let sealed = std::mem::take(&mut inbox.sealed);
+        drop(inbox);
+        if finish {
+            return maker.finish();
+        }
+        for file in sealed {
+            retire(file, maker.segment_bytes(), shared);
+        }
+        match maker.step(left) {
+            Step::Made(spare) => {
+                let mut inbox = shared.inbox();
+                inbox.spares.push(spare);
+                inbox.spares_left += 1;
+                drop(inbox);
+                shared.wake_storage_thread();
+            }
+            Step::Making => pause(shared),
+            Step::Rest(room) => {
+                tell_room(room, shared);
+                std::thread::park_timeout(LOOK);
+            }
+        }
+    }
+}
+
+/// Frees the memory of a segment that is written no more: it goes into the next spare, and a log
+/// that only grows does not fill the page cache.
+fn retire(mut file: OsFile, bytes: u64, shared: &Shared) {
+    file.unmap();
+    let mut offset = 0;
+    while offset < bytes {
+        file.drop_range(offset, RETIRE_BYTES);
+        offset += RETIRE_BYTES;
+        pause(shared);
+    }
+}
+
+/// Leaves disk and processor to others for a moment, unless the log waits for a spare.
+fn pause(shared: &Shared) {
+    let urgent = shared.inbox().spares_left == 0;
+    if !urgent {
+        std::thread::park_timeout(PACE);
+    }
+}
+
+fn tell_room(room: DiskState, shared: &Shared) {
+    let mut inbox = shared.inbox();
+    let changed = inbox.room != room;
+    inbox.room = room;
+    drop(inbox);
+    if changed {
+        log::info!("disk room changed state={room:?}");
+        shared.wake_storage_thread();
+    }
+}
+
+/// The node's end of the storage thread. The data directory is locked as long as it lives.
+pub struct Storage {
+    shared: Arc<Shared>,
+    bench: Arc<Mutex<Bench>>,
+    threads: [JoinHandle<()>; 2],
+    events: VecDeque<StorageEvent>,
+    _lock: std::fs::File,
+}
+
+impl Storage {
+    /// Hands over work; never blocks. It is begun by [`Storage::begin`] or
+    /// [`Storage::work_here`].
+    ///
+    /// # Panics
+    /// If more requests wait than the node's own limits allow: a bug of ours.
+    pub fn submit(&self, request: StorageRequest) {
+        let mut inbox = self.shared.inbox();
+        assert!(
+            inbox.requests.len() < REQUESTS_MAX,
+            "storage requests are bounded"
+        );
+        inbox.requests.push_back(request);
+    }
+
+    /// Has the storage thread do what was handed over.
+    pub fn begin(&self) {
+        self.shared.wake_storage_thread();
+    }
+
+    /// Does what was handed over in the calling thread, one batch of it, so that no thread needs
+    /// to be woken, neither for the work nor for its result: [`Storage::next_event`] has that at
+    /// once. The caller waits for the disk, so this is for a disk that is known to be fast; else,
+    /// or if the storage thread is at work, it is the same as [`Storage::begin`].
+    pub fn work_here(&self) {
+        let Ok(mut bench) = self.bench.try_lock() else {
+            return self.begin();
+        };
+        if !bench.is_fast() {
+            return self.begin();
+        }
+        let turn = bench.turn();
+        if turn.worked && bench.worker.has_work() {
+            self.begin();
+        }
+    }
+
+    /// The next report, in order; `None` until `notify` is called again.
+    pub fn next_event(&mut self) -> Option<StorageEvent> {
+        if self.events.is_empty() {
+            std::mem::swap(&mut *self.shared.events(), &mut self.events);
+        }
+        self.events.pop_front()
+    }
+
+    /// Does everything that was handed over, then ends the threads and unlocks the directory.
+    pub fn finish(self) {
+        self.shared.inbox().finish = true;
+        self.shared.wake_storage_thread();
+        self.shared.wake_spares_thread();
+        for thread in self.threads {
+            // A panic in a thread was already reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
