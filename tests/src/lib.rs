@@ -1,7 +1,9 @@
-//! Helpers of the whole-system tests: the house rules' view of the source, and real processes.
+//! Helpers of the whole-system tests: the house rules' view of the source, the simulator, and real
+//! processes.
 
 pub mod cluster;
 pub mod proc;
+pub mod sim;
 pub mod source;
 pub mod wait;
 

@@ -46,7 +46,7 @@ struct Peer {
 
 /// What to do for a peer now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub enum Due {
     /// Connect.
     Dial(NodeId, SocketAddr),
     /// Ask the resolver.
@@ -60,7 +60,7 @@ pub(super) enum Due {
 /// - pauses grow from [`BACK_OFF_MIN`] to [`BACK_OFF_MAX`], each shortened at random by up to a
 ///   half, and start over once a link is up.
 #[derive(Debug)]
-pub(super) struct Dialler {
+pub struct Dialler {
     peers: Vec<Peer>,
     /// xorshift64*: jitter needs no more.
     random: u64,
@@ -68,7 +68,7 @@ pub(super) struct Dialler {
 
 impl Dialler {
     /// All are due at once.
-    pub(super) fn new(peers: impl IntoIterator<Item = (NodeId, String)>, seed: u64) -> Self {
+    pub fn new(peers: impl IntoIterator<Item = (NodeId, String)>, seed: u64) -> Self {
         let peers = peers.into_iter().map(|(id, addr)| Peer {
             id,
             addr,
@@ -86,7 +86,7 @@ impl Dialler {
     }
 
     /// When [`Dialler::next_due`] is worth a call.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         let times = self.peers.iter().filter_map(|peer| match peer.state {
             State::Waiting(until) | State::Resolving(until) => Some(until),
             State::Busy => None,
@@ -95,7 +95,7 @@ impl Dialler {
     }
 
     /// The next thing to do. The caller tells how it went.
-    pub(super) fn next_due(&mut self, now: Instant) -> Option<Due> {
+    pub fn next_due(&mut self, now: Instant) -> Option<Due> {
         let late = |peer: &&Peer| matches!(peer.state, State::Resolving(until) if until <= now);
         while let Some(id) = self.peers.iter().find(late).map(|peer| peer.id) {
             self.failed(id, now, "the name was not resolved in time");
@@ -118,7 +118,7 @@ impl Dialler {
     }
 
     /// The resolver's answer. One that comes too late is used all the same.
-    pub(super) fn resolved(&mut self, answer: Resolved, now: Instant) {
+    pub fn resolved(&mut self, answer: Resolved, now: Instant) {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == answer.peer) else {
             return;
         };
@@ -137,7 +137,7 @@ impl Dialler {
     }
 
     /// The link with `id` is up.
-    pub(super) fn succeeded(&mut self, id: NodeId) {
+    pub fn succeeded(&mut self, id: NodeId) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             peer.back_off = BACK_OFF_MIN;
             peer.rejection = None;
@@ -149,7 +149,7 @@ impl Dialler {
 
     /// The link was closed so that a new one, with a new hello, takes its place: at once, unless
     /// that was done a moment ago, as when two nodes answer in turn under one address.
-    pub(super) fn renew(&mut self, id: NodeId, now: Instant) {
+    pub fn renew(&mut self, id: NodeId, now: Instant) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
             let earliest = peer.renewed.map_or(now, |at| at + BACK_OFF_MAX);
             let due = earliest.max(now);
@@ -160,7 +160,7 @@ impl Dialler {
 
     /// The peer dialled this node: it is there, so a pause before the next attempt would only keep
     /// a restarted member waiting for its leader.
-    pub(super) fn heard(&mut self, id: NodeId, now: Instant) {
+    pub fn heard(&mut self, id: NodeId, now: Instant) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id)
             && let State::Waiting(until) = &mut peer.state
         {
@@ -170,7 +170,7 @@ impl Dialler {
     }
 
     /// The peer said why it refuses this node.
-    pub(super) fn refused(&mut self, id: NodeId, error: &Error) {
+    pub fn refused(&mut self, id: NodeId, error: &Error) {
         let foreign = matches!(
             error,
             Error::WrongCluster { .. }
@@ -185,7 +185,7 @@ impl Dialler {
 
     /// Why this node must end: a majority of the `members` refuses what it is. The word of fewer
     /// is no reason, for they may be the ones that are wrong.
-    pub(super) fn rejected(&self, members: usize) -> Option<Fatal> {
+    pub fn rejected(&self, members: usize) -> Option<Fatal> {
         let mut rejections = self.peers.iter().filter_map(|peer| {
             let error = peer.rejection.as_ref()?;
             Some((peer, error))
@@ -211,7 +211,7 @@ impl Dialler {
     }
 
     /// The attempt failed, or the link is gone: dial again after a pause.
-    pub(super) fn failed(&mut self, id: NodeId, now: Instant, why: &str) {
+    pub fn failed(&mut self, id: NodeId, now: Instant, why: &str) {
         // The upper bits of xorshift64* are the good ones.
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;

@@ -18,7 +18,7 @@ mod accept;
 mod arrive;
 mod carry;
 mod connection;
-mod dial;
+pub mod dial;
 mod event_loop;
 mod intake;
 mod table;

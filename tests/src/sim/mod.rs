@@ -1,0 +1,6 @@
+//! The simulator: a whole cluster in one thread, decided by one seed.
+//!
+//! Clock, network, disks and process lives are simulated; everything else is the shipped code.
+
+pub mod event;
+pub mod random;
