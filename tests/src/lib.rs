@@ -2,6 +2,7 @@
 //! processes.
 
 pub mod cluster;
+pub mod history;
 pub mod proc;
 pub mod sim;
 pub mod source;

@@ -1,0 +1,343 @@
+//! Histories: what clients asked, when, and what they were told; and the judges of them.
+//!
+//! A [`Record`] is one operation of one client from its first attempt to the answer that the
+//! client settled for: retries under the same session and seq are part of it. Simulator and
+//! torture write the same records and ask the same checkers:
+//! - `witness` is near-linear: every answer names an index of the log, so there is one order to
+//!   try, and it is tried against an own model of store and sessions;
+//! - `search` believes no index: it looks for any order of the operations on a key that explains
+//!   every answer (linearizability after Herlihy and Wing), and gives up rather than run for ever.
+//!
+//! # What a recorder must do
+//! - Read the clock *before* the first byte of the first attempt is sent (`invoked_ns`) and *after*
+//!   the answer was read (`ended_ns`). One clock for all clients. Two operations are in order only
+//!   if one's end is less than the other's begin: equal times are concurrent.
+//! - Record every operation that was sent at all. One left open at the end is [`Answer::Unknown`].
+//! - Say [`Answer::NotApplied`] only if every attempt was refused with class `not-applied`, or never
+//!   left the client; say [`Answer::Unknown`] if an attempt was not answered, or answered by
+//!   anything else that is no result. Both are safe for reads.
+//! - Never use a (session, seq) for two operations.
+
+use wire::client::{Consistency, ScanMode};
+use wire::command::{Outcome, SessionId};
+use wire::types::{EntryId, Index};
+
+/// Everything that the clients of a run saw. The order of the records means nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The operations.
+    pub records: Vec<Record>,
+}
+
+/// One operation of one client.
+///
+/// Invariants, which the checkers demand:
+/// - `ended_ns` is at or after `invoked_ns`; it is `None` only with [`Answer::Unknown`];
+/// - a write is answered by a result of writes, a read by one of its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who asked; for people.
+    pub client: u64,
+    /// When its first attempt was about to be sent, in nanoseconds of the run's one clock.
+    pub invoked_ns: u64,
+    /// When its answer was read, or when the client gave it up. `None` if it was still waiting when
+    /// the history ended. Says nothing of a write whose answer is `Unknown`: that may take effect
+    /// at any time later.
+    pub ended_ns: Option<u64>,
+    /// The connection by which the answer came, if the recorder tells.
+    pub passage: Option<Passage>,
+    /// What was asked.
+    pub operation: Operation,
+    /// What the client was told.
+    pub answer: Answer,
+}
+
+/// Where the answered attempt of an operation was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Passage {
+    /// The connection; no two of a run share a number, whichever node they lead to.
+    pub connection: u64,
+    /// The place among the requests sent on it: ascending, in the order of their bytes.
+    pub place: u64,
+}
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A change of one key.
+    Write {
+        /// The session under which it was sent.
+        session: SessionId,
+        /// Its number in the session.
+        seq: u64,
+        /// What to do.
+        command: Command,
+    },
+    /// A look at keys.
+    Read {
+        /// How fresh.
+        consistency: Consistency,
+        /// Which.
+        query: Query,
+    },
+}
+
+/// [`wire::command::Command`] with bytes of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Command {
+    /// Sets a key.
+    Put {
+        /// The key.
+        key: Vec<u8>,
+        /// Its new value.
+        value: Vec<u8>,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// Sets a key if it is as expected.
+    CompareAndSwap {
+        /// The key.
+        key: Vec<u8>,
+        /// How it must be.
+        expect: Expect,
+        /// Its new value.
+        value: Vec<u8>,
+    },
+    /// Adds to a decimal number; an absent key counts as 0.
+    Increment {
+        /// The key.
+        key: Vec<u8>,
+        /// What to add.
+        delta: i64,
+    },
+}
+
+/// [`wire::command::Expect`] with bytes of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expect {
+    /// The key is not there.
+    Absent,
+    /// The key was last written at this index.
+    Revision(Index),
+    /// The key holds these bytes.
+    Value(Vec<u8>),
+}
+
+/// What a read asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One key.
+    Get {
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// One page of a scan.
+    Scan {
+        /// What to return of each key.
+        mode: ScanMode,
+        /// Keys must begin with it.
+        prefix: Vec<u8>,
+        /// Keys must be greater.
+        after: Option<Vec<u8>>,
+        /// Items at most.
+        limit: u32,
+    },
+}
+
+/// What the client was told in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The write took effect.
+    Written {
+        /// By this entry.
+        id: EntryId,
+        /// And did this.
+        outcome: Outcome,
+    },
+    /// The answer to [`Query::Get`].
+    Got {
+        /// Applied index of the node when it read.
+        index: Index,
+        /// The item, or `None` if the key is absent.
+        item: Option<Item>,
+    },
+    /// The answer to [`Query::Scan`].
+    Scanned {
+        /// Applied index of the node when it read.
+        index: Index,
+        /// The page.
+        page: Page,
+    },
+    /// It was certainly not done, and will not be.
+    NotApplied,
+    /// Nobody knows: a write takes effect once, at any time after its invocation, or never.
+    Unknown,
+}
+
+/// [`wire::client::Item`] with bytes of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Index of the entry that last wrote it.
+    pub revision: Index,
+    /// Index of the entry that made it.
+    pub create_revision: Index,
+    /// Writes since it was made; 1 for a new key.
+    pub version: u64,
+}
+
+/// The page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys of this page.
+    pub count: u64,
+    /// The last key of this page if there are more.
+    pub more_after: Option<Vec<u8>>,
+    /// The items; none if only the count was asked for, without values if only keys were.
+    pub items: Vec<Item>,
+}
+
+impl Record {
+    /// The index that the answer names: where a write took effect, what a read saw.
+    #[must_use]
+    pub fn index(&self) -> Option<Index> {
+        match &self.answer {
+            Answer::Written { id, .. } => Some(id.index),
+            Answer::Got { index, .. } | Answer::Scanned { index, .. } => Some(*index),
+            Answer::NotApplied | Answer::Unknown => None,
+        }
+    }
+
+    /// Whether it is a read that may see an old state.
+    #[must_use]
+    pub fn is_stale_read(&self) -> bool {
+        matches!(
+            &self.operation,
+            Operation::Read {
+                consistency: Consistency::Stale,
+                ..
+            }
+        )
+    }
+}
+
+impl Command {
+    /// The key that it touches.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::CompareAndSwap { key, .. }
+            | Self::Increment { key, .. } => key,
+        }
+    }
+
+    /// As the protocol sends it.
+    #[must_use]
+    pub fn to_wire(&self) -> wire::command::Command<'_> {
+        use wire::command;
+        match self {
+            Self::Put { key, value } => command::Command::Put { key, value },
+            Self::Delete { key } => command::Command::Delete { key },
+            Self::CompareAndSwap { key, expect, value } => command::Command::CompareAndSwap {
+                key,
+                expect: match expect {
+                    Expect::Absent => command::Expect::Absent,
+                    Expect::Revision(revision) => command::Expect::Revision(*revision),
+                    Expect::Value(value) => command::Expect::Value(value),
+                },
+                value,
+            },
+            Self::Increment { key, delta } => command::Command::Increment { key, delta: *delta },
+        }
+    }
+}
+
+impl From<wire::command::Command<'_>> for Command {
+    fn from(command: wire::command::Command<'_>) -> Self {
+        use wire::command;
+        match command {
+            command::Command::Put { key, value } => Self::Put {
+                key: key.to_vec(),
+                value: value.to_vec(),
+            },
+            command::Command::Delete { key } => Self::Delete { key: key.to_vec() },
+            command::Command::CompareAndSwap { key, expect, value } => Self::CompareAndSwap {
+                key: key.to_vec(),
+                expect: match expect {
+                    command::Expect::Absent => Expect::Absent,
+                    command::Expect::Revision(revision) => Expect::Revision(revision),
+                    command::Expect::Value(value) => Expect::Value(value.to_vec()),
+                },
+                value: value.to_vec(),
+            },
+            command::Command::Increment { key, delta } => Self::Increment {
+                key: key.to_vec(),
+                delta,
+            },
+        }
+    }
+}
+
+impl From<wire::client::Item<'_>> for Item {
+    fn from(item: wire::client::Item<'_>) -> Self {
+        Self {
+            key: item.key.to_vec(),
+            value: item.value.to_vec(),
+            revision: item.revision,
+            create_revision: item.create_revision,
+            version: item.version,
+        }
+    }
+}
+
+impl Answer {
+    /// What `reply` answers. `None` for an error and a status: what those mean for the operation
+    /// depends on its other attempts.
+    #[must_use]
+    pub fn from_reply(reply: &wire::client::Reply<'_>) -> Option<Self> {
+        use wire::client::Reply;
+        match reply {
+            Reply::Written {
+                term,
+                index,
+                outcome,
+            } => Some(Self::Written {
+                id: EntryId {
+                    term: *term,
+                    index: *index,
+                },
+                outcome: *outcome,
+            }),
+            Reply::Value { index, item } => Some(Self::Got {
+                index: *index,
+                item: Some((*item).into()),
+            }),
+            Reply::Missing { index } => Some(Self::Got {
+                index: *index,
+                item: None,
+            }),
+            Reply::Page {
+                index,
+                count,
+                more_after,
+                items,
+            } => Some(Self::Scanned {
+                index: *index,
+                page: Page {
+                    count: *count,
+                    more_after: more_after.map(<[u8]>::to_vec),
+                    items: items.iter().map(Item::from).collect(),
+                },
+            }),
+            Reply::Status(_) | Reply::Error(_) => None,
+        }
+    }
+}
