@@ -1,0 +1,181 @@
+//! What all handles on one simulated disk share: its files, its directory, its planned faults.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::inode::Inode;
+use super::random::Random;
+use super::{Fault, Operation};
+
+/// The disk itself.
+///
+/// Invariant: `names` is `durable_names` with all of `directory_changes` applied, in order.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) life: u64,
+    pub(super) running: bool,
+    pub(super) random: Random,
+    pub(super) capacity_bytes: u64,
+    pub(super) operations: u64,
+    pub(super) syncs: u64,
+    /// Syncs return at once and do nothing.
+    pub(super) lies: bool,
+    /// By the number of the operation.
+    pub(super) faults: BTreeMap<u64, Fault>,
+    /// For the next operation of its kind.
+    pub(super) armed: Vec<(Operation, Fault)>,
+    pub(super) inodes: Vec<Inode>,
+    pub(super) names: BTreeMap<String, usize>,
+    pub(super) durable_names: BTreeMap<String, usize>,
+    directory_changes: Vec<DirectoryChange>,
+}
+
+#[derive(Clone, Debug)]
+struct DirectoryChange {
+    /// Removed from the directory, if it is there.
+    removed: Option<String>,
+    /// Added to it.
+    added: Option<(String, usize)>,
+}
+
+impl DirectoryChange {
+    fn apply(self, names: &mut BTreeMap<String, usize>) {
+        if let Some(name) = self.removed {
+            names.remove(&name);
+        }
+        if let Some((name, inode)) = self.added {
+            names.insert(name, inode);
+        }
+    }
+
+    /// Changes stay within one directory: which.
+    fn dir(&self) -> Option<&str> {
+        let added = self.added.as_ref().map(|(name, _)| name);
+        self.removed.as_ref().or(added).map(|name| parent(name))
+    }
+}
+
+impl State {
+    pub(super) fn new(seed: u64, capacity_bytes: u64) -> Self {
+        Self {
+            life: 0,
+            running: true,
+            random: Random(seed),
+            capacity_bytes,
+            operations: 0,
+            syncs: 0,
+            lies: false,
+            faults: BTreeMap::new(),
+            armed: Vec::new(),
+            inodes: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            directory_changes: Vec::new(),
+        }
+    }
+
+    /// The same content under another seed, with nothing planned.
+    pub(super) fn fork(&self, seed: u64) -> Self {
+        Self {
+            inodes: self.inodes.clone(),
+            names: self.names.clone(),
+            durable_names: self.durable_names.clone(),
+            directory_changes: self.directory_changes.clone(),
+            ..Self::new(seed, self.capacity_bytes)
+        }
+    }
+
+    /// Counts an operation; the fault that was planned for it, if any.
+    pub(super) fn next_fault(&mut self, operation: Operation) -> Option<Fault> {
+        self.operations += 1;
+        if !self.faults.is_empty() {
+            let planned = self.faults.remove(&self.operations);
+            if planned.is_some() {
+                return planned;
+            }
+        }
+        let armed = self.armed.iter().position(|(kind, _)| *kind == operation)?;
+        Some(self.armed.remove(armed).1)
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        let inodes = self.names.values();
+        inodes.map(|inode| self.inodes[*inode].bytes() as u64).sum()
+    }
+
+    /// The file of this name.
+    ///
+    /// # Panics
+    /// If there is none: a bug of the test.
+    pub(super) fn file(&mut self, name: &str) -> &mut Inode {
+        let inode = *self.names.get(name).expect("the file exists");
+        &mut self.inodes[inode]
+    }
+
+    /// A new file of zeros, which replaces another of that name.
+    pub(super) fn create(&mut self, name: &str, bytes: u64) -> Result<usize, io::Error> {
+        if self.used_bytes() + bytes > self.capacity_bytes {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        let inode = self.inodes.len();
+        self.inodes.push(Inode::new(bytes as usize));
+        self.change_directory(None, Some((name.to_owned(), inode)));
+        Ok(inode)
+    }
+
+    pub(super) fn change_directory(
+        &mut self,
+        removed: Option<String>,
+        added: Option<(String, usize)>,
+    ) {
+        let change = DirectoryChange { removed, added };
+        change.clone().apply(&mut self.names);
+        self.directory_changes.push(change);
+    }
+
+    pub(super) fn sync(&mut self, inode: usize) {
+        self.syncs += 1;
+        if !self.lies {
+            self.inodes[inode].sync();
+        }
+    }
+
+    pub(super) fn sync_directory(&mut self, dir: &str) {
+        if self.lies {
+            return;
+        }
+        for change in std::mem::take(&mut self.directory_changes) {
+            if change.dir() == Some(dir) {
+                change.apply(&mut self.durable_names);
+            } else {
+                self.directory_changes.push(change);
+            }
+        }
+    }
+
+    /// The name is gone, from the disk too, though it was durable.
+    pub(super) fn lose_name(&mut self, name: &str) {
+        self.names.remove(name);
+        self.durable_names.remove(name);
+        for change in &mut self.directory_changes {
+            change.added.take_if(|(added, _)| added == name);
+        }
+    }
+
+    pub(super) fn lose_power(&mut self) {
+        self.running = false;
+        for change in std::mem::take(&mut self.directory_changes) {
+            if self.random.below(2) == 0 {
+                change.apply(&mut self.durable_names);
+            }
+        }
+        self.names.clone_from(&self.durable_names);
+        for inode in &mut self.inodes {
+            inode.lose_power(&mut self.random);
+        }
+    }
+}
+
+pub(super) fn parent(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
