@@ -159,7 +159,8 @@ impl Identity {
     }
 
     /// Reads the newer whole copy, and makes the other one equal to it if it is not. `None`: there
-    /// is no such file.
+    /// is no such file. If there is, its name is durable from now on: a process killed before it
+    /// could see to that left it in the cache only.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -169,6 +170,7 @@ impl Identity {
             Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        disk.sync_dir("")?;
         let mut slots = [0, 1].map(|n| read_slot(disk, &file, n));
         let sequence = |slot: &Option<(Self, u64)>| slot.as_ref().map(|(_, sequence)| *sequence);
         if sequence(&slots[0]) == sequence(&slots[1]) {

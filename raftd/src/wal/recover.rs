@@ -159,8 +159,14 @@ fn is_ours(file_name: &str) -> bool {
 /// [`Error::Damaged`] if something durable is gone; the disk's.
 pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered<D>>, Error> {
     // Bytes that a failed sync left in the cache only, or that no sync has covered yet, must not
-    // be taken for durable: sync, forget, and look at what the device holds.
-    for candidate in survey(&disk, settings.owner)?.iter().rev() {
+    // be taken for durable: sync, forget, and look at what the device holds. The same of names: a
+    // process killed between the rename of a spare and the sync of its directory leaves one that
+    // is there to see, and gone with the power.
+    let candidates = survey(&disk, settings.owner)?;
+    if !candidates.is_empty() {
+        disk.sync_dir(WAL_DIR)?;
+    }
+    for candidate in candidates.iter().rev() {
         let file = disk.open(&segment_name(candidate.id))?;
         disk.sync(&file)?;
         disk.drop_cache(&file);

@@ -49,6 +49,7 @@ pub(crate) fn make_spare(wal: &mut SimWal) -> Result<(), Error> {
 }
 
 /// Random, the same for the same seed.
+#[derive(Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -81,6 +82,7 @@ impl Content {
 /// A node's history of writes, as its disk should tell it.
 ///
 /// Invariant: `after[n]` is what the log holds after the first `n` of `writes`.
+#[derive(Clone)]
 pub(crate) struct Story {
     random: Random,
     next_ticket: u64,
@@ -307,6 +309,32 @@ fn nothing_durable_is_lost_by_a_kill_at_any_operation() {
         // What a kill left in the cache only must not have been taken for durable.
         disk.power_loss();
         assert!(live(&disk.restart(), &mut story, 2, &context));
+    }
+}
+
+/// A name that only the cache has must not be relied upon: neither a spare's that the log goes on
+/// in, nor IDENTITY's.
+#[test]
+fn names_that_a_kill_left_in_the_cache_are_made_durable() {
+    let open_and_make_spare = |disk: &SimDisk| {
+        let mut opened = open(disk).ok()?;
+        make_spare(&mut opened.recovered.wal).ok()
+    };
+    let untouched = SimDisk::new(1, DISK_BYTES);
+    open_and_make_spare(&untouched).expect("no fault is planned");
+    for at in 1..=untouched.operations() {
+        let disk = SimDisk::new(1, DISK_BYTES);
+        disk.fail_at(at, Fault::Kill);
+        assert!(open_and_make_spare(&disk).is_none());
+        let disk = disk.restart();
+        let mut story = Story::new(1);
+        assert!(live(&disk, &mut story, 10, &format!("kill at {at}")));
+        for cut in 0..4 {
+            let disk = disk.fork(cut);
+            disk.power_loss();
+            let context = format!("kill at {at}, power loss {cut}");
+            assert!(live(&disk.restart(), &mut story.clone(), 0, &context));
+        }
     }
 }
 
