@@ -3,7 +3,7 @@
 //! A [`Record`] is one operation of one client from its first attempt to the answer that the
 //! client settled for: retries under the same session and seq are part of it. Simulator and
 //! torture write the same records and ask the same checkers:
-//! - `witness` is near-linear: every answer names an index of the log, so there is one order to
+//! - [`witness`] is near-linear: every answer names an index of the log, so there is one order to
 //!   try, and it is tried against an own model of store and sessions;
 //! - `search` believes no index: it looks for any order of the operations on a key that explains
 //!   every answer (linearizability after Herlihy and Wing), and gives up rather than run for ever.
@@ -18,9 +18,15 @@
 //!   anything else that is no result. Both are safe for reads.
 //! - Never use a (session, seq) for two operations.
 
+mod model;
+mod verdict;
+pub mod witness;
+
 use wire::client::{Consistency, ScanMode};
 use wire::command::{Outcome, SessionId};
 use wire::types::{EntryId, Index};
+
+pub use verdict::{Breach, Summary, Violation};
 
 /// Everything that the clients of a run saw. The order of the records means nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,296 @@
+//! What the service promises to do with the committed entries, written a second time: from
+//! rules C2, C3 and the protocol's words, without a look at `raftd::store`. It serves tests, so it
+//! is as plain as can be.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use wire::client::ScanMode;
+use wire::command::{Command, Expect, Outcome, SessionId, Write};
+use wire::entry::{Entry, EntryKind};
+use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use wire::types::{Epoch, Index};
+
+use super::{Item, Page, Query};
+
+/// Sessions known at a time (rules C3).
+const SESSIONS_MAX: usize = 65_536;
+
+/// A key's state.
+#[derive(Clone, Debug)]
+struct Cell<'a> {
+    value: Cow<'a, [u8]>,
+    revision: Index,
+    create_revision: Index,
+    version: u64,
+}
+
+/// What is known of a session.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    last_seq: u64,
+    last_index: Index,
+}
+
+/// Store and sessions after some prefix of the log.
+///
+/// It does not count kept replies: they change no effect but the eviction of sessions when more
+/// than 262,144 are unsettled at once, which no run here comes near.
+#[derive(Debug)]
+pub(super) struct Model<'a> {
+    epoch: Epoch,
+    cells: BTreeMap<&'a [u8], Cell<'a>>,
+    sessions: BTreeMap<SessionId, Session>,
+    /// The sessions by the index of their last write.
+    by_age: BTreeMap<Index, SessionId>,
+    /// The highest `born` of an evicted session.
+    horizon: Option<Index>,
+}
+
+/// A write that took effect.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effect<'a> {
+    pub(super) write: Write<'a>,
+    pub(super) outcome: Outcome,
+}
+
+impl<'a> Model<'a> {
+    pub(super) fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            cells: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            by_age: BTreeMap::new(),
+            horizon: None,
+        }
+    }
+
+    /// Applies the next entry. `None` if it was nobody's write, or one without effect.
+    pub(super) fn apply(&mut self, entry: &'a Entry) -> Option<Effect<'a>> {
+        if entry.kind() != EntryKind::Command {
+            return None;
+        }
+        let write = Write::decode_body(entry.body()).ok()?;
+        let index = entry.index();
+        if !self.takes_effect(index, &write) {
+            return None;
+        }
+        let outcome = self.execute(index, write.command);
+        self.remember(index, &write);
+        Some(Effect { write, outcome })
+    }
+
+    /// Rules C2 and C3: it does if its seq is the next one and its session is not over.
+    fn takes_effect(&self, index: Index, write: &Write<'_>) -> bool {
+        if write.session.epoch != self.epoch {
+            return false;
+        }
+        let last = match self.sessions.get(&write.session) {
+            Some(session) => session.last_seq,
+            None if write.session.born >= index => return false,
+            None if Some(write.session.born) <= self.horizon => return false,
+            None => 0,
+        };
+        write.seq == write.floor.max(last + 1)
+    }
+
+    fn remember(&mut self, index: Index, write: &Write<'_>) {
+        let session = Session {
+            last_seq: write.seq,
+            last_index: index,
+        };
+        if let Some(before) = self.sessions.insert(write.session, session) {
+            self.by_age.remove(&before.last_index);
+        }
+        self.by_age.insert(index, write.session);
+        if self.sessions.len() > SESSIONS_MAX
+            && let Some((_, oldest)) = self.by_age.pop_first()
+        {
+            self.sessions.remove(&oldest);
+            self.horizon = self.horizon.max(Some(oldest.born));
+        }
+    }
+
+    fn execute(&mut self, index: Index, command: Command<'a>) -> Outcome {
+        match command {
+            Command::Put { key, value } => {
+                self.set(index, key, Cow::Borrowed(value));
+                Outcome::Put
+            }
+            Command::Delete { key } => match self.cells.remove(key) {
+                Some(_) => Outcome::Deleted(1),
+                None => Outcome::Deleted(0),
+            },
+            Command::CompareAndSwap { key, expect, value } => {
+                let cell = self.cells.get(key);
+                let holds = match expect {
+                    Expect::Absent => cell.is_none(),
+                    Expect::Revision(revision) => {
+                        cell.is_some_and(|cell| cell.revision == revision)
+                    }
+                    Expect::Value(value) => cell.is_some_and(|cell| cell.value == value),
+                };
+                if !holds {
+                    return Outcome::NotSwapped(cell.map(|cell| cell.revision));
+                }
+                self.set(index, key, Cow::Borrowed(value));
+                Outcome::Swapped
+            }
+            Command::Increment { key, delta } => {
+                let before = match self.cells.get(key) {
+                    Some(cell) => number(&cell.value),
+                    None => Some(0),
+                };
+                let Some(before) = before else {
+                    return Outcome::NotANumber;
+                };
+                let Some(sum) = before.checked_add(delta) else {
+                    return Outcome::Overflow;
+                };
+                self.set(index, key, Cow::Owned(sum.to_string().into_bytes()));
+                Outcome::Incremented(sum)
+            }
+        }
+    }
+
+    fn set(&mut self, index: Index, key: &'a [u8], value: Cow<'a, [u8]>) {
+        let (create_revision, version) = match self.cells.get(key) {
+            Some(cell) => (cell.create_revision, cell.version + 1),
+            None => (index, 1),
+        };
+        let cell = Cell {
+            value,
+            revision: index,
+            create_revision,
+            version,
+        };
+        self.cells.insert(key, cell);
+    }
+
+    /// Whether a read of `key` gives `found`; compared without a copy, since most are equal.
+    pub(super) fn has(&self, key: &[u8], found: Option<&Item>) -> bool {
+        match (self.cells.get_key_value(key), found) {
+            (None, None) => true,
+            (Some((key, cell)), Some(item)) => cell.is(key, item, ScanMode::Items),
+            _ => false,
+        }
+    }
+
+    /// What a read of `key` gives.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Item> {
+        let (key, cell) = self.cells.get_key_value(key)?;
+        Some(cell.item(key, ScanMode::Items))
+    }
+
+    /// Whether a scan gives `page`.
+    ///
+    /// # Panics
+    /// If `query` is no scan.
+    pub(super) fn has_page(&self, query: &Query, page: &Page) -> bool {
+        let mut items = page.items.iter();
+        let mut matches = true;
+        let (count, more_after) = self.walk(query, |key, cell, mode| {
+            matches &= mode == ScanMode::Count
+                || items.next().is_some_and(|item| cell.is(key, item, mode));
+        });
+        matches
+            && items.next().is_none()
+            && count == page.count
+            && more_after == page.more_after.as_deref()
+    }
+
+    /// What a scan gives.
+    ///
+    /// # Panics
+    /// If `query` is no scan.
+    pub(super) fn page(&self, query: &Query) -> Page {
+        let mut items = Vec::new();
+        let (count, more_after) = self.walk(query, |key, cell, mode| {
+            if mode != ScanMode::Count {
+                items.push(cell.item(key, mode));
+            }
+        });
+        Page {
+            count,
+            more_after: more_after.map(<[u8]>::to_vec),
+            items,
+        }
+    }
+
+    /// Shows a scan's page key by key; returns how many there were, and the last if more follow.
+    fn walk(
+        &self,
+        query: &Query,
+        mut show: impl FnMut(&[u8], &Cell<'_>, ScanMode),
+    ) -> (u64, Option<&'a [u8]>) {
+        let Query::Scan {
+            mode,
+            prefix,
+            after,
+            limit,
+        } = query
+        else {
+            unreachable!("a page is asked for by a scan");
+        };
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after.as_slice()),
+            _ => Bound::Included(prefix.as_slice()),
+        };
+        let limit = u64::from((*limit).min(PAGE_ITEMS_MAX));
+        let (mut count, mut bytes, mut last) = (0, 0, None);
+        for (key, cell) in self.cells.range::<[u8], _>((from, Bound::Unbounded)) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            bytes += match mode {
+                ScanMode::Items => key.len() + cell.value.len(),
+                ScanMode::Keys => key.len(),
+                ScanMode::Count => 0,
+            };
+            if count >= limit || (count > 0 && bytes > PAGE_BYTES_MAX as usize) {
+                return (count, last);
+            }
+            show(key, cell, *mode);
+            count += 1;
+            last = Some(*key);
+        }
+        (count, None)
+    }
+}
+
+impl Cell<'_> {
+    fn item(&self, key: &[u8], mode: ScanMode) -> Item {
+        Item {
+            key: key.to_vec(),
+            value: match mode {
+                ScanMode::Items => self.value.to_vec(),
+                ScanMode::Keys | ScanMode::Count => Vec::new(),
+            },
+            revision: self.revision,
+            create_revision: self.create_revision,
+            version: self.version,
+        }
+    }
+
+    fn is(&self, key: &[u8], item: &Item, mode: ScanMode) -> bool {
+        let value: &[u8] = match mode {
+            ScanMode::Items => &self.value,
+            ScanMode::Keys | ScanMode::Count => &[],
+        };
+        item.key == key
+            && item.value == value
+            && item.revision == self.revision
+            && item.create_revision == self.create_revision
+            && item.version == self.version
+    }
+}
+
+/// An i64 in decimal digits, with `-` in front if it is negative: what increments add to.
+pub(super) fn number(value: &[u8]) -> Option<i64> {
+    let digits = value.strip_prefix(b"-").unwrap_or(value);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(value).ok()?.parse().ok()
+}
