@@ -189,6 +189,14 @@ impl Leader {
         }
     }
 
+    /// Whether something could be committed by this node's disk alone: the others of a quorum have
+    /// it already.
+    pub(crate) fn awaits_own_disk(&self, state: &State) -> bool {
+        let last = state.log.last().index;
+        let matches = self.peers.iter().map(|peer| peer.match_index);
+        quorum::reached(matches.chain([last])) > state.commit()
+    }
+
     fn confirm_round(&mut self, effects: &mut Vec<Effect>) {
         let own = self.rounds.started();
         let answered = quorum::reached(self.peers.iter().map(|peer| peer.round).chain([own]));

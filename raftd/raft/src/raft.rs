@@ -365,6 +365,17 @@ impl Raft {
         self.state.stalled = stalled;
     }
 
+    /// Whether anyone is helped when this node's disk finishes a write. If not, the report may wait
+    /// for the next event: a leader's own disk counts only once followers have acknowledged, and
+    /// they wake it up anyway.
+    #[must_use]
+    pub fn awaits_own_disk(&self) -> bool {
+        match &self.role {
+            Role::Leader(leader) => leader.awaits_own_disk(&self.state),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => true,
+        }
+    }
+
     /// Bytes of entries that are not committed yet, as far as they are in memory: after a restart
     /// the log may hold more.
     #[must_use]

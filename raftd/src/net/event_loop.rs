@@ -243,7 +243,10 @@ impl Driver {
     }
 
     fn wait(&mut self) -> Result<(), Fatal> {
-        let timeout = self.timeout();
+        let timeout = match self.storage.want_all(self.node.awaits_disk()) {
+            true => Some(Duration::ZERO),
+            false => self.timeout(),
+        };
         if let Err(error) = self.poll.poll(&mut self.events, timeout)
             && error.kind() != std::io::ErrorKind::Interrupted
         {

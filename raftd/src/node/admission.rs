@@ -64,6 +64,11 @@ pub(super) struct ParkingLot {
 }
 
 impl ParkingLot {
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     fn take_if(&mut self, leave: impl Fn(&Parked) -> bool) -> Vec<Parked> {
         if !self.queue.iter().any(&leave) {
             return Vec::new();

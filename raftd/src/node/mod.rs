@@ -222,6 +222,14 @@ impl Node {
         !needed && !self.stalled
     }
 
+    /// Whether the report of a durable write is wanted at once. Else it may come with the next
+    /// input, so that a leader is not woken for what its followers' answers will wake it for.
+    #[must_use]
+    pub fn awaits_disk(&self) -> bool {
+        let held_back = !self.outbox.is_empty() || !self.parked.is_empty();
+        held_back || self.stop_at.is_some() || self.raft.awaits_own_disk()
+    }
+
     /// The store: for tests and checkers.
     #[must_use]
     pub fn store(&self) -> &Store {

@@ -39,6 +39,11 @@ impl Outbox {
         ticket > self.durable
     }
 
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Keeps a message until `after` is durable.
     pub(super) fn hold(&mut self, after: Ticket, to: NodeId, message: Message) {
         if self.held.len() >= HELD_MAX {

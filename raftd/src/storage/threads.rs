@@ -48,7 +48,10 @@ impl Opened {
                 room: DiskState::Ok,
                 finish: false,
             }),
-            events: Mutex::new(VecDeque::new()),
+            reports: Mutex::new(Reports {
+                events: VecDeque::new(),
+                all_wanted: true,
+            }),
             notify,
             storage_thread: OnceLock::new(),
             spares_thread: OnceLock::new(),
@@ -84,6 +87,7 @@ impl Opened {
             bench,
             threads: [storage, spares],
             events: VecDeque::new(),
+            all_wanted: true,
             _lock: self.lock,
         }
     }
@@ -95,7 +99,7 @@ impl Opened {
 /// other. (The bench's own mutex is: whoever has it does the disk's work.)
 struct Shared {
     inbox: Mutex<Inbox>,
-    events: Mutex<VecDeque<StorageEvent>>,
+    reports: Mutex<Reports>,
     notify: Box<dyn Fn() + Send + Sync>,
     storage_thread: OnceLock<Thread>,
     spares_thread: OnceLock<Thread>,
@@ -117,14 +121,22 @@ struct Inbox {
     finish: bool,
 }
 
+/// For the node's loop.
+struct Reports {
+    events: VecDeque<StorageEvent>,
+    /// The loop is to be woken for every event. Else one that only tells of durable writes waits
+    /// until it wakes up for another reason.
+    all_wanted: bool,
+}
+
 impl Shared {
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         // A panic elsewhere ends the process by itself; what is in there is whole at any moment.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn events(&self) -> MutexGuard<'_, VecDeque<StorageEvent>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake_storage_thread(&self) {
@@ -144,7 +156,7 @@ impl Shared {
 fn work(bench: &Mutex<Bench>, shared: &Shared) {
     loop {
         let turn = bench.lock().unwrap_or_else(PoisonError::into_inner).turn();
-        if turn.reported {
+        if turn.wanted {
             (shared.notify)();
         }
         if turn.finished {
@@ -170,8 +182,8 @@ struct Bench {
 
 /// What a turn at the bench brought.
 struct Turn {
-    /// There are new events: whoever waits for them must be told.
-    reported: bool,
+    /// There are new events that the loop must be woken for.
+    wanted: bool,
     /// Something was done: another turn may bring more.
     worked: bool,
     /// The end was asked for, and nothing is left to do.
@@ -204,15 +216,23 @@ impl Bench {
         if self.worker.wal().spares() < spares {
             self.ask_for_spares();
         }
-        let reported = !self.events.is_empty();
-        if reported {
-            self.shared.events().append(&mut self.events);
-        }
         Turn {
-            reported,
+            wanted: self.report(),
             worked: round.worked,
             finished: self.finish && !round.worked,
         }
+    }
+
+    /// Hands over the round's events; true if the loop must be woken for them.
+    fn report(&mut self) -> bool {
+        if self.events.is_empty() {
+            return false;
+        }
+        let mut reports = self.shared.reports();
+        let patient = |event: &StorageEvent| matches!(event, StorageEvent::Durable { .. });
+        let wanted = reports.all_wanted || !self.events.iter().all(patient);
+        reports.events.append(&mut self.events);
+        wanted
     }
 
     fn take_inbox(&mut self) {
@@ -306,6 +326,7 @@ pub struct Storage {
     bench: Arc<Mutex<Bench>>,
     threads: [JoinHandle<()>; 2],
     events: VecDeque<StorageEvent>,
+    all_wanted: bool,
     _lock: std::fs::File,
 }
 
@@ -346,12 +367,25 @@ impl Storage {
         }
     }
 
-    /// The next report, in order; `None` until `notify` is called again.
+    /// The next report, in order; `None` until `notify` is called again, or later if not all
+    /// reports are wanted.
     pub fn next_event(&mut self) -> Option<StorageEvent> {
         if self.events.is_empty() {
-            std::mem::swap(&mut *self.shared.events(), &mut self.events);
+            std::mem::swap(&mut self.shared.reports().events, &mut self.events);
         }
         self.events.pop_front()
+    }
+
+    /// Says, before the loop sleeps, whether `notify` shall be called for reports of durable
+    /// writes too. True if a report is there already, so that there is nothing to sleep for.
+    pub fn want_all(&mut self, all: bool) -> bool {
+        if self.all_wanted == all {
+            return false;
+        }
+        self.all_wanted = all;
+        let mut reports = self.shared.reports();
+        reports.all_wanted = all;
+        all && !reports.events.is_empty()
     }
 
     /// Does everything that was handed over, then ends the threads and unlocks the directory.

@@ -121,6 +121,30 @@ fn load_fits(entries: &[Entry]) -> usize {
 }
 
 #[test]
+fn a_report_that_nobody_waits_for_wakes_nobody_and_is_found_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut storage, woken) = start(open(&options(dir.path())).unwrap());
+    let since = std::time::Instant::now();
+    let patience = || assert!(since.elapsed() < PATIENCE, "the write is not reported");
+    storage.want_all(false);
+    storage.submit(StorageRequest::Write(write(1, 1, entries(1, 3, 1, 10))));
+    storage.begin();
+    while storage.next_event().is_none() {
+        patience();
+    }
+    assert!(woken.try_recv().is_err(), "it was not asked for");
+    // Who asks from now on finds it, or is woken: never neither.
+    storage.submit(StorageRequest::Write(write(2, 1, entries(4, 3, 1, 10))));
+    storage.begin();
+    while !storage.want_all(true) && woken.try_recv().is_err() {
+        storage.want_all(false);
+        patience();
+    }
+    assert!(storage.next_event().is_some());
+    storage.finish();
+}
+
+#[test]
 fn the_formed_record_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (mut storage, woken) = start(open(&options(dir.path())).unwrap());

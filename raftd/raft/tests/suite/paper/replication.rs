@@ -204,6 +204,25 @@ fn s10_2_1_entries_leave_before_the_leader_has_them_on_disk() {
 }
 
 #[test]
+fn s10_2_1_a_leaders_disk_is_awaited_once_it_completes_a_quorum() {
+    let mut cluster = in_role(RoleName::Leader);
+    assert!(!cluster.raft(ONE).awaits_own_disk(), "nothing is written");
+    cluster.propose(ONE, &[b"a"]);
+    assert!(!cluster.raft(ONE).awaits_own_disk(), "it would count alone");
+    cluster.deliver(0, false);
+    cluster.sync(TWO, usize::MAX);
+    assert_eq!(sent(&cluster, TWO, ONE).len(), 1);
+    while !sent(&cluster, TWO, ONE).is_empty() {
+        cluster.deliver(0, false);
+    }
+    assert!(cluster.raft(ONE).awaits_own_disk(), "one more is enough");
+    cluster.sync(ONE, usize::MAX);
+    assert_eq!(cluster.raft(ONE).commit(), Index(2));
+    assert!(!cluster.raft(ONE).awaits_own_disk(), "all is committed");
+    assert!(cluster.raft(TWO).awaits_own_disk(), "its leader waits");
+}
+
+#[test]
 fn s10_2_2_appends_are_pipelined_and_batched() {
     let mut cluster = in_role(RoleName::Leader);
     for _ in 0..5 {
