@@ -234,6 +234,12 @@ pub(super) fn decide_file(f: &FileFacts) -> Decision<FileVerdict> {
     )
 }
 
+/// The labels of all rows.
+pub(super) fn labels() -> impl Iterator<Item = char> {
+    let place = PLACE.iter().map(|row| row.label);
+    place.chain(FILE.iter().map(|row| row.label))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,8 +302,6 @@ mod tests {
             .flat_map(|labels| labels.split(", ").filter(|label| label.len() == 1))
             .filter_map(|label| label.chars().next())
             .collect();
-        let place = PLACE.iter().map(|row| row.label);
-        let file = FILE.iter().map(|row| row.label);
-        assert_eq!(told, place.chain(file).collect::<Vec<_>>());
+        assert_eq!(told, labels().collect::<Vec<_>>());
     }
 }

@@ -86,7 +86,7 @@ use std::fmt;
 
 pub use self::format::{Owner, entry_bytes_max};
 pub use self::pending::Pending;
-pub use self::recover::{Recovered, Report, Settings, create, recover, remove_virgin};
+pub use self::recover::{Cases, Recovered, Report, Settings, create, recover, remove_virgin};
 pub use self::writer::{Progress, Wal};
 use crate::disk;
 

@@ -7,6 +7,7 @@ use raft::HardState;
 use wire::entry::Entry;
 use wire::types::{EntryId, Index};
 
+use super::decide::labels;
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, Owner, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
@@ -56,14 +57,46 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Files that were removed: unfinished or useless spares.
     pub discarded: u64,
+    /// The rows of the decision tables that applied.
+    pub cases: Cases,
+}
+
+/// A set of labels of the rows in `decide.rs`, as `raftd-wal(5)` names the cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cases(u64);
+
+impl Cases {
+    /// Every row there is.
+    #[must_use]
+    pub fn all() -> Self {
+        let mut all = Self::default();
+        labels().for_each(|label| all.insert(label));
+        all
+    }
+
+    pub(super) fn insert(&mut self, label: char) {
+        assert!(label.is_ascii_alphabetic(), "rows are labelled by letters");
+        self.0 |= 1 << (label as u32 - 'A' as u32);
+    }
+
+    /// The labels, in order.
+    pub fn iter(self) -> impl Iterator<Item = char> {
+        ('A'..='z').filter(move |label| self.0 & 1 << (*label as u32 - 'A' as u32) != 0)
+    }
+}
+
+impl fmt::Display for Cases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().try_for_each(|label| write!(f, "{label}"))
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "wal recovered segments={} batches={} last={} torn_bytes={} discarded={}",
-            self.segments, self.batches, self.last, self.torn_bytes, self.discarded
+            "wal recovered segments={} batches={} last={} torn_bytes={} discarded={} cases={}",
+            self.segments, self.batches, self.last, self.torn_bytes, self.discarded, self.cases
         )
     }
 }

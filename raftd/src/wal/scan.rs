@@ -82,6 +82,7 @@ impl Scan {
                 .look(&mut window, segment, successor)
                 .map_err(unreadable)?;
             let decision = decide_place(&facts);
+            self.report.cases.insert(decision.label);
             match decision.verdict {
                 PlaceVerdict::Accept => {
                     let batch = window.batch(self.offset).map_err(unreadable)?;
@@ -253,6 +254,7 @@ impl Scan {
                     .map_err(|cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause))?;
             }
             let decision = decide_file(&facts);
+            self.report.cases.insert(decision.label);
             // Kept spares have no gap between them and the size of new ones, except that the one
             // behind a sealed segment must stay whatever its size is.
             let must_stay = facts.next && facts.sealed;

@@ -53,6 +53,8 @@ fn sound() -> Sound {
     let recovered = open(&disk.restart()).expect("it is sound").recovered;
     assert_eq!(recovered.report.segments, 2);
     assert_eq!(recovered.report.torn_bytes, 0, "the mark is in its place");
+    // Batches, the end of the log, the end behind a seal; one spare.
+    assert_eq!(recovered.report.cases.to_string(), "AJMg");
     let content = content(&recovered);
     Sound { disk, content }
 }
