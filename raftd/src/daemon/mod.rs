@@ -265,6 +265,7 @@ fn node_config(
             cache_bytes: settings.cache_bytes,
             uncommitted_bytes_max: settings.uncommitted_bytes,
             entry_bytes_max: entry_bytes_max(settings.segment_bytes),
+            ..node::Limits::default()
         },
         wal_bytes,
         seed: random_u64()?,

@@ -15,9 +15,7 @@ use super::io::{ConnectionId, Effects};
 use super::reads::{Query, Read, Shape};
 use crate::store::map::PageQuery;
 
-/// Requests parked at most.
-const PARKED_MAX: usize = 16_384;
-/// Their bytes, at most.
+/// Bytes of parked requests, at most.
 const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Parked requests that go on in one turn, at most.
 const TURN_UNPARKED_MAX: usize = 4_096;
@@ -55,7 +53,7 @@ impl Work {
 
 /// Requests that wait, first come first served (rules A7, B5).
 ///
-/// Invariants: at most [`PARKED_MAX`] requests and [`PARKED_BYTES_MAX`] bytes; `bytes` is the sum
+/// Invariants: at most [`super::Limits::parked_max`] requests and [`PARKED_BYTES_MAX`] bytes; `bytes` is the sum
 /// over the queue; requests of one connection never overtake each other.
 #[derive(Debug, Default)]
 pub(super) struct ParkingLot {
@@ -266,7 +264,8 @@ impl Node {
     ) {
         let lot = &mut self.parked;
         let bytes = work.bytes();
-        if lot.queue.len() >= PARKED_MAX || lot.bytes + bytes > PARKED_BYTES_MAX {
+        if lot.queue.len() >= self.config.limits.parked_max || lot.bytes + bytes > PARKED_BYTES_MAX
+        {
             return self.refuse(caller, overloaded(), effects);
         }
         lot.bytes += bytes;

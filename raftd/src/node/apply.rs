@@ -15,8 +15,6 @@ use super::client::Caller;
 use super::io::{Effects, LoadPurpose, StorageRequest};
 use crate::store::Answer;
 
-/// Entries applied in one turn, at most.
-const TURN_ENTRIES_MAX: usize = 4_096;
 /// Bytes of entries applied in one turn, at most; one entry always fits.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one read of the log.
@@ -109,9 +107,10 @@ impl Node {
     /// Applies what is committed, as much as a turn allows, and answers whose writes it was.
     /// Says whether more could be applied at once.
     pub(super) fn apply_committed(&mut self, effects: &mut Effects) -> bool {
+        let entries_max = self.config.limits.turn_entries_max;
         let (mut entries, mut bytes) = (0, 0);
         while !self.store.has_applied(self.committed) {
-            if entries >= TURN_ENTRIES_MAX || bytes >= TURN_BYTES_MAX {
+            if entries >= entries_max || bytes >= TURN_BYTES_MAX {
                 break;
             }
             let next = self.store.applied().index.next();
@@ -141,7 +140,7 @@ impl Node {
             self.reads.applied(applied);
         }
         self.load_ahead(effects);
-        entries >= TURN_ENTRIES_MAX || bytes >= TURN_BYTES_MAX
+        entries >= entries_max || bytes >= TURN_BYTES_MAX
     }
 
     /// Asks the log for the next entries that are neither in memory nor on their way.

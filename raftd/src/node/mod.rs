@@ -51,6 +51,7 @@ use self::links::{Direction, Links};
 use self::outbox::Outbox;
 use self::reads::Reads;
 use crate::store::Store;
+use crate::store::session::SESSIONS_MAX;
 
 /// After [`Input::Stop`], how long pending requests may take.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -92,7 +93,7 @@ pub struct Config {
     pub version: String,
 }
 
-/// How much of what may be pending. All in bytes.
+/// How much of what may be pending. What the daemon has no setting for is smaller only in tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Entries sent to a follower and not yet acknowledged.
@@ -103,6 +104,12 @@ pub struct Limits {
     pub uncommitted_bytes_max: usize,
     /// One entry with its header; less where segments are small.
     pub entry_bytes_max: usize,
+    /// Requests that wait for a leader or for room.
+    pub parked_max: usize,
+    /// Entries that one turn applies.
+    pub turn_entries_max: usize,
+    /// Sessions that are known at a time (rules C3). All members must agree on it.
+    pub sessions_max: usize,
 }
 
 impl Default for Limits {
@@ -112,6 +119,9 @@ impl Default for Limits {
             cache_bytes: 8 * 1024 * 1024,
             uncommitted_bytes_max: 64 * 1024 * 1024,
             entry_bytes_max: ENTRY_BYTES_MAX,
+            parked_max: 16_384,
+            turn_entries_max: 4_096,
+            sessions_max: SESSIONS_MAX,
         }
     }
 }
@@ -183,7 +193,7 @@ impl Node {
         };
         let raft = Raft::new(raft_config, restored, now.monotonic);
         Self {
-            store: Store::new(config.epoch),
+            store: Store::new(config.epoch, config.limits.sessions_max),
             forming,
             links: Links::default(),
             outbox: Outbox::default(),

@@ -13,7 +13,7 @@ use wire::error::Error;
 use wire::types::{EntryId, Epoch, Index};
 
 use self::map::Map;
-use self::session::{Sessions, Verdict};
+use self::session::{KEPT_MAX, Sessions, Verdict};
 
 /// What applying an entry brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,12 +54,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// The state before the first entry of the history `epoch`.
+    /// The state before the first entry of the history `epoch`; it knows at most so many sessions
+    /// at a time.
     #[must_use]
-    pub fn new(epoch: Epoch) -> Self {
+    pub fn new(epoch: Epoch, sessions_max: usize) -> Self {
         Self {
             map: Map::default(),
-            sessions: Sessions::new(epoch),
+            sessions: Sessions::new(epoch, sessions_max, KEPT_MAX),
             applied: EntryId::default(),
             wall_ms: 0,
         }

@@ -99,19 +99,13 @@ pub enum Verdict {
 pub struct Place(Option<u32>);
 
 impl Sessions {
-    /// No session yet, in the history `epoch`.
-    #[must_use]
-    pub fn new(epoch: Epoch) -> Self {
-        Self::with_limits(epoch, SESSIONS_MAX, KEPT_MAX)
-    }
-
-    /// Like [`Sessions::new`] with smaller limits: for tests. All nodes of a cluster must have the
-    /// same ones.
+    /// No session yet, in the history `epoch`. All nodes of a cluster must have the same limits:
+    /// [`SESSIONS_MAX`] and [`KEPT_MAX`], or smaller ones in tests.
     ///
     /// # Panics
     /// If `sessions_max` is 0 or above [`SESSIONS_MAX`].
     #[must_use]
-    pub fn with_limits(epoch: Epoch, sessions_max: usize, kept_max: usize) -> Self {
+    pub fn new(epoch: Epoch, sessions_max: usize, kept_max: usize) -> Self {
         assert!(
             (1..=SESSIONS_MAX).contains(&sessions_max),
             "table of sessions"

@@ -26,7 +26,7 @@ enum Said {
 impl Table {
     fn new(sessions_max: usize, kept_max: usize) -> Self {
         Self {
-            sessions: Sessions::with_limits(EPOCH, sessions_max, kept_max),
+            sessions: Sessions::new(EPOCH, sessions_max, kept_max),
             map: Map::default(),
             index: 100,
         }
