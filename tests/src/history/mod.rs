@@ -5,7 +5,7 @@
 //! torture write the same records and ask the same checkers:
 //! - [`witness`] is near-linear: every answer names an index of the log, so there is one order to
 //!   try, and it is tried against an own model of store and sessions;
-//! - `search` believes no index: it looks for any order of the operations on a key that explains
+//! - [`search`] believes no index: it looks for any order of the operations on a key that explains
 //!   every answer (linearizability after Herlihy and Wing), and gives up rather than run for ever.
 //!
 //! # What a recorder must do
@@ -19,6 +19,7 @@
 //! - Never use a (session, seq) for two operations.
 
 mod model;
+pub mod search;
 mod verdict;
 pub mod witness;
 
