@@ -3,11 +3,11 @@
 mod disk_full;
 mod hostile;
 mod kills;
+mod mutants;
 mod outcomes;
 mod readme;
 mod refusals;
 mod restart;
 mod scripts;
-mod sim;
 mod tidy;
 mod values;
