@@ -3,4 +3,8 @@
 //! Clock, network, disks and process lives are simulated; everything else is the shipped code.
 
 pub mod event;
+pub mod member;
+pub mod net;
 pub mod random;
+pub mod trace;
+pub mod world;

@@ -9,5 +9,6 @@ mod readme;
 mod refusals;
 mod restart;
 mod scripts;
+mod sim;
 mod tidy;
 mod values;

@@ -1,0 +1,682 @@
+//! A process's connections: what `raftd::net` does with sockets, done with simulated ones. The
+//! rules are the driver's: phases, handshakes, deadlines, who is told what when one ends.
+//!
+//! Left out: the counts and budgets of the driver that only matter with thousands of connections.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use raft::Instant;
+use raftd::net::dial::Due;
+use raftd::node::io::{ConnectionId, Input, Knowledge, LinkId};
+use wire::client::Request;
+use wire::error::Error;
+use wire::frame::{self, Frame, Kind};
+use wire::hello::{Hello, Role, Welcome};
+use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
+use wire::peer::Message;
+use wire::types::NodeId;
+
+use super::{Process, Surroundings};
+use crate::sim::net::{End, Socket};
+
+/// With so much on the way to it, a client is clogged. The driver's own bound is a MiB; this one
+/// is within reach of a run's clients.
+const CLOGGED_BYTES: usize = 64 << 10;
+/// With so little, it no longer is.
+const FLOWING_BYTES: usize = 16 << 10;
+
+/// What a connection is for, and how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting(NodeId),
+    Greeting { peer: NodeId, asked: Knowledge },
+    Newcomer { of_clients: bool },
+    Client,
+    Link { peer: NodeId, dialled: bool },
+    Leaving,
+}
+
+/// A connection of a process.
+#[derive(Debug)]
+pub(super) struct Open {
+    connection: u64,
+    end: End,
+    phase: Phase,
+    opened: Instant,
+    /// Came, not looked at yet.
+    incoming: Vec<Bytes>,
+    /// Looked at, no whole frame.
+    input: Vec<u8>,
+    frame_since: Option<Instant>,
+    output: BytesMut,
+    answered: bool,
+    /// Over: by the other end's doing?
+    ended: Option<bool>,
+    queued: bool,
+    dirty: bool,
+    paused: bool,
+    clogged: bool,
+}
+
+impl Open {
+    fn frame_bytes_max(&self) -> usize {
+        match self.phase {
+            Phase::Client => CLIENT_FRAME_BYTES_MAX,
+            Phase::Link { .. } => PEER_FRAME_BYTES_MAX,
+            _ => HELLO_FRAME_BYTES_MAX,
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        !(self.paused || self.clogged)
+    }
+
+    fn is_client(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Client | Phase::Newcomer { of_clients: true }
+        )
+    }
+
+    fn deadline(&self, limits: &Timeouts) -> Option<Instant> {
+        let phase = match self.phase {
+            Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer { .. } => {
+                Some(self.opened + limits.hello)
+            }
+            Phase::Client | Phase::Link { .. } | Phase::Leaving => None,
+        };
+        let frame = self.frame_since.map(|since| since + limits.frame);
+        [phase, frame].into_iter().flatten().min()
+    }
+}
+
+/// What happened to a connection, to be told to the node.
+#[derive(Clone, Copy, Debug)]
+enum Notice {
+    ClientClosed(ConnectionId),
+    ClientClogged(ConnectionId, bool),
+    LinkClosed(LinkId, bool),
+}
+
+/// How long others may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the handshake.
+    pub hello: Duration,
+    /// For the rest of a frame.
+    pub frame: Duration,
+}
+
+/// All connections of a process, by the process's own names for them.
+///
+/// Invariant: names are never used twice and only grow, so that a later link has the greater one.
+#[derive(Debug)]
+pub(super) struct Table {
+    open: BTreeMap<u64, Open>,
+    serial: u64,
+    ready: [Vec<u64>; 2],
+    dirty: Vec<u64>,
+    notices: Vec<Notice>,
+    timeouts: Timeouts,
+    /// Kept up to date lazily: `None` is "look again".
+    deadline: Option<Option<Instant>>,
+}
+
+impl Table {
+    pub(super) fn new(timeouts: Timeouts) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            serial: 0,
+            ready: [Vec::new(), Vec::new()],
+            dirty: Vec::new(),
+            notices: Vec::new(),
+            timeouts,
+            deadline: None,
+        }
+    }
+
+    /// Whether there is something to do now.
+    pub(super) fn is_ready(&self) -> bool {
+        !(self.ready.iter().all(Vec::is_empty) && self.notices.is_empty())
+    }
+
+    /// When somebody will have let a deadline pass.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        let (open, timeouts) = (&self.open, &self.timeouts);
+        *self.deadline.get_or_insert_with(|| {
+            let deadlines = open.values().filter_map(|open| open.deadline(timeouts));
+            deadlines.min()
+        })
+    }
+
+    fn insert(&mut self, connection: u64, end: End, phase: Phase, now: Instant) -> u64 {
+        self.serial += 1;
+        let open = Open {
+            connection,
+            end,
+            phase,
+            opened: now,
+            incoming: Vec::new(),
+            input: Vec::new(),
+            frame_since: None,
+            output: BytesMut::new(),
+            answered: false,
+            ended: None,
+            queued: false,
+            dirty: false,
+            paused: false,
+            clogged: false,
+        };
+        self.open.insert(self.serial, open);
+        self.deadline = None;
+        self.serial
+    }
+
+    fn get(&mut self, name: u64) -> Option<&mut Open> {
+        self.open.get_mut(&name)
+    }
+
+    fn set_phase(&mut self, name: u64, phase: Phase) {
+        if let Some(open) = self.open.get_mut(&name) {
+            open.phase = phase;
+            self.deadline = None;
+        }
+    }
+
+    /// Puts a connection into the queue of those to be looked at.
+    fn enqueue(&mut self, name: u64) {
+        if let Some(open) = self.open.get_mut(&name)
+            && !mem::replace(&mut open.queued, true)
+        {
+            self.ready[usize::from(open.is_client())].push(name);
+        }
+    }
+
+    /// Writes to a connection, at the end of the turn.
+    fn append(&mut self, name: u64, write: impl FnOnce(&mut BytesMut)) {
+        if let Some(open) = self.open.get_mut(&name) {
+            write(&mut open.output);
+            if !mem::replace(&mut open.dirty, true) {
+                self.dirty.push(name);
+            }
+        }
+    }
+
+    // --- what the network delivers ---
+
+    /// Somebody dialled; the name of the connection.
+    pub(super) fn accept(&mut self, connection: u64, of_clients: bool, now: Instant) -> u64 {
+        self.insert(connection, 1, Phase::Newcomer { of_clients }, now)
+    }
+
+    pub(super) fn answered(&mut self, name: u64) {
+        if let Some(open) = self.open.get_mut(&name) {
+            open.answered = true;
+            self.enqueue(name);
+        }
+    }
+
+    pub(super) fn received(&mut self, name: u64, bytes: Bytes) {
+        if let Some(open) = self.open.get_mut(&name) {
+            open.incoming.push(bytes);
+            self.enqueue(name);
+        }
+    }
+
+    pub(super) fn ended(&mut self, name: u64, by_peer: bool) {
+        if let Some(open) = self.open.get_mut(&name) {
+            open.ended = Some(by_peer);
+            self.enqueue(name);
+        }
+    }
+
+    /// So much is on its way to the other end.
+    pub(super) fn judge_flow(&mut self, name: u64, unread_bytes: usize) {
+        let Some(open) = self.open.get_mut(&name) else {
+            return;
+        };
+        let bound = if open.clogged {
+            FLOWING_BYTES
+        } else {
+            CLOGGED_BYTES
+        };
+        let clogged = unread_bytes >= bound;
+        if open.phase == Phase::Client && open.clogged != clogged {
+            open.clogged = clogged;
+            let notice = Notice::ClientClogged(ConnectionId(name), clogged);
+            self.notices.push(notice);
+            self.enqueue(name);
+        }
+    }
+
+    /// Ends a connection; says what it was.
+    fn remove(&mut self, name: u64) -> Option<Open> {
+        self.deadline = None;
+        self.open.remove(&name)
+    }
+}
+
+impl Process {
+    /// Looks at everything that came, peers first.
+    pub(super) fn take_in(&mut self, around: &mut Surroundings<'_>) {
+        for port in 0..2 {
+            let mut ready = mem::take(&mut self.table.ready[port]);
+            for name in ready.drain(..) {
+                self.serve(name, around);
+            }
+            // What became ready meanwhile waits for the next turn.
+            ready.append(&mut self.table.ready[port]);
+            self.table.ready[port] = ready;
+        }
+    }
+
+    fn serve(&mut self, name: u64, around: &mut Surroundings<'_>) {
+        let Some(open) = self.table.get(name) else {
+            return;
+        };
+        open.queued = false;
+        if let Phase::Connecting(peer) = open.phase {
+            match open.ended {
+                Some(_) => self.close(name, false, "refused", around),
+                None if open.answered => self.greet(name, peer),
+                None => {}
+            }
+            return;
+        }
+        if !open.may_read() {
+            // Nobody would read the end of a connection that is held back.
+            if open.ended.is_some() {
+                self.close(name, true, "closed by the other end", around);
+            }
+            return;
+        }
+        let ended = open.ended;
+        let incoming = mem::take(&mut open.incoming);
+        let mut input = mem::take(&mut open.input);
+        let mut progress = false;
+        if incoming.is_empty() && !input.is_empty() {
+            let used = self.parse(name, &input, around);
+            progress |= used > 0;
+            input.drain(..used);
+        }
+        for bytes in incoming {
+            let used = if input.is_empty() {
+                let used = self.parse(name, &bytes, around);
+                input.extend_from_slice(&bytes[used..]);
+                used
+            } else {
+                input.extend_from_slice(&bytes);
+                let used = self.parse(name, &input, around);
+                input.drain(..used);
+                used
+            };
+            progress |= used > 0;
+        }
+        self.hold(name, input, progress);
+        if let Some(by_peer) = ended
+            && self.table.get(name).is_some_and(|open| open.may_read())
+        {
+            self.close(name, by_peer, "closed by the other end", around);
+        }
+    }
+
+    /// Keeps the beginning of a frame, or, after a pause, frames.
+    fn hold(&mut self, name: u64, rest: Vec<u8>, progress: bool) {
+        let now = self.now.monotonic;
+        let Some(open) = self.table.open.get_mut(&name) else {
+            return;
+        };
+        let whole = rest.len() >= frame::HEADER_BYTES && rest.len() >= frame::wanted(&rest);
+        let before = open.frame_since;
+        open.frame_since = match rest.is_empty() || whole {
+            true => None,
+            false if progress => Some(now),
+            false => before.or(Some(now)),
+        };
+        if open.frame_since != before {
+            self.table.deadline = None;
+        }
+        open.input = rest;
+    }
+
+    /// Takes whole frames off the front of `bytes` and says how many bytes they were.
+    fn parse(&mut self, name: u64, bytes: &[u8], around: &mut Surroundings<'_>) -> usize {
+        let mut at = 0;
+        while let Some(open) = self.table.get(name) {
+            let phase = open.phase;
+            if phase == Phase::Leaving {
+                return bytes.len();
+            }
+            if !open.may_read() {
+                break;
+            }
+            match frame::parse(&bytes[at..], open.frame_bytes_max()) {
+                Ok(Some(frame)) => {
+                    at += frame.len;
+                    self.take_frame(name, phase, &frame, around);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    around.marks.refused_frames += 1;
+                    self.refuse(name, &error, frame::request_id(&bytes[at..]));
+                    at = bytes.len();
+                }
+            }
+        }
+        at
+    }
+
+    fn take_frame(
+        &mut self,
+        name: u64,
+        phase: Phase,
+        frame: &Frame<'_>,
+        around: &mut Surroundings<'_>,
+    ) {
+        match phase {
+            Phase::Client => self.take_request(name, frame),
+            Phase::Link { peer, .. } => self.take_message(name, peer, frame, around),
+            Phase::Newcomer { of_clients } => self.take_hello(name, of_clients, frame),
+            Phase::Greeting { peer, asked } => self.take_welcome(name, peer, asked, frame, around),
+            Phase::Connecting(_) | Phase::Leaving => {}
+        }
+    }
+
+    fn take_request(&mut self, name: u64, frame: &Frame<'_>) {
+        let request_id = frame.request_id;
+        let request = match Request::decode(frame) {
+            Ok(request) => request,
+            Err(error @ Error::Malformed { .. }) => return self.refuse(name, &error, request_id),
+            Err(error) => return self.table.append(name, |out| error.encode(request_id, out)),
+        };
+        let input = Input::Client {
+            connection: ConnectionId(name),
+            request_id,
+            request,
+        };
+        self.node.step(self.now, input, &mut self.effects);
+        self.apply_pauses();
+    }
+
+    fn take_message(
+        &mut self,
+        name: u64,
+        peer: NodeId,
+        frame: &Frame<'_>,
+        around: &mut Surroundings<'_>,
+    ) {
+        if frame.kind == Kind::Error {
+            return self.refused_by(name, peer, frame, around);
+        }
+        match Message::decode(frame) {
+            Ok(message) => {
+                let link = LinkId(name);
+                let input = Input::Peer { link, message };
+                self.node.step(self.now, input, &mut self.effects);
+            }
+            Err(error) => self.refuse(name, &error, 0),
+        }
+    }
+
+    /// The first frame of an accepted connection.
+    fn take_hello(&mut self, name: u64, of_clients: bool, frame: &Frame<'_>) {
+        let verdict = Hello::decode(frame).and_then(|hello| {
+            let wrong_port = matches!(hello.role, Role::Client) != of_clients;
+            if wrong_port {
+                let reason = "this port is for others".into();
+                return Err(Error::WrongNode { reason });
+            }
+            let welcome = self.node.check_hello(&hello)?;
+            Ok((hello, welcome))
+        });
+        let (hello, welcome) = match verdict {
+            Ok(accepted) => accepted,
+            Err(error) => return self.refuse(name, &error, frame.request_id),
+        };
+        self.table.append(name, |out| welcome.encode(out));
+        match hello.role {
+            Role::Client => self.table.set_phase(name, Phase::Client),
+            Role::Peer { identity, .. } => {
+                let (peer, link) = (identity.node, LinkId(name));
+                self.dialler.heard(peer, self.now.monotonic);
+                let dialled = false;
+                self.table.set_phase(name, Phase::Link { peer, dialled });
+                let input = Input::LinkAccepted { link, peer };
+                self.node.step(self.now, input, &mut self.effects);
+            }
+        }
+    }
+
+    /// The first frame of a dialled connection.
+    fn take_welcome(
+        &mut self,
+        name: u64,
+        peer: NodeId,
+        asked: Knowledge,
+        frame: &Frame<'_>,
+        around: &mut Surroundings<'_>,
+    ) {
+        if frame.kind == Kind::Error {
+            return self.refused_by(name, peer, frame, around);
+        }
+        let verdict = Welcome::decode(frame);
+        let verdict = verdict.and_then(|w| self.node.check_welcome(peer, asked, &w));
+        if let Err(error) = verdict {
+            return self.refuse(name, &error, 0);
+        }
+        self.dialler.succeeded(peer);
+        let dialled = true;
+        self.table.set_phase(name, Phase::Link { peer, dialled });
+        let link = LinkId(name);
+        let input = Input::LinkDialled { link, peer };
+        self.node.step(self.now, input, &mut self.effects);
+    }
+
+    fn refused_by(
+        &mut self,
+        name: u64,
+        peer: NodeId,
+        frame: &Frame<'_>,
+        around: &mut Surroundings<'_>,
+    ) {
+        if let Ok(error) = Error::decode(frame) {
+            self.dialler.refused(peer, &error);
+        }
+        self.close(name, false, "refused", around);
+    }
+
+    /// Tells the other end why, and ends the connection once that is written.
+    pub(super) fn refuse(&mut self, name: u64, error: &Error, request_id: u64) {
+        let Some(open) = self.table.get(name) else {
+            return;
+        };
+        let phase = open.phase;
+        if phase == Phase::Leaving {
+            return;
+        }
+        self.table.append(name, |out| error.encode(request_id, out));
+        self.table.set_phase(name, Phase::Leaving);
+        self.depart(name, phase, false, "refused by this node");
+    }
+
+    /// Ends a connection.
+    pub(super) fn close(
+        &mut self,
+        name: u64,
+        by_peer: bool,
+        why: &str,
+        around: &mut Surroundings<'_>,
+    ) {
+        if let Some(open) = self.table.remove(name) {
+            around.close(open.connection, open.end);
+            self.depart(name, open.phase, by_peer, why);
+        }
+    }
+
+    /// Closes a link that this node dialled, to dial again at once.
+    pub(super) fn renew(&mut self, link: LinkId, around: &mut Surroundings<'_>) {
+        let phase = self.table.get(link.0).map(|open| open.phase);
+        if let Some(Phase::Link {
+            peer,
+            dialled: true,
+        }) = phase
+        {
+            if let Some(open) = self.table.remove(link.0) {
+                around.close(open.connection, open.end);
+            }
+            self.dialler.renew(peer, self.now.monotonic);
+        }
+    }
+
+    fn depart(&mut self, name: u64, phase: Phase, by_peer: bool, why: &str) {
+        let notice = match phase {
+            Phase::Client => Some(Notice::ClientClosed(ConnectionId(name))),
+            Phase::Link { .. } => Some(Notice::LinkClosed(LinkId(name), by_peer)),
+            _ => None,
+        };
+        self.table.notices.extend(notice);
+        if let Phase::Connecting(peer)
+        | Phase::Greeting { peer, .. }
+        | Phase::Link {
+            peer,
+            dialled: true,
+        } = phase
+        {
+            self.dialler.failed(peer, self.now.monotonic, why);
+        }
+    }
+
+    /// Closes whoever let a deadline pass.
+    pub(super) fn close_overdue(&mut self, around: &mut Surroundings<'_>) {
+        let now = self.now.monotonic;
+        while self
+            .table
+            .deadline()
+            .is_some_and(|deadline| deadline <= now)
+        {
+            let timeouts = self.table.timeouts;
+            let late = |open: &Open| open.deadline(&timeouts).is_some_and(|at| at <= now);
+            let name = self.table.open.iter().find(|(_, open)| late(open));
+            let Some(name) = name.map(|(name, _)| *name) else {
+                break;
+            };
+            self.close(name, false, "too slow", around);
+        }
+    }
+
+    /// Dials whom it is time to dial.
+    pub(super) fn dial(&mut self, around: &mut Surroundings<'_>) {
+        let now = self.now.monotonic;
+        while let Some(due) = self.dialler.next_due(now) {
+            let Due::Dial(peer, _) = due else {
+                unreachable!("members have addresses, not names: {due:?}");
+            };
+            let name = self.table.serial + 1;
+            let host = self.host;
+            let to = peer.0 as usize - 1;
+            let connection = around
+                .net
+                .dial(around.now, Socket { host, name }, to, around.events);
+            let phase = Phase::Connecting(peer);
+            assert_eq!(
+                self.table.insert(connection, 0, phase, now),
+                name,
+                "one by one"
+            );
+        }
+    }
+
+    /// A call was taken: say hello.
+    fn greet(&mut self, name: u64, peer: NodeId) {
+        let (hello, asked) = self.node.hello_to(peer);
+        self.table.set_phase(name, Phase::Greeting { peer, asked });
+        self.table.append(name, |out| hello.encode(out));
+    }
+
+    /// Tells the node what happened to connections.
+    pub(super) fn tell_notices(&mut self) {
+        let mut notices = mem::take(&mut self.table.notices);
+        for notice in notices.drain(..) {
+            let input = match notice {
+                Notice::ClientClosed(connection) => Input::ClientClosed(connection),
+                Notice::ClientClogged(connection, clogged) => Input::ClientClogged {
+                    connection,
+                    clogged,
+                },
+                Notice::LinkClosed(link, by_peer) => Input::LinkClosed { link, by_peer },
+            };
+            self.node.step(self.now, input, &mut self.effects);
+        }
+        notices.append(&mut self.table.notices);
+        self.table.notices = notices;
+        self.apply_pauses();
+    }
+
+    /// Stops and resumes reading as the node says (rules A7).
+    pub(super) fn apply_pauses(&mut self) {
+        for index in 0..self.effects.readable.len() {
+            let (connection, readable) = self.effects.readable[index];
+            if let Some(open) = self.table.get(connection.0) {
+                open.paused = !readable;
+                self.table.enqueue(connection.0);
+            }
+        }
+        self.effects.readable.clear();
+    }
+
+    /// Messages and replies go behind what the handshakes have left in the outputs.
+    pub(super) fn append_messages(&mut self) {
+        let mut peers = mem::take(&mut self.effects.peers);
+        for (link, message) in peers.drain(..) {
+            self.table.append(link.0, |out| message.encode(out));
+        }
+        self.effects.peers = peers;
+    }
+
+    /// See [`Process::append_messages`].
+    pub(super) fn append_replies(&mut self) {
+        for (connection, range) in self.effects.replies.drain(..) {
+            let bytes = &self.effects.reply_bytes[range];
+            let append = |out: &mut BytesMut| out.extend_from_slice(bytes);
+            self.table.append(connection.0, append);
+        }
+        self.effects.reply_bytes.clear();
+    }
+
+    /// The next connection with something to write.
+    pub(super) fn next_dirty(&mut self, at: usize) -> Option<u64> {
+        self.table.dirty.get(at).copied()
+    }
+
+    /// All is written.
+    pub(super) fn forget_dirty(&mut self) {
+        self.table.dirty.clear();
+    }
+
+    /// Writes what waits for one connection, all at once.
+    pub(super) fn write(&mut self, name: u64, around: &mut Surroundings<'_>) {
+        let Some(open) = self.table.get(name) else {
+            return;
+        };
+        open.dirty = false;
+        let bytes = open.output.split().freeze();
+        around.trace.number(name);
+        around.trace.bytes(&bytes);
+        let (connection, end, phase) = (open.connection, open.end, open.phase);
+        around.send(connection, end, bytes);
+        match phase {
+            Phase::Leaving => {
+                self.table.remove(name);
+                around.close(connection, end);
+            }
+            Phase::Client => {
+                let unread = around.net.unread_bytes(connection, end);
+                self.table.judge_flow(name, unread);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The simulator itself: a cluster forms, elects and serves, and a seed decides everything.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use raft::{Instant, RoleName};
+use raftd::node::Limits;
+use raftd_tests::sim::member::{Pace, Settings, TRUE_RATE, Timeouts};
+use raftd_tests::sim::net::Weather;
+use raftd_tests::sim::random::Random;
+use raftd_tests::sim::trace::Trace;
+use raftd_tests::sim::world::{Did, Nature, World};
+use wire::client::{Reply, Request};
+use wire::command::{Command, SessionId, Write};
+use wire::frame;
+use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::limits::CLIENT_FRAME_BYTES_MAX;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn world(members: usize, seed: u64) -> World {
+    let settings = Settings {
+        members,
+        election_timeout: 150 * MS,
+        heartbeat: 40 * MS,
+        limits: Limits::default(),
+        segment_bytes: 256 << 10,
+        tail_bytes: 8 << 20,
+        soft_free_bytes: 0,
+        timeouts: Timeouts {
+            hello: 3_000 * MS,
+            frame: 10_000 * MS,
+        },
+    };
+    let pace = Pace {
+        turn: MS / 100,
+        disk: MS / 5,
+        disk_max: 20 * MS,
+    };
+    let nature = Nature {
+        paces: vec![pace; members],
+        clock_rates: vec![TRUE_RATE; members],
+        weather: Weather::fair(MS / 10, 50 * MS),
+        disk_bytes: 1 << 30,
+        stall_timeout: 10_000 * MS,
+    };
+    World::new(
+        settings,
+        &nature,
+        &mut Random::new(seed),
+        Trace::with_lines(false),
+    )
+}
+
+/// Lets time pass; what clients are told comes back.
+fn run(world: &mut World, time: Duration) -> Vec<Did> {
+    let end = world.now() + time;
+    let mut told = Vec::new();
+    loop {
+        match world.step(end) {
+            Did::Rest => return told,
+            Did::Thought(host) => assert!(world.carry_out(host).is_none()),
+            Did::Died(host, death) => panic!("{host} died: {death:?}"),
+            did @ (Did::Connected(_) | Did::Received(..) | Did::Disconnected(_)) => told.push(did),
+            _ => {}
+        }
+    }
+}
+
+fn leader(world: &World) -> usize {
+    let mut leaders = world
+        .nodes()
+        .filter(|(_, node)| node.raft().role() == RoleName::Leader);
+    let (leader, _) = leaders.next().expect("a leader");
+    leader
+}
+
+fn received(told: Vec<Did>) -> Bytes {
+    let mut all = BytesMut::new();
+    for did in told {
+        if let Did::Received(_, bytes) = did {
+            all.extend_from_slice(&bytes);
+        }
+    }
+    all.freeze()
+}
+
+/// A cluster of this size forms, elects, and takes `writes` increments of one client. The hash of
+/// all its effects.
+fn serve(members: usize, seed: u64, writes: i64) -> u64 {
+    let mut world = world(members, seed);
+    run(&mut world, 1_000 * MS);
+    let leader = leader(&world);
+    world.connect(7, leader);
+    assert!(matches!(run(&mut world, 100 * MS)[..], [Did::Connected(7)]));
+
+    let mut out = BytesMut::new();
+    let hello = Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        features: 0,
+        cluster: None,
+        epoch: None,
+        group: 0,
+        role: Role::Client,
+    };
+    hello.encode(&mut out);
+    world.send(7, out.split().freeze());
+    let bytes = received(run(&mut world, 100 * MS));
+    let frame = frame::parse(&bytes, CLIENT_FRAME_BYTES_MAX)
+        .unwrap()
+        .expect("a frame");
+    let welcome = Welcome::decode(&frame).unwrap();
+    let session = SessionId {
+        epoch: welcome.epoch,
+        born: welcome.applied,
+        nonce: 1,
+    };
+    for seq in 1..=writes as u64 {
+        let command = Command::Increment {
+            key: b"n",
+            delta: 1,
+        };
+        let write = Write {
+            session,
+            seq,
+            floor: seq,
+            command,
+        };
+        let request = Request::Write {
+            deadline_ms: 0,
+            write,
+            body: &[],
+        };
+        request.encode(seq, &mut out);
+        world.send(7, out.split().freeze());
+        let bytes = received(run(&mut world, 20 * MS));
+        let frame = frame::parse(&bytes, CLIENT_FRAME_BYTES_MAX)
+            .unwrap()
+            .expect("a frame");
+        assert!(
+            matches!(Reply::decode(&frame), Ok(Reply::Written { .. })),
+            "{seq}"
+        );
+    }
+    run(&mut world, 1_000 * MS);
+    let state = |node: &raftd::node::Node| node.store().map().len();
+    assert!(world.nodes().all(|(_, node)| state(node) == 1));
+    assert!(world.now() > Instant(2_000_000_000));
+    world.trace().hash()
+}
+
+#[test]
+fn clusters_of_every_size_form_elect_and_serve() {
+    for members in 1..=7 {
+        serve(members, members as u64, 20);
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for seed in [1, 2, 3] {
+        assert_eq!(serve(3, seed, 5), serve(3, seed, 5), "seed {seed}");
+    }
+    assert_ne!(serve(3, 1, 5), serve(3, 2, 5));
+}
