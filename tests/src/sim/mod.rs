@@ -2,9 +2,13 @@
 //!
 //! Clock, network, disks and process lives are simulated; everything else is the shipped code.
 
+pub mod damage;
 pub mod event;
+pub mod faults;
 pub mod member;
 pub mod net;
+pub mod plan;
 pub mod random;
+pub mod stranger;
 pub mod trace;
 pub mod world;

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::Instant;
-use raftd::net::Port;
 
 use super::event::Events;
 use super::random::Random;
@@ -72,7 +71,9 @@ impl Weather {
         }
     }
 
-    fn is_fair(&self) -> bool {
+    /// Whether it does nothing but delay.
+    #[must_use]
+    pub fn is_fair(&self) -> bool {
         [
             self.loss,
             self.duplication,
@@ -115,8 +116,8 @@ pub struct Socket {
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Parcel {
-    /// Somebody dials this port.
-    Call(Port),
+    /// Somebody dials.
+    Call,
     /// The call was taken.
     Answer,
     /// What was written.
@@ -140,8 +141,8 @@ pub enum Delivery {
     Called {
         /// The machine.
         host: Host,
-        /// Where.
-        port: Port,
+        /// Who calls.
+        from: Host,
         /// The connection.
         connection: u64,
     },
@@ -363,7 +364,6 @@ impl Net {
         now: Instant,
         from: Socket,
         to: Host,
-        port: Port,
         events: &mut Events<Happening>,
     ) -> u64 {
         self.serial += 1;
@@ -374,7 +374,7 @@ impl Net {
             doomed: false,
         };
         self.connections.insert(self.serial, connection);
-        self.put(now, self.serial, 0, Parcel::Call(port), events);
+        self.put(now, self.serial, 0, Parcel::Call, events);
         self.serial
     }
 
@@ -659,15 +659,15 @@ impl Net {
             self.counts.posthumous += u64::from(dead);
         }
         match (known.states[end], parcel) {
-            (State::Dialled, Parcel::Call(port)) if self.up[to] => Some(Delivery::Called {
+            (State::Dialled, Parcel::Call) if self.up[to] => Some(Delivery::Called {
                 host: to,
-                port,
+                from,
                 connection,
             }),
             (State::Open(name), parcel) => {
                 let socket = Socket { host: to, name };
                 match parcel {
-                    Parcel::Call(_) => None,
+                    Parcel::Call => None,
                     Parcel::Answer => Some(Delivery::Answered(socket)),
                     Parcel::Bytes(bytes) => Some(Delivery::Bytes(socket, bytes, (connection, end))),
                     Parcel::End => {

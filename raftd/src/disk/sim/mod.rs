@@ -129,11 +129,6 @@ impl SimDisk {
         self.state().lies = lies;
     }
 
-    /// Takes back every fault that is planned.
-    pub fn forget_faults(&self) {
-        self.state().forget_faults();
-    }
-
     /// Whether a fault stopped everything: [`SimDisk::restart`] is next.
     #[must_use]
     pub fn is_down(&self) -> bool {
@@ -151,7 +146,8 @@ impl SimDisk {
         let mut state = self.state();
         state.life += 1;
         state.running = true;
-        state.forget_faults();
+        state.faults.clear();
+        state.armed.clear();
         Self {
             state: Rc::clone(&self.state),
             life: state.life,

@@ -1,0 +1,147 @@
+//! Faults that wait for their moment.
+
+use std::time::Duration;
+
+use raft::Instant;
+
+use super::super::member::Crash;
+use super::super::net::Host;
+use super::super::random::MILLION;
+use super::kind::Kind;
+use super::{Fault, Nemesis, View, When};
+
+/// Something that the world tells when it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A member became leader.
+    Elected(Host),
+    /// A leader has sent the answer to a write.
+    Acknowledged(Host),
+    /// A candidate has handed its own vote to its disk.
+    Votes(Host),
+    /// A member has handed a write that cuts its log to its disk.
+    Truncates(Host),
+}
+
+/// What waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Armed {
+    kind: Kind,
+    /// How many moments it takes.
+    left: u32,
+    /// Then it is given up.
+    until: Instant,
+}
+
+impl Nemesis {
+    /// Waits for a moment; what waited before is forgotten.
+    pub(super) fn arm(&mut self, kind: Kind, view: &View<'_>) {
+        let left = match kind {
+            Kind::ShortReigns => self.random.within(3..=8) as u32,
+            Kind::Divergence => self.random.within(2..=4) as u32,
+            _ => 1,
+        };
+        self.armed = Some(Armed {
+            kind,
+            left,
+            until: view.now + Duration::from_secs(8),
+        });
+        // Votes and truncations need an occasion.
+        if let Some(leader) = view.leader
+            && matches!(
+                kind,
+                Kind::CrashAtVote | Kind::ShortReigns | Kind::Divergence
+            )
+        {
+            self.depose(leader, kind, view);
+        }
+        if let Some(leader) = view.leader
+            && kind == Kind::CrashAtTruncation
+        {
+            self.depose(leader, Kind::Divergence, view);
+        }
+    }
+
+    /// The world tells a moment; adds what is to happen now.
+    pub fn moment(&mut self, moment: Moment, view: &View<'_>, out: &mut Vec<Fault>) {
+        if matches!(moment, Moment::Elected(_)) {
+            self.formed = true;
+        }
+        let Some(mut armed) = self.armed else {
+            return;
+        };
+        if armed.until < view.now {
+            self.armed = None;
+            return;
+        }
+        if !self.strike(armed.kind, moment, view, out) {
+            return;
+        }
+        armed.left -= 1;
+        self.armed = (armed.left > 0).then_some(armed);
+    }
+
+    /// False: it is not the moment.
+    fn strike(
+        &mut self,
+        kind: Kind,
+        moment: Moment,
+        view: &View<'_>,
+        out: &mut Vec<Fault>,
+    ) -> bool {
+        match (kind, moment) {
+            (Kind::CrashAfterAcknowledgement, Moment::Acknowledged(host)) => {
+                let crash = self.crash();
+                out.push(Fault::Crash(host, crash, When::Now));
+            }
+            (Kind::BlackoutAfterAcknowledgement, Moment::Acknowledged(_)) => {
+                let all = 0..self.plan.members;
+                out.extend(all.map(|host| Fault::Crash(host, Crash::PowerLoss, When::Now)));
+            }
+            (Kind::CrashAtVote, Moment::Votes(host)) => {
+                out.push(Fault::Crash(host, Crash::PowerLoss, When::Sync));
+            }
+            (Kind::CrashAtTruncation, Moment::Truncates(host)) => {
+                let after = self.random.within(1..=4);
+                out.push(Fault::Crash(host, Crash::PowerLoss, When::Operation(after)));
+            }
+            (Kind::PauseOverElection, Moment::Acknowledged(host)) => {
+                let count = self.random.within(2..=6) as u32;
+                out.push(Fault::Pause(host, self.timeouts(count)));
+            }
+            (Kind::ShortReigns | Kind::Divergence, Moment::Elected(host)) => {
+                self.depose(host, kind, view);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Takes the leader's peers away, soon: its process ends, or nobody of them hears it for a
+    /// while. Its clients still do, so that its log goes on alone.
+    fn depose(&mut self, leader: Host, kind: Kind, view: &View<'_>) {
+        let reign = self.random.time(Duration::ZERO..=self.timeouts(1));
+        if kind == Kind::ShortReigns && self.random.chance(MILLION / 2) {
+            let crash = self.crash();
+            return self.later(view, reign, vec![Fault::Crash(leader, crash, When::Now)]);
+        }
+        let peers: Vec<Host> = (0..self.plan.members)
+            .filter(|host| *host != leader)
+            .collect();
+        let lasts = {
+            let count = self.random.within(1..=4) as u32;
+            self.timeouts(count)
+        };
+        // Heard by nobody, and hearing nobody; or it hears the others and does not know.
+        let both_ways = self.random.chance(MILLION / 2);
+        let cuts = peers.iter().map(|peer| Fault::Cut(leader, *peer));
+        let deaf = peers
+            .iter()
+            .filter(|_| both_ways)
+            .map(|peer| Fault::Cut(*peer, leader));
+        let cuts: Vec<Fault> = cuts.chain(deaf).collect();
+        let mends = cuts.iter().map(Fault::end).collect();
+        self.later(view, reign, cuts);
+        self.later(view, reign + lasts, mends);
+    }
+}

@@ -1,0 +1,454 @@
+//! What a seed decides before anything happens: the cluster, its machines and links, the clients,
+//! and which faults there are.
+//!
+//! This is swarm testing: not every run has everything. A kind of fault that never occurs lets
+//! others do what it would mask, and a limit that is tiny in one run is out of the way in the next.
+
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use raftd::node::Limits;
+use raftd::wal::entry_bytes_max;
+
+use super::faults::kind::Kind;
+use super::net::Weather;
+use super::random::{MILLION, Random};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Everything that a seed decides beforehand.
+///
+/// Invariants: the same seed draws the same plan; a draw more or less in one part changes no
+/// other part.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Members of the cluster.
+    pub members: usize,
+    /// How long faults go on. Healing and the demand for progress come behind it.
+    pub run: Duration,
+    /// Lower end of the election timeout; the upper one is twice that.
+    pub election_timeout: Duration,
+    /// The leader's heartbeat.
+    pub heartbeat: Duration,
+    /// All nodes draw from the same seed, in every life.
+    pub same_seeds: bool,
+    /// The node's bounds.
+    pub limits: Limits,
+    /// The files and disks of all machines.
+    pub storage: Storage,
+    /// What each machine is like.
+    pub machines: Vec<Machine>,
+    /// What each directed link does: `links[from][to]`, the clients' host last.
+    pub links: Vec<Vec<Weather>>,
+    /// What clients do.
+    pub workload: Workload,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// Files and disks.
+#[derive(Clone, Copy, Debug)]
+pub struct Storage {
+    /// The size of a segment.
+    pub segment_bytes: u64,
+    /// Below this the disk is soft.
+    pub soft_free_bytes: u64,
+    /// Bytes of entries given back at start.
+    pub tail_bytes: usize,
+    /// The size of a disk, which nobody fills.
+    pub disk_bytes: u64,
+}
+
+/// How fast a machine is, and how right its clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// A turn takes this long.
+    pub turn: Duration,
+    /// A round of disk work usually takes this long.
+    pub disk: Duration,
+    /// It never takes longer than this.
+    pub disk_max: Duration,
+    /// Local nanoseconds per million true ones.
+    pub clock_rate: u32,
+    /// The wall clock is so far ahead.
+    pub wall_ahead_ms: i64,
+}
+
+/// What clients do.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// How many there are.
+    pub clients: usize,
+    /// Requests that a client has unanswered, at most.
+    pub in_flight: usize,
+    /// Usually so long between two requests of a client.
+    pub pause: Duration,
+    /// Which requests, by weight.
+    pub mix: Mix,
+    /// So many keys; few are contended.
+    pub keys: u64,
+    /// Values are up to this long.
+    pub value_bytes: usize,
+    /// Some are up to this long.
+    pub large_value_bytes: usize,
+    /// How many of a million are.
+    pub large_values: u32,
+    /// After about so many writes a client begins another session.
+    pub session_writes: u64,
+    /// The deadline that requests carry.
+    pub deadline: Duration,
+    /// A client that gets no answer for so long tries elsewhere.
+    pub patience: Duration,
+    /// Writes of a million that are given up without an answer.
+    pub abandoned: u32,
+    /// Requests of a million that are wrong on purpose: an id used twice, a session from the
+    /// future, a value that is too large, a frame that nobody understands.
+    pub wrong: u32,
+    /// Reads of a million that may be stale.
+    pub stale_reads: u32,
+    /// When nobody asks for anything.
+    pub quiet: Vec<Range<Duration>>,
+}
+
+/// Weights of the operations; all may be 0 but not together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each weighs what its name says")]
+pub struct Mix {
+    pub put: u32,
+    pub delete: u32,
+    pub cas: u32,
+    pub increment: u32,
+    pub get: u32,
+    pub scan: u32,
+}
+
+/// What goes wrong, and how often.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// Usually so long between the beginnings of two.
+    pub every: Duration,
+    /// The kinds that occur, in their own order.
+    pub kinds: Vec<Kind>,
+    /// Usually so long until it ends, if it lasts.
+    pub lasts: Duration,
+    /// When none begins.
+    pub quiet: Vec<Range<Duration>>,
+    /// The run leaves the model: what must be survived otherwise need not be.
+    pub outside: Option<Outside>,
+}
+
+/// Ways to leave the model. Such a run is counted apart, and excused from what cannot hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outside {
+    /// Every disk says that it has synced what it has not.
+    LyingSyncs,
+    /// Damage does not spare a majority.
+    EveryCopyBad,
+    /// The last batch rots, for which nothing vouches but its mark.
+    LastBatchRots,
+}
+
+impl Outside {
+    /// Its word in outputs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LyingSyncs => "lying-syncs",
+            Self::EveryCopyBad => "every-copy-bad",
+            Self::LastBatchRots => "last-batch-rots",
+        }
+    }
+}
+
+impl Plan {
+    /// What this seed decides.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let mut root = Random::new(seed ^ 0x7261_6674_645f_7369);
+        let [
+            mut shape,
+            mut timing,
+            mut bounds,
+            mut places,
+            mut lines,
+            mut work,
+            mut harm,
+        ] = std::array::from_fn(|_| root.fork());
+        let members = members(&mut shape);
+        let run = Duration::from_millis(shape.within(61_000..=75_000));
+        let election_timeout = election_timeout(&mut timing);
+        let heartbeat = between(&mut timing, election_timeout / 8, election_timeout / 2);
+        let storage = storage(&mut bounds);
+        Self {
+            seed,
+            members,
+            run,
+            election_timeout,
+            heartbeat: heartbeat.max(Duration::from_millis(1)),
+            same_seeds: timing.chance(MILLION / 10),
+            limits: limits(&mut bounds, &storage),
+            storage,
+            machines: machines(&mut places, members),
+            links: links(&mut lines, members + 1, election_timeout),
+            workload: workload(&mut work, members, run, &storage),
+            faults: faults(&mut harm, members, run),
+        }
+    }
+}
+
+/// Three and five are what people run; the others have their own ways to go wrong.
+fn members(random: &mut Random) -> usize {
+    const OF_A_HUNDRED: [(u64, usize); 7] =
+        [(44, 3), (24, 5), (8, 4), (8, 7), (6, 1), (5, 2), (5, 6)];
+    let mut drawn = random.below(100);
+    for (share, members) in OF_A_HUNDRED {
+        if drawn < share {
+            return members;
+        }
+        drawn -= share;
+    }
+    unreachable!("the shares are a hundred")
+}
+
+/// Mostly the default or near it. Documented: 10 ms to 60 s; beyond a second a run is too short
+/// for many leaders.
+fn election_timeout(random: &mut Random) -> Duration {
+    Duration::from_millis(match random.below(10) {
+        0..=4 => 150,
+        5..=6 => random.within(60..=150),
+        7..=8 => random.within(150..=500),
+        _ => random.within(500..=1000),
+    })
+}
+
+fn storage(random: &mut Random) -> Storage {
+    // In small segments there is much rotation. Only large ones hold more than one batch can
+    // reach, which recovery has cases of its own for.
+    let segment_bytes = match random.below(20) {
+        0..=13 => 256 * KIB,
+        14..=16 => 512 * KIB,
+        17..=18 => MIB,
+        _ => 4 * MIB,
+    };
+    Storage {
+        segment_bytes,
+        soft_free_bytes: *random.pick(&[0, 2 * MIB]),
+        tail_bytes: *random.pick(&[0, 64 << 10, 8 << 20]),
+        disk_bytes: 1 << 30,
+    }
+}
+
+/// Each is tiny in some runs. The window and the uncommitted bytes must hold an entry.
+fn limits(random: &mut Random, storage: &Storage) -> Limits {
+    let usual = Limits::default();
+    let entry_bytes_max = entry_bytes_max(storage.segment_bytes);
+    let mut tiny = |of_a_hundred: u64| random.below(100) < of_a_hundred;
+    Limits {
+        window_bytes: if tiny(30) {
+            entry_bytes_max
+        } else {
+            usual.window_bytes
+        },
+        cache_bytes: if tiny(40) { 4 << 10 } else { usual.cache_bytes },
+        uncommitted_bytes_max: if tiny(25) {
+            entry_bytes_max
+        } else {
+            usual.uncommitted_bytes_max
+        },
+        entry_bytes_max,
+        parked_max: if tiny(15) { 4 } else { usual.parked_max },
+        turn_entries_max: if tiny(25) { 2 } else { usual.turn_entries_max },
+        sessions_max: if tiny(25) { 6 } else { usual.sessions_max },
+    }
+}
+
+fn machines(random: &mut Random, members: usize) -> Vec<Machine> {
+    // One sort of disk for all in most runs, or each its own.
+    let alike = random.chance(MILLION / 2);
+    let usual = disk(random);
+    let drifting = random.chance(MILLION / 3);
+    let astray = random.chance(MILLION / 3);
+    let one = |_| {
+        let (disk, disk_max) = if alike { usual } else { disk(random) };
+        Machine {
+            turn: Duration::from_micros(random.within(2..=60)),
+            disk,
+            disk_max,
+            clock_rate: if drifting {
+                random.within(900_000..=1_100_000) as u32
+            } else {
+                MILLION
+            },
+            wall_ahead_ms: if astray {
+                random.within(0..=7_200_000) as i64 - 3_600_000
+            } else {
+                0
+            },
+        }
+    };
+    (0..members).map(one).collect()
+}
+
+/// Usual and longest time of a round of disk work.
+fn disk(random: &mut Random) -> (Duration, Duration) {
+    let usual = match random.below(20) {
+        0 => Duration::from_nanos(1),
+        1..=15 => between(random, Duration::from_micros(30), Duration::from_millis(2)),
+        _ => between(random, Duration::from_millis(2), Duration::from_millis(20)),
+    };
+    let most = between(random, usual * 4, Duration::from_secs(10));
+    (usual, most)
+}
+
+fn links(random: &mut Random, hosts: usize, election_timeout: Duration) -> Vec<Vec<Weather>> {
+    // A message and its answer must fit into an election timeout, or nobody ever leads.
+    let usual = between(random, Duration::from_micros(20), election_timeout / 12);
+    let most = between(random, usual * 2, election_timeout * 2);
+    let uneven = random.chance(MILLION / 3);
+    // Each trouble is there in some runs only, on some links only.
+    let mut trouble = |of_a_hundred: u64, worst: u64| {
+        let there = random.below(100) < of_a_hundred;
+        if there {
+            spread(random, 10, worst) as u32
+        } else {
+            0
+        }
+    };
+    let foul = Weather {
+        delay: usual,
+        delay_max: most,
+        loss: trouble(25, 20_000),
+        duplication: trouble(30, 100_000),
+        reordering: trouble(25, 50_000),
+        tearing: trouble(30, 100_000),
+        corruption: trouble(20, 3_000),
+        resets: trouble(25, 1_000),
+    };
+    let one = |_| {
+        let delay = if uneven {
+            between(random, usual / 2, usual * 2)
+        } else {
+            usual
+        };
+        let fair = Weather::fair(delay, most.max(delay));
+        if random.chance(MILLION / 2) {
+            fair
+        } else {
+            Weather {
+                delay,
+                delay_max: most.max(delay),
+                ..foul
+            }
+        }
+    };
+    let mut drawn = (0..hosts * hosts).map(one).collect::<Vec<_>>().into_iter();
+    (0..hosts)
+        .map(|_| drawn.by_ref().take(hosts).collect())
+        .collect()
+}
+
+fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storage) -> Workload {
+    let clients = random.within(2..=10) as usize;
+    let in_flight = *random.pick(&[1, 1, 2, 4, 16]);
+    // Requests a second, all clients together, while all is well.
+    let rate = random.within(70..=140) * 6 / (members as u64 + 3);
+    let mut weight = |of_a_hundred: u64| {
+        let there = random.below(100) < of_a_hundred;
+        if there {
+            random.within(1..=10) as u32
+        } else {
+            0
+        }
+    };
+    let mix = Mix {
+        put: 2 + weight(80),
+        delete: weight(60),
+        cas: weight(60),
+        increment: weight(60),
+        get: weight(85),
+        scan: weight(40),
+    };
+    let large_value_bytes = (entry_bytes_max(storage.segment_bytes) - 4096).min(400 << 10);
+    Workload {
+        clients,
+        in_flight,
+        pause: Duration::from_secs(1) * clients as u32 / rate.max(1) as u32,
+        mix,
+        keys: *random.pick(&[1, 3, 10, 30, 200]),
+        value_bytes: *random.pick(&[8, 64, 300, 2_000]),
+        large_value_bytes,
+        large_values: if random.chance(MILLION / 3) { 3_000 } else { 0 },
+        session_writes: *random.pick(&[3, 30, 300, 100_000]),
+        deadline: Duration::from_millis(*random.pick(&[0, 100, 1_000, 5_000])),
+        patience: Duration::from_millis(random.within(300..=2_000)),
+        abandoned: *random.pick(&[0, 1_000, 20_000]),
+        wrong: *random.pick(&[0, 1_000, 10_000]),
+        stale_reads: *random.pick(&[0, 0, 100_000, 500_000]),
+        quiet: quiet(random, run, 2, Duration::from_secs(3)),
+    }
+}
+
+fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
+    let outside = random.chance(MILLION / 25);
+    let outside = outside.then(|| {
+        *random.pick(&[
+            Outside::LyingSyncs,
+            Outside::EveryCopyBad,
+            Outside::LastBatchRots,
+        ])
+    });
+    let possible: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.needs() <= members)
+        .collect();
+    let common = random.within(300_000..=900_000) as u32;
+    let mut kinds: Vec<Kind> = possible
+        .iter()
+        .copied()
+        .filter(|_| random.chance(common))
+        .collect();
+    if kinds.is_empty() {
+        kinds.push(*random.pick(&possible));
+    }
+    Faults {
+        every: Duration::from_millis(random.within(700..=2_200)),
+        kinds,
+        lasts: between(
+            random,
+            Duration::from_millis(100),
+            Duration::from_millis(1_500),
+        ),
+        quiet: quiet(random, run, 3, Duration::from_secs(4)),
+        outside,
+    }
+}
+
+/// Up to so many windows of up to this length within the run.
+fn quiet(random: &mut Random, run: Duration, most: u64, longest: Duration) -> Vec<Range<Duration>> {
+    let count = random.below(most + 1);
+    let window = |_| {
+        let start = random.time(Duration::ZERO..=run);
+        start..start + random.time(Duration::ZERO..=longest)
+    };
+    (0..count).map(window).collect()
+}
+
+/// A time between the two, short ones as likely as long ones on a scale of orders of magnitude.
+fn between(random: &mut Random, low: Duration, high: Duration) -> Duration {
+    let nanos = |time: Duration| time.as_nanos() as u64;
+    Duration::from_nanos(spread(random, nanos(low), nanos(high.max(low))))
+}
+
+/// A number between the two: first how often to double the lower one, then where in that octave.
+fn spread(random: &mut Random, low: u64, high: u64) -> u64 {
+    let octaves = u64::from((high / low.max(1)).max(1).ilog2());
+    let floor = low.max(1) << random.within(0..=octaves);
+    random.within(floor..=floor.saturating_mul(2).min(high).max(floor))
+}
