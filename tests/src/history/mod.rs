@@ -18,11 +18,14 @@
 //!   anything else that is no result. Both are safe for reads.
 //! - Never use a (session, seq) for two operations.
 
+mod encoding;
 mod model;
 pub mod search;
+pub mod text;
 mod verdict;
 pub mod witness;
 
+use serde::{Deserialize, Serialize};
 use wire::client::{Consistency, ScanMode};
 use wire::command::{Outcome, SessionId};
 use wire::types::{EntryId, Index};
@@ -41,7 +44,8 @@ pub struct History {
 /// Invariants, which the checkers demand:
 /// - `ended_ns` is at or after `invoked_ns`; it is `None` only with [`Answer::Unknown`];
 /// - a write is answered by a result of writes, a read by one of its kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// Who asked; for people.
     pub client: u64,
@@ -50,8 +54,10 @@ pub struct Record {
     /// When its answer was read, or when the client gave it up. `None` if it was still waiting when
     /// the history ended. Says nothing of a write whose answer is `Unknown`: that may take effect
     /// at any time later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ns: Option<u64>,
     /// The connection by which the answer came, if the recorder tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passage: Option<Passage>,
     /// What was asked.
     pub operation: Operation,
@@ -60,7 +66,8 @@ pub struct Record {
 }
 
 /// Where the answered attempt of an operation was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Passage {
     /// The connection; no two of a run share a number, whichever node they lead to.
     pub connection: u64,
@@ -69,11 +76,13 @@ pub struct Passage {
 }
 
 /// What was asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
     /// A change of one key.
     Write {
         /// The session under which it was sent.
+        #[serde(with = "encoding::SessionText")]
         session: SessionId,
         /// Its number in the session.
         seq: u64,
@@ -83,6 +92,7 @@ pub enum Operation {
     /// A look at keys.
     Read {
         /// How fresh.
+        #[serde(with = "encoding::ConsistencyText")]
         consistency: Consistency,
         /// Which.
         query: Query,
@@ -90,32 +100,39 @@ pub enum Operation {
 }
 
 /// [`wire::command::Command`] with bytes of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Sets a key.
     Put {
         /// The key.
+        #[serde(with = "encoding::bytes")]
         key: Vec<u8>,
         /// Its new value.
+        #[serde(with = "encoding::bytes")]
         value: Vec<u8>,
     },
     /// Removes a key.
     Delete {
         /// The key.
+        #[serde(with = "encoding::bytes")]
         key: Vec<u8>,
     },
     /// Sets a key if it is as expected.
     CompareAndSwap {
         /// The key.
+        #[serde(with = "encoding::bytes")]
         key: Vec<u8>,
         /// How it must be.
         expect: Expect,
         /// Its new value.
+        #[serde(with = "encoding::bytes")]
         value: Vec<u8>,
     },
     /// Adds to a decimal number; an absent key counts as 0.
     Increment {
         /// The key.
+        #[serde(with = "encoding::bytes")]
         key: Vec<u8>,
         /// What to add.
         delta: i64,
@@ -123,31 +140,37 @@ pub enum Command {
 }
 
 /// [`wire::command::Expect`] with bytes of its own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Expect {
     /// The key is not there.
     Absent,
     /// The key was last written at this index.
-    Revision(Index),
+    Revision(#[serde(with = "encoding::index")] Index),
     /// The key holds these bytes.
-    Value(Vec<u8>),
+    Value(#[serde(with = "encoding::bytes")] Vec<u8>),
 }
 
 /// What a read asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Query {
     /// One key.
     Get {
         /// The key.
+        #[serde(with = "encoding::bytes")]
         key: Vec<u8>,
     },
     /// One page of a scan.
     Scan {
         /// What to return of each key.
+        #[serde(with = "encoding::ScanModeText")]
         mode: ScanMode,
         /// Keys must begin with it.
+        #[serde(with = "encoding::bytes")]
         prefix: Vec<u8>,
         /// Keys must be greater.
+        #[serde(default, with = "encoding::bytes_or_null")]
         after: Option<Vec<u8>>,
         /// Items at most.
         limit: u32,
@@ -155,25 +178,31 @@ pub enum Query {
 }
 
 /// What the client was told in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Answer {
     /// The write took effect.
     Written {
         /// By this entry.
+        #[serde(with = "encoding::EntryIdText")]
         id: EntryId,
         /// And did this.
+        #[serde(with = "encoding::OutcomeText")]
         outcome: Outcome,
     },
     /// The answer to [`Query::Get`].
     Got {
         /// Applied index of the node when it read.
+        #[serde(with = "encoding::index")]
         index: Index,
         /// The item, or `None` if the key is absent.
+        #[serde(default)]
         item: Option<Item>,
     },
     /// The answer to [`Query::Scan`].
     Scanned {
         /// Applied index of the node when it read.
+        #[serde(with = "encoding::index")]
         index: Index,
         /// The page.
         page: Page,
@@ -185,28 +214,36 @@ pub enum Answer {
 }
 
 /// [`wire::client::Item`] with bytes of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Item {
     /// The key.
+    #[serde(with = "encoding::bytes")]
     pub key: Vec<u8>,
     /// Its value.
+    #[serde(with = "encoding::bytes")]
     pub value: Vec<u8>,
     /// Index of the entry that last wrote it.
+    #[serde(with = "encoding::index")]
     pub revision: Index,
     /// Index of the entry that made it.
+    #[serde(with = "encoding::index")]
     pub create_revision: Index,
     /// Writes since it was made; 1 for a new key.
     pub version: u64,
 }
 
 /// The page of a scan.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Page {
     /// Keys of this page.
     pub count: u64,
     /// The last key of this page if there are more.
+    #[serde(default, with = "encoding::bytes_or_null")]
     pub more_after: Option<Vec<u8>>,
     /// The items; none if only the count was asked for, without values if only keys were.
+    #[serde(default)]
     pub items: Vec<Item>,
 }
 

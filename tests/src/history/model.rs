@@ -14,9 +14,6 @@ use wire::types::{Epoch, Index};
 
 use super::{Item, Page, Query};
 
-/// Sessions known at a time (rules C3).
-const SESSIONS_MAX: usize = 65_536;
-
 /// A key's state.
 #[derive(Clone, Debug)]
 struct Cell<'a> {
@@ -40,6 +37,7 @@ struct Session {
 #[derive(Debug)]
 pub(super) struct Model<'a> {
     epoch: Epoch,
+    sessions_max: usize,
     cells: BTreeMap<&'a [u8], Cell<'a>>,
     sessions: BTreeMap<SessionId, Session>,
     /// The sessions by the index of their last write.
@@ -56,9 +54,10 @@ pub(super) struct Effect<'a> {
 }
 
 impl<'a> Model<'a> {
-    pub(super) fn new(epoch: Epoch) -> Self {
+    pub(super) fn new(epoch: Epoch, sessions_max: usize) -> Self {
         Self {
             epoch,
+            sessions_max,
             cells: BTreeMap::new(),
             sessions: BTreeMap::new(),
             by_age: BTreeMap::new(),
@@ -104,7 +103,7 @@ impl<'a> Model<'a> {
             self.by_age.remove(&before.last_index);
         }
         self.by_age.insert(index, write.session);
-        if self.sessions.len() > SESSIONS_MAX
+        if self.sessions.len() > self.sessions_max
             && let Some((_, oldest)) = self.by_age.pop_first()
         {
             self.sessions.remove(&oldest);

@@ -51,7 +51,7 @@ impl Violation {
     pub(super) fn new(breach: Breach, history: &History, records: &[usize], why: &str) -> Self {
         let mut text = why.to_owned();
         for place in records {
-            text.push_str(&format!("\n  {place}: {:?}", history.records[*place]));
+            text.push_str(&format!("\n  {place}: {}", history.records[*place]));
         }
         Self {
             breach,

@@ -26,6 +26,8 @@ use super::{Answer, Command, History, Operation, Query};
 pub struct Committed<'a> {
     /// The history of the data: writes of another one have no effect (rules C7).
     pub epoch: Epoch,
+    /// Sessions that the members keep at a time (rules C3).
+    pub sessions_max: usize,
     /// Every committed entry, from index 1 on.
     pub entries: &'a [Entry],
 }
@@ -107,7 +109,7 @@ fn replay<'a>(
     }
     reads.sort_unstable();
     let mut reads = reads.into_iter().peekable();
-    let mut model = Model::new(committed.epoch);
+    let mut model = Model::new(committed.epoch, committed.sessions_max);
     let mut effects: BTreeMap<Name, Took<'a>> = BTreeMap::new();
     let mut applied = EntryId::default();
     loop {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::Instant;
+use raftd::net::Port;
 
 use super::event::Events;
 use super::random::Random;
@@ -116,8 +117,8 @@ pub struct Socket {
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Parcel {
-    /// Somebody dials.
-    Call,
+    /// Somebody dials this port.
+    Call(Port),
     /// The call was taken.
     Answer,
     /// What was written.
@@ -141,8 +142,8 @@ pub enum Delivery {
     Called {
         /// The machine.
         host: Host,
-        /// Who calls.
-        from: Host,
+        /// Where.
+        port: Port,
         /// The connection.
         connection: u64,
     },
@@ -364,6 +365,7 @@ impl Net {
         now: Instant,
         from: Socket,
         to: Host,
+        port: Port,
         events: &mut Events<Happening>,
     ) -> u64 {
         self.serial += 1;
@@ -374,7 +376,7 @@ impl Net {
             doomed: false,
         };
         self.connections.insert(self.serial, connection);
-        self.put(now, self.serial, 0, Parcel::Call, events);
+        self.put(now, self.serial, 0, Parcel::Call(port), events);
         self.serial
     }
 
@@ -659,15 +661,15 @@ impl Net {
             self.counts.posthumous += u64::from(dead);
         }
         match (known.states[end], parcel) {
-            (State::Dialled, Parcel::Call) if self.up[to] => Some(Delivery::Called {
+            (State::Dialled, Parcel::Call(port)) if self.up[to] => Some(Delivery::Called {
                 host: to,
-                from,
+                port,
                 connection,
             }),
             (State::Open(name), parcel) => {
                 let socket = Socket { host: to, name };
                 match parcel {
-                    Parcel::Call => None,
+                    Parcel::Call(_) => None,
                     Parcel::Answer => Some(Delivery::Answered(socket)),
                     Parcel::Bytes(bytes) => Some(Delivery::Bytes(socket, bytes, (connection, end))),
                     Parcel::End => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft::Instant;
 use raftd::disk::sim::SimDisk;
+use raftd::net::Port;
 use raftd::node::Node;
 
 use super::event::Events;
@@ -106,9 +107,14 @@ pub struct World {
     marks: Marks,
     /// The clients' names for their connections, and the network's.
     connections: BTreeMap<u64, u64>,
+    /// How many strangers have called.
+    strangers: u64,
     /// Steps since time last went on.
     steps_at_once: u32,
 }
+
+/// Names of connections from here on are strangers'.
+const STRANGERS: u64 = 1 << 60;
 
 /// Steps at one time, from which on time stands still.
 const STEPS_AT_ONCE_MAX: u32 = 200_000;
@@ -151,6 +157,7 @@ impl World {
             trace,
             marks: Marks::default(),
             connections: BTreeMap::new(),
+            strangers: 0,
             steps_at_once: 0,
         }
     }
@@ -338,15 +345,15 @@ impl World {
             None => {}
             Some(Delivery::Called {
                 host,
-                from,
+                port,
                 connection,
-            }) => match self.members[host].called(connection, from == clients, now) {
+            }) => match self.members[host].called(connection, port, now) {
                 Some(name) => self.net.accept(now, connection, name, &mut self.events),
                 None => self.net.refuse(now, connection, &mut self.events),
             },
             Some(Delivery::Answered(Socket { host, name })) => {
                 if host == clients {
-                    return Did::Connected(name);
+                    return told(name, Did::Connected(name));
                 }
                 self.members[host].answered(name, now);
             }
@@ -356,14 +363,14 @@ impl World {
                     if let Some(server) = self.net.other_end(connection, end) {
                         self.members[server.host].judge_flow(server.name, unread_bytes, now);
                     }
-                    return Did::Received(name, bytes);
+                    return told(name, Did::Received(name, bytes));
                 }
                 self.members[host].received(name, bytes, now);
             }
             Some(Delivery::Ended(Socket { host, name }, by_peer)) => {
                 if host == clients {
                     self.connections.remove(&name);
-                    return Did::Disconnected(name);
+                    return told(name, Did::Disconnected(name));
                 }
                 self.members[host].ended(name, by_peer, now);
             }
@@ -427,11 +434,24 @@ impl World {
 
     // --- clients ---
 
-    /// A client dials a member, under a name that is never used again.
+    /// A client dials a member, under a name below [`STRANGERS`] that is never used again.
     pub fn connect(&mut self, name: u64, to: Host) {
+        assert!(name < STRANGERS, "clients' names are small");
+        self.dial(name, to, Port::Client);
+    }
+
+    /// Somebody dials a member, says this, and is told nothing.
+    pub fn call_as_stranger(&mut self, to: Host, port: Port, says: Bytes) {
+        self.strangers += 1;
+        let name = STRANGERS + self.strangers;
+        self.dial(name, to, port);
+        self.send(name, says);
+    }
+
+    fn dial(&mut self, name: u64, to: Host, port: Port) {
         let host = self.client_host();
         let socket = Socket { host, name };
-        let connection = self.net.dial(self.now, socket, to, &mut self.events);
+        let connection = self.net.dial(self.now, socket, to, port, &mut self.events);
         self.connections.insert(name, connection);
     }
 
@@ -448,5 +468,13 @@ impl World {
         if let Some(connection) = self.connections.remove(&name) {
             self.net.close(self.now, connection, 0, &mut self.events);
         }
+    }
+}
+
+/// Strangers are told nothing.
+fn told(name: u64, did: Did) -> Did {
+    match name < STRANGERS {
+        true => did,
+        false => Did::Something,
     }
 }

@@ -129,6 +129,11 @@ impl SimDisk {
         self.state().lies = lies;
     }
 
+    /// Takes back every fault that is planned.
+    pub fn forget_faults(&self) {
+        self.state().forget_faults();
+    }
+
     /// Whether a fault stopped everything: [`SimDisk::restart`] is next.
     #[must_use]
     pub fn is_down(&self) -> bool {
@@ -146,8 +151,7 @@ impl SimDisk {
         let mut state = self.state();
         state.life += 1;
         state.running = true;
-        state.faults.clear();
-        state.armed.clear();
+        state.forget_faults();
         Self {
             state: Rc::clone(&self.state),
             life: state.life,

@@ -98,6 +98,11 @@ impl State {
         Some(self.armed.remove(armed).1)
     }
 
+    pub(super) fn forget_faults(&mut self) {
+        self.faults.clear();
+        self.armed.clear();
+    }
+
     pub(super) fn used_bytes(&self) -> u64 {
         let inodes = self.names.values();
         inodes.map(|inode| self.inodes[*inode].bytes() as u64).sum()

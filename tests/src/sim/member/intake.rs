@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use raft::Instant;
+use raftd::net::Port;
 use raftd::net::dial::Due;
 use raftd::node::io::{ConnectionId, Input, Knowledge, LinkId};
 use wire::client::Request;
@@ -33,7 +34,7 @@ const FLOWING_BYTES: usize = 16 << 10;
 pub(super) enum Phase {
     Connecting(NodeId),
     Greeting { peer: NodeId, asked: Knowledge },
-    Newcomer { of_clients: bool },
+    Newcomer(Port),
     Client,
     Link { peer: NodeId, dialled: bool },
     Leaving,
@@ -75,15 +76,12 @@ impl Open {
     }
 
     fn is_client(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Client | Phase::Newcomer { of_clients: true }
-        )
+        matches!(self.phase, Phase::Client | Phase::Newcomer(Port::Client))
     }
 
     fn deadline(&self, limits: &Timeouts) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer { .. } => {
+            Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer(_) => {
                 Some(self.opened + limits.hello)
             }
             Phase::Client | Phase::Link { .. } | Phase::Leaving => None,
@@ -208,8 +206,8 @@ impl Table {
     // --- what the network delivers ---
 
     /// Somebody dialled; the name of the connection.
-    pub(super) fn accept(&mut self, connection: u64, of_clients: bool, now: Instant) -> u64 {
-        self.insert(connection, 1, Phase::Newcomer { of_clients }, now)
+    pub(super) fn accept(&mut self, connection: u64, port: Port, now: Instant) -> u64 {
+        self.insert(connection, 1, Phase::Newcomer(port), now)
     }
 
     pub(super) fn answered(&mut self, name: u64) {
@@ -379,7 +377,7 @@ impl Process {
         match phase {
             Phase::Client => self.take_request(name, frame),
             Phase::Link { peer, .. } => self.take_message(name, peer, frame, around),
-            Phase::Newcomer { of_clients } => self.take_hello(name, of_clients, frame),
+            Phase::Newcomer(port) => self.take_hello(name, port, frame),
             Phase::Greeting { peer, asked } => self.take_welcome(name, peer, asked, frame, around),
             Phase::Connecting(_) | Phase::Leaving => {}
         }
@@ -422,9 +420,9 @@ impl Process {
     }
 
     /// The first frame of an accepted connection.
-    fn take_hello(&mut self, name: u64, of_clients: bool, frame: &Frame<'_>) {
+    fn take_hello(&mut self, name: u64, port: Port, frame: &Frame<'_>) {
         let verdict = Hello::decode(frame).and_then(|hello| {
-            let wrong_port = matches!(hello.role, Role::Client) != of_clients;
+            let wrong_port = matches!(hello.role, Role::Client) != (port == Port::Client);
             if wrong_port {
                 let reason = "this port is for others".into();
                 return Err(Error::WrongNode { reason });
@@ -577,9 +575,10 @@ impl Process {
             let name = self.table.serial + 1;
             let host = self.host;
             let to = peer.0 as usize - 1;
+            let socket = Socket { host, name };
             let connection = around
                 .net
-                .dial(around.now, Socket { host, name }, to, around.events);
+                .dial(around.now, socket, to, Port::Peer, around.events);
             let phase = Phase::Connecting(peer);
             assert_eq!(
                 self.table.insert(connection, 0, phase, now),

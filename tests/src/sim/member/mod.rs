@@ -28,6 +28,7 @@ use raft::Instant;
 use raftd::disk::Latched;
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::fatal::{ExitStatus, Fatal};
+use raftd::net::Port;
 use raftd::net::dial::Dialler;
 use raftd::node::io::{Effects, Input, Now, StorageEvent, StorageRequest};
 use raftd::node::{self, Node};
@@ -77,6 +78,8 @@ pub struct Settings {
     pub soft_free_bytes: u64,
     /// How long handshakes and frames may take.
     pub timeouts: Timeouts,
+    /// All nodes draw from this seed in all their lives, instead of each from its own.
+    pub same_seed: Option<u64>,
 }
 
 /// How fast a machine is.
@@ -146,8 +149,7 @@ pub struct Member {
     pub id: NodeId,
     host: Host,
     disk: SimDisk,
-    /// The machine's clocks.
-    pub clock: LocalClock,
+    clock: LocalClock,
     /// How fast it is.
     pub pace: Pace,
     random: Random,
@@ -359,7 +361,7 @@ impl Member {
                 ..settings.limits
             },
             wal_bytes,
-            seed: self.random.bits(),
+            seed: settings.same_seed.unwrap_or_else(|| self.random.bits()),
             version: "sim".to_owned(),
         }
     }
@@ -446,9 +448,27 @@ impl Member {
         self.wake(now);
     }
 
+    /// Changes the machine's clocks.
+    pub fn set_clock(&mut self, change: impl FnOnce(&mut LocalClock)) {
+        change(&mut self.clock);
+        self.plan_turn();
+    }
+
     /// No round of disk work ends before then.
     pub fn hang_disk(&mut self, until: Instant) {
-        self.disk_hangs_until = until;
+        self.disk_hangs_until = self.disk_hangs_until.max(until);
+    }
+
+    /// The machine is as it should be from now on: no pause, no hanging disk, no planned crash.
+    pub fn calm(&mut self, now: Instant) {
+        self.disk_hangs_until = now;
+        self.crash_in_recovery = None;
+        if let Some(process) = &mut self.process {
+            process.fuse = None;
+            process.crash_at_report = None;
+        }
+        self.disk.forget_faults();
+        self.resume(now);
     }
 
     /// Gives the machine another disk, empty, as after a lost data directory.
@@ -460,11 +480,11 @@ impl Member {
     // --- what comes in ---
 
     /// Somebody dialled. Says what the process calls the connection, or nothing if none listens.
-    pub fn called(&mut self, connection: u64, by_client: bool, now: Instant) -> Option<u64> {
+    pub fn called(&mut self, connection: u64, port: Port, now: Instant) -> Option<u64> {
         let local = self.clock.show(now).monotonic;
         let process = self.process.as_mut()?;
         let listens = !process.stop_wanted;
-        listens.then(|| process.table.accept(connection, by_client, local))
+        listens.then(|| process.table.accept(connection, port, local))
     }
 
     /// A call was taken.
@@ -538,7 +558,7 @@ impl Member {
     }
 
     /// Plans the next turn by what the process waits for.
-    pub fn plan_turn(&mut self) {
+    fn plan_turn(&mut self) {
         let Some(process) = &mut self.process else {
             self.next_turn = None;
             return;
