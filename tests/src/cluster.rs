@@ -68,9 +68,17 @@ impl Node {
     /// # Panics
     /// If it runs already, or cannot be started.
     pub fn start(&mut self) {
+        self.start_as(self.command());
+    }
+
+    /// Starts it by another command than its own: one around it.
+    ///
+    /// # Panics
+    /// As [`Node::start`].
+    pub fn start_as(&mut self, command: Command) {
         assert!(self.process.is_none(), "node {} runs already", self.id);
         self.log_start = fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
-        self.process = Some(Running::start(self.command(), &self.log));
+        self.process = Some(Running::start(command, &self.log));
     }
 
     /// Waits until it says `ready`.
@@ -87,8 +95,21 @@ impl Node {
                     self.log_since_start()
                 );
             }
-            self.log_since_start().lines().any(is_ready)
+            self.is_ready()
         });
+    }
+
+    /// Whether it said `ready` since it was last started.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.log_since_start().lines().any(is_ready)
+    }
+
+    /// How it ended, if it did so by itself since it was last started; told once.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.ended()?;
+        self.process = None;
+        Some(status)
     }
 
     /// What it wrote to stderr since it was last started.
@@ -163,6 +184,16 @@ impl Cluster {
     /// If the machine cannot hold them.
     #[must_use]
     pub fn prepare(count: usize, extra: &[&str]) -> Self {
+        Self::prepare_behind(None, count, extra)
+    }
+
+    /// Like [`Cluster::prepare`], for nodes that reach each other at the addresses in `listed` and
+    /// not where they listen: whoever calls this stands between.
+    ///
+    /// # Panics
+    /// If the machine cannot hold them.
+    #[must_use]
+    pub fn prepare_behind(listed: Option<&[String]>, count: usize, extra: &[&str]) -> Self {
         let slot = Slot::take();
         let folder = tempfile::Builder::new()
             .prefix("cluster-")
@@ -173,7 +204,8 @@ impl Cluster {
             .map(|port| format!("127.0.0.1:{port}"))
             .collect();
         let (clients, peers) = addrs.split_at(count);
-        let members: Vec<String> = peers
+        let members: Vec<String> = listed
+            .unwrap_or(peers)
             .iter()
             .enumerate()
             .map(|(i, addr)| format!("{}={addr}", i + 1))
@@ -234,6 +266,23 @@ impl Cluster {
             .map(TempDir::path)
             .expect("kept until the drop")
             .join(name)
+    }
+
+    /// Kills every node that runs.
+    pub fn kill_all(&mut self) {
+        for node in &mut self.nodes {
+            node.process = None;
+        }
+    }
+
+    /// Kills every node and leaves the folder where it is.
+    ///
+    /// # Panics
+    /// Never: the folder is there as long as the cluster is.
+    #[must_use]
+    pub fn keep(mut self) -> PathBuf {
+        self.kill_all();
+        self.folder.take().expect("kept until the drop").keep()
     }
 
     /// The client addresses of all nodes, as `-e` takes them.
@@ -311,9 +360,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
-            node.process = None;
-        }
+        self.kill_all();
         if thread::panicking() {
             show_logs(&self.nodes);
             if let Some(folder) = self.folder.take() {

@@ -6,6 +6,7 @@ pub mod history;
 pub mod proc;
 pub mod sim;
 pub mod source;
+pub mod torture;
 pub mod wait;
 
 use std::env;

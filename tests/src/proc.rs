@@ -23,7 +23,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const HANGS_AFTER: Duration = Duration::from_secs(180);
 
 /// Where the programs of this build are. `TESTS_BIN_DIR` names a folder that holds them; without
-/// it they are built, once per test process.
+/// it they are built, once per test process, in the profile of the caller.
 ///
 /// # Panics
 /// If they cannot be built.
@@ -33,37 +33,33 @@ pub fn bin_dir() -> &'static Path {
         if let Some(dir) = env::var_os("TESTS_BIN_DIR") {
             return PathBuf::from(dir);
         }
-        let profile = target_dir().join(if cfg!(debug_assertions) {
-            "debug"
-        } else {
-            "release"
-        });
+        let dir = profile_dir();
+        let profile = match dir.file_name().and_then(OsStr::to_str) {
+            None | Some("debug") => "dev",
+            Some(profile) => profile,
+        };
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args([
-            "build",
-            "--quiet",
-            "--bins",
-            "--package",
-            "raftd",
-            "--package",
-            "raftctl",
-        ]);
-        if !cfg!(debug_assertions) {
-            cargo.arg("--release");
-        }
+        cargo.args(["build", "--quiet", "--bins", "--profile", profile]);
+        cargo.args(["--package", "raftd", "--package", "raftctl"]);
         let status = cargo.current_dir(root()).status().expect("cargo runs");
         assert!(status.success(), "raftd and raftctl do not build");
-        profile
+        dir
     })
 }
 
-/// Cargo's target directory: the test's own binary lies in `target/PROFILE/deps`.
+/// Where Cargo puts programs of the caller's profile: a test's own binary lies in
+/// `target/PROFILE/deps`, a program in `target/PROFILE`.
+fn profile_dir() -> PathBuf {
+    let own = env::current_exe().expect("a path to this program");
+    let dir = own.parent().expect("a program lies in a folder");
+    let deps = dir.parent().filter(|_| dir.ends_with("deps"));
+    deps.unwrap_or(dir).to_path_buf()
+}
+
+/// Cargo's target directory.
 fn target_dir() -> PathBuf {
-    let own = env::current_exe().expect("a path to this test");
-    own.ancestors()
-        .nth(3)
-        .expect("target/PROFILE/deps/TEST")
-        .to_path_buf()
+    let profile = profile_dir();
+    profile.parent().expect("target/PROFILE").to_path_buf()
 }
 
 /// A folder on disk for what tests write.

@@ -12,4 +12,5 @@ mod restart;
 mod scripts;
 mod sim;
 mod tidy;
+mod torture;
 mod values;

@@ -1,0 +1,393 @@
+//! A client that writes down what it was told.
+//!
+//! It speaks the protocol by itself and not through `raftctl::client`, because a history needs what
+//! a caller of that library never sees: under which name a write was sent, at which index a read
+//! was answered, on which connection. It follows the same rules: a burst of operations is sent in
+//! one go, and whatever got no verdict is sent again, under its name, until it has one or the
+//! burst's patience ends.
+
+mod link;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wire::client::{Consistency, Reply, Request};
+use wire::command::{SessionId, Write};
+use wire::error::{Class, Error as WireError};
+use wire::hello::LeaderHint;
+
+use self::link::{Link, Told};
+use crate::history::{Answer, Operation, Passage, Query, Record};
+use crate::sim::random::Random;
+use crate::wait;
+
+/// How long a new connection may take to be greeted.
+const GREETED_WITHIN: Duration = Duration::from_millis(500);
+/// Without any answer for so long, another member is tried.
+const SILENCE_MAX: Duration = Duration::from_millis(1500);
+/// Between two attempts that brought nothing.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What all clients of a run share.
+#[derive(Debug)]
+pub struct Shared {
+    /// When the run's clock began.
+    pub began: Instant,
+    /// Where clients reach the members.
+    pub addrs: Vec<String>,
+    /// Connections so far, over all clients: each has a number.
+    pub connections: AtomicU64,
+    /// When the newest answer came, in nanoseconds of the run's clock.
+    pub answered_ns: AtomicU64,
+    /// The longest time between two answers, in nanoseconds.
+    pub longest_gap_ns: AtomicU64,
+    /// For each client: whether its connection is to be reset in the middle of a burst.
+    pub resets: Vec<AtomicBool>,
+}
+
+impl Shared {
+    /// For so many clients of a cluster whose members serve at these addresses.
+    #[must_use]
+    pub fn new(addrs: Vec<String>, clients: usize) -> Self {
+        Self {
+            began: Instant::now(),
+            addrs,
+            connections: AtomicU64::new(0),
+            answered_ns: AtomicU64::new(0),
+            longest_gap_ns: AtomicU64::new(0),
+            resets: (0..clients).map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// The run's clock.
+    #[must_use]
+    pub fn now_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).expect("a run ends within 584 years")
+    }
+
+    /// From now on the time between answers counts.
+    pub fn start_the_gap(&self) {
+        self.answered_ns.store(self.now_ns(), Ordering::Relaxed);
+        self.longest_gap_ns.store(0, Ordering::Relaxed);
+    }
+
+    fn answered(&self, now_ns: u64) {
+        let before = self.answered_ns.fetch_max(now_ns, Ordering::Relaxed);
+        let gap = now_ns.saturating_sub(before);
+        self.longest_gap_ns.fetch_max(gap, Ordering::Relaxed);
+    }
+}
+
+/// An operation of a burst under way.
+#[derive(Debug)]
+struct Task {
+    record: Record,
+    /// An attempt left and got no verdict.
+    exposed: bool,
+    /// On the current connection, under this frame id, unanswered.
+    sent: bool,
+    settled: bool,
+}
+
+/// One client: one session, one connection at a time, one burst at a time.
+#[derive(Debug)]
+pub struct Client<'a> {
+    shared: &'a Shared,
+    number: u64,
+    random: Random,
+    link: Option<Link>,
+    session: Option<SessionId>,
+    next_seq: u64,
+    /// Whom to try next.
+    target: usize,
+    /// How often it reset its connection on demand.
+    pub resets: u64,
+    /// Everything it asked.
+    pub records: Vec<Record>,
+    /// Something it was told that the protocol does not allow here.
+    pub complaint: Option<String>,
+}
+
+impl<'a> Client<'a> {
+    /// A client that connects when it first asks.
+    #[must_use]
+    pub fn new(shared: &'a Shared, number: u64, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let target = random.index(shared.addrs.len());
+        Self {
+            shared,
+            number,
+            random,
+            link: None,
+            session: None,
+            next_seq: 1,
+            target,
+            resets: 0,
+            records: Vec::new(),
+            complaint: None,
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Forgets everything, as if another client came in its place.
+    pub fn be_reborn(&mut self) {
+        self.link = None;
+        self.session = None;
+    }
+
+    /// Goes to this member, if it is not there.
+    pub fn visit(&mut self, member: usize) {
+        self.link = None;
+        self.target = member;
+    }
+
+    /// Names a command: the operation that a burst may hold. Needs a connection for a new session;
+    /// `None` if there is none to be had.
+    pub fn name(&mut self, command: crate::history::Command) -> Option<Operation> {
+        if self.session.is_none() {
+            let welcome = &self.reach()?.welcome;
+            self.session = Some(SessionId {
+                epoch: welcome.epoch,
+                born: welcome.applied,
+                nonce: self.random.bits(),
+            });
+            self.next_seq = 1;
+        }
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let session = self.session?;
+        Some(Operation::Write {
+            session,
+            seq,
+            command,
+        })
+    }
+
+    /// Does a burst: sends all, and settles all, within `patience`. The records are the newest of
+    /// [`Client::records`], in order. With `breaks` the first connection is reset when everything
+    /// was sent; what was sent on it may or may not arrive.
+    pub fn burst(&mut self, operations: Vec<Operation>, patience: Duration, mut breaks: bool) {
+        let invoked_ns = self.shared.now_ns();
+        let mut tasks: Vec<Task> = operations
+            .into_iter()
+            .map(|operation| Task {
+                record: Record {
+                    client: self.number,
+                    invoked_ns,
+                    ended_ns: None,
+                    passage: None,
+                    operation,
+                    answer: Answer::NotApplied,
+                },
+                exposed: false,
+                sent: false,
+                settled: false,
+            })
+            .collect();
+        let end = Instant::now() + patience;
+        while tasks.iter().any(|task| !task.settled) && Instant::now() < end {
+            if let Some(hint) = self.attempt(&mut tasks, end, &mut breaks) {
+                self.follow(&hint);
+            }
+        }
+        if tasks.iter().any(|task| task.sent) {
+            // Answers may still come there.
+            self.link = None;
+        }
+        let now_ns = self.shared.now_ns();
+        for mut task in tasks {
+            if !task.settled {
+                task.record.ended_ns = Some(now_ns);
+                let open = task.exposed || task.sent;
+                task.record.answer = if open {
+                    Answer::Unknown
+                } else {
+                    Answer::NotApplied
+                };
+            }
+            self.records.push(task.record);
+        }
+    }
+
+    /// One go at all that is not settled, on one connection. Returns where to go next, if a server
+    /// told.
+    fn attempt(
+        &mut self,
+        tasks: &mut [Task],
+        end: Instant,
+        breaks: &mut bool,
+    ) -> Option<LeaderHint> {
+        if self.reach().is_none() {
+            pause(end);
+            return None;
+        }
+        let link = self.link.as_mut()?;
+        send(link, tasks, end);
+        if std::mem::take(breaks) {
+            self.resets += 1;
+            link.reset();
+        }
+        let mut hint = None;
+        let mut refused = false;
+        while tasks.iter().any(|task| task.sent) {
+            let until = end.min(Instant::now() + SILENCE_MAX);
+            let told = link.receive(until, |frame_id, reply| {
+                let task = tasks.iter_mut().find(|task| {
+                    let place = task.record.passage.map(|passage| passage.place);
+                    task.sent && place == Some(frame_id)
+                });
+                let task = task.ok_or_else(|| format!("an answer to nothing: {reply:?}"))?;
+                task.sent = false;
+                if let Some(answer) = Answer::from_reply(reply) {
+                    task.record.answer = answer;
+                    task.record.ended_ns = Some(self.shared.now_ns());
+                    task.settled = true;
+                    self.shared.answered(self.shared.now_ns());
+                    return Ok(());
+                }
+                refused = true;
+                let Reply::Error(error) = reply else {
+                    return Err(format!("answered by {reply:?}"));
+                };
+                match error {
+                    WireError::NotLeader { leader } => hint = Some(leader.clone()),
+                    // A name that was given up cannot be told of any more.
+                    WireError::Stale | WireError::SessionExpired if task.exposed => {
+                        task.record.answer = Answer::Unknown;
+                        task.record.ended_ns = Some(self.shared.now_ns());
+                        task.settled = true;
+                    }
+                    error => match error.class() {
+                        Class::NotApplied => {}
+                        Class::Unknown => task.exposed = true,
+                        Class::Final => return Err(format!("refused for good: {error}")),
+                    },
+                }
+                Ok(())
+            });
+            match told {
+                Ok(Told::Answers) => {}
+                Ok(Told::Nothing) if Instant::now() < until => {}
+                Ok(Told::Nothing) | Err(None) => {
+                    self.lose(tasks);
+                    return None;
+                }
+                Err(Some(complaint)) => {
+                    self.complaint.get_or_insert(complaint);
+                    self.lose(tasks);
+                    return None;
+                }
+            }
+        }
+        if refused && hint.is_none() {
+            pause(end);
+        }
+        hint
+    }
+
+    /// The connection is of no more use: what was sent on it has no verdict.
+    fn lose(&mut self, tasks: &mut [Task]) {
+        self.link = None;
+        self.target = self.random.index(self.shared.addrs.len());
+        for task in tasks {
+            task.exposed |= task.sent;
+            task.sent = false;
+        }
+    }
+
+    /// Makes a connection if there is none; to another member the next time, if that fails.
+    fn reach(&mut self) -> Option<&Link> {
+        if self.link.is_none() {
+            let number = self.shared.connections.fetch_add(1, Ordering::Relaxed);
+            let addr = &self.shared.addrs[self.target];
+            match Link::dial(addr, number, Instant::now() + GREETED_WITHIN) {
+                Ok(link) => self.link = Some(link),
+                Err(_) => self.target = (self.target + 1) % self.shared.addrs.len(),
+            }
+        }
+        self.link.as_ref()
+    }
+
+    fn follow(&mut self, hint: &LeaderHint) {
+        let known = self
+            .shared
+            .addrs
+            .iter()
+            .position(|addr| *addr == hint.client_addr);
+        let random = self.random.index(self.shared.addrs.len());
+        self.visit(known.unwrap_or(random));
+    }
+}
+
+/// Sends all that is not settled. What never left stays unsent.
+fn send(link: &mut Link, tasks: &mut [Task], end: Instant) {
+    let left = end.saturating_duration_since(Instant::now());
+    let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+    let floor = tasks.iter().find_map(|task| match task.record.operation {
+        Operation::Write { seq, .. } if !task.settled => Some(seq),
+        _ => None,
+    });
+    for task in tasks.iter_mut().filter(|task| !task.settled) {
+        let request = request(&task.record.operation, deadline_ms, floor.unwrap_or(1));
+        let place = link.queue(&request);
+        let connection = link.number;
+        task.record.passage = Some(Passage { connection, place });
+        task.sent = true;
+    }
+    // If it fails some of it may have left: then it has no verdict, which the next read tells.
+    link.flush(end);
+}
+
+fn request(operation: &Operation, deadline_ms: u32, floor: u64) -> Request<'_> {
+    match operation {
+        Operation::Write {
+            session,
+            seq,
+            command,
+        } => Request::Write {
+            deadline_ms,
+            write: Write {
+                session: *session,
+                seq: *seq,
+                floor,
+                command: command.to_wire(),
+            },
+            body: &[],
+        },
+        Operation::Read { consistency, query } => read(*consistency, query, deadline_ms),
+    }
+}
+
+fn read(consistency: Consistency, query: &Query, deadline_ms: u32) -> Request<'_> {
+    match query {
+        Query::Get { key } => Request::Get {
+            deadline_ms,
+            consistency,
+            key,
+        },
+        Query::Scan {
+            mode,
+            prefix,
+            after,
+            limit,
+        } => Request::Scan {
+            deadline_ms,
+            consistency,
+            mode: *mode,
+            prefix,
+            after: after.as_deref(),
+            limit: *limit,
+        },
+    }
+}
+
+/// A moment, so that nobody is asked in a tight loop.
+fn pause(end: Instant) {
+    let until = (Instant::now() + PAUSE).min(end);
+    wait::until_true("a moment passes", PAUSE * 100, || Instant::now() >= until);
+}

@@ -1,0 +1,238 @@
+//! What a run did and saw, and whether that was enough to mean something.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What is done to a cluster. Each is counted when it was seen to bite, not when it was meant to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// What one member sends another arrives late.
+    Delay,
+    /// Nothing passes between two members for a while, then all of it at once.
+    Stall,
+    /// The connections between two members are reset.
+    Reset,
+    /// What one member sends another is lost; the other direction works.
+    Cut,
+    /// A member is cut off from all others, in both directions.
+    Isolate,
+    /// What one member sends another passes slowly.
+    Throttle,
+    /// One bit of what one member sends another is flipped.
+    Corrupt,
+    /// SIGKILL to one member.
+    Kill,
+    /// SIGKILL to all members.
+    KillAll,
+    /// SIGTERM to one member.
+    Stop,
+    /// SIGSTOP to one member, and SIGCONT.
+    Freeze,
+    /// fdatasync of one member takes long.
+    SlowSync,
+    /// fdatasync of one member fails.
+    FailedSync,
+    /// The tmpfs of one member is full.
+    FullTmpfs,
+    /// The ext4 of one member is full.
+    FullExt4,
+    /// A file of one member is damaged while it is down.
+    Rot,
+    /// A member is started with an empty directory.
+    Wipe,
+    /// Connections of clients are reset.
+    ClientReset,
+}
+
+impl Fault {
+    /// All of them, in the order of the ledger.
+    pub const ALL: [Self; 18] = [
+        Self::Delay,
+        Self::Stall,
+        Self::Reset,
+        Self::Cut,
+        Self::Isolate,
+        Self::Throttle,
+        Self::Corrupt,
+        Self::Kill,
+        Self::KillAll,
+        Self::Stop,
+        Self::Freeze,
+        Self::SlowSync,
+        Self::FailedSync,
+        Self::FullTmpfs,
+        Self::FullExt4,
+        Self::Rot,
+        Self::Wipe,
+        Self::ClientReset,
+    ];
+
+    /// Its word in the ledger and in the log of a run.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delay => "delay",
+            Self::Stall => "stall",
+            Self::Reset => "reset",
+            Self::Cut => "cut",
+            Self::Isolate => "isolate",
+            Self::Throttle => "throttle",
+            Self::Corrupt => "corrupt",
+            Self::Kill => "kill",
+            Self::KillAll => "kill-all",
+            Self::Stop => "stop",
+            Self::Freeze => "freeze",
+            Self::SlowSync => "slow-sync",
+            Self::FailedSync => "failed-sync",
+            Self::FullTmpfs => "full-tmpfs",
+            Self::FullExt4 => "full-ext4",
+            Self::Rot => "rot",
+            Self::Wipe => "wipe",
+            Self::ClientReset => "client-reset",
+        }
+    }
+}
+
+/// Acknowledgements per second that a run must reach.
+pub const ACKED_PER_SECOND_MIN: u64 = 100;
+/// Faults of each kind that a run of [`WHOLE_RUN`] or longer must reach.
+pub const EACH_FAULT_MIN: u64 = 5;
+/// Shorter runs are looked at for violations only.
+pub const WHOLE_RUN: Duration = Duration::from_secs(60);
+
+/// Counts, from several threads.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<BTreeMap<Fault, u64>>);
+
+impl Tally {
+    /// One more.
+    pub fn count(&self, fault: Fault) {
+        *self.counts().entry(fault).or_default() += 1;
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn of(&self, fault: Fault) -> u64 {
+        self.counts().get(&fault).copied().unwrap_or(0)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Fault, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a run amounts to.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// How long faults and clients went on, in all rounds.
+    pub tortured: Duration,
+    /// Clusters that were formed, tortured, healed and checked.
+    pub rounds: u64,
+    /// Faults that bit.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Kinds that this machine or this user cannot have, with the reason.
+    pub left_out: BTreeMap<Fault, String>,
+    /// Times a member was started again.
+    pub restarts: u64,
+    /// Requests that were answered: writes acknowledged, reads served.
+    pub answered: u64,
+    /// Writes among them.
+    pub acknowledged: u64,
+    /// Writes that were certainly not applied.
+    pub not_applied: u64,
+    /// Writes whose outcome the clients never learned.
+    pub unknown: u64,
+    /// The longest time without any answer while faults went on.
+    pub longest_gap: Duration,
+    /// The longest time from the end of all faults until every member had everything.
+    pub healed_within: Duration,
+    /// Entries of the committed logs that were read back from the members' files.
+    pub entries: u64,
+    /// Keys whose windows the exhaustive search decided.
+    pub searched: u64,
+}
+
+impl Ledger {
+    /// Takes in another round.
+    pub fn merge(&mut self, round: Self) {
+        self.tortured += round.tortured;
+        self.rounds += round.rounds;
+        for (fault, count) in round.faults {
+            *self.faults.entry(fault).or_default() += count;
+        }
+        self.left_out.extend(round.left_out);
+        self.restarts += round.restarts;
+        self.answered += round.answered;
+        self.acknowledged += round.acknowledged;
+        self.not_applied += round.not_applied;
+        self.unknown += round.unknown;
+        self.longest_gap = self.longest_gap.max(round.longest_gap);
+        self.healed_within = self.healed_within.max(round.healed_within);
+        self.entries += round.entries;
+        self.searched += round.searched;
+    }
+
+    /// Writes acknowledged per second of torture.
+    #[must_use]
+    pub fn acked_per_second(&self) -> u64 {
+        let seconds = self.tortured.as_secs_f64().max(0.001);
+        (self.acknowledged as f64 / seconds) as u64
+    }
+
+    /// What is too little for the numbers to mean something; empty if nothing.
+    #[must_use]
+    pub fn below_floors(&self) -> Vec<String> {
+        let mut below = Vec::new();
+        let rate = self.acked_per_second();
+        if rate < ACKED_PER_SECOND_MIN {
+            below.push(format!(
+                "{rate} acknowledgements per second, and {ACKED_PER_SECOND_MIN} are the floor"
+            ));
+        }
+        if self.tortured < WHOLE_RUN {
+            return below;
+        }
+        for fault in Fault::ALL {
+            let count = self.faults.get(&fault).copied().unwrap_or(0);
+            if count < EACH_FAULT_MIN && !self.left_out.contains_key(&fault) {
+                let name = fault.name();
+                below.push(format!(
+                    "{count} of {name}, and {EACH_FAULT_MIN} are the floor"
+                ));
+            }
+        }
+        below
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.tortured.as_secs();
+        writeln!(f, "seconds           {seconds} in {} rounds", self.rounds)?;
+        let faults: u64 = self.faults.values().sum();
+        writeln!(f, "faults            {faults}")?;
+        for fault in Fault::ALL {
+            let name = fault.name();
+            match (self.faults.get(&fault), self.left_out.get(&fault)) {
+                (None, Some(reason)) => writeln!(f, "  {name:<15} left out: {reason}")?,
+                (count, _) => writeln!(f, "  {name:<15} {}", count.copied().unwrap_or(0))?,
+            }
+        }
+        writeln!(f, "restarts          {}", self.restarts)?;
+        writeln!(f, "answers           {}", self.answered)?;
+        let rate = self.acked_per_second();
+        writeln!(
+            f,
+            "writes acked      {}, {rate} per second",
+            self.acknowledged
+        )?;
+        writeln!(f, "  not applied     {}", self.not_applied)?;
+        writeln!(f, "  unknown         {}", self.unknown)?;
+        writeln!(f, "longest gap       {} ms", self.longest_gap.as_millis())?;
+        writeln!(f, "healed within     {} ms", self.healed_within.as_millis())?;
+        writeln!(f, "entries checked   {}", self.entries)?;
+        write!(f, "keys searched     {}", self.searched)
+    }
+}

@@ -1,0 +1,111 @@
+//! Torture: what the simulator does to simulated members, done to real processes.
+//!
+//! A run is a row of *rounds*, each with a cluster, a plan and clients of its own: form, torture,
+//! heal, converge, stop, read back, judge. Everything that one seed decides is in [`plan`]; what it
+//! then meets is up to the machine, so a run cannot be replayed, and on failure everything is kept.
+//!
+//! Four lanes go on at once, each with the next fault of its kind: members ([`nemesis`], which also
+//! judges how they end), links ([`proxy`]), disks ([`disks`]) and clients' connections. At any time
+//! at most one member is harmed by the first of them, and at most one disk is full; together with
+//! the network that is more than a quorum often enough, so the cluster may well stand still for a
+//! moment. What it never may is lose or invent anything, or stay down when all is whole again.
+//!
+//! What every round demands:
+//! - a member ends only if it was ended, with the code that belongs to what was done to it;
+//! - after all faults, every member has applied everything within [`HEALS_WITHIN`], and a client is
+//!   served;
+//! - the members' files hold the same committed log;
+//! - that log explains every answer that any client got ([`crate::history`]).
+
+pub mod client;
+pub mod disks;
+pub mod ledger;
+pub mod load;
+pub mod log;
+pub mod nemesis;
+pub mod plan;
+pub mod proxy;
+pub mod rot;
+mod round;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use self::ledger::Ledger;
+use self::plan::Plan;
+use self::round::Round;
+
+/// How long a healed cluster may take until every member has applied everything and a client is
+/// served: a busy machine's slack included, about thirty election timeouts.
+pub const HEALS_WITHIN: Duration = Duration::from_secs(10);
+/// Longer runs have several rounds: logs and histories stay small.
+const ROUND_MAX: Duration = Duration::from_secs(120);
+
+/// What a run is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long faults go on, over all rounds.
+    pub time: Duration,
+    /// Decides the plan of the first round; those after it have the next numbers.
+    pub seed: u64,
+    /// Members of each cluster, 3 to 7.
+    pub members: usize,
+    /// Keep what members and torture wrote, also without failure.
+    pub keep: bool,
+    /// Leave out what takes root, also if it could be had.
+    pub unprivileged: bool,
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed of the round.
+    pub seed: u64,
+    /// What is wrong.
+    pub what: String,
+    /// Where data directories, logs and history are kept, if there is anything.
+    pub kept: Option<PathBuf>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}: {}", self.seed, self.what)?;
+        match &self.kept {
+            Some(kept) => write!(f, "\neverything is kept in {}", kept.display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Tortures clusters until the time is over or `cancelled` is raised, and tells what `say` takes.
+///
+/// # Errors
+/// The first violation.
+pub fn run(
+    options: Options,
+    cancelled: &AtomicBool,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<Ledger, Failure> {
+    let mut ledger = Ledger::default();
+    let rounds = options.time.as_secs_f64() / ROUND_MAX.as_secs_f64();
+    let rounds = rounds.ceil().max(1.0) as u32;
+    for number in 0..rounds {
+        if cancelled.load(Ordering::Relaxed) {
+            break;
+        }
+        let plan = Plan::draw(options.seed + u64::from(number), options.members);
+        say(&format!("round {} of {rounds}: {plan}", number + 1));
+        let time = options.time / rounds;
+        let round = Round {
+            plan: &plan,
+            time,
+            options,
+            cancelled,
+            say,
+        };
+        ledger.merge(round.run()?);
+    }
+    Ok(ledger)
+}

@@ -1,0 +1,542 @@
+//! Carries out the faults of a plan on members, disks and links, and judges how members end.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use raftctl::client::status_of;
+use rustix::process::Signal;
+use wire::peer::DiskState;
+
+use super::client::Shared;
+use super::disks::Small;
+use super::ledger::{Fault, Tally};
+use super::plan::{MemberFault, PathFault, Plan, Whom};
+use super::proxy::{Affliction, Path as Way, Proxies};
+use super::rot::Rot;
+use crate::cluster::Node;
+use crate::{proc, wait};
+
+/// How long a member may take to recover and listen.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a member may take to end by SIGTERM, to be refused, or to find damage.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a member whose sync is to fail may take to sync that often.
+const SYNCS_WITHIN: Duration = Duration::from_secs(6);
+/// How long a member may take to notice that its disk is full.
+const NOTICES_WITHIN: Duration = Duration::from_secs(8);
+/// For a look at a member's status.
+const STATUS_WITHIN: Duration = Duration::from_millis(150);
+/// Lines of a member's log that a violation shows.
+const LOG_TAIL_LINES: usize = 12;
+
+/// Why faults end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The time is over, or somebody asked for the end.
+    Asked,
+    /// Something is wrong with the cluster, or with the torture itself.
+    Failed(String),
+}
+
+impl From<String> for Stop {
+    fn from(what: String) -> Self {
+        Self::Failed(what)
+    }
+}
+
+/// When the faults of a round end.
+#[derive(Debug)]
+pub struct Halt<'a> {
+    /// At the latest then.
+    pub at: Instant,
+    /// As soon as this is raised: a signal came.
+    pub cancelled: &'a AtomicBool,
+    /// As soon as this is raised: something failed elsewhere.
+    pub failed: &'a AtomicBool,
+}
+
+impl Halt<'_> {
+    /// Whether the round goes on.
+    ///
+    /// # Errors
+    /// [`Stop::Asked`] if not.
+    pub fn check(&self) -> Result<(), Stop> {
+        let raised = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if Instant::now() >= self.at || raised(self.cancelled) || raised(self.failed) {
+            return Err(Stop::Asked);
+        }
+        Ok(())
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// [`Stop::Asked`] if the end comes before.
+    pub fn rest(&self, time: Duration) -> Result<(), Stop> {
+        let end = Instant::now() + time;
+        wait::until("the end of a rest", time + READY_WITHIN, || {
+            match self.check() {
+                Err(stop) => Some(Err(stop)),
+                Ok(()) => (Instant::now() >= end).then_some(Ok(())),
+            }
+        })
+    }
+}
+
+/// What the lanes of faults share.
+pub struct Scene<'a> {
+    /// The links.
+    pub proxies: &'a Proxies,
+    /// What bit.
+    pub tally: &'a Tally,
+    /// When it ends.
+    pub halt: &'a Halt<'a>,
+    /// Where clients reach the members, by id.
+    pub client_addrs: &'a [String],
+    /// Held while a disk is full, and by who needs room on every disk.
+    pub room: &'a Mutex<()>,
+    /// Whether fdatasync can be made slow or fail: strace is there.
+    pub strace: bool,
+    /// What is told of every fault.
+    pub say: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Scene<'_> {
+    /// The member that is meant, counted from 0.
+    fn find(&self, whom: Whom) -> usize {
+        match whom {
+            Whom::Member(member) => member,
+            Whom::Leader(otherwise) => {
+                let asked = self.client_addrs.iter();
+                let told = asked.filter_map(|addr| status_of(addr, STATUS_WITHIN).ok());
+                let newest = told.max_by_key(|status| status.term).and_then(|s| s.leader);
+                newest.map_or(otherwise, |leader| leader.0 as usize - 1)
+            }
+        }
+    }
+
+    /// Faults of the network, until the end.
+    pub fn torture_links(&self, mut plan: Plan) {
+        loop {
+            let next = plan.next_path_fault();
+            if self.halt.rest(next.after).is_err() {
+                return;
+            }
+            self.afflict(&next);
+        }
+    }
+
+    fn afflict(&self, next: &PathFault) {
+        let count = self.client_addrs.len();
+        let (fault, lasts, mut way) = (next.fault, next.lasts, next.path);
+        let mut paths = vec![way];
+        match fault {
+            Fault::Reset => return self.proxies.reset(way),
+            Fault::Stall => paths.push(way.back()),
+            Fault::Isolate => {
+                way.from = self.find(next.whom);
+                let others = (0..count).filter(|&other| other != way.from);
+                let from = way.from;
+                let out = others.map(|to| Way { from, to });
+                paths = out.flat_map(|way| [way, way.back()]).collect();
+            }
+            _ => {}
+        }
+        let trouble = next.trouble;
+        (self.say)(&format!(
+            "{} {}->{} {trouble:?} {lasts:?}",
+            fault.name(),
+            way.from + 1,
+            way.to + 1
+        ));
+        self.proxies.afflict(Affliction {
+            fault,
+            paths,
+            trouble,
+            lasts,
+        });
+    }
+
+    /// Has clients reset their connections, until the end.
+    pub fn reset_clients(&self, mut plan: Plan, shared: &Shared) {
+        loop {
+            let (after, client) = plan.next_client_reset(shared.resets.len());
+            if self.halt.rest(after).is_err() {
+                return;
+            }
+            shared.resets[client].store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Fills the small disks, one at a time, until the end. Each belongs to a member.
+    ///
+    /// # Errors
+    /// The torture cannot do it.
+    pub fn torture_disks(&self, mut plan: Plan, disks: &[(usize, &Small)]) -> Result<(), Stop> {
+        for (member, small) in disks.iter().cycle() {
+            let (after, lasts) = plan.next_full_disk();
+            self.halt.rest(after)?;
+            let room = self.room.lock().expect("no lane panics");
+            (self.say)(&format!(
+                "{} {} {lasts:?}",
+                small.fault().name(),
+                member + 1
+            ));
+            small.fill()?;
+            let noticed = self.notices(*member);
+            if noticed == Ok(true) {
+                self.tally.count(small.fault());
+            }
+            let rested = noticed.and_then(|_| self.halt.rest(lasts));
+            small.free()?;
+            drop(room);
+            rested?;
+        }
+        Ok(())
+    }
+
+    /// Whether the member tells that its disk is full, within a bound.
+    fn notices(&self, member: usize) -> Result<bool, Stop> {
+        let end = Instant::now() + NOTICES_WITHIN;
+        while Instant::now() < end {
+            let status = status_of(&self.client_addrs[member], STATUS_WITHIN);
+            if status.is_ok_and(|status| status.disk == DiskState::Hard) {
+                return Ok(true);
+            }
+            self.halt.rest(Duration::from_millis(50))?;
+        }
+        Ok(false)
+    }
+}
+
+/// How a member is started.
+#[derive(Clone, Copy, Debug)]
+enum Under {
+    Nothing,
+    /// Every fdatasync but the first few takes so many microseconds longer.
+    SlowSync(u64),
+    /// This fdatasync of each thread fails, counted from 1.
+    FailedSync(u64),
+}
+
+/// The members and what is done to them. Between two faults all of them run, undisturbed.
+#[derive(Debug)]
+pub struct Members<'a> {
+    /// In the order of their ids.
+    pub nodes: &'a mut [Node],
+    /// Times that one was started again.
+    pub restarts: u64,
+}
+
+impl Members<'_> {
+    /// Faults of members, until the end.
+    ///
+    /// # Errors
+    /// A member ended as it must not, or did not as it must.
+    pub fn torture(&mut self, scene: &Scene<'_>, mut plan: Plan) -> Result<(), Stop> {
+        loop {
+            let next = plan.next_member_fault();
+            self.rest(scene, next.after)?;
+            let needs_strace = matches!(next.fault, Fault::SlowSync | Fault::FailedSync);
+            if needs_strace && !scene.strace {
+                continue;
+            }
+            let member = scene.find(next.whom);
+            (scene.say)(&format!(
+                "{} {} {:?}",
+                next.fault.name(),
+                member + 1,
+                next.lasts
+            ));
+            if self.strike(scene, &next, member)? {
+                scene.tally.count(next.fault);
+            }
+            scene.halt.check()?;
+        }
+    }
+
+    /// Does it, and brings the member back. False: it did no harm.
+    fn strike(&mut self, scene: &Scene<'_>, next: &MemberFault, i: usize) -> Result<bool, Stop> {
+        let lasts = next.lasts;
+        match next.fault {
+            Fault::Kill => {
+                self.kill(i)?;
+                self.settle(scene, lasts);
+                self.start(i)?;
+            }
+            Fault::KillAll => {
+                self.all_live()?;
+                self.nodes.iter_mut().for_each(Node::kill);
+                self.settle(scene, lasts);
+                self.start_all()?;
+            }
+            Fault::Stop => {
+                proc::signal(self.nodes[i].pid(), Signal::TERM);
+                let status = self.await_end(i, ENDS_WITHIN)?;
+                self.demand(i, status, 0, "SIGTERM")?;
+                self.settle(scene, lasts);
+                self.start(i)?;
+            }
+            Fault::Freeze => {
+                proc::signal(self.nodes[i].pid(), Signal::STOP);
+                self.settle(scene, lasts);
+                proc::signal(self.nodes[i].pid(), Signal::CONT);
+            }
+            Fault::SlowSync => {
+                self.kill(i)?;
+                self.launch(i, Under::SlowSync(20_000 + next.chance % 500_000));
+                self.await_ready(i)?;
+                self.settle(scene, lasts);
+                let slow = self.was_injected(i);
+                self.kill(i)?;
+                self.start(i)?;
+                return Ok(slow);
+            }
+            Fault::FailedSync => return self.fail_sync(i, next.chance),
+            Fault::Rot => return self.rot(scene, i, next),
+            Fault::Wipe => {
+                let _room = scene.room.lock().expect("no lane panics");
+                self.wipe(i)?;
+            }
+            other => unreachable!("{} is no fault of a member", other.name()),
+        }
+        Ok(true)
+    }
+
+    /// After an error of its sync a member must end with 74 (rules D3).
+    fn fail_sync(&mut self, i: usize, chance: u64) -> Result<bool, Stop> {
+        self.kill(i)?;
+        self.launch(i, Under::FailedSync(1 + chance % 12));
+        let failed = match self.look_for_end(i, SYNCS_WITHIN) {
+            Some(status) => {
+                self.demand(i, status, 74, "a failed sync")?;
+                true
+            }
+            None => {
+                self.kill(i)?;
+                false
+            }
+        };
+        self.start(i)?;
+        Ok(failed)
+    }
+
+    /// A member whose file rotted comes up, because nothing that counts was hit, or refuses with
+    /// 65 and names the place; then it gets back what was there. One copy of IDENTITY may rot.
+    fn rot(&mut self, scene: &Scene<'_>, i: usize, next: &MemberFault) -> Result<bool, Stop> {
+        self.kill(i)?;
+        let told = |error| Stop::Failed(format!("rot: {error}"));
+        let rot = Rot::strike(&self.nodes[i].data_dir, next.chance).map_err(told)?;
+        (scene.say)(&rot.describe());
+        self.launch(i, Under::Nothing);
+        let Some(ended) = self.ready_or_end(i)? else {
+            return Ok(true);
+        };
+        self.demand(i, ended, 65, &rot.describe())?;
+        let said = self.nodes[i].log_since_start();
+        let name = rot.file_name();
+        if name == "IDENTITY" || ![name.as_str(), "  try: "].iter().all(|w| said.contains(w)) {
+            let what = format!("refuses rot without naming it: {}", rot.describe());
+            return Err(self.failed(i, &what));
+        }
+        rot.put_back().map_err(told)?;
+        self.start(i)?;
+        Ok(true)
+    }
+
+    /// A member with an empty directory under a known id must be refused, and end with 78.
+    fn wipe(&mut self, i: usize) -> Result<(), Stop> {
+        self.kill(i)?;
+        let dir = self.nodes[i].data_dir.clone();
+        let aside = dir.with_extension("aside");
+        let told = |error| Stop::Failed(format!("wipe: {error}"));
+        fs::rename(&dir, &aside).map_err(told)?;
+        self.launch(i, Under::Nothing);
+        let status = self.await_end(i, ENDS_WITHIN)?;
+        self.demand(i, status, 78, "the loss of its directory")?;
+        fs::remove_dir_all(&dir).map_err(told)?;
+        fs::rename(&aside, &dir).map_err(told)?;
+        self.start(i)
+    }
+
+    /// Waits between two faults; all members must live.
+    fn rest(&mut self, scene: &Scene<'_>, time: Duration) -> Result<(), Stop> {
+        let rested = scene.halt.rest(time);
+        self.all_live()?;
+        rested
+    }
+
+    /// Waits while something is broken: it is put right also if the end comes meanwhile.
+    fn settle(&self, scene: &Scene<'_>, time: Duration) {
+        // The end is seen after the repair.
+        let _ = scene.halt.rest(time);
+    }
+
+    /// Demands that every member runs.
+    ///
+    /// # Errors
+    /// One ended by itself.
+    pub fn all_live(&mut self) -> Result<(), Stop> {
+        for i in 0..self.nodes.len() {
+            if let Some(status) = self.nodes[i].ended() {
+                let what = format!("ended with {status}, and nobody ended it");
+                return Err(self.failed(i, &what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts all, and waits until they serve.
+    ///
+    /// # Errors
+    /// One does not come up.
+    pub fn start_all(&mut self) -> Result<(), Stop> {
+        (0..self.nodes.len()).for_each(|i| self.launch(i, Under::Nothing));
+        (0..self.nodes.len()).try_for_each(|i| self.await_ready(i))
+    }
+
+    /// Starts a member and waits until it serves.
+    fn start(&mut self, i: usize) -> Result<(), Stop> {
+        self.launch(i, Under::Nothing);
+        self.await_ready(i)
+    }
+
+    fn launch(&mut self, i: usize, under: Under) {
+        self.restarts += 1;
+        let command = command(&self.nodes[i], under);
+        self.nodes[i].start_as(command);
+    }
+
+    fn await_ready(&mut self, i: usize) -> Result<(), Stop> {
+        match self.ready_or_end(i)? {
+            None => Ok(()),
+            Some(status) => {
+                Err(self.failed(i, &format!("ended with {status} instead of coming up")))
+            }
+        }
+    }
+
+    /// How a member ended that was just started; `None` if it came up.
+    fn ready_or_end(&mut self, i: usize) -> Result<Option<ExitStatus>, Stop> {
+        let bound = Instant::now() + READY_WITHIN;
+        let what = "a member is ready, or ends, or takes too long";
+        wait::until(what, READY_WITHIN * 2, || {
+            let node = &mut self.nodes[i];
+            if node.is_ready() {
+                return Some(Ok(None));
+            }
+            if let Some(status) = node.ended() {
+                return Some(Ok(Some(status)));
+            }
+            let late = Instant::now() > bound;
+            late.then(|| Err(self.failed(i, &format!("is not ready within {READY_WITHIN:?}"))))
+        })
+    }
+
+    /// SIGKILL to a member, which must have lived until then.
+    fn kill(&mut self, i: usize) -> Result<(), Stop> {
+        self.all_live()?;
+        self.nodes[i].kill();
+        Ok(())
+    }
+
+    /// Waits for a member's end and forgets its process.
+    fn look_for_end(&mut self, i: usize, within: Duration) -> Option<ExitStatus> {
+        let bound = Instant::now() + within;
+        wait::until("a member ends or not", within * 2, || {
+            let ended = self.nodes[i].ended();
+            (ended.is_some() || Instant::now() > bound).then_some(ended)
+        })
+    }
+
+    fn await_end(&mut self, i: usize, within: Duration) -> Result<ExitStatus, Stop> {
+        let ended = self.look_for_end(i, within);
+        ended.ok_or_else(|| self.failed(i, &format!("does not end within {within:?}")))
+    }
+
+    /// Demands an exit code.
+    fn demand(&self, i: usize, status: ExitStatus, code: i32, why: &str) -> Result<(), Stop> {
+        if status.code() == Some(code) {
+            return Ok(());
+        }
+        let what = format!("ended with {status} and not with {code} after {why}");
+        Err(self.failed(i, &what))
+    }
+
+    /// Whether strace did something to a sync.
+    fn was_injected(&self, i: usize) -> bool {
+        let told = fs::read_to_string(trace(&self.nodes[i])).unwrap_or_default();
+        told.contains("(DELAYED)") || told.contains("(INJECTED)")
+    }
+
+    fn failed(&self, i: usize, what: &str) -> Stop {
+        let node = &self.nodes[i];
+        let said = node.log_since_start();
+        let lines: Vec<&str> = said.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n  ");
+        Stop::Failed(format!("member {} {what}; it said:\n  {tail}", node.id))
+    }
+}
+
+/// The command that starts a member so that it goes with this process, however that ends, and is
+/// not reached by a terminal's Ctrl-C.
+fn command(node: &Node, under: Under) -> Command {
+    let own = node.command();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]);
+    let inject = match under {
+        Under::Nothing => None,
+        Under::SlowSync(micros) => Some(format!("fdatasync:delay_enter={micros}:when=4+")),
+        Under::FailedSync(when) => Some(format!("fdatasync:error=EIO:when={when}")),
+    };
+    if let Some(inject) = inject {
+        // The tracer is a grandchild: the member stays the process that is waited for and killed.
+        command.args([
+            "strace",
+            "-D",
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-e",
+            "signal=none",
+        ]);
+        command.args([
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            &format!("inject={inject}"),
+            "-o",
+        ]);
+        command.arg(trace(node));
+    }
+    command.arg(own.get_program()).args(own.get_args());
+    for (name, value) in own.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.process_group(0);
+    command
+}
+
+/// What strace did to a member in its last life.
+fn trace(node: &Node) -> std::path::PathBuf {
+    node.log.with_extension("strace")
+}
+
+/// Whether this machine has strace, and this user may use it so.
+#[must_use]
+pub fn has_strace(scratch: &Path) -> bool {
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-D", "-f", "--seccomp-bpf", "-qq", "-o"])
+        .arg(scratch.join("strace.probe"));
+    strace.args(["-e", "inject=fdatasync:error=EIO", "true"]);
+    strace.output().is_ok_and(|done| done.status.success())
+}
