@@ -118,6 +118,11 @@ impl Stranger {
         let mut out = BytesMut::new();
         match self.oddity {
             Oddity::VoteFirst => self.ask_for_vote(&mut out),
+            // Whoever took the hello would hear what only a member may say.
+            Oddity::ForeignNode if self.port == Port::Peer => {
+                self.hello(cluster, epoch).encode(&mut out);
+                self.ask_for_vote(&mut out);
+            }
             Oddity::Garbage => {
                 for _ in 0..random.within(1..=200) {
                     out.put_u64(random.bits());
