@@ -6,7 +6,7 @@
 //! ```text
 //! {"history":{"format":1,"log":{"epoch":7,"sessions_max":65536}}}
 //! {"entry":{"term":1,"index":1,"wall_ms":0}}
-//! {"entry":{"term":1,"index":2,"wall_ms":5,"write":{
+//! {"entry":{"term":1,"index":2,"wall_ms":0,"write":{
 //!     "session":{"epoch":7,"born":0,"nonce":1},"seq":1,"floor":1,
 //!     "command":{"put":{"key":"k","value":"v"}}}}}
 //! {"record":{"client":1,"invoked_ns":10,"ended_ns":20,"passage":{"connection":1,"place":1},

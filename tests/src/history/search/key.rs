@@ -1,9 +1,9 @@
 //! The search over the operations on one key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Answer, History, Operation};
-use super::steps::{State, Step, Stray, Values};
+use super::steps::{State, Step, Stray, Unseen, Values};
 
 /// Operations in flight at once, at most: the bits of [`Configuration::done`].
 const SLOTS_MAX: usize = u128::BITS as usize;
@@ -58,30 +58,29 @@ struct Configuration {
     done: u128,
     state: State,
     used: Used,
-    /// The last to take effect was a blind stray: it must be seen before it is overwritten, or it
-    /// could as well not have taken effect.
-    unseen: bool,
+    unseen: Unseen,
 }
 
 /// What tells configurations apart, but for the strays that they used up.
-type Seat = (usize, u128, State, bool);
+type Seat = (usize, u128, State, Unseen);
 
 /// The operations on one key, prepared.
 ///
 /// Invariant: `answered` is in the order of ends; `in_flight[n]` are the operations that were
 /// invoked by the time of answer n and do not end before it, by the index that they claim.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct Search<'h> {
     answered: Vec<Answered>,
     in_flight: Vec<Vec<usize>>,
     strays: Vec<Strays>,
-    values: Values,
+    values: Values<'h>,
     too_wide: bool,
 }
 
-impl Search {
-    pub(super) fn new(history: &History, places: &[usize]) -> Self {
-        let mut values = Values::new();
+impl<'h> Search<'h> {
+    /// Prepares the operations at `places`; `claimed` are the revisions of all acknowledged writes.
+    pub(super) fn new(history: &History, places: &[usize], claimed: &'h BTreeSet<u64>) -> Self {
+        let mut values = Values::new(claimed);
         let mut answered = Vec::new();
         let mut strays: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         for place in places {
@@ -175,7 +174,7 @@ impl Search {
             done: 0,
             state: State::default(),
             used: Used::new(),
-            unseen: false,
+            unseen: Unseen::Nothing,
         }];
         while let Some(mut configuration) = open.pop() {
             self.pass(&mut configuration);
@@ -230,14 +229,14 @@ impl Search {
         let likely = known.next();
         let follow = |place: &usize| {
             let operation = &answered[*place];
-            if from.unseen && operation.step.is_blind() {
+            if from.unseen.is_lost_by(operation.step) {
                 return None;
             }
             let state = values.after(from.state, operation.step, operation.index)?;
             Some(Configuration {
                 done: from.done | 1 << operation.slot,
                 state,
-                unseen: false,
+                unseen: Unseen::Nothing,
                 ..from.clone()
             })
         };
@@ -246,7 +245,8 @@ impl Search {
         let now_ns = answered[from.next].ended_ns;
         for (kind, strays) in strays.iter().enumerate() {
             let begun = strays.invoked_ns.partition_point(|at| *at <= now_ns);
-            if begun <= count(&from.used, kind) || (from.unseen && strays.stray.is_blind()) {
+            let lost = from.unseen.is_lost_by_stray(strays.stray);
+            if lost || begun <= count(&from.used, kind) {
                 continue;
             }
             let Some(state) = values.after_stray(from.state, strays.stray) else {
@@ -255,7 +255,7 @@ impl Search {
             open.push(Configuration {
                 state,
                 used: plus_one(&from.used, kind),
-                unseen: strays.stray.is_blind(),
+                unseen: Unseen::left(from.state, state),
                 ..from.clone()
             });
         }
@@ -263,7 +263,7 @@ impl Search {
     }
 
     fn refute(&self, furthest: usize, visited: &BTreeMap<Seat, Vec<Used>>) -> Outcome {
-        let from = (furthest, 0, State::default(), false);
+        let from = (furthest, 0, State::default(), Unseen::Nothing);
         let mut states: Vec<State> = visited
             .range(from..)
             .map(|((_, _, state, _), _)| *state)

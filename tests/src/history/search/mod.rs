@@ -20,7 +20,7 @@
 mod key;
 mod steps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::client::Consistency;
 
@@ -95,9 +95,17 @@ pub fn check(history: &History, budget: Budget) -> Result<Searched, Violation> {
             keys.entry(key).or_default().push(place);
         }
     }
+    let claims = history
+        .records
+        .iter()
+        .filter_map(|record| match &record.answer {
+            Answer::Written { id, .. } => Some(id.index.0),
+            _ => None,
+        });
+    let claimed: BTreeSet<u64> = claims.collect();
     let mut searched = Searched::default();
     for (key, places) in keys {
-        let search = Search::new(history, &places);
+        let search = Search::new(history, &places, &claimed);
         searched.keys += 1;
         searched.operations += search.operations();
         searched.unknown += search.unknown();

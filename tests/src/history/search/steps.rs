@@ -1,6 +1,6 @@
 //! What single operations do to a key, in numbers: values are interned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::command::Outcome;
 
@@ -58,17 +58,20 @@ pub(super) enum Stray {
 
 /// Numbers for values.
 #[derive(Debug)]
-pub(super) struct Values {
+pub(super) struct Values<'h> {
     ids: BTreeMap<Vec<u8>, u32>,
     /// By id: the value as a number, if it is one. An absent key counts as 0.
     numbers: Vec<Option<i64>>,
+    /// The revisions of acknowledged writes, of any key: no other write has them.
+    claimed: &'h BTreeSet<u64>,
 }
 
-impl Values {
-    pub(super) fn new() -> Self {
+impl<'h> Values<'h> {
+    pub(super) fn new(claimed: &'h BTreeSet<u64>) -> Self {
         Self {
             ids: BTreeMap::new(),
             numbers: vec![Some(0)],
+            claimed,
         }
     }
 
@@ -153,9 +156,9 @@ impl Values {
             Step::Delete { was_there } => {
                 (state.is_there() == was_there).then_some(State::default())
             }
-            Step::Swap { condition, value } if state.may_meet(condition) => set(value),
+            Step::Swap { condition, value } if self.may_meet(state, condition) => set(value),
             Step::NoSwap { condition, found } => {
-                let state = state.seen_at(found)?;
+                let state = self.seen_at(state, found)?;
                 state.may_fail(condition).then_some(state)
             }
             Step::Add { delta, sum } => {
@@ -170,7 +173,7 @@ impl Values {
                 let overflows = self.number(state)?.checked_add(delta).is_none();
                 overflows.then_some(state)
             }
-            Step::See(seen) if seen.value == state.value => state.seen_at(seen.revision),
+            Step::See(seen) if seen.value == state.value => self.seen_at(state, seen.revision),
             Step::Swap { .. } | Step::See(_) | Step::Never => None,
         }
     }
@@ -181,12 +184,39 @@ impl Values {
         match stray {
             Stray::Put(value) => set(value),
             Stray::Delete => state.is_there().then_some(State::default()),
-            Stray::Swap { condition, value } if state.may_meet(condition) => set(value),
+            Stray::Swap { condition, value } if self.may_meet(state, condition) => set(value),
             Stray::Swap { .. } => None,
             Stray::Add { delta } => {
                 let sum = self.number(state)?.checked_add(delta)?;
                 set(self.id(sum.to_string().as_bytes()))
             }
+        }
+    }
+
+    /// Whether the revision may be this one; an unknown one may be any that nobody claims.
+    fn may_be_at(&self, state: State, revision: u64) -> bool {
+        if state.revision == 0 {
+            revision != 0 && !self.claimed.contains(&revision)
+        } else {
+            state.revision == revision
+        }
+    }
+
+    fn may_meet(&self, state: State, condition: Condition) -> bool {
+        match condition {
+            Condition::Absent => !state.is_there(),
+            Condition::Revision(revision) => state.is_there() && self.may_be_at(state, revision),
+            Condition::Value(value) => state.value == value,
+        }
+    }
+
+    /// The state, now that an answer tells its revision (0: absent); `None` if it is another one.
+    fn seen_at(&self, state: State, revision: u64) -> Option<State> {
+        if state.is_there() {
+            self.may_be_at(state, revision)
+                .then_some(State { revision, ..state })
+        } else {
+            (revision == 0).then_some(state)
         }
     }
 
@@ -200,17 +230,40 @@ impl Values {
     }
 }
 
-impl Step {
-    /// Whether it fits every state and leaves nothing of it.
-    pub(super) fn is_blind(self) -> bool {
-        matches!(self, Self::Put(_))
-    }
+/// What the last to take effect left unseen, if it was a stray. One that is overwritten unseen could
+/// as well not have taken effect: there is no use in trying it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unseen {
+    /// It was answered, or nothing took effect yet.
+    Nothing,
+    /// The value.
+    Value,
+    /// The value, and that the key is there, or is not any more.
+    Presence,
 }
 
-impl Stray {
-    /// Whether it leaves nothing of the state before it.
-    pub(super) fn is_blind(self) -> bool {
-        matches!(self, Self::Put(_) | Self::Delete)
+impl Unseen {
+    /// After a stray made `after` of `before`.
+    pub(super) fn left(before: State, after: State) -> Self {
+        if before.is_there() == after.is_there() {
+            Self::Value
+        } else {
+            Self::Presence
+        }
+    }
+
+    /// Whether `step` would overwrite it.
+    pub(super) fn is_lost_by(self, step: Step) -> bool {
+        match step {
+            Step::Put(_) => self != Self::Nothing,
+            Step::Delete { .. } => self == Self::Value,
+            _ => false,
+        }
+    }
+
+    /// Whether `stray` would overwrite it.
+    pub(super) fn is_lost_by_stray(self, stray: Stray) -> bool {
+        self != Self::Nothing && matches!(stray, Stray::Put(_) | Stray::Delete)
     }
 }
 
@@ -219,31 +272,11 @@ impl State {
         self.value != 0
     }
 
-    fn may_meet(self, condition: Condition) -> bool {
-        match condition {
-            Condition::Absent => !self.is_there(),
-            Condition::Revision(revision) => {
-                self.is_there() && (self.revision == 0 || self.revision == revision)
-            }
-            Condition::Value(value) => self.value == value,
-        }
-    }
-
     fn may_fail(self, condition: Condition) -> bool {
         match condition {
             Condition::Absent => self.is_there(),
             Condition::Revision(revision) => !self.is_there() || self.revision != revision,
             Condition::Value(value) => self.value != value,
         }
-    }
-
-    /// The state, now that an answer tells its revision (0: absent); `None` if it is another one.
-    fn seen_at(self, revision: u64) -> Option<Self> {
-        let fits = if self.is_there() {
-            revision != 0 && (self.revision == 0 || self.revision == revision)
-        } else {
-            revision == 0
-        };
-        fits.then_some(Self { revision, ..self })
     }
 }

@@ -148,37 +148,16 @@ impl Maker {
 
     /// What the shipped store answers to a read now.
     pub(super) fn look(&self, query: &Query) -> Answer {
-        let index = self.store.applied().index;
-        match query {
-            Query::Get { key } => Answer::Got {
-                index,
-                item: self.store.map().get(key).map(Item::from),
-            },
-            Query::Scan {
-                mode,
-                prefix,
-                after,
-                limit,
-            } => {
-                let query = PageQuery {
-                    mode: *mode,
-                    prefix,
-                    after: after.as_deref(),
-                    limit: *limit,
-                };
-                let mut bytes = BytesMut::new();
-                let page = self.store.map().page(query, &mut bytes);
-                let items = Items { bytes: &bytes };
-                Answer::Scanned {
-                    index,
-                    page: Page {
-                        count: page.count,
-                        more_after: page.more_after.map(<[u8]>::to_vec),
-                        items: items.iter().map(Item::from).collect(),
-                    },
-                }
-            }
+        look(&self.store, query)
+    }
+
+    /// What it answered at an earlier index.
+    pub(super) fn look_at(&self, query: &Query, index: Index) -> Answer {
+        let mut store = Store::new(EPOCH, SESSIONS_MAX);
+        for entry in self.entries.iter().filter(|entry| entry.index() <= index) {
+            store.apply(entry);
         }
+        look(&store, query)
     }
 
     pub(super) fn record(
@@ -258,4 +237,38 @@ pub(super) fn increment(key: &str, delta: i64) -> Command {
 
 pub(super) fn get(key: &str) -> Query {
     Query::Get { key: key.into() }
+}
+
+fn look(store: &Store, query: &Query) -> Answer {
+    let index = store.applied().index;
+    match query {
+        Query::Get { key } => Answer::Got {
+            index,
+            item: store.map().get(key).map(Item::from),
+        },
+        Query::Scan {
+            mode,
+            prefix,
+            after,
+            limit,
+        } => {
+            let query = PageQuery {
+                mode: *mode,
+                prefix,
+                after: after.as_deref(),
+                limit: *limit,
+            };
+            let mut bytes = BytesMut::new();
+            let page = store.map().page(query, &mut bytes);
+            let items = Items { bytes: &bytes };
+            Answer::Scanned {
+                index,
+                page: Page {
+                    count: page.count,
+                    more_after: page.more_after.map(<[u8]>::to_vec),
+                    items: items.iter().map(Item::from).collect(),
+                },
+            }
+        }
+    }
 }
