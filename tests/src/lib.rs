@@ -2,6 +2,7 @@
 //! processes.
 
 pub mod cluster;
+pub mod fuzz;
 pub mod history;
 pub mod proc;
 pub mod sim;

@@ -1,6 +1,7 @@
 //! The tests of the whole: the house rules, the documents, the scripts, and real processes.
 
 mod disk_full;
+mod fuzz;
 mod history;
 mod hostile;
 mod kills;

@@ -1,0 +1,179 @@
+//! The store.
+
+use bytes::BytesMut;
+use raftd::store::map::PageQuery;
+use raftd::store::session::SESSIONS_MAX;
+use raftd::store::{Answer, Store};
+use wire::client::{Items, Reply, ScanMode};
+use wire::command::{Command, Expect, SessionId, Write};
+use wire::entry::{Entry, EntryKind};
+use wire::error::Error;
+use wire::frame;
+use wire::limits::CLIENT_FRAME_BYTES_MAX;
+use wire::types::{EntryId, Epoch, Index, Term};
+
+use super::script::Script;
+
+/// Entries of one history; more only takes time.
+const ENTRIES_MAX: usize = 300;
+const EPOCH: Epoch = Epoch(0xe0);
+
+/// Any committed entries, applied by two stores: both say and hold the same, a page of what they
+/// hold can be read by a client, and revisions stand in their places.
+pub fn apply(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let sessions_max = script.pick(&[2, 1, SESSIONS_MAX]);
+    let (mut one, mut other) = (
+        Store::new(EPOCH, sessions_max),
+        Store::new(EPOCH, sessions_max),
+    );
+    let mut id = EntryId {
+        term: Term(1),
+        index: Index(0),
+    };
+    for _ in 0..ENTRIES_MAX {
+        if script.is_over() {
+            break;
+        }
+        id.index = id.index.next();
+        id.term.0 += u64::from(script.rarely(16));
+        let entry = entry(&mut script, id);
+        let applied = one.apply(&entry);
+        assert_eq!(applied, other.apply(&entry), "two stores disagree");
+        check_answer(&entry, &applied.answer);
+        if applied.changed.is_some() {
+            let written = matches!(applied.answer, Answer::Written { id, .. } if id == entry.id());
+            assert!(written, "a change that nobody is told of");
+        }
+        assert!(one.applied() == id && one.has_applied(id.index));
+        if script.rarely(8) {
+            page(&one, &mut script);
+        }
+    }
+    for item in one.map().iter() {
+        assert!(item.create_revision <= item.revision && item.revision <= id.index);
+        assert_eq!(item.version == 1, item.create_revision == item.revision);
+        assert_eq!(one.map().get(item.key), Some(item));
+    }
+    assert_eq!(
+        format!("{one:?}"),
+        format!("{other:?}"),
+        "two stores differ"
+    );
+}
+
+fn check_answer(entry: &Entry, answer: &Answer) {
+    let reply = match answer {
+        Answer::Nothing => {
+            assert_eq!(entry.kind(), EntryKind::Noop, "a write without an answer");
+            return;
+        }
+        Answer::Written { id, outcome } => {
+            assert!(id.index <= entry.index() && id.term <= entry.term());
+            Reply::Written {
+                term: id.term,
+                index: id.index,
+                outcome: *outcome,
+            }
+        }
+        Answer::Refused(error) => Reply::Error(error.clone()),
+    };
+    read_back(&reply);
+}
+
+/// What is answered can be read by a client.
+fn read_back(reply: &Reply<'_>) {
+    let mut out = BytesMut::new();
+    reply.encode(1, &mut out);
+    let parsed = frame::parse(&out, CLIENT_FRAME_BYTES_MAX).expect("a good frame");
+    let read = Reply::decode(&parsed.expect("a whole frame"));
+    // A reason is cut where it is too long for a frame.
+    if !matches!(reply, Reply::Error(Error::Malformed { .. })) {
+        assert_eq!(read.as_ref(), Ok(reply));
+    }
+}
+
+/// Any entry: mostly a write, near those before it, sometimes any body.
+fn entry(script: &mut Script<'_>, id: EntryId) -> Entry {
+    let wall_ms = script.near(id.index.0 * 10);
+    let mut body = BytesMut::new();
+    let kind = match script.below(16) {
+        0 => EntryKind::Noop,
+        1 => {
+            body.extend_from_slice(script.bytes(2048));
+            EntryKind::Command
+        }
+        choice => {
+            write(script, id, choice).encode_body(&mut body);
+            EntryKind::Command
+        }
+    };
+    Entry::build(&mut BytesMut::new(), id, wall_ms, kind, &body)
+}
+
+fn write<'a>(script: &mut Script<'a>, id: EntryId, choice: usize) -> Write<'a> {
+    let key = match script.below(8) {
+        0 => script.bytes(5000),
+        place => &b"abcdefg"[place - 1..place],
+    };
+    let command = match choice {
+        2..=5 => Command::Put {
+            key,
+            value: match script.below(4) {
+                0 => script.bytes(4096),
+                1 => b"9223372036854775807",
+                2 => b"-1",
+                _ => b"+1",
+            },
+        },
+        6 | 7 => Command::Delete { key },
+        8..=10 => Command::CompareAndSwap {
+            key,
+            expect: match script.below(4) {
+                0 => Expect::Absent,
+                1 => Expect::Revision(script.index(id.index)),
+                2 => Expect::Value(b"-1"),
+                _ => Expect::Value(script.bytes(32)),
+            },
+            value: script.bytes(32),
+        },
+        _ => Command::Increment {
+            key,
+            delta: script.near(1) as i64,
+        },
+    };
+    let low = u64::from(script.byte() % 8);
+    let seq = script.near(low);
+    Write {
+        session: SessionId {
+            epoch: Epoch(script.near(EPOCH.0)),
+            born: script.index(id.index.prev()),
+            nonce: u64::from(script.byte() % 4),
+        },
+        seq,
+        floor: script.near(seq.min(1)),
+        command,
+    }
+}
+
+fn page(store: &Store, script: &mut Script<'_>) {
+    let query = PageQuery {
+        mode: script.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
+        prefix: script.pick(&[b"", b"a", b"\xff"]),
+        after: script.pick(&[None, Some(b"b"), Some(b"")]),
+        limit: script.pick(&[u32::MAX, 0, 1, 2]),
+    };
+    let mut bytes = BytesMut::new();
+    let page = store.map().page(query, &mut bytes);
+    let items = Items { bytes: &bytes };
+    for item in items {
+        assert!(item.key.starts_with(query.prefix));
+        assert!(query.after.is_none_or(|after| item.key > after));
+    }
+    read_back(&Reply::Page {
+        index: store.applied().index,
+        count: page.count,
+        more_after: page.more_after,
+        items,
+    });
+}

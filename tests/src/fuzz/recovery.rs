@@ -1,0 +1,271 @@
+//! A data directory that holds anything: the log, and the file that says whose it is.
+
+mod image;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raft::{HardState, Instant, Raft, Restored, Ticket, Write};
+use raftd::disk::sim::SimDisk;
+use raftd::disk::{Disk, Latched};
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::storage::{OpenedDisk, Options, open_disk};
+use raftd::wal::identity::{IDENTITY_NAME, Identity, IdentityError, SLOT_BYTES};
+use raftd::wal::segment::{SegmentMaker, WAL_DIR};
+use raftd::wal::{Pending, Progress, Recovered, Wal};
+use wire::entry::Entry;
+use wire::limits::COUNTER_MAX;
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
+
+use super::disk::entry;
+use super::script::Script;
+
+const SEGMENT_BYTES: u64 = 256 * 1024;
+const DISK_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A log as a node wrote it, then anything done to its files, with and without the right
+/// checksums: recovery says what is damaged, and says it again when asked again, or brings a log
+/// that
+/// - holds together: every entry can be read, and the Raft core takes it;
+/// - is found again as it is, also after a loss of power;
+/// - can be written on, and is found again with what was written.
+pub fn recovery(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let disk = image::draw(&mut script);
+    let before = files(&disk);
+    match open(&disk) {
+        Err(fatal) => {
+            check_refusal(&fatal);
+            assert_eq!(
+                before,
+                files(&disk),
+                "a log that is refused is left as it is"
+            );
+            let again = open(&disk.restart()).err();
+            assert_eq!(
+                again,
+                Some(fatal),
+                "refused for another reason when asked again"
+            );
+        }
+        Ok(opened) => {
+            let found = content(&opened.recovered);
+            let disk = disk.restart();
+            let again = open(&disk).expect("what was opened opens again");
+            assert_eq!(
+                content(&again.recovered),
+                found,
+                "another log when asked again"
+            );
+            assert_eq!(again.recovered.report.torn_bytes, 0, "torn again");
+            disk.power_loss();
+            let disk = disk.restart();
+            let mut opened = open(&disk).expect("what was opened survives a loss of power");
+            assert_eq!(
+                content(&opened.recovered),
+                found,
+                "another log without power"
+            );
+            let written = write_on(&mut opened.recovered.wal, found);
+            disk.power_loss();
+            let opened = open(&disk.restart()).expect("what was written on opens again");
+            assert_eq!(
+                content(&opened.recovered),
+                written,
+                "what was written is not there"
+            );
+        }
+    }
+}
+
+/// IDENTITY with anything in it: damaged, or an identity, the same each time, that can be updated.
+pub fn identity(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let disk = image::draw_identity(&mut script);
+    match Identity::read(&disk) {
+        Err(IdentityError::Damaged) => {
+            let again = Identity::read(&disk.restart());
+            assert!(matches!(again, Err(IdentityError::Damaged)), "{again:?}");
+        }
+        Err(IdentityError::Disk(error)) => {
+            let bytes = disk.content(IDENTITY_NAME).map(|bytes| bytes.len());
+            assert_ne!(bytes, Some(2 * SLOT_BYTES), "{error}");
+        }
+        Ok(None) => assert!(disk.content(IDENTITY_NAME).is_none()),
+        Ok(Some(found)) => {
+            let again = || Identity::read(&disk.restart()).expect("it was read before");
+            assert_eq!(
+                again().as_ref(),
+                Some(&found),
+                "another one when asked again"
+            );
+            disk.power_loss();
+            assert_eq!(again().as_ref(), Some(&found), "another one without power");
+            let updated = Identity {
+                formed: vec![(NodeId(1), Incarnation(7))],
+                ..found
+            };
+            updated.update(&disk.restart()).expect("it can be updated");
+            assert_eq!(again(), Some(updated));
+        }
+    }
+}
+
+fn own_identity() -> Identity {
+    Identity {
+        cluster: ClusterId(0xc1),
+        node: NodeId(1),
+        incarnation: Incarnation(77),
+        epoch: Epoch(5),
+        formed: Vec::new(),
+        members: vec![(NodeId(1), "127.0.0.1:7401".to_owned())],
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
+    let options = Options {
+        data_dir: PathBuf::new(),
+        segment_bytes: SEGMENT_BYTES,
+        soft_free_bytes: 0,
+        tail_bytes: 100_000,
+        create: Some(own_identity()),
+        seed: disk.operations(),
+    };
+    open_disk(Latched::new(disk.clone()), &options)
+}
+
+fn make_spare(wal: &mut Wal<Latched<SimDisk>>) {
+    let (owner, id) = (own_identity().owner(), wal.next_segment());
+    let seed = wal.disk().inner().operations();
+    let maker = SegmentMaker::begin(wal.disk(), owner, id, SEGMENT_BYTES, seed);
+    let spare = maker.and_then(|maker| maker.finish(wal.disk()));
+    wal.add_spare(spare.expect("there is room"));
+}
+
+/// Makes everything that waits durable.
+fn write(wal: &mut Wal<Latched<SimDisk>>, pending: &mut Pending) {
+    loop {
+        match wal.write(pending).expect("no fault is planned") {
+            Progress::Idle => return,
+            Progress::Durable(_) => {}
+            Progress::NoRoom => make_spare(wal),
+        }
+    }
+}
+
+fn check_refusal(fatal: &Fatal) {
+    let known = [ExitStatus::Damaged, ExitStatus::Io, ExitStatus::Config];
+    assert!(known.contains(&fatal.status), "{fatal}");
+    assert!(
+        !fatal.what.is_empty() && !fatal.remedy.is_empty(),
+        "{fatal}"
+    );
+    assert!(
+        fatal.status != ExitStatus::Damaged || !fatal.place.is_empty(),
+        "{fatal}"
+    );
+}
+
+/// Every file of the log with what it holds.
+fn files(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
+    let names = disk.list(WAL_DIR).expect("the machine is up").into_iter();
+    let files = names.map(|name| {
+        let content = disk.content(&format!("{WAL_DIR}/{name}"));
+        (name, content)
+    });
+    files.collect()
+}
+
+/// What a log says.
+#[derive(Debug, PartialEq)]
+struct Content {
+    hard_state: HardState,
+    commit: Index,
+    entries: Vec<Entry>,
+}
+
+/// Reads everything back, compares it with what recovery said, and has the Raft core take it.
+fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
+    let wal = &recovered.wal;
+    let last = wal.last();
+    let mut entries: Vec<Entry> = Vec::new();
+    while (entries.len() as u64) < last.index.0 {
+        let next = Index(entries.len() as u64 + 1);
+        let more = wal.load(next, last.index, 100_000);
+        let more = more.expect("what was recovered can be read");
+        assert!(!more.is_empty(), "a load of entry {next} gives nothing");
+        entries.extend(more);
+    }
+    for (place, entry) in entries.iter().enumerate() {
+        assert_eq!(entry.index().0, place as u64 + 1, "a gap");
+    }
+    let mut terms: Vec<_> = entries.iter().map(Entry::id).collect();
+    terms.dedup_by_key(|id| id.term);
+    assert_eq!(recovered.terms, terms, "the first entry of each term");
+    assert!(entries.ends_with(&recovered.tail), "the tail is the end");
+    let restored = Restored {
+        hard_state: wal.hard_state(),
+        commit: wal.commit(),
+        terms: recovered.terms.clone(),
+        last,
+        tail: recovered.tail.clone(),
+        formed: true,
+    };
+    let config = raft::Config {
+        id: NodeId(1),
+        voters: vec![NodeId(1)],
+        election_timeout_min: Duration::from_millis(150),
+        election_timeout_max: Duration::from_millis(300),
+        heartbeat: Duration::from_millis(40),
+        window_bytes: 1 << 20,
+        cache_bytes: 1 << 20,
+        seed: 1,
+    };
+    let _ = Raft::new(config, restored, Instant::default());
+    Content {
+        hard_state: wal.hard_state(),
+        commit: wal.commit(),
+        entries,
+    }
+}
+
+/// A term later, if there is one: a vote, entries that replace what is not committed, and a whole segment more.
+fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
+    if found.hard_state.term.0 == COUNTER_MAX {
+        return found;
+    }
+    let term = found.hard_state.term.next();
+    let (commit, mut entries) = (found.commit, found.entries);
+    let hard_state = HardState {
+        term,
+        vote: Some(NodeId(1)),
+    };
+    let mut pending = Pending::default();
+    pending.push(Write {
+        ticket: Ticket(1),
+        hard_state,
+        truncate_from: None,
+        entries: Vec::new(),
+        commit,
+    });
+    let first = commit.next();
+    let cuts = (entries.len() as u64) > commit.0;
+    entries.truncate(usize::try_from(commit.0).expect("logs are short"));
+    for (ticket, body_bytes) in (2_u64..).zip([1, 100_000, 100_000, 10]) {
+        let entry = entry(term.0, entries.len() as u64 + 1, body_bytes);
+        pending.push(Write {
+            ticket: Ticket(ticket),
+            hard_state,
+            truncate_from: (cuts && entry.index() == first).then_some(first),
+            entries: vec![entry.clone()],
+            commit,
+        });
+        entries.push(entry);
+        write(wal, &mut pending);
+    }
+    Content {
+        hard_state,
+        commit,
+        entries,
+    }
+}

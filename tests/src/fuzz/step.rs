@@ -1,0 +1,241 @@
+//! The Raft core in any state, told anything.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft::{Config, Effect, Input, Instant, Raft, RoleName, Ticket};
+use wire::peer::{DiskReport, Message};
+use wire::types::{Index, NodeId, Term};
+
+use super::disk::Disk;
+use super::message::{self, Asked};
+use super::script::Script;
+
+/// Events of one life; more only takes time.
+const EVENTS_MAX: usize = 400;
+
+/// A node of a cluster of one to seven, with a past, that is told anything in any order: messages
+/// of members and strangers, with numbers near its own or absurd, answers to questions that
+/// it asked and to others; its disk is late, its process dies.
+///
+/// The core asserts its invariants after every step. Checked here besides: writes leave no gap,
+/// what is committed is never cut nor told twice, at most one vote is given in a term, and nothing
+/// leaves before what it reveals is durable (rules A1, A2, A3).
+pub fn step(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let mut life = Life::draw(&mut script);
+    for _ in 0..EVENTS_MAX {
+        if script.is_over() {
+            break;
+        }
+        life.event(&mut script);
+    }
+}
+
+struct Life {
+    raft: Raft,
+    config: Config,
+    formed: bool,
+    now: Instant,
+    disk: Disk,
+    /// What waits for the disk.
+    held: Vec<(Ticket, NodeId, Message)>,
+    asked: Asked,
+    /// Who got a vote that left, over all lives.
+    votes: BTreeMap<Term, NodeId>,
+    told_commit: Index,
+}
+
+impl Life {
+    fn draw(script: &mut Script<'_>) -> Self {
+        let voters = script.pick(&[3, 3, 5, 1, 2, 4, 7]);
+        let mut ids: Vec<NodeId> = (1..=voters).map(NodeId).collect();
+        if script.rarely(4) {
+            ids.push(NodeId(u64::MAX));
+        }
+        let config = Config {
+            id: script.pick(&ids),
+            voters: ids,
+            election_timeout_min: Duration::from_millis(150),
+            election_timeout_max: Duration::from_millis(300),
+            heartbeat: Duration::from_millis(40),
+            window_bytes: script.pick(&[300, 1, 4096]),
+            cache_bytes: script.pick(&[100, 0, 1 << 20]),
+            seed: u64::from(script.byte()),
+        };
+        let formed = !script.rarely(16);
+        let disk = Disk::draw(script);
+        let now = Instant(script.near(1_000_000_000));
+        let restored = disk.restored(script.below(16), formed);
+        let before = disk.hard_state;
+        let votes = before.vote.map(|vote| (before.term, vote));
+        Self {
+            raft: Raft::new(config.clone(), restored, now),
+            config,
+            formed,
+            now,
+            disk,
+            held: Vec::new(),
+            asked: Asked::default(),
+            votes: votes.into_iter().collect(),
+            told_commit: Index(0),
+        }
+    }
+
+    fn event(&mut self, script: &mut Script<'_>) {
+        match script.below(16) {
+            0..=4 => {
+                let message = message::draw(script, &self.raft);
+                let from = self.sender(script);
+                self.receive(from, message);
+            }
+            5..=7 => {
+                if let Some((from, message)) = self.asked.answer(script) {
+                    self.receive(from, message);
+                }
+            }
+            8 => {
+                let at = self.raft.deadline().unwrap_or(self.now);
+                self.now = self.now.max(at);
+                self.turn(Some(Input::Tick));
+            }
+            9 => {
+                let ms = [1, 10, 150, 400, 10_000][script.below(5)];
+                self.now = self.now + Duration::from_millis(ms);
+                self.turn(Some(Input::Tick));
+            }
+            10 => {
+                let ticket = self.disk.sync(script.pick(&[usize::MAX, 1, 2]));
+                self.turn(Some(Input::Durable(ticket)));
+                self.release(ticket);
+            }
+            11 => {
+                let led = self.raft.role() == RoleName::Leader;
+                let body = vec![1; script.below(256)];
+                let wall_ms = script.near(1000);
+                assert_eq!(self.raft.propose(wall_ms, &body).is_ok(), led);
+                self.turn(None);
+            }
+            12 => {
+                let led = self.raft.role() == RoleName::Leader;
+                assert_eq!(self.raft.read().is_ok(), led);
+                self.turn(None);
+            }
+            13 => self.load(script),
+            14 => match script.below(4) {
+                0 => self.turn(Some(Input::LeaderLinkClosed)),
+                1 => self.raft.set_disk(DiskReport::default(), true),
+                2 => self.raft.set_disk(DiskReport::default(), false),
+                _ => {
+                    self.formed = true;
+                    self.turn(Some(Input::Formed));
+                }
+            },
+            _ => {
+                if script.rarely(3) {
+                    self.crash(script);
+                }
+            }
+        }
+    }
+
+    /// A member, the node itself, or a stranger.
+    fn sender(&self, script: &mut Script<'_>) -> NodeId {
+        match script.below(16) {
+            0 => NodeId(script.near(9)),
+            place => self.config.voters[place % self.config.voters.len()],
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, message: Message) {
+        self.turn(Some(Input::Receive { from, message }));
+    }
+
+    /// What the disk brings for a follower: what was asked for, nothing, or nonsense.
+    fn load(&mut self, script: &mut Script<'_>) {
+        let to = self.sender(script);
+        let entries = match script.below(4) {
+            0 => Vec::new(),
+            1 => message::entries(script, self.raft.last()),
+            _ => {
+                let from = script.below(self.disk.log.len() + 1) as u64 + 1;
+                self.disk.load(Index(from), 1 + script.below(8))
+            }
+        };
+        self.turn(Some(Input::Loaded { to, entries }));
+    }
+
+    fn crash(&mut self, script: &mut Script<'_>) {
+        self.disk.crash(script.below(8));
+        self.held.clear();
+        self.told_commit = Index(0);
+        let restored = self.disk.restored(script.below(16), self.formed);
+        self.raft = Raft::new(self.config.clone(), restored, self.now);
+    }
+
+    fn turn(&mut self, input: Option<Input>) {
+        let mut effects = Vec::new();
+        if let Some(input) = input {
+            self.raft.step(self.now, input, &mut effects);
+        }
+        self.raft.flush(self.now, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Write(write) => self.disk.submit(write),
+                Effect::Commit(index) => {
+                    assert!(index > self.told_commit, "a commit is told once");
+                    self.told_commit = index;
+                    self.raft.applied(index);
+                }
+                Effect::Send { to, after, message } => {
+                    self.asked.note(to, &message);
+                    let after = after.unwrap_or_default();
+                    assert!(after.0 <= self.disk.issued().0 + 1, "waits for no write");
+                    self.held.push((after, to, message));
+                }
+                Effect::Load { max_bytes, .. } => assert!(max_bytes > 0, "a load of nothing"),
+                Effect::Refuse { peer, error } => {
+                    assert!(self.config.voters.contains(&peer), "a stranger is refused");
+                    assert!(!error.to_string().is_empty());
+                }
+                Effect::RoundConfirmed(_) | Effect::RoleChanged(_) => {}
+            }
+        }
+        let durable = self.disk.sync(0);
+        self.release(durable);
+    }
+
+    fn note_vote(&mut self, to: NodeId, message: &Message) {
+        let (term, candidate) = match message {
+            Message::RequestVote(m) => (m.term, self.config.id),
+            Message::VoteAnswer(m) if m.granted => (m.term, to),
+            _ => return,
+        };
+        let first = *self.votes.entry(term).or_insert(candidate);
+        assert_eq!(first, candidate, "two votes in term {term}");
+    }
+
+    /// What waited for this leaves: what it reveals must be on the disk.
+    fn release(&mut self, durable: Ticket) {
+        let hard_state = self.disk.hard_state;
+        let leaving = self.held.extract_if(.., |(after, _, _)| *after <= durable);
+        for (_, to, message) in leaving.collect::<Vec<_>>() {
+            self.note_vote(to, &message);
+            match message {
+                // They name a term that nobody has entered.
+                Message::PreVote(m) => assert!(m.term.0 <= hard_state.term.0 + 1),
+                Message::PreVoteAnswer(m) if m.granted => {}
+                Message::AppendOk(m) => {
+                    assert!(m.term <= hard_state.term, "an unwritten term leaves");
+                    let durable = self.disk.log.len() as u64;
+                    // An answer of an older term may speak of what was replaced since.
+                    assert!(m.term < hard_state.term || m.match_index.0 <= durable);
+                }
+                message => assert!(
+                    message.term() <= hard_state.term,
+                    "an unwritten term leaves: {message:?}"
+                ),
+            }
+        }
+    }
+}
