@@ -1,6 +1,6 @@
 //! The only way to die: every end of the process that is not a clean stop goes through here.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::panic;
 use std::process;
 
@@ -76,12 +76,28 @@ impl Fatal {
 
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "raftd: {}", self.what)?;
+        write!(f, "raftd: {}", OneLine(&self.what))?;
         if !self.place.is_empty() {
-            write!(f, "\n  where: {}", self.place)?;
+            write!(f, "\n  where: {}", OneLine(&self.place))?;
         }
         if !self.remedy.is_empty() {
-            write!(f, "\n  try: {}", self.remedy)?;
+            write!(f, "\n  try: {}", OneLine(&self.remedy))?;
+        }
+        Ok(())
+    }
+}
+
+/// One line: what came from elsewhere may hold line breaks, and what a terminal obeys.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            f.write_char(if character.is_control() {
+                ' '
+            } else {
+                character
+            })?;
         }
         Ok(())
     }
