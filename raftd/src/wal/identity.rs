@@ -16,7 +16,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 use bytes::{Buf, BufMut};
-use wire::limits::{ADDR_BYTES_MAX, MEMBERS_MAX};
+use wire::limits::{ADDR_BYTES_MAX, COUNTER_MAX, MEMBERS_MAX};
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 use super::format::{FORMAT, Owner, is_zero};
@@ -28,6 +28,7 @@ pub const IDENTITY_NAME: &str = "IDENTITY";
 pub const IDENTITY_MAGIC: &[u8; 8] = b"RAFTDIDT";
 /// One slot; the file has two.
 pub const SLOT_BYTES: usize = 8192;
+const FILE_BYTES: u64 = 2 * SLOT_BYTES as u64;
 const TEMPORARY_NAME: &str = "IDENTITY.tmp";
 const FIXED_BYTES: usize = 64;
 
@@ -121,6 +122,9 @@ impl Identity {
         }
         let mut rest = &slot[16..];
         let sequence = rest.try_get_u64().ok()?;
+        if sequence > COUNTER_MAX {
+            return None;
+        }
         let mut identity = Self {
             cluster: ClusterId(rest.try_get_u128().ok()?),
             node: NodeId(rest.try_get_u64().ok()?),
@@ -128,14 +132,17 @@ impl Identity {
             epoch: Epoch(rest.try_get_u64().ok()?),
             ..Self::default()
         };
-        for _ in 0..rest.try_get_u16().ok()? {
+        for _ in 0..member_count(&mut rest)? {
             let node = NodeId(rest.try_get_u64().ok()?);
             let incarnation = Incarnation(rest.try_get_u64().ok()?);
             identity.formed.push((node, incarnation));
         }
-        for _ in 0..rest.try_get_u16().ok()? {
+        for _ in 0..member_count(&mut rest)? {
             let node = NodeId(rest.try_get_u64().ok()?);
             let length = usize::from(rest.try_get_u16().ok()?);
+            if length > ADDR_BYTES_MAX {
+                return None;
+            }
             let (addr, behind) = rest.split_at_checked(length)?;
             rest = behind;
             let addr = String::from_utf8(addr.to_vec()).ok()?;
@@ -149,8 +156,12 @@ impl Identity {
     /// # Errors
     /// The disk's.
     pub fn create<D: Disk>(&self, disk: &D) -> Result<(), DiskError> {
-        let file = disk.create(TEMPORARY_NAME, 2 * SLOT_BYTES as u64)?;
-        let slot = self.encode(1);
+        self.replace(disk, 1)
+    }
+
+    fn replace<D: Disk>(&self, disk: &D, sequence: u64) -> Result<(), DiskError> {
+        let file = disk.create(TEMPORARY_NAME, FILE_BYTES)?;
+        let slot = self.encode(sequence);
         disk.write_at(&file, 0, &slot)?;
         disk.write_at(&file, SLOT_BYTES as u64, &slot)?;
         disk.sync(&file)?;
@@ -158,9 +169,10 @@ impl Identity {
         disk.sync_dir("")
     }
 
-    /// Reads the newer whole copy, and makes the other one equal to it if it is not. `None`: there
-    /// is no such file. If there is, its name is durable from now on: a process killed before it
-    /// could see to that left it in the cache only.
+    /// Reads the newer whole copy, and makes the other one equal to it if it is not: in its place,
+    /// which needs no room on the disk, or in a new file if this one has no place for it. `None`:
+    /// there is no such file. If there is, its name is durable from now on: a process killed
+    /// before it could see to that left it in the cache only.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -184,7 +196,11 @@ impl Identity {
         let Some((identity, sequence)) = slots[newer].take() else {
             return Err(IdentityError::Damaged);
         };
-        write_slot(disk, &file, 1 - newer, &identity.encode(sequence))?;
+        if disk.bytes(&file)? < FILE_BYTES {
+            identity.replace(disk, sequence)?;
+        } else {
+            write_slot(disk, &file, 1 - newer, &identity.encode(sequence))?;
+        }
         Ok(Some(identity))
     }
 
@@ -202,6 +218,12 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// The count of a list of members; none if there cannot be so many.
+fn member_count(bytes: &mut &[u8]) -> Option<u16> {
+    let count = bytes.try_get_u16().ok()?;
+    (usize::from(count) <= MEMBERS_MAX).then_some(count)
 }
 
 /// A slot that cannot be read is a damaged one (rules D3).
