@@ -2,6 +2,7 @@
 //! and carrying the verdicts out.
 
 use std::collections::VecDeque;
+use std::iter;
 
 use bytes::Bytes;
 use raft::HardState;
@@ -237,8 +238,9 @@ impl Scan {
         segment_bytes: u64,
     ) -> Result<Vec<SegmentHeader>, Error> {
         let mut spares: Vec<SegmentHeader> = Vec::new();
-        let last = candidates.last().map_or(newest, |candidate| candidate.id);
-        for id in newest + 1..=last.max(newest + 1) {
+        let behind = candidates.iter().map(|candidate| candidate.id);
+        let behind = behind.filter(|id| *id > newest + 1);
+        for id in iter::once(newest + 1).chain(behind) {
             let candidate = candidates.iter().find(|candidate| candidate.id == id);
             let mut facts = FileFacts {
                 present: candidate.is_some(),
