@@ -366,7 +366,7 @@ impl BatchHeader {
         let consistent = header.previous.number.checked_add(1) == Some(header.number)
             && payload_bytes == u64::from(header.payload_bytes)
             && header.first_index.0 >= 1
-            && header.first_index <= header.previous.last.index.next()
+            && header.first_index.prev() <= header.previous.last.index
             && (header.kind == BatchKind::Open) == (offset == SEGMENT_HEADER_BYTES);
         (in_place && consistent).then_some((header, crc))
     }

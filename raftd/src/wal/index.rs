@@ -44,6 +44,12 @@ impl LogIndex {
         &self.terms
     }
 
+    /// The term of the last entry before `index`; 0 if there is none.
+    pub(super) fn term_before(&self, index: Index) -> Term {
+        let before = self.terms.iter().rev().find(|id| id.index < index);
+        before.map_or(Term(0), |id| id.term)
+    }
+
     /// The log now holds what this batch says.
     pub(super) fn accept(
         &mut self,

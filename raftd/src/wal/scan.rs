@@ -7,7 +7,8 @@ use std::iter;
 use bytes::Bytes;
 use raft::HardState;
 use wire::entry::Entry;
-use wire::types::Index;
+use wire::limits::COUNTER_MAX;
+use wire::types::{Index, Term};
 
 use super::decide::{FileFacts, FileVerdict, PlaceFacts, PlaceVerdict, decide_file, decide_place};
 use super::format::{
@@ -87,7 +88,11 @@ impl Scan {
             match decision.verdict {
                 PlaceVerdict::Accept => {
                     let batch = window.batch(self.offset).map_err(unreadable)?;
-                    self.accept(segment.id, &batch.expect("row A asks for a batch"));
+                    let batch = batch.expect("row A asks for a batch");
+                    if let Some(what) = self.contradiction(&batch) {
+                        return Err(Damage::new(segment.id, self.offset, what).into());
+                    }
+                    self.accept(segment.id, &batch);
                 }
                 PlaceVerdict::End | PlaceVerdict::Torn => {
                     return self.end(&mut window, segment, nonzero_end);
@@ -159,6 +164,34 @@ impl Scan {
             hard_state: self.hard_state,
             header_crc: self.chain.header_crc,
         }
+    }
+
+    /// What no node writes, whatever the checksums say: a log with that in it would break the
+    /// promises that the node asserts.
+    fn contradiction(&self, batch: &Batch<'_>) -> Option<&'static str> {
+        let header = &batch.header;
+        let (old, new) = (self.hard_state, header.hard_state);
+        if new.term < old.term || new.term.0 > COUNTER_MAX {
+            return Some("a batch of a term that falls, or is out of range");
+        }
+        if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
+            return Some("a batch that takes a vote back");
+        }
+        if header.first_index <= self.commit {
+            return Some("a batch that replaces committed entries");
+        }
+        let last = Index(header.first_index.0 - 1 + u64::from(header.entries));
+        if header.commit < self.commit || header.commit > last {
+            return Some("a batch whose commit index falls, or is past its end");
+        }
+        let mut before = self.index.term_before(header.first_index).max(Term(1));
+        for row in batch.rows() {
+            if row.term < before || row.term > new.term {
+                return Some("a batch with an entry whose term falls, or is later than its own");
+            }
+            before = row.term;
+        }
+        None
     }
 
     fn accept(&mut self, segment: u64, batch: &Batch<'_>) {
