@@ -67,6 +67,11 @@ impl ParkingLot {
         self.queue.is_empty()
     }
 
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     fn take_if(&mut self, leave: impl Fn(&Parked) -> bool) -> Vec<Parked> {
         if !self.queue.iter().any(&leave) {
             return Vec::new();

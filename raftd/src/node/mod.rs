@@ -252,6 +252,12 @@ impl Node {
         &self.raft
     }
 
+    /// How many requests wait for a leader or for room: for tests and checkers.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     /// Takes one input.
     pub fn step(&mut self, now: Now, input: Input<'_>, effects: &mut Effects) {
         self.now = now;

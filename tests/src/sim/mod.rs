@@ -5,6 +5,7 @@
 pub mod damage;
 pub mod event;
 pub mod faults;
+pub mod ledger;
 pub mod member;
 pub mod net;
 pub mod plan;

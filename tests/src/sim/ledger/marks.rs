@@ -1,0 +1,343 @@
+//! Coverage marks: rare branches, seen from outside. A branch that no run reaches is one that no
+//! run tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use raft::RoleName;
+use raftd::fatal::ExitStatus;
+use raftd::node::Node;
+use raftd::node::io::{Effects, LoadPurpose, StorageRequest};
+use raftd::wal::Cases;
+use wire::error::Error;
+use wire::frame::{self, Kind};
+use wire::hello::LeaderHint;
+use wire::limits::CLIENT_FRAME_BYTES_MAX;
+use wire::peer::{DiskState, Message};
+use wire::types::{Index, NodeId, Term};
+
+use super::super::net::Host;
+
+macro_rules! branches {
+    ($($name:ident = $text:literal,)*) => {
+        $(const $name: &str = $text;)*
+        /// Every branch that is marked.
+        pub const BRANCHES: &[&str] = &[$($text),*];
+    };
+}
+
+branches! {
+    PRE_VOTE_GRANTED = "pre-vote granted",
+    PRE_VOTE_REFUSED = "pre-vote refused",
+    PRE_VOTE_WITHHELD = "pre-vote refused, leader heard",
+    VOTE_GRANTED = "vote granted",
+    VOTE_REFUSED = "vote refused",
+    STALE_TERM = "stale term told",
+    CONFLICT_SHORT = "conflict, log too short",
+    CONFLICT_TERM = "conflict, another term",
+    ELECTED = "elected",
+    ELECTION_LOST = "election lost",
+    DEPOSED = "deposed by a later term",
+    CHECK_QUORUM = "stepped down, quorum not heard",
+    TRUNCATION = "log cut",
+    LONG_TRUNCATION = "log cut by more than 50",
+    LOAD_FOLLOWER = "loads for a follower",
+    LOAD_STORE = "loads for the store",
+    FORMED = "formed record written",
+    READ_ROUND = "read round",
+    PARKED = "request parked",
+    UNPARKED = "request unparked",
+    PAUSED = "client paused",
+    RESUMED = "client resumed",
+    LINK_REFUSED = "link refused by the node",
+    LINK_RENEWED = "link renewed",
+    DISK_SOFT = "disk soft",
+    DISK_HARD = "disk hard",
+    DISK_STALLED = "disk stalled",
+    STOPPED = "stopped on demand",
+    TORN = "torn batch cut",
+    EXIT_IO = "exit 74",
+    EXIT_DAMAGED = "exit 65",
+}
+
+/// What was reached, how often.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// By the names in [`BRANCHES`].
+    pub branches: BTreeMap<&'static str, u64>,
+    /// Errors that somebody was told, by name.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Rows of recovery's tables, by label.
+    pub cases: BTreeMap<char, u64>,
+}
+
+impl Marks {
+    fn reach(&mut self, branch: &'static str) {
+        *self.branches.entry(branch).or_default() += 1;
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        super::add_up(&mut self.branches, more.branches);
+        super::add_up(&mut self.errors, more.errors);
+        super::add_up(&mut self.cases, more.cases);
+    }
+
+    /// What was never reached, in words.
+    pub(super) fn missing(&self) -> impl Iterator<Item = String> {
+        let branches = BRANCHES
+            .iter()
+            .filter(|name| !self.branches.contains_key(*name));
+        let errors = expected_errors()
+            .into_iter()
+            .filter(|name| !self.errors.contains_key(name));
+        let cases = Cases::all()
+            .iter()
+            .filter(|case| !self.cases.contains_key(case));
+        branches
+            .map(|name| format!("branch {name}"))
+            .chain(errors.map(|name| format!("error {name}")))
+            .chain(cases.map(|case| format!("recovery case {case}")))
+    }
+}
+
+/// The errors that somebody must be told in some run. Left out is what only the daemon's own event
+/// loop decides, which no simulated member has: the limit of connections.
+#[must_use]
+pub fn expected_errors() -> BTreeSet<&'static str> {
+    let text = String::new;
+    let all = [
+        Error::NotLeader {
+            leader: LeaderHint {
+                node: NodeId(1),
+                client_addr: text(),
+            },
+        },
+        Error::NoLeader,
+        Error::DeadlineExpired,
+        Error::Overloaded { retry_after_ms: 0 },
+        Error::ShuttingDown,
+        Error::DiskFull,
+        Error::SessionExpired,
+        Error::OutOfOrder { expected: 0 },
+        Error::OutcomeUnknown,
+        Error::Stale,
+        Error::IdReused,
+        Error::BornInFuture,
+        Error::TooLarge {
+            what: text(),
+            limit: 0,
+            actual: 0,
+        },
+        Error::Malformed { reason: text() },
+        Error::UnknownKind { kind: 0 },
+        Error::UnknownFlags { flags: 0 },
+        Error::UnsupportedVersion { min: 0, max: 0 },
+        Error::WrongCluster { cluster: text() },
+        Error::WrongEpoch,
+        Error::WrongNode { reason: text() },
+        Error::WrongIncarnation { reason: text() },
+        Error::Divergence { reason: text() },
+    ];
+    all.iter().map(Error::name).collect()
+}
+
+/// What was seen of a member the last time.
+#[derive(Clone, Copy, Debug)]
+struct Glance {
+    role: RoleName,
+    term: Term,
+    last: Index,
+    round: u64,
+    parked: usize,
+}
+
+/// Looks at what members do, and marks what is rare.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// What was reached.
+    pub marks: Marks,
+    glances: BTreeMap<Host, Glance>,
+    leaders: BTreeSet<Term>,
+}
+
+impl Watch {
+    /// How many terms had a leader.
+    #[must_use]
+    pub fn leaders(&self) -> u64 {
+        self.leaders.len() as u64
+    }
+
+    /// A member has recovered; these rows applied.
+    pub fn started(&mut self, host: Host, cases: Cases, torn_bytes: u64) {
+        self.glances.remove(&host);
+        self.cases(cases);
+        if torn_bytes > 0 {
+            self.marks.reach(TORN);
+        }
+    }
+
+    fn cases(&mut self, cases: Cases) {
+        for case in cases.iter() {
+            *self.marks.cases.entry(case).or_default() += 1;
+        }
+    }
+
+    /// A process ended itself with this status and these last words.
+    pub fn exited(&mut self, status: ExitStatus, words: &str) {
+        match status {
+            ExitStatus::Io => self.marks.reach(EXIT_IO),
+            ExitStatus::Damaged => self.marks.reach(EXIT_DAMAGED),
+            _ => {}
+        }
+        // Damage names its row: "(case D)".
+        let case = words
+            .split("(case ")
+            .nth(1)
+            .and_then(|rest| rest.chars().next());
+        if let Some(case) = case {
+            *self.marks.cases.entry(case).or_default() += 1;
+        }
+    }
+
+    /// A process ended because it was asked to.
+    pub fn stopped(&mut self) {
+        self.marks.reach(STOPPED);
+    }
+
+    /// Somebody outside the cluster, a client or a stranger, was sent this.
+    pub fn heard(&mut self, mut bytes: &[u8]) {
+        while let Ok(Some(frame)) = frame::parse(bytes, CLIENT_FRAME_BYTES_MAX) {
+            if frame.kind == Kind::Error
+                && let Ok(error) = Error::decode(&frame)
+            {
+                self.told(&error);
+            }
+            bytes = &bytes[frame.len..];
+        }
+    }
+
+    /// Somebody was told this.
+    pub fn told(&mut self, error: &Error) {
+        *self.marks.errors.entry(error.name()).or_default() += 1;
+    }
+
+    /// A member has done the thinking of a turn.
+    pub fn turn(&mut self, host: Host, node: &Node, effects: &Effects) {
+        let raft = node.raft();
+        let now = Glance {
+            role: raft.role(),
+            term: raft.term(),
+            last: raft.last().index,
+            round: 0,
+            parked: node.parked(),
+        };
+        let before = *self.glances.entry(host).or_insert(now);
+        let mut round = before.round;
+        self.role(before, now);
+        for (_, message) in &effects.peers {
+            self.message(message, raft.leader().is_some(), &mut round);
+        }
+        for request in &effects.storage {
+            self.request(request, before.last);
+        }
+        for (_, error) in &effects.close_links {
+            self.marks.reach(LINK_REFUSED);
+            self.told(error);
+        }
+        let marked = [
+            (LINK_RENEWED, !effects.renew_links.is_empty()),
+            (PAUSED, effects.readable.iter().any(|(_, go_on)| !go_on)),
+            (RESUMED, effects.readable.iter().any(|(_, go_on)| *go_on)),
+            (PARKED, now.parked > before.parked),
+            (UNPARKED, now.parked < before.parked),
+            (
+                DISK_STALLED,
+                effects
+                    .events
+                    .iter()
+                    .any(|event| event.text.starts_with("disk stalled=true")),
+            ),
+        ];
+        for (branch, reached) in marked {
+            if reached {
+                self.marks.reach(branch);
+            }
+        }
+        self.glances.insert(host, Glance { round, ..now });
+    }
+
+    fn role(&mut self, before: Glance, now: Glance) {
+        use RoleName::{Candidate, Follower, Leader};
+        match (before.role, now.role) {
+            (Leader, Leader) if before.term == now.term => {}
+            (_, Leader) => {
+                self.leaders.insert(now.term);
+                self.marks.reach(ELECTED);
+            }
+            (Leader, _) if now.term > before.term => self.marks.reach(DEPOSED),
+            (Leader, Follower) => self.marks.reach(CHECK_QUORUM),
+            (Candidate, Follower) => self.marks.reach(ELECTION_LOST),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, message: &Message, leader_heard: bool, round: &mut u64) {
+        let (branch, disk) = match message {
+            Message::Append(append) if append.round > *round => {
+                *round = append.round;
+                (Some(READ_ROUND), None)
+            }
+            Message::AppendOk(answer) => (None, Some(answer.disk)),
+            Message::AppendConflict(answer) => {
+                let short = answer.conflict.is_none();
+                (
+                    Some(if short { CONFLICT_SHORT } else { CONFLICT_TERM }),
+                    Some(answer.disk),
+                )
+            }
+            Message::StaleTerm(_) => (Some(STALE_TERM), None),
+            Message::PreVoteAnswer(answer) => {
+                let branch = match (answer.granted, leader_heard) {
+                    (true, _) => PRE_VOTE_GRANTED,
+                    (false, true) => PRE_VOTE_WITHHELD,
+                    (false, false) => PRE_VOTE_REFUSED,
+                };
+                (Some(branch), None)
+            }
+            Message::VoteAnswer(answer) => (
+                Some(if answer.granted {
+                    VOTE_GRANTED
+                } else {
+                    VOTE_REFUSED
+                }),
+                None,
+            ),
+            _ => (None, None),
+        };
+        if let Some(branch) = branch {
+            self.marks.reach(branch);
+        }
+        match disk.map(|disk| disk.state) {
+            Some(DiskState::Soft) => self.marks.reach(DISK_SOFT),
+            Some(DiskState::Hard) => self.marks.reach(DISK_HARD),
+            Some(DiskState::Ok) | None => {}
+        }
+    }
+
+    fn request(&mut self, request: &StorageRequest, last: Index) {
+        match request {
+            StorageRequest::Write(write) => {
+                if let Some(from) = write.truncate_from {
+                    self.marks.reach(TRUNCATION);
+                    if last.0 >= from.0 + 50 {
+                        self.marks.reach(LONG_TRUNCATION);
+                    }
+                }
+            }
+            StorageRequest::Load { purpose, .. } => self.marks.reach(match purpose {
+                LoadPurpose::Replicate(_) => LOAD_FOLLOWER,
+                LoadPurpose::Apply => LOAD_STORE,
+            }),
+            StorageRequest::Form(_) => self.marks.reach(FORMED),
+        }
+    }
+}
