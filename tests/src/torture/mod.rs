@@ -6,9 +6,9 @@
 //!
 //! Four lanes go on at once, each with the next fault of its kind: members ([`nemesis`], which also
 //! judges how they end), links ([`proxy`]), disks ([`disks`]) and clients' connections. At any time
-//! at most one member is harmed by the first of them, and at most one disk is full; together with
-//! the network that is more than a quorum often enough, so the cluster may well stand still for a
-//! moment. What it never may is lose or invent anything, or stay down when all is whole again.
+//! at most one member is harmed by the first of them, or all are killed; together with full disks
+//! and the network that is more than a minority often enough, so the cluster may well stand still
+//! for a moment. What it never may is lose or invent anything, or stay down when all is whole again.
 //!
 //! What every round demands:
 //! - a member ends only if it was ended, with the code that belongs to what was done to it;
@@ -95,7 +95,10 @@ pub fn run(
         if cancelled.load(Ordering::Relaxed) {
             break;
         }
-        let plan = Plan::draw(options.seed + u64::from(number), options.members);
+        let plan = Plan::draw(
+            options.seed.wrapping_add(u64::from(number)),
+            options.members,
+        );
         say(&format!("round {} of {rounds}: {plan}", number + 1));
         let time = options.time / rounds;
         let round = Round {

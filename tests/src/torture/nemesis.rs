@@ -134,15 +134,17 @@ impl Scene<'_> {
     fn afflict(&self, next: &PathFault) {
         let count = self.client_addrs.len();
         let (fault, lasts, mut way) = (next.fault, next.lasts, next.path);
+        let whom = self.find(next.whom);
+        if ![way.from, way.to].contains(&whom) {
+            way.from = whom;
+        }
         let mut paths = vec![way];
         match fault {
             Fault::Reset => return self.proxies.reset(way),
             Fault::Stall => paths.push(way.back()),
             Fault::Isolate => {
-                way.from = self.find(next.whom);
-                let others = (0..count).filter(|&other| other != way.from);
-                let from = way.from;
-                let out = others.map(|to| Way { from, to });
+                let others = (0..count).filter(|&other| other != whom);
+                let out = others.map(|to| Way { from: whom, to });
                 paths = out.flat_map(|way| [way, way.back()]).collect();
             }
             _ => {}
@@ -173,27 +175,34 @@ impl Scene<'_> {
         }
     }
 
-    /// Fills the small disks, one at a time, until the end. Each belongs to a member.
+    /// Fills the small disks, one at a time and now and then all, until the end. Each belongs to a
+    /// member.
     ///
     /// # Errors
     /// The torture cannot do it.
     pub fn torture_disks(&self, mut plan: Plan, disks: &[(usize, &Small)]) -> Result<(), Stop> {
-        for (member, small) in disks.iter().cycle() {
-            let (after, lasts) = plan.next_full_disk();
-            self.halt.rest(after)?;
+        for turn in disks.iter().cycle() {
+            let next = plan.next_full_disk();
+            self.halt.rest(next.after)?;
+            let full = if next.all {
+                disks
+            } else {
+                std::slice::from_ref(turn)
+            };
             let room = self.room.lock().expect("no lane panics");
-            (self.say)(&format!(
-                "{} {} {lasts:?}",
-                small.fault().name(),
-                member + 1
-            ));
-            small.fill()?;
-            let noticed = self.notices(*member);
-            if noticed == Ok(true) {
-                self.tally.count(small.fault());
+            for (member, small) in full {
+                let name = small.fault().name();
+                (self.say)(&format!("{name} {} {:?}", member + 1, next.lasts));
+                small.fill()?;
             }
-            let rested = noticed.and_then(|_| self.halt.rest(lasts));
-            small.free()?;
+            let noticed = full.iter().try_for_each(|(member, small)| {
+                if self.notices(*member)? {
+                    self.tally.count(small.fault());
+                }
+                Ok(())
+            });
+            let rested = noticed.and_then(|()| self.halt.rest(next.lasts));
+            full.iter().try_for_each(|(_, small)| small.free())?;
             drop(room);
             rested?;
         }
@@ -267,6 +276,11 @@ impl Members<'_> {
             Fault::Kill => {
                 self.kill(i)?;
                 self.settle(scene, lasts);
+                if let Some(soon) = next.again {
+                    self.launch(i, Under::Nothing);
+                    self.settle(scene, soon);
+                    self.kill(i)?;
+                }
                 self.start(i)?;
             }
             Fault::KillAll => {

@@ -77,6 +77,8 @@ pub struct MemberFault {
     pub whom: Whom,
     /// How long it lasts, or the member is down.
     pub lasts: Duration,
+    /// [`Fault::Kill`]: killed again so soon after it was started.
+    pub again: Option<Duration>,
     /// What the kind makes of it: a place, a strength.
     pub chance: u64,
 }
@@ -88,14 +90,26 @@ pub struct PathFault {
     pub after: Duration,
     /// What.
     pub fault: Fault,
-    /// Where; of [`Fault::Isolate`] whoever is `from`.
+    /// Where; [`Fault::Isolate`] is about all paths of `whom`.
     pub path: Path,
     /// What it does; of no meaning for [`Fault::Reset`].
     pub trouble: Trouble,
     /// For how long.
     pub lasts: Duration,
-    /// [`Fault::Isolate`]: whom.
+    /// Whom it is about: if that is not an end of the path, the path begins there instead. What two
+    /// followers say to each other is next to nothing.
     pub whom: Whom,
+}
+
+/// A disk that is full for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FullDisk {
+    /// After the one before was given room again.
+    pub after: Duration,
+    /// How long it stays full after its member noticed.
+    pub lasts: Duration,
+    /// All small disks at once: of three members that is a quorum.
+    pub all: bool,
 }
 
 /// All that a seed decides of one round.
@@ -156,6 +170,7 @@ impl Plan {
                 Whom::Member(member)
             },
             lasts,
+            again: (random.below(2) == 0).then(|| random.time(millis(0)..=millis(60))),
             chance: random.bits(),
         }
     }
@@ -169,11 +184,11 @@ impl Plan {
         let trouble = match fault {
             Fault::Delay => Trouble::Delay(random.heavy(millis(8), millis(200))),
             Fault::Stall => Trouble::Stall,
-            Fault::Throttle => Trouble::Throttle(random.within(4_000..=200_000)),
+            Fault::Throttle => Trouble::Throttle(random.within(2_000..=60_000)),
             Fault::Corrupt => Trouble::Corrupt,
             _ => Trouble::Cut,
         };
-        let leader = random.below(2) == 0;
+        let leader = random.below(4) > 0;
         PathFault {
             after: random.heavy(millis(500), millis(2000)),
             fault,
@@ -188,14 +203,14 @@ impl Plan {
         }
     }
 
-    /// How long the next full disk is left alone before it fills, and how long it stays full after
-    /// its member noticed.
-    pub fn next_full_disk(&mut self) -> (Duration, Duration) {
+    /// The next full disk.
+    pub fn next_full_disk(&mut self) -> FullDisk {
         let random = &mut self.disk;
-        (
-            random.heavy(millis(400), millis(2000)),
-            random.heavy(millis(300), millis(1500)),
-        )
+        FullDisk {
+            after: random.heavy(millis(400), millis(2000)),
+            lasts: random.heavy(millis(300), millis(1500)),
+            all: random.below(4) == 0,
+        }
     }
 
     /// When the connection of the next of so many clients is reset, and whose.
