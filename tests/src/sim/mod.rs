@@ -2,14 +2,17 @@
 //!
 //! Clock, network, disks and process lives are simulated; everything else is the shipped code.
 
+pub mod carry;
 pub mod damage;
 pub mod event;
 pub mod faults;
+pub mod guard;
 pub mod ledger;
 pub mod member;
 pub mod net;
 pub mod plan;
 pub mod random;
+pub mod run;
 pub mod stranger;
 pub mod trace;
 pub mod world;

@@ -72,6 +72,18 @@ impl Weather {
         }
     }
 
+    /// The same as TCP has it: what would be lost, doubled or overtaken breaks the connection.
+    #[must_use]
+    pub fn as_tcp(self) -> Self {
+        Self {
+            loss: 0,
+            duplication: 0,
+            reordering: 0,
+            resets: self.resets + (self.loss + self.duplication + self.reordering) / 100,
+            ..self
+        }
+    }
+
     /// Whether it does nothing but delay.
     #[must_use]
     pub fn is_fair(&self) -> bool {
@@ -245,7 +257,13 @@ impl Net {
 
     /// What the link does from now on.
     pub fn set_weather(&mut self, from: Host, to: Host, weather: Weather) {
-        self.link(from, to).weather = weather;
+        // A client's requests are its own to send twice: what the network makes of them is TCP.
+        let of_clients = from.max(to) == self.hosts - 1;
+        self.link(from, to).weather = if of_clients {
+            weather.as_tcp()
+        } else {
+            weather
+        };
     }
 
     /// What the link does.

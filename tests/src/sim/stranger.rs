@@ -5,6 +5,7 @@
 //! data, a port scanner and a broken client all exist.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use raftd::net::Port;
 use wire::frame::{self, Kind};
 use wire::hello::{Hello, PeerIdentity, Role, VERSION_MAX, VERSION_MIN};
 use wire::peer::{Message, RequestVote};
@@ -12,15 +13,6 @@ use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 use super::net::Host;
 use super::random::Random;
-
-/// Which port it calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    /// The one for clients.
-    Client,
-    /// The one for peers.
-    Peer,
-}
 
 /// Somebody who calls a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

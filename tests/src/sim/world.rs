@@ -12,6 +12,7 @@ use raft::Instant;
 use raftd::disk::sim::SimDisk;
 use raftd::net::Port;
 use raftd::node::Node;
+use raftd::wal::Report;
 
 use super::event::Events;
 use super::member::{Crash, Death, Member, Pace, Settings, Surroundings, TRUE_RATE};
@@ -57,18 +58,14 @@ pub enum Happening {
         /// Which.
         host: Host,
     },
-    /// A disturbance is over: whoever planned it is told.
-    Over(u64),
 }
 
-/// Rare branches that the world itself can see.
+/// How much the world did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each counts what its name says")]
-pub struct Marks {
+pub struct Counts {
     pub turns: u64,
     pub events: u64,
-    pub refused_frames: u64,
-    pub crashes_at_report: u64,
     pub starts: u64,
 }
 
@@ -81,8 +78,8 @@ pub enum Did {
     Something,
     /// A member has done the first half of its turn: [`World::carry_out`] does the second.
     Thought(Host),
-    /// A member has begun a life.
-    Started(Host),
+    /// A member has begun a life, with what recovery found.
+    Started(Host, Report),
     /// A member's life has ended. Nobody starts it again by himself.
     Died(Host, Death),
     /// A client connection is open, under the name that [`World::connect`] was given.
@@ -91,8 +88,8 @@ pub enum Did {
     Received(u64, Bytes),
     /// A client connection is over.
     Disconnected(u64),
-    /// A disturbance that was planned to end is over.
-    Over(u64),
+    /// A stranger was told this.
+    ToldStranger(Bytes),
 }
 
 /// Everything that is simulated.
@@ -104,7 +101,7 @@ pub struct World {
     net: Net,
     events: Events<Happening>,
     trace: Trace,
-    marks: Marks,
+    counts: Counts,
     /// The clients' names for their connections, and the network's.
     connections: BTreeMap<u64, u64>,
     /// How many strangers have called.
@@ -155,7 +152,7 @@ impl World {
             net,
             events,
             trace,
-            marks: Marks::default(),
+            counts: Counts::default(),
             connections: BTreeMap::new(),
             strangers: 0,
             steps_at_once: 0,
@@ -207,8 +204,8 @@ impl World {
 
     /// What happened so far.
     #[must_use]
-    pub fn marks(&self) -> &Marks {
-        &self.marks
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// The trace so far.
@@ -248,13 +245,13 @@ impl World {
         match (turn, event_at) {
             (Some((at, host)), _) if at <= until => {
                 self.advance(at);
-                self.marks.turns += 1;
+                self.counts.turns += 1;
                 self.with(host, Member::think);
                 Did::Thought(host)
             }
             (None, Some(at)) if at <= until => {
                 self.advance(at);
-                self.marks.events += 1;
+                self.counts.events += 1;
                 match self.events.pop(at) {
                     Some(event) => self.happen(event),
                     None => Did::Something,
@@ -296,7 +293,6 @@ impl World {
             net: &mut self.net,
             events: &mut self.events,
             trace: &mut self.trace,
-            marks: &mut self.marks,
         };
         act(&mut self.members[host], &mut around)
     }
@@ -324,7 +320,6 @@ impl World {
                 self.survived(host, outcome)
             }
             Happening::Start { host } => self.start(host),
-            Happening::Over(name) => Did::Over(name),
         }
     }
 
@@ -384,11 +379,11 @@ impl World {
         if self.members[host].is_up() {
             return Did::Something;
         }
-        self.marks.starts += 1;
+        self.counts.starts += 1;
         self.net.set_up(host, true);
         let settings = self.settings.clone();
         match self.with(host, |member, around| member.start(&settings, around)) {
-            Ok(()) => Did::Started(host),
+            Ok(report) => Did::Started(host, report),
             Err(death) => {
                 self.end(host, &death);
                 Did::Died(host, death)
@@ -417,11 +412,6 @@ impl World {
             .plan(self.now + after, Happening::Start { host });
     }
 
-    /// Has [`Did::Over`] said then.
-    pub fn remind(&mut self, after: Duration, name: u64) {
-        self.events.plan(self.now + after, Happening::Over(name));
-    }
-
     // --- links ---
 
     /// Changes the network.
@@ -440,7 +430,7 @@ impl World {
         self.dial(name, to, Port::Client);
     }
 
-    /// Somebody dials a member, says this, and is told nothing.
+    /// Somebody dials a member and says this.
     pub fn call_as_stranger(&mut self, to: Host, port: Port, says: Bytes) {
         self.strangers += 1;
         let name = STRANGERS + self.strangers;
@@ -471,10 +461,11 @@ impl World {
     }
 }
 
-/// Strangers are told nothing.
+/// What strangers are told is of little interest.
 fn told(name: u64, did: Did) -> Did {
-    match name < STRANGERS {
-        true => did,
-        false => Did::Something,
+    match did {
+        did if name < STRANGERS => did,
+        Did::Received(_, bytes) => Did::ToldStranger(bytes),
+        _ => Did::Something,
     }
 }

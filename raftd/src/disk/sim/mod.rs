@@ -244,6 +244,12 @@ impl SimDisk {
         self.state().lose_name(name);
     }
 
+    /// Bytes that its files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
     /// Changes the size of the disk. Files stay as they are, also if they do not fit any more.
     pub fn set_capacity(&self, bytes: u64) {
         self.state().capacity_bytes = bytes;

@@ -358,7 +358,6 @@ impl Process {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    around.marks.refused_frames += 1;
                     self.refuse(name, &error, frame::request_id(&bytes[at..]));
                     at = bytes.len();
                 }

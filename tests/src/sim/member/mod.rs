@@ -26,15 +26,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft::Instant;
 use raftd::disk::Latched;
-use raftd::disk::sim::{Fault, SimDisk};
+use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::net::Port;
 use raftd::net::dial::Dialler;
 use raftd::node::io::{Effects, Input, Now, StorageEvent, StorageRequest};
 use raftd::node::{self, Node};
 use raftd::storage::{self, SpareMaker, Step, Worker, open_disk};
-use raftd::wal::entry_bytes_max;
 use raftd::wal::identity::Identity;
+use raftd::wal::{Report, entry_bytes_max};
 use wire::peer::DiskState;
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
@@ -45,7 +45,7 @@ use super::event::Events;
 use super::net::{End, Host, Net};
 use super::random::Random;
 use super::trace::Trace;
-use super::world::{Happening, Marks};
+use super::world::Happening;
 
 /// The cluster of every run.
 pub const CLUSTER: ClusterId = ClusterId(0x5157);
@@ -123,8 +123,6 @@ pub struct Surroundings<'a> {
     pub events: &'a mut Events<Happening>,
     /// What happened.
     pub trace: &'a mut Trace,
-    /// Rare branches that were reached.
-    pub marks: &'a mut Marks,
 }
 
 impl Surroundings<'_> {
@@ -267,7 +265,7 @@ impl Member {
 
     // --- life and death ---
 
-    /// Opens the data directory and begins a life.
+    /// Opens the data directory and begins a life. Says what recovery found.
     ///
     /// # Errors
     /// The process did not get that far.
@@ -275,7 +273,7 @@ impl Member {
         &mut self,
         settings: &Settings,
         around: &mut Surroundings<'_>,
-    ) -> Result<(), Death> {
+    ) -> Result<Report, Death> {
         assert!(self.process.is_none(), "one process at a time");
         self.lives += 1;
         self.disk = self.disk.restart();
@@ -303,9 +301,9 @@ impl Member {
         };
         let opened = open_disk(Latched::new(self.disk.clone()), &options)
             .map_err(|fatal| self.death_of(fatal))?;
-        around.trace.line(around.now, || {
-            format!("{} opens its disk: {}", self.id, opened.recovered.report)
-        });
+        let report = opened.recovered.report;
+        let say = || format!("{} opens its disk: {report}", self.id);
+        around.trace.line(around.now, say);
         let identity = opened.identity.clone();
         let (restored, worker) = opened.start();
         let next_segment = worker.wal().next_segment();
@@ -339,7 +337,7 @@ impl Member {
         self.plan_spare(around);
         self.busy_until = around.now;
         self.next_turn = Some(around.now);
-        Ok(())
+        Ok(report)
     }
 
     fn config(&mut self, settings: &Settings, identity: &Identity, wal_bytes: u64) -> node::Config {
@@ -407,6 +405,16 @@ impl Member {
         };
         self.disk
             .fail_at(self.disk.operations() + after.max(1), fault);
+    }
+
+    /// The next operation of this kind on its disk fails.
+    pub fn fail_next(&mut self, operation: Operation, fault: Fault) {
+        match fault {
+            Fault::Kill => self.planned_crash = Crash::Kill,
+            Fault::PowerLoss => self.planned_crash = Crash::PowerLoss,
+            Fault::Io | Fault::NoSpace => {}
+        }
+        self.disk.fail_next(operation, fault);
     }
 
     /// The next process ends at this change of its disk, most likely in recovery.
@@ -624,7 +632,6 @@ impl Member {
         drop(process.worker.take_sealed());
         let reported = process.reports.len() > reports;
         if reported && let Some(crash) = process.crash_at_report.take() {
-            around.marks.crashes_at_report += 1;
             return Err(Death::Crashed(crash));
         }
         let fewer = process.worker.wal().spares() < spares;

@@ -1,0 +1,433 @@
+//! One seed, from its plan to its verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use raft::{Instant, RoleName};
+use raftd::fatal::ExitStatus;
+use raftd::node::io::StorageRequest;
+use wire::frame::Kind as FrameKind;
+use wire::types::Term;
+
+use super::carry;
+use super::faults::{Fault, Healed, Moment, Nemesis, Rest, View};
+use super::guard;
+use super::ledger::{self, Watch};
+use super::member::{Crash, Death, Pace, Settings, TRUE_RATE, Timeouts, stays_down};
+use super::net::{Host, Weather};
+use super::plan::Plan;
+use super::random::Random;
+use super::trace::Trace;
+use super::world::{Did, Nature, World};
+
+/// Kernels give up what could not be sent for so long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much a run tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// The hash of its trace.
+    Hash,
+    /// The last lines of its trace, too.
+    Lines,
+    /// All lines, printed as they come.
+    Everything,
+}
+
+/// A rule that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When.
+    pub at: Instant,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.at.0 / 1_000;
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        write!(f, "violation at {seconds}.{micros:06}: {}", self.what)
+    }
+}
+
+/// What came of a seed.
+#[derive(Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What it decided.
+    pub plan: Plan,
+    /// The hash over everything that every node did.
+    pub hash: u64,
+    /// What went wrong, if anything did.
+    pub violation: Option<Violation>,
+    /// The last lines of the trace.
+    pub lines: Vec<String>,
+    /// What it amounts to.
+    pub entry: ledger::Run,
+}
+
+/// Runs a seed.
+#[must_use]
+pub fn run(seed: u64, telling: Telling) -> Report {
+    let plan = Plan::draw(seed);
+    let trace = match telling {
+        Telling::Hash => Trace::default(),
+        Telling::Lines => Trace::with_lines(false),
+        Telling::Everything => Trace::with_lines(true),
+    };
+    let mut run = Run::new(&plan, trace);
+    let violation = match guard::catch(|| run.go()) {
+        Ok(Ok(())) => None,
+        Ok(Err(what)) => Some(what),
+        Err(panic) => Some(format!("panic: {panic}")),
+    };
+    let at = run.world.now();
+    let violation = violation.map(|what| Violation { at, what });
+    let entry = ledger::Run {
+        seed,
+        outside: plan.faults.outside,
+        simulated: at.since(Instant::default()),
+        operations: run.operations(),
+        leaders: run.watch.leaders(),
+        faults: run.nemesis.counts,
+        marks: run.watch.marks,
+        violation: violation.as_ref().map(ToString::to_string),
+    };
+    let trace = run.world.into_trace();
+    Report {
+        seed,
+        hash: trace.hash(),
+        violation,
+        lines: trace.into_lines(),
+        entry,
+        plan,
+    }
+}
+
+struct Run {
+    plan: Plan,
+    world: World,
+    nemesis: Nemesis,
+    random: Random,
+    watch: Watch,
+    /// For use by turns.
+    faults: Vec<Fault>,
+    moments: Vec<Moment>,
+    /// The term that a member leads, if it does.
+    leads: Vec<Option<Term>>,
+    up: Vec<bool>,
+}
+
+impl Run {
+    fn new(plan: &Plan, trace: Trace) -> Self {
+        let mut random = Random::new(plan.seed ^ 0x0000_0077_6f72_6c64);
+        let world = World::new(settings(plan), &nature(plan), &mut random, trace);
+        let mut run = Self {
+            world,
+            nemesis: Nemesis::new(plan),
+            random: random.fork(),
+            watch: Watch::default(),
+            faults: Vec::new(),
+            moments: Vec::new(),
+            leads: vec![None; plan.members],
+            up: vec![false; plan.members],
+            plan: plan.clone(),
+        };
+        run.set_up();
+        run
+    }
+
+    fn set_up(&mut self) {
+        let links = self.plan.links.iter().enumerate();
+        for (from, to, weather) in links.flat_map(|(from, row)| {
+            let row = row.iter().enumerate();
+            row.map(move |(to, weather)| (from, to, *weather))
+        }) {
+            self.world
+                .disturb(|net, _, _| net.set_weather(from, to, weather));
+        }
+        for (host, machine) in self.plan.machines.iter().enumerate() {
+            let member = self.world.member_mut(host);
+            member.set_clock(|clock| clock.set_wall(machine.wall_ahead_ms));
+        }
+    }
+
+    fn go(&mut self) -> Result<(), String> {
+        let end = Instant::default() + self.plan.run;
+        self.pass(end)?;
+        let healed = self.heal()?;
+        self.pass(end + Duration::from_secs(20))?;
+        let _ = healed;
+        Ok(())
+    }
+
+    /// Lets time pass, with all that is due in it.
+    fn pass(&mut self, end: Instant) -> Result<(), String> {
+        loop {
+            let due = self.nemesis.next_at().into_iter().min();
+            let until = due.map_or(end, |due| due.min(end));
+            match self.world.step(until) {
+                Did::Rest => {
+                    if self.nemesis.next_at().is_some_and(|at| at <= until) {
+                        self.harm()?;
+                    } else if until >= end {
+                        return Ok(());
+                    }
+                }
+                Did::Something => {}
+                Did::Thought(host) => self.thought(host)?,
+                Did::Started(host, found) => {
+                    self.up[host] = true;
+                    self.watch.started(host, found.cases, found.torn_bytes);
+                }
+                Did::Died(host, death) => self.died(host, &death)?,
+                Did::Connected(_) | Did::Received(..) | Did::Disconnected(_) => {}
+                Did::ToldStranger(bytes) => self.watch.heard(&bytes),
+            }
+        }
+    }
+
+    /// Operations by how they ended.
+    fn operations(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::new()
+    }
+
+    // --- turns ---
+
+    fn thought(&mut self, host: Host) -> Result<(), String> {
+        self.look(host);
+        if let Some(death) = self.world.carry_out(host) {
+            self.died(host, &death)?;
+        }
+        if self.moments.is_empty() {
+            return Ok(());
+        }
+        let mut moments = std::mem::take(&mut self.moments);
+        let mut faults = std::mem::take(&mut self.faults);
+        for moment in moments.drain(..) {
+            let view = self.view();
+            let view = View {
+                now: view.0,
+                leader: view.1,
+                up: &self.up,
+            };
+            self.nemesis.moment(moment, &view, &mut faults);
+        }
+        self.moments = moments;
+        self.faults = faults;
+        self.carry_faults()
+    }
+
+    fn view(&self) -> (Instant, Option<Host>) {
+        let leads = self.leads.iter().enumerate();
+        let leads = leads.filter_map(|(host, term)| Some(((*term)?, host)));
+        (self.world.now(), leads.max().map(|(_, host)| host))
+    }
+
+    /// Looks at what a turn brought before it leaves.
+    fn look(&mut self, host: Host) {
+        let member = &self.world.members()[host];
+        let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
+            return;
+        };
+        self.watch.turn(host, node, effects);
+        let raft = node.raft();
+        let leads = (raft.role() == RoleName::Leader).then(|| raft.term());
+        if leads != self.leads[host] {
+            self.leads[host] = leads;
+            if leads.is_some() {
+                self.moments.push(Moment::Elected(host));
+            }
+        }
+        let written = FrameKind::Written.code();
+        let is_written = |range: &std::ops::Range<usize>| {
+            effects.reply_bytes.get(range.start + 5) == Some(&written)
+        };
+        if effects.replies.iter().any(|(_, range)| is_written(range)) {
+            self.moments.push(Moment::Acknowledged(host));
+        }
+        for request in &effects.storage {
+            if let StorageRequest::Write(write) = request {
+                if raft.role() == RoleName::Candidate && write.hard_state.vote == Some(member.id) {
+                    self.moments.push(Moment::Votes(host));
+                }
+                if write.truncate_from.is_some() {
+                    self.moments.push(Moment::Truncates(host));
+                }
+            }
+        }
+    }
+
+    // --- faults ---
+
+    fn harm(&mut self) -> Result<(), String> {
+        let mut faults = std::mem::take(&mut self.faults);
+        let (now, leader) = self.view();
+        let view = View {
+            now,
+            leader,
+            up: &self.up,
+        };
+        self.nemesis.act(&view, &mut faults);
+        self.faults = faults;
+        self.carry_faults()
+    }
+
+    fn carry_faults(&mut self) -> Result<(), String> {
+        let mut faults = std::mem::take(&mut self.faults);
+        for fault in faults.drain(..) {
+            let died = carry::carry_out(&mut self.world, &self.plan, &fault, &mut self.random);
+            if let Some((host, death)) = died {
+                self.died(host, &death)?;
+            }
+        }
+        self.faults = faults;
+        Ok(())
+    }
+
+    fn died(&mut self, host: Host, death: &Death) -> Result<(), String> {
+        self.up[host] = false;
+        self.leads[host] = None;
+        let for_good = match death {
+            Death::Exited(fatal) => {
+                self.watch.exited(fatal.status, &fatal.what);
+                stays_down(fatal.status)
+            }
+            Death::Stopped => {
+                self.watch.stopped();
+                false
+            }
+            Death::Crashed(_) => false,
+        };
+        if for_good && self.plan.faults.outside.is_none() && !self.nemesis.atlas().is_lost(host) {
+            return Err(format!(
+                "{} ended itself though its data is whole: {death:?}",
+                host + 1
+            ));
+        }
+        if let Death::Exited(fatal) = death
+            && !matches!(
+                fatal.status,
+                ExitStatus::Damaged | ExitStatus::Io | ExitStatus::Config
+            )
+        {
+            return Err(format!("{} ended itself: {fatal:?}", host + 1));
+        }
+        let (now, leader) = self.view();
+        let view = View {
+            now,
+            leader,
+            up: &self.up,
+        };
+        self.nemesis.died(host, for_good, &view);
+        Ok(())
+    }
+
+    // --- healing ---
+
+    /// The core is made whole, and the others are left behind.
+    fn heal(&mut self) -> Result<Healed, String> {
+        let (now, leader) = self.view();
+        let view = View {
+            now,
+            leader,
+            up: &self.up,
+        };
+        let healed = self.nemesis.heal(&view);
+        self.world.note(|| format!("healed: {healed:?}"));
+        let hosts = self.plan.members + 1;
+        let longest = self.plan.election_timeout / 4;
+        for from in 0..hosts {
+            for to in 0..hosts {
+                let delay = self.plan.links[from][to].delay.min(longest);
+                let fair = Weather::fair(delay, longest);
+                self.world
+                    .disturb(|net, _, _| net.set_weather(from, to, fair));
+            }
+        }
+        self.world.disturb(super::net::Net::mend_all);
+        for host in 0..self.plan.members {
+            match healed.core.contains(&host) {
+                true => self.cure(host),
+                false => self.leave_behind(host, healed.rest)?,
+            }
+        }
+        Ok(healed)
+    }
+
+    fn cure(&mut self, host: Host) {
+        let now = self.world.now();
+        let pace = Pace {
+            disk: Duration::from_micros(200),
+            disk_max: Duration::from_millis(20),
+            ..self.world.members()[host].pace
+        };
+        let member = self.world.member_mut(host);
+        member.calm(now);
+        member.pace = pace;
+        member.set_clock(|clock| clock.set_rate(now, TRUE_RATE));
+        member.disk().set_lying(false);
+        member.disk().set_capacity(self.plan.storage.disk_bytes);
+        if !member.is_up() {
+            self.world.start_later(host, Duration::ZERO);
+        }
+    }
+
+    fn leave_behind(&mut self, host: Host, rest: Rest) -> Result<(), String> {
+        match rest {
+            Rest::Dead => {
+                if self.world.crash(host, Crash::Kill) {
+                    self.died(host, &Death::Crashed(Crash::Kill))?;
+                }
+            }
+            Rest::CutOff => {
+                for other in (0..=self.plan.members).filter(|other| *other != host) {
+                    self.world.disturb(|net, _, _| {
+                        net.cut(host, other);
+                        net.cut(other, host);
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settings(plan: &Plan) -> Settings {
+    Settings {
+        members: plan.members,
+        election_timeout: plan.election_timeout,
+        heartbeat: plan.heartbeat,
+        limits: plan.limits,
+        segment_bytes: plan.storage.segment_bytes,
+        tail_bytes: plan.storage.tail_bytes,
+        soft_free_bytes: plan.storage.soft_free_bytes,
+        timeouts: Timeouts {
+            hello: Duration::from_secs(3),
+            frame: Duration::from_secs(10),
+        },
+        same_seed: plan.same_seeds.then_some(plan.seed),
+    }
+}
+
+fn nature(plan: &Plan) -> Nature {
+    let pace = |machine: &super::plan::Machine| Pace {
+        turn: machine.turn,
+        disk: machine.disk,
+        disk_max: machine.disk_max,
+    };
+    Nature {
+        paces: plan.machines.iter().map(pace).collect(),
+        clock_rates: plan
+            .machines
+            .iter()
+            .map(|machine| machine.clock_rate)
+            .collect(),
+        weather: plan.links[0][0],
+        disk_bytes: plan.storage.disk_bytes,
+        stall_timeout: STALL_TIMEOUT,
+    }
+}
