@@ -150,6 +150,18 @@ impl Table {
         })
     }
 
+    pub(super) fn dialled_links(&self) -> impl Iterator<Item = (LinkId, NodeId)> {
+        self.open
+            .iter()
+            .filter_map(|(name, open)| match open.phase {
+                Phase::Link {
+                    peer,
+                    dialled: true,
+                } => Some((LinkId(*name), peer)),
+                _ => None,
+            })
+    }
+
     fn insert(&mut self, connection: u64, end: End, phase: Phase, now: Instant) -> u64 {
         self.serial += 1;
         let open = Open {

@@ -30,7 +30,7 @@ use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::net::Port;
 use raftd::net::dial::Dialler;
-use raftd::node::io::{Effects, Input, Now, StorageEvent, StorageRequest};
+use raftd::node::io::{Effects, Input, LinkId, Now, StorageEvent, StorageRequest};
 use raftd::node::{self, Node};
 use raftd::storage::{self, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::identity::Identity;
@@ -254,6 +254,18 @@ impl Member {
     #[must_use]
     pub fn next_turn(&self) -> Option<Instant> {
         self.next_turn
+    }
+
+    /// What its monotonic clock shows.
+    #[must_use]
+    pub fn monotonic(&self, now: Instant) -> Instant {
+        self.clock.show(now).monotonic
+    }
+
+    /// The open links that its process dialled: its requests go out on them.
+    pub fn dialled_links(&self) -> impl Iterator<Item = (LinkId, NodeId)> {
+        let process = self.process.iter();
+        process.flat_map(|process| process.table.dialled_links())
     }
 
     /// Whether its process was asked to stop.
@@ -629,6 +641,10 @@ impl Member {
             Ok(round) => round,
             Err(fatal) => return Err(self.death_of(fatal)),
         };
+        assert!(
+            !process.worker.wal().disk().has_failed(),
+            "the log's disk has failed, and the process goes on (rules D3)"
+        );
         drop(process.worker.take_sealed());
         let reported = process.reports.len() > reports;
         if reported && let Some(crash) = process.crash_at_report.take() {

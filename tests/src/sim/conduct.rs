@@ -1,0 +1,215 @@
+//! Good conduct: what a member does as long as it lives, whatever befalls it. Most of it harms
+//! nobody at once when it is broken, so neither the log nor a client would ever tell.
+//!
+//! Looked at after each turn, before its effects leave.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use raft::{Instant, RoleName};
+use raftd::node::Node;
+use raftd::node::io::{Effects, LinkId};
+use wire::error::Error;
+use wire::peer::{Append, Message};
+use wire::types::{Index, NodeId, Term};
+
+use super::member::{Member, Settings};
+
+/// What was seen of all members.
+///
+/// Invariants looked after, each within one reign of one leader:
+/// - what it commits is of its own term (rules A5);
+/// - match never falls (rules A5);
+/// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
+/// - it hears a quorum, or leads no more (rules B2);
+/// - entry bytes that a follower has not acknowledged fit the window;
+///
+/// and always:
+/// - who votes, votes for a member;
+/// - no member is refused for what it says: all of them are honest.
+#[derive(Debug)]
+pub struct Conduct {
+    reigns: Vec<Option<Reign>>,
+}
+
+/// A leader, in one life and term.
+#[derive(Debug)]
+struct Reign {
+    life: u64,
+    term: Term,
+    commit: Index,
+    followers: BTreeMap<NodeId, Follower>,
+}
+
+/// What a leader has said to one.
+#[derive(Debug, Default)]
+struct Follower {
+    /// When it was last spoken to, or when a link to it opened; nothing while there is none.
+    spoken: Option<Instant>,
+    match_index: Index,
+    /// Index and bytes of what is not acknowledged.
+    in_flight: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl Follower {
+    /// What is sent again counts once.
+    fn sent(&mut self, append: &Append) {
+        for entry in &append.entries {
+            let (index, bytes) = (entry.index(), entry.bytes().len());
+            while let Some((_, again)) = self.in_flight.back().filter(|(at, _)| *at >= index) {
+                self.bytes -= again;
+                self.in_flight.pop_back();
+            }
+            self.in_flight.push_back((index, bytes));
+            self.bytes += bytes;
+        }
+    }
+
+    fn acknowledged(&mut self, upto: Index) {
+        while let Some((_, bytes)) = self.in_flight.front().filter(|(at, _)| *at <= upto) {
+            self.bytes -= bytes;
+            self.in_flight.pop_front();
+        }
+    }
+}
+
+impl Conduct {
+    /// Nobody has done anything.
+    #[must_use]
+    pub fn new(members: usize) -> Self {
+        Self {
+            reigns: (0..members).map(|_| None).collect(),
+        }
+    }
+
+    /// Looks at a member after its turn; `now` is true time.
+    ///
+    /// # Errors
+    /// What it did wrong.
+    pub fn after_turn(
+        &mut self,
+        now: Instant,
+        member: &Member,
+        settings: &Settings,
+    ) -> Result<(), String> {
+        let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
+            return Ok(());
+        };
+        let who = member.id;
+        for (_, error) in &effects.close_links {
+            if matches!(error, Error::Malformed { .. } | Error::Divergence { .. }) {
+                return Err(format!("{who} refuses an honest member: {error}"));
+            }
+        }
+        let vote = node.raft().hard_state().vote;
+        if vote.is_some_and(|vote| vote.0 == 0 || vote.0 > settings.members as u64) {
+            return Err(format!("{who} votes for {vote:?}, which is no member"));
+        }
+        let reign = &mut self.reigns[who.0 as usize - 1];
+        if node.raft().role() != RoleName::Leader {
+            *reign = None;
+            return Ok(());
+        }
+        let (life, term) = (member.lives(), node.raft().term());
+        let local = member.monotonic(now);
+        if !matches!(reign, Some(known) if (known.life, known.term) == (life, term)) {
+            *reign = Some(Reign {
+                life,
+                term,
+                commit: node.raft().commit(),
+                followers: BTreeMap::new(),
+            });
+        }
+        let Some(reign) = reign else {
+            return Ok(());
+        };
+        if !node.raft().quorum_ok(local) {
+            return Err(format!("{who} leads term {term} on, but hears no quorum"));
+        }
+        reign.commits(who, node)?;
+        reign.speaks(effects, member, local);
+        reign.look(who, node, local, settings)
+    }
+}
+
+impl Reign {
+    fn commits(&mut self, who: NodeId, node: &Node) -> Result<(), String> {
+        let commit = node.raft().commit();
+        if commit == self.commit {
+            return Ok(());
+        }
+        self.commit = commit;
+        let applied = node.store().applied();
+        let newest = match node.raft().entry(commit) {
+            Some(entry) => Some(entry.term()),
+            None => (applied.index == commit).then_some(applied.term),
+        };
+        match newest {
+            Some(term) if term != self.term => Err(format!(
+                "{who} as leader of term {} commits up to {commit}, which is of term {term}",
+                self.term
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of what the turn says to whom.
+    fn speaks(&mut self, effects: &Effects, member: &Member, now: Instant) {
+        let links: BTreeMap<LinkId, NodeId> = member.dialled_links().collect();
+        for (peer, follower) in &mut self.followers {
+            if !links.values().any(|linked| linked == peer) {
+                follower.spoken = None;
+            }
+        }
+        for peer in links.values() {
+            let follower = self.followers.entry(*peer).or_default();
+            follower.spoken.get_or_insert(now);
+        }
+        for (link, message) in &effects.peers {
+            let follower = links
+                .get(link)
+                .and_then(|peer| self.followers.get_mut(peer));
+            if let (Message::Append(append), Some(follower)) = (message, follower) {
+                follower.spoken = Some(now);
+                follower.sent(append);
+            }
+        }
+    }
+
+    fn look(
+        &mut self,
+        who: NodeId,
+        node: &Node,
+        now: Instant,
+        settings: &Settings,
+    ) -> Result<(), String> {
+        let silence_max = settings.heartbeat * 2 + Duration::from_millis(1);
+        let limits = &settings.limits;
+        for (peer, follower) in &mut self.followers {
+            let Some(match_index) = node.raft().match_index(*peer) else {
+                continue;
+            };
+            let before = std::mem::replace(&mut follower.match_index, match_index);
+            if match_index < before {
+                return Err(format!(
+                    "{who} lowers match of {peer} from {before} to {match_index}"
+                ));
+            }
+            follower.acknowledged(match_index);
+            let bytes = follower.bytes;
+            if bytes > limits.window_bytes + limits.entry_bytes_max {
+                return Err(format!(
+                    "{who} has {bytes} bytes under way to {peer}, over the window"
+                ));
+            }
+            let silence = follower.spoken.map(|spoken| now.since(spoken));
+            if let Some(silence) = silence.filter(|silence| *silence > silence_max) {
+                return Err(format!(
+                    "{who} leads and is silent to {peer} for {silence:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
