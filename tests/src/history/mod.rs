@@ -5,6 +5,7 @@
 //! torture write the same records and ask the same checkers:
 //! - [`witness`] is near-linear: every answer names an index of the log, so there is one order to
 //!   try, and it is tried against an own model of store and sessions;
+//! - [`acks`] is the same as far as it goes when the committed log is not known;
 //! - [`search`] believes no index: it looks for any order of the operations on a key that explains
 //!   every answer (linearizability after Herlihy and Wing), and gives up rather than run for ever.
 //!
@@ -18,6 +19,7 @@
 //!   anything else that is no result. Both are safe for reads.
 //! - Never use a (session, seq) for two operations.
 
+pub mod acks;
 mod encoding;
 mod model;
 pub mod search;

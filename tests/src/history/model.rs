@@ -111,7 +111,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    fn execute(&mut self, index: Index, command: Command<'a>) -> Outcome {
+    /// Does what the command says, whatever its session.
+    pub(super) fn execute(&mut self, index: Index, command: Command<'a>) -> Outcome {
         match command {
             Command::Put { key, value } => {
                 self.set(index, key, Cow::Borrowed(value));

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use raftd::store::map::PageQuery;
 use raftd::store::session::SESSIONS_MAX;
 use raftd::store::{Answer as Applied, Store};
+use raftd_tests::history::acks;
 use raftd_tests::history::search::{self, Budget};
 use raftd_tests::history::witness::{self, Committed};
 use raftd_tests::history::{
@@ -197,6 +198,12 @@ impl Maker {
     /// What the witness says.
     pub(super) fn witness(&self) -> Result<(), Breach> {
         let verdict = witness::check(&self.history, self.committed());
+        verdict.map(|_| ()).map_err(|violation| violation.breach)
+    }
+
+    /// What the witness without a log says.
+    pub(super) fn acks(&self) -> Result<(), Breach> {
+        let verdict = acks::check(&self.history);
         verdict.map(|_| ()).map_err(|violation| violation.breach)
     }
 
