@@ -3,6 +3,7 @@
 //! Clock, network, disks and process lives are simulated; everything else is the shipped code.
 
 pub mod carry;
+pub mod clients;
 pub mod conduct;
 pub mod damage;
 pub mod event;

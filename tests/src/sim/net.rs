@@ -266,10 +266,19 @@ impl Net {
         };
     }
 
-    /// What the link does.
+    /// What the link does. Those of clients double and reorder nothing: a client may rely on TCP for
+    /// that, and has to, or "not applied" would be said of one copy while another is applied.
     #[must_use]
     pub fn weather(&self, from: Host, to: Host) -> Weather {
-        self.links[from * self.hosts + to].weather
+        let weather = self.links[from * self.hosts + to].weather;
+        if from.max(to) + 1 < self.hosts {
+            return weather;
+        }
+        Weather {
+            duplication: 0,
+            reordering: 0,
+            ..weather
+        }
     }
 
     /// Whether nothing gets through.
