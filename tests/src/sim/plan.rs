@@ -414,6 +414,13 @@ fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
         .copied()
         .filter(|_| random.chance(common))
         .collect();
+    let damaging = matches!(
+        outside,
+        Some(Outside::EveryCopyBad | Outside::LastBatchRots)
+    );
+    if damaging && !kinds.contains(&Kind::Damage) {
+        kinds.push(Kind::Damage);
+    }
     if kinds.is_empty() {
         kinds.push(*random.pick(&possible));
     }

@@ -37,6 +37,9 @@ use super::plan::{Outside, Plan};
 use super::random::{MILLION, Random};
 use super::stranger::Stranger;
 
+/// So many kinds are tried until one makes sense.
+const TRIES: u32 = 5;
+
 /// When a crash falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
@@ -207,9 +210,11 @@ impl Nemesis {
             .quiet
             .iter()
             .any(|window| window.contains(&since));
-        if !quiet {
+        for _ in 0..TRIES {
             let kind = *self.random.pick(&self.plan.faults.kinds);
-            self.begin(kind, view, out);
+            if quiet || self.begin(kind, view, out) {
+                break;
+            }
         }
     }
 

@@ -27,8 +27,8 @@ impl Fault {
 }
 
 impl Nemesis {
-    /// Begins a fault of this kind, unless it makes no sense now.
-    pub(super) fn begin(&mut self, kind: Kind, view: &View<'_>, out: &mut Vec<Fault>) {
+    /// Begins a fault of this kind. False: it makes no sense now.
+    pub(super) fn begin(&mut self, kind: Kind, view: &View<'_>, out: &mut Vec<Fault>) -> bool {
         use Kind as K;
         let begun = match kind {
             K::OneWayCut | K::Partition | K::Isolation | K::Bridge | K::Star | K::Ring => {
@@ -84,6 +84,7 @@ impl Nemesis {
         if begun {
             self.count(kind);
         }
+        begun
     }
 
     // --- network ---
@@ -354,7 +355,10 @@ impl Nemesis {
         self.atlas.lose(host);
         let fault = match (kind, outside) {
             (Kind::Wipe, _) => Fault::Wipe(host),
-            (_, Some(Outside::LastBatchRots)) => Fault::Damage(host, Damage::LastBatch),
+            (_, Some(Outside::LastBatchRots)) => {
+                let damage = *self.random.pick(&[Damage::LastBatch, Damage::LastMark]);
+                Fault::Damage(host, damage)
+            }
             _ => Fault::Damage(host, Damage::draw(&mut self.random)),
         };
         let at_once = kind == Kind::Damage && self.random.chance(MILLION / 3);
