@@ -11,6 +11,7 @@ use wire::frame::Kind as FrameKind;
 use wire::types::Term;
 
 use super::carry;
+use super::conduct::Conduct;
 use super::faults::{Fault, Healed, Moment, Nemesis, Rest, View};
 use super::guard;
 use super::ledger::{self, Watch};
@@ -110,6 +111,7 @@ pub fn run(seed: u64, telling: Telling) -> Report {
 struct Run {
     plan: Plan,
     world: World,
+    conduct: Conduct,
     nemesis: Nemesis,
     random: Random,
     watch: Watch,
@@ -127,6 +129,7 @@ impl Run {
         let world = World::new(settings(plan), &nature(plan), &mut random, trace);
         let mut run = Self {
             world,
+            conduct: Conduct::new(plan.members),
             nemesis: Nemesis::new(plan),
             random: random.fork(),
             watch: Watch::default(),
@@ -199,6 +202,8 @@ impl Run {
 
     fn thought(&mut self, host: Host) -> Result<(), String> {
         self.look(host);
+        let (world, conduct) = (&self.world, &mut self.conduct);
+        conduct.after_turn(world.now(), &world.members()[host], world.settings())?;
         if let Some(death) = self.world.carry_out(host) {
             self.died(host, &death)?;
         }
