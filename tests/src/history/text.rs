@@ -1,5 +1,5 @@
 //! A history as lines of JSON: kept when a run fails, for people, for a second look, and for the
-//! checkers of others.
+//! checkers of others. `cargo run -p raftd-tests --bin check -- FILE` judges one again.
 //!
 //! The first line says what the file is; every other line is an entry of the committed log, if that
 //! is known, or a record (each on one line, whatever its length here):
