@@ -376,11 +376,12 @@ impl Raft {
         }
     }
 
-    /// Bytes of entries that are not committed yet, as far as they are in memory: after a restart
-    /// the log may hold more.
+    /// Bytes of entries that are not committed yet, or not yet on this node's own disk, and so have
+    /// to stay in memory. (After a restart the log may hold more that is not known to be committed.)
     #[must_use]
-    pub fn uncommitted_bytes(&self) -> usize {
-        self.state.log.bytes_after(self.state.commit())
+    pub fn unsettled_bytes(&self) -> usize {
+        let log = &self.state.log;
+        log.bytes_after(self.state.commit().min(log.durable()))
     }
 
     /// For status.

@@ -421,7 +421,7 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         default: "64MiB",
         placeholder: "SIZE",
-        doc: "Entries that a leader takes before they are committed. \
+        doc: "Entries that a leader takes before they are committed and on its own disk. \
               At this size it stops reading from clients that write.",
         kind: Kind::Size {
             min: 2 * MIB,

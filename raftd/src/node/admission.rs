@@ -459,9 +459,10 @@ impl Node {
         }
     }
 
-    /// Whether more writes would make the log grow faster than it is committed (rules A7).
+    /// Whether more writes would make the log grow faster than it is committed, or faster than this
+    /// node's own disk takes it: the others' disks may commit without it (rules A7).
     fn is_overloaded(&self) -> bool {
-        self.raft.uncommitted_bytes() >= self.config.limits.uncommitted_bytes_max
+        self.raft.unsettled_bytes() >= self.config.limits.uncommitted_bytes_max
             || self.disks.is_busy()
     }
 

@@ -10,7 +10,8 @@ use wire::types::NodeId;
 
 /// A disk whose oldest write is unfinished for longer is stalled.
 pub(super) const STALL: Duration = Duration::from_millis(500);
-/// Unfinished writes at which no more client writes are admitted.
+/// Unfinished writes at which no more client writes are admitted. Their bytes are bounded apart,
+/// by `Limits::uncommitted_bytes_max`.
 pub(super) const WRITES_MAX: usize = 4_096;
 
 /// This node's disk and what the others told of theirs.

@@ -100,7 +100,8 @@ pub struct Limits {
     pub window_bytes: usize,
     /// Entries kept in memory behind what is applied and durable.
     pub cache_bytes: usize,
-    /// Entries not yet committed, from which on client writes wait (rules A7).
+    /// Entries not yet committed, or not yet on this node's own disk, from which on client writes
+    /// wait (rules A7).
     pub uncommitted_bytes_max: usize,
     /// One entry with its header; less where segments are small.
     pub entry_bytes_max: usize,

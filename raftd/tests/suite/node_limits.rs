@@ -75,6 +75,79 @@ fn a_full_log_stops_the_reading_of_writers_and_of_nobody_else() {
     assert!(cluster.is_readable(writer));
 }
 
+/// The followers' disks commit, so nothing is uncommitted for long; but what the leader's own disk
+/// has not taken must stay in memory.
+#[test]
+fn a_leader_whose_own_disk_hangs_takes_so_many_bytes_and_no_more() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let term = cluster.node(leader).raft().term();
+    let (writer, reader) = (cluster.connect(leader), cluster.connect(leader));
+    cluster.hang_disk(leader, true);
+    let mut session = session(&cluster, 1);
+    let large = vec![1_u8; 10_000];
+    let mut sent = 0;
+    while cluster.is_readable(writer) && sent < 100 {
+        sent += 1;
+        let write = session.next(put(b"large", &large));
+        cluster.send(writer, &[(sent, write)]);
+        cluster.run(ms(5));
+    }
+    assert!((9..=12).contains(&sent), "{sent} writes");
+    // All but the last were committed by the followers; the last waits.
+    assert_eq!(cluster.answered(writer) as u64, sent - 1);
+    // One with a deadline is told that it was not applied.
+    let other = cluster.connect(leader);
+    session.seq += 1;
+    let write = session.with_deadline(put(b"large", &large), 100);
+    cluster.send(other, &[(1, write)]);
+    let reason = error(cluster.await_reply(other, 1));
+    assert_eq!(
+        (&reason, reason.class()),
+        (&Error::DeadlineExpired, Class::NotApplied)
+    );
+    // Reads, status and leadership go on.
+    cluster.run(ms(1_000));
+    let seen = cluster.ask(reader, 1, get(b"large"));
+    assert_eq!(value(seen), Some(large.clone()));
+    assert!(matches!(
+        cluster.ask(reader, 2, Request::Status),
+        Reply::Status(_)
+    ));
+    assert!(cluster.is_readable(reader));
+    let raft = cluster.node(leader).raft();
+    assert_eq!((cluster.leader(), raft.term()), (Some(leader), term));
+    // The disk goes on, and with it the writer.
+    cluster.hang_disk(leader, false);
+    cluster.run_until("the last answer", ms(100), |cluster| {
+        cluster.answered(writer) as u64 == sent
+    });
+    written(cluster.reply(writer, sent).unwrap());
+    assert!(cluster.is_readable(writer));
+}
+
+/// At that limit the others elect another leader, and this one follows it once its disk goes on.
+#[test]
+fn a_leader_at_the_limit_of_its_own_disk_can_be_replaced() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let writer = cluster.connect(leader);
+    cluster.hang_disk(leader, true);
+    fill(&mut cluster, writer, 0);
+    cluster.run(ms(50));
+    cluster.isolate(leader);
+    let other = |cluster: &Cluster| cluster.leader().filter(|id| *id != leader);
+    cluster.run_until("another leader", ms(2_000), |cluster| {
+        other(cluster).is_some()
+    });
+    cluster.heal();
+    cluster.hang_disk(leader, false);
+    cluster.run_until("a follower", ms(2_000), |cluster| {
+        let leads = other(cluster);
+        leads.is_some() && cluster.node(leader).raft().leader() == leads
+    });
+}
+
 #[test]
 fn a_write_that_expires_for_want_of_room_is_not_applied() {
     let mut cluster = small();

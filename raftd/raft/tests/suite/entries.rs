@@ -57,11 +57,28 @@ fn memory_holds_what_is_not_applied_or_not_durable_and_little_else() {
             .count()
     };
     assert_eq!(held(&cluster), 51);
-    assert_eq!(cluster.raft(ONE).uncommitted_bytes(), 5000);
+    assert_eq!(cluster.raft(ONE).unsettled_bytes(), 5000);
     cluster.settle();
     assert_eq!(cluster.raft(ONE).commit(), Index(51));
-    assert_eq!(cluster.raft(ONE).uncommitted_bytes(), 0);
+    assert_eq!(cluster.raft(ONE).unsettled_bytes(), 0);
     assert_eq!(held(&cluster), 5);
+}
+
+/// The followers' disks commit without the leader's, but its memory is its own.
+#[test]
+fn what_is_committed_and_not_on_the_own_disk_is_unsettled() {
+    let mut cluster = Cluster::new(Options::default());
+    cluster.elect(ONE);
+    cluster.propose(ONE, &[[7; 52].as_slice(); 50]);
+    while !cluster.packets.is_empty() {
+        cluster.deliver(0, false);
+        cluster.sync(TWO, usize::MAX);
+        cluster.sync(THREE, usize::MAX);
+    }
+    assert_eq!(cluster.raft(ONE).commit(), Index(51));
+    assert_eq!(cluster.raft(ONE).unsettled_bytes(), 5000);
+    cluster.settle();
+    assert_eq!(cluster.raft(ONE).unsettled_bytes(), 0);
 }
 
 /// A load that was asked in an earlier reign may be answered in this one: what does not continue
