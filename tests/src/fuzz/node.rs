@@ -60,7 +60,8 @@ struct Life {
     disk: Disk,
     room: DiskState,
     loads: VecDeque<(LoadPurpose, Index)>,
-    forms: u32,
+    /// What is to be written into IDENTITY.
+    forming: Option<Vec<(NodeId, Incarnation)>>,
     /// The open links: with whom, and whether the peer dialled.
     links: BTreeMap<LinkId, (NodeId, bool)>,
     /// Links that the node wants closed.
@@ -125,7 +126,7 @@ impl Life {
             disk,
             room: DiskState::Ok,
             loads: VecDeque::new(),
-            forms: 0,
+            forming: None,
             links: BTreeMap::new(),
             closing: Vec::new(),
             asked: Asked::default(),
@@ -172,7 +173,8 @@ impl Life {
                 0 => self.turn(vec![Input::Stop]),
                 1..=3 => self.crash(script),
                 _ => {
-                    for _ in 0..std::mem::take(&mut self.forms) {
+                    if let Some(record) = self.forming.take() {
+                        self.config.formed = record;
                         self.turn(vec![Input::Storage(StorageEvent::Formed)]);
                     }
                 }
@@ -439,6 +441,9 @@ impl Life {
 
     fn crash(&mut self, script: &mut Script<'_>) {
         self.disk.crash(script.below(8));
+        if let Some(record) = self.forming.take().filter(|_| script.flag()) {
+            self.config.formed = record;
+        }
         self.loads.clear();
         self.links.clear();
         self.connections.clear();
@@ -492,7 +497,8 @@ impl Life {
                 }
                 StorageRequest::Form(record) => {
                     assert_eq!(record.len(), self.config.members.len());
-                    self.forms += 1;
+                    assert!(self.config.formed.is_empty() && self.forming.is_none());
+                    self.forming = Some(record);
                 }
             }
         }
