@@ -11,6 +11,7 @@ use wire::frame::Kind as FrameKind;
 use wire::types::Term;
 
 use super::carry;
+use super::clients::{ClientAction, Clients, Counts};
 use super::conduct::Conduct;
 use super::faults::{Fault, Healed, Moment, Nemesis, Rest, View};
 use super::guard;
@@ -24,6 +25,15 @@ use super::world::{Did, Nature, World};
 
 /// Kernels give up what could not be sent for so long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Within so many election timeouts (upper ends) a healed core has a leader that has committed.
+const LEADER_TIMEOUTS: u32 = 60;
+/// So long clients go on asking a healed core.
+const SERVICE: Duration = Duration::from_secs(2);
+/// Within so many every request has an end, once no more are begun.
+const REQUEST_TIMEOUTS: u32 = 60;
+/// Within so many all members of the core have applied the same.
+const CONVERGENCE_TIMEOUTS: u32 = 60;
 
 /// How much a run tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +97,15 @@ pub fn run(seed: u64, telling: Telling) -> Report {
     };
     let at = run.world.now();
     let violation = violation.map(|what| Violation { at, what });
+    let counts = run.clients.counts();
+    for (name, count) in &counts.errors {
+        *run.watch.marks.errors.entry(name).or_default() += count;
+    }
     let entry = ledger::Run {
         seed,
         outside: plan.faults.outside,
         simulated: at.since(Instant::default()),
-        operations: run.operations(),
+        operations: operations(counts),
         leaders: run.watch.leaders(),
         faults: run.nemesis.counts,
         marks: run.watch.marks,
@@ -113,9 +127,11 @@ struct Run {
     world: World,
     conduct: Conduct,
     nemesis: Nemesis,
+    clients: Clients,
     random: Random,
     watch: Watch,
     /// For use by turns.
+    actions: Vec<ClientAction>,
     faults: Vec<Fault>,
     moments: Vec<Moment>,
     /// The term that a member leads, if it does.
@@ -127,12 +143,15 @@ impl Run {
     fn new(plan: &Plan, trace: Trace) -> Self {
         let mut random = Random::new(plan.seed ^ 0x0000_0077_6f72_6c64);
         let world = World::new(settings(plan), &nature(plan), &mut random, trace);
+        let clients = Clients::new(plan.workload.clone(), plan.members, random.fork());
         let mut run = Self {
             world,
             conduct: Conduct::new(plan.members),
             nemesis: Nemesis::new(plan),
+            clients,
             random: random.fork(),
             watch: Watch::default(),
+            actions: Vec::new(),
             faults: Vec::new(),
             moments: Vec::new(),
             leads: vec![None; plan.members],
@@ -159,26 +178,28 @@ impl Run {
     }
 
     fn go(&mut self) -> Result<(), String> {
-        let end = Instant::default() + self.plan.run;
-        self.pass(end)?;
+        self.pass(Instant::default() + self.plan.run)?;
         let healed = self.heal()?;
-        self.pass(end + Duration::from_secs(20))?;
-        let _ = healed;
+        if self.must_go_on(&healed) {
+            self.demand_progress(&healed.core)?;
+        } else {
+            self.pass(self.world.now() + self.timeouts(LEADER_TIMEOUTS))?;
+        }
         Ok(())
     }
 
     /// Lets time pass, with all that is due in it.
     fn pass(&mut self, end: Instant) -> Result<(), String> {
         loop {
-            let due = self.nemesis.next_at().into_iter().min();
+            let due = [self.nemesis.next_at(), self.clients.deadline()];
+            let due = due.into_iter().flatten().min();
             let until = due.map_or(end, |due| due.min(end));
             match self.world.step(until) {
                 Did::Rest => {
-                    if self.nemesis.next_at().is_some_and(|at| at <= until) {
-                        self.harm()?;
-                    } else if until >= end {
+                    if due.is_none_or(|due| due > end) {
                         return Ok(());
                     }
+                    self.be_on_time()?;
                 }
                 Did::Something => {}
                 Did::Thought(host) => self.thought(host)?,
@@ -187,15 +208,156 @@ impl Run {
                     self.watch.started(host, found.cases, found.torn_bytes);
                 }
                 Did::Died(host, death) => self.died(host, &death)?,
-                Did::Connected(_) | Did::Received(..) | Did::Disconnected(_) => {}
+                Did::Connected(name) => {
+                    let now = self.world.now();
+                    self.clients.connected(now, name, &mut self.actions);
+                    self.act();
+                }
+                Did::Received(name, bytes) => {
+                    let now = self.world.now();
+                    self.clients.received(now, name, bytes, &mut self.actions);
+                    self.act();
+                }
+                Did::Disconnected(name) => {
+                    let now = self.world.now();
+                    self.clients.closed(now, name, &mut self.actions);
+                    self.act();
+                }
                 Did::ToldStranger(bytes) => self.watch.heard(&bytes),
             }
         }
     }
 
-    /// Operations by how they ended.
-    fn operations(&self) -> BTreeMap<&'static str, u64> {
-        BTreeMap::new()
+    /// Does what clients and nemesis have planned for now.
+    fn be_on_time(&mut self) -> Result<(), String> {
+        let now = self.world.now();
+        if self.clients.deadline().is_some_and(|at| at <= now) {
+            self.clients.tick(now, &mut self.actions);
+            self.act();
+        }
+        if self.nemesis.next_at().is_some_and(|at| at <= now) {
+            self.harm()?;
+        }
+        Ok(())
+    }
+
+    /// Carries out what clients want.
+    fn act(&mut self) {
+        for action in self.actions.drain(..) {
+            match action {
+                ClientAction::Connect { connection, to } => self.world.connect(connection, to),
+                ClientAction::Send { connection, bytes } => self.world.send(connection, bytes),
+                ClientAction::Close { connection } => self.world.disconnect(connection),
+            }
+        }
+    }
+
+    /// So many election timeouts, upper ends.
+    fn timeouts(&self, count: u32) -> Duration {
+        self.plan.election_timeout * 2 * count
+    }
+
+    // --- progress ---
+
+    /// Whether the core is one of which the rules promise progress: a quorum of members with whole
+    /// data or, if the cluster never formed, all.
+    fn must_go_on(&self, healed: &Healed) -> bool {
+        let quorum = self.plan.members / 2 + 1;
+        self.plan.faults.outside.is_none() && healed.core.len() >= quorum
+    }
+
+    /// Demands what a healed core owes: a leader that commits, an end for every request, the same
+    /// state on all members of the core.
+    fn demand_progress(&mut self, core: &[Host]) -> Result<(), String> {
+        let began = self.world.now();
+        self.clients.calm(began, core, &mut self.actions);
+        self.act();
+        self.within(LEADER_TIMEOUTS, "no leader commits", |run| run.serves(core))?;
+        self.pass(self.world.now() + SERVICE)?;
+        self.clients.stop_issuing();
+        self.within(REQUEST_TIMEOUTS, "a request has no end", |run| {
+            run.clients.pending() == 0
+        })?;
+        self.within(CONVERGENCE_TIMEOUTS, "the core differs", |run| {
+            run.agrees(core)
+        })
+    }
+
+    /// Lets time pass until it is so, but not for more than so many election timeouts.
+    fn within(
+        &mut self,
+        timeouts: u32,
+        complaint: &str,
+        is_so: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
+        let began = self.world.now();
+        let end = began + self.timeouts(timeouts);
+        while !is_so(self) {
+            let now = self.world.now();
+            if now >= end {
+                let states = self.describe();
+                return Err(format!(
+                    "{complaint} within {timeouts} election timeouts\n{states}"
+                ));
+            }
+            self.pass((now + self.timeouts(1) / 2).min(end))?;
+        }
+        let took = self.world.now().since(began);
+        self.world
+            .note(|| format!("not {complaint:?} any more after {took:?}"));
+        Ok(())
+    }
+
+    /// Whether a member of the core leads and has committed in its term.
+    fn serves(&self, core: &[Host]) -> bool {
+        let mut leaders = self.world.nodes().filter(|(host, node)| {
+            let raft = node.raft();
+            let leads = raft.role() == RoleName::Leader && raft.quorum_ok(self.local(*host));
+            leads && core.contains(host) && node.store().applied().term == raft.term()
+        });
+        leaders.next().is_some()
+    }
+
+    fn local(&self, host: Host) -> Instant {
+        self.world.members()[host].monotonic(self.world.now())
+    }
+
+    /// Whether all members of the core are up and hold and have applied the same.
+    fn agrees(&self, core: &[Host]) -> bool {
+        let mut places = core.iter().map(|host| {
+            let node = self.world.members()[*host].node()?;
+            let (raft, applied) = (node.raft(), node.store().applied());
+            (raft.last() == applied && raft.durable() == applied.index).then_some(applied)
+        });
+        let Some(Some(first)) = places.next() else {
+            return false;
+        };
+        places.all(|place| place == Some(first))
+    }
+
+    /// Where everybody is.
+    fn describe(&self) -> String {
+        let mut text = self.clients.describe();
+        for (host, member) in self.world.members().iter().enumerate() {
+            text += &match member.node() {
+                None => format!("{} is down\n", host + 1),
+                Some(node) => {
+                    let raft = node.raft();
+                    format!(
+                        "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={}\n",
+                        host + 1,
+                        raft.role(),
+                        raft.term(),
+                        raft.leader(),
+                        raft.last(),
+                        raft.durable(),
+                        raft.commit(),
+                        node.store().applied(),
+                    )
+                }
+            };
+        }
+        text
     }
 
     // --- turns ---
@@ -399,6 +561,16 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Operations by how they ended.
+fn operations(counts: &Counts) -> BTreeMap<&'static str, u64> {
+    let ends = [
+        ("ok", counts.ok),
+        ("not applied", counts.not_applied),
+        ("unknown", counts.unknown),
+    ];
+    ends.into_iter().collect()
 }
 
 fn settings(plan: &Plan) -> Settings {
