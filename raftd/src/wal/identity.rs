@@ -16,7 +16,7 @@
 
 use byteorder::{BigEndian, ByteOrder};
 use bytes::{Buf, BufMut};
-use wire::limits::{ADDR_BYTES_MAX, COUNTER_MAX, MEMBERS_MAX};
+use wire::limits::{ADDR_BYTES_MAX, MEMBERS_MAX};
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 use super::format::{FORMAT, Owner, is_zero};
@@ -122,9 +122,6 @@ impl Identity {
         }
         let mut rest = &slot[16..];
         let sequence = rest.try_get_u64().ok()?;
-        if sequence > COUNTER_MAX {
-            return None;
-        }
         let mut identity = Self {
             cluster: ClusterId(rest.try_get_u128().ok()?),
             node: NodeId(rest.try_get_u64().ok()?),
@@ -212,7 +209,9 @@ impl Identity {
         let file = disk.open(IDENTITY_NAME)?;
         let sequences = [0, 1].map(|n| read_slot(disk, &file, n).map(|(_, sequence)| sequence));
         let newest = sequences.into_iter().flatten().max();
-        let slot = self.encode(newest.ok_or(IdentityError::Damaged)? + 1);
+        let newest = newest.ok_or(IdentityError::Damaged)?;
+        // No daemon comes near the end of the numbers; where rot does, equal slots are as good.
+        let slot = self.encode(newest.saturating_add(1));
         for n in [0, 1] {
             write_slot(disk, &file, n, &slot)?;
         }
