@@ -16,6 +16,8 @@ use super::script::Script;
 
 /// Entries of one history; more only takes time.
 const ENTRIES_MAX: usize = 300;
+/// Sessions that write.
+const SESSIONS: usize = 4;
 const EPOCH: Epoch = Epoch(0xe0);
 
 /// Any committed entries, applied by two stores: both say and hold the same, a page of what they
@@ -31,13 +33,15 @@ pub fn apply(bytes: &[u8]) {
         term: Term(1),
         index: Index(0),
     };
+    // The last number of each session.
+    let mut seqs = [0; SESSIONS];
     for _ in 0..ENTRIES_MAX {
         if script.is_over() {
             break;
         }
         id.index = id.index.next();
         id.term.0 += u64::from(script.rarely(16));
-        let entry = entry(&mut script, id);
+        let entry = entry(&mut script, id, &mut seqs);
         let applied = one.apply(&entry);
         assert_eq!(applied, other.apply(&entry), "two stores disagree");
         check_answer(&entry, &applied.answer);
@@ -94,7 +98,7 @@ fn read_back(reply: &Reply<'_>) {
 }
 
 /// Any entry: mostly a write, near those before it, sometimes any body.
-fn entry(script: &mut Script<'_>, id: EntryId) -> Entry {
+fn entry(script: &mut Script<'_>, id: EntryId, seqs: &mut [u64; SESSIONS]) -> Entry {
     let wall_ms = script.near(id.index.0 * 10);
     let mut body = BytesMut::new();
     let kind = match script.below(16) {
@@ -104,14 +108,19 @@ fn entry(script: &mut Script<'_>, id: EntryId) -> Entry {
             EntryKind::Command
         }
         choice => {
-            write(script, id, choice).encode_body(&mut body);
+            write(script, id, choice, seqs).encode_body(&mut body);
             EntryKind::Command
         }
     };
     Entry::build(&mut BytesMut::new(), id, wall_ms, kind, &body)
 }
 
-fn write<'a>(script: &mut Script<'a>, id: EntryId, choice: usize) -> Write<'a> {
+fn write<'a>(
+    script: &mut Script<'a>,
+    id: EntryId,
+    choice: usize,
+    seqs: &mut [u64; SESSIONS],
+) -> Write<'a> {
     let key = match script.below(8) {
         0 => script.bytes(5000),
         place => &b"abcdefg"[place - 1..place],
@@ -142,16 +151,21 @@ fn write<'a>(script: &mut Script<'a>, id: EntryId, choice: usize) -> Write<'a> {
             delta: script.near(1) as i64,
         },
     };
-    let low = u64::from(script.byte() % 8);
-    let seq = script.near(low);
+    let nonce = script.below(SESSIONS);
+    seqs[nonce] += 1;
+    let seq = script.mostly(seqs[nonce]);
     Write {
         session: SessionId {
-            epoch: Epoch(script.near(EPOCH.0)),
-            born: script.index(id.index.prev()),
-            nonce: u64::from(script.byte() % 4),
+            epoch: Epoch(script.mostly(EPOCH.0)),
+            born: Index(script.mostly(0)),
+            nonce: nonce as u64,
         },
         seq,
-        floor: script.near(seq.min(1)),
+        floor: match script.below(4) {
+            0 => seq,
+            1 => script.near(1),
+            _ => 1,
+        },
         command,
     }
 }

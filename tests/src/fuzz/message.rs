@@ -163,7 +163,7 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
         }),
         6 => Message::StaleTerm(StaleTerm { term }),
         7 => Message::PreVote(PreVote {
-            term,
+            term: script.term(raft.term().next()),
             last: script.id(last),
         }),
         8 => Message::PreVoteAnswer(PreVoteAnswer {
@@ -171,7 +171,7 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             granted: script.flag(),
         }),
         9 | 10 => Message::RequestVote(RequestVote {
-            term,
+            term: script.term(raft.term().next()),
             last: script.id(last),
             transfer: script.flag(),
         }),

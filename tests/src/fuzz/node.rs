@@ -28,6 +28,8 @@ const EVENTS_MAX: usize = 300;
 const TURNS_AT_ONCE_MAX: usize = 512;
 /// Connections that are open at a time.
 const CONNECTIONS: usize = 3;
+/// Sessions that write.
+const SESSIONS: usize = 3;
 
 /// After this time a stopping node has ended.
 const STOP_MAX: Duration = Duration::from_secs(6);
@@ -72,7 +74,8 @@ struct Life {
     waiting: BTreeMap<ConnectionId, Vec<u64>>,
     /// Names for links and connections.
     serial: u64,
-    seq: u64,
+    /// The last number of each session.
+    seqs: [u64; SESSIONS],
     effects: Effects,
     stopped: bool,
 }
@@ -133,7 +136,7 @@ impl Life {
             connections: Vec::new(),
             waiting: BTreeMap::new(),
             serial: 0,
-            seq: 0,
+            seqs: [0; SESSIONS],
             effects: Effects::default(),
             stopped: false,
         };
@@ -351,7 +354,6 @@ impl Life {
     }
 
     fn write<'k>(&mut self, script: &mut Script<'k>, key: &'k [u8]) -> Write<'k> {
-        self.seq += 1;
         let value = script.bytes(400);
         let command = match script.below(5) {
             0 | 1 => Command::Put { key, value },
@@ -370,12 +372,14 @@ impl Life {
                 delta: script.near(1) as i64,
             },
         };
-        let seq = script.near(self.seq);
+        let nonce = script.below(SESSIONS);
+        self.seqs[nonce] += 1;
+        let seq = script.mostly(self.seqs[nonce]);
         Write {
             session: SessionId {
-                epoch: Epoch(script.near(EPOCH.0)),
-                born: script.index(self.node.store().applied().index),
-                nonce: u64::from(script.byte() % 3),
+                epoch: Epoch(script.mostly(EPOCH.0)),
+                born: Index(script.mostly(0)),
+                nonce: nonce as u64,
             },
             seq,
             floor: script.pick(&[1, seq, seq.saturating_sub(1)]),

@@ -86,6 +86,15 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// Mostly `base`; else what [`Script::near`] makes of it.
+    pub(super) fn mostly(&mut self, base: u64) -> u64 {
+        if self.rarely(8) {
+            self.near(base)
+        } else {
+            base
+        }
+    }
+
     pub(super) fn term(&mut self, base: Term) -> Term {
         Term(self.near(base.0))
     }

@@ -94,15 +94,6 @@ pub(crate) struct Node {
     pub(crate) reads_served: u64,
 }
 
-impl Node {
-    /// The newest ticket.
-    pub(crate) fn issued(&self) -> Ticket {
-        self.writes
-            .back()
-            .map_or(self.completed, |write| write.ticket)
-    }
-}
-
 /// A message on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {

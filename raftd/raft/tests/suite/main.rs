@@ -1,8 +1,7 @@
-//! Tests of the Raft core: scenarios, the thesis rule by rule, random runs, hostile peers.
+//! Tests of the Raft core: scenarios, the thesis rule by rule, random runs.
 
 mod cluster;
 mod entries;
-mod hostile;
 mod oracle;
 mod paper;
 mod random;

@@ -39,7 +39,7 @@
 //! | 40 | serves before replay is done | `read_at_the_start_of_a_term` |
 //! | 69 | unbounded memory by a slow follower | `window_limits_what_is_in_flight`, `flood_is_not_taken` |
 //! | 70 | slow sync starves heartbeats | `slow_disk_does_not_stop_heartbeats` |
-//! | 72 | panic on an odd message | `absurd_messages_cost_the_link`, `hostile::*` |
+//! | 72 | panic on an odd message | `absurd_messages_cost_the_link`, fuzz target `step` |
 //!
 //! Every (role, message) pair is in `pair_follower`, `pair_pre_candidate`, `pair_candidate`,
 //! `pair_leader`.
