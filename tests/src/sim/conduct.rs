@@ -22,7 +22,7 @@ use super::member::{Member, Settings};
 /// - match never falls (rules A5);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
-/// - entry bytes that a follower has not acknowledged fit the window;
+/// - entry bytes that a follower has not acknowledged fit the window, those of a probe apart;
 ///
 /// and always:
 /// - who votes, votes for a member;
@@ -198,7 +198,9 @@ impl Reign {
             }
             follower.acknowledged(match_index);
             let bytes = follower.bytes;
-            if bytes > limits.window_bytes + limits.entry_bytes_max {
+            // The entries of a probe that was received, and is not durable yet, do not count
+            // against the window that opens with its answer: they are one window more at most.
+            if bytes > 2 * limits.window_bytes + limits.entry_bytes_max {
                 return Err(format!(
                     "{who} has {bytes} bytes under way to {peer}, over the window"
                 ));

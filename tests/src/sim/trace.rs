@@ -73,6 +73,13 @@ impl Trace {
         lines.push_back(line);
     }
 
+    /// Keeps a line of which there are very many, if lines are printed.
+    pub fn detail(&mut self, now: Instant, text: impl FnOnce() -> String) {
+        if self.prints {
+            self.line(now, text);
+        }
+    }
+
     /// The newest lines, oldest first.
     #[must_use]
     pub fn into_lines(self) -> Vec<String> {

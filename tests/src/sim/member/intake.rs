@@ -215,6 +215,14 @@ impl Table {
         }
     }
 
+    /// Who is at the other end of a link.
+    fn peer(&self, name: u64) -> NodeId {
+        match self.open.get(&name).map(|open| open.phase) {
+            Some(Phase::Link { peer, .. }) => peer,
+            _ => NodeId(0),
+        }
+    }
+
     // --- what the network delivers ---
 
     /// Somebody dialled; the name of the connection.
@@ -638,9 +646,13 @@ impl Process {
     }
 
     /// Messages and replies go behind what the handshakes have left in the outputs.
-    pub(super) fn append_messages(&mut self) {
+    pub(super) fn append_messages(&mut self, around: &mut Surroundings<'_>) {
         let mut peers = mem::take(&mut self.effects.peers);
         for (link, message) in peers.drain(..) {
+            let from = self.host + 1;
+            let to = self.table.peer(link.0);
+            let say = || format!("{from} to {to}: {}", words(&message));
+            around.trace.detail(around.now, say);
             self.table.append(link.0, |out| message.encode(out));
         }
         self.effects.peers = peers;
@@ -688,5 +700,20 @@ impl Process {
             }
             _ => {}
         }
+    }
+}
+
+/// A message on one line, without the bytes of its entries.
+fn words(message: &Message) -> String {
+    match message {
+        Message::Append(append) => {
+            let bytes: usize = append.entries.iter().map(|entry| entry.bytes().len()).sum();
+            let (term, prev, commit) = (append.term, append.prev, append.commit);
+            let (round, count) = (append.round, append.entries.len());
+            format!(
+                "Append term={term} prev={prev} commit={commit} round={round} entries={count} bytes={bytes}"
+            )
+        }
+        other => format!("{other:?}"),
     }
 }

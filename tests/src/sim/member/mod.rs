@@ -758,7 +758,7 @@ impl Process {
             self.waiting.push_back(request);
             self.news = true;
         }
-        self.append_messages();
+        self.append_messages(around);
         self.append_replies();
         let refused = std::mem::take(&mut self.effects.close_links);
         for (link, error) in refused {
