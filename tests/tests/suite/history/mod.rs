@@ -7,4 +7,5 @@ mod hand_made;
 mod long;
 mod maker;
 mod random;
+mod spoiled;
 mod text;
