@@ -14,6 +14,9 @@ const TMPFS_BYTES: u64 = 4 << 30;
 /// What the image of an ext4 may hold; a sparse file.
 const EXT4_BYTES: u64 = 1 << 30;
 
+/// Attempts to make a tmpfs as small as what is in it.
+const SHRINKS_MAX: usize = 20;
+
 /// A mounted file system, which goes with this value.
 ///
 /// Invariant: `ballast` is the only file of ours in its root.
@@ -90,10 +93,7 @@ impl Small {
     /// What failed.
     pub fn fill(&self) -> Result<(), String> {
         match self.kind {
-            Kind::Tmpfs => {
-                let room = self.room()?;
-                self.resize((room.f_blocks - room.f_bfree) * room.f_frsize)
-            }
+            Kind::Tmpfs => self.shrink(),
             Kind::Ext4 => self.take(),
         }
     }
@@ -110,6 +110,19 @@ impl Small {
                 _ => Ok(()),
             },
         }
+    }
+
+    /// To what is used. The member writes on meanwhile, and no file system gets smaller than that.
+    fn shrink(&self) -> Result<(), String> {
+        let mut done = Ok(());
+        for _ in 0..SHRINKS_MAX {
+            let room = self.room()?;
+            done = self.resize((room.f_blocks - room.f_bfree) * room.f_frsize);
+            if done.is_ok() {
+                break;
+            }
+        }
+        done
     }
 
     fn resize(&self, bytes: u64) -> Result<(), String> {
@@ -165,5 +178,5 @@ fn run(command: &mut Command) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&done.stderr);
-    Err(said.trim().lines().last().unwrap_or("it failed").to_owned())
+    Err(said.trim().lines().next().unwrap_or("it failed").to_owned())
 }
