@@ -1,13 +1,15 @@
 //! The log of a stopped member, read back from its files by the daemon's own recovery.
 
+use std::fmt;
 use std::path::Path;
 
-use raftd::disk::Latched;
 use raftd::disk::os::OsDisk;
-use raftd::storage::{self, Options};
+use raftd::disk::{self, Latched};
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::storage::{self, OpenedDisk, Options};
 use raftd::store::session::SESSIONS_MAX;
 use wire::entry::Entry;
-use wire::types::{Epoch, Index};
+use wire::types::{EntryId, Epoch, Index};
 
 use crate::history::witness::Committed;
 
@@ -41,18 +43,8 @@ impl Log {
     /// # Errors
     /// What the daemon would say.
     pub fn read(data_dir: &Path, segment_bytes: u64) -> Result<Self, String> {
-        let options = Options {
-            data_dir: data_dir.to_path_buf(),
-            segment_bytes,
-            soft_free_bytes: 0,
-            create: None,
-            tail_bytes: LOAD_BYTES,
-            seed: 0,
-        };
-        let told = |what: &dyn std::fmt::Display| format!("{}: {what}", data_dir.display());
-        let disk = OsDisk::new(data_dir.to_path_buf()).map_err(|error| told(&error))?;
-        let opened = storage::open_disk(Latched::new(disk), &options);
-        let opened = opened.map_err(|fatal| told(&fatal))?;
+        let told = |what: &dyn fmt::Display| format!("{}: {what}", data_dir.display());
+        let opened = open(data_dir, segment_bytes).map_err(|fatal| told(&fatal))?;
         let wal = &opened.recovered.wal;
         let mut entries: Vec<Entry> = Vec::new();
         let last = wal.last().index;
@@ -72,4 +64,28 @@ impl Log {
             commit: wal.commit(),
         })
     }
+}
+
+/// The last entry of a log that nobody uses. As the daemon does when it starts, this leaves the
+/// evidence behind that everything up to there is durable: damage to it from now on is no tear.
+///
+/// # Errors
+/// What the daemon would say.
+pub fn last_of(data_dir: &Path, segment_bytes: u64) -> Result<EntryId, String> {
+    let opened = open(data_dir, segment_bytes).map_err(|fatal| fatal.to_string())?;
+    Ok(opened.recovered.wal.last())
+}
+
+fn open(data_dir: &Path, segment_bytes: u64) -> Result<OpenedDisk<Latched<OsDisk>>, Fatal> {
+    let options = Options {
+        data_dir: data_dir.to_path_buf(),
+        segment_bytes,
+        soft_free_bytes: 0,
+        create: None,
+        tail_bytes: LOAD_BYTES,
+        seed: 0,
+    };
+    let io = |error: disk::Error| Fatal::new(ExitStatus::Io, error.to_string());
+    let disk = OsDisk::new(data_dir.to_path_buf()).map_err(io)?;
+    storage::open_disk(Latched::new(disk), &options)
 }

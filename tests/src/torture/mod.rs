@@ -40,6 +40,8 @@ use self::round::Round;
 /// How long a healed cluster may take until every member has applied everything and a client is
 /// served: a busy machine's slack included, about thirty election timeouts.
 pub const HEALS_WITHIN: Duration = Duration::from_secs(10);
+/// Size of the segments of every member's log.
+const SEGMENT_BYTES: u64 = 256 * 1024;
 /// Longer runs have several rounds: logs and histories stay small.
 const ROUND_MAX: Duration = Duration::from_secs(120);
 

@@ -12,9 +12,11 @@ use raftctl::client::status_of;
 use rustix::process::Signal;
 use wire::peer::DiskState;
 
+use super::SEGMENT_BYTES;
 use super::client::Shared;
 use super::disks::Small;
 use super::ledger::{Fault, Tally};
+use super::log::last_of;
 use super::plan::{MemberFault, PathFault, Plan, Whom};
 use super::proxy::{Affliction, Path as Way, Proxies};
 use super::rot::Rot;
@@ -31,6 +33,8 @@ const SYNCS_WITHIN: Duration = Duration::from_secs(6);
 const NOTICES_WITHIN: Duration = Duration::from_secs(8);
 /// For a look at a member's status.
 const STATUS_WITHIN: Duration = Duration::from_millis(150);
+/// How often a member rots at most before it may come up.
+const ROTS: u64 = 6;
 /// Lines of a member's log that a violation shows.
 const LOG_TAIL_LINES: usize = 12;
 
@@ -306,13 +310,13 @@ impl Members<'_> {
                 self.launch(i, Under::SlowSync(20_000 + next.chance % 500_000));
                 self.await_ready(i)?;
                 self.settle(scene, lasts);
-                let slow = self.was_injected(i);
+                let slow = self.injections(i).next().is_some();
                 self.kill(i)?;
                 self.start(i)?;
                 return Ok(slow);
             }
             Fault::FailedSync => return self.fail_sync(i, next.chance),
-            Fault::Rot => return self.rot(scene, i, next),
+            Fault::Rot => self.rot(scene, i, next)?,
             Fault::Wipe => {
                 let _room = scene.room.lock().expect("no lane panics");
                 self.wipe(i)?;
@@ -331,6 +335,10 @@ impl Members<'_> {
                 self.demand(i, status, 74, "a failed sync")?;
                 true
             }
+            // A spare segment that cannot be synced is thrown away, and that is all.
+            None if self.injections(i).any(|line| !line.contains("<spares>")) => {
+                return Err(self.failed(i, "lives on after a failed sync"));
+            }
             None => {
                 self.kill(i)?;
                 false
@@ -340,27 +348,40 @@ impl Members<'_> {
         Ok(failed)
     }
 
-    /// A member whose file rotted comes up, because nothing that counts was hit, or refuses with
-    /// 65 and names the place; then it gets back what was there. One copy of IDENTITY may rot.
-    fn rot(&mut self, scene: &Scene<'_>, i: usize, next: &MemberFault) -> Result<bool, Stop> {
+    /// A member whose file rotted comes up with all it had, because nothing that counts was hit, or
+    /// refuses with 65 and names the place; then it gets back what was there, and rots elsewhere.
+    /// One copy of IDENTITY may rot.
+    fn rot(&mut self, scene: &Scene<'_>, i: usize, next: &MemberFault) -> Result<(), Stop> {
         self.kill(i)?;
         let told = |error| Stop::Failed(format!("rot: {error}"));
-        let rot = Rot::strike(&self.nodes[i].data_dir, next.chance).map_err(told)?;
-        (scene.say)(&rot.describe());
-        self.launch(i, Under::Nothing);
-        let Some(ended) = self.ready_or_end(i)? else {
-            return Ok(true);
-        };
-        self.demand(i, ended, 65, &rot.describe())?;
-        let said = self.nodes[i].log_since_start();
-        let name = rot.file_name();
-        if name == "IDENTITY" || ![name.as_str(), "  try: "].iter().all(|w| said.contains(w)) {
-            let what = format!("refuses rot without naming it: {}", rot.describe());
-            return Err(self.failed(i, &what));
+        let data_dir = self.nodes[i].data_dir.clone();
+        let last = last_of(&data_dir, SEGMENT_BYTES)?;
+        for strike in 0..ROTS {
+            let rot = Rot::strike(&data_dir, next.chance.wrapping_add(strike)).map_err(told)?;
+            let place = rot.describe();
+            (scene.say)(&place);
+            self.launch(i, Under::Nothing);
+            let ended = self.ready_or_end(i)?;
+            let said = self.nodes[i].log_since_start();
+            let Some(status) = ended else {
+                let all = said.contains(&format!(" last={last} "));
+                let what = format!("came up with less than {last} after rot: {place}");
+                return if all {
+                    Ok(())
+                } else {
+                    Err(self.failed(i, &what))
+                };
+            };
+            self.demand(i, status, 65, &place)?;
+            let name = rot.file_name();
+            let names = name != "IDENTITY" && said.contains(&name) && said.contains("  try: ");
+            if !names {
+                let what = format!("refuses rot without naming it: {place}");
+                return Err(self.failed(i, &what));
+            }
+            rot.put_back().map_err(told)?;
         }
-        rot.put_back().map_err(told)?;
-        self.start(i)?;
-        Ok(true)
+        self.start(i)
     }
 
     /// A member with an empty directory under a known id must be refused, and end with 78.
@@ -482,10 +503,12 @@ impl Members<'_> {
         Err(self.failed(i, &what))
     }
 
-    /// Whether strace did something to a sync.
-    fn was_injected(&self, i: usize) -> bool {
+    /// What strace did to syncs, a line for each, with the thread's name.
+    fn injections(&self, i: usize) -> impl Iterator<Item = String> {
         let told = fs::read_to_string(trace(&self.nodes[i])).unwrap_or_default();
-        told.contains("(DELAYED)") || told.contains("(INJECTED)")
+        let lines: Vec<String> = told.lines().map(str::to_owned).collect();
+        let injected = |line: &String| line.contains("(DELAYED)") || line.contains("(INJECTED)");
+        lines.into_iter().filter(injected)
     }
 
     fn failed(&self, i: usize, what: &str) -> Stop {
@@ -512,6 +535,7 @@ fn command(node: &Node, under: Under) -> Command {
         // The tracer is a grandchild: the member stays the process that is waited for and killed.
         command.args([
             "strace",
+            "--decode-pids=comm",
             "-D",
             "-f",
             "--seccomp-bpf",
@@ -549,7 +573,14 @@ fn trace(node: &Node) -> std::path::PathBuf {
 pub fn has_strace(scratch: &Path) -> bool {
     let mut strace = Command::new("strace");
     strace
-        .args(["-D", "-f", "--seccomp-bpf", "-qq", "-o"])
+        .args([
+            "-D",
+            "-f",
+            "--seccomp-bpf",
+            "--decode-pids=comm",
+            "-qq",
+            "-o",
+        ])
         .arg(scratch.join("strace.probe"));
     strace.args(["-e", "inject=fdatasync:error=EIO", "true"]);
     strace.output().is_ok_and(|done| done.status.success())

@@ -34,6 +34,10 @@ use crate::sim::random::Random;
 const READ_BYTES: usize = 64 * 1024;
 /// Connections that may be open at a time; members close old ones before they dial anew.
 const PAIRS_MAX: usize = 1024;
+/// While a path is corrupted, every so many reads on it get a bit flipped.
+const FLIP_EVERY: u64 = 4;
+/// Half of those bits are among the first so many bytes: headers and small messages.
+const NEAR_BYTES: usize = 160;
 /// The token of the waker; gates have those below it, connections those above.
 const WAKER: Token = Token(63);
 
@@ -68,7 +72,7 @@ pub enum Trouble {
     Cut,
     /// So many pass per second.
     Throttle(u64),
-    /// One bit of the next of them is flipped, and it is over.
+    /// Now and then a bit of them is flipped.
     Corrupt,
 }
 
@@ -425,7 +429,6 @@ impl Carrier {
                 let passed = take(flow, bytes, troubles, &mut self.random, now);
                 pair.hole |= passed.lost;
                 bite(&mut self.unbitten, &self.tally, &passed.bitten);
-                self.active.retain(|active| Some(active.id) != passed.over);
             }
         }
     }
@@ -574,14 +577,16 @@ fn take<'a>(
         match active.trouble {
             Trouble::Delay(by) => late = late.max(by),
             Trouble::Cut => passed.lost = true,
-            Trouble::Corrupt if passed.over.is_none() => {
-                let at = random.index(bytes.len());
+            Trouble::Corrupt if random.below(FLIP_EVERY) == 0 => {
+                // The rest of a big piece is values, which have a checksum of their own.
+                let near = bytes.len().min(NEAR_BYTES);
+                let reach = *random.pick(&[bytes.len(), near]);
+                let at = random.index(reach);
                 bytes[at] ^= 1 << random.below(8);
-                passed.over = Some(active.id);
             }
             // It bites when bytes are held back.
-            Trouble::Throttle(_) => continue,
-            Trouble::Stall | Trouble::Corrupt => {}
+            Trouble::Throttle(_) | Trouble::Corrupt => continue,
+            Trouble::Stall => {}
         }
         passed.bitten.push(active.id);
     }

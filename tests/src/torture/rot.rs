@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use raftd::wal::format::SEGMENT_HEADER_BYTES;
+
 use crate::sim::random::Random;
 
 const SECTOR_BYTES: u64 = 512;
@@ -15,7 +17,7 @@ const WORD_BYTES: u64 = 8;
 /// How far behind the last byte that is not zero it may strike.
 const BEHIND_BYTES: u64 = 1024;
 /// Every so many times IDENTITY is struck.
-const IDENTITY_EVERY: u64 = 6;
+const IDENTITY_EVERY: u64 = 10;
 
 /// Bytes that are not what they were.
 #[derive(Clone, Debug)]
@@ -40,12 +42,12 @@ impl Rot {
             .map_or(0, |at| at as u64 + 1);
         let at = random.below((end + BEHIND_BYTES).min(content.len() as u64));
         let (offset, bytes) = match random.below(4) {
-            0 | 1 => (at, 1),
-            2 => (at - at % WORD_BYTES, WORD_BYTES),
+            0 => (at, 1),
+            1 => (at - at % WORD_BYTES, WORD_BYTES),
             _ => (at - at % SECTOR_BYTES, SECTOR_BYTES),
         };
         let was = content[offset as usize..(offset + bytes) as usize].to_vec();
-        let zeros = random.below(2) == 0 && bytes > 1 && was.iter().any(|&byte| byte != 0);
+        let zeros = bytes > 1 && random.below(3) > 0 && was.iter().any(|&byte| byte != 0);
         let is = match bytes {
             _ if zeros => vec![0; was.len()],
             1 => vec![was[0] ^ (1 << random.below(8))],
@@ -102,7 +104,8 @@ impl Rot {
     }
 }
 
-/// A segment that holds something, or now and then IDENTITY, with its content.
+/// A file with its content: IDENTITY now and then; else the newest segment in use, where the end of
+/// the log must be told from damage, or any.
 fn target(data_dir: &Path, random: &mut Random) -> io::Result<(PathBuf, Vec<u8>)> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(data_dir.join("wal"))? {
@@ -114,10 +117,23 @@ fn target(data_dir: &Path, random: &mut Random) -> io::Result<(PathBuf, Vec<u8>)
     segments.sort();
     if random.below(IDENTITY_EVERY) == 0 || segments.is_empty() {
         segments = vec![data_dir.join("IDENTITY")];
+    } else if random.below(2) == 0 {
+        while let [_, .., last] = &segments[..]
+            && is_spare(&fs::read(last)?)
+        {
+            segments.pop();
+        }
+        segments = segments.split_off(segments.len() - 1);
     }
     let path = segments.swap_remove(random.index(segments.len()));
     let content = fs::read(&path)?;
     Ok((path, content))
+}
+
+/// Whether nothing stands behind a segment's header page.
+fn is_spare(content: &[u8]) -> bool {
+    let behind = content.get(SEGMENT_HEADER_BYTES as usize..);
+    behind.is_none_or(|bytes| bytes.iter().all(|&byte| byte == 0))
 }
 
 #[cfg(test)]

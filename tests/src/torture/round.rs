@@ -22,7 +22,7 @@ use super::log::Log;
 use super::nemesis::{Halt, Members, Scene, Stop, has_strace};
 use super::plan::Plan;
 use super::proxy::Proxies;
-use super::{Failure, HEALS_WITHIN, Options};
+use super::{Failure, HEALS_WITHIN, Options, SEGMENT_BYTES};
 use crate::cluster::Cluster;
 use crate::history::search::{self, Budget};
 use crate::history::{Answer, History, Operation, text, witness};
@@ -34,11 +34,11 @@ const SETTINGS: [&str; 6] = [
     "--set",
     "raft.timing=lan",
     "--set",
+    // SEGMENT_BYTES
     "wal.segment_bytes=256KiB",
     "--set",
     "wal.soft_free_bytes=1MiB",
 ];
-const SEGMENT_BYTES: u64 = 256 * 1024;
 /// Clients at a time.
 const CLIENTS: usize = 10;
 /// Who reads everything at the end.

@@ -26,8 +26,6 @@ pub(super) struct Passed {
     pub(super) lost: bool,
     /// Troubles that harmed them.
     pub(super) bitten: Vec<u64>,
-    /// The trouble that is over with it.
-    pub(super) over: Option<u64>,
 }
 
 /// Bytes that were read and not yet written, oldest first, each piece with the time from which it
