@@ -57,6 +57,8 @@ pub enum Damage {
     OlderPage,
     /// The header page of a spare (cases e and f).
     SparePage,
+    /// The name of the spare behind the next one, which leaves a gap.
+    SpareName,
     /// A byte in the next spare (case j).
     NextSpare,
     /// A byte in a spare behind that one (case k).
@@ -77,7 +79,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 22] = [
+    pub const INSIDE: [Self; 23] = [
         Self::Record,
         Self::Header,
         Self::Unreadable,
@@ -94,6 +96,7 @@ impl Damage {
         Self::OlderName,
         Self::OlderPage,
         Self::SparePage,
+        Self::SpareName,
         Self::NextSpare,
         Self::LaterSpare,
         Self::Identity,
@@ -102,9 +105,13 @@ impl Damage {
         Self::Anywhere,
     ];
 
-    /// One of those that must be noticed or be harmless.
+    /// One of those that must be noticed or be harmless. Few segments are large enough for a byte
+    /// out of reach, so that those get one often.
     #[must_use]
-    pub fn draw(random: &mut Random) -> Self {
+    pub fn draw(random: &mut Random, segment_bytes: u64) -> Self {
+        if segment_bytes > BATCH_BYTES_MAX && random.chance(MILLION / 2) {
+            return *random.pick(&[Self::FarByte, Self::RecordAndFarByte]);
+        }
         *random.pick(&Self::INSIDE)
     }
 
@@ -248,7 +255,9 @@ impl Victim<'_> {
             | Damage::NewestName
             | Damage::LastBatch
             | Damage::LastMark => self.newest_segment(damage),
-            Damage::SparePage | Damage::NextSpare | Damage::LaterSpare => self.spare(damage),
+            Damage::SparePage | Damage::SpareName | Damage::NextSpare | Damage::LaterSpare => {
+                self.spare(damage)
+            }
             Damage::Identity | Damage::IdentityCopy | Damage::IdentityName => self.identity(damage),
             Damage::Anywhere => self.anywhere(),
         }
@@ -352,14 +361,16 @@ impl Victim<'_> {
     }
 
     fn spare(&mut self, damage: Damage) -> Option<()> {
-        let skipped = usize::from(damage == Damage::LaterSpare);
-        let spares = self.log.spares.get(skipped..)?;
-        let name = match damage {
-            Damage::SparePage => spares.get(self.random.index(spares.len()))?.clone(),
-            _ => spares.first()?.clone(),
+        let spares = &self.log.spares;
+        let n = match damage {
+            Damage::SparePage => self.random.index(spares.len().min(2)),
+            Damage::SpareName | Damage::LaterSpare => 1,
+            _ => 0,
         };
+        let name = spares.get(n)?.clone();
         match damage {
             Damage::SparePage => self.rot_within(&name, 0, 64),
+            Damage::SpareName => self.lose(&name),
             _ => self.rot_within(&name, SEGMENT_HEADER_BYTES, 8192),
         }
         Some(())

@@ -263,9 +263,9 @@ fn limits(random: &mut Random, storage: &Storage) -> Limits {
             usual.uncommitted_bytes_max
         },
         entry_bytes_max,
-        parked_max: if tiny(15) { 4 } else { usual.parked_max },
+        parked_max: if tiny(15) { 16 } else { usual.parked_max },
         turn_entries_max: if tiny(25) { 2 } else { usual.turn_entries_max },
-        sessions_max: if tiny(25) { 6 } else { usual.sessions_max },
+        sessions_max: if tiny(25) { 12 } else { usual.sessions_max },
     }
 }
 
@@ -358,7 +358,7 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
     let clients = random.within(2..=10) as usize;
     let in_flight = *random.pick(&[1, 1, 2, 4, 16]);
     // Requests a second, all clients together, while all is well.
-    let rate = random.within(70..=140) * 6 / (members as u64 + 3);
+    let rate = random.within(110..=230) * 6 / (members as u64 + 3);
     let mut weight = |of_a_hundred: u64| {
         let there = random.below(100) < of_a_hundred;
         if there {
@@ -414,12 +414,14 @@ fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
         .copied()
         .filter(|_| random.chance(common))
         .collect();
-    let damaging = matches!(
-        outside,
-        Some(Outside::EveryCopyBad | Outside::LastBatchRots)
-    );
-    if damaging && !kinds.contains(&Kind::Damage) {
-        kinds.push(Kind::Damage);
+    let needed = outside.map(|outside| match outside {
+        Outside::LyingSyncs => Kind::Blackout,
+        Outside::EveryCopyBad | Outside::LastBatchRots => Kind::Damage,
+    });
+    if let Some(needed) = needed
+        && !kinds.contains(&needed)
+    {
+        kinds.push(needed);
     }
     if kinds.is_empty() {
         kinds.push(*random.pick(&possible));

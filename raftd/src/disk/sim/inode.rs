@@ -233,6 +233,14 @@ impl Inode {
         self.size_is_durable = true;
     }
 
+    /// Nothing that was not synced is left.
+    pub(super) fn revert_all(&mut self) {
+        self.drop_cache();
+        for sector in self.dirty.take() {
+            self.revert(sector);
+        }
+    }
+
     /// From the disk into the cache.
     fn revert(&mut self, sector: usize) {
         let held = self.before.remove(&sector).unwrap_or(Box::new(ZEROS));

@@ -124,7 +124,8 @@ impl SimDisk {
     }
 
     /// From now on syncs say that they are done and do nothing: outside the model (rules D2), but
-    /// not unheard of. What they should have made durable stays in doubt until an honest one.
+    /// not unheard of. What they should have made durable stays in doubt until an honest one; at a
+    /// loss of power each sector has its own fate, or all are old.
     pub fn set_lying(&self, lies: bool) {
         self.state().lies = lies;
     }

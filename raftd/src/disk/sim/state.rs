@@ -169,13 +169,18 @@ impl State {
 
     pub(super) fn lose_power(&mut self) {
         self.running = false;
+        // A device that lies about its syncs may lose all that it has not written, not only some.
+        let all_old = self.lies && self.random.below(2) == 0;
         for change in std::mem::take(&mut self.directory_changes) {
-            if self.random.below(2) == 0 {
+            if !all_old && self.random.below(2) == 0 {
                 change.apply(&mut self.durable_names);
             }
         }
         self.names.clone_from(&self.durable_names);
         for inode in &mut self.inodes {
+            if all_old {
+                inode.revert_all();
+            }
             inode.lose_power(&mut self.random);
         }
     }

@@ -185,6 +185,22 @@ fn a_lying_sync_leaves_everything_in_doubt() {
 }
 
 #[test]
+fn a_device_that_lies_may_forget_everything_at_once() {
+    let all_old = (0..16).filter(|seed| {
+        let disk = SimDisk::new(*seed, 1 << 20);
+        let a = file(&disk, "a", 40);
+        disk.sync(&a).unwrap();
+        disk.sync_dir("").unwrap();
+        disk.set_lying(true);
+        disk.store(&a, 0, &[1; 40 * SECTOR]).unwrap();
+        disk.sync(&a).unwrap();
+        disk.power_loss();
+        disk.restart().content("a") == Some(vec![0; 40 * SECTOR])
+    });
+    assert!((4..12).contains(&all_old.count()));
+}
+
+#[test]
 fn a_lost_name_is_lost_although_it_was_durable() {
     let disk = SimDisk::new(1, 1 << 20);
     file(&disk, "d/a", 1);

@@ -143,6 +143,7 @@ fn what_is_not_needed_is_repaired_or_removed() {
     let disk = sound(256 << 10, 30);
     for (damage, cases) in [
         (Damage::SparePage, "ef"),
+        (Damage::SpareName, "g"),
         (Damage::LaterSpare, "k"),
         (Damage::IdentityCopy, "J"),
     ] {

@@ -59,7 +59,7 @@ pub enum Kind {
     CrashAtReport,
     /// .. while it recovers, again and again.
     CrashInRecovery,
-    /// All end at once.
+    /// All end at once, or a majority.
     Blackout,
     /// A process stands still.
     Pause,

@@ -53,12 +53,7 @@ impl Nemesis {
             | K::CrashAtSend
             | K::CrashAtReport
             | K::CrashInRecovery => self.crash_one(kind, view, out),
-            K::Blackout => {
-                let crash = self.crash();
-                let all = 0..self.plan.members;
-                out.extend(all.map(|host| Fault::Crash(host, crash, When::Now)));
-                true
-            }
+            K::Blackout => self.black_out(out),
             K::Pause => {
                 let lasts = self.lasts();
                 out.push(Fault::Pause(self.victim(view), lasts));
@@ -359,7 +354,10 @@ impl Nemesis {
                 let damage = *self.random.pick(&[Damage::LastBatch, Damage::LastMark]);
                 Fault::Damage(host, damage)
             }
-            _ => Fault::Damage(host, Damage::draw(&mut self.random)),
+            _ => Fault::Damage(
+                host,
+                Damage::draw(&mut self.random, self.plan.storage.segment_bytes),
+            ),
         };
         let at_once = kind == Kind::Damage && self.random.chance(MILLION / 3);
         if at_once {
@@ -395,6 +393,23 @@ impl Nemesis {
             _ => When::Now,
         };
         out.push(Fault::Crash(host, crash, when));
+        true
+    }
+
+    /// All, or a majority: those who are left may know better than those who come back.
+    fn black_out(&mut self, out: &mut Vec<Fault>) -> bool {
+        let crash = self.crash();
+        let mut hosts: Vec<Host> = (0..self.plan.members).collect();
+        if self.random.chance(MILLION / 2) {
+            while hosts.len() > self.plan.members / 2 + 1 {
+                hosts.swap_remove(self.random.index(hosts.len()));
+            }
+        }
+        out.extend(
+            hosts
+                .into_iter()
+                .map(|host| Fault::Crash(host, crash, When::Now)),
+        );
         true
     }
 

@@ -46,8 +46,6 @@ branches! {
     READ_ROUND = "read round",
     PARKED = "request parked",
     UNPARKED = "request unparked",
-    PAUSED = "client paused",
-    RESUMED = "client resumed",
     LINK_REFUSED = "link refused by the node",
     LINK_RENEWED = "link renewed",
     DISK_SOFT = "disk soft",
@@ -58,6 +56,10 @@ branches! {
     EXIT_IO = "exit 74",
     EXIT_DAMAGED = "exit 65",
 }
+
+/// The row about a file that is neither there nor the next one. The table has it to be complete;
+/// recovery asks only about files that are there, and the next.
+const UNASKED: char = 'c';
 
 /// What was reached, how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,9 +91,8 @@ impl Marks {
         let errors = expected_errors()
             .into_iter()
             .filter(|name| !self.errors.contains_key(name));
-        let cases = Cases::all()
-            .iter()
-            .filter(|case| !self.cases.contains_key(case));
+        let cases = Cases::all().iter().filter(|case| *case != UNASKED);
+        let cases = cases.filter(|case| !self.cases.contains_key(case));
         branches
             .map(|name| format!("branch {name}"))
             .chain(errors.map(|name| format!("error {name}")))
@@ -245,8 +246,6 @@ impl Watch {
         }
         let marked = [
             (LINK_RENEWED, !effects.renew_links.is_empty()),
-            (PAUSED, effects.readable.iter().any(|(_, go_on)| !go_on)),
-            (RESUMED, effects.readable.iter().any(|(_, go_on)| *go_on)),
             (PARKED, now.parked > before.parked),
             (UNPARKED, now.parked < before.parked),
             (
