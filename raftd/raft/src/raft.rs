@@ -384,6 +384,14 @@ impl Raft {
         log.bytes_after(self.state.commit().min(log.durable()))
     }
 
+    /// Bytes of entries that are in memory though they are applied and durable.
+    #[must_use]
+    pub fn settled_bytes(&self) -> usize {
+        let log = &self.state.log;
+        let settled = self.state.applied().min(log.durable());
+        log.bytes_after(Index(0)) - log.bytes_after(settled)
+    }
+
     /// For status.
     #[must_use]
     pub fn role(&self) -> RoleName {

@@ -88,6 +88,10 @@ impl State {
         self.commit
     }
 
+    pub(crate) fn applied(&self) -> Index {
+        self.applied
+    }
+
     pub(crate) fn voters(&self) -> usize {
         self.config.voters.len()
     }

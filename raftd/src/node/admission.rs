@@ -67,6 +67,11 @@ impl ParkingLot {
         self.queue.is_empty()
     }
 
+    /// The bytes of what waits.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.queue.len()

@@ -80,6 +80,11 @@ pub(super) struct Loader {
 }
 
 impl Loader {
+    /// Bytes of what waits to be applied.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn entry(&self, index: Index) -> Option<&Entry> {
         let first = self.loaded.front()?.index();
         let at = index.0.checked_sub(first.0)?;

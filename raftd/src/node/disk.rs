@@ -98,6 +98,11 @@ impl Disks {
         Some(*started + STALL + Duration::from_nanos(1))
     }
 
+    /// Writes that are not finished.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished.len()
+    }
+
     /// Whether storage has all that it should be given.
     pub(super) fn is_busy(&self) -> bool {
         self.unfinished.len() >= WRITES_MAX

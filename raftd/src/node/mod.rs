@@ -28,7 +28,7 @@ mod journal;
 mod links;
 mod outbox;
 mod reads;
-mod status;
+pub mod status;
 
 use std::time::Duration;
 

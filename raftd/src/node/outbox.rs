@@ -44,6 +44,11 @@ impl Outbox {
         self.held.is_empty()
     }
 
+    /// How many messages are held.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Keeps a message until `after` is durable.
     pub(super) fn hold(&mut self, after: Ticket, to: NodeId, message: Message) {
         if self.held.len() >= HELD_MAX {

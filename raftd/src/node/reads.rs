@@ -90,6 +90,11 @@ impl Reads {
         self.count == 0
     }
 
+    /// How many reads wait.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     /// Whether a read can be served right now.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()

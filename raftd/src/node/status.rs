@@ -5,7 +5,34 @@ use wire::client::{Member, NodeRole, Status};
 
 use super::Node;
 
+/// How much waits in a node, and where: all of it is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Bytes of requests that wait for a leader or for room.
+    pub parked_bytes: usize,
+    /// Messages that wait for the disk.
+    pub outbox: usize,
+    /// Reads that wait for a quorum or for apply.
+    pub reads: usize,
+    /// Bytes of entries that were read back from the log, to be applied.
+    pub loaded_bytes: usize,
+    /// Writes that were handed to storage and not reported durable.
+    pub unfinished_writes: usize,
+}
+
 impl Node {
+    /// How much waits: for tests and checkers.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            parked_bytes: self.parked.bytes(),
+            outbox: self.outbox.len(),
+            reads: self.reads.len(),
+            loaded_bytes: self.loader.bytes(),
+            unfinished_writes: self.disks.unfinished(),
+        }
+    }
+
     /// The node's view of itself and its cluster, at the time of the last input.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -2,6 +2,7 @@
 //!
 //! Clock, network, disks and process lives are simulated; everything else is the shipped code.
 
+pub mod audit;
 pub mod carry;
 pub mod clients;
 pub mod conduct;
@@ -9,6 +10,7 @@ pub mod damage;
 pub mod event;
 pub mod faults;
 pub mod guard;
+pub mod invariants;
 pub mod ledger;
 pub mod member;
 pub mod net;
@@ -17,4 +19,5 @@ pub mod random;
 pub mod run;
 pub mod stranger;
 pub mod trace;
+pub mod verdict;
 pub mod world;

@@ -15,12 +15,14 @@ use super::clients::{ClientAction, Clients, Counts};
 use super::conduct::Conduct;
 use super::faults::{Fault, Healed, Moment, Nemesis, Rest, View};
 use super::guard;
+use super::invariants::{Invariants, Turn};
 use super::ledger::{self, Watch};
-use super::member::{Crash, Death, Pace, Settings, TRUE_RATE, Timeouts, stays_down};
+use super::member::{Crash, Death, EPOCH, Member, Pace, Settings, TRUE_RATE, Timeouts, stays_down};
 use super::net::{Host, Weather};
-use super::plan::Plan;
+use super::plan::{Outside, Plan};
 use super::random::Random;
 use super::trace::Trace;
+use super::verdict;
 use super::world::{Did, Nature, World};
 
 /// Kernels give up what could not be sent for so long.
@@ -126,6 +128,7 @@ struct Run {
     plan: Plan,
     world: World,
     conduct: Conduct,
+    invariants: Invariants,
     nemesis: Nemesis,
     clients: Clients,
     random: Random,
@@ -147,6 +150,7 @@ impl Run {
         let mut run = Self {
             world,
             conduct: Conduct::new(plan.members),
+            invariants: Invariants::new(plan.members, EPOCH, plan.limits),
             nemesis: Nemesis::new(plan),
             clients,
             random: random.fork(),
@@ -185,6 +189,21 @@ impl Run {
         } else {
             self.pass(self.world.now() + self.timeouts(LEADER_TIMEOUTS))?;
         }
+        self.judge()
+    }
+
+    /// Judges what is left at the end.
+    fn judge(&mut self) -> Result<(), String> {
+        let finished = self.clients.finish();
+        if let Some(breach) = self.clients.breach() {
+            return Err(breach.to_owned());
+        }
+        if !self.disks_are_honest() {
+            return Ok(());
+        }
+        let disks: Vec<_> = self.world.members().iter().map(Member::disk).collect();
+        let sessions_max = self.plan.limits.sessions_max;
+        verdict::judge(&mut self.invariants, &disks, &finished, sessions_max)?;
         Ok(())
     }
 
@@ -206,6 +225,7 @@ impl Run {
                 Did::Started(host, found) => {
                     self.up[host] = true;
                     self.watch.started(host, found.cases, found.torn_bytes);
+                    self.check_start(host)?;
                 }
                 Did::Died(host, death) => self.died(host, &death)?,
                 Did::Connected(name) => {
@@ -225,6 +245,14 @@ impl Run {
                 }
                 Did::ToldStranger(bytes) => self.watch.heard(&bytes),
             }
+        }
+    }
+
+    fn check_start(&mut self, host: Host) -> Result<(), String> {
+        let member = &self.world.members()[host];
+        match member.node().filter(|_| self.disks_are_honest()) {
+            Some(node) => self.invariants.started(host, node, member.disk()),
+            None => Ok(()),
         }
     }
 
@@ -366,6 +394,7 @@ impl Run {
         self.look(host);
         let (world, conduct) = (&self.world, &mut self.conduct);
         conduct.after_turn(world.now(), &world.members()[host], world.settings())?;
+        self.watch_over(host)?;
         if let Some(death) = self.world.carry_out(host) {
             self.died(host, &death)?;
         }
@@ -386,6 +415,32 @@ impl Run {
         self.moments = moments;
         self.faults = faults;
         self.carry_faults()
+    }
+
+    /// Holds what a turn brought against the disks, unless they lie.
+    fn watch_over(&mut self, host: Host) -> Result<(), String> {
+        if !self.disks_are_honest() {
+            return Ok(());
+        }
+        let members = self.world.members();
+        let member = &members[host];
+        let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
+            return Ok(());
+        };
+        let disks: Vec<_> = members.iter().map(Member::disk).collect();
+        let turn = Turn {
+            node,
+            effects,
+            disk: member.disk(),
+            peer_of: &|link| member.peer_of(link),
+        };
+        self.invariants.after_turn(host, turn, &disks)?;
+        self.invariants.matches(host, node)
+    }
+
+    /// Whether what was synced stays, but for damage that can be noticed.
+    fn disks_are_honest(&self) -> bool {
+        matches!(self.plan.faults.outside, None | Some(Outside::EveryCopyBad))
     }
 
     fn view(&self) -> (Instant, Option<Host>) {
@@ -446,6 +501,11 @@ impl Run {
     fn carry_faults(&mut self) -> Result<(), String> {
         let mut faults = std::mem::take(&mut self.faults);
         for fault in faults.drain(..) {
+            match fault {
+                Fault::Wipe(host) => self.invariants.new_disk(host),
+                Fault::Damage(host, _) => self.invariants.damaged(host),
+                _ => {}
+            }
             let died = carry::carry_out(&mut self.world, &self.plan, &fault, &mut self.random);
             if let Some((host, death)) = died {
                 self.died(host, &death)?;

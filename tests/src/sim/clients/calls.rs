@@ -244,6 +244,7 @@ impl Client {
                     floor,
                     command: command.to_wire(),
                 };
+                *desk.common.possible.entry((*session, *seq)).or_default() += 1;
                 line.ask(&write_request(deadline_ms, write), asked, desk);
             }
             Operation::Read { consistency, query } => {

@@ -135,6 +135,7 @@ impl Client {
                 Asked::Reused(number)
             }
         };
+        *desk.common.possible.entry((session, seq)).or_default() += 1;
         line.ask(&write_request(0, write), asked, desk);
     }
 

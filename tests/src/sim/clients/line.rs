@@ -96,6 +96,11 @@ impl Line {
         desk.send(self.connection, out.freeze());
     }
 
+    /// Whether a request had this id.
+    pub(super) fn has_asked(&self, id: u64) -> bool {
+        (1..=self.last_id).contains(&id)
+    }
+
     /// How the answer to a request came.
     pub(super) fn passage(&self, id: u64) -> Passage {
         Passage {

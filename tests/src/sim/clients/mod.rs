@@ -38,6 +38,7 @@ use bytes::Bytes;
 use raft::Instant;
 
 use self::client::Client;
+use super::invariants::Name;
 use super::net::Host;
 use super::plan::Workload;
 use super::random::Random;
@@ -110,6 +111,16 @@ pub struct Clients {
     next_at: Option<Instant>,
 }
 
+/// What is left of the clients of a run.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// What they saw.
+    pub history: History,
+    /// How many attempts of each write may have been appended: all but those that were refused as
+    /// not applied (rules C4).
+    pub possible: BTreeMap<Name, u32>,
+}
+
 /// What the clients of a run share.
 #[derive(Debug)]
 struct Common {
@@ -120,6 +131,8 @@ struct Common {
     serial: u64,
     history: History,
     counts: Counts,
+    /// How many attempts of each write may have been appended.
+    possible: BTreeMap<Name, u32>,
     /// The first answer that must not be.
     breach: Option<String>,
     issuing: bool,
@@ -147,6 +160,7 @@ impl Clients {
             serial: 0,
             history: History::default(),
             counts: Counts::default(),
+            possible: BTreeMap::new(),
             breach: None,
             issuing: true,
             calm_since: None,
@@ -292,11 +306,14 @@ impl Clients {
 
     /// The end: what still waits is unknown.
     #[must_use]
-    pub fn finish(mut self) -> (History, Counts) {
+    pub fn finish(&mut self) -> Finished {
         for client in &mut self.clients {
             client.abandon_all(&mut self.common);
         }
-        (self.common.history, self.common.counts)
+        Finished {
+            history: std::mem::take(&mut self.common.history),
+            possible: std::mem::take(&mut self.common.possible),
+        }
     }
 }
 

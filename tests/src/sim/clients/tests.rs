@@ -160,10 +160,9 @@ impl Stage {
         got
     }
 
-    fn answers(self) -> Vec<(u64, Answer)> {
+    fn answers(mut self) -> Vec<(u64, Answer)> {
         assert_eq!(self.clients.breach(), None);
-        let (history, _) = self.clients.finish();
-        let records = history.records.into_iter();
+        let records = self.clients.finish().history.records.into_iter();
         let named = records.map(|record| match record.operation {
             Operation::Write { seq, .. } => (seq, record.answer),
             Operation::Read { .. } => unreachable!("nothing is read"),

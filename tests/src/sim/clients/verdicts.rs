@@ -47,20 +47,46 @@ impl Client {
         };
         let passage = line.passage(frame.request_id);
         let Some(sent) = line.sent.remove(&frame.request_id) else {
-            let (number, id) = (self.number, frame.request_id);
-            desk.common
-                .report(|| format!("client {number}: an answer to request {id}, which had one"));
+            // Gibberish may hold any id.
+            let id = frame.request_id;
+            if line.has_asked(id) {
+                let number = self.number;
+                desk.common.report(|| {
+                    format!("client {number}: an answer to request {id}, which had one")
+                });
+            }
             return;
         };
         if let Reply::Error(error) = &reply {
             count(error, desk);
         }
+        self.count_out(&sent.asked, &reply, desk);
         match sent.asked {
             Asked::Operation(number) => self.judge(number, &reply, passage, desk),
             Asked::Resent(number) | Asked::Reused(number) => {
                 let resent = matches!(sent.asked, Asked::Resent(_));
                 self.judge_again(number, &reply, resent, desk);
             }
+        }
+    }
+
+    /// An attempt that was refused as not applied cannot be in the log: only a write behind a gap
+    /// is judged there.
+    fn count_out(&self, asked: &Asked, reply: &Reply<'_>, desk: &mut Desk<'_>) {
+        let refused = matches!(reply, Reply::Error(error)
+            if error.class() == Class::NotApplied && !matches!(error, Error::OutOfOrder { .. }));
+        let (Asked::Operation(number) | Asked::Resent(number) | Asked::Reused(number)) = asked;
+        let name = match self.pending.get(number).map(|pending| &pending.operation) {
+            Some(Operation::Write { session, seq, .. }) => Some((*session, *seq)),
+            Some(Operation::Read { .. }) => None,
+            None => {
+                let done = self.done.iter().find(|done| done.number == *number);
+                done.map(|done| (done.session, done.seq))
+            }
+        };
+        let possible = name.and_then(|name| desk.common.possible.get_mut(&name));
+        if let Some(possible) = possible.filter(|_| refused) {
+            *possible -= 1;
         }
     }
 

@@ -162,6 +162,13 @@ impl Table {
             })
     }
 
+    pub(super) fn peer_of(&self, link: LinkId) -> Option<NodeId> {
+        match self.open.get(&link.0)?.phase {
+            Phase::Link { peer, .. } => Some(peer),
+            _ => None,
+        }
+    }
+
     fn insert(&mut self, connection: u64, end: End, phase: Phase, now: Instant) -> u64 {
         self.serial += 1;
         let open = Open {

@@ -268,6 +268,12 @@ impl Member {
         process.flat_map(|process| process.table.dialled_links())
     }
 
+    /// Who is at the other end of an open link.
+    #[must_use]
+    pub fn peer_of(&self, link: LinkId) -> Option<NodeId> {
+        self.process.as_ref()?.table.peer_of(link)
+    }
+
     /// Whether its process was asked to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {

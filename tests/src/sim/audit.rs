@@ -1,0 +1,273 @@
+//! What a member really has on its disk: read from the layer below the cache, by a reader of its
+//! own that shares no code with `raftd::wal`. It is written from the byte map in `raftd-wal(5)`.
+//!
+//! It reads each batch once, when it appears: to look costs one small read if there is nothing new.
+//! What was read is remembered and not read again, so that later damage does not change what the
+//! disk once held: whoever acknowledged it, acknowledged the truth. [`Audit::afresh`] reads all
+//! again.
+
+use std::fmt::Write as _;
+
+use byteorder::{BigEndian, ByteOrder};
+use raft::HardState;
+use raftd::disk::sim::SimDisk;
+use wire::types::{EntryId, Index, NodeId, Term};
+
+const SEGMENT_MAGIC: &[u8; 8] = b"RAFTDWAL";
+const BATCH_MAGIC: u32 = 0x5242_4154;
+const SEGMENT_USED_BYTES: usize = 96;
+const FIRST_BATCH: u64 = 4096;
+const HEADER_BYTES: usize = 112;
+const ROW_BYTES: usize = 16;
+const RECORD_HEADER_BYTES: usize = 48;
+const SECTOR_BYTES: u64 = 512;
+const SEAL: u32 = 3;
+/// No batch is longer.
+const BATCH_BYTES_MAX: usize = 2 << 20;
+
+/// An entry by what tells it from others: its index is its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its term.
+    pub term: Term,
+    /// The checksum of its record.
+    pub crc: u32,
+}
+
+/// What a batch changed.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// Term and vote as of this batch.
+    pub hard_state: HardState,
+    /// Index of the first of `entries`, or of the next one.
+    pub first: Index,
+    /// What was cut from the log, from `first` on.
+    pub cut: &'a [Held],
+    /// What was appended.
+    pub entries: &'a [Held],
+    /// The entry before them.
+    pub before: EntryId,
+    /// The commit hint.
+    pub commit: Index,
+}
+
+/// The durable log of a member.
+///
+/// Invariants:
+/// - `log` is what the batches up to `number` make: index 1 first, no gap;
+/// - every batch in it follows the one before it, by number and checksum.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    segment: u64,
+    name: String,
+    salt: u64,
+    offset: u64,
+    number: u64,
+    header_crc: u32,
+    hard_state: HardState,
+    commit: Index,
+    log: Vec<Held>,
+    buffer: Vec<u8>,
+}
+
+/// A batch as it was read, before it is believed.
+struct Read {
+    number: u64,
+    header_crc: u32,
+    hard_state: HardState,
+    kind: u32,
+    first: Index,
+    commit: Index,
+    end: u64,
+    entries: Vec<Held>,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        let mut audit = Self {
+            segment: 0,
+            name: String::new(),
+            salt: 0,
+            offset: FIRST_BATCH,
+            number: 0,
+            header_crc: 0,
+            hard_state: HardState::default(),
+            commit: Index(0),
+            log: Vec::new(),
+            buffer: Vec::new(),
+        };
+        audit.next_segment();
+        audit
+    }
+}
+
+impl Audit {
+    /// Reads all of a disk.
+    #[must_use]
+    pub fn afresh(disk: &SimDisk) -> Self {
+        let mut audit = Self::default();
+        while audit.step(disk, &mut |_| ()) {}
+        audit
+    }
+
+    /// Durable term and vote.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The last durable entry.
+    #[must_use]
+    pub fn last(&self) -> EntryId {
+        EntryId {
+            term: self.log.last().map_or(Term(0), |held| held.term),
+            index: Index(self.log.len() as u64),
+        }
+    }
+
+    /// The durable commit hint.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// What is durable at `index`.
+    #[must_use]
+    pub fn at(&self, index: Index) -> Option<Held> {
+        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.log.get(place).copied()
+    }
+
+    /// The durable entries, from index 1 on.
+    #[must_use]
+    pub fn log(&self) -> &[Held] {
+        &self.log
+    }
+
+    /// Reads one batch that has become durable, if there is one, and shows it.
+    pub fn step(&mut self, disk: &SimDisk, show: &mut impl FnMut(&Batch<'_>)) -> bool {
+        if self.offset == FIRST_BATCH && !self.read_segment_header(disk) {
+            return false;
+        }
+        let Some(read) = self.read_batch(disk) else {
+            return false;
+        };
+        let kept = read.first.0 as usize - 1;
+        let cut = self.log.split_off(kept);
+        let before = self.last();
+        show(&Batch {
+            hard_state: read.hard_state,
+            first: read.first,
+            cut: &cut,
+            entries: &read.entries,
+            before,
+            commit: read.commit,
+        });
+        self.log.extend_from_slice(&read.entries);
+        self.number = read.number;
+        self.header_crc = read.header_crc;
+        self.hard_state = read.hard_state;
+        self.commit = read.commit;
+        self.offset = read.end;
+        if read.kind == SEAL {
+            self.next_segment();
+        }
+        true
+    }
+
+    fn next_segment(&mut self) {
+        self.segment += 1;
+        self.offset = FIRST_BATCH;
+        self.name.clear();
+        let _ = write!(self.name, "wal/{:016x}.wal", self.segment);
+    }
+
+    /// A spare may be made again until it is used, so its header is read until it is.
+    fn read_segment_header(&mut self, disk: &SimDisk) -> bool {
+        let mut page = [0; SEGMENT_USED_BYTES];
+        let whole = disk.read_durable(&self.name, 0, &mut page)
+            && page.starts_with(SEGMENT_MAGIC)
+            && BigEndian::read_u32(&page[8..]) == crc32fast::hash(&page[12..])
+            && BigEndian::read_u64(&page[48..]) == self.segment;
+        self.salt = BigEndian::read_u64(&page[56..]);
+        whole
+    }
+
+    /// The batch at the current place, if a whole one is there that follows the last.
+    fn read_batch(&mut self, disk: &SimDisk) -> Option<Read> {
+        let mut head = [0; HEADER_BYTES];
+        if !disk.read_durable(&self.name, self.offset, &mut head) {
+            return None;
+        }
+        let in_place = BigEndian::read_u32(&head) == BATCH_MAGIC
+            && BigEndian::read_u64(&head[8..]) == self.salt
+            && BigEndian::read_u64(&head[16..]) == self.offset
+            && BigEndian::read_u64(&head[24..]) == self.segment
+            && BigEndian::read_u64(&head[32..]) == self.number + 1
+            && BigEndian::read_u32(&head[88..]) == self.header_crc;
+        let count = BigEndian::read_u32(&head[60..]) as usize;
+        let payload_bytes = BigEndian::read_u32(&head[92..]) as usize;
+        let table_bytes = count.checked_mul(ROW_BYTES)?;
+        if !in_place || table_bytes + payload_bytes > BATCH_BYTES_MAX {
+            return None;
+        }
+        let behind = self.offset + HEADER_BYTES as u64;
+        self.buffer.resize(table_bytes + payload_bytes, 0);
+        if !disk.read_durable(&self.name, behind, &mut self.buffer) {
+            return None;
+        }
+        let (table, payload) = self.buffer.split_at(table_bytes);
+        let header_crc = BigEndian::read_u32(&head[4..]);
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&head[8..]);
+        hasher.update(table);
+        if hasher.finalize() != header_crc {
+            return None;
+        }
+        let first = Index(BigEndian::read_u64(&head[64..]));
+        let fits = first.0 >= 1 && first.0 <= self.log.len() as u64 + 1;
+        let entries = read_entries(table, payload, first).filter(|_| fits)?;
+        let vote = BigEndian::read_u64(&head[48..]);
+        let bytes = (HEADER_BYTES + table_bytes + payload_bytes) as u64;
+        Some(Read {
+            number: self.number + 1,
+            header_crc,
+            hard_state: HardState {
+                term: Term(BigEndian::read_u64(&head[40..])),
+                vote: (vote != 0).then_some(NodeId(vote)),
+            },
+            kind: BigEndian::read_u32(&head[56..]),
+            first,
+            commit: Index(BigEndian::read_u64(&head[104..])),
+            end: self.offset + bytes.next_multiple_of(SECTOR_BYTES),
+            entries,
+        })
+    }
+}
+
+/// The entries of a batch, if every record is what the table says.
+fn read_entries(table: &[u8], payload: &[u8], first: Index) -> Option<Vec<Held>> {
+    let mut entries = Vec::with_capacity(table.len() / ROW_BYTES);
+    let mut rest = payload;
+    for (row, index) in table.chunks_exact(ROW_BYTES).zip(first.0..) {
+        let term = BigEndian::read_u64(row);
+        let length = BigEndian::read_u32(&row[8..]) as usize;
+        let crc = BigEndian::read_u32(&row[12..]);
+        if length < RECORD_HEADER_BYTES || length > rest.len() {
+            return None;
+        }
+        let (record, behind) = rest.split_at(length);
+        let whole = BigEndian::read_u32(record) as usize == length
+            && BigEndian::read_u32(&record[4..]) == crc
+            && BigEndian::read_u64(&record[8..]) == term
+            && BigEndian::read_u64(&record[16..]) == index
+            && crc32fast::hash(&record[8..]) == crc;
+        if !whole {
+            return None;
+        }
+        let term = Term(term);
+        entries.push(Held { term, crc });
+        rest = behind;
+    }
+    rest.is_empty().then_some(entries)
+}

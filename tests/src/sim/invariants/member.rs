@@ -1,0 +1,249 @@
+//! One member: what it may tell, and which of its numbers never fall.
+
+use std::collections::BTreeMap;
+
+use byteorder::{BigEndian, ByteOrder};
+use raft::HardState;
+use raftd::node::io::Effects;
+use raftd::node::{Limits, Node};
+use wire::frame::{HEADER_BYTES, Kind};
+use wire::peer::Message;
+use wire::types::{EntryId, Index, NodeId, Term};
+
+use crate::sim::audit::{Audit, Held};
+
+/// Messages that wait for the disk, reads, and unfinished writes, at most.
+const OUTBOX_MAX: usize = 4_096;
+const READS_MAX: usize = 65_536;
+/// Bytes of two reads of the log, which are on their way at most, each one entry over.
+const LOADED_BYTES_MAX: usize = 2 * 4 * 1024 * 1024;
+/// A follower takes so many windows that its disk has not got.
+const BACKLOG_WINDOWS: usize = 4;
+
+/// What was seen of a member.
+///
+/// Invariants looked after:
+/// - term, commit and applied index never fall in a life, the durable hard state never;
+/// - applied <= commit <= last, durable <= last, and what the member believes durable is so;
+/// - nothing that reveals a term, a vote or an entry is told before it is durable (rules A2, A3);
+/// - what waits in memory is bounded.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) id: NodeId,
+    pub(super) audit: Audit,
+    /// How many syncs its disk had when it was last looked at.
+    pub(super) syncs: Option<u64>,
+    /// The logs of disks that it had before.
+    lost: Vec<Vec<Held>>,
+    pub(super) damaged: bool,
+    /// Its log, as far as it was handed to the disk.
+    pub(super) memory: Vec<Held>,
+    /// Hard states that it handed over in all lives, oldest first.
+    pub(super) handed_over: Vec<HardState>,
+    /// The term that it leads.
+    pub(super) leads: Option<Term>,
+    /// What it counts for its followers.
+    pub(super) matches: BTreeMap<NodeId, Index>,
+    term: Term,
+    pub(super) commit: Index,
+    pub(super) applied: Index,
+}
+
+impl Watched {
+    pub(super) fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            audit: Audit::default(),
+            syncs: None,
+            lost: Vec::new(),
+            damaged: false,
+            memory: Vec::new(),
+            handed_over: Vec::new(),
+            leads: None,
+            matches: BTreeMap::new(),
+            term: Term(0),
+            commit: Index(0),
+            applied: Index(0),
+        }
+    }
+
+    pub(super) fn new_disk(&mut self) {
+        let old = std::mem::take(&mut self.audit);
+        self.lost.push(old.log().to_vec());
+        self.syncs = None;
+        self.damaged = false;
+    }
+
+    /// A life begins with what is durable, all of it.
+    pub(super) fn start(&mut self, node: &Node) -> Result<(), String> {
+        let raft = node.raft();
+        let (found, durable) = (raft.hard_state(), self.audit.hard_state());
+        let (last, durable_last) = (raft.last(), self.audit.last());
+        if found != durable || last != durable_last {
+            let id = self.id;
+            return Err(format!(
+                "{id} starts with {found:?} and a log up to {last}; \
+                 durable are {durable:?} and {durable_last}"
+            ));
+        }
+        self.memory = self.audit.log().to_vec();
+        self.leads = None;
+        self.term = found.term;
+        // What is known of the first ones is looked at like what is learnt later.
+        self.commit = Index(0);
+        self.applied = Index(0);
+        Ok(())
+    }
+
+    /// A hard state goes to the disk.
+    pub(super) fn hands_over(&mut self, state: HardState) {
+        if self.handed_over.last() != Some(&state) {
+            self.handed_over.push(state);
+        }
+    }
+
+    /// The log is cut before `from`; what is gone comes back.
+    pub(super) fn cut(&mut self, from: Index) -> Result<Vec<Held>, String> {
+        let kept = from.prev().0 as usize;
+        if from <= self.commit || kept > self.memory.len() {
+            return Err(format!(
+                "{} cuts its log from {from} on; it has committed {}",
+                self.id, self.commit
+            ));
+        }
+        Ok(self.memory.split_off(kept))
+    }
+
+    /// What is in its log at `index`, as far as that was handed to the disk.
+    pub(super) fn in_memory(&self, index: Index) -> Option<Held> {
+        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        self.memory.get(place).copied()
+    }
+
+    /// Whether a disk of it holds this entry, or held it when it was lost.
+    pub(super) fn held_ever(&self, index: Index, entry: Option<Held>) -> bool {
+        let place = index.0 as usize - 1;
+        let before = |log: &Vec<Held>| log.get(place).copied() == entry;
+        entry.is_some() && (self.audit.at(index) == entry || self.lost.iter().any(before))
+    }
+
+    /// Looks at the numbers after a turn.
+    pub(super) fn progress(&mut self, node: &Node, limits: &Limits) -> Result<(), String> {
+        let raft = node.raft();
+        let (term, commit, last) = (raft.term(), raft.commit(), raft.last());
+        let (applied, durable) = (node.store().applied().index, raft.durable());
+        let falls = term < self.term || commit < self.commit || applied < self.applied;
+        let ordered = applied <= commit && commit <= last.index && durable <= last.index;
+        let id = self.id;
+        if falls || !ordered {
+            return Err(format!(
+                "{id} has applied={applied} commit={commit} durable={durable} last={last} \
+                 term={term} after applied={} commit={} term={}",
+                self.applied, self.commit, self.term
+            ));
+        }
+        if last.index.0 != self.memory.len() as u64 {
+            let handed_over = self.memory.len();
+            return Err(format!(
+                "{id} ends a turn with a log up to {last}, of which it handed over {handed_over}"
+            ));
+        }
+        if durable.0 > 0 && self.audit.at(durable) != self.in_memory(durable) {
+            let (disk, own) = (self.audit.at(durable), self.in_memory(durable));
+            return Err(format!(
+                "{id} believes {own:?} at {durable} durable: its disk has {disk:?}"
+            ));
+        }
+        self.term = term;
+        self.is_bounded(node, limits)
+    }
+
+    fn is_bounded(&self, node: &Node, limits: &Limits) -> Result<(), String> {
+        let waiting = node.waiting();
+        let entry_bytes = limits.entry_bytes_max;
+        let unsettled_max = limits.uncommitted_bytes_max
+            + (BACKLOG_WINDOWS + 1) * limits.window_bytes.max(entry_bytes)
+            + 2 * entry_bytes;
+        let bounds = [
+            ("parked requests", node.parked(), limits.parked_max),
+            ("held messages", waiting.outbox, OUTBOX_MAX),
+            ("reads", waiting.reads, READS_MAX),
+            (
+                "loaded bytes",
+                waiting.loaded_bytes,
+                LOADED_BYTES_MAX + 2 * entry_bytes,
+            ),
+            (
+                "cached bytes",
+                node.raft().settled_bytes(),
+                limits.cache_bytes + entry_bytes,
+            ),
+            (
+                "unsettled bytes",
+                node.raft().unsettled_bytes(),
+                unsettled_max,
+            ),
+        ];
+        for (what, is, may) in bounds {
+            if is > may {
+                return Err(format!("{} has {is} {what}, which is over {may}", self.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges a message that leaves for `to` now.
+    pub(super) fn tells(&self, message: &Message, to: Option<NodeId>) -> Result<(), String> {
+        let state = self.audit.hard_state();
+        let term = message.term();
+        let (reveals, vote) = match message {
+            Message::PreVote(_) => (Term(term.0 - 1), None),
+            // The term is the one that was asked about.
+            Message::PreVoteAnswer(answer) if answer.granted => (Term(0), None),
+            Message::RequestVote(_) => (term, Some(self.id)),
+            Message::VoteAnswer(answer) if answer.granted => (term, to),
+            _ => (term, None),
+        };
+        let id = self.id;
+        if reveals > state.term {
+            return Err(format!("{id} tells {message:?}, but {state:?} is durable"));
+        }
+        if vote.is_some() && (state.term != term || state.vote != vote) {
+            return Err(format!(
+                "{id} tells {message:?} to {to:?}, but {state:?} is durable"
+            ));
+        }
+        if let Message::AppendOk(answer) = message
+            && answer.match_index > self.audit.last().index
+        {
+            let last = self.audit.last();
+            return Err(format!(
+                "{id} tells {answer:?}, but its disk ends at {last}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The entries that the turn's `Written` replies name.
+pub(super) fn written_replies(effects: &Effects) -> impl Iterator<Item = EntryId> + '_ {
+    let ranges = effects.replies.iter();
+    ranges.flat_map(|(_, range)| {
+        let mut rest = &effects.reply_bytes[range.clone()];
+        std::iter::from_fn(move || {
+            while rest.len() >= HEADER_BYTES {
+                let length = 4 + BigEndian::read_u32(rest) as usize;
+                let (frame, behind) = rest.split_at(length.min(rest.len()));
+                rest = behind;
+                if frame[5] == Kind::Written.code() {
+                    let payload = &frame[HEADER_BYTES..];
+                    return Some(EntryId {
+                        term: Term(BigEndian::read_u64(payload)),
+                        index: Index(BigEndian::read_u64(&payload[8..])),
+                    });
+                }
+            }
+            None
+        })
+    })
+}

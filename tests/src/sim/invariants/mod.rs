@@ -1,0 +1,445 @@
+//! What must be so after every turn of every member, whatever happens (`reliability.md` 4.1, rules
+//! A1 to A6, C4), judged by what the disks really hold.
+//!
+//! | file | what it looks after |
+//! |---|---|
+//! | `elections.rs` | one leader per term, one vote per member and term, over all lives |
+//! | `logs.rs` | Log Matching; what is committed never changes |
+//! | `states.rs` | equal indexes, equal states |
+//! | `member.rs` | one member: nothing told before it is durable, no number that falls, bounds |
+//!
+//! [`Conduct`](super::conduct::Conduct) looks after what a leader does to its followers, the
+//! history's checkers after what clients see.
+
+mod elections;
+mod logs;
+mod member;
+mod states;
+
+use std::collections::BTreeMap;
+
+use raft::{HardState, RoleName};
+use raftd::disk::sim::SimDisk;
+use raftd::node::io::{Effects, LinkId, StorageRequest};
+use raftd::node::{Limits, Node};
+use wire::command::{SessionId, Write};
+use wire::entry::{Entry, EntryKind};
+use wire::types::{EntryId, Epoch, Index, NodeId, Term};
+
+use self::elections::Elections;
+use self::logs::{Committed, Written, held};
+use self::member::Watched;
+use self::states::States;
+use super::audit::{Audit, Batch, Held};
+use super::net::Host;
+
+/// A write's name.
+pub type Name = (SessionId, u64);
+
+/// A member after a turn, before its effects leave.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    /// Its node.
+    pub node: &'a Node,
+    /// What the turn brought.
+    pub effects: &'a Effects,
+    /// Its disk.
+    pub disk: &'a SimDisk,
+    /// Who is at the other end of its links.
+    pub peer_of: &'a dyn Fn(LinkId) -> Option<NodeId>,
+}
+
+/// What was seen of all members, over all their lives.
+///
+/// Invariants looked after here, besides those of the parts:
+/// - a committed entry is durable on a quorum of disks when anybody first knows it to be committed
+///   (rules A4), and is cut from no log;
+/// - a new leader holds everything that is committed (Leader Completeness, thesis 3.6.3);
+/// - nothing is on a disk that its member did not hand to it, and after a crash nothing is missing
+///   that was durable (rules E);
+/// - an acknowledged write is committed and applied where it is acknowledged (rules A4).
+#[derive(Debug)]
+pub struct Invariants {
+    members: Vec<Watched>,
+    limits: Limits,
+    elections: Elections,
+    written: Written,
+    /// The entries that are not yet known to be committed, by their names.
+    pending: BTreeMap<EntryId, Entry>,
+    committed: Committed,
+    states: States,
+}
+
+impl Invariants {
+    /// A cluster of so many members, which have seen nothing.
+    #[must_use]
+    pub fn new(members: usize, epoch: Epoch, limits: Limits) -> Self {
+        Self {
+            members: (1..=members as u64)
+                .map(|id| Watched::new(NodeId(id)))
+                .collect(),
+            limits,
+            elections: Elections::default(),
+            written: Written::default(),
+            pending: BTreeMap::new(),
+            committed: Committed::default(),
+            states: States::new(epoch, limits.sessions_max),
+        }
+    }
+
+    /// The committed log, as all members together know it.
+    #[must_use]
+    pub fn committed(&self) -> &[Entry] {
+        self.committed.entries()
+    }
+
+    /// A member has another disk, empty.
+    pub fn new_disk(&mut self, host: Host) {
+        let member = &mut self.members[host];
+        self.elections.new_disk(member.id);
+        member.new_disk();
+    }
+
+    /// Something on a member's disk was damaged: what it holds now is not what it once held.
+    pub fn damaged(&mut self, host: Host) {
+        self.members[host].damaged = true;
+    }
+
+    /// A member has begun a life with what its disk holds.
+    ///
+    /// # Errors
+    /// It is not what was durable there.
+    pub fn started(&mut self, host: Host, node: &Node, disk: &SimDisk) -> Result<(), String> {
+        self.look(host, disk, true)?;
+        let member = &mut self.members[host];
+        member.start(node)?;
+        let commit = node.raft().commit();
+        if commit > self.committed.last() {
+            let (id, last) = (member.id, self.committed.last());
+            return Err(format!(
+                "the disk of {id} says that {commit} is committed, but {last} is the last"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A member has taken a turn; `disks` are those of all members.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn after_turn(
+        &mut self,
+        host: Host,
+        turn: Turn<'_>,
+        disks: &[&SimDisk],
+    ) -> Result<(), String> {
+        for request in &turn.effects.storage {
+            if let StorageRequest::Write(write) = request {
+                self.hands_over(host, write)?;
+            }
+        }
+        self.look(host, turn.disk, false)?;
+        self.members[host].progress(turn.node, &self.limits)?;
+        self.leads(host, turn.node)?;
+        if turn.node.raft().commit() > self.members[host].commit {
+            self.commits(host, turn.node, disks)?;
+        }
+        let applied = turn.node.store().applied().index;
+        let member = &mut self.members[host];
+        if applied > member.applied {
+            self.states
+                .check(member.id, member.applied, turn.node.store())?;
+            member.applied = applied;
+        }
+        for (link, message) in &turn.effects.peers {
+            let member = &self.members[host];
+            member.tells(message, (turn.peer_of)(*link))?;
+            self.agrees_with_its_leader(host, message)?;
+        }
+        self.acknowledges(host, turn)
+    }
+
+    /// A member hands entries and hard state to its disk.
+    fn hands_over(&mut self, host: Host, write: &raft::Write) -> Result<(), String> {
+        let member = &mut self.members[host];
+        if let Some(from) = write.truncate_from {
+            let cut = member.cut(from)?;
+            check_cut(&self.committed, member.id, from, &cut)?;
+        }
+        member.hands_over(write.hard_state);
+        for entry in &write.entries {
+            let before = member.memory.last().map_or(Term(0), |held| held.term);
+            let (index, entry_held) = (entry.index(), held(entry));
+            if index.0 != member.memory.len() as u64 + 1 {
+                let id = member.id;
+                return Err(format!("{id} leaves a gap in its log before {index}"));
+            }
+            let new = self.written.written(before, index, entry_held)?;
+            if new && index > self.committed.last() {
+                self.pending.insert(entry.id(), entry.clone());
+            }
+            member.memory.push(entry_held);
+        }
+        Ok(())
+    }
+
+    /// Reads what has become durable on a member's disk, if anything can have.
+    fn look(&mut self, host: Host, disk: &SimDisk, after_start: bool) -> Result<(), String> {
+        let member = &mut self.members[host];
+        let syncs = disk.syncs();
+        if member.syncs == Some(syncs) && !after_start {
+            return Ok(());
+        }
+        member.syncs = Some(syncs);
+        let (id, handed_over) = (member.id, &member.handed_over);
+        let (elections, written, committed) = (&mut self.elections, &self.written, &self.committed);
+        let mut verdict = Ok(());
+        let mut show = |batch: &Batch<'_>| {
+            if verdict.is_ok() {
+                verdict = elections
+                    .durable(id, batch.hard_state)
+                    .and_then(|()| check_written(written, handed_over, id, batch))
+                    .and_then(|()| check_cut(committed, id, batch.first, batch.cut));
+            }
+        };
+        while member.audit.step(disk, &mut show) {}
+        verdict
+    }
+
+    /// Election Safety and Leader Completeness, at the beginning of a reign.
+    fn leads(&mut self, host: Host, node: &Node) -> Result<(), String> {
+        let member = &mut self.members[host];
+        let term = node.raft().term();
+        let leads = (node.raft().role() == RoleName::Leader).then_some(term);
+        if std::mem::replace(&mut member.leads, leads) == leads {
+            return Ok(());
+        }
+        let Some(term) = leads else {
+            member.matches.clear();
+            return Ok(());
+        };
+        member.matches.clear();
+        self.elections.leads(term, member.id)?;
+        let last = self.committed.last();
+        if last.0 > 0 && member.in_memory(last) != self.committed.held(last) {
+            let (id, own) = (member.id, member.in_memory(last));
+            return Err(format!(
+                "{id} leads term {term} without the committed {last}: it has {own:?} there, not {:?}",
+                self.committed.held(last)
+            ));
+        }
+        Ok(())
+    }
+
+    /// A member has learnt that more is committed.
+    fn commits(&mut self, host: Host, node: &Node, disks: &[&SimDisk]) -> Result<(), String> {
+        let (from, upto) = (self.members[host].commit, node.raft().commit());
+        let news = upto > self.committed.last();
+        for index in from.0 + 1..=upto.0 {
+            let index = Index(index);
+            let member = &self.members[host];
+            let Some(own) = member.in_memory(index) else {
+                let id = member.id;
+                return Err(format!("{id} commits {index}, which it does not hold"));
+            };
+            if index > self.committed.last() {
+                let id = EntryId {
+                    term: own.term,
+                    index,
+                };
+                let entry = self.pending.get(&id).expect("its bytes were handed over");
+                self.states.push(entry);
+                self.committed.push(entry.clone())?;
+            } else {
+                self.committed.check(index, own)?;
+            }
+        }
+        self.members[host].commit = upto;
+        if news {
+            self.is_on_a_quorum(upto, disks)?;
+            self.forget_pending(upto);
+        }
+        Ok(())
+    }
+
+    /// By Log Matching, whoever holds the last has those before it.
+    fn is_on_a_quorum(&mut self, index: Index, disks: &[&SimDisk]) -> Result<(), String> {
+        for (host, disk) in disks.iter().enumerate() {
+            self.look(host, disk, false)?;
+        }
+        let entry = self.committed.held(index);
+        let holds = |member: &&Watched| member.held_ever(index, entry);
+        let copies = self.members.iter().filter(holds).count();
+        if 2 * copies <= self.members.len() {
+            let of = self.members.len();
+            return Err(format!(
+                "{index} is committed, but on {copies} of {of} disks"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Entries of other names at a committed index will never be committed.
+    fn forget_pending(&mut self, upto: Index) {
+        if self.pending.len() > 1_024 {
+            self.pending.retain(|id, _| id.index > upto);
+        }
+    }
+
+    /// Rules A3, from both ends: what a follower acknowledges is the leader's entry, and what a
+    /// leader believes a follower to hold is there.
+    fn agrees_with_its_leader(
+        &self,
+        host: Host,
+        message: &wire::peer::Message,
+    ) -> Result<(), String> {
+        let wire::peer::Message::AppendOk(answer) = message else {
+            return Ok(());
+        };
+        let member = &self.members[host];
+        let leader = self.elections.leader(answer.term);
+        let leader = leader.map(|leader| &self.members[leader.0 as usize - 1]);
+        let Some(leader) = leader.filter(|leader| leader.leads == Some(answer.term)) else {
+            return Ok(());
+        };
+        let index = answer.match_index;
+        let (theirs, own) = (leader.in_memory(index), member.audit.at(index));
+        if index.0 > 0 && theirs != own {
+            let (id, other) = (member.id, leader.id);
+            return Err(format!(
+                "{id} acknowledges {index} to {other}, which has {theirs:?} there: \
+                 its disk has {own:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a leader counts for a follower is on the follower's disk.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn matches(&mut self, host: Host, node: &Node) -> Result<(), String> {
+        if self.members[host].leads.is_none() {
+            return Ok(());
+        }
+        for other in 0..self.members.len() {
+            let peer = self.members[other].id;
+            let Some(index) = node.raft().match_index(peer).filter(|index| index.0 > 0) else {
+                continue;
+            };
+            let member = &mut self.members[host];
+            if member.matches.insert(peer, index) == Some(index) {
+                continue;
+            }
+            let own = member.in_memory(index);
+            if !self.members[other].held_ever(index, own) {
+                let theirs = self.members[other].audit.at(index);
+                let id = self.members[host].id;
+                return Err(format!(
+                    "{id} counts {peer} for {index}, where it has {own:?}: \
+                     the disk of {peer} has {theirs:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every `Written` that leaves is committed and applied.
+    fn acknowledges(&self, host: Host, turn: Turn<'_>) -> Result<(), String> {
+        let member = &self.members[host];
+        for id in member::written_replies(turn.effects) {
+            let committed = self.committed.held(id.index);
+            let is_so = committed.is_some_and(|held| held.term == id.term);
+            if !is_so || id.index > member.applied {
+                let (who, applied) = (member.id, member.applied);
+                return Err(format!(
+                    "{who} acknowledges {id}: {committed:?} is committed, {applied} applied"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the run: the disks of the members that live hold what they held; and no write is
+    /// in the log more often than it can have been appended, which `possible` tells (rules C4).
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn finish(
+        &mut self,
+        disks: &[&SimDisk],
+        possible: &BTreeMap<Name, u32>,
+    ) -> Result<(), String> {
+        for (host, disk) in disks.iter().enumerate() {
+            self.look(host, disk, true)?;
+            let member = &self.members[host];
+            if member.damaged {
+                continue;
+            }
+            let again = Audit::afresh(disk);
+            let same = again.log() == member.audit.log()
+                && again.hard_state() == member.audit.hard_state();
+            if !same {
+                let (id, last, now) = (member.id, member.audit.last(), again.last());
+                return Err(format!("the disk of {id} held {last} and holds {now}"));
+            }
+        }
+        check_appended(self.committed.entries(), possible)
+    }
+}
+
+/// Everything in a batch was handed to this disk.
+fn check_written(
+    written: &Written,
+    handed_over: &[HardState],
+    id: NodeId,
+    batch: &Batch<'_>,
+) -> Result<(), String> {
+    let state = batch.hard_state;
+    if state != HardState::default() && !handed_over.contains(&state) {
+        return Err(format!(
+            "the disk of {id} holds {state:?}, which was never written"
+        ));
+    }
+    let mut before = batch.before.term;
+    for (entry, index) in batch.entries.iter().zip(batch.first.0..) {
+        if !written.knows(before, Index(index), *entry) {
+            return Err(format!(
+                "the disk of {id} holds {entry:?} at {index}, which was never written"
+            ));
+        }
+        before = entry.term;
+    }
+    Ok(())
+}
+
+/// Nothing that was cut is committed.
+fn check_cut(committed: &Committed, id: NodeId, from: Index, cut: &[Held]) -> Result<(), String> {
+    for (entry, index) in cut.iter().zip(from.0..) {
+        if committed.held(Index(index)) == Some(*entry) {
+            return Err(format!("{id} cuts the committed {index} from its log"));
+        }
+    }
+    Ok(())
+}
+
+/// No write is in the log more often than attempts that may have been appended.
+fn check_appended(committed: &[Entry], possible: &BTreeMap<Name, u32>) -> Result<(), String> {
+    let mut left = possible.clone();
+    for entry in committed.iter().filter(|e| e.kind() == EntryKind::Command) {
+        let Ok(write) = Write::decode_body(entry.body()) else {
+            continue;
+        };
+        let name = (write.session, write.seq);
+        match left.get_mut(&name) {
+            Some(left) if *left > 0 => *left -= 1,
+            _ => {
+                return Err(format!(
+                    "{} is an attempt of {name:?} that was refused as not applied",
+                    entry.id()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
