@@ -46,8 +46,9 @@ impl LogIndex {
 
     /// The term of the last entry before `index`; 0 if there is none.
     pub(super) fn term_before(&self, index: Index) -> Term {
-        let before = self.terms.iter().rev().find(|id| id.index < index);
-        before.map_or(Term(0), |id| id.term)
+        let after = self.terms.partition_point(|id| id.index < index);
+        let before = after.checked_sub(1).map(|place| self.terms[place].term);
+        before.unwrap_or_default()
     }
 
     /// The log now holds what this batch says.

@@ -89,6 +89,15 @@ impl<D: Disk> Wal<D> {
         Ok(loading.entries)
     }
 
+    /// Whether these are the entries from `next` on, by index and term: the checksums vouch for what
+    /// they say, not for their being what this log has there.
+    fn holds(&self, entries: &[Entry], next: Index) -> bool {
+        entries.iter().zip(next.0..).all(|(entry, index)| {
+            let index = Index(index);
+            entry.index() == index && entry.term() == self.index.term_before(index.next())
+        })
+    }
+
     /// Reads on from `position`, up to `last`, which lies in the same segment.
     fn walk(&self, loading: &mut Loading, position: Position, last: Index) -> Result<(), Error> {
         let last = last.min(loading.to);
@@ -97,7 +106,8 @@ impl<D: Disk> Wal<D> {
         let mut page = [0; SEGMENT_HEADER_BYTES as usize];
         let unreadable = |cause| Damage::unreadable(id, position.offset, &cause);
         self.disk.read_at(&file, 0, &mut page).map_err(unreadable)?;
-        let Some(segment) = SegmentHeader::decode(&page) else {
+        let here = |header: &SegmentHeader| header.id == id && header.bytes > position.offset;
+        let Some(segment) = SegmentHeader::decode(&page).filter(here) else {
             return Err(Damage::new(id, 0, "the header page is damaged").into());
         };
         let mut window = Window::new(&self.disk, &file, segment, READ_AHEAD_BYTES);
@@ -111,7 +121,9 @@ impl<D: Disk> Wal<D> {
                     return Err(Damage::new(id, offset, what).into());
                 }
             };
-            if !loading.take(&batch, last) {
+            let (before, next) = (loading.entries.len(), loading.next);
+            let whole = loading.take(&batch, last);
+            if !whole || !self.holds(&loading.entries[before..], next) {
                 let what = "an entry that was durable is damaged";
                 return Err(Damage::new(id, offset, what).into());
             }

@@ -6,6 +6,7 @@
 //! | [`hello`], [`peer`], [`request`], [`reply`] | a payload | encode(decode(x)) is x |
 //! | [`identity`] | the file IDENTITY | told as damaged, or the same identity each time |
 //! | [`recovery`] | files of a log | told as damaged, or a log that goes on and is found again |
+//! | [`rot`] | damage under an open log | entries come as written, or not at all |
 //! | [`config`] | flags, variables, a file | refusals name the key and the line |
 //! | [`step`] | a life of the Raft core | its invariants, what it sends is durable |
 //! | [`node`] | a life of a node | one answer per request, it comes to rest |
@@ -34,7 +35,7 @@ pub use self::frames::frames;
 pub use self::messages::{hello, peer, reply, request};
 pub use self::mutate::mutate;
 pub use self::node::node;
-pub use self::recovery::{identity, recovery};
+pub use self::recovery::{identity, recovery, rot};
 pub use self::step::step;
 
 /// A target under the name of its corpus and of its wrapper.
@@ -55,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     target("reply", reply),
     target("identity", identity),
     target("recovery", recovery),
+    target("rot", rot),
     target("config", config),
     target("step", step),
     target("node", node),

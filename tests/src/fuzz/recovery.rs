@@ -12,7 +12,7 @@ use raftd::fatal::{ExitStatus, Fatal};
 use raftd::storage::{OpenedDisk, Options, open_disk};
 use raftd::wal::identity::{IDENTITY_NAME, Identity, IdentityError, SLOT_BYTES};
 use raftd::wal::segment::{SegmentMaker, WAL_DIR};
-use raftd::wal::{Pending, Progress, Recovered, Wal};
+use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
 use wire::entry::Entry;
 use wire::limits::COUNTER_MAX;
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
@@ -22,6 +22,9 @@ use super::script::Script;
 
 const SEGMENT_BYTES: u64 = 256 * 1024;
 const DISK_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Loads of one life of [`rot`], at most.
+const LOADS_MAX: usize = 32;
 
 /// A log as a node wrote it, then anything done to its files, with and without the right
 /// checksums: recovery says what is damaged, and says it again when asked again, or brings a log
@@ -74,6 +77,43 @@ pub fn recovery(bytes: &[u8]) {
                 written,
                 "what was written is not there"
             );
+        }
+    }
+}
+
+/// A sound log that is damaged while it is open: whatever is asked of it comes as it was written,
+/// or not at all.
+pub fn rot(bytes: &[u8]) {
+    let mut script = Script::new(bytes);
+    let disk = image::draw_sound(&mut script);
+    let Ok(opened) = open(&disk) else {
+        panic!("a log that nobody touched is refused");
+    };
+    let found = content(&opened.recovered);
+    let wal = opened.recovered.wal;
+    let mut forged = false;
+    for _ in 0..LOADS_MAX {
+        if script.is_over() {
+            break;
+        }
+        forged |= image::damage(&disk, &mut script);
+        let from = script.index(Index(1));
+        let to = script.index(wal.last().index);
+        let bytes = script.pick(&[0, 1_000, 100_000, usize::MAX]);
+        match wal.load(from, to, bytes) {
+            Ok(entries) => {
+                let skipped = usize::try_from(from.0.saturating_sub(1)).expect("64 bits");
+                let written = found.entries.iter().skip(skipped);
+                assert!(written.len() >= entries.len(), "entries that never were");
+                // With the right checksum anything may stand in an entry but its identity.
+                assert!(
+                    written
+                        .zip(&entries)
+                        .all(|(was, is)| was.id() == is.id() && (forged || was == is)),
+                    "other entries than were written"
+                );
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
         }
     }
 }
@@ -134,21 +174,21 @@ fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
     open_disk(Latched::new(disk.clone()), &options)
 }
 
-fn make_spare(wal: &mut Wal<Latched<SimDisk>>) {
+fn make_spare(wal: &mut Wal<Latched<SimDisk>>) -> Result<(), Error> {
     let (owner, id) = (own_identity().owner(), wal.next_segment());
     let seed = wal.disk().inner().operations();
-    let maker = SegmentMaker::begin(wal.disk(), owner, id, SEGMENT_BYTES, seed);
-    let spare = maker.and_then(|maker| maker.finish(wal.disk()));
-    wal.add_spare(spare.expect("there is room"));
+    let maker = SegmentMaker::begin(wal.disk(), owner, id, SEGMENT_BYTES, seed)?;
+    wal.add_spare(maker.finish(wal.disk())?);
+    Ok(())
 }
 
 /// Makes everything that waits durable.
-fn write(wal: &mut Wal<Latched<SimDisk>>, pending: &mut Pending) {
+fn write(wal: &mut Wal<Latched<SimDisk>>, pending: &mut Pending) -> Result<(), Error> {
     loop {
-        match wal.write(pending).expect("no fault is planned") {
-            Progress::Idle => return,
+        match wal.write(pending)? {
+            Progress::Idle => return Ok(()),
             Progress::Durable(_) => {}
-            Progress::NoRoom => make_spare(wal),
+            Progress::NoRoom => make_spare(wal)?,
         }
     }
 }
@@ -261,7 +301,7 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
             commit,
         });
         entries.push(entry);
-        write(wal, &mut pending);
+        write(wal, &mut pending).expect("no fault is planned");
     }
     Content {
         hard_state,

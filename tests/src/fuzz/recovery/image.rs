@@ -26,18 +26,7 @@ const DAMAGES_MAX: usize = 32;
 
 /// A node's log, its end, and what happened to its files afterwards.
 pub(super) fn draw(script: &mut Script<'_>) -> SimDisk {
-    let disk = SimDisk::new(u64::from(script.byte()), DISK_BYTES);
-    let end = script.byte();
-    if end < 32 {
-        // The first start does not come to its end.
-        let fault = script.pick(&[Fault::PowerLoss, Fault::Kill]);
-        disk.fail_at(1 + u64::from(end), fault);
-    }
-    live(&disk, script);
-    if end & 1 == 1 {
-        disk.power_loss();
-    }
-    let disk = disk.restart();
+    let disk = draw_sound(script);
     for _ in 0..DAMAGES_MAX {
         if script.is_over() {
             break;
@@ -45,6 +34,21 @@ pub(super) fn draw(script: &mut Script<'_>) -> SimDisk {
         damage(&disk, script);
     }
     disk
+}
+
+/// A node's log and its end: the process, or the power, at any operation.
+pub(super) fn draw_sound(script: &mut Script<'_>) -> SimDisk {
+    let disk = SimDisk::new(u64::from(script.byte()), DISK_BYTES);
+    let end = script.byte();
+    if end < 64 {
+        let fault = script.pick(&[Fault::PowerLoss, Fault::Kill]);
+        disk.fail_at(1 + u64::from(end) * 2, fault);
+    }
+    live(&disk, script);
+    if end & 1 == 1 && !disk.is_down() {
+        disk.power_loss();
+    }
+    disk.restart()
 }
 
 /// Writes until the machine goes down, if it does.
@@ -83,10 +87,13 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
         if choice & 8 == 8 {
             commit = last;
         }
-        write(&mut wal, &mut pending);
+        if write(&mut wal, &mut pending).is_err() {
+            return;
+        }
     }
     if script.flag() {
-        make_spare(&mut wal);
+        // The machine may go down in the middle of it.
+        let _ = make_spare(&mut wal);
     }
 }
 
@@ -101,47 +108,41 @@ fn a_name(script: &mut Script<'_>) -> String {
     }
 }
 
-fn damage(disk: &SimDisk, script: &mut Script<'_>) {
+/// One thing done to one file. Says whether checksums were made right, so that it cannot be noticed.
+pub(super) fn damage(disk: &SimDisk, script: &mut Script<'_>) -> bool {
     let choice = script.below(16);
     if choice == 0 {
         let name = script.pick(&[IDENTITY_NAME, "IDENTITY.tmp"]);
         if disk.content(name).is_some() {
             damage_file(disk, name, script);
         }
-        return;
+        return false;
     }
     let name = a_name(script);
     let Some(mut bytes) = disk.content(&name) else {
         // A file of somebody else, or a copy of one of ours.
-        let content = disk.content(&segment_name(1)).unwrap_or_default();
+        let copy = disk.content(&segment_name(1)).unwrap_or_default();
         if choice > 8 {
-            put(
-                disk,
-                &name,
-                if script.flag() {
-                    &content
-                } else {
-                    script.bytes(600)
-                },
-            );
+            let content = if script.flag() {
+                &copy
+            } else {
+                script.bytes(600)
+            };
+            put(disk, &name, content);
         }
-        return;
+        return false;
     };
     match choice {
-        1..=9 => {
-            edit_batch(&mut bytes, script);
-            disk.tamper(&name, |file| *file = bytes);
+        1..=9 => edit_batch(&mut bytes, script),
+        10 => edit_mark(&mut bytes, script),
+        11 => edit_page(&mut bytes, script),
+        _ => {
+            damage_file(disk, &name, script);
+            return false;
         }
-        10 => {
-            edit_mark(&mut bytes, script);
-            disk.tamper(&name, |file| *file = bytes);
-        }
-        11 => {
-            edit_page(&mut bytes, script);
-            disk.tamper(&name, |file| *file = bytes);
-        }
-        _ => damage_file(disk, &name, script),
     }
+    disk.tamper(&name, |file| *file = bytes);
+    true
 }
 
 /// Places in a file: near the front more often than not, where the batches are.
