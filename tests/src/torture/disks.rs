@@ -178,5 +178,6 @@ fn run(command: &mut Command) -> Result<(), String> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&done.stderr);
-    Err(said.trim().lines().next().unwrap_or("it failed").to_owned())
+    let line = said.trim().lines().next().unwrap_or("it failed");
+    Err(format!("{command:?} said: {line}"))
 }

@@ -28,7 +28,7 @@ pub enum Fault {
     KillAll,
     /// SIGTERM to one member.
     Stop,
-    /// SIGSTOP to one member, and SIGCONT.
+    /// SIGSTOP to one member or all, and SIGCONT.
     Freeze,
     /// fdatasync of one member takes long.
     SlowSync,
@@ -234,5 +234,46 @@ impl fmt::Display for Ledger {
         writeln!(f, "healed within     {} ms", self.healed_within.as_millis())?;
         writeln!(f, "entries checked   {}", self.entries)?;
         write!(f, "keys searched     {}", self.searched)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_with_too_little_of_anything_is_told() {
+        let mut ledger = Ledger {
+            tortured: WHOLE_RUN,
+            acknowledged: 6_000,
+            faults: Fault::ALL.map(|fault| (fault, EACH_FAULT_MIN)).into(),
+            ..Ledger::default()
+        };
+        assert_eq!(ledger.below_floors(), [""; 0]);
+        ledger.acknowledged -= 1;
+        ledger.faults.insert(Fault::Rot, 4);
+        ledger.faults.remove(&Fault::Wipe);
+        let below = ledger.below_floors();
+        assert_eq!(below.len(), 3, "{below:?}");
+        assert!(
+            below[1].starts_with("4 of rot") && below[2].starts_with("0 of wipe"),
+            "{below:?}"
+        );
+        // What cannot be had is not asked for, and of a short run no fault is.
+        ledger.left_out.insert(Fault::Wipe, "no reason".to_owned());
+        assert_eq!(ledger.below_floors().len(), 2);
+        ledger.tortured = WHOLE_RUN / 2;
+        assert_eq!(ledger.below_floors(), [""; 0]);
+    }
+
+    #[test]
+    fn every_fault_has_a_line() {
+        let text = Ledger::default().to_string();
+        for fault in Fault::ALL {
+            let lines = text
+                .lines()
+                .filter(|line| line.trim() == format!("{:<15} 0", fault.name()));
+            assert_eq!(lines.count(), 1, "{}", fault.name());
+        }
     }
 }

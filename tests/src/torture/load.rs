@@ -76,8 +76,10 @@ fn counter_key(random: &mut Random) -> Vec<u8> {
 
 fn command(client: &Client<'_>, random: &mut Random) -> Command {
     let mut value = format!("{}#{:x}", client.number(), random.bits()).into_bytes();
-    if random.below(16) == 0 {
-        value.resize(random.within(100..=6000) as usize, b'.');
+    match random.below(512) {
+        0 => value.resize(random.within(10_000..=80_000) as usize, b'.'),
+        1..=32 => value.resize(random.within(100..=6_000) as usize, b'.'),
+        _ => {}
     }
     match random.below(20) {
         0..=7 => Command::Put {

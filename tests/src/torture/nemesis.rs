@@ -294,16 +294,21 @@ impl Members<'_> {
                 self.start_all()?;
             }
             Fault::Stop => {
-                proc::signal(self.nodes[i].pid(), Signal::TERM);
-                let status = self.await_end(i, ENDS_WITHIN)?;
-                self.demand(i, status, 0, "SIGTERM")?;
+                self.stop(i)?;
                 self.settle(scene, lasts);
                 self.start(i)?;
             }
             Fault::Freeze => {
-                proc::signal(self.nodes[i].pid(), Signal::STOP);
+                self.all_live()?;
+                let frozen = if next.all {
+                    0..self.nodes.len()
+                } else {
+                    i..i + 1
+                };
+                let pids: Vec<u32> = self.nodes[frozen].iter().map(Node::pid).collect();
+                pids.iter().for_each(|&pid| proc::signal(pid, Signal::STOP));
                 self.settle(scene, lasts);
-                proc::signal(self.nodes[i].pid(), Signal::CONT);
+                pids.iter().for_each(|&pid| proc::signal(pid, Signal::CONT));
             }
             Fault::SlowSync => {
                 self.kill(i)?;
@@ -311,7 +316,11 @@ impl Members<'_> {
                 self.await_ready(i)?;
                 self.settle(scene, lasts);
                 let slow = self.injections(i).next().is_some();
-                self.kill(i)?;
+                if next.all {
+                    self.stop(i)?;
+                } else {
+                    self.kill(i)?;
+                }
                 self.start(i)?;
                 return Ok(slow);
             }
@@ -471,6 +480,14 @@ impl Members<'_> {
             let late = Instant::now() > bound;
             late.then(|| Err(self.failed(i, &format!("is not ready within {READY_WITHIN:?}"))))
         })
+    }
+
+    /// SIGTERM to a member, which must end in order.
+    fn stop(&mut self, i: usize) -> Result<(), Stop> {
+        self.all_live()?;
+        proc::signal(self.nodes[i].pid(), Signal::TERM);
+        let status = self.await_end(i, ENDS_WITHIN)?;
+        self.demand(i, status, 0, "SIGTERM")
     }
 
     /// SIGKILL to a member, which must have lived until then.

@@ -79,6 +79,8 @@ pub struct MemberFault {
     pub lasts: Duration,
     /// [`Fault::Kill`]: killed again so soon after it was started.
     pub again: Option<Duration>,
+    /// [`Fault::Freeze`]: all members. [`Fault::SlowSync`]: ended by SIGTERM, not by SIGKILL.
+    pub all: bool,
     /// What the kind makes of it: a place, a strength.
     pub chance: u64,
 }
@@ -171,6 +173,7 @@ impl Plan {
             },
             lasts,
             again: (random.below(2) == 0).then(|| random.time(millis(0)..=millis(60))),
+            all: random.below(3) == 0,
             chance: random.bits(),
         }
     }

@@ -10,6 +10,8 @@
 //! its connections, and those are reset when the cut ends.
 
 mod flow;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read};
