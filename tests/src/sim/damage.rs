@@ -55,14 +55,17 @@ pub enum Damage {
     OlderName,
     /// The header page of an older segment.
     OlderPage,
-    /// The header page of a spare (cases e and f).
-    SparePage,
-    /// The name of the spare behind the next one, which leaves a gap.
-    SpareName,
+    /// The header page of the next spare (case e).
+    NextPage,
     /// A byte in the next spare (case j).
     NextSpare,
-    /// A byte in a spare behind that one (case k).
+    /// The header page of the spare behind it (case f). Harmless to a member that is down, as the
+    /// next two are: recovery removes what it cannot use.
+    LaterPage,
+    /// A byte in that spare (case k).
     LaterSpare,
+    /// The name of that spare, which leaves a gap.
+    LaterName,
     /// Both copies in IDENTITY.
     Identity,
     /// One of them, which the other heals.
@@ -79,7 +82,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 23] = [
+    pub const INSIDE: [Self; 21] = [
         Self::Record,
         Self::Header,
         Self::Unreadable,
@@ -95,21 +98,22 @@ impl Damage {
         Self::NewestName,
         Self::OlderName,
         Self::OlderPage,
-        Self::SparePage,
-        Self::SpareName,
+        Self::NextPage,
         Self::NextSpare,
-        Self::LaterSpare,
         Self::Identity,
         Self::IdentityCopy,
         Self::IdentityName,
         Self::Anywhere,
     ];
 
+    /// Those that cost a member that is down nothing.
+    pub const HARMLESS: [Self; 3] = [Self::LaterPage, Self::LaterSpare, Self::LaterName];
+
     /// One of those that must be noticed or be harmless. Few segments are large enough for a byte
     /// out of reach, so that those get one often.
     #[must_use]
     pub fn draw(random: &mut Random, segment_bytes: u64) -> Self {
-        if segment_bytes > BATCH_BYTES_MAX && random.chance(MILLION / 2) {
+        if segment_bytes > BATCH_BYTES_MAX && random.chance(MILLION * 3 / 4) {
             return *random.pick(&[Self::FarByte, Self::RecordAndFarByte]);
         }
         *random.pick(&Self::INSIDE)
@@ -255,9 +259,11 @@ impl Victim<'_> {
             | Damage::NewestName
             | Damage::LastBatch
             | Damage::LastMark => self.newest_segment(damage),
-            Damage::SparePage | Damage::SpareName | Damage::NextSpare | Damage::LaterSpare => {
-                self.spare(damage)
-            }
+            Damage::NextPage
+            | Damage::NextSpare
+            | Damage::LaterPage
+            | Damage::LaterSpare
+            | Damage::LaterName => self.spare(damage),
             Damage::Identity | Damage::IdentityCopy | Damage::IdentityName => self.identity(damage),
             Damage::Anywhere => self.anywhere(),
         }
@@ -361,16 +367,11 @@ impl Victim<'_> {
     }
 
     fn spare(&mut self, damage: Damage) -> Option<()> {
-        let spares = &self.log.spares;
-        let n = match damage {
-            Damage::SparePage => self.random.index(spares.len().min(2)),
-            Damage::SpareName | Damage::LaterSpare => 1,
-            _ => 0,
-        };
-        let name = spares.get(n)?.clone();
+        let later = !matches!(damage, Damage::NextPage | Damage::NextSpare);
+        let name = self.log.spares.get(usize::from(later))?.clone();
         match damage {
-            Damage::SparePage => self.rot_within(&name, 0, 64),
-            Damage::SpareName => self.lose(&name),
+            Damage::NextPage | Damage::LaterPage => self.rot_within(&name, 0, 64),
+            Damage::LaterName => self.lose(&name),
             _ => self.rot_within(&name, SEGMENT_HEADER_BYTES, 8192),
         }
         Some(())

@@ -231,10 +231,10 @@ fn election_timeout(random: &mut Random) -> Duration {
 fn storage(random: &mut Random) -> Storage {
     // In small segments there is much rotation. Only large ones hold more than one batch can
     // reach, which recovery has cases of its own for.
-    let segment_bytes = match random.below(20) {
-        0..=13 => 256 * KIB,
-        14..=16 => 512 * KIB,
-        17..=18 => MIB,
+    let segment_bytes = match random.below(25) {
+        0..=16 => 256 * KIB,
+        17..=20 => 512 * KIB,
+        21..=22 => MIB,
         _ => 4 * MIB,
     };
     Storage {
@@ -418,11 +418,8 @@ fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
         Outside::LyingSyncs => Kind::Blackout,
         Outside::EveryCopyBad | Outside::LastBatchRots => Kind::Damage,
     });
-    if let Some(needed) = needed
-        && !kinds.contains(&needed)
-    {
-        kinds.push(needed);
-    }
+    // Often, or nothing comes of it.
+    kinds.extend(needed.into_iter().flat_map(|kind| [kind; 4]));
     if kinds.is_empty() {
         kinds.push(*random.pick(&possible));
     }

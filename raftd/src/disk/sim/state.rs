@@ -170,7 +170,7 @@ impl State {
     pub(super) fn lose_power(&mut self) {
         self.running = false;
         // A device that lies about its syncs may lose all that it has not written, not only some.
-        let all_old = self.lies && self.random.below(2) == 0;
+        let all_old = self.lies && self.random.below(4) > 0;
         for change in std::mem::take(&mut self.directory_changes) {
             if !all_old && self.random.below(2) == 0 {
                 change.apply(&mut self.durable_names);

@@ -197,7 +197,7 @@ fn a_device_that_lies_may_forget_everything_at_once() {
         disk.power_loss();
         disk.restart().content("a") == Some(vec![0; 40 * SECTOR])
     });
-    assert!((4..12).contains(&all_old.count()));
+    assert!((8..16).contains(&all_old.count()));
 }
 
 #[test]

@@ -142,8 +142,9 @@ fn each_case_of_damage_is_reached() {
 fn what_is_not_needed_is_repaired_or_removed() {
     let disk = sound(256 << 10, 30);
     for (damage, cases) in [
-        (Damage::SparePage, "ef"),
-        (Damage::SpareName, "g"),
+        (Damage::NextPage, "e"),
+        (Damage::LaterPage, "f"),
+        (Damage::LaterName, "g"),
         (Damage::LaterSpare, "k"),
         (Damage::IdentityCopy, "J"),
     ] {

@@ -340,11 +340,17 @@ impl Nemesis {
     fn damage(&mut self, kind: Kind, view: &View<'_>, out: &mut Vec<Fault>) -> bool {
         let host = self.victim(view);
         let outside = self.plan.faults.outside;
-        if !self.formed || !self.atlas.may_lose(host) {
+        if !self.formed {
             return false;
         }
+        if kind == Kind::Damage && outside.is_none() && self.random.chance(MILLION / 2) {
+            let harmless = Fault::Damage(host, *self.random.pick(&Damage::HARMLESS));
+            self.when_down(host, harmless, view, out);
+            return true;
+        }
         // A member less is a lot: it must not happen at the beginning of every run.
-        if outside.is_none() && self.random.chance(MILLION * 3 / 4) {
+        let rather_not = outside.is_none() && self.random.chance(MILLION * 2 / 3);
+        if rather_not || !self.atlas.may_lose(host) {
             return false;
         }
         self.atlas.lose(host);
@@ -354,22 +360,26 @@ impl Nemesis {
                 let damage = *self.random.pick(&[Damage::LastBatch, Damage::LastMark]);
                 Fault::Damage(host, damage)
             }
-            _ => Fault::Damage(
-                host,
-                Damage::draw(&mut self.random, self.plan.storage.segment_bytes),
-            ),
+            _ => {
+                let segment_bytes = self.plan.storage.segment_bytes;
+                Fault::Damage(host, Damage::draw(&mut self.random, segment_bytes))
+            }
         };
-        let at_once = kind == Kind::Damage && self.random.chance(MILLION / 3);
-        if at_once {
+        if kind == Kind::Damage && self.random.chance(MILLION / 3) {
             out.push(fault);
-            return true;
+        } else {
+            self.when_down(host, fault, view, out);
         }
+        true
+    }
+
+    /// Has it done to a member that is down, and sees to it that it soon is.
+    fn when_down(&mut self, host: Host, fault: Fault, view: &View<'_>, out: &mut Vec<Fault>) {
         self.when_down[host].push(fault);
         if view.up[host] {
             let crash = self.crash();
             out.push(Fault::Crash(host, crash, When::Now));
         }
-        true
     }
 
     // --- process ---
@@ -398,7 +408,12 @@ impl Nemesis {
 
     /// All, or a majority: those who are left may know better than those who come back.
     fn black_out(&mut self, out: &mut Vec<Fault>) -> bool {
-        let crash = self.crash();
+        let lying = self.plan.faults.outside == Some(Outside::LyingSyncs);
+        let crash = if lying {
+            Crash::PowerLoss
+        } else {
+            self.crash()
+        };
         let mut hosts: Vec<Host> = (0..self.plan.members).collect();
         if self.random.chance(MILLION / 2) {
             while hosts.len() > self.plan.members / 2 + 1 {

@@ -35,6 +35,9 @@ impl Books {
             }
             Fault::ClockRate(host, 0) => drop(self.frozen.insert(host)),
             Fault::ClockRate(host, _) => drop(self.frozen.remove(&host)),
+            Fault::Damage(host, damage) if Damage::HARMLESS.contains(&damage) => {
+                assert!(!self.up[host], "only who is down is not harmed");
+            }
             Fault::Damage(host, _) => drop(self.damaged.insert(host)),
             Fault::Wipe(host) => {
                 assert!(!self.up[host], "only who is down is wiped");
