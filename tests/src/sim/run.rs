@@ -17,7 +17,7 @@ use super::faults::{Fault, Healed, Moment, Nemesis, Rest, View};
 use super::guard;
 use super::invariants::{Invariants, Turn};
 use super::ledger::{self, Watch};
-use super::member::{Crash, Death, EPOCH, Member, Pace, Settings, TRUE_RATE, Timeouts, stays_down};
+use super::member::{Crash, Death, EPOCH, Member, Pace, Settings, Timeouts, stays_down};
 use super::net::{Host, Weather};
 use super::plan::{Outside, Plan};
 use super::random::Random;
@@ -29,13 +29,13 @@ use super::world::{Did, Nature, World};
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Within so many election timeouts (upper ends) a healed core has a leader that has committed.
-const LEADER_TIMEOUTS: u32 = 60;
+const LEADER_TIMEOUTS: u32 = 20;
 /// So long clients go on asking a healed core.
 const SERVICE: Duration = Duration::from_secs(2);
 /// Within so many every request has an end, once no more are begun.
-const REQUEST_TIMEOUTS: u32 = 60;
+const REQUEST_TIMEOUTS: u32 = 20;
 /// Within so many all members of the core have applied the same.
-const CONVERGENCE_TIMEOUTS: u32 = 60;
+const CONVERGENCE_TIMEOUTS: u32 = 20;
 
 /// How much a run tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -586,17 +586,13 @@ impl Run {
     }
 
     fn cure(&mut self, host: Host) {
-        let now = self.world.now();
         let pace = Pace {
             disk: Duration::from_micros(200),
             disk_max: Duration::from_millis(20),
             ..self.world.members()[host].pace
         };
-        let member = self.world.member_mut(host);
-        member.calm(now);
-        member.pace = pace;
-        member.set_clock(|clock| clock.set_rate(now, TRUE_RATE));
-        member.disk().set_lying(false);
+        self.world.cure(host, pace);
+        let member = &self.world.members()[host];
         member.disk().set_capacity(self.plan.storage.disk_bytes);
         if !member.is_up() {
             self.world.start_later(host, Duration::ZERO);

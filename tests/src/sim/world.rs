@@ -45,6 +45,8 @@ pub enum Happening {
         host: Host,
         /// In which of its lives it was begun.
         life: u64,
+        /// Which round it is.
+        round: u64,
     },
     /// A member goes on making a spare segment.
     MakeSpare {
@@ -311,8 +313,11 @@ impl World {
                 let delivery = self.net.notice_silence(connection, end);
                 self.deliver(delivery)
             }
-            Happening::DiskDone { host, life } => {
-                let outcome = self.with(host, |member, around| member.disk_done(life, around));
+            Happening::DiskDone { host, life, round } => {
+                let done = |member: &mut Member, around: &mut Surroundings<'_>| {
+                    member.disk_done(life, round, around)
+                };
+                let outcome = self.with(host, done);
                 self.survived(host, outcome)
             }
             Happening::MakeSpare { host, life } => {
@@ -410,6 +415,11 @@ impl World {
     pub fn start_later(&mut self, host: Host, after: Duration) {
         self.events
             .plan(self.now + after, Happening::Start { host });
+    }
+
+    /// A member is as it should be from now on, and has the disk of a good machine.
+    pub fn cure(&mut self, host: Host, pace: Pace) {
+        self.with(host, |member, around| member.cure(pace, around));
     }
 
     // --- links ---

@@ -179,6 +179,8 @@ pub struct Process {
     waiting: VecDeque<StorageRequest>,
     /// A round is under way.
     at_disk: bool,
+    /// Its number.
+    round: u64,
     /// There is work, room or a spare that no round has taken up yet.
     news: bool,
     room: DiskState,
@@ -340,6 +342,7 @@ impl Member {
             maker,
             waiting: VecDeque::new(),
             at_disk: false,
+            round: 0,
             news: false,
             room: DiskState::Ok,
             reports: VecDeque::new(),
@@ -485,16 +488,23 @@ impl Member {
         self.disk_hangs_until = self.disk_hangs_until.max(until);
     }
 
-    /// The machine is as it should be from now on: no pause, no hanging disk, no planned crash.
-    pub fn calm(&mut self, now: Instant) {
-        self.disk_hangs_until = now;
+    /// The machine is as it should be from now on: no pause, no fault of its disk or crash that
+    /// is planned, a true clock, and this pace.
+    pub fn cure(&mut self, pace: Pace, around: &mut Surroundings<'_>) {
+        self.pace = pace;
+        self.disk_hangs_until = around.now;
         self.crash_in_recovery = None;
+        self.disk.forget_faults();
+        self.disk.set_lying(false);
+        self.set_clock(|clock| clock.set_rate(around.now, TRUE_RATE));
         if let Some(process) = &mut self.process {
             process.fuse = None;
             process.crash_at_report = None;
+            if process.at_disk {
+                self.plan_disk_done(around);
+            }
         }
-        self.disk.forget_faults();
-        self.resume(now);
+        self.resume(around.now);
     }
 
     /// Gives the machine another disk, empty, as after a lost data directory.
@@ -610,7 +620,6 @@ impl Member {
     }
 
     fn begin_round(&mut self, around: &mut Surroundings<'_>) {
-        let takes = self.random.heavy(self.pace.disk, self.pace.disk_max);
         let Some(process) = &mut self.process else {
             return;
         };
@@ -619,24 +628,40 @@ impl Member {
         }
         process.at_disk = true;
         process.news = false;
-        let (host, life) = (self.host, process.life);
+        self.plan_disk_done(around);
+    }
+
+    /// The round under way takes so long from now; what was planned before does not count.
+    fn plan_disk_done(&mut self, around: &mut Surroundings<'_>) {
+        let takes = self.random.heavy(self.pace.disk, self.pace.disk_max);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        process.round += 1;
+        let (host, life, round) = (self.host, process.life, process.round);
         let done_at = (around.now + takes).max(self.disk_hangs_until);
-        around
-            .events
-            .plan(done_at, Happening::DiskDone { host, life });
+        let done = Happening::DiskDone { host, life, round };
+        around.events.plan(done_at, done);
     }
 
     /// A round of disk work is done: all of its operations happen now.
     ///
     /// # Errors
     /// It was the process's end.
-    pub fn disk_done(&mut self, life: u64, around: &mut Surroundings<'_>) -> Result<(), Death> {
-        let Some(process) = self.process.as_mut().filter(|process| process.life == life) else {
+    pub fn disk_done(
+        &mut self,
+        life: u64,
+        round: u64,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), Death> {
+        let process = self.process.as_mut();
+        let current = |process: &&mut Process| (process.life, process.round) == (life, round);
+        let Some(process) = process.filter(current) else {
             return Ok(());
         };
         if self.disk_hangs_until > around.now {
             let host = self.host;
-            let done = Happening::DiskDone { host, life };
+            let done = Happening::DiskDone { host, life, round };
             around.events.plan(self.disk_hangs_until, done);
             return Ok(());
         }
