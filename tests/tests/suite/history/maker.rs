@@ -24,6 +24,7 @@ pub(super) const EPOCH: Epoch = Epoch(7);
 pub(super) struct Maker {
     pub(super) history: History,
     pub(super) entries: Vec<Entry>,
+    sessions_max: usize,
     store: Store,
     term: Term,
     next_seq: u64,
@@ -32,10 +33,16 @@ pub(super) struct Maker {
 impl Maker {
     /// A log with the first term's opening entry.
     pub(super) fn new() -> Self {
+        Self::with_sessions(SESSIONS_MAX)
+    }
+
+    /// The same, of members with a table of this size.
+    pub(super) fn with_sessions(sessions_max: usize) -> Self {
         let mut maker = Self {
+            sessions_max,
             history: History::default(),
             entries: Vec::new(),
-            store: Store::new(EPOCH, SESSIONS_MAX),
+            store: Store::new(EPOCH, sessions_max),
             term: Term(0),
             next_seq: 1,
         };
@@ -102,18 +109,23 @@ impl Maker {
         else {
             panic!("a read is not committed");
         };
-        let mut body = BytesMut::new();
         let write = Write {
             session,
             seq,
             floor: seq,
             command: command.to_wire(),
         };
-        write.encode_body(&mut body);
-        match self.append(EntryKind::Command, &body) {
+        match self.offer(&write) {
             Applied::Written { id, outcome } => Answer::Written { id, outcome },
             other => panic!("the store answers {other:?}"),
         }
+    }
+
+    /// Appends any write to the log; returns what the shipped store answers.
+    pub(super) fn offer(&mut self, write: &Write<'_>) -> Applied {
+        let mut body = BytesMut::new();
+        write.encode_body(&mut body);
+        self.append(EntryKind::Command, &body)
     }
 
     fn append(&mut self, kind: EntryKind, body: &[u8]) -> Applied {
@@ -154,7 +166,7 @@ impl Maker {
 
     /// What it answered at an earlier index.
     pub(super) fn look_at(&self, query: &Query, index: Index) -> Answer {
-        let mut store = Store::new(EPOCH, SESSIONS_MAX);
+        let mut store = Store::new(EPOCH, self.sessions_max);
         for entry in self.entries.iter().filter(|entry| entry.index() <= index) {
             store.apply(entry);
         }
@@ -190,7 +202,7 @@ impl Maker {
     pub(super) fn committed(&self) -> Committed<'_> {
         Committed {
             epoch: EPOCH,
-            sessions_max: SESSIONS_MAX,
+            sessions_max: self.sessions_max,
             entries: &self.entries,
         }
     }

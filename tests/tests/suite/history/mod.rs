@@ -7,5 +7,6 @@ mod hand_made;
 mod long;
 mod maker;
 mod random;
+mod sessions;
 mod spoiled;
 mod text;

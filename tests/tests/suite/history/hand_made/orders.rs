@@ -294,4 +294,39 @@ pub(super) const CASES: &[Case] = &[
         without_log: Err(Breach::OtherEntry),
         search: CannotTell,
     },
+    Case {
+        name: "acknowledged_terms_that_fall",
+        right: |maker| {
+            maker.put(1, (0, 1), "k", "a");
+            maker.elect();
+            maker.put(1, (2, 3), "k", "b");
+        },
+        spoil: |maker| {
+            let Answer::Written { id, .. } = &mut maker.history.records[0].answer else {
+                panic!("it is a write");
+            };
+            id.term = Term(9);
+        },
+        breach: Breach::OtherEntry,
+        without_log: Err(Breach::BrokenLog),
+        search: CannotTell,
+    },
+    Case {
+        name: "item_newer_than_what_was_read",
+        right: |maker| {
+            maker.unanswered(3, 0, put("k", "c"));
+            maker.put(1, (0, 1), "k", "a");
+            maker.get(2, (3, 8), "k");
+            maker.put(1, (2, 9), "k", "b");
+            maker.get(2, (10, 11), "k");
+        },
+        // The value of the second put, said to be the state at the first.
+        spoil: |maker| {
+            copy_answer(maker, 4, 2);
+            reread(maker, 2, 2);
+        },
+        breach: Breach::OtherState,
+        without_log: Err(Breach::OtherState),
+        search: CannotTell,
+    },
 ];

@@ -1,7 +1,8 @@
 //! Wrong in what was done or seen.
 
-use raftd_tests::history::{Answer, Breach, Expect};
+use raftd_tests::history::{Answer, Breach, Expect, Query};
 use wire::client::Consistency::Linearizable;
+use wire::client::ScanMode;
 use wire::command::Outcome;
 use wire::types::Index;
 
@@ -305,5 +306,74 @@ pub(super) const CASES: &[Case] = &[
         breach: Breach::OtherOutcome,
         without_log: Ok(()),
         search: Refutes,
+    },
+    Case {
+        name: "write_that_is_not_there",
+        right: |maker| {
+            maker.put(1, (0, 1), "k", "a");
+            maker.get(2, (2, 3), "k");
+        },
+        spoil: |maker| {
+            maker.history.records[1].answer = Answer::Got {
+                index: Index(2),
+                item: None,
+            };
+        },
+        breach: Breach::OtherState,
+        without_log: Err(Breach::OtherState),
+        search: Refutes,
+    },
+    Case {
+        // Whatever became of the stray: the second put is missing.
+        name: "lost_update_beside_a_stray",
+        right: |maker| {
+            maker.unanswered(3, 0, put("k", "c"));
+            maker.put(1, (0, 1), "k", "a");
+            maker.get(2, (2, 3), "k");
+            maker.put(1, (4, 5), "k", "b");
+            maker.get(2, (6, 7), "k");
+        },
+        spoil: |maker| {
+            copy_answer(maker, 2, 4);
+            reread(maker, 4, 3);
+        },
+        breach: Breach::OtherState,
+        without_log: Err(Breach::OtherState),
+        search: Refutes,
+    },
+    Case {
+        name: "other_value_beside_a_stray",
+        right: |maker| {
+            maker.unanswered(3, 0, put("k", "c"));
+            maker.put(1, (0, 1), "k", "a");
+            maker.get(2, (2, 3), "k");
+        },
+        spoil: |maker| item(maker, 2).value = b"x".to_vec(),
+        breach: Breach::OtherState,
+        without_log: Err(Breach::OtherState),
+        search: Refutes,
+    },
+    Case {
+        name: "count_that_is_wrong",
+        right: |maker| {
+            maker.put(1, (0, 1), "a", "1");
+            maker.put(1, (2, 3), "b", "1");
+            let query = Query::Scan {
+                mode: ScanMode::Count,
+                prefix: Vec::new(),
+                after: None,
+                limit: 9,
+            };
+            maker.read(2, (4, 5), Linearizable, query);
+        },
+        spoil: |maker| {
+            let Answer::Scanned { page, .. } = &mut maker.history.records[2].answer else {
+                panic!("it is a scan");
+            };
+            page.count = 1;
+        },
+        breach: Breach::OtherState,
+        without_log: Err(Breach::OtherState),
+        search: CannotTell,
     },
 ];
