@@ -6,6 +6,9 @@
 //! disk once held: whoever acknowledged it, acknowledged the truth. [`Audit::afresh`] reads all
 //! again.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Write as _;
 
 use byteorder::{BigEndian, ByteOrder};

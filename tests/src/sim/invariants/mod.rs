@@ -15,6 +15,8 @@ mod elections;
 mod logs;
 mod member;
 mod states;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,192 @@
+//! The reader against disks that the shipped code writes.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use bytes::BytesMut;
+use raft::{Ticket, Write};
+use raftd::disk::Latched;
+use raftd::disk::sim::Fault;
+use raftd::storage::{Options, SpareMaker, Step, Worker, open_disk};
+use raftd::wal::identity::Identity;
+use wire::entry::{Entry, EntryKind};
+use wire::types::Incarnation;
+
+use super::*;
+use crate::sim::member::{CLUSTER, EPOCH};
+
+type Log = Worker<Latched<SimDisk>>;
+
+fn options() -> Options {
+    Options {
+        data_dir: PathBuf::new(),
+        segment_bytes: 256 << 10,
+        soft_free_bytes: 0,
+        tail_bytes: 1 << 20,
+        create: Some(Identity {
+            cluster: CLUSTER,
+            node: NodeId(1),
+            incarnation: Incarnation(7),
+            epoch: EPOCH,
+            formed: Vec::new(),
+            members: vec![(NodeId(1), "10.0.0.1:7".to_owned())],
+        }),
+        seed: 3,
+    }
+}
+
+fn open(disk: &SimDisk) -> Log {
+    let opened = open_disk(Latched::new(disk.clone()), &options());
+    opened.expect("an honest disk opens").start().1
+}
+
+fn entry(term: u64, index: u64, bytes: usize) -> Entry {
+    let id = EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let body = vec![7; bytes];
+    let mut pool = BytesMut::new();
+    Entry::build(&mut pool, id, 0, EntryKind::Command, &body)
+}
+
+/// Hands over entries of a term, from `first` on.
+fn push(log: &mut Log, ticket: u64, term: u64, first: u64, count: u64, cut: bool) {
+    log.push(raftd::node::io::StorageRequest::Write(Write {
+        ticket: Ticket(ticket),
+        hard_state: HardState {
+            term: Term(term),
+            vote: Some(NodeId(1)),
+        },
+        truncate_from: cut.then_some(Index(first)),
+        entries: (first..first + count)
+            .map(|n| entry(term, n, 300))
+            .collect(),
+        commit: Index(0),
+    }));
+}
+
+fn round(log: &mut Log) -> bool {
+    log.round(&mut VecDeque::new()).is_ok()
+}
+
+fn catch_up(audit: &mut Audit, disk: &SimDisk) -> usize {
+    let mut batches = 0;
+    while audit.step(disk, &mut |_| ()) {
+        batches += 1;
+    }
+    batches
+}
+
+fn last(term: u64, index: u64) -> EntryId {
+    EntryId {
+        term: Term(term),
+        index: Index(index),
+    }
+}
+
+#[test]
+fn what_is_synced_is_seen_once_and_nothing_earlier() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    let mut audit = Audit::default();
+    catch_up(&mut audit, &disk);
+    push(&mut log, 1, 1, 1, 3, false);
+    assert_eq!(catch_up(&mut audit, &disk), 0);
+    assert!(round(&mut log));
+    assert_eq!(catch_up(&mut audit, &disk), 1);
+    assert_eq!(catch_up(&mut audit, &disk), 0);
+    assert_eq!(audit.last(), last(1, 3));
+    assert_eq!(audit.hard_state().vote, Some(NodeId(1)));
+    let second = entry(1, 2, 300);
+    let held = Held {
+        term: Term(1),
+        crc: second.crc(),
+    };
+    assert_eq!(audit.at(Index(2)), Some(held));
+    assert_eq!((audit.at(Index(0)), audit.at(Index(4))), (None, None));
+}
+
+#[test]
+fn a_cut_shows_what_is_gone() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    push(&mut log, 1, 1, 1, 5, false);
+    assert!(round(&mut log));
+    let mut audit = Audit::afresh(&disk);
+    push(&mut log, 2, 2, 3, 1, true);
+    assert!(round(&mut log));
+    let mut cut = Vec::new();
+    while audit.step(&disk, &mut |batch| cut.extend_from_slice(batch.cut)) {}
+    let gone: Vec<_> = (3..=5).map(|n| entry(1, n, 300).crc()).collect();
+    assert_eq!(cut.iter().map(|held| held.crc).collect::<Vec<_>>(), gone);
+    assert_eq!(audit.last(), last(2, 3));
+}
+
+#[test]
+fn it_follows_from_segment_to_segment() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    let owner = options().create.expect("it is set above").owner();
+    let next = log.wal().next_segment();
+    let mut maker = SpareMaker::new(disk.clone(), owner, next, &options());
+    let spare = (0..1_000).find_map(|_| match maker.step(0) {
+        Step::Made(spare) => Some(spare),
+        _ => None,
+    });
+    log.add_spare(spare.expect("a thousand pieces make a segment"));
+    let mut audit = Audit::default();
+    let (mut index, mut ticket) = (1, 0);
+    while audit.segment < 2 {
+        ticket += 1;
+        push(&mut log, ticket, 1, index, 100, false);
+        index += 100;
+        // Once more for the half that did not fit behind the other.
+        assert!(round(&mut log) && round(&mut log));
+        catch_up(&mut audit, &disk);
+        assert_eq!(audit.last(), last(1, index - 1));
+    }
+    push(&mut log, ticket + 1, 1, index, 1, false);
+    assert!(round(&mut log));
+    catch_up(&mut audit, &disk);
+    assert_eq!(audit.last(), last(1, index));
+    assert_eq!(audit.log(), Audit::afresh(&disk).log());
+}
+
+#[test]
+fn a_batch_that_power_tore_is_none_and_what_was_there_stays() {
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed, 1 << 30);
+        let mut log = open(&disk);
+        push(&mut log, 1, 1, 1, 3, false);
+        assert!(round(&mut log));
+        let mut audit = Audit::afresh(&disk);
+        push(&mut log, 2, 1, 4, 3, false);
+        disk.fail_at(disk.operations() + 2, Fault::PowerLoss);
+        assert!(!round(&mut log));
+        catch_up(&mut audit, &disk);
+        let now = audit.last();
+        assert!(now == last(1, 3) || now == last(1, 6), "{now}");
+        assert_eq!(Audit::afresh(&disk).last(), now);
+        let disk = disk.restart();
+        drop(open(&disk));
+        catch_up(&mut audit, &disk);
+        assert_eq!(audit.last(), now);
+        assert_eq!(Audit::afresh(&disk).log(), audit.log());
+    }
+}
+
+#[test]
+fn damage_is_seen_by_whoever_reads_again() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    for ticket in 1..=3 {
+        push(&mut log, ticket, 1, ticket, 1, false);
+        assert!(round(&mut log));
+    }
+    let mut audit = Audit::afresh(&disk);
+    disk.rot("wal/0000000000000001.wal", FIRST_BATCH + 512 + 200, 1);
+    catch_up(&mut audit, &disk);
+    assert_eq!(audit.last(), last(1, 3));
+    assert!(Audit::afresh(&disk).last() < last(1, 3));
+}

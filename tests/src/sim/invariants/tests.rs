@@ -1,0 +1,467 @@
+//! Every invariant can fail: what was seen of a healthy cluster is contradicted, or what it says.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use wire::client::Reply;
+use wire::command::{Command, Outcome};
+use wire::peer::{AppendOk, DiskReport, Message, PreVote, RequestVote, StaleTerm, VoteAnswer};
+
+use super::*;
+use crate::sim::member::{Crash, EPOCH, Member, Pace, Settings, TRUE_RATE, Timeouts};
+use crate::sim::net::Weather;
+use crate::sim::random::Random;
+use crate::sim::trace::Trace;
+use crate::sim::world::{Did, Nature, World};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Three members that serve, and what was seen of them.
+struct Stage {
+    world: World,
+    seen: Invariants,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let settings = Settings {
+            members: 3,
+            election_timeout: 150 * MS,
+            heartbeat: 40 * MS,
+            limits: Limits::default(),
+            segment_bytes: 256 << 10,
+            tail_bytes: 8 << 20,
+            soft_free_bytes: 0,
+            timeouts: Timeouts {
+                hello: 3_000 * MS,
+                frame: 10_000 * MS,
+            },
+            same_seed: None,
+        };
+        let pace = Pace {
+            turn: MS / 100,
+            disk: MS / 5,
+            disk_max: 20 * MS,
+        };
+        let nature = Nature {
+            paces: vec![pace; 3],
+            clock_rates: vec![TRUE_RATE; 3],
+            weather: Weather::fair(MS / 10, 50 * MS),
+            disk_bytes: 1 << 30,
+            stall_timeout: 10_000 * MS,
+        };
+        let mut random = Random::new(5);
+        let mut stage = Self {
+            world: World::new(settings, &nature, &mut random, Trace::default()),
+            seen: Invariants::new(3, EPOCH, Limits::default()),
+        };
+        stage.run(1_000).unwrap();
+        stage
+    }
+
+    /// Lets time pass until something is wrong.
+    fn run(&mut self, millis: u32) -> Result<(), String> {
+        let end = self.world.now() + MS * millis;
+        loop {
+            match self.world.step(end) {
+                Did::Rest => return Ok(()),
+                Did::Thought(host) => {
+                    self.look(host)?;
+                    self.world.carry_out(host);
+                }
+                Did::Started(host, _) => {
+                    let member = &self.world.members()[host];
+                    let node = member.node().expect("it has started");
+                    self.seen.started(host, node, member.disk())?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn look(&mut self, host: Host) -> Result<(), String> {
+        let (world, seen) = (&self.world, &mut self.seen);
+        let effects = world.members()[host].effects().expect("it is up");
+        judge(world, seen, host, effects)
+    }
+
+    fn judge(&mut self, host: Host, effects: &Effects) -> Result<(), String> {
+        judge(&self.world, &mut self.seen, host, effects)
+    }
+
+    fn leader(&self) -> Host {
+        let mut members = self.seen.members.iter();
+        let leader = members.position(|member| member.leads.is_some());
+        leader.expect("somebody leads")
+    }
+
+    /// Forgets what a member's disk holds, and does not look again.
+    fn forget_disk(&mut self, host: Host) {
+        let syncs = self.world.members()[host].disk().syncs();
+        let member = &mut self.seen.members[host];
+        member.audit = Audit::default();
+        member.syncs = Some(syncs);
+    }
+
+    /// Nothing more is read from the disks.
+    fn forget_nothing(&mut self) {
+        for host in 0..3 {
+            let syncs = self.world.members()[host].disk().syncs();
+            self.seen.members[host].syncs = Some(syncs);
+        }
+    }
+
+    fn node(&self, host: Host) -> &Node {
+        self.world.members()[host].node().expect("it is up")
+    }
+
+    fn disks(&self) -> Vec<&SimDisk> {
+        self.world.members().iter().map(Member::disk).collect()
+    }
+}
+
+fn judge(
+    world: &World,
+    seen: &mut Invariants,
+    host: Host,
+    effects: &Effects,
+) -> Result<(), String> {
+    let members = world.members();
+    let member = &members[host];
+    let disks: Vec<_> = members.iter().map(Member::disk).collect();
+    let turn = Turn {
+        node: member.node().expect("it is up"),
+        effects,
+        disk: member.disk(),
+        peer_of: &|link| member.peer_of(link),
+    };
+    seen.after_turn(host, turn, &disks)?;
+    seen.matches(host, turn.node)
+}
+
+fn bogus(term: u64, index: u64) -> Entry {
+    let id = EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    Entry::build(&mut BytesMut::new(), id, u64::MAX, EntryKind::Noop, &[])
+}
+
+fn says(outcome: Result<(), String>, words: &str) {
+    let told = outcome.expect_err(words);
+    assert!(told.contains(words), "{told}");
+}
+
+#[test]
+fn a_healthy_cluster_breaks_nothing() {
+    let mut stage = Stage::new();
+    for host in [0, 1, 2] {
+        stage.world.crash(host, Crash::PowerLoss);
+        stage.world.start_later(host, 200 * MS);
+        stage.run(2_000).unwrap();
+    }
+    assert!(stage.seen.committed().len() >= 2);
+    let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
+    let disks: Vec<&SimDisk> = disks.iter().collect();
+    stage.seen.finish(&disks, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn two_leaders_of_a_term() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    let term = stage.node(leader).raft().term();
+    for later in 1..20 {
+        let later = Term(term.0 + later);
+        stage.seen.elections.leads(later, NodeId(9)).unwrap();
+    }
+    stage.world.crash(leader, Crash::Kill);
+    says(stage.run(3_000), "both lead");
+}
+
+#[test]
+fn a_leader_without_what_is_committed() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    let next = stage.seen.committed.last().next();
+    let entry = bogus(stage.node(leader).raft().term().0, next.0);
+    stage.seen.committed.push(entry).unwrap();
+    stage.world.crash(leader, Crash::Kill);
+    says(stage.run(3_000), "without the committed");
+}
+
+#[test]
+fn another_entry_is_committed() {
+    let mut stage = Stage::new();
+    let follower = (stage.leader() + 1) % 3;
+    let mut committed = Committed::default();
+    committed.push(bogus(1, 1)).unwrap();
+    stage.seen.committed = committed;
+    stage.world.crash(follower, Crash::Kill);
+    stage.world.start_later(follower, MS);
+    says(stage.run(1_000), "are committed at");
+}
+
+#[test]
+fn a_commit_that_only_the_leader_holds() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    for host in (0..3).filter(|host| *host != leader) {
+        stage.forget_disk(host);
+    }
+    let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
+    let disks: Vec<&SimDisk> = disks.iter().collect();
+    says(
+        stage.seen.is_on_a_quorum(Index(1), &disks),
+        "on 1 of 3 disks",
+    );
+}
+
+#[test]
+fn a_follower_counted_for_what_it_has_not() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    stage.forget_disk((leader + 1) % 3);
+    stage.seen.members[leader].matches.clear();
+    let node = stage.world.members()[leader].node().expect("it is up");
+    says(stage.seen.matches(leader, node), "counts");
+}
+
+#[test]
+fn a_start_without_what_was_durable() {
+    let mut stage = Stage::new();
+    let node = stage.world.members()[0].node().expect("it is up");
+    let empty = SimDisk::new(1, 1 << 20);
+    stage.seen.members[0].audit = Audit::default();
+    says(stage.seen.started(0, node, &empty), "starts with");
+}
+
+#[test]
+fn a_commit_hint_from_nowhere() {
+    let mut stage = Stage::new();
+    stage.seen.committed = Committed::default();
+    let leader = stage.leader();
+    // The hint of the leader's first entry is durable with its second.
+    stage.world.crash(leader, Crash::Kill);
+    stage.world.start_later(leader, MS);
+    assert!(stage.run(3_000).is_err());
+}
+
+#[test]
+fn numbers_that_fall_and_logs_that_differ() {
+    let spoils: [(fn(&mut Watched), &str); 5] = [
+        (|member| member.commit = Index(99), "has applied="),
+        (|member| member.applied = Index(99), "has applied="),
+        (
+            |member| {
+                member.memory.pop();
+            },
+            "of which it handed over",
+        ),
+        (
+            |member| {
+                let last = member.memory.last_mut().expect("there is an entry");
+                last.crc ^= 1;
+            },
+            "durable: its disk has",
+        ),
+        (
+            |member| {
+                member.audit = Audit::default();
+            },
+            "durable: its disk has",
+        ),
+    ];
+    for (spoil, words) in spoils {
+        let mut stage = Stage::new();
+        stage.forget_nothing();
+        spoil(&mut stage.seen.members[0]);
+        says(stage.judge(0, &Effects::default()), words);
+    }
+}
+
+#[test]
+fn memory_without_bound() {
+    let stage = Stage::new();
+    let limits = Limits {
+        cache_bytes: 0,
+        entry_bytes_max: 0,
+        ..Limits::default()
+    };
+    let mut seen = stage.seen;
+    let leader = stage.world.members()[0].node().expect("it is up");
+    says(seen.members[0].progress(leader, &limits), "cached bytes");
+}
+
+#[test]
+fn what_is_told_before_it_is_durable() {
+    let stage = Stage::new();
+    let leader = stage.leader();
+    let term = stage.node(leader).raft().term();
+    let member = &stage.seen.members[leader];
+    let ok = |message: Message| member.tells(&message, Some(NodeId(9))).is_ok();
+    let later = term.next();
+    let last = EntryId::default();
+    assert!(ok(Message::StaleTerm(StaleTerm { term })));
+    assert!(!ok(Message::StaleTerm(StaleTerm { term: later })));
+    assert!(ok(Message::PreVote(PreVote { term: later, last })));
+    let far = later.next();
+    assert!(!ok(Message::PreVote(PreVote { term: far, last })));
+    let request = |term| RequestVote {
+        term,
+        last,
+        transfer: false,
+    };
+    assert!(ok(Message::RequestVote(request(term))));
+    assert!(!ok(Message::RequestVote(request(later))));
+    // It voted for itself.
+    let granted = true;
+    assert!(!ok(Message::VoteAnswer(VoteAnswer { term, granted })));
+    let granted = false;
+    assert!(ok(Message::VoteAnswer(VoteAnswer { term, granted })));
+    assert!(ok(Message::AppendOk(answer(term, 1))));
+    assert!(!ok(Message::AppendOk(answer(term, 2))));
+}
+
+fn answer(term: Term, match_index: u64) -> AppendOk {
+    AppendOk {
+        term,
+        round: 0,
+        match_index: Index(match_index),
+        received: Index(match_index),
+        disk: DiskReport::default(),
+        digest: None,
+    }
+}
+
+#[test]
+fn an_acknowledgement_of_another_entry_than_the_leaders() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    let term = stage.node(leader).raft().term();
+    let follower = (leader + 1) % 3;
+    let message = Message::AppendOk(answer(term, 1));
+    stage
+        .seen
+        .agrees_with_its_leader(follower, &message)
+        .unwrap();
+    stage.seen.members[leader].memory[0].crc ^= 1;
+    let told = stage.seen.agrees_with_its_leader(follower, &message);
+    says(told, "acknowledges");
+}
+
+#[test]
+fn a_write_acknowledged_that_is_not_committed() {
+    let mut stage = Stage::new();
+    for (term, index) in [(1, 77), (99, 1)] {
+        let mut effects = Effects::default();
+        let reply = Reply::Written {
+            term: Term(term),
+            index: Index(index),
+            outcome: Outcome::Put,
+        };
+        reply.encode(1, &mut effects.reply_bytes);
+        let end = effects.reply_bytes.len();
+        let connection = raftd::node::io::ConnectionId(1);
+        effects.replies.push((connection, 0..end));
+        stage.forget_nothing();
+        says(stage.judge(0, &effects), "acknowledges");
+    }
+}
+
+#[test]
+fn a_committed_entry_that_is_cut() {
+    let mut committed = Committed::default();
+    committed.push(bogus(1, 1)).unwrap();
+    let first = committed.held(Index(1)).expect("it was pushed");
+    let other = Held {
+        crc: first.crc ^ 1,
+        ..first
+    };
+    check_cut(&committed, NodeId(1), Index(1), &[other]).unwrap();
+    check_cut(&committed, NodeId(1), Index(2), &[first]).unwrap();
+    assert!(check_cut(&committed, NodeId(1), Index(1), &[first]).is_err());
+
+    let mut watched = Watched::new(NodeId(1));
+    watched.memory = vec![first, other];
+    watched.commit = Index(1);
+    assert!(watched.cut(Index(2)).is_ok());
+    assert!(watched.cut(Index(1)).is_err());
+}
+
+#[test]
+fn a_disk_that_holds_what_nobody_wrote() {
+    let state = HardState {
+        term: Term(2),
+        vote: None,
+    };
+    let entry = Held {
+        term: Term(2),
+        crc: 7,
+    };
+    let mut written = Written::default();
+    written.written(Term(1), Index(4), entry).unwrap();
+    let judge = |hard_state, entries: &[Held]| {
+        let batch = Batch {
+            hard_state,
+            first: Index(4),
+            cut: &[],
+            entries,
+            before: EntryId {
+                term: Term(1),
+                index: Index(3),
+            },
+            commit: Index(0),
+        };
+        check_written(&written, &[state], NodeId(1), &batch)
+    };
+    judge(state, &[entry]).unwrap();
+    let voted = HardState {
+        vote: Some(NodeId(1)),
+        ..state
+    };
+    says(judge(voted, &[entry]), "never written");
+    says(judge(state, &[entry, entry]), "never written");
+    let other = Held { crc: 8, ..entry };
+    says(judge(state, &[other]), "never written");
+}
+
+#[test]
+fn a_disk_that_changes_by_itself() {
+    let mut stage = Stage::new();
+    let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
+    let disks: Vec<&SimDisk> = disks.iter().collect();
+    disks[1].rot("wal/0000000000000001.wal", 4096 + 600, 1);
+    says(stage.seen.finish(&disks, &BTreeMap::new()), "held");
+    stage.seen.damaged(1);
+    stage.seen.finish(&disks, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn a_refused_attempt_that_was_appended() {
+    let session = SessionId {
+        epoch: EPOCH,
+        born: Index(0),
+        nonce: 1,
+    };
+    let write = Write {
+        session,
+        seq: 1,
+        floor: 1,
+        command: Command::Delete { key: b"k" },
+    };
+    let mut body = BytesMut::new();
+    write.encode_body(&mut body);
+    let entry = |index| {
+        let id = EntryId {
+            term: Term(1),
+            index: Index(index),
+        };
+        Entry::build(&mut BytesMut::new(), id, 0, EntryKind::Command, &body)
+    };
+    let log = [entry(1), entry(2)];
+    let possible = |count| BTreeMap::from([((session, 1), count)]);
+    check_appended(&log, &possible(2)).unwrap();
+    assert!(check_appended(&log, &possible(1)).is_err());
+    assert!(check_appended(&log, &BTreeMap::new()).is_err());
+}
