@@ -1,5 +1,7 @@
 //! Reading entries back, with pread, for followers that lag and for the store after a restart.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use wire::entry::Entry;
 use wire::types::Index;
@@ -89,13 +91,15 @@ impl<D: Disk> Wal<D> {
         Ok(loading.entries)
     }
 
-    /// Whether these are the entries from `next` on, by index and term: the checksums vouch for what
+    /// Whether these are the entries of that range, by index and term: the checksums vouch for what
     /// they say, not for their being what this log has there.
-    fn holds(&self, entries: &[Entry], next: Index) -> bool {
-        entries.iter().zip(next.0..).all(|(entry, index)| {
+    fn holds(&self, entries: &[Entry], range: Range<Index>) -> bool {
+        let count = range.end.0 - range.start.0;
+        let is_held = |(entry, index): (&Entry, u64)| {
             let index = Index(index);
             entry.index() == index && entry.term() == self.index.term_before(index.next())
-        })
+        };
+        entries.len() as u64 == count && entries.iter().zip(range.start.0..).all(is_held)
     }
 
     /// Reads on from `position`, up to `last`, which lies in the same segment.
@@ -123,7 +127,7 @@ impl<D: Disk> Wal<D> {
             };
             let (before, next) = (loading.entries.len(), loading.next);
             let whole = loading.take(&batch, last);
-            if !whole || !self.holds(&loading.entries[before..], next) {
+            if !whole || !self.holds(&loading.entries[before..], next..loading.next) {
                 let what = "an entry that was durable is damaged";
                 return Err(Damage::new(id, offset, what).into());
             }
