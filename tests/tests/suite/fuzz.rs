@@ -62,6 +62,31 @@ drive! {
     apply: 1_000,
 }
 
+/// The wrappers are compiled by nobody but who fuzzes.
+#[test]
+fn every_target_has_its_wrapper_and_the_root_lock_has_nothing_of_libfuzzer() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file of the tests");
+    let manifest = read("tests/fuzz/Cargo.toml");
+    let wrappers = list(&root().join("tests/fuzz/fuzz_targets"));
+    assert_eq!(wrappers.len(), TARGETS.len(), "{wrappers:?}");
+    for target in TARGETS {
+        let name = target.name;
+        let wrapper = read(&format!("tests/fuzz/fuzz_targets/{name}.rs"));
+        assert!(
+            wrapper.contains(&format!("raftd_tests::fuzz::{name}(bytes)")),
+            "{wrapper}"
+        );
+        assert!(
+            manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")),
+            "{name}"
+        );
+    }
+    assert!(
+        !read("Cargo.lock").contains("libfuzzer"),
+        "the root lock is for everybody"
+    );
+}
+
 fn target(name: &str) -> Target {
     let mut targets = TARGETS.iter().copied();
     targets
