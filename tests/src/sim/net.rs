@@ -324,7 +324,6 @@ impl Net {
     }
 
     fn release(&mut self, now: Instant, from: Host, to: Host, events: &mut Events<Happening>) {
-        let delay = self.links[from * self.hosts + to].weather.delay;
         for (name, connection) in &mut self.connections {
             for end in 0..2 {
                 if (connection.hosts[end], connection.hosts[1 - end]) != (from, to) {
@@ -332,13 +331,13 @@ impl Net {
                 }
                 let pipe = &mut connection.pipes[end];
                 for parcel in pipe.held.drain(..) {
-                    pipe.latest = pipe.latest.max(now + delay);
                     let arrival = Arrival {
                         connection: *name,
                         end: 1 - end,
                         parcel,
                     };
-                    events.plan(pipe.latest, Happening::Arrival(arrival));
+                    // Before anything that was sent later and is still on its way.
+                    events.plan(now, Happening::Arrival(arrival));
                 }
             }
         }
@@ -656,6 +655,19 @@ impl Net {
         let known = self.connections.get_mut(&connection)?;
         let (from, to) = (known.hosts[1 - end], known.hosts[end]);
         let link = &self.links[from * self.hosts + to];
+        if link.clogged_until > now {
+            // Before the cut: what is clogged comes in its order.
+            let until = link.clogged_until;
+            let pipe = &mut known.pipes[1 - end];
+            pipe.latest = pipe.latest.max(until);
+            let arrival = Arrival {
+                connection,
+                end,
+                parcel,
+            };
+            events.plan(until, Happening::Arrival(arrival));
+            return None;
+        }
         if link.cuts > 0 {
             let pipe = &mut known.pipes[1 - end];
             if pipe.held.is_empty() {
@@ -668,16 +680,6 @@ impl Net {
             }
             pipe.held.push_back(parcel);
             self.counts.held += 1;
-            return None;
-        }
-        if link.clogged_until > now {
-            let until = link.clogged_until;
-            let arrival = Arrival {
-                connection,
-                end,
-                parcel,
-            };
-            events.plan(until, Happening::Arrival(arrival));
             return None;
         }
         if let Parcel::Bytes(bytes) = &parcel {
@@ -757,6 +759,58 @@ impl Net {
         };
         if self.connections.get(&connection).is_some_and(is_over) {
             self.connections.remove(&connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Lets everything happen until then. The first bytes of what arrived.
+    fn arrivals(net: &mut Net, events: &mut Events<Happening>, until: Instant) -> Vec<u8> {
+        let mut came = Vec::new();
+        while let Some(now) = events.next_at().filter(|at| *at <= until) {
+            let Some(Happening::Arrival(arrival)) = events.pop(now) else {
+                continue;
+            };
+            match net.arrive(now, arrival, events) {
+                Some(Delivery::Called { connection, .. }) => {
+                    net.accept(now, connection, 8, events);
+                }
+                Some(Delivery::Bytes(_, bytes, _)) => came.push(bytes[0]),
+                _ => {}
+            }
+        }
+        came
+    }
+
+    /// What a cut or a clog holds comes before what was sent later, whatever is on its way.
+    #[test]
+    fn a_stream_keeps_its_order() {
+        for clog in [false, true] {
+            let weather = Weather::fair(MS, MS);
+            let mut events = Events::default();
+            let mut net = Net::new(3, weather, 10_000 * MS, Random::new(1));
+            let at = |tenths: u32| Instant::default() + MS / 10 * tenths;
+            let socket = Socket { host: 2, name: 7 };
+            let connection = net.dial(at(0), socket, 0, Port::Client, &mut events);
+            arrivals(&mut net, &mut events, at(20));
+            if clog {
+                net.clog(2, 0, at(35));
+            }
+            net.cut(2, 0);
+            for (sent, byte) in [(20, b"1"), (31, b"2")] {
+                let bytes = Bytes::from_static(byte);
+                net.send(at(sent), connection, 0, bytes, &mut events);
+                let came = arrivals(&mut net, &mut events, at(31));
+                assert!(came.is_empty(), "{came:?}");
+            }
+            net.mend(at(32), 2, 0, &mut events);
+            net.send(at(33), connection, 0, Bytes::from_static(b"3"), &mut events);
+            assert_eq!(arrivals(&mut net, &mut events, at(90)), b"123");
         }
     }
 }

@@ -100,9 +100,7 @@ pub fn run(seed: u64, telling: Telling) -> Report {
     let at = run.world.now();
     let violation = violation.map(|what| Violation { at, what });
     let counts = run.clients.counts();
-    for (name, count) in &counts.errors {
-        *run.watch.marks.errors.entry(name).or_default() += count;
-    }
+    run.watch.marks.clients(counts);
     let entry = ledger::Run {
         seed,
         outside: plan.faults.outside,

@@ -127,10 +127,6 @@ impl Client {
         self.pending.len()
     }
 
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.invoked).min()
-    }
-
     pub(super) fn describe(&self, text: &mut String) {
         for line in &self.lines {
             let (host, waiting) = (line.host + 1, line.sent.len());

@@ -32,7 +32,6 @@ mod verdicts;
 mod wishes;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use raft::Instant;
@@ -272,14 +271,6 @@ impl Clients {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.clients.iter().map(Client::pending).sum()
-    }
-
-    /// For how long the oldest pending operation has waited: since it began, or since it is calm.
-    #[must_use]
-    pub fn longest_wait(&self, now: Instant) -> Duration {
-        let calm_since = self.common.calm_since.unwrap_or_default();
-        let since = self.clients.iter().filter_map(Client::oldest).min();
-        since.map_or(Duration::ZERO, |since| now.since(since.max(calm_since)))
     }
 
     /// What came of the requests so far.

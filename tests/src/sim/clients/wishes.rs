@@ -149,6 +149,10 @@ fn scan(common: &Common, random: &mut Random) -> Query {
         mode: *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
         prefix: prefix.as_bytes().to_vec(),
         after: after.then(|| any_key(common, random)),
-        limit: random.within(1..=20) as u32,
+        // Now and then a page that fills the pipe of a client that reads slowly.
+        limit: match random.below(8) {
+            0 => 500,
+            _ => random.within(1..=20) as u32,
+        },
     }
 }

@@ -56,6 +56,7 @@ pub struct Turn<'a> {
 /// Invariants looked after here, besides those of the parts:
 /// - a committed entry is durable on a quorum of disks when anybody first knows it to be committed
 ///   (rules A4), and is cut from no log;
+/// - a leader's own vote is durable before it leads (rules A2);
 /// - a new leader holds everything that is committed (Leader Completeness, thesis 3.6.3);
 /// - nothing is on a disk that its member did not hand to it, and after a crash nothing is missing
 ///   that was durable (rules E);
@@ -222,6 +223,13 @@ impl Invariants {
         };
         member.matches.clear();
         self.elections.leads(term, member.id)?;
+        let durable = member.audit.hard_state();
+        if (durable.term, durable.vote) != (term, Some(member.id)) {
+            let id = member.id;
+            return Err(format!(
+                "{id} leads term {term}, but {durable:?} is durable"
+            ));
+        }
         let last = self.committed.last();
         if last.0 > 0 && member.in_memory(last) != self.committed.held(last) {
             let (id, own) = (member.id, member.in_memory(last));

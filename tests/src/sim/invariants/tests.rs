@@ -180,6 +180,16 @@ fn two_leaders_of_a_term() {
 }
 
 #[test]
+fn a_leader_whose_vote_is_not_durable() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    stage.forget_disk(leader);
+    stage.seen.members[leader].leads = None;
+    let node = stage.world.members()[leader].node().expect("it is up");
+    says(stage.seen.leads(leader, node), "is durable");
+}
+
+#[test]
 fn a_leader_without_what_is_committed() {
     let mut stage = Stage::new();
     let leader = stage.leader();
@@ -249,7 +259,8 @@ fn a_commit_hint_from_nowhere() {
 
 #[test]
 fn numbers_that_fall_and_logs_that_differ() {
-    let spoils: [(fn(&mut Watched), &str); 5] = [
+    type Spoil = fn(&mut Watched);
+    let spoils: [(Spoil, &str); 5] = [
         (|member| member.commit = Index(99), "has applied="),
         (|member| member.applied = Index(99), "has applied="),
         (

@@ -15,6 +15,7 @@ use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::peer::{DiskState, Message};
 use wire::types::{Index, NodeId, Term};
 
+use super::super::clients::Counts;
 use super::super::net::Host;
 
 macro_rules! branches {
@@ -55,6 +56,14 @@ branches! {
     TORN = "torn batch cut",
     EXIT_IO = "exit 74",
     EXIT_DAMAGED = "exit 65",
+    RETRIED = "retry told the outcome",
+    DOUBLED = "write sent to two members",
+    RESENT = "write sent again when it was over",
+    REUSED = "name used for another write",
+    FUTURE = "session from the future",
+    TOO_LONG = "key or value too long",
+    GIBBERISH = "gibberish sent by a client",
+    HUNG_UP = "client hung up while it waited",
 }
 
 /// The row about a file that is neither there nor the next one. The table has it to be complete;
@@ -75,6 +84,27 @@ pub struct Marks {
 impl Marks {
     fn reach(&mut self, branch: &'static str) {
         *self.branches.entry(branch).or_default() += 1;
+    }
+
+    /// What clients did and were told.
+    pub fn clients(&mut self, counts: &Counts) {
+        for (branch, count) in [
+            (RETRIED, counts.retried_ok),
+            (DOUBLED, counts.doubled),
+            (RESENT, counts.resent),
+            (REUSED, counts.reused),
+            (FUTURE, counts.from_future),
+            (TOO_LONG, counts.too_long),
+            (GIBBERISH, counts.gibberish),
+            (HUNG_UP, counts.hung_up),
+        ] {
+            if count > 0 {
+                *self.branches.entry(branch).or_default() += count;
+            }
+        }
+        for (error, count) in &counts.errors {
+            *self.errors.entry(error).or_default() += count;
+        }
     }
 
     pub(super) fn add(&mut self, more: Self) {
