@@ -390,8 +390,6 @@ impl Run {
 
     fn thought(&mut self, host: Host) -> Result<(), String> {
         self.look(host);
-        let (world, conduct) = (&self.world, &mut self.conduct);
-        conduct.after_turn(world.now(), &world.members()[host], world.settings())?;
         self.watch_over(host)?;
         if let Some(death) = self.world.carry_out(host) {
             self.died(host, &death)?;
@@ -415,13 +413,15 @@ impl Run {
         self.carry_faults()
     }
 
-    /// Holds what a turn brought against the disks, unless they lie.
+    /// Holds what a turn brought against the rules and the disks, unless the disks lie.
     fn watch_over(&mut self, host: Host) -> Result<(), String> {
         if !self.disks_are_honest() {
             return Ok(());
         }
         let members = self.world.members();
         let member = &members[host];
+        let (now, settings) = (self.world.now(), self.world.settings());
+        self.conduct.after_turn(now, member, settings)?;
         let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
             return Ok(());
         };

@@ -1,5 +1,7 @@
 //! Clients against a server that the test plays.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use wire::client::{Reply, Request};
 use wire::command::Outcome;

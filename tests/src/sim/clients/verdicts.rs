@@ -47,9 +47,10 @@ impl Client {
         };
         let passage = line.passage(frame.request_id);
         let Some(sent) = line.sent.remove(&frame.request_id) else {
-            // Gibberish may hold any id.
+            // Gibberish and damaged frames may hold any id, under which they are refused.
             let id = frame.request_id;
-            if line.has_asked(id) {
+            let of_frame = matches!(&reply, Reply::Error(error) if error.class() == Class::Final);
+            if line.has_asked(id) && !of_frame {
                 let number = self.number;
                 desk.common.report(|| {
                     format!("client {number}: an answer to request {id}, which had one")
