@@ -7,6 +7,9 @@ use super::steps::{State, Step, Stray, Unseen, Values};
 
 /// Operations in flight at once, at most: the bits of [`Configuration::done`].
 const SLOTS_MAX: usize = u128::BITS as usize;
+/// Ways to use up strays that are remembered of one seat, at most: to try one again costs less than
+/// to look through all of them.
+const REMEMBERED_MAX: usize = 32;
 /// States told to a person, at most.
 const TOLD_MAX: usize = 8;
 
@@ -193,6 +196,9 @@ impl<'h> Search<'h> {
                 continue;
             }
             before.retain(|used| !covers(&configuration.used, used));
+            if before.len() == REMEMBERED_MAX {
+                before.remove(0);
+            }
             before.push(configuration.used.clone());
             if tried == budget {
                 return (Outcome::Spent, tried);
@@ -241,8 +247,11 @@ impl<'h> Search<'h> {
             })
         };
         open.extend(known.rev().filter_map(follow));
-        let likely = likely.and_then(follow);
         let now_ns = answered[from.next].ended_ns;
+        let likely_next = likely.and_then(follow);
+        // A stray after which the likely one fits is probably what happened.
+        let wanted = likely.map(|place| &answered[*place]);
+        let mut helpful = Vec::new();
         for (kind, strays) in strays.iter().enumerate() {
             let begun = strays.invoked_ns.partition_point(|at| *at <= now_ns);
             let lost = from.unseen.is_lost_by_stray(strays.stray);
@@ -252,14 +261,21 @@ impl<'h> Search<'h> {
             let Some(state) = values.after_stray(from.state, strays.stray) else {
                 continue;
             };
-            open.push(Configuration {
+            let next = Configuration {
                 state,
                 used: plus_one(&from.used, kind),
                 unseen: Unseen::left(from.state, state),
                 ..from.clone()
-            });
+            };
+            let helps = wanted.is_some_and(|it| values.after(state, it.step, it.index).is_some());
+            if helps {
+                helpful.push(next);
+            } else {
+                open.push(next);
+            }
         }
-        open.extend(likely);
+        open.extend(helpful);
+        open.extend(likely_next);
     }
 
     fn refute(&self, furthest: usize, visited: &BTreeMap<Seat, Vec<Used>>) -> Outcome {

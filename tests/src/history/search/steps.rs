@@ -62,6 +62,8 @@ pub(super) struct Values<'h> {
     ids: BTreeMap<Vec<u8>, u32>,
     /// By id: the value as a number, if it is one. An absent key counts as 0.
     numbers: Vec<Option<i64>>,
+    /// The ids of numbers as increments write them.
+    sums: BTreeMap<i64, u32>,
     /// The revisions of acknowledged writes, of any key: no other write has them.
     claimed: &'h BTreeSet<u64>,
 }
@@ -71,6 +73,7 @@ impl<'h> Values<'h> {
         Self {
             ids: BTreeMap::new(),
             numbers: vec![Some(0)],
+            sums: BTreeMap::new(),
             claimed,
         }
     }
@@ -82,6 +85,16 @@ impl<'h> Values<'h> {
         let id = u32::try_from(self.numbers.len()).expect("values fit the memory");
         self.numbers.push(number(value));
         self.ids.insert(value.to_vec(), id);
+        id
+    }
+
+    /// The id of what an increment writes.
+    fn sum(&mut self, sum: i64) -> u32 {
+        if let Some(id) = self.sums.get(&sum) {
+            return *id;
+        }
+        let id = self.id(sum.to_string().as_bytes());
+        self.sums.insert(sum, id);
         id
     }
 
@@ -114,7 +127,7 @@ impl<'h> Values<'h> {
             },
             (Command::Increment { delta, .. }, Outcome::Incremented(sum)) => Step::Add {
                 delta: *delta,
-                sum: self.id(sum.to_string().as_bytes()),
+                sum: self.sum(sum),
             },
             (Command::Increment { .. }, Outcome::NotANumber) => Step::NotANumber,
             (Command::Increment { delta, .. }, Outcome::Overflow) => {
@@ -188,7 +201,7 @@ impl<'h> Values<'h> {
             Stray::Swap { .. } => None,
             Stray::Add { delta } => {
                 let sum = self.number(state)?.checked_add(delta)?;
-                set(self.id(sum.to_string().as_bytes()))
+                set(self.sum(sum))
             }
         }
     }
