@@ -26,10 +26,13 @@ use super::member::{Member, Settings};
 ///
 /// and always:
 /// - who votes, votes for a member;
+/// - members draw different election timeouts, also from one seed;
 /// - no member is refused for what it says: all of them are honest.
 #[derive(Debug)]
 pub struct Conduct {
     reigns: Vec<Option<Reign>>,
+    /// Of each member, how long its first election timeout was.
+    first_timeouts: Vec<Option<Duration>>,
 }
 
 /// A leader, in one life and term.
@@ -80,6 +83,7 @@ impl Conduct {
     pub fn new(members: usize) -> Self {
         Self {
             reigns: (0..members).map(|_| None).collect(),
+            first_timeouts: vec![None; members],
         }
     }
 
@@ -106,13 +110,14 @@ impl Conduct {
         if vote.is_some_and(|vote| vote.0 == 0 || vote.0 > settings.members as u64) {
             return Err(format!("{who} votes for {vote:?}, which is no member"));
         }
+        let local = member.monotonic(now);
+        self.draws_its_own(who, node, local)?;
         let reign = &mut self.reigns[who.0 as usize - 1];
         if node.raft().role() != RoleName::Leader {
             *reign = None;
             return Ok(());
         }
         let (life, term) = (member.lives(), node.raft().term());
-        let local = member.monotonic(now);
         if !matches!(reign, Some(known) if (known.life, known.term) == (life, term)) {
             *reign = Some(Reign {
                 life,
@@ -130,6 +135,28 @@ impl Conduct {
         reign.commits(who, node)?;
         reign.speaks(effects, member, local);
         reign.look(who, node, local, settings)
+    }
+}
+
+impl Conduct {
+    /// The first timeout is seen in the turn that draws it, whenever that is. Two in a large
+    /// cluster may be the same by chance, all of them never are.
+    fn draws_its_own(&mut self, who: NodeId, node: &Node, now: Instant) -> Result<(), String> {
+        let first = &mut self.first_timeouts[who.0 as usize - 1];
+        if first.is_some() {
+            return Ok(());
+        }
+        *first = node.raft().deadline().map(|at| at.since(now));
+        let Some(drawn) = *first else {
+            return Ok(());
+        };
+        let all = &self.first_timeouts;
+        if all.len() > 1 && all.iter().all(|other| *other == Some(drawn)) {
+            return Err(format!(
+                "all members draw {drawn:?} as their first election timeout"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -200,7 +227,8 @@ impl Reign {
             let bytes = follower.bytes;
             // The entries of a probe that was received, and is not durable yet, do not count
             // against the window that opens with its answer: they are one window more at most.
-            if bytes > 2 * limits.window_bytes + limits.entry_bytes_max {
+            let largest = follower.in_flight.iter().map(|(_, bytes)| *bytes).max();
+            if bytes > 2 * (limits.window_bytes + largest.unwrap_or(0)) {
                 return Err(format!(
                     "{who} has {bytes} bytes under way to {peer}, over the window"
                 ));

@@ -245,16 +245,17 @@ fn storage(random: &mut Random) -> Storage {
     }
 }
 
-/// Each is tiny in some runs. The window and the uncommitted bytes must hold an entry.
+/// Each is tiny in some runs. The uncommitted bytes must hold an entry; a window lets one more
+/// pass, so that it may be smaller.
 fn limits(random: &mut Random, storage: &Storage) -> Limits {
     let usual = Limits::default();
     let entry_bytes_max = entry_bytes_max(storage.segment_bytes);
     let mut tiny = |of_a_hundred: u64| random.below(100) < of_a_hundred;
     Limits {
-        window_bytes: if tiny(30) {
-            entry_bytes_max
-        } else {
-            usual.window_bytes
+        window_bytes: match (tiny(30), tiny(50)) {
+            (true, true) => 32 << 10,
+            (true, false) => entry_bytes_max,
+            (false, _) => usual.window_bytes,
         },
         cache_bytes: if tiny(40) { 4 << 10 } else { usual.cache_bytes },
         uncommitted_bytes_max: if tiny(25) {
