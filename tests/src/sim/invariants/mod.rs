@@ -398,7 +398,7 @@ impl Invariants {
     }
 }
 
-/// Everything in a batch was handed to this disk.
+/// Everything in a batch was handed to this disk, and a cut brings its replacement (rules A6).
 fn check_written(
     written: &Written,
     handed_over: &[HardState],
@@ -409,6 +409,12 @@ fn check_written(
     if state != HardState::default() && !handed_over.contains(&state) {
         return Err(format!(
             "the disk of {id} holds {state:?}, which was never written"
+        ));
+    }
+    if !batch.cut.is_empty() && batch.entries.is_empty() {
+        let first = batch.first;
+        return Err(format!(
+            "a batch of {id} cuts {first} and puts nothing there"
         ));
     }
     let mut before = batch.before.term;
