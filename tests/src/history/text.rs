@@ -104,7 +104,7 @@ impl Kept {
         })
     }
 
-    /// Reads what [`write`] wrote.
+    /// Reads what [`write()`] wrote.
     ///
     /// # Errors
     /// [`Unreadable`], with the first line that is not as it should be.

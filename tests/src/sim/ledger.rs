@@ -70,6 +70,8 @@ pub struct Run {
     pub operations: BTreeMap<&'static str, u64>,
     /// Faults by kind.
     pub faults: BTreeMap<Kind, u64>,
+    /// What the network did to parcels and connections.
+    pub network: BTreeMap<&'static str, u64>,
     /// Leaders, one per term.
     pub leaders: u64,
     /// Rare branches.
@@ -97,6 +99,7 @@ pub struct Ledger {
     outside: BTreeMap<&'static str, u64>,
     operations: BTreeMap<&'static str, u64>,
     faults: BTreeMap<Kind, u64>,
+    network: BTreeMap<&'static str, u64>,
     marks: Marks,
     violations: BTreeMap<u64, String>,
 }
@@ -115,6 +118,7 @@ impl Ledger {
         }
         add_up(&mut self.operations, run.operations);
         add_up(&mut self.faults, run.faults);
+        add_up(&mut self.network, run.network);
         self.marks.add(run.marks);
         if let Some(violation) = run.violation {
             self.violations.insert(run.seed, violation);
@@ -128,6 +132,7 @@ impl Ledger {
         add_up(&mut self.outside, other.outside);
         add_up(&mut self.operations, other.operations);
         add_up(&mut self.faults, other.faults);
+        add_up(&mut self.network, other.network);
         self.marks.add(other.marks);
         self.violations.extend(other.violations);
     }

@@ -14,6 +14,10 @@
 //! | a machine loses power | nothing, until something is sent to it, or the probes go unanswered |
 //! | a reset | some first bytes of what was written, then the end, on both sides |
 
+mod link;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -21,6 +25,8 @@ use bytes::Bytes;
 use raft::Instant;
 use raftd::net::Port;
 
+use self::link::Link;
+pub use self::link::Weather;
 use super::event::Events;
 use super::random::Random;
 use super::world::Happening;
@@ -34,69 +40,6 @@ pub type End = usize;
 /// How long an end waits for a machine that vanished before the kernel tells, once there is
 /// nothing to send: five seconds of silence and four unanswered probes.
 const PROBES: Duration = Duration::from_secs(9);
-
-/// What a link does to parcels. Rates are per million.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Weather {
-    /// The usual time of a parcel; [`Random::heavy`] draws around it.
-    pub delay: Duration,
-    /// The longest time of a parcel.
-    pub delay_max: Duration,
-    /// Parcels that never arrive.
-    pub loss: u32,
-    /// Parcels that arrive twice.
-    pub duplication: u32,
-    /// Parcels that later ones overtake.
-    pub reordering: u32,
-    /// Parcels that arrive in two pieces.
-    pub tearing: u32,
-    /// Parcels with a changed byte.
-    pub corruption: u32,
-    /// Parcels of which a part arrives, then the connection is reset.
-    pub resets: u32,
-}
-
-impl Weather {
-    /// Nothing but a delay.
-    #[must_use]
-    pub const fn fair(delay: Duration, delay_max: Duration) -> Self {
-        Self {
-            delay,
-            delay_max,
-            loss: 0,
-            duplication: 0,
-            reordering: 0,
-            tearing: 0,
-            corruption: 0,
-            resets: 0,
-        }
-    }
-
-    /// The same as TCP has it: what would be lost, doubled or overtaken breaks the connection.
-    #[must_use]
-    pub fn as_tcp(self) -> Self {
-        Self {
-            loss: 0,
-            duplication: 0,
-            reordering: 0,
-            resets: self.resets + (self.loss + self.duplication + self.reordering) / 100,
-            ..self
-        }
-    }
-
-    /// Whether it does nothing but delay.
-    #[must_use]
-    pub fn is_fair(&self) -> bool {
-        [
-            self.loss,
-            self.duplication,
-            self.reordering,
-            self.tearing,
-            self.corruption,
-            self.resets,
-        ] == [0; 6]
-    }
-}
 
 /// How often what happened to parcels and connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +58,25 @@ pub struct NetCounts {
     pub posthumous: u64,
     /// Connections that the kernel gave up.
     pub given_up: u64,
+}
+
+impl NetCounts {
+    /// What happened to parcels and connections, by name.
+    #[must_use]
+    pub fn by_name(&self) -> [(&'static str, u64); 10] {
+        [
+            ("parcels", self.parcels),
+            ("lost", self.lost),
+            ("doubled", self.doubled),
+            ("overtaken", self.reordered),
+            ("torn", self.torn),
+            ("corrupted", self.corrupted),
+            ("connections reset", self.reset),
+            ("held by cut links", self.held),
+            ("of ended processes", self.posthumous),
+            ("connections given up", self.given_up),
+        ]
+    }
 }
 
 /// One end of a connection, as its owner knows it.
@@ -199,14 +161,6 @@ struct Pipe {
     unread_bytes: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    weather: Weather,
-    /// Cuts in force: partitions may overlap.
-    cuts: u32,
-    clogged_until: Instant,
-}
-
 /// All links and connections.
 ///
 /// Invariants:
@@ -230,14 +184,11 @@ impl Net {
     /// `stall_timeout`.
     #[must_use]
     pub fn new(hosts: usize, weather: Weather, stall_timeout: Duration, random: Random) -> Self {
-        let link = Link {
-            weather,
-            cuts: 0,
-            clogged_until: Instant::default(),
-        };
+        // Until somebody says otherwise, those of clients are fair: see `set_weather`.
+        assert!(weather.is_fair(), "links begin fair");
         Self {
             hosts,
-            links: vec![link; hosts * hosts],
+            links: vec![Link::new(weather); hosts * hosts],
             up: vec![true; hosts],
             connections: BTreeMap::new(),
             serial: 0,
@@ -251,96 +202,6 @@ impl Net {
     #[must_use]
     pub fn hosts(&self) -> usize {
         self.hosts
-    }
-
-    // --- links ---
-
-    /// What the link does from now on.
-    pub fn set_weather(&mut self, from: Host, to: Host, weather: Weather) {
-        // A client's requests are its own to send twice: what the network makes of them is TCP.
-        let of_clients = from.max(to) == self.hosts - 1;
-        self.link(from, to).weather = if of_clients {
-            weather.as_tcp()
-        } else {
-            weather
-        };
-    }
-
-    /// What the link does. Those of clients double and reorder nothing: a client may rely on TCP for
-    /// that, and has to, or "not applied" would be said of one copy while another is applied.
-    #[must_use]
-    pub fn weather(&self, from: Host, to: Host) -> Weather {
-        let weather = self.links[from * self.hosts + to].weather;
-        if from.max(to) + 1 < self.hosts {
-            return weather;
-        }
-        Weather {
-            duplication: 0,
-            reordering: 0,
-            ..weather
-        }
-    }
-
-    /// Whether nothing gets through.
-    #[must_use]
-    pub fn is_cut(&self, from: Host, to: Host) -> bool {
-        self.links[from * self.hosts + to].cuts > 0
-    }
-
-    /// Nothing gets through from now on.
-    pub fn cut(&mut self, from: Host, to: Host) {
-        self.link(from, to).cuts += 1;
-    }
-
-    /// Takes one cut back; with the last one, what was held comes in one burst.
-    pub fn mend(&mut self, now: Instant, from: Host, to: Host, events: &mut Events<Happening>) {
-        let link = self.link(from, to);
-        link.cuts = link.cuts.saturating_sub(1);
-        if link.cuts == 0 {
-            self.release(now, from, to, events);
-        }
-    }
-
-    /// Takes all cuts and clogs back.
-    pub fn mend_all(&mut self, now: Instant, events: &mut Events<Happening>) {
-        for from in 0..self.hosts {
-            for to in 0..self.hosts {
-                let link = self.link(from, to);
-                link.cuts = 0;
-                link.clogged_until = now;
-                self.release(now, from, to, events);
-            }
-        }
-    }
-
-    /// What arrives before `until` arrives then, all at once.
-    pub fn clog(&mut self, from: Host, to: Host, until: Instant) {
-        let link = self.link(from, to);
-        link.clogged_until = link.clogged_until.max(until);
-    }
-
-    fn link(&mut self, from: Host, to: Host) -> &mut Link {
-        &mut self.links[from * self.hosts + to]
-    }
-
-    fn release(&mut self, now: Instant, from: Host, to: Host, events: &mut Events<Happening>) {
-        for (name, connection) in &mut self.connections {
-            for end in 0..2 {
-                if (connection.hosts[end], connection.hosts[1 - end]) != (from, to) {
-                    continue;
-                }
-                let pipe = &mut connection.pipes[end];
-                for parcel in pipe.held.drain(..) {
-                    let arrival = Arrival {
-                        connection: *name,
-                        end: 1 - end,
-                        parcel,
-                    };
-                    // Before anything that was sent later and is still on its way.
-                    events.plan(now, Happening::Arrival(arrival));
-                }
-            }
-        }
     }
 
     // --- machines ---
@@ -425,19 +286,6 @@ impl Net {
         self.close(now, connection, 1, events);
     }
 
-    /// Whether the owner of an end still wants it.
-    #[must_use]
-    pub fn is_open(&self, connection: u64, end: End) -> bool {
-        let known = self.connections.get(&connection);
-        known.is_some_and(|known| matches!(known.states[end], State::Open(_)))
-    }
-
-    /// Connections with an open end.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.len()
-    }
-
     /// Writes bytes, whole frames, into a connection.
     pub fn send(
         &mut self,
@@ -461,88 +309,6 @@ impl Net {
         } else {
             self.send_through(weather, now, connection, end, bytes, events);
         }
-    }
-
-    fn send_through(
-        &mut self,
-        weather: Weather,
-        now: Instant,
-        connection: u64,
-        end: End,
-        mut bytes: Bytes,
-        events: &mut Events<Happening>,
-    ) {
-        if self.random.chance(weather.loss) {
-            self.counts.lost += 1;
-            return;
-        }
-        if self.random.chance(weather.resets) {
-            self.reset_within(now, connection, end, &bytes, events);
-            return;
-        }
-        if self.random.chance(weather.corruption) {
-            self.counts.corrupted += 1;
-            bytes = self.corrupt(&bytes);
-        }
-        if self.random.chance(weather.tearing) && bytes.len() > 1 {
-            self.counts.torn += 1;
-            let first = bytes.split_to(1 + self.random.index(bytes.len() - 1));
-            self.put(now, connection, end, Parcel::Bytes(first), events);
-            let pause = self.random.heavy(weather.delay, weather.delay_max);
-            if let Some(known) = self.connections.get_mut(&connection) {
-                let latest = &mut known.pipes[end].latest;
-                *latest = *latest + pause;
-            }
-        }
-        if self.random.chance(weather.reordering) {
-            self.counts.reordered += 1;
-            let late = self.random.heavy(weather.delay, weather.delay_max) * 4;
-            let arrival = Arrival {
-                connection,
-                end: 1 - end,
-                parcel: Parcel::Bytes(bytes),
-            };
-            events.plan(now + weather.delay + late, Happening::Arrival(arrival));
-            return;
-        }
-        if self.random.chance(weather.duplication) {
-            self.counts.doubled += 1;
-            self.put(now, connection, end, Parcel::Bytes(bytes.clone()), events);
-        }
-        self.put(now, connection, end, Parcel::Bytes(bytes), events);
-    }
-
-    /// A bit, a byte or the rest of the parcel is not what was written.
-    fn corrupt(&mut self, bytes: &Bytes) -> Bytes {
-        let mut bytes = bytes.to_vec();
-        let at = self.random.index(bytes.len());
-        match self.random.below(3) {
-            0 => bytes[at] ^= 1 << self.random.below(8),
-            1 => bytes[at] = bytes[at].wrapping_add(1 + self.random.below(255) as u8),
-            _ => {
-                for byte in &mut bytes[at..] {
-                    *byte = self.random.bits() as u8;
-                }
-            }
-        }
-        bytes.into()
-    }
-
-    /// The next connections between two machines that are written to are reset within what is
-    /// written: the end is seen on both sides.
-    fn reset_within(
-        &mut self,
-        now: Instant,
-        connection: u64,
-        end: End,
-        bytes: &Bytes,
-        events: &mut Events<Happening>,
-    ) {
-        let first = bytes.slice(..self.random.index(bytes.len() + 1));
-        if !first.is_empty() {
-            self.put(now, connection, end, Parcel::Bytes(first), events);
-        }
-        self.reset(now, connection, events);
     }
 
     /// Resets every connection between two machines, at once, wherever their bytes are.
@@ -759,58 +525,6 @@ impl Net {
         };
         if self.connections.get(&connection).is_some_and(is_over) {
             self.connections.remove(&connection);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    /// Lets everything happen until then. The first bytes of what arrived.
-    fn arrivals(net: &mut Net, events: &mut Events<Happening>, until: Instant) -> Vec<u8> {
-        let mut came = Vec::new();
-        while let Some(now) = events.next_at().filter(|at| *at <= until) {
-            let Some(Happening::Arrival(arrival)) = events.pop(now) else {
-                continue;
-            };
-            match net.arrive(now, arrival, events) {
-                Some(Delivery::Called { connection, .. }) => {
-                    net.accept(now, connection, 8, events);
-                }
-                Some(Delivery::Bytes(_, bytes, _)) => came.push(bytes[0]),
-                _ => {}
-            }
-        }
-        came
-    }
-
-    /// What a cut or a clog holds comes before what was sent later, whatever is on its way.
-    #[test]
-    fn a_stream_keeps_its_order() {
-        for clog in [false, true] {
-            let weather = Weather::fair(MS, MS);
-            let mut events = Events::default();
-            let mut net = Net::new(3, weather, 10_000 * MS, Random::new(1));
-            let at = |tenths: u32| Instant::default() + MS / 10 * tenths;
-            let socket = Socket { host: 2, name: 7 };
-            let connection = net.dial(at(0), socket, 0, Port::Client, &mut events);
-            arrivals(&mut net, &mut events, at(20));
-            if clog {
-                net.clog(2, 0, at(35));
-            }
-            net.cut(2, 0);
-            for (sent, byte) in [(20, b"1"), (31, b"2")] {
-                let bytes = Bytes::from_static(byte);
-                net.send(at(sent), connection, 0, bytes, &mut events);
-                let came = arrivals(&mut net, &mut events, at(31));
-                assert!(came.is_empty(), "{came:?}");
-            }
-            net.mend(at(32), 2, 0, &mut events);
-            net.send(at(33), connection, 0, Bytes::from_static(b"3"), &mut events);
-            assert_eq!(arrivals(&mut net, &mut events, at(90)), b"123");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! One seed, from its plan to its verdict.
 
+mod progress;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -10,14 +12,15 @@ use raftd::node::io::StorageRequest;
 use wire::frame::Kind as FrameKind;
 use wire::types::Term;
 
+pub use self::progress::PATIENCE;
 use super::carry;
 use super::clients::{ClientAction, Clients, Counts};
 use super::conduct::Conduct;
-use super::faults::{Fault, Healed, Moment, Nemesis, Rest, View};
+use super::faults::{Fault, Moment, Nemesis, View};
 use super::guard;
 use super::invariants::{Invariants, Turn};
 use super::ledger::{self, Watch};
-use super::member::{Crash, Death, EPOCH, Member, Pace, Settings, Timeouts, stays_down};
+use super::member::{Death, EPOCH, Member, Pace, Settings, Timeouts, stays_down};
 use super::net::{Host, Weather};
 use super::plan::{Outside, Plan};
 use super::random::Random;
@@ -27,15 +30,6 @@ use super::world::{Did, Nature, World};
 
 /// Kernels give up what could not be sent for so long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Within so many election timeouts (upper ends) a healed core has a leader that has committed.
-const LEADER_TIMEOUTS: u32 = 20;
-/// So long clients go on asking a healed core.
-const SERVICE: Duration = Duration::from_secs(2);
-/// Within so many every request has an end, once no more are begun.
-const REQUEST_TIMEOUTS: u32 = 20;
-/// Within so many all members of the core have applied the same.
-const CONVERGENCE_TIMEOUTS: u32 = 20;
 
 /// How much a run tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +102,7 @@ pub fn run(seed: u64, telling: Telling) -> Report {
         operations: operations(counts),
         leaders: run.watch.leaders(),
         faults: run.nemesis.counts,
+        network: run.world.net().counts.by_name().into_iter().collect(),
         marks: run.watch.marks,
         violation: violation.as_ref().map(ToString::to_string),
     };
@@ -185,7 +180,7 @@ impl Run {
         if self.must_go_on(&healed) {
             self.demand_progress(&healed.core)?;
         } else {
-            self.pass(self.world.now() + self.timeouts(LEADER_TIMEOUTS))?;
+            self.pass(self.world.now() + self.timeouts(PATIENCE))?;
         }
         self.judge()
     }
@@ -281,109 +276,6 @@ impl Run {
     /// So many election timeouts, upper ends.
     fn timeouts(&self, count: u32) -> Duration {
         self.plan.election_timeout * 2 * count
-    }
-
-    // --- progress ---
-
-    /// Whether the core is one of which the rules promise progress: a quorum of members with whole
-    /// data or, if the cluster never formed, all.
-    fn must_go_on(&self, healed: &Healed) -> bool {
-        let quorum = self.plan.members / 2 + 1;
-        self.plan.faults.outside.is_none() && healed.core.len() >= quorum
-    }
-
-    /// Demands what a healed core owes: a leader that commits, an end for every request, the same
-    /// state on all members of the core.
-    fn demand_progress(&mut self, core: &[Host]) -> Result<(), String> {
-        let began = self.world.now();
-        self.clients.calm(began, core, &mut self.actions);
-        self.act();
-        self.within(LEADER_TIMEOUTS, "no leader commits", |run| run.serves(core))?;
-        self.pass(self.world.now() + SERVICE)?;
-        self.clients.stop_issuing();
-        self.within(REQUEST_TIMEOUTS, "a request has no end", |run| {
-            run.clients.pending() == 0
-        })?;
-        self.within(CONVERGENCE_TIMEOUTS, "the core differs", |run| {
-            run.agrees(core)
-        })
-    }
-
-    /// Lets time pass until it is so, but not for more than so many election timeouts.
-    fn within(
-        &mut self,
-        timeouts: u32,
-        complaint: &str,
-        is_so: impl Fn(&Self) -> bool,
-    ) -> Result<(), String> {
-        let began = self.world.now();
-        let end = began + self.timeouts(timeouts);
-        while !is_so(self) {
-            let now = self.world.now();
-            if now >= end {
-                let states = self.describe();
-                return Err(format!(
-                    "{complaint} within {timeouts} election timeouts\n{states}"
-                ));
-            }
-            self.pass((now + self.timeouts(1) / 2).min(end))?;
-        }
-        let took = self.world.now().since(began);
-        self.world
-            .note(|| format!("not {complaint:?} any more after {took:?}"));
-        Ok(())
-    }
-
-    /// Whether a member of the core leads and has committed in its term.
-    fn serves(&self, core: &[Host]) -> bool {
-        let mut leaders = self.world.nodes().filter(|(host, node)| {
-            let raft = node.raft();
-            let leads = raft.role() == RoleName::Leader && raft.quorum_ok(self.local(*host));
-            leads && core.contains(host) && node.store().applied().term == raft.term()
-        });
-        leaders.next().is_some()
-    }
-
-    fn local(&self, host: Host) -> Instant {
-        self.world.members()[host].monotonic(self.world.now())
-    }
-
-    /// Whether all members of the core are up and hold and have applied the same.
-    fn agrees(&self, core: &[Host]) -> bool {
-        let mut places = core.iter().map(|host| {
-            let node = self.world.members()[*host].node()?;
-            let (raft, applied) = (node.raft(), node.store().applied());
-            (raft.last() == applied && raft.durable() == applied.index).then_some(applied)
-        });
-        let Some(Some(first)) = places.next() else {
-            return false;
-        };
-        places.all(|place| place == Some(first))
-    }
-
-    /// Where everybody is.
-    fn describe(&self) -> String {
-        let mut text = self.clients.describe();
-        for (host, member) in self.world.members().iter().enumerate() {
-            text += &match member.node() {
-                None => format!("{} is down\n", host + 1),
-                Some(node) => {
-                    let raft = node.raft();
-                    format!(
-                        "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={}\n",
-                        host + 1,
-                        raft.role(),
-                        raft.term(),
-                        raft.leader(),
-                        raft.last(),
-                        raft.durable(),
-                        raft.commit(),
-                        node.store().applied(),
-                    )
-                }
-            };
-        }
-        text
     }
 
     // --- turns ---
@@ -550,71 +442,6 @@ impl Run {
         self.nemesis.died(host, for_good, &view);
         Ok(())
     }
-
-    // --- healing ---
-
-    /// The core is made whole, and the others are left behind.
-    fn heal(&mut self) -> Result<Healed, String> {
-        let (now, leader) = self.view();
-        let view = View {
-            now,
-            leader,
-            up: &self.up,
-        };
-        let healed = self.nemesis.heal(&view);
-        self.world.note(|| format!("healed: {healed:?}"));
-        let hosts = self.plan.members + 1;
-        let longest = self.plan.election_timeout / 4;
-        for from in 0..hosts {
-            for to in 0..hosts {
-                let delay = self.plan.links[from][to].delay.min(longest);
-                let fair = Weather::fair(delay, longest);
-                self.world
-                    .disturb(|net, _, _| net.set_weather(from, to, fair));
-            }
-        }
-        self.world.disturb(super::net::Net::mend_all);
-        for host in 0..self.plan.members {
-            match healed.core.contains(&host) {
-                true => self.cure(host),
-                false => self.leave_behind(host, healed.rest)?,
-            }
-        }
-        Ok(healed)
-    }
-
-    fn cure(&mut self, host: Host) {
-        let pace = Pace {
-            disk: Duration::from_micros(200),
-            disk_max: Duration::from_millis(20),
-            ..self.world.members()[host].pace
-        };
-        self.world.cure(host, pace);
-        let member = &self.world.members()[host];
-        member.disk().set_capacity(self.plan.storage.disk_bytes);
-        if !member.is_up() {
-            self.world.start_later(host, Duration::ZERO);
-        }
-    }
-
-    fn leave_behind(&mut self, host: Host, rest: Rest) -> Result<(), String> {
-        match rest {
-            Rest::Dead => {
-                if self.world.crash(host, Crash::Kill) {
-                    self.died(host, &Death::Crashed(Crash::Kill))?;
-                }
-            }
-            Rest::CutOff => {
-                for other in (0..=self.plan.members).filter(|other| *other != host) {
-                    self.world.disturb(|net, _, _| {
-                        net.cut(host, other);
-                        net.cut(other, host);
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Operations by how they ended.
@@ -657,7 +484,7 @@ fn nature(plan: &Plan) -> Nature {
             .iter()
             .map(|machine| machine.clock_rate)
             .collect(),
-        weather: plan.links[0][0],
+        weather: Weather::fair(plan.links[0][0].delay, plan.links[0][0].delay_max),
         disk_bytes: plan.storage.disk_bytes,
         stall_timeout: STALL_TIMEOUT,
     }

@@ -62,15 +62,6 @@ pub enum Happening {
     },
 }
 
-/// How much the world did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each counts what its name says")]
-pub struct Counts {
-    pub turns: u64,
-    pub events: u64,
-    pub starts: u64,
-}
-
 /// What a step did.
 #[derive(Debug)]
 pub enum Did {
@@ -103,7 +94,6 @@ pub struct World {
     net: Net,
     events: Events<Happening>,
     trace: Trace,
-    counts: Counts,
     /// The clients' names for their connections, and the network's.
     connections: BTreeMap<u64, u64>,
     /// How many strangers have called.
@@ -154,7 +144,6 @@ impl World {
             net,
             events,
             trace,
-            counts: Counts::default(),
             connections: BTreeMap::new(),
             strangers: 0,
             steps_at_once: 0,
@@ -204,12 +193,6 @@ impl World {
         &self.net
     }
 
-    /// What happened so far.
-    #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
     /// The trace so far.
     #[must_use]
     pub fn trace(&self) -> &Trace {
@@ -247,13 +230,11 @@ impl World {
         match (turn, event_at) {
             (Some((at, host)), _) if at <= until => {
                 self.advance(at);
-                self.counts.turns += 1;
                 self.with(host, Member::think);
                 Did::Thought(host)
             }
             (None, Some(at)) if at <= until => {
                 self.advance(at);
-                self.counts.events += 1;
                 match self.events.pop(at) {
                     Some(event) => self.happen(event),
                     None => Did::Something,
@@ -384,7 +365,6 @@ impl World {
         if self.members[host].is_up() {
             return Did::Something;
         }
-        self.counts.starts += 1;
         self.net.set_up(host, true);
         let settings = self.settings.clone();
         match self.with(host, |member, around| member.start(&settings, around)) {
@@ -434,7 +414,7 @@ impl World {
 
     // --- clients ---
 
-    /// A client dials a member, under a name below [`STRANGERS`] that is never used again.
+    /// A client dials a member, under a small name that is never used again.
     pub fn connect(&mut self, name: u64, to: Host) {
         assert!(name < STRANGERS, "clients' names are small");
         self.dial(name, to, Port::Client);

@@ -46,6 +46,9 @@ impl fmt::Display for Ledger {
                 .iter()
                 .map(|(kind, count)| (kind.name(), *count)),
         )?;
+        writeln!(f, "network")?;
+        let network = self.network.iter();
+        write_counts(f, network.map(|(name, count)| (*name, *count)))?;
         writeln!(f, "median run    {}", self.median())?;
         writeln!(
             f,

@@ -1,7 +1,7 @@
 //! A member: a machine with a disk and clocks, and, most of the time, a process on it.
 //!
 //! The process is the daemon's in all but its surroundings. It starts through
-//! [`raftd::storage::open_disk`], drives the shipped [`Node`], [`Worker`], [`SpareMaker`] and
+//! [`raftd::storage::open_disk`], drives the shipped [`Node`], [`storage::Worker`], [`SpareMaker`] and
 //! [`Dialler`], and runs turns in the order of `raftd/src/net/event_loop.rs`: reports of the disk,
 //! peers, clients, dialling, deadlines, flush; then, from the effects, disk work first, messages,
 //! replies, closes.
@@ -13,10 +13,21 @@
 //! - Between two effects of a turn: [`Member::crash_after_effects`]. Some messages are sent, others
 //!   not; the disk work is handed over or not.
 //! - Between the end of a sync and the report of it: [`Member::crash_at_report`].
-//! - At any other time: [`Member::kill`] and [`Member::cut_power`].
+//! - At any other time: [`super::world::World::crash`].
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `process.rs` | a life: the process, and its turns |
+//! | `table.rs` | its connections, their phases and deadlines |
+//! | `intake.rs` | bytes and frames, from connections to the node and back |
+//! | `disk.rs` | rounds of disk work, and spares |
+//! | `clock.rs` | the machine's clocks |
 
 mod clock;
+mod disk;
 mod intake;
+mod process;
+mod table;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,17 +41,18 @@ use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::net::Port;
 use raftd::net::dial::Dialler;
-use raftd::node::io::{Effects, Input, LinkId, Now, StorageEvent, StorageRequest};
+use raftd::node::io::{Effects, LinkId};
 use raftd::node::{self, Node};
-use raftd::storage::{self, SpareMaker, Step, Worker, open_disk};
+use raftd::storage::{self, SpareMaker, open_disk};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
 use wire::peer::DiskState;
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 pub use self::clock::{LocalClock, TRUE_RATE};
-use self::intake::Table;
-pub use self::intake::Timeouts;
+pub use self::process::Process;
+use self::table::Table;
+pub use self::table::Timeouts;
 use super::event::Events;
 use super::net::{End, Host, Net};
 use super::random::Random;
@@ -52,10 +64,6 @@ pub const CLUSTER: ClusterId = ClusterId(0x5157);
 /// Its first history.
 pub const EPOCH: Epoch = Epoch(0x5158);
 
-/// Between two pieces of a spare, as the daemon's thread has it.
-const PACE: Duration = Duration::from_micros(600);
-/// Between two looks at the room on the disk.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long a stop that was asked for may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -165,40 +173,6 @@ pub struct Member {
     planned_crash: Crash,
 }
 
-/// A life.
-pub struct Process {
-    life: u64,
-    host: Host,
-    node: Node,
-    effects: Effects,
-    now: Now,
-
-    worker: Worker<Latched<SimDisk>>,
-    maker: SpareMaker<SimDisk>,
-    /// For the rounds to come.
-    waiting: VecDeque<StorageRequest>,
-    /// A round is under way.
-    at_disk: bool,
-    /// Its number.
-    round: u64,
-    /// There is work, room or a spare that no round has taken up yet.
-    news: bool,
-    room: DiskState,
-    reports: VecDeque<StorageEvent>,
-    /// When the maker of spares goes on.
-    make_at: Instant,
-
-    table: Table,
-    dialler: Dialler,
-
-    stop_wanted: bool,
-    stop_at: Option<Instant>,
-    stopped: bool,
-    /// After so many effects, the end.
-    fuse: Option<(u32, Crash)>,
-    crash_at_report: Option<Crash>,
-}
-
 impl Member {
     /// A machine with an empty disk, down.
     #[must_use]
@@ -274,13 +248,6 @@ impl Member {
     #[must_use]
     pub fn peer_of(&self, link: LinkId) -> Option<NodeId> {
         self.process.as_ref()?.table.peer_of(link)
-    }
-
-    /// Whether its process was asked to stop.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        let process = self.process.as_ref();
-        process.is_some_and(|process| process.stop_wanted)
     }
 
     // --- life and death ---
@@ -605,266 +572,6 @@ impl Member {
             false => process.deadline().and_then(|at| self.clock.when(at)),
         };
         self.next_turn = at.map(|at| at.max(self.busy_until));
-    }
-
-    // --- the disk ---
-
-    /// Begins a round if there is something new to do and none is under way.
-    fn go_to_disk(&mut self, around: &mut Surroundings<'_>) {
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        if process.news && !process.at_disk {
-            self.begin_round(around);
-        }
-    }
-
-    fn begin_round(&mut self, around: &mut Surroundings<'_>) {
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        for request in process.waiting.drain(..) {
-            process.worker.push(request);
-        }
-        process.at_disk = true;
-        process.news = false;
-        self.plan_disk_done(around);
-    }
-
-    /// The round under way takes so long from now; what was planned before does not count.
-    fn plan_disk_done(&mut self, around: &mut Surroundings<'_>) {
-        let takes = self.random.heavy(self.pace.disk, self.pace.disk_max);
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        process.round += 1;
-        let (host, life, round) = (self.host, process.life, process.round);
-        let done_at = (around.now + takes).max(self.disk_hangs_until);
-        let done = Happening::DiskDone { host, life, round };
-        around.events.plan(done_at, done);
-    }
-
-    /// A round of disk work is done: all of its operations happen now.
-    ///
-    /// # Errors
-    /// It was the process's end.
-    pub fn disk_done(
-        &mut self,
-        life: u64,
-        round: u64,
-        around: &mut Surroundings<'_>,
-    ) -> Result<(), Death> {
-        let process = self.process.as_mut();
-        let current = |process: &&mut Process| (process.life, process.round) == (life, round);
-        let Some(process) = process.filter(current) else {
-            return Ok(());
-        };
-        if self.disk_hangs_until > around.now {
-            let host = self.host;
-            let done = Happening::DiskDone { host, life, round };
-            around.events.plan(self.disk_hangs_until, done);
-            return Ok(());
-        }
-        process.at_disk = false;
-        let spares = process.worker.wal().spares();
-        let reports = process.reports.len();
-        let round = match process.worker.round(&mut process.reports) {
-            Ok(round) => round,
-            Err(fatal) => return Err(self.death_of(fatal)),
-        };
-        assert!(
-            !process.worker.wal().disk().has_failed(),
-            "the log's disk has failed, and the process goes on (rules D3)"
-        );
-        drop(process.worker.take_sealed());
-        let reported = process.reports.len() > reports;
-        if reported && let Some(crash) = process.crash_at_report.take() {
-            return Err(Death::Crashed(crash));
-        }
-        let fewer = process.worker.wal().spares() < spares;
-        let more = round.worked && process.worker.has_work();
-        if fewer {
-            process.make_at = around.now;
-            self.plan_spare(around);
-        }
-        if reported {
-            self.wake(around.now);
-        }
-        match more {
-            true => self.begin_round(around),
-            false => self.go_to_disk(around),
-        }
-        Ok(())
-    }
-
-    fn plan_spare(&mut self, around: &mut Surroundings<'_>) {
-        if let Some(process) = &self.process {
-            let (host, life) = (self.host, process.life);
-            let make = Happening::MakeSpare { host, life };
-            around.events.plan(process.make_at, make);
-        }
-    }
-
-    /// A piece of a spare, or a look at the room on the disk.
-    ///
-    /// # Errors
-    /// It was the process's end.
-    pub fn make_spare(&mut self, life: u64, around: &mut Surroundings<'_>) -> Result<(), Death> {
-        let Some(process) = self.process.as_mut().filter(|process| process.life == life) else {
-            return Ok(());
-        };
-        // One that was planned before the maker was woken early.
-        if process.make_at != around.now {
-            return Ok(());
-        }
-        let left = process.worker.wal().spares();
-        let pause = match process.maker.step(left) {
-            Step::Made(spare) => {
-                process.worker.add_spare(spare);
-                process.news = true;
-                PACE
-            }
-            Step::Making if left > 0 => PACE,
-            Step::Making => Duration::from_nanos(1),
-            Step::Rest(room) => {
-                process.worker.set_room(room);
-                process.news |= std::mem::replace(&mut process.room, room) != room;
-                LOOK
-            }
-        };
-        if self.disk.is_down() {
-            return Err(Death::Crashed(self.planned_crash));
-        }
-        process.make_at = around.now + pause;
-        self.plan_spare(around);
-        self.go_to_disk(around);
-        Ok(())
-    }
-
-    /// Does all disk work that was handed over, then ends.
-    fn finish(&mut self) -> Death {
-        let Some(process) = &mut self.process else {
-            return Death::Stopped;
-        };
-        for request in process.waiting.drain(..) {
-            process.worker.push(request);
-        }
-        loop {
-            match process.worker.round(&mut process.reports) {
-                Ok(round) if round.worked => {}
-                Ok(_) => return Death::Stopped,
-                Err(fatal) => return self.death_of(fatal),
-            }
-        }
-    }
-}
-
-impl Process {
-    fn think(&mut self, around: &mut Surroundings<'_>) {
-        let now = self.now;
-        if self.stop_wanted && self.stop_at.is_none() {
-            self.stop_at = Some(now.monotonic + STOP_TIMEOUT);
-            self.node.step(now, Input::Stop, &mut self.effects);
-        }
-        self.tell_notices();
-        while let Some(report) = self.reports.pop_front() {
-            let input = Input::Storage(report);
-            self.node.step(now, input, &mut self.effects);
-        }
-        self.take_in(around);
-        self.dial(around);
-        self.close_overdue(around);
-        if self.node.deadline().is_some_and(|at| at <= now.monotonic) {
-            self.node.step(now, Input::Tick, &mut self.effects);
-        }
-        self.tell_notices();
-        self.node.flush(now, &mut self.effects);
-    }
-
-    fn carry_out(&mut self, around: &mut Surroundings<'_>) -> Result<(), Death> {
-        around.trace.number(around.now.0 << 3 | self.host as u64);
-        for request in self.effects.storage.drain(..) {
-            burn(&mut self.fuse)?;
-            note(around.trace, &request);
-            self.waiting.push_back(request);
-            self.news = true;
-        }
-        self.append_messages(around);
-        self.append_replies();
-        let refused = std::mem::take(&mut self.effects.close_links);
-        for (link, error) in refused {
-            self.refuse(link.0, &error, 0);
-        }
-        let mut at = 0;
-        while let Some(name) = self.next_dirty(at) {
-            burn(&mut self.fuse)?;
-            self.write(name, around);
-            at += 1;
-        }
-        self.forget_dirty();
-        let renewed = std::mem::take(&mut self.effects.renew_links);
-        for link in renewed {
-            self.renew(link, around);
-        }
-        for event in self.effects.events.drain(..) {
-            let id = self.host + 1;
-            around
-                .trace
-                .line(around.now, || format!("{id} says {}", event.text));
-            around.trace.bytes(event.text.as_bytes());
-        }
-        self.apply_pauses();
-        self.stopped |= std::mem::take(&mut self.effects.stopped);
-        self.stopped |= self.stop_at.is_some_and(|at| at <= self.now.monotonic);
-        Ok(())
-    }
-
-    fn deadline(&mut self) -> Option<Instant> {
-        let deadlines = [
-            self.node.deadline(),
-            self.dialler.deadline(),
-            self.table.deadline(),
-            self.stop_at,
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-}
-
-/// One effect more.
-fn burn(fuse: &mut Option<(u32, Crash)>) -> Result<(), Death> {
-    match fuse {
-        Some((0, crash)) => Err(Death::Crashed(*crash)),
-        Some((left, _)) => {
-            *left -= 1;
-            Ok(())
-        }
-        None => Ok(()),
-    }
-}
-
-/// Adds disk work to the trace.
-fn note(trace: &mut Trace, request: &StorageRequest) {
-    match request {
-        StorageRequest::Write(write) => {
-            trace.number(write.ticket.0);
-            trace.number(write.hard_state.term.0);
-            trace.number(write.hard_state.vote.map_or(0, |vote| vote.0));
-            trace.number(write.truncate_from.map_or(0, |index| index.0));
-            trace.number(write.commit.0);
-            for entry in &write.entries {
-                trace.bytes(entry.bytes());
-            }
-        }
-        StorageRequest::Load { from, to, .. } => {
-            trace.number(from.0);
-            trace.number(to.0);
-        }
-        StorageRequest::Form(record) => {
-            for (node, incarnation) in record {
-                trace.number(node.0);
-                trace.number(incarnation.0);
-            }
-        }
     }
 }
 

@@ -1,0 +1,164 @@
+//! A member's disk work: rounds that take their time, and spares in the background.
+
+use std::time::Duration;
+
+use raftd::storage::Step;
+
+use super::{Death, Member, Process, Surroundings};
+use crate::sim::world::Happening;
+
+/// Between two pieces of a spare, as the daemon's thread has it.
+const PACE: Duration = Duration::from_micros(600);
+/// Between two looks at the room on the disk.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Member {
+    /// Begins a round if there is something new to do and none is under way.
+    pub(super) fn go_to_disk(&mut self, around: &mut Surroundings<'_>) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if process.news && !process.at_disk {
+            self.begin_round(around);
+        }
+    }
+
+    fn begin_round(&mut self, around: &mut Surroundings<'_>) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        for request in process.waiting.drain(..) {
+            process.worker.push(request);
+        }
+        process.at_disk = true;
+        process.news = false;
+        self.plan_disk_done(around);
+    }
+
+    /// The round under way takes so long from now; what was planned before does not count.
+    pub(super) fn plan_disk_done(&mut self, around: &mut Surroundings<'_>) {
+        let takes = self.random.heavy(self.pace.disk, self.pace.disk_max);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        process.round += 1;
+        let (host, life, round) = (self.host, process.life, process.round);
+        let done_at = (around.now + takes).max(self.disk_hangs_until);
+        let done = Happening::DiskDone { host, life, round };
+        around.events.plan(done_at, done);
+    }
+
+    /// A round of disk work is done: all of its operations happen now.
+    ///
+    /// # Errors
+    /// It was the process's end.
+    pub fn disk_done(
+        &mut self,
+        life: u64,
+        round: u64,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), Death> {
+        let process = self.process.as_mut();
+        let current = |process: &&mut Process| (process.life, process.round) == (life, round);
+        let Some(process) = process.filter(current) else {
+            return Ok(());
+        };
+        if self.disk_hangs_until > around.now {
+            let host = self.host;
+            let done = Happening::DiskDone { host, life, round };
+            around.events.plan(self.disk_hangs_until, done);
+            return Ok(());
+        }
+        process.at_disk = false;
+        let spares = process.worker.wal().spares();
+        let reports = process.reports.len();
+        let round = match process.worker.round(&mut process.reports) {
+            Ok(round) => round,
+            Err(fatal) => return Err(self.death_of(fatal)),
+        };
+        assert!(
+            !process.worker.wal().disk().has_failed(),
+            "the log's disk has failed, and the process goes on (rules D3)"
+        );
+        drop(process.worker.take_sealed());
+        let reported = process.reports.len() > reports;
+        if reported && let Some(crash) = process.crash_at_report.take() {
+            return Err(Death::Crashed(crash));
+        }
+        let fewer = process.worker.wal().spares() < spares;
+        let more = round.worked && process.worker.has_work();
+        if fewer {
+            process.make_at = around.now;
+            self.plan_spare(around);
+        }
+        if reported {
+            self.wake(around.now);
+        }
+        match more {
+            true => self.begin_round(around),
+            false => self.go_to_disk(around),
+        }
+        Ok(())
+    }
+
+    pub(super) fn plan_spare(&mut self, around: &mut Surroundings<'_>) {
+        if let Some(process) = &self.process {
+            let (host, life) = (self.host, process.life);
+            let make = Happening::MakeSpare { host, life };
+            around.events.plan(process.make_at, make);
+        }
+    }
+
+    /// A piece of a spare, or a look at the room on the disk.
+    ///
+    /// # Errors
+    /// It was the process's end.
+    pub fn make_spare(&mut self, life: u64, around: &mut Surroundings<'_>) -> Result<(), Death> {
+        let Some(process) = self.process.as_mut().filter(|process| process.life == life) else {
+            return Ok(());
+        };
+        // One that was planned before the maker was woken early.
+        if process.make_at != around.now {
+            return Ok(());
+        }
+        let left = process.worker.wal().spares();
+        let pause = match process.maker.step(left) {
+            Step::Made(spare) => {
+                process.worker.add_spare(spare);
+                process.news = true;
+                PACE
+            }
+            Step::Making if left > 0 => PACE,
+            Step::Making => Duration::from_nanos(1),
+            Step::Rest(room) => {
+                process.worker.set_room(room);
+                process.news |= std::mem::replace(&mut process.room, room) != room;
+                LOOK
+            }
+        };
+        if self.disk.is_down() {
+            return Err(Death::Crashed(self.planned_crash));
+        }
+        process.make_at = around.now + pause;
+        self.plan_spare(around);
+        self.go_to_disk(around);
+        Ok(())
+    }
+
+    /// Does all disk work that was handed over, then ends.
+    pub(super) fn finish(&mut self) -> Death {
+        let Some(process) = &mut self.process else {
+            return Death::Stopped;
+        };
+        for request in process.waiting.drain(..) {
+            process.worker.push(request);
+        }
+        loop {
+            match process.worker.round(&mut process.reports) {
+                Ok(round) if round.worked => {}
+                Ok(_) => return Death::Stopped,
+                Err(fatal) => return self.death_of(fatal),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The second phase of a run: a core is healed, and must make progress.
+
+use std::time::Duration;
+
+use raft::{Instant, RoleName};
+
+use super::Run;
+use crate::sim::faults::{Healed, Rest, View};
+use crate::sim::member::{Crash, Death, Pace};
+use crate::sim::net::{Host, Net, Weather};
+
+/// So many election timeouts, upper ends, a healed core has for each thing that it owes.
+pub const PATIENCE: u32 = 20;
+/// So long clients go on asking a healed core.
+const SERVICE: Duration = Duration::from_secs(2);
+
+impl Run {
+    /// The core is made whole, and the others are left behind.
+    pub(super) fn heal(&mut self) -> Result<Healed, String> {
+        let (now, leader) = self.view();
+        let view = View {
+            now,
+            leader,
+            up: &self.up,
+        };
+        let healed = self.nemesis.heal(&view);
+        self.world.note(|| format!("healed: {healed:?}"));
+        let hosts = self.plan.members + 1;
+        let longest = self.plan.election_timeout / 4;
+        for from in 0..hosts {
+            for to in 0..hosts {
+                let delay = self.plan.links[from][to].delay.min(longest);
+                let fair = Weather::fair(delay, longest);
+                self.world
+                    .disturb(|net, _, _| net.set_weather(from, to, fair));
+            }
+        }
+        self.world.disturb(Net::mend_all);
+        for host in 0..self.plan.members {
+            match healed.core.contains(&host) {
+                true => self.cure(host),
+                false => self.leave_behind(host, healed.rest)?,
+            }
+        }
+        Ok(healed)
+    }
+
+    fn cure(&mut self, host: Host) {
+        let pace = Pace {
+            disk: Duration::from_micros(200),
+            disk_max: Duration::from_millis(20),
+            ..self.world.members()[host].pace
+        };
+        self.world.cure(host, pace);
+        let member = &self.world.members()[host];
+        member.disk().set_capacity(self.plan.storage.disk_bytes);
+        if !member.is_up() {
+            self.world.start_later(host, Duration::ZERO);
+        }
+    }
+
+    fn leave_behind(&mut self, host: Host, rest: Rest) -> Result<(), String> {
+        match rest {
+            Rest::Dead => {
+                if self.world.crash(host, Crash::Kill) {
+                    self.died(host, &Death::Crashed(Crash::Kill))?;
+                }
+            }
+            Rest::CutOff => {
+                for other in (0..=self.plan.members).filter(|other| *other != host) {
+                    self.world.disturb(|net, _, _| {
+                        net.cut(host, other);
+                        net.cut(other, host);
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the core is one of which the rules promise progress: a quorum of members with whole
+    /// data or, if the cluster never formed, all.
+    pub(super) fn must_go_on(&self, healed: &Healed) -> bool {
+        let quorum = self.plan.members / 2 + 1;
+        self.plan.faults.outside.is_none() && healed.core.len() >= quorum
+    }
+
+    /// Demands what a healed core owes: a leader that commits, an end for every request, the same
+    /// state on all members of the core.
+    pub(super) fn demand_progress(&mut self, core: &[Host]) -> Result<(), String> {
+        let began = self.world.now();
+        self.clients.calm(began, core, &mut self.actions);
+        self.act();
+        self.within("no leader commits", |run| run.serves(core))?;
+        self.pass(self.world.now() + SERVICE)?;
+        self.clients.stop_issuing();
+        self.within("a request has no end", |run| run.clients.pending() == 0)?;
+        self.within("the core differs", |run| run.agrees(core))
+    }
+
+    /// Lets time pass until it is so, but not for more than [`PATIENCE`].
+    fn within(&mut self, complaint: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
+        let began = self.world.now();
+        let end = began + self.timeouts(PATIENCE);
+        while !is_so(self) {
+            let now = self.world.now();
+            if now >= end {
+                let states = self.describe();
+                return Err(format!(
+                    "{complaint} within {PATIENCE} election timeouts\n{states}"
+                ));
+            }
+            self.pass((now + self.timeouts(1) / 2).min(end))?;
+        }
+        let took = self.world.now().since(began);
+        self.world
+            .note(|| format!("not {complaint:?} any more after {took:?}"));
+        Ok(())
+    }
+
+    /// Whether a member of the core leads and has committed in its term.
+    fn serves(&self, core: &[Host]) -> bool {
+        let mut leaders = self.world.nodes().filter(|(host, node)| {
+            let raft = node.raft();
+            let leads = raft.role() == RoleName::Leader && raft.quorum_ok(self.local(*host));
+            leads && core.contains(host) && node.store().applied().term == raft.term()
+        });
+        leaders.next().is_some()
+    }
+
+    fn local(&self, host: Host) -> Instant {
+        self.world.members()[host].monotonic(self.world.now())
+    }
+
+    /// Whether all members of the core are up and hold and have applied the same.
+    fn agrees(&self, core: &[Host]) -> bool {
+        let mut places = core.iter().map(|host| {
+            let node = self.world.members()[*host].node()?;
+            let (raft, applied) = (node.raft(), node.store().applied());
+            (raft.last() == applied && raft.durable() == applied.index).then_some(applied)
+        });
+        let Some(Some(first)) = places.next() else {
+            return false;
+        };
+        places.all(|place| place == Some(first))
+    }
+
+    /// Where everybody is.
+    fn describe(&self) -> String {
+        let mut text = self.clients.describe();
+        for (host, member) in self.world.members().iter().enumerate() {
+            text += &match member.node() {
+                None => format!("{} is down\n", host + 1),
+                Some(node) => {
+                    let raft = node.raft();
+                    format!(
+                        "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={}\n",
+                        host + 1,
+                        raft.role(),
+                        raft.term(),
+                        raft.leader(),
+                        raft.last(),
+                        raft.durable(),
+                        raft.commit(),
+                        node.store().applied(),
+                    )
+                }
+            };
+        }
+        text
+    }
+}
