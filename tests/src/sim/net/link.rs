@@ -136,10 +136,13 @@ impl Net {
         }
     }
 
-    /// What arrives before `until` arrives then, all at once.
-    pub fn clog(&mut self, from: Host, to: Host, until: Instant) {
+    /// What arrives before `until` arrives then, all at once. A clog that is not over is not made
+    /// longer: what it holds would come behind what came later.
+    pub fn clog(&mut self, now: Instant, from: Host, to: Host, until: Instant) {
         let link = self.link(from, to);
-        link.clogged_until = link.clogged_until.max(until);
+        if link.clogged_until <= now {
+            link.clogged_until = until;
+        }
     }
 
     fn link(&mut self, from: Host, to: Host) -> &mut Link {

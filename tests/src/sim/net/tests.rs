@@ -144,14 +144,17 @@ fn a_kernel_gives_up_what_it_cannot_send_for_long() {
 fn a_clogged_link_delivers_all_at_once() {
     let (mut bench, connection) = Bench::connected(fair());
     let until = bench.now + 500 * MS;
-    bench.net.clog(0, 1, until);
+    bench.net.clog(bench.now, 0, 1, until);
     bench.send(connection, 0, b"a");
     bench.pass(100 * MS);
     bench.send(connection, 0, b"b");
+    // Another one would only mix up the order.
+    bench.net.clog(bench.now, 0, 1, until + 100 * MS);
+    bench.send(connection, 0, b"c");
     bench.pass(399 * MS);
     assert_eq!(bench.heard(1).0, b"");
     bench.pass(MS);
-    assert_eq!(bench.heard(1).0, b"ab");
+    assert_eq!(bench.heard(1).0, b"abc");
 }
 
 #[test]
@@ -290,7 +293,7 @@ fn a_stream_keeps_its_order() {
         let connection = net.dial(at(0), socket, 0, Port::Client, &mut events);
         arrivals(&mut net, &mut events, at(20));
         if clog {
-            net.clog(2, 0, at(35));
+            net.clog(at(20), 2, 0, at(35));
         }
         net.cut(2, 0);
         for (sent, byte) in [(20, b"1"), (31, b"2")] {
