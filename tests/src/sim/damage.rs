@@ -119,6 +119,16 @@ impl Damage {
         *random.pick(&Self::INSIDE)
     }
 
+    /// Whether a living process goes on writing there and is none the wiser: all that it makes
+    /// durable from then on is lost with the rest.
+    #[must_use]
+    pub fn undermines(self) -> bool {
+        matches!(
+            self,
+            Self::NewestName | Self::NewestPage | Self::NextPage | Self::NextSpare
+        )
+    }
+
     /// Damages the disk. Says what it did, or `None` if the disk has no such place.
     pub fn inflict(self, disk: &SimDisk, random: &mut Random) -> Option<String> {
         let mut victim = Victim {

@@ -365,7 +365,8 @@ impl Nemesis {
                 Fault::Damage(host, Damage::draw(&mut self.random, segment_bytes))
             }
         };
-        if kind == Kind::Damage && self.random.chance(MILLION / 3) {
+        let undermines = matches!(&fault, Fault::Damage(_, damage) if damage.undermines());
+        if kind == Kind::Damage && !undermines && self.random.chance(MILLION / 3) {
             out.push(fault);
         } else {
             self.when_down(host, fault, view, out);
