@@ -19,6 +19,12 @@ pub const MEDIANS_DUE: usize = 100;
 pub const MARKS_DUE: usize = 5_000;
 /// Of a hundred runs so many may be vacuous.
 pub const VACUOUS_PERCENT_MAX: usize = 2;
+/// Of a hundred keys so many may be given up by the search for an order, which needs no log.
+pub const GIVEN_UP_PERCENT_MAX: u64 = 5;
+/// In [`Run::judged`]: keys that were searched.
+pub const KEYS: &str = "keys";
+/// In [`Run::judged`]: those that were given up.
+pub const KEYS_GIVEN_UP: &str = "keys given up";
 
 /// What the median run reaches at least.
 pub const MEDIAN: Size = Size {
@@ -72,6 +78,8 @@ pub struct Run {
     pub faults: BTreeMap<Kind, u64>,
     /// What the network did to parcels and connections.
     pub network: BTreeMap<&'static str, u64>,
+    /// What the checkers of the history looked at; nothing if it was not judged.
+    pub judged: BTreeMap<&'static str, u64>,
     /// Leaders, one per term.
     pub leaders: u64,
     /// Rare branches.
@@ -100,6 +108,7 @@ pub struct Ledger {
     operations: BTreeMap<&'static str, u64>,
     faults: BTreeMap<Kind, u64>,
     network: BTreeMap<&'static str, u64>,
+    judged: BTreeMap<&'static str, u64>,
     marks: Marks,
     violations: BTreeMap<u64, String>,
 }
@@ -119,6 +128,7 @@ impl Ledger {
         add_up(&mut self.operations, run.operations);
         add_up(&mut self.faults, run.faults);
         add_up(&mut self.network, run.network);
+        add_up(&mut self.judged, run.judged);
         self.marks.add(run.marks);
         if let Some(violation) = run.violation {
             self.violations.insert(run.seed, violation);
@@ -133,6 +143,7 @@ impl Ledger {
         add_up(&mut self.operations, other.operations);
         add_up(&mut self.faults, other.faults);
         add_up(&mut self.network, other.network);
+        add_up(&mut self.judged, other.judged);
         self.marks.add(other.marks);
         self.violations.extend(other.violations);
     }
@@ -192,6 +203,11 @@ impl Ledger {
             if self.vacuous.len() * 100 > runs * VACUOUS_PERCENT_MAX {
                 let vacuous = self.vacuous.len();
                 complaints.push(format!("{vacuous} of {runs} runs are vacuous"));
+            }
+            let judged = |name| self.judged.get(name).copied().unwrap_or_default();
+            let (keys, given_up) = (judged(KEYS), judged(KEYS_GIVEN_UP));
+            if given_up * 100 > keys * GIVEN_UP_PERCENT_MAX || keys == 0 {
+                complaints.push(format!("the search gave up {given_up} of {keys} keys"));
             }
         }
         let missing = self.missing();

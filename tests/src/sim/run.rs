@@ -103,6 +103,7 @@ pub fn run(seed: u64, telling: Telling) -> Report {
         leaders: run.watch.leaders(),
         faults: run.nemesis.counts,
         network: run.world.net().counts.by_name().into_iter().collect(),
+        judged: run.judged,
         marks: run.watch.marks,
         violation: violation.as_ref().map(ToString::to_string),
     };
@@ -126,6 +127,8 @@ struct Run {
     clients: Clients,
     random: Random,
     watch: Watch,
+    /// What the history's checkers looked at, once they did.
+    judged: BTreeMap<&'static str, u64>,
     /// For use by turns.
     actions: Vec<ClientAction>,
     faults: Vec<Fault>,
@@ -148,6 +151,7 @@ impl Run {
             clients,
             random: random.fork(),
             watch: Watch::default(),
+            judged: BTreeMap::new(),
             actions: Vec::new(),
             faults: Vec::new(),
             moments: Vec::new(),
@@ -196,7 +200,8 @@ impl Run {
         }
         let disks: Vec<_> = self.world.members().iter().map(Member::disk).collect();
         let sessions_max = self.plan.limits.sessions_max;
-        verdict::judge(&mut self.invariants, &disks, &finished, sessions_max)?;
+        let judged = verdict::judge(&mut self.invariants, &disks, &finished, sessions_max)?;
+        self.judged = judged.by_name().into_iter().collect();
         Ok(())
     }
 

@@ -4,8 +4,10 @@ use raftd::disk::sim::SimDisk;
 
 use super::clients::Finished;
 use super::invariants::Invariants;
+use super::ledger::{KEYS, KEYS_GIVEN_UP};
 use super::member::EPOCH;
-use crate::history::{History, search, witness};
+use crate::history::search::{self, Searched};
+use crate::history::{Summary, Violation, witness};
 
 /// Configurations that are tried for one key: what a whole run usually takes is a few thousand.
 const BUDGET: search::Budget = search::Budget {
@@ -13,12 +15,30 @@ const BUDGET: search::Budget = search::Budget {
 };
 
 /// What was judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
-    /// Answered operations for which an order was searched, without a look at the log.
-    pub searched: u64,
-    /// Keys for which that was given up.
-    pub gave_up: u64,
+    /// By the log.
+    pub witnessed: Summary,
+    /// By the answers alone.
+    pub searched: Searched,
+}
+
+impl Judged {
+    /// Its numbers, for the ledger.
+    #[must_use]
+    pub fn by_name(&self) -> [(&'static str, u64); 8] {
+        let (seen, searched) = (&self.witnessed, &self.searched);
+        [
+            ("written", seen.written),
+            ("unknown, applied", seen.unknown_applied),
+            ("unknown, lost", seen.unknown_lost),
+            ("read", seen.reads),
+            ("read stale", seen.stale_reads),
+            ("ordered without the log", searched.operations),
+            (KEYS, searched.keys),
+            (KEYS_GIVEN_UP, searched.gave_up.len() as u64),
+        ]
+    }
 }
 
 /// Judges what a run has left.
@@ -37,14 +57,9 @@ pub fn judge(
         sessions_max,
         entries: invariants.committed(),
     };
-    witness::check(&finished.history, committed).map_err(|violation| violation.to_string())?;
-    search(&finished.history)
-}
-
-fn search(history: &History) -> Result<Judged, String> {
-    let searched = search::check(history, BUDGET).map_err(|violation| violation.to_string())?;
+    let told = |violation: Violation| violation.to_string();
     Ok(Judged {
-        searched: searched.operations,
-        gave_up: searched.gave_up.len() as u64,
+        witnessed: witness::check(&finished.history, committed).map_err(told)?,
+        searched: search::check(&finished.history, BUDGET).map_err(told)?,
     })
 }

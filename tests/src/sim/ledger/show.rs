@@ -49,6 +49,8 @@ impl fmt::Display for Ledger {
         writeln!(f, "network")?;
         let network = self.network.iter();
         write_counts(f, network.map(|(name, count)| (*name, *count)))?;
+        writeln!(f, "judged")?;
+        write_counts(f, self.judged.iter().map(|(name, count)| (*name, *count)))?;
         writeln!(f, "median run    {}", self.median())?;
         writeln!(
             f,

@@ -8,6 +8,7 @@ fn run(seed: u64, operations: u64) -> Run {
         simulated: Duration::from_secs(70),
         operations: BTreeMap::from([("written", operations)]),
         faults: BTreeMap::from([(Kind::Crash, 30)]),
+        judged: BTreeMap::from([(KEYS, 30), (KEYS_GIVEN_UP, 1)]),
         leaders: 3,
         ..Run::default()
     }
@@ -51,6 +52,26 @@ fn too_many_vacuous_runs_and_a_small_median_are_complaints() {
     assert!(ledger.complaints()[0].contains("vacuous"));
     (101..400).for_each(|seed| ledger.add(run(seed, 1_500)));
     assert!(ledger.complaints()[0].contains("median"));
+}
+
+#[test]
+fn a_search_that_gives_up_too_often_is_a_complaint() {
+    let mut ledger = Ledger::default();
+    (0..100).for_each(|seed| ledger.add(run(seed, 3_000)));
+    assert_eq!(ledger.complaints(), [""; 0]);
+    ledger.add(Run {
+        judged: BTreeMap::from([(KEYS, 200), (KEYS_GIVEN_UP, 61)]),
+        ..run(100, 3_000)
+    });
+    assert_eq!(ledger.complaints(), ["the search gave up 161 of 3200 keys"]);
+    let mut unjudged = Ledger::default();
+    (0..100).for_each(|seed| {
+        unjudged.add(Run {
+            judged: BTreeMap::new(),
+            ..run(seed, 3_000)
+        });
+    });
+    assert_eq!(unjudged.complaints(), ["the search gave up 0 of 0 keys"]);
 }
 
 #[test]
