@@ -192,11 +192,11 @@ impl Run {
     /// Judges what is left at the end.
     fn judge(&mut self) -> Result<(), String> {
         let finished = self.clients.finish();
-        if let Some(breach) = self.clients.breach() {
-            return Err(breach.to_owned());
-        }
         if !self.disks_are_honest() {
             return Ok(());
+        }
+        if let Some(breach) = self.clients.breach() {
+            return Err(breach.to_owned());
         }
         let disks: Vec<_> = self.world.members().iter().map(Member::disk).collect();
         let sessions_max = self.plan.limits.sessions_max;

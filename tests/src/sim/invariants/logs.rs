@@ -89,6 +89,8 @@ impl Written {
 #[derive(Debug, Default)]
 pub(super) struct Committed {
     entries: Vec<Entry>,
+    /// The terms that committed them, as it was first seen; they never fall.
+    by: Vec<Term>,
 }
 
 impl Committed {
@@ -117,11 +119,17 @@ impl Committed {
         self.at(index).map(held)
     }
 
-    /// The next entry is known to be committed.
+    /// The last index that a term before this one has committed.
+    #[must_use]
+    pub(super) fn last_before(&self, term: Term) -> Index {
+        Index(self.by.partition_point(|by| *by < term) as u64)
+    }
+
+    /// The next entry is known to be committed, first of all by a member in the term `by`.
     ///
     /// # Errors
     /// It does not follow the last.
-    pub(super) fn push(&mut self, entry: Entry) -> Result<(), String> {
+    pub(super) fn push(&mut self, entry: Entry, by: Term) -> Result<(), String> {
         let (id, last) = (entry.id(), self.entries.last());
         let follows = id.index == self.last().next()
             && last.is_none_or(|last| {
@@ -134,6 +142,8 @@ impl Committed {
                 last.map(Entry::wall_ms)
             ));
         }
+        let latest = self.by.last().copied().unwrap_or_default();
+        self.by.push(by.max(latest));
         self.entries.push(entry);
         Ok(())
     }
@@ -212,14 +222,16 @@ mod tests {
     #[test]
     fn what_is_committed_does_not_change() {
         let mut committed = Committed::default();
-        committed.push(noop(1, 1, 5)).unwrap();
-        committed.push(noop(2, 2, 5)).unwrap();
+        committed.push(noop(1, 1, 5), Term(1)).unwrap();
+        committed.push(noop(2, 2, 5), Term(3)).unwrap();
+        let before = |term| committed.last_before(Term(term)).0;
+        assert_eq!([1, 2, 3, 4].map(before), [0, 1, 1, 2]);
         let second = committed.held(Index(2)).unwrap();
         committed.check(Index(2), second).unwrap();
         committed.check(Index(3), of(9, 9)).unwrap();
         assert!(committed.check(Index(1), second).is_err());
         for wrong in [noop(2, 2, 5), noop(2, 4, 5), noop(1, 3, 5), noop(2, 3, 4)] {
-            assert!(committed.push(wrong).is_err());
+            assert!(committed.push(wrong, Term(9)).is_err());
         }
     }
 }

@@ -35,7 +35,13 @@ pub(super) struct Watched {
     pub(super) syncs: Option<u64>,
     /// The logs of disks that it had before.
     lost: Vec<Vec<Held>>,
+    /// What was cut from the durable log, with the first index of each piece.
+    pub(super) gone: Vec<(Index, Vec<Held>)>,
+    /// Something on its disk was damaged.
     pub(super) damaged: bool,
+    /// What it writes in this life cannot be seen any more: the file lost its name or its header
+    /// page, and the next start will find that out.
+    pub(super) blind: bool,
     /// Its log, as far as it was handed to the disk.
     pub(super) memory: Vec<Held>,
     /// Hard states that it handed over in all lives, oldest first.
@@ -56,7 +62,9 @@ impl Watched {
             audit: Audit::default(),
             syncs: None,
             lost: Vec::new(),
+            gone: Vec::new(),
             damaged: false,
+            blind: false,
             memory: Vec::new(),
             handed_over: Vec::new(),
             leads: None,
@@ -72,6 +80,7 @@ impl Watched {
         self.lost.push(old.log().to_vec());
         self.syncs = None;
         self.damaged = false;
+        self.blind = false;
     }
 
     /// A life begins with what is durable, all of it.
@@ -87,6 +96,7 @@ impl Watched {
             ));
         }
         self.memory = self.audit.log().to_vec();
+        self.blind = false;
         self.leads = None;
         self.term = found.term;
         // What is known of the first ones is looked at like what is learnt later.
@@ -120,11 +130,21 @@ impl Watched {
         self.memory.get(place).copied()
     }
 
-    /// Whether a disk of it holds this entry, or held it when it was lost.
-    pub(super) fn held_ever(&self, index: Index, entry: Option<Held>) -> bool {
+    /// Whether its disk holds this entry, or one that it had before did.
+    pub(super) fn holds(&self, index: Index, entry: Option<Held>) -> bool {
         let place = index.0 as usize - 1;
         let before = |log: &Vec<Held>| log.get(place).copied() == entry;
-        entry.is_some() && (self.audit.at(index) == entry || self.lost.iter().any(before))
+        let unseen = self.blind && self.in_memory(index) == entry;
+        entry.is_some() && (self.audit.at(index) == entry || unseen || self.lost.iter().any(before))
+    }
+
+    /// Whether its disk holds or has held this entry.
+    pub(super) fn held_ever(&self, index: Index, entry: Option<Held>) -> bool {
+        let was_cut = |(first, cut): &(Index, Vec<Held>)| {
+            let place = index.0.checked_sub(first.0);
+            place.is_some_and(|place| cut.get(place as usize).copied() == entry)
+        };
+        self.holds(index, entry) || (entry.is_some() && self.gone.iter().any(was_cut))
     }
 
     /// Looks at the numbers after a turn.
@@ -148,7 +168,8 @@ impl Watched {
                 "{id} ends a turn with a log up to {last}, of which it handed over {handed_over}"
             ));
         }
-        if durable.0 > 0 && self.audit.at(durable) != self.in_memory(durable) {
+        self.blind |= self.damaged && self.audit.last().index < durable;
+        if durable.0 > 0 && !self.blind && self.audit.at(durable) != self.in_memory(durable) {
             let (disk, own) = (self.audit.at(durable), self.in_memory(durable));
             return Err(format!(
                 "{id} believes {own:?} at {durable} durable: its disk has {disk:?}"
@@ -192,6 +213,11 @@ impl Watched {
         Ok(())
     }
 
+    /// Whether this term may be durable where nobody can see it.
+    pub(super) fn is_unseen(&self, term: Term) -> bool {
+        self.blind || (self.damaged && self.audit.hard_state().term < term)
+    }
+
     /// Judges a message that leaves for `to` now.
     pub(super) fn tells(&self, message: &Message, to: Option<NodeId>) -> Result<(), String> {
         let state = self.audit.hard_state();
@@ -204,6 +230,9 @@ impl Watched {
             Message::VoteAnswer(answer) if answer.granted => (term, to),
             _ => (term, None),
         };
+        if self.is_unseen(reveals) {
+            return Ok(());
+        }
         let id = self.id;
         if reveals > state.term {
             return Err(format!("{id} tells {message:?}, but {state:?} is durable"));

@@ -197,7 +197,11 @@ impl Invariants {
         let (id, handed_over) = (member.id, &member.handed_over);
         let (elections, written, committed) = (&mut self.elections, &self.written, &self.committed);
         let mut verdict = Ok(());
+        let gone = &mut member.gone;
         let mut show = |batch: &Batch<'_>| {
+            if !batch.cut.is_empty() {
+                gone.push((batch.first, batch.cut.to_vec()));
+            }
             if verdict.is_ok() {
                 verdict = elections
                     .durable(id, batch.hard_state)
@@ -224,13 +228,14 @@ impl Invariants {
         member.matches.clear();
         self.elections.leads(term, member.id)?;
         let durable = member.audit.hard_state();
-        if (durable.term, durable.vote) != (term, Some(member.id)) {
+        if (durable.term, durable.vote) != (term, Some(member.id)) && !member.is_unseen(term) {
             let id = member.id;
             return Err(format!(
                 "{id} leads term {term}, but {durable:?} is durable"
             ));
         }
-        let last = self.committed.last();
+        // What a later term has committed, one that is elected late may lack.
+        let last = self.committed.last_before(term);
         if last.0 > 0 && member.in_memory(last) != self.committed.held(last) {
             let (id, own) = (member.id, member.in_memory(last));
             return Err(format!(
@@ -259,7 +264,7 @@ impl Invariants {
                 };
                 let entry = self.pending.get(&id).expect("its bytes were handed over");
                 self.states.push(entry);
-                self.committed.push(entry.clone())?;
+                self.committed.push(entry.clone(), node.raft().term())?;
             } else {
                 self.committed.check(index, own)?;
             }
@@ -278,7 +283,7 @@ impl Invariants {
             self.look(host, disk, false)?;
         }
         let entry = self.committed.held(index);
-        let holds = |member: &&Watched| member.held_ever(index, entry);
+        let holds = |member: &&Watched| member.holds(index, entry);
         let copies = self.members.iter().filter(holds).count();
         if 2 * copies <= self.members.len() {
             let of = self.members.len();
@@ -314,7 +319,7 @@ impl Invariants {
         };
         let index = answer.match_index;
         let (theirs, own) = (leader.in_memory(index), member.audit.at(index));
-        if index.0 > 0 && theirs != own {
+        if index.0 > 0 && theirs != own && !member.blind {
             let (id, other) = (member.id, leader.id);
             return Err(format!(
                 "{id} acknowledges {index} to {other}, which has {theirs:?} there: \

@@ -195,7 +195,8 @@ fn a_leader_without_what_is_committed() {
     let leader = stage.leader();
     let next = stage.seen.committed.last().next();
     let entry = bogus(stage.node(leader).raft().term().0, next.0);
-    stage.seen.committed.push(entry).unwrap();
+    let term = entry.term();
+    stage.seen.committed.push(entry, term).unwrap();
     stage.world.crash(leader, Crash::Kill);
     says(stage.run(3_000), "without the committed");
 }
@@ -205,7 +206,7 @@ fn another_entry_is_committed() {
     let mut stage = Stage::new();
     let follower = (stage.leader() + 1) % 3;
     let mut committed = Committed::default();
-    committed.push(bogus(1, 1)).unwrap();
+    committed.push(bogus(1, 1), Term(1)).unwrap();
     stage.seen.committed = committed;
     stage.world.crash(follower, Crash::Kill);
     stage.world.start_later(follower, MS);
@@ -235,6 +236,38 @@ fn a_follower_counted_for_what_it_has_not() {
     stage.seen.members[leader].matches.clear();
     let node = stage.world.members()[leader].node().expect("it is up");
     says(stage.seen.matches(leader, node), "counts");
+}
+
+/// A stale acknowledgement is no lie: what it spoke of was durable when it was given.
+#[test]
+fn what_was_cut_was_held() {
+    let mut watched = Watched::new(NodeId(1));
+    let entry = Held {
+        term: Term(1),
+        crc: 5,
+    };
+    watched.gone.push((Index(4), vec![entry]));
+    assert!(watched.held_ever(Index(4), Some(entry)));
+    assert!(!watched.holds(Index(4), Some(entry)));
+    for index in [3, 5] {
+        assert!(!watched.held_ever(Index(index), Some(entry)));
+    }
+    assert!(!watched.held_ever(Index(4), None));
+}
+
+/// A file that lost its name while it was written cannot be looked at any more; only damage
+/// excuses that.
+#[test]
+fn a_disk_that_cannot_be_seen() {
+    for damaged in [false, true] {
+        let mut stage = Stage::new();
+        stage.forget_disk(0);
+        if damaged {
+            stage.seen.damaged(0);
+        }
+        let outcome = stage.judge(0, &Effects::default());
+        assert_eq!(outcome.is_ok(), damaged, "{outcome:?}");
+    }
 }
 
 #[test]
@@ -383,7 +416,7 @@ fn a_write_acknowledged_that_is_not_committed() {
 #[test]
 fn a_committed_entry_that_is_cut() {
     let mut committed = Committed::default();
-    committed.push(bogus(1, 1)).unwrap();
+    committed.push(bogus(1, 1), Term(1)).unwrap();
     let first = committed.held(Index(1)).expect("it was pushed");
     let other = Held {
         crc: first.crc ^ 1,
