@@ -16,7 +16,7 @@ use super::plan::Outside;
 /// From so many runs on, the median one must reach [`MEDIAN`], and not too many may be vacuous.
 pub const MEDIANS_DUE: usize = 100;
 /// From so many runs on, every mark must have been reached.
-pub const MARKS_DUE: usize = 5_000;
+pub const MARKS_DUE: usize = 10_000;
 /// Of a hundred runs so many may be vacuous.
 pub const VACUOUS_PERCENT_MAX: usize = 2;
 /// Of a hundred keys so many may be given up by the search for an order, which needs no log.

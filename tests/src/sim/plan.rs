@@ -400,6 +400,8 @@ fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
     let outside = random.chance(MILLION / 25);
     let outside = outside.then(|| {
         *random.pick(&[
+            // Half of them: what it takes to be told of a divergence is rare even so.
+            Outside::LyingSyncs,
             Outside::LyingSyncs,
             Outside::EveryCopyBad,
             Outside::LastBatchRots,
