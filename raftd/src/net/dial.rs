@@ -57,7 +57,7 @@ pub enum Due {
 ///
 /// Invariants:
 /// - a peer has at most one connection dialled by this node, or being dialled (`Busy`);
-/// - pauses grow from [`BACK_OFF_MIN`] to [`BACK_OFF_MAX`], each shortened at random by up to a
+/// - pauses grow from `BACK_OFF_MIN` to `BACK_OFF_MAX`, each shortened at random by up to a
 ///   half, and start over once a link is up.
 #[derive(Debug)]
 pub struct Dialler {
