@@ -29,6 +29,8 @@ pub enum Damage {
     Record,
     /// The header of a batch, with evidence behind it (case H).
     Header,
+    /// A batch begins with a sector of zeros, with evidence behind it (case H).
+    Blank,
     /// A batch cannot be read.
     Unreadable,
     /// A batch says that it follows another than it does (case B).
@@ -82,9 +84,10 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 21] = [
+    pub const INSIDE: [Self; 22] = [
         Self::Record,
         Self::Header,
+        Self::Blank,
         Self::Unreadable,
         Self::Chain,
         Self::RecordAndSeal,
@@ -253,9 +256,11 @@ struct Victim<'a> {
 impl Victim<'_> {
     fn suffer(&mut self, damage: Damage) -> Option<()> {
         match damage {
-            Damage::Record | Damage::Header | Damage::Unreadable | Damage::Chain => {
-                self.vouched_batch(damage)
-            }
+            Damage::Record
+            | Damage::Header
+            | Damage::Blank
+            | Damage::Unreadable
+            | Damage::Chain => self.vouched_batch(damage),
             Damage::RecordAndSeal
             | Damage::Seal
             | Damage::BehindSeal
@@ -294,6 +299,7 @@ impl Victim<'_> {
             Damage::Header => {
                 self.rot_within(&name, batch.header.offset, batch.header.head_bytes());
             }
+            Damage::Blank => self.blank(&name, batch.header.offset),
             Damage::Unreadable => {
                 let header = &batch.header;
                 self.disk
@@ -436,6 +442,17 @@ impl Victim<'_> {
         for at in range {
             self.disk.rot(name, at, self.random.within(1..=255) as u8);
         }
+    }
+
+    /// A sector, which begins there, turns into zeros.
+    fn blank(&mut self, name: &str, offset: u64) {
+        let mut sector = [0; SECTOR_BYTES as usize];
+        let whole = self.disk.read_durable(name, offset, &mut sector);
+        assert!(whole, "a sector of {name} lies outside of it");
+        for (byte, at) in sector.into_iter().zip(offset..) {
+            self.disk.rot(name, at, byte);
+        }
+        self.done.push(format!("{name} at {offset} is zeros"));
     }
 
     fn rot_record(&mut self, name: &str, batch: &BatchHeader) {

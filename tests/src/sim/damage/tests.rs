@@ -115,6 +115,7 @@ fn each_case_of_damage_is_reached() {
     for (damage, case) in [
         (Damage::Record, 'D'),
         (Damage::Header, 'H'),
+        (Damage::Blank, 'H'),
         (Damage::Chain, 'B'),
         (Damage::RecordAndSeal, 'E'),
         (Damage::Seal, 'I'),

@@ -8,7 +8,7 @@ use wire::types::{NodeId, Term};
 /// Who led, and who voted for whom.
 ///
 /// Invariants looked after:
-/// - at most one leader per term (Election Safety);
+/// - at most one leader per term (Election Safety), with durable votes of a quorum;
 /// - a member gives at most one vote per term, over all its lives and disks;
 /// - its durable term never falls, and within a term its vote stays.
 #[derive(Debug, Default)]
@@ -49,6 +49,15 @@ impl Elections {
             ));
         }
         Ok(())
+    }
+
+    /// How many members gave this candidate their vote in this term, itself included.
+    #[must_use]
+    pub(super) fn votes_for(&self, candidate: NodeId, term: Term) -> usize {
+        let given = self.votes.iter();
+        given
+            .filter(|((_, voted), vote)| (*voted, **vote) == (term, candidate))
+            .count()
     }
 
     /// This became durable on `node`'s disk.

@@ -143,7 +143,7 @@ impl Invariants {
         }
         self.look(host, turn.disk, false)?;
         self.members[host].progress(turn.node, &self.limits)?;
-        self.leads(host, turn.node)?;
+        self.leads(host, turn.node, disks)?;
         if turn.node.raft().commit() > self.members[host].commit {
             self.commits(host, turn.node, disks)?;
         }
@@ -214,7 +214,7 @@ impl Invariants {
     }
 
     /// Election Safety and Leader Completeness, at the beginning of a reign.
-    fn leads(&mut self, host: Host, node: &Node) -> Result<(), String> {
+    fn leads(&mut self, host: Host, node: &Node, disks: &[&SimDisk]) -> Result<(), String> {
         let member = &mut self.members[host];
         let term = node.raft().term();
         let leads = (node.raft().role() == RoleName::Leader).then_some(term);
@@ -234,10 +234,23 @@ impl Invariants {
                 "{id} leads term {term}, but {durable:?} is durable"
             ));
         }
+        let id = member.id;
+        for (host, disk) in disks.iter().enumerate() {
+            self.look(host, disk, false)?;
+        }
+        let unseen = self.members.iter().filter(|member| member.is_unseen(term));
+        let votes = self.elections.votes_for(id, term) + unseen.count();
+        if 2 * votes <= self.members.len() {
+            let of = self.members.len();
+            return Err(format!(
+                "{id} leads term {term} by {votes} durable votes of {of}"
+            ));
+        }
+        let member = &self.members[host];
         // What a later term has committed, one that is elected late may lack.
         let last = self.committed.last_before(term);
         if last.0 > 0 && member.in_memory(last) != self.committed.held(last) {
-            let (id, own) = (member.id, member.in_memory(last));
+            let own = member.in_memory(last);
             return Err(format!(
                 "{id} leads term {term} without the committed {last}: it has {own:?} there, not {:?}",
                 self.committed.held(last)

@@ -186,7 +186,17 @@ fn a_leader_whose_vote_is_not_durable() {
     stage.forget_disk(leader);
     stage.seen.members[leader].leads = None;
     let node = stage.world.members()[leader].node().expect("it is up");
-    says(stage.seen.leads(leader, node), "is durable");
+    says(stage.seen.leads(leader, node, &[]), "is durable");
+}
+
+#[test]
+fn a_leader_without_a_quorum_of_votes() {
+    let mut stage = Stage::new();
+    let leader = stage.leader();
+    stage.seen.elections = Elections::default();
+    stage.seen.members[leader].leads = None;
+    let node = stage.world.members()[leader].node().expect("it is up");
+    says(stage.seen.leads(leader, node, &[]), "durable votes");
 }
 
 #[test]
