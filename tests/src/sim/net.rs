@@ -424,8 +424,6 @@ impl Net {
         if link.clogged_until > now {
             // Before the cut: what is clogged comes in its order.
             let until = link.clogged_until;
-            let pipe = &mut known.pipes[1 - end];
-            pipe.latest = pipe.latest.max(until);
             let arrival = Arrival {
                 connection,
                 end,
