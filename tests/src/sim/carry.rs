@@ -22,7 +22,7 @@ pub fn carry_out(
         Fault::Cut(from, to) => world.disturb(|net, _, _| net.cut(from, to)),
         Fault::Mend(from, to) => world.disturb(|net, now, events| net.mend(now, from, to, events)),
         Fault::Clog(from, to, lasts) => {
-            world.disturb(|net, now, _| net.clog(now, from, to, now + lasts));
+            world.disturb(|net, now, events| net.clog(from, to, now + lasts, events));
         }
         Fault::Reset(a, b) => {
             world.disturb(|net, now, events| net.reset_between(now, a, b, events));

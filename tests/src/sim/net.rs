@@ -8,8 +8,8 @@
 //!
 //! | what happens | what the ends see |
 //! |---|---|
-//! | a link is cut | nothing; what is sent waits, and comes in one burst once it is whole again |
-//! | it stays cut for long | the sender's kernel gives up; the other end sees nothing |
+//! | a link is cut or clogged | nothing; what is sent waits, and comes in one burst once it is whole again |
+//! | it stays so for long | the sender's kernel gives up; the other end sees nothing |
 //! | a process ends | its bytes arrive, then the end of the stream |
 //! | a machine loses power | nothing, until something is sent to it, or the probes go unanswered |
 //! | a reset | some first bytes of what was written, then the end, on both sides |
@@ -52,7 +52,7 @@ pub struct NetCounts {
     pub torn: u64,
     pub corrupted: u64,
     pub reset: u64,
-    /// Parcels that waited for a link to be whole again.
+    /// Parcels that waited for a link that was cut or clogged.
     pub held: u64,
     /// Parcels of a process that had ended when they arrived.
     pub posthumous: u64,
@@ -72,7 +72,7 @@ impl NetCounts {
             ("torn", self.torn),
             ("corrupted", self.corrupted),
             ("connections reset", self.reset),
-            ("held by cut links", self.held),
+            ("held by links", self.held),
             ("of ended processes", self.posthumous),
             ("connections given up", self.given_up),
         ]
@@ -165,7 +165,7 @@ struct Pipe {
 ///
 /// Invariants:
 /// - a connection is known as long as one end is open;
-/// - what is held waits on a link that is cut.
+/// - what is held waits on a link that is cut or clogged, and comes before anything later.
 #[derive(Debug)]
 pub struct Net {
     hosts: usize,
@@ -421,18 +421,8 @@ impl Net {
         let known = self.connections.get_mut(&connection)?;
         let (from, to) = (known.hosts[1 - end], known.hosts[end]);
         let link = &self.links[from * self.hosts + to];
-        if link.clogged_until > now {
-            // Before the cut: what is clogged comes in its order.
-            let until = link.clogged_until;
-            let arrival = Arrival {
-                connection,
-                end,
-                parcel,
-            };
-            events.plan(until, Happening::Arrival(arrival));
-            return None;
-        }
-        if link.cuts > 0 {
+        // What came while others were held stays behind them.
+        if !link.is_whole(now) || !known.pipes[1 - end].held.is_empty() {
             let pipe = &mut known.pipes[1 - end];
             if pipe.held.is_empty() {
                 pipe.held_since = now;

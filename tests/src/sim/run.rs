@@ -192,6 +192,7 @@ impl Run {
     /// Judges what is left at the end.
     fn judge(&mut self) -> Result<(), String> {
         let finished = self.clients.finish();
+        // What a majority forgot, its clients may be told in any words.
         if !self.disks_are_honest() {
             return Ok(());
         }

@@ -39,6 +39,13 @@ pub enum Happening {
         /// Who looks.
         end: End,
     },
+    /// A clog may be over.
+    Unclog {
+        /// From here.
+        from: Host,
+        /// To there.
+        to: Host,
+    },
     /// A member's disk work is done.
     DiskDone {
         /// Whose.
@@ -293,6 +300,10 @@ impl World {
             Happening::Silence { connection, end } => {
                 let delivery = self.net.notice_silence(connection, end);
                 self.deliver(delivery)
+            }
+            Happening::Unclog { from, to } => {
+                self.net.release(self.now, from, to, &mut self.events);
+                Did::Something
             }
             Happening::DiskDone { host, life, round } => {
                 let done = |member: &mut Member, around: &mut Surroundings<'_>| {

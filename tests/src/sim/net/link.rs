@@ -89,6 +89,11 @@ impl Link {
             clogged_until: Instant::default(),
         }
     }
+
+    /// Whether parcels get through.
+    pub(super) fn is_whole(&self, now: Instant) -> bool {
+        self.cuts == 0 && self.clogged_until <= now
+    }
 }
 
 impl Net {
@@ -119,9 +124,7 @@ impl Net {
     pub fn mend(&mut self, now: Instant, from: Host, to: Host, events: &mut Events<Happening>) {
         let link = self.link(from, to);
         link.cuts = link.cuts.saturating_sub(1);
-        if link.cuts == 0 {
-            self.release(now, from, to, events);
-        }
+        self.release(now, from, to, events);
     }
 
     /// Takes all cuts and clogs back.
@@ -136,20 +139,22 @@ impl Net {
         }
     }
 
-    /// What arrives before `until` arrives then, all at once. A clog that is not over is not made
-    /// longer: what it holds would come behind what came later.
-    pub fn clog(&mut self, now: Instant, from: Host, to: Host, until: Instant) {
+    /// What arrives before `until` arrives then, all at once.
+    pub fn clog(&mut self, from: Host, to: Host, until: Instant, events: &mut Events<Happening>) {
         let link = self.link(from, to);
-        if link.clogged_until <= now {
-            link.clogged_until = until;
-        }
+        link.clogged_until = link.clogged_until.max(until);
+        events.plan(until, Happening::Unclog { from, to });
     }
 
     fn link(&mut self, from: Host, to: Host) -> &mut Link {
         &mut self.links[from * self.hosts + to]
     }
 
-    fn release(&mut self, now: Instant, from: Host, to: Host, events: &mut Events<Happening>) {
+    /// What was held comes in one burst, if the link is whole again.
+    pub fn release(&mut self, now: Instant, from: Host, to: Host, events: &mut Events<Happening>) {
+        if !self.link(from, to).is_whole(now) {
+            return;
+        }
         for (name, connection) in &mut self.connections {
             for end in 0..2 {
                 if (connection.hosts[end], connection.hosts[1 - end]) != (from, to) {

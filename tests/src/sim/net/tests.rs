@@ -56,6 +56,10 @@ impl Bench {
                     self.net.lose_patience(at, connection, end)
                 }
                 Happening::Silence { connection, end } => self.net.notice_silence(connection, end),
+                Happening::Unclog { from, to } => {
+                    self.net.release(at, from, to, &mut self.events);
+                    None
+                }
                 other => panic!("no matter of the network: {other:?}"),
             };
             self.told.extend(delivery);
@@ -144,17 +148,29 @@ fn a_kernel_gives_up_what_it_cannot_send_for_long() {
 fn a_clogged_link_delivers_all_at_once() {
     let (mut bench, connection) = Bench::connected(fair());
     let until = bench.now + 500 * MS;
-    bench.net.clog(bench.now, 0, 1, until);
+    bench.net.clog(0, 1, until, &mut bench.events);
     bench.send(connection, 0, b"a");
     bench.pass(100 * MS);
     bench.send(connection, 0, b"b");
-    // Another one would only mix up the order.
-    bench.net.clog(bench.now, 0, 1, until + 100 * MS);
+    // It gets longer.
+    bench.net.clog(0, 1, until + 100 * MS, &mut bench.events);
     bench.send(connection, 0, b"c");
-    bench.pass(399 * MS);
+    bench.pass(499 * MS);
     assert_eq!(bench.heard(1).0, b"");
     bench.pass(MS);
     assert_eq!(bench.heard(1).0, b"abc");
+}
+
+#[test]
+fn a_clog_ends_when_all_is_mended() {
+    let (mut bench, connection) = Bench::connected(fair());
+    bench.net.clog(0, 1, bench.now + STALL, &mut bench.events);
+    bench.send(connection, 0, b"a");
+    bench.pass(100 * MS);
+    bench.net.mend_all(bench.now, &mut bench.events);
+    bench.send(connection, 0, b"b");
+    bench.pass(100 * MS);
+    assert_eq!(bench.heard(1).0, b"ab");
 }
 
 #[test]
@@ -267,8 +283,13 @@ fn clients_have_tcp() {
 fn arrivals(net: &mut Net, events: &mut Events<Happening>, until: Instant) -> Vec<u8> {
     let mut came = Vec::new();
     while let Some(now) = events.next_at().filter(|at| *at <= until) {
-        let Some(Happening::Arrival(arrival)) = events.pop(now) else {
-            continue;
+        let arrival = match events.pop(now) {
+            Some(Happening::Arrival(arrival)) => arrival,
+            Some(Happening::Unclog { from, to }) => {
+                net.release(now, from, to, events);
+                continue;
+            }
+            _ => continue,
         };
         match net.arrive(now, arrival, events) {
             Some(Delivery::Called { connection, .. }) => {
@@ -293,7 +314,7 @@ fn a_stream_keeps_its_order() {
         let connection = net.dial(at(0), socket, 0, Port::Client, &mut events);
         arrivals(&mut net, &mut events, at(20));
         if clog {
-            net.clog(at(20), 2, 0, at(35));
+            net.clog(2, 0, at(35), &mut events);
         }
         net.cut(2, 0);
         for (sent, byte) in [(20, b"1"), (31, b"2")] {
