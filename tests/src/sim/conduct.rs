@@ -20,6 +20,7 @@ use super::member::{Member, Settings};
 /// Invariants looked after, each within one reign of one leader:
 /// - what it commits is of its own term (rules A5);
 /// - match never falls (rules A5);
+/// - a read round begins when a quorum has answered the one before (rules C1);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
 /// - entry bytes that a follower has not acknowledged fit the window, those of a probe apart;
@@ -31,6 +32,8 @@ use super::member::{Member, Settings};
 #[derive(Debug)]
 pub struct Conduct {
     reigns: Vec<Option<Reign>>,
+    /// Of each member, the newest read round that it answered, and in which term.
+    answered: Vec<(Term, u64)>,
     /// Of each member, how long its first election timeout was.
     first_timeouts: Vec<Option<Duration>>,
 }
@@ -41,6 +44,8 @@ struct Reign {
     life: u64,
     term: Term,
     commit: Index,
+    /// The newest read round that was told.
+    round: u64,
     followers: BTreeMap<NodeId, Follower>,
 }
 
@@ -83,6 +88,7 @@ impl Conduct {
     pub fn new(members: usize) -> Self {
         Self {
             reigns: (0..members).map(|_| None).collect(),
+            answered: vec![(Term(0), 0); members],
             first_timeouts: vec![None; members],
         }
     }
@@ -112,6 +118,7 @@ impl Conduct {
         }
         let local = member.monotonic(now);
         self.draws_its_own(who, node, local)?;
+        self.answers(who, effects);
         let reign = &mut self.reigns[who.0 as usize - 1];
         if node.raft().role() != RoleName::Leader {
             *reign = None;
@@ -123,6 +130,7 @@ impl Conduct {
                 life,
                 term,
                 commit: node.raft().commit(),
+                round: 0,
                 followers: BTreeMap::new(),
             });
         }
@@ -133,6 +141,7 @@ impl Conduct {
             return Err(format!("{who} leads term {term} on, but hears no quorum"));
         }
         reign.commits(who, node)?;
+        reign.begins_rounds(who, effects, &self.answered)?;
         reign.speaks(effects, member, local);
         reign.look(who, node, local, settings)
     }
@@ -160,7 +169,50 @@ impl Conduct {
     }
 }
 
+impl Conduct {
+    /// Takes note of the rounds that a follower answers. Whether the answer arrives is another
+    /// matter.
+    fn answers(&mut self, who: NodeId, effects: &Effects) {
+        let newest = &mut self.answered[who.0 as usize - 1];
+        for (_, message) in &effects.peers {
+            let answer = match message {
+                Message::AppendOk(m) => (m.term, m.round),
+                Message::AppendConflict(m) => (m.term, m.round),
+                _ => continue,
+            };
+            *newest = answer.max(*newest);
+        }
+    }
+}
+
 impl Reign {
+    fn begins_rounds(
+        &mut self,
+        who: NodeId,
+        effects: &Effects,
+        answered: &[(Term, u64)],
+    ) -> Result<(), String> {
+        for (_, message) in &effects.peers {
+            let Message::Append(append) = message else {
+                continue;
+            };
+            if append.term != self.term || append.round <= self.round {
+                continue;
+            }
+            self.round = append.round;
+            let before = (self.term, append.round - 1);
+            let others = answered.iter().filter(|newest| **newest >= before).count();
+            // Nobody answers the round before the first, and a leader asks itself nothing.
+            if before.1 > 0 && 2 * (others + 1) <= answered.len() {
+                return Err(format!(
+                    "{who} begins round {} of term {}, but {others} others have answered the last",
+                    append.round, self.term
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn commits(&mut self, who: NodeId, node: &Node) -> Result<(), String> {
         let commit = node.raft().commit();
         if commit == self.commit {
