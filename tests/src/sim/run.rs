@@ -28,6 +28,8 @@ use super::trace::Trace;
 use super::verdict;
 use super::world::{Did, Nature, World};
 
+/// Whoever has the beginning of a frame waits for the rest so long.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kernels give up what could not be sent for so long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -471,7 +473,7 @@ fn settings(plan: &Plan) -> Settings {
         soft_free_bytes: plan.storage.soft_free_bytes,
         timeouts: Timeouts {
             hello: Duration::from_secs(3),
-            frame: Duration::from_secs(10),
+            frame: FRAME_TIMEOUT,
         },
         same_seed: plan.same_seeds.then_some(plan.seed),
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raft::{Instant, RoleName};
 
-use super::Run;
+use super::{FRAME_TIMEOUT, Run};
 use crate::sim::faults::{Healed, Rest, View};
 use crate::sim::member::{Crash, Death, Pace};
 use crate::sim::net::{Host, Net, Weather};
@@ -89,19 +89,33 @@ impl Run {
     /// state on all members of the core.
     pub(super) fn demand_progress(&mut self, core: &[Host]) -> Result<(), String> {
         let began = self.world.now();
+        // Where bytes were damaged on their way, one may have been of a length: then a link is deaf
+        // until its frame's time is over, and only then patience begins.
+        let hears_from = match self.world.net().counts.corrupted {
+            0 => began,
+            _ => began + FRAME_TIMEOUT,
+        };
         self.clients.calm(began, core, &mut self.actions);
         self.act();
-        self.within("no leader commits", |run| run.serves(core))?;
+        self.within(hears_from, "no leader commits", |run| run.serves(core))?;
         self.pass(self.world.now() + SERVICE)?;
         self.clients.stop_issuing();
-        self.within("a request has no end", |run| run.clients.pending() == 0)?;
-        self.within("the core differs", |run| run.agrees(core))
+        self.within(hears_from, "a request has no end", |run| {
+            run.clients.pending() == 0
+        })?;
+        self.within(hears_from, "the core differs", |run| run.agrees(core))
     }
 
-    /// Lets time pass until it is so, but not for more than [`PATIENCE`].
-    fn within(&mut self, complaint: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
+    /// Lets time pass until it is so, but not for more than [`PATIENCE`], which begins at `from` or
+    /// now.
+    fn within(
+        &mut self,
+        from: Instant,
+        complaint: &str,
+        is_so: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
         let began = self.world.now();
-        let end = began + self.timeouts(PATIENCE);
+        let end = began.max(from) + self.timeouts(PATIENCE);
         while !is_so(self) {
             let now = self.world.now();
             if now >= end {
