@@ -147,6 +147,13 @@ impl Audit {
         &self.log
     }
 
+    /// Whether nothing stands behind the end of the log, but for the mark of the last batch.
+    #[must_use]
+    pub fn ends_clean(&self, disk: &SimDisk) -> bool {
+        let end = self.offset / SECTOR_BYTES;
+        disk.used_sectors(&self.name).iter().all(|at| *at <= end)
+    }
+
     /// Reads one batch that has become durable, if there is one, and shows it.
     pub fn step(&mut self, disk: &SimDisk, show: &mut impl FnMut(&Batch<'_>)) -> bool {
         if self.offset == FIRST_BATCH && !self.read_segment_header(disk) {

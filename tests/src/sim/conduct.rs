@@ -9,18 +9,22 @@ use std::time::Duration;
 use raft::{Instant, RoleName};
 use raftd::node::Node;
 use raftd::node::io::{Effects, LinkId};
+use wire::client::{Consistency, Request};
 use wire::error::Error;
+use wire::frame::{self, Frame, Kind};
 use wire::peer::{Append, Message};
 use wire::types::{Index, NodeId, Term};
 
 use super::member::{Member, Settings};
+use super::net::Host;
 
 /// What was seen of all members.
 ///
 /// Invariants looked after, each within one reign of one leader:
 /// - what it commits is of its own term (rules A5);
 /// - match never falls (rules A5);
-/// - a read round begins when a quorum has answered the one before (rules C1);
+/// - a read round begins when a quorum has answered the one before, and a read is answered when a
+///   quorum has answered a round that began after it was asked (rules C1);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
 /// - entry bytes that a follower has not acknowledged fit the window, those of a probe apart;
@@ -34,6 +38,9 @@ pub struct Conduct {
     reigns: Vec<Option<Reign>>,
     /// Of each member, the newest read round that it answered, and in which term.
     answered: Vec<(Term, u64)>,
+    /// Linearizable reads by host, its name for the connection and request id, and since when the
+    /// client has asked.
+    asked: BTreeMap<(Host, u64, u64), Instant>,
     /// Of each member, how long its first election timeout was.
     first_timeouts: Vec<Option<Duration>>,
 }
@@ -43,9 +50,10 @@ pub struct Conduct {
 struct Reign {
     life: u64,
     term: Term,
+    since: Instant,
     commit: Index,
-    /// The newest read round that was told.
-    round: u64,
+    /// The read rounds that were told, and since when.
+    rounds: Vec<(u64, Instant)>,
     followers: BTreeMap<NodeId, Follower>,
 }
 
@@ -89,6 +97,7 @@ impl Conduct {
         Self {
             reigns: (0..members).map(|_| None).collect(),
             answered: vec![(Term(0), 0); members],
+            asked: BTreeMap::new(),
             first_timeouts: vec![None; members],
         }
     }
@@ -129,8 +138,9 @@ impl Conduct {
             *reign = Some(Reign {
                 life,
                 term,
+                since: now,
                 commit: node.raft().commit(),
-                round: 0,
+                rounds: Vec::new(),
                 followers: BTreeMap::new(),
             });
         }
@@ -141,7 +151,9 @@ impl Conduct {
             return Err(format!("{who} leads term {term} on, but hears no quorum"));
         }
         reign.commits(who, node)?;
-        reign.begins_rounds(who, effects, &self.answered)?;
+        reign.begins_rounds(now, who, effects, &self.answered)?;
+        let served = served(who, effects, &mut self.asked);
+        reign.serves(who, &served, &self.answered)?;
         reign.speaks(effects, member, local);
         reign.look(who, node, local, settings)
     }
@@ -170,6 +182,20 @@ impl Conduct {
 }
 
 impl Conduct {
+    /// A client has sent this to a member, which calls the connection so.
+    pub fn asked(&mut self, now: Instant, host: Host, connection: u64, bytes: &[u8]) {
+        for frame in frames(bytes) {
+            let Ok(Request::Get { consistency, .. } | Request::Scan { consistency, .. }) =
+                Request::decode(&frame)
+            else {
+                continue;
+            };
+            if consistency == Consistency::Linearizable {
+                self.asked.insert((host, connection, frame.request_id), now);
+            }
+        }
+    }
+
     /// Takes note of the rounds that a follower answers. Whether the answer arrives is another
     /// matter.
     fn answers(&mut self, who: NodeId, effects: &Effects) {
@@ -188,6 +214,7 @@ impl Conduct {
 impl Reign {
     fn begins_rounds(
         &mut self,
+        now: Instant,
         who: NodeId,
         effects: &Effects,
         answered: &[(Term, u64)],
@@ -196,10 +223,11 @@ impl Reign {
             let Message::Append(append) = message else {
                 continue;
             };
-            if append.term != self.term || append.round <= self.round {
+            let newest = self.rounds.last().map_or(0, |(round, _)| *round);
+            if append.term != self.term || append.round <= newest {
                 continue;
             }
-            self.round = append.round;
+            self.rounds.push((append.round, now));
             let before = (self.term, append.round - 1);
             let others = answered.iter().filter(|newest| **newest >= before).count();
             // Nobody answers the round before the first, and a leader asks itself nothing.
@@ -207,6 +235,34 @@ impl Reign {
                 return Err(format!(
                     "{who} begins round {} of term {}, but {others} others have answered the last",
                     append.round, self.term
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The reads that the turn answers, each asked at that time. One from before the reign may have
+    /// been confirmed in an earlier one, and have waited for its client to read.
+    fn serves(
+        &self,
+        who: NodeId,
+        served: &[Instant],
+        answered: &[(Term, u64)],
+    ) -> Result<(), String> {
+        if answered.len() == 1 {
+            return Ok(());
+        }
+        for asked in served.iter().filter(|asked| **asked >= self.since) {
+            let began_before = self.rounds.partition_point(|(_, began)| began < asked);
+            let others = self.rounds.get(began_before).map_or(0, |(round, _)| {
+                let answers = answered.iter();
+                answers
+                    .filter(|newest| **newest >= (self.term, *round))
+                    .count()
+            });
+            if 2 * (others + 1) <= answered.len() {
+                return Err(format!(
+                    "{who} serves a read, but {others} others have answered a round since it was asked"
                 ));
             }
         }
@@ -294,4 +350,30 @@ impl Reign {
         }
         Ok(())
     }
+}
+
+/// When the linearizable reads were asked that these effects answer.
+fn served(
+    who: NodeId,
+    effects: &Effects,
+    asked: &mut BTreeMap<(Host, u64, u64), Instant>,
+) -> Vec<Instant> {
+    let mut served = Vec::new();
+    for (connection, range) in &effects.replies {
+        for frame in frames(&effects.reply_bytes[range.clone()]) {
+            let read = (who.0 as Host - 1, connection.0, frame.request_id);
+            if let Kind::Value | Kind::Missing | Kind::Page = frame.kind {
+                served.extend(asked.remove(&read));
+            }
+        }
+    }
+    served
+}
+
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    std::iter::from_fn(move || {
+        let frame = frame::parse(bytes, usize::MAX).ok()??;
+        bytes = &bytes[frame.len..];
+        Some(frame)
+    })
 }

@@ -113,11 +113,15 @@ impl Damage {
     pub const HARMLESS: [Self; 3] = [Self::LaterPage, Self::LaterSpare, Self::LaterName];
 
     /// One of those that must be noticed or be harmless. Few segments are large enough for a byte
-    /// out of reach, so that those get one often.
+    /// out of reach, so that those get one often; and to end a log at zeros is the mistake that
+    /// others have made.
     #[must_use]
     pub fn draw(random: &mut Random, segment_bytes: u64) -> Self {
         if segment_bytes > BATCH_BYTES_MAX && random.chance(MILLION * 3 / 4) {
             return *random.pick(&[Self::FarByte, Self::RecordAndFarByte]);
+        }
+        if random.chance(MILLION / 6) {
+            return Self::Blank;
         }
         *random.pick(&Self::INSIDE)
     }
@@ -498,6 +502,8 @@ impl Victim<'_> {
     fn forge_behind(&mut self, n: usize) -> Option<()> {
         let segment = &self.log.used[n];
         let (name, seal) = (segment.name.clone(), segment.batches.last()?);
+        // An earlier damage may hide it.
+        segment.is_sealed().then_some(())?;
         (segment.end() + SECTOR_BYTES <= segment.header.bytes).then_some(())?;
         let forged = BatchHeader {
             kind: BatchKind::Append,

@@ -21,7 +21,7 @@ use super::guard;
 use super::invariants::{Invariants, Turn};
 use super::ledger::{self, Watch};
 use super::member::{Death, EPOCH, Member, Pace, Settings, Timeouts, stays_down};
-use super::net::{Host, Weather};
+use super::net::{Host, Socket, Weather};
 use super::plan::{Outside, Plan};
 use super::random::Random;
 use super::trace::Trace;
@@ -275,7 +275,12 @@ impl Run {
         for action in self.actions.drain(..) {
             match action {
                 ClientAction::Connect { connection, to } => self.world.connect(connection, to),
-                ClientAction::Send { connection, bytes } => self.world.send(connection, bytes),
+                ClientAction::Send { connection, bytes } => {
+                    if let Some(Socket { host, name }) = self.world.server_of(connection) {
+                        self.conduct.asked(self.world.now(), host, name, &bytes);
+                    }
+                    self.world.send(connection, bytes);
+                }
                 ClientAction::Close { connection } => self.world.disconnect(connection),
             }
         }

@@ -454,6 +454,13 @@ impl World {
         }
     }
 
+    /// Where a client's connection ends: the member, and its name for it.
+    #[must_use]
+    pub fn server_of(&self, name: u64) -> Option<Socket> {
+        let connection = self.connections.get(&name)?;
+        self.net.other_end(*connection, 0)
+    }
+
     /// A client closes its connection; it hears nothing more of it.
     pub fn disconnect(&mut self, name: u64) {
         if let Some(connection) = self.connections.remove(&name) {

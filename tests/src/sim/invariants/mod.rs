@@ -59,7 +59,7 @@ pub struct Turn<'a> {
 /// - a leader's own vote is durable before it leads (rules A2);
 /// - a new leader holds everything that is committed (Leader Completeness, thesis 3.6.3);
 /// - nothing is on a disk that its member did not hand to it, and after a crash nothing is missing
-///   that was durable (rules E);
+///   that was durable; nothing stands behind the log when a life begins (rules E);
 /// - an acknowledged write is committed and applied where it is acknowledged (rules A4).
 #[derive(Debug)]
 pub struct Invariants {
@@ -116,6 +116,10 @@ impl Invariants {
         self.look(host, disk, true)?;
         let member = &mut self.members[host];
         member.start(node)?;
+        if !member.damaged && !member.audit.ends_clean(disk) {
+            let id = member.id;
+            return Err(format!("{id} starts with bytes behind the end of its log"));
+        }
         let commit = node.raft().commit();
         if commit > self.committed.last() {
             let (id, last) = (member.id, self.committed.last());
