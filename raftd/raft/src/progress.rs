@@ -24,27 +24,48 @@ use crate::time::Instant;
 /// the usual limit; this one bounds what many tiny ones cost to remember.
 const APPENDS_IN_FLIGHT_MAX: usize = 4096;
 
-/// What was sent and is not acknowledged.
+/// An `Append` that was sent with entries.
+#[derive(Clone, Debug)]
+struct Sent {
+    first: Index,
+    last: Index,
+    bytes: usize,
+}
+
+/// What was sent and is not acknowledged as durable. It outlives a probe: a follower whose disk
+/// hangs holds what it received, however often its log is asked for anew.
+///
+/// Invariants: the ranges ascend and do not overlap; `bytes` is their sum.
 #[derive(Clone, Debug, Default)]
 struct InFlight {
-    /// Last index and entry bytes of each `Append`, oldest first.
-    appends: VecDeque<(Index, usize)>,
+    /// Oldest first.
+    appends: VecDeque<Sent>,
     bytes: usize,
 }
 
 impl InFlight {
-    fn add(&mut self, last: Index, bytes: usize) {
-        self.appends.push_back((last, bytes));
-        self.bytes += bytes;
+    fn add(&mut self, sent: Sent) {
+        self.cut(sent.first.prev());
+        self.bytes += sent.bytes;
+        self.appends.push_back(sent);
     }
 
     fn acknowledge(&mut self, upto: Index) {
-        while let Some(&(last, bytes)) = self.appends.front() {
-            if last > upto {
-                break;
-            }
-            self.appends.pop_front();
-            self.bytes -= bytes;
+        while self.appends.front().is_some_and(|sent| sent.last <= upto) {
+            let acknowledged = self.appends.pop_front();
+            self.bytes -= acknowledged.map_or(0, |sent| sent.bytes);
+        }
+    }
+
+    /// What comes after `upto` did not arrive, or is sent again. The `Append` with `upto` in its
+    /// middle keeps all its bytes until that index is acknowledged.
+    fn cut(&mut self, upto: Index) {
+        while self.appends.back().is_some_and(|sent| sent.first > upto) {
+            let lost = self.appends.pop_back();
+            self.bytes -= lost.map_or(0, |sent| sent.bytes);
+        }
+        if let Some(newest) = self.appends.back_mut() {
+            newest.last = newest.last.min(upto);
         }
     }
 
@@ -58,10 +79,20 @@ impl InFlight {
             .saturating_sub(self.bytes)
             .min(APPEND_BYTES_MAX)
     }
+
+    /// Panics if an invariant is broken.
+    fn check(&self) {
+        let sum: usize = self.appends.iter().map(|sent| sent.bytes).sum();
+        assert!(sum == self.bytes, "{sum} in flight, not {}", self.bytes);
+        let pairs = self.appends.iter().zip(self.appends.iter().skip(1));
+        for (sent, later) in pairs {
+            assert!(sent.last < later.first, "{sent:?} before {later:?}");
+        }
+    }
 }
 
 /// How entries flow to a follower.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Flow {
     /// Where the logs agree is not known: one question at a time.
     Probe {
@@ -69,7 +100,7 @@ enum Flow {
         asked: bool,
     },
     /// The logs agree up to what was sent: `Append`s are pipelined (thesis 10.2.2).
-    Replicate(InFlight),
+    Replicate,
 }
 
 /// A read of old entries from disk (see [`Effect::Load`]).
@@ -98,6 +129,7 @@ pub(crate) struct Progress {
     pub(crate) heard: Instant,
     next: Index,
     flow: Flow,
+    in_flight: InFlight,
     load: Load,
 }
 
@@ -111,6 +143,7 @@ impl Progress {
             heard: now,
             next: last.next(),
             flow: Flow::Probe { asked: false },
+            in_flight: InFlight::default(),
             load: Load::Idle,
         }
     }
@@ -120,15 +153,15 @@ impl Progress {
         self.heard = now;
         self.round = self.round.max(m.round);
         self.match_index = self.match_index.max(m.match_index);
+        self.in_flight.acknowledge(self.match_index);
         match &mut self.flow {
             Flow::Probe { .. } => {
-                self.next = self.match_index.max(m.received).next();
-                self.flow = Flow::Replicate(InFlight::default());
+                let received = self.match_index.max(m.received);
+                self.in_flight.cut(received);
+                self.next = received.next();
+                self.flow = Flow::Replicate;
             }
-            Flow::Replicate(in_flight) => {
-                in_flight.acknowledge(self.match_index);
-                self.next = self.next.max(self.match_index.next());
-            }
+            Flow::Replicate => self.next = self.next.max(self.match_index.next()),
         }
     }
 
@@ -140,7 +173,7 @@ impl Progress {
         let refused = m.prev.index;
         let is_stale = match self.flow {
             Flow::Probe { .. } => refused.next() != self.next,
-            Flow::Replicate(_) => false,
+            Flow::Replicate => false,
         };
         if is_stale || refused <= self.match_index {
             return;
@@ -203,15 +236,16 @@ impl Progress {
     fn take_entries(&mut self, state: &State) -> Vec<Entry> {
         if matches!(self.load, Load::Done(_))
             && let Load::Done(entries) = mem::replace(&mut self.load, Load::Idle)
-            && matches!(self.flow, Flow::Replicate(_))
+            && matches!(self.flow, Flow::Replicate)
             && entries[0].index() == self.next
         {
             return entries;
         }
         let room = match &self.flow {
             Flow::Probe { asked: true } => 0,
-            Flow::Probe { asked: false } => state.config.window_bytes.min(APPEND_BYTES_MAX),
-            Flow::Replicate(in_flight) => in_flight.room(state.config.window_bytes),
+            Flow::Probe { asked: false } | Flow::Replicate => {
+                self.in_flight.room(state.config.window_bytes)
+            }
         };
         if room > 0 {
             state.log.batch(self.next, room)
@@ -228,15 +262,17 @@ impl Progress {
                 .is_none_or(|first| first.index() == self.next),
             "a gap after {prev}"
         );
-        match &mut self.flow {
-            Flow::Probe { asked } => *asked = true,
-            Flow::Replicate(in_flight) => {
-                if let Some(newest) = entries.last() {
-                    let bytes = entries.iter().map(|entry| entry.bytes().len()).sum();
-                    in_flight.add(newest.index(), bytes);
-                    self.next = newest.index().next();
-                }
-            }
+        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
+            self.in_flight.add(Sent {
+                first: first.index(),
+                last: last.index(),
+                bytes: entries.iter().map(|entry| entry.bytes().len()).sum(),
+            });
+        }
+        match (&mut self.flow, entries.last()) {
+            (Flow::Probe { asked }, _) => *asked = true,
+            (Flow::Replicate, Some(newest)) => self.next = newest.index().next(),
+            (Flow::Replicate, None) => {}
         }
         let append = Append {
             term: state.term(),
@@ -251,11 +287,9 @@ impl Progress {
 
     /// What left memory is read from disk, one read at a time.
     fn load_if_behind(&mut self, state: &State, effects: &mut Vec<Effect>) {
-        let Flow::Replicate(in_flight) = &self.flow else {
-            return;
-        };
-        let room = in_flight.room(state.config.window_bytes);
-        if self.next < state.log.first_cached() && room > 0 && self.load == Load::Idle {
+        let room = self.in_flight.room(state.config.window_bytes);
+        let is_behind = self.flow == Flow::Replicate && self.next < state.log.first_cached();
+        if is_behind && room > 0 && self.load == Load::Idle {
             self.load = Load::Asked(self.next);
             effects.push(Effect::Load {
                 to: self.id,
@@ -279,14 +313,7 @@ impl Progress {
             self.next
         );
         assert!(self.round <= round, "an answer to a round that never began");
-        if let Flow::Replicate(in_flight) = &self.flow {
-            let sum: usize = in_flight.appends.iter().map(|(_, bytes)| bytes).sum();
-            assert!(
-                sum == in_flight.bytes,
-                "{sum} in flight, not {}",
-                in_flight.bytes
-            );
-        }
+        self.in_flight.check();
     }
 }
 

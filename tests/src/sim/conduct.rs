@@ -27,7 +27,7 @@ use super::net::Host;
 ///   quorum has answered a round that began after it was asked (rules C1);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
-/// - entry bytes that a follower has not acknowledged fit the window, those of a probe apart;
+/// - entry bytes that a follower has not acknowledged fit the window;
 ///
 /// and always:
 /// - who votes, votes for a member;
@@ -333,10 +333,8 @@ impl Reign {
             }
             follower.acknowledged(match_index);
             let bytes = follower.bytes;
-            // The entries of a probe that was received, and is not durable yet, do not count
-            // against the window that opens with its answer: they are one window more at most.
             let largest = follower.in_flight.iter().map(|(_, bytes)| *bytes).max();
-            if bytes > 2 * (limits.window_bytes + largest.unwrap_or(0)) {
+            if bytes > limits.window_bytes + largest.unwrap_or(0) {
                 return Err(format!(
                     "{who} has {bytes} bytes under way to {peer}, over the window"
                 ));

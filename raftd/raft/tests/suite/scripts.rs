@@ -37,7 +37,7 @@
 //! | 36 | read racing a leader change | `reads_die_with_the_reign` |
 //! | 37 | barrier ignores failed answers | `conflict_answers_a_round` |
 //! | 40 | serves before replay is done | `read_at_the_start_of_a_term` |
-//! | 69 | unbounded memory by a slow follower | `window_limits_what_is_in_flight`, `flood_is_not_taken` |
+//! | 69 | unbounded memory by a slow follower | `window_limits_what_is_in_flight`, `window_spans_a_probe`, `flood_is_not_taken` |
 //! | 70 | slow sync starves heartbeats | `slow_disk_does_not_stop_heartbeats` |
 //! | 72 | panic on an odd message | `absurd_messages_cost_the_link`, fuzz target `step` |
 //!
