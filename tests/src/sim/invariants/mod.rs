@@ -171,7 +171,11 @@ impl Invariants {
         let member = &mut self.members[host];
         if let Some(from) = write.truncate_from {
             let cut = member.cut(from)?;
-            check_cut(&self.committed, member.id, from, &cut)?;
+            let term = member
+                .handed_over
+                .last()
+                .map_or(Term(0), |state| state.term);
+            check_cut(&self.committed, member.id, term, from, &cut)?;
         }
         member.hands_over(write.hard_state);
         for entry in &write.entries {
@@ -202,6 +206,7 @@ impl Invariants {
         let (elections, written, committed) = (&mut self.elections, &self.written, &self.committed);
         let mut verdict = Ok(());
         let gone = &mut member.gone;
+        let mut term = member.audit.hard_state().term;
         let mut show = |batch: &Batch<'_>| {
             if !batch.cut.is_empty() {
                 gone.push((batch.first, batch.cut.to_vec()));
@@ -210,8 +215,9 @@ impl Invariants {
                 verdict = elections
                     .durable(id, batch.hard_state)
                     .and_then(|()| check_written(written, handed_over, id, batch))
-                    .and_then(|()| check_cut(committed, id, batch.first, batch.cut));
+                    .and_then(|()| check_cut(committed, id, term, batch.first, batch.cut));
             }
+            term = batch.hard_state.term;
         };
         while member.audit.step(disk, &mut show) {}
         verdict
@@ -451,9 +457,17 @@ fn check_written(
     Ok(())
 }
 
-/// Nothing that was cut is committed.
-fn check_cut(committed: &Committed, id: NodeId, from: Index, cut: &[Held]) -> Result<(), String> {
-    for (entry, index) in cut.iter().zip(from.0..) {
+/// Nothing is cut that was committed up to the term that the member was in before. What later terms
+/// commit it may hold by chance: a leader elected before them, without that entry, has it cut.
+fn check_cut(
+    committed: &Committed,
+    id: NodeId,
+    term: Term,
+    from: Index,
+    cut: &[Held],
+) -> Result<(), String> {
+    let last = committed.last_before(term.next());
+    for (entry, index) in cut.iter().zip(from.0..=last.0) {
         if committed.held(Index(index)) == Some(*entry) {
             return Err(format!("{id} cuts the committed {index} from its log"));
         }

@@ -426,15 +426,19 @@ fn a_write_acknowledged_that_is_not_committed() {
 #[test]
 fn a_committed_entry_that_is_cut() {
     let mut committed = Committed::default();
-    committed.push(bogus(1, 1), Term(1)).unwrap();
+    committed.push(bogus(1, 1), Term(2)).unwrap();
     let first = committed.held(Index(1)).expect("it was pushed");
     let other = Held {
         crc: first.crc ^ 1,
         ..first
     };
-    check_cut(&committed, NodeId(1), Index(1), &[other]).unwrap();
-    check_cut(&committed, NodeId(1), Index(2), &[first]).unwrap();
-    assert!(check_cut(&committed, NodeId(1), Index(1), &[first]).is_err());
+    let cut =
+        |term, from, entry| check_cut(&committed, NodeId(1), Term(term), Index(from), &[entry]);
+    cut(2, 1, other).unwrap();
+    cut(2, 2, first).unwrap();
+    cut(1, 1, first).unwrap();
+    assert!(cut(2, 1, first).is_err());
+    assert!(cut(3, 1, first).is_err());
 
     let mut watched = Watched::new(NodeId(1));
     watched.memory = vec![first, other];
