@@ -128,6 +128,7 @@ impl Driver {
             .table
             .insert(self.poll.registry(), socket, Port::Peer, phase, now)?;
         self.table.arm(id, &self.limits);
+        self.dialler.dialled(peer, id);
         Ok(())
     }
 

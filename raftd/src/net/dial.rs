@@ -24,8 +24,10 @@ enum State {
     Waiting(Instant),
     /// The resolver was asked; it has until this time.
     Resolving(Instant),
-    /// A connection is under way or open.
-    Busy,
+    /// A connection is under way; the driver's name of it, once there is one.
+    Dialling(Option<u64>),
+    /// The link is open.
+    Up,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ pub enum Due {
 /// The peers' turns.
 ///
 /// Invariants:
-/// - a peer has at most one connection dialled by this node, or being dialled (`Busy`);
+/// - a peer has at most one connection dialled by this node, or being dialled;
 /// - pauses grow from `BACK_OFF_MIN` to `BACK_OFF_MAX`, each shortened at random by up to a
 ///   half, and start over once a link is up.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Dialler {
     pub fn deadline(&self) -> Option<Instant> {
         let times = self.peers.iter().filter_map(|peer| match peer.state {
             State::Waiting(until) | State::Resolving(until) => Some(until),
-            State::Busy => None,
+            State::Dialling(_) | State::Up => None,
         });
         times.min()
     }
@@ -107,7 +109,7 @@ impl Dialler {
         let literal = peer.addr.parse().ok();
         match literal.or_else(|| peer.candidates.pop_front()) {
             Some(addr) => {
-                peer.state = State::Busy;
+                peer.state = State::Dialling(None);
                 Some(Due::Dial(peer.id, addr))
             }
             None => {
@@ -136,9 +138,17 @@ impl Dialler {
         }
     }
 
+    /// The attempt to reach `id` is under way as this `connection`.
+    pub fn dialled(&mut self, id: NodeId, connection: u64) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.state = State::Dialling(Some(connection));
+        }
+    }
+
     /// The link with `id` is up.
     pub fn succeeded(&mut self, id: NodeId) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.state = State::Up;
             peer.back_off = BACK_OFF_MIN;
             peer.rejection = None;
             if peer.logged.replace(true) != Some(true) {
@@ -159,13 +169,26 @@ impl Dialler {
     }
 
     /// The peer dialled this node: it is there, so a pause before the next attempt would only keep
-    /// a restarted member waiting for its leader.
-    pub fn heard(&mut self, id: NodeId, now: Instant) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id)
-            && let State::Waiting(until) = &mut peer.state
-        {
-            *until = now.min(*until);
-            peer.back_off = BACK_OFF_MIN;
+    /// a restarted member waiting for its leader. So would an attempt that began when it was not
+    /// there, whose packets are lost: that connection is returned, to be dropped and dialled anew,
+    /// but not over and over.
+    #[must_use]
+    pub fn heard(&mut self, id: NodeId, now: Instant) -> Option<u64> {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id)?;
+        match peer.state {
+            State::Waiting(until) => {
+                peer.state = State::Waiting(now.min(until));
+                peer.back_off = BACK_OFF_MIN;
+                None
+            }
+            State::Dialling(attempt) => {
+                let again = peer.renewed.is_some_and(|at| now < at + BACK_OFF_MAX);
+                let attempt = attempt.filter(|_| !again)?;
+                peer.renewed = Some(now);
+                peer.state = State::Waiting(now);
+                Some(attempt)
+            }
+            State::Resolving(_) | State::Up => None,
         }
     }
 
@@ -275,10 +298,24 @@ mod tests {
             dialler.failed(A, at(ms), "refused");
         }
         assert_eq!(dialler.next_due(at(10)), None);
-        dialler.heard(A, at(10));
+        assert_eq!(dialler.heard(A, at(10)), None);
         assert!(matches!(dialler.next_due(at(10)), Some(Due::Dial(A, _))));
-        dialler.heard(A, at(11));
+        dialler.succeeded(A);
+        assert_eq!(dialler.heard(A, at(11)), None, "it is reached");
         assert_eq!(dialler.next_due(at(11)), None, "one connection at a time");
+    }
+
+    #[test]
+    fn an_attempt_that_a_restarted_peer_may_never_see_is_dropped_but_not_over_and_over() {
+        let mut dialler = dialler("127.0.0.1:7");
+        assert!(dialler.next_due(at(0)).is_some());
+        dialler.dialled(A, 17);
+        assert_eq!(dialler.heard(A, at(900)), Some(17));
+        assert!(matches!(dialler.next_due(at(900)), Some(Due::Dial(A, _))));
+        dialler.dialled(A, 18);
+        assert_eq!(dialler.heard(A, at(1_899)), None);
+        assert_eq!(dialler.next_due(at(1_899)), None);
+        assert_eq!(dialler.heard(A, at(1_900)), Some(18));
     }
 
     #[test]

@@ -242,7 +242,9 @@ impl Driver {
             Role::Client => self.table.set_phase(id, Phase::Client),
             Role::Peer { identity, .. } => {
                 let peer = identity.node;
-                self.dialler.heard(peer, self.now.monotonic);
+                if let Some(attempt) = self.dialler.heard(peer, self.now.monotonic) {
+                    drop(self.table.remove(attempt));
+                }
                 self.table.set_phase(
                     id,
                     Phase::Link {

@@ -139,7 +139,7 @@ impl Process {
         match phase {
             Phase::Client => self.take_request(name, frame),
             Phase::Link { peer, .. } => self.take_message(name, peer, frame, around),
-            Phase::Newcomer(port) => self.take_hello(name, port, frame),
+            Phase::Newcomer(port) => self.take_hello(name, port, frame, around),
             Phase::Greeting { peer, asked } => self.take_welcome(name, peer, asked, frame, around),
             Phase::Connecting(_) | Phase::Leaving => {}
         }
@@ -182,7 +182,13 @@ impl Process {
     }
 
     /// The first frame of an accepted connection.
-    fn take_hello(&mut self, name: u64, port: Port, frame: &Frame<'_>) {
+    fn take_hello(
+        &mut self,
+        name: u64,
+        port: Port,
+        frame: &Frame<'_>,
+        around: &mut Surroundings<'_>,
+    ) {
         let verdict = Hello::decode(frame).and_then(|hello| {
             let wrong_port = matches!(hello.role, Role::Client) != (port == Port::Client);
             if wrong_port {
@@ -201,7 +207,11 @@ impl Process {
             Role::Client => self.table.set_phase(name, Phase::Client),
             Role::Peer { identity, .. } => {
                 let (peer, link) = (identity.node, LinkId(name));
-                self.dialler.heard(peer, self.now.monotonic);
+                if let Some(attempt) = self.dialler.heard(peer, self.now.monotonic)
+                    && let Some(open) = self.table.remove(attempt)
+                {
+                    around.close(open.connection, open.end);
+                }
                 let dialled = false;
                 self.table.set_phase(name, Phase::Link { peer, dialled });
                 let input = Input::LinkAccepted { link, peer };
@@ -347,6 +357,7 @@ impl Process {
                 name,
                 "one by one"
             );
+            self.dialler.dialled(peer, name);
         }
     }
 
