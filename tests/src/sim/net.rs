@@ -462,14 +462,15 @@ impl Net {
                     }
                 }
             }
-            // The machine is there and knows nothing of it: a reset.
-            (State::Vanished, _) if self.up[to] => {
-                self.put(now, connection, end, Parcel::End, events);
-                None
-            }
             (State::Dialled, Parcel::End) => {
                 known.states[end] = State::Closed;
                 self.forget_if_over(connection);
+                None
+            }
+            // The machine is there and has no use for it: a reset. Its own end of the stream may
+            // have been given up on the way.
+            (State::Closed | State::Vanished, Parcel::Answer | Parcel::Bytes(_)) if self.up[to] => {
+                self.put(now, connection, end, Parcel::End, events);
                 None
             }
             (State::Dialled | State::Vanished | State::Closed, _) => None,

@@ -184,6 +184,20 @@ fn what_a_process_wrote_outlives_it() {
 }
 
 #[test]
+fn who_speaks_to_an_end_that_closed_is_told_even_if_its_end_was_lost() {
+    let (mut bench, connection) = Bench::connected(fair());
+    bench.net.cut(0, 1);
+    bench.net.close(bench.now, connection, 0, &mut bench.events);
+    bench.pass(STALL * 2);
+    bench.net.mend(bench.now, 0, 1, &mut bench.events);
+    bench.pass(100 * MS);
+    assert_eq!(bench.heard(1), (vec![], None), "the kernel gave up");
+    bench.send(connection, 1, b"are you there");
+    bench.pass(200 * MS);
+    assert_eq!(bench.heard(1), (vec![], Some(true)));
+}
+
+#[test]
 fn a_machine_without_power_says_nothing() {
     for speaks in [false, true] {
         let (mut bench, connection) = Bench::connected(fair());
