@@ -35,25 +35,25 @@ impl Client {
                 .report(|| "a reply cannot be decoded".to_owned());
             return self.hang_up(connection, desk);
         };
-        if frame.request_id == 0 {
-            // The connection is refused: its end follows.
-            if let Reply::Error(error) = &reply {
-                count(error, desk);
-            }
-            return;
+        if let Reply::Error(error) = &reply
+            && (frame.request_id == 0 || matches!(error, Error::Malformed { .. }))
+        {
+            // The connection is refused: its end follows. A damaged frame may hold any id, also
+            // that of another request, which then has its own answer on the way.
+            return count(error, desk);
         }
         let Some(line) = self.line_mut(connection) else {
             return;
         };
         let passage = line.passage(frame.request_id);
         let Some(sent) = line.sent.remove(&frame.request_id) else {
-            // Gibberish and damaged frames may hold any id, under which they are refused.
+            // Damaged frames may hold any id, under which they are refused.
             let id = frame.request_id;
             let of_frame = matches!(&reply, Reply::Error(error) if error.class() == Class::Final);
             if line.has_asked(id) && !of_frame {
                 let number = self.number;
                 desk.common.report(|| {
-                    format!("client {number}: an answer to request {id}, which had one")
+                    format!("client {number}: an answer to request {id}, which had one: {reply:?}")
                 });
             }
             return;
