@@ -50,6 +50,10 @@ impl InFlight {
         self.appends.push_back(sent);
     }
 
+    fn last(&self) -> Index {
+        self.appends.back().map_or(Index(0), |sent| sent.last)
+    }
+
     fn acknowledge(&mut self, upto: Index) {
         while self.appends.front().is_some_and(|sent| sent.last <= upto) {
             let acknowledged = self.appends.pop_front();
@@ -156,7 +160,10 @@ impl Progress {
         self.in_flight.acknowledge(self.match_index);
         match &mut self.flow {
             Flow::Probe { .. } => {
-                let received = self.match_index.max(m.received);
+                // What is not counted as under way, because an older answer told that it was
+                // lost, is sent again: so the window bounds all that the follower holds.
+                let counted = self.in_flight.last().max(self.next.prev());
+                let received = m.received.min(counted).max(self.match_index);
                 self.in_flight.cut(received);
                 self.next = received.next();
                 self.flow = Flow::Replicate;
