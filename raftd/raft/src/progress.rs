@@ -180,7 +180,8 @@ impl Progress {
         let refused = m.prev.index;
         let is_stale = match self.flow {
             Flow::Probe { .. } => refused.next() != self.next,
-            Flow::Replicate => false,
+            // It was asked before an older answer made the leader step back.
+            Flow::Replicate => refused >= self.next,
         };
         if is_stale || refused <= self.match_index {
             return;

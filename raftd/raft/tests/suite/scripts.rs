@@ -297,6 +297,7 @@ impl Script {
             "disk" => self.disk(args)?,
             "deliver" | "drop" | "dup" => self.packets(&command.name, args)?,
             // Nothing is undecided any more; no time passes.
+            "burst" => cluster.burst(args.node(0)?),
             "settle" => cluster.settle(),
             // A node's own deadline comes.
             "timeout" => {
