@@ -421,8 +421,11 @@ impl Net {
         let known = self.connections.get_mut(&connection)?;
         let (from, to) = (known.hosts[1 - end], known.hosts[end]);
         let link = &self.links[from * self.hosts + to];
+        // A reset waits for nothing.
+        let is_reset = known.doomed && matches!(parcel, Parcel::End);
         // What came while others were held stays behind them.
-        if !link.is_whole(now) || !known.pipes[1 - end].held.is_empty() {
+        let is_held = !link.is_whole(now) || !known.pipes[1 - end].held.is_empty();
+        if is_held && !is_reset {
             let pipe = &mut known.pipes[1 - end];
             if pipe.held.is_empty() {
                 pipe.held_since = now;

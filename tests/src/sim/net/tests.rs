@@ -198,6 +198,18 @@ fn who_speaks_to_an_end_that_closed_is_told_even_if_its_end_was_lost() {
 }
 
 #[test]
+fn a_reset_is_told_to_both_ends_whatever_the_links_hold() {
+    let (mut bench, connection) = Bench::connected(fair());
+    bench.net.cut(0, 1);
+    bench.send(connection, 0, b"held");
+    bench.pass(100 * MS);
+    bench.net.reset_between(bench.now, 0, 1, &mut bench.events);
+    bench.pass(100 * MS);
+    assert_eq!(bench.heard(1), (vec![], Some(true)));
+    assert_eq!(bench.heard(0), (vec![], Some(true)));
+}
+
+#[test]
 fn a_machine_without_power_says_nothing() {
     for speaks in [false, true] {
         let (mut bench, connection) = Bench::connected(fair());
