@@ -1,6 +1,5 @@
 //! The ordered map of keys, and what the commands do to it.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::ops::Bound;
 
@@ -10,26 +9,19 @@ use wire::command::{Command, Expect, Outcome};
 use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 use wire::types::Index;
 
-use super::key::Key;
+use super::record::{Record, Revisions};
+use super::tree::Tree;
 
-/// What belongs to a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Record {
-    value: Box<[u8]>,
-    revision: Index,
-    create_revision: Index,
-    version: u64,
-}
-
-/// Keys in bytewise order.
+/// Keys in bytewise order. A clone is a view as of now, taken in constant time; it costs the memory
+/// of what changes while it lives.
 ///
 /// Invariants:
-/// - `create_revision <= revision`, both are indexes of applied entries;
-/// - `version` is 1 exactly when the two are equal;
-/// - a key's records follow from the applied entries alone: the same on every node.
-#[derive(Debug, Default)]
+/// - a key was created by the entry that last modified it or by an earlier one, both applied;
+/// - its `version` is 1 exactly when the two are the same;
+/// - a key's record follows from the applied entries alone: the same on every node.
+#[derive(Clone, Debug, Default)]
 pub struct Map {
-    records: BTreeMap<Key, Record>,
+    records: Tree,
 }
 
 /// What a scan asks for.
@@ -64,21 +56,18 @@ impl Map {
     /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.len() == 0
     }
 
     /// The item under `key`.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<Item<'_>> {
-        let (key, record) = self.records.get_key_value(key)?;
-        Some(item(key.as_bytes(), record, false))
+        self.records.get(key).map(item)
     }
 
     /// All items in order: for snapshots, digests and tests.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
-        self.records
-            .iter()
-            .map(|(key, record)| item(key.as_bytes(), record, false))
+        self.records.iter().map(item)
     }
 
     /// Encodes a page of keys into `out`, in order. Its work and its bytes are bounded whatever
@@ -91,19 +80,18 @@ impl Map {
         };
         let matching = self
             .records
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .take_while(|(key, _)| key.as_bytes().starts_with(query.prefix));
+            .range(from)
+            .take_while(|record| record.key().starts_with(query.prefix));
         let mut page = Page {
             count: 0,
             more_after: None,
         };
         let mut last: Option<&[u8]> = None;
         let mut bytes = 0_usize;
-        for (key, record) in matching {
-            let key = key.as_bytes();
+        for record in matching {
             let size = match query.mode {
-                ScanMode::Items => key.len() + record.value.len(),
-                ScanMode::Keys => key.len(),
+                ScanMode::Items => record.key().len() + record.value().len(),
+                ScanMode::Keys => record.key().len(),
                 ScanMode::Count => 0,
             };
             let full = page.count >= u64::from(limit)
@@ -113,13 +101,17 @@ impl Map {
                 break;
             }
             match query.mode {
-                ScanMode::Items => item(key, record, false).encode(out),
-                ScanMode::Keys => item(key, record, true).encode(out),
+                ScanMode::Items => item(record).encode(out),
+                ScanMode::Keys => Item {
+                    value: &[],
+                    ..item(record)
+                }
+                .encode(out),
                 ScanMode::Count => {}
             }
             bytes += size;
             page.count += 1;
-            last = Some(key);
+            last = Some(record.key());
         }
         page
     }
@@ -131,19 +123,19 @@ impl Map {
                 self.set(index, key, value);
                 Outcome::Put
             }
-            Command::Delete { key } => {
-                Outcome::Deleted(u64::from(self.records.remove(key).is_some()))
-            }
+            Command::Delete { key } => Outcome::Deleted(u64::from(self.records.remove(key))),
             Command::CompareAndSwap { key, expect, value } => {
                 let current = self.records.get(key);
                 let holds = match (expect, current) {
                     (Expect::Absent, current) => current.is_none(),
-                    (Expect::Revision(revision), Some(record)) => record.revision == revision,
-                    (Expect::Value(value), Some(record)) => *record.value == *value,
+                    (Expect::Revision(revision), Some(record)) => {
+                        record.revisions().modified == revision
+                    }
+                    (Expect::Value(value), Some(record)) => record.value() == value,
                     (Expect::Revision(_) | Expect::Value(_), None) => false,
                 };
                 if !holds {
-                    return Outcome::NotSwapped(current.map(|record| record.revision));
+                    return Outcome::NotSwapped(current.map(|record| record.revisions().modified));
                 }
                 self.set(index, key, value);
                 Outcome::Swapped
@@ -155,7 +147,7 @@ impl Map {
     fn increment(&mut self, index: Index, key: &[u8], delta: i64) -> Outcome {
         let current = match self.records.get(key) {
             None => 0,
-            Some(record) => match parse_decimal(&record.value) {
+            Some(record) => match parse_decimal(record.value()) {
                 Some(number) => number,
                 None => return Outcome::NotANumber,
             },
@@ -173,22 +165,21 @@ impl Map {
 
     fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
         if let Some(record) = self.records.get_mut(key) {
-            if record.value.len() == value.len() {
-                record.value.copy_from_slice(value);
-            } else {
-                record.value = value.into();
-            }
-            debug_assert!(record.revision < index, "an entry sets a key once");
-            record.revision = index;
-            record.version += 1;
+            let before = record.revisions();
+            debug_assert!(before.modified < index, "an entry sets a key once");
+            let revisions = Revisions {
+                modified: index,
+                version: before.version + 1,
+                ..before
+            };
+            record.set(value, revisions);
         } else {
-            let record = Record {
-                value: value.into(),
-                revision: index,
-                create_revision: index,
+            let revisions = Revisions {
+                created: index,
+                modified: index,
                 version: 1,
             };
-            self.records.insert(key.into(), record);
+            self.records.insert(Record::new(key, value, revisions));
         }
     }
 }
@@ -196,13 +187,14 @@ impl Map {
 /// `-9223372036854775808`
 const DECIMAL_BYTES_MAX: usize = 20;
 
-fn item<'a>(key: &'a [u8], record: &'a Record, key_only: bool) -> Item<'a> {
+fn item(record: &Record) -> Item<'_> {
+    let revisions = record.revisions();
     Item {
-        key,
-        value: if key_only { &[] } else { &record.value },
-        revision: record.revision,
-        create_revision: record.create_revision,
-        version: record.version,
+        key: record.key(),
+        value: record.value(),
+        revision: revisions.modified,
+        create_revision: revisions.created,
+        version: revisions.version,
     }
 }
 

@@ -3,9 +3,10 @@
 //! Everything here follows from the entries alone. There is no clock, no randomness, no hash map
 //! and no node's own setting: the same index means the same state on every node.
 
-mod key;
 pub mod map;
+mod record;
 pub mod session;
+mod tree;
 
 use wire::command::{Command, Outcome, Write};
 use wire::entry::{Entry, EntryKind};

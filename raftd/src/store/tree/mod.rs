@@ -1,0 +1,173 @@
+//! An ordered set of records that freezes in no time: a B+tree whose nodes are shared until they
+//! differ.
+//!
+//! A clone of the tree is a view: it shares every node. Who changes a shared node copies it first,
+//! and the nodes above it; so a view takes the memory of what has changed since, and nobody ever
+//! waits for it. What is not shared is changed in place.
+//!
+//! `raftd/README.md` has the figures that chose it, beside `BTreeMap`, a persistent map from a crate
+//! and a frozen base with an overlay.
+
+mod node;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Bound;
+
+use arrayvec::ArrayVec;
+use triomphe::Arc;
+
+use self::node::{Branch, Fences, Inserted, Leaf, Node};
+use super::record::Record;
+
+/// Records in the order of their keys.
+///
+/// Invariants:
+/// - all leaves are at the same depth, and none is empty unless the tree is;
+/// - `len` is the number of records.
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    root: Node,
+    len: usize,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let leaf = Leaf::new(ArrayVec::new(), Fences::NONE);
+        Self {
+            root: Node::Leaf(Arc::new(leaf)),
+            len: 0,
+        }
+    }
+}
+
+impl Tree {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Record> {
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Branch(branch) => node = branch.child(branch.place(key)),
+                Node::Leaf(leaf) => return leaf.get(leaf.find(key).ok()?),
+            }
+        }
+    }
+
+    /// The record of `key`, to be changed. What is shared on the way to it is copied, even if
+    /// there is none.
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Record> {
+        let mut node = &mut self.root;
+        loop {
+            match node {
+                Node::Branch(branch) => {
+                    let branch = Arc::make_mut(branch);
+                    node = branch.child_mut(branch.place(key));
+                }
+                Node::Leaf(leaf) => {
+                    let at = leaf.find(key).ok()?;
+                    return Arc::make_mut(leaf).get_mut(at);
+                }
+            }
+        }
+    }
+
+    /// Adds a record, or puts it in the place of the one with its key.
+    pub(super) fn insert(&mut self, record: Record) {
+        match self.root.insert(record, Fences::NONE) {
+            Inserted::Replaced => return,
+            Inserted::Added => {}
+            Inserted::Split(key, right) => {
+                let keys = ArrayVec::from_iter([key]);
+                let children = ArrayVec::from_iter([self.root.clone(), right]);
+                let branch = Branch::new(keys, children, Fences::NONE);
+                self.root = Node::Branch(Arc::new(branch));
+            }
+        }
+        self.len += 1;
+    }
+
+    /// Removes the record of `key`; says whether there was one.
+    pub(super) fn remove(&mut self, key: &[u8]) -> bool {
+        // For a key that is not there nothing is copied.
+        if self.get(key).is_none() {
+            return false;
+        }
+        self.root.remove(key, Fences::NONE);
+        if let Node::Branch(branch) = &self.root
+            && let Some(only) = branch.only_child()
+        {
+            self.root = only.clone();
+        }
+        self.len -= 1;
+        true
+    }
+
+    /// The records from `from` on, in order.
+    pub(super) fn range(&self, from: Bound<&[u8]>) -> Range<'_> {
+        let mut above = Vec::new();
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Branch(branch) => {
+                    let at = match from {
+                        Bound::Included(key) | Bound::Excluded(key) => branch.place(key),
+                        Bound::Unbounded => 0,
+                    };
+                    above.push(branch.children_from(at + 1));
+                    node = branch.child(at);
+                }
+                Node::Leaf(leaf) => {
+                    let at = match from {
+                        Bound::Included(key) => leaf.find(key).unwrap_or_else(|at| at),
+                        Bound::Excluded(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
+                        Bound::Unbounded => 0,
+                    };
+                    let records = leaf.records_from(at);
+                    return Range { above, records };
+                }
+            }
+        }
+    }
+
+    /// All records, in order.
+    pub(super) fn iter(&self) -> Range<'_> {
+        self.range(Bound::Unbounded)
+    }
+}
+
+/// Records in order.
+#[derive(Debug)]
+pub(super) struct Range<'a> {
+    /// What comes after this leaf, the nearest last.
+    above: Vec<std::slice::Iter<'a, Node>>,
+    records: std::slice::Iter<'a, Record>,
+}
+
+impl<'a> Iterator for Range<'a> {
+    type Item = &'a Record;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.records.next() {
+                return Some(record);
+            }
+            let Some(mut node) = self.above.last_mut()?.next() else {
+                self.above.pop();
+                continue;
+            };
+            self.records = loop {
+                match node {
+                    Node::Branch(branch) => {
+                        let mut children = branch.children_from(0);
+                        node = children.next().expect("a branch has children");
+                        self.above.push(children);
+                    }
+                    Node::Leaf(leaf) => break leaf.records_from(0),
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,229 @@
+use std::collections::BTreeMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use wire::types::Index;
+
+use super::node::{Heads, head};
+use super::*;
+use crate::store::record::Revisions;
+
+/// What the tree has to do, done by a map that everybody trusts.
+type Twin = BTreeMap<Vec<u8>, Vec<u8>>;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Insert(Vec<u8>, Vec<u8>),
+    Set(Vec<u8>, Vec<u8>),
+    Remove(Vec<u8>),
+    /// Removes so many keys from this one on: nodes shrink until they join.
+    RemoveRange(Vec<u8>, usize),
+    /// Inserts so many keys in order, behind this one.
+    InsertRange(Vec<u8>, usize),
+    Scan(Vec<u8>, bool),
+    View,
+}
+
+/// Keys that share first bytes, end early, and differ in zeros only: what [`head`] has to order.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let part = prop_oneof![
+        Just(&b""[..]),
+        Just(&b"\0"[..]),
+        Just(&b"a"[..]),
+        Just(&b"/registry/pods/"[..]),
+        Just(&b"\xff\xff"[..]),
+    ];
+    let tail = prop_oneof![
+        vec(any::<u8>(), 0..3),
+        vec(Just(0), 0..10),
+        vec(0..3_u8, 9..12)
+    ];
+    (vec(part, 0..3), tail).prop_map(|(parts, tail)| [parts.concat(), tail].concat())
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let value = || vec(any::<u8>(), 0..4);
+    prop_oneof![
+        8 => (key(), value()).prop_map(|(key, value)| Step::Insert(key, value)),
+        2 => (key(), value()).prop_map(|(key, value)| Step::Set(key, value)),
+        3 => key().prop_map(Step::Remove),
+        1 => (key(), 0..400_usize).prop_map(|(key, count)| Step::RemoveRange(key, count)),
+        1 => (key(), 0..400_usize).prop_map(|(key, count)| Step::InsertRange(key, count)),
+        2 => (key(), any::<bool>()).prop_map(|(key, itself)| Step::Scan(key, itself)),
+        1 => Just(Step::View),
+    ]
+}
+
+const REVISIONS: Revisions = Revisions {
+    created: Index(1),
+    modified: Index(1),
+    version: 1,
+};
+
+fn insert(tree: &mut Tree, twin: &mut Twin, key: &[u8], value: &[u8]) {
+    tree.insert(Record::new(key, value, REVISIONS));
+    twin.insert(key.into(), value.into());
+}
+
+fn remove(tree: &mut Tree, twin: &mut Twin, key: &[u8]) {
+    assert_eq!(tree.remove(key), twin.remove(key).is_some());
+}
+
+fn take(step: Step, tree: &mut Tree, twin: &mut Twin) {
+    match step {
+        Step::Insert(key, value) => insert(tree, twin, &key, &value),
+        Step::Set(key, value) => {
+            let known = twin.get_mut(&key);
+            let record = tree.get_mut(&key);
+            assert_eq!(record.is_some(), known.is_some());
+            if let (Some(record), Some(known)) = (record, known) {
+                record.set(&value, REVISIONS);
+                *known = value;
+            }
+        }
+        Step::Remove(key) => remove(tree, twin, &key),
+        Step::RemoveRange(key, count) => {
+            let doomed: Vec<_> = twin
+                .range(key..)
+                .take(count)
+                .map(|(key, _)| key.clone())
+                .collect();
+            for key in doomed {
+                remove(tree, twin, &key);
+            }
+        }
+        Step::InsertRange(key, count) => {
+            for number in 0..count as u64 {
+                let key = [&key[..], &number.to_be_bytes()].concat();
+                insert(tree, twin, &key, b"in order");
+            }
+        }
+        Step::Scan(key, itself) => {
+            let from = |key| {
+                if itself {
+                    Bound::Included(key)
+                } else {
+                    Bound::Excluded(key)
+                }
+            };
+            let theirs = twin.range::<[u8], _>((from(&key[..]), Bound::Unbounded));
+            let ours = tree.range(from(&key));
+            assert!(ours.map(Record::key).eq(theirs.map(|(key, _)| &key[..])));
+        }
+        Step::View => {}
+    }
+}
+
+fn assert_same(tree: &Tree, twin: &Twin) {
+    assert_eq!(tree.len(), twin.len());
+    let ours = tree.iter().map(|record| (record.key(), record.value()));
+    assert!(ours.eq(twin.iter().map(|(key, value)| (&key[..], &value[..]))));
+    for (key, value) in twin {
+        assert_eq!(tree.get(key).map(Record::value), Some(&value[..]));
+    }
+}
+
+/// Panics if an invariant is broken; returns the height and the number of records.
+fn check(node: &Node, fences: Fences<'_>) -> (usize, usize) {
+    let inside = |key: &[u8]| {
+        fences.low.is_none_or(|low| low <= key) && fences.high.is_none_or(|high| key < high)
+    };
+    let check_heads = |heads: &Heads, keys: &[&[u8]]| {
+        assert_eq!(heads.skip, fences.common_bytes());
+        assert!(
+            heads
+                .heads
+                .iter()
+                .copied()
+                .eq(keys.iter().map(|key| head(key, heads.skip)))
+        );
+        assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+        assert!(keys.iter().all(|key| inside(key)), "{keys:?} in {fences:?}");
+    };
+    match node {
+        Node::Leaf(leaf) => {
+            let keys: Vec<_> = leaf.records.iter().map(Record::key).collect();
+            check_heads(&leaf.heads, &keys);
+            (0, keys.len())
+        }
+        Node::Branch(branch) => {
+            let keys: Vec<_> = branch.keys.iter().map(|key| &**key).collect();
+            check_heads(&branch.heads, &keys);
+            assert_eq!(branch.children.len(), keys.len() + 1);
+            assert!(branch.children.len() >= 2);
+            let mut height = None;
+            let mut count = 0;
+            for (at, child) in branch.children.iter().enumerate() {
+                let inner = Branch::inner_fences(&branch.keys, at, fences);
+                let (below, more) = check(child, inner);
+                assert!(more > 0, "an empty leaf");
+                assert_eq!(*height.get_or_insert(below), below);
+                count += more;
+            }
+            (height.unwrap_or(0) + 1, count)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn it_does_what_an_ordered_map_does_and_views_stay(steps in vec(step(), 1..200)) {
+        let (mut tree, mut twin) = (Tree::default(), Twin::new());
+        let mut views = Vec::new();
+        for step in steps {
+            if matches!(step, Step::View) {
+                views.push((tree.clone(), twin.clone()));
+            }
+            take(step, &mut tree, &mut twin);
+            let (_, count) = check(&tree.root, Fences::NONE);
+            prop_assert_eq!(count, tree.len());
+        }
+        views.push((tree, twin));
+        for (view, twin) in &views {
+            check(&view.root, Fences::NONE);
+            assert_same(view, twin);
+        }
+    }
+}
+
+#[test]
+fn keys_in_order_fill_their_leaves_and_all_can_go_again() {
+    for descending in [false, true] {
+        let (mut tree, mut twin) = (Tree::default(), Twin::new());
+        for number in 0..20_000_u32 {
+            insert(&mut tree, &mut twin, &number.to_be_bytes(), b"");
+        }
+        let (height, count) = check(&tree.root, Fences::NONE);
+        assert_eq!(
+            (height, count),
+            (2, 20_000),
+            "full leaves need two levels of branches"
+        );
+        for number in 0..20_000_u32 {
+            let number = if descending { 19_999 - number } else { number };
+            remove(&mut tree, &mut twin, &number.to_be_bytes());
+        }
+        assert_eq!(check(&tree.root, Fences::NONE), (0, 0));
+        assert!(!tree.remove(b""));
+    }
+}
+
+#[test]
+fn a_view_shares_what_does_not_change() {
+    let (mut tree, mut twin) = (Tree::default(), Twin::new());
+    for number in 0..100_000_u32 {
+        insert(&mut tree, &mut twin, &number.to_be_bytes(), b"value");
+    }
+    let view = tree.clone();
+    let record = tree.get_mut(&7_u32.to_be_bytes()).expect("it was inserted");
+    record.set(b"other", REVISIONS);
+    let shared = tree.iter().zip(view.iter());
+    let copied = shared.filter(|(a, b)| a.key().as_ptr() != b.key().as_ptr());
+    assert_eq!(copied.count(), 1);
+    assert!(!tree.remove(b"no such key"));
+    assert_eq!(
+        view.get(&7_u32.to_be_bytes()).map(Record::value),
+        Some(&b"value"[..])
+    );
+}
