@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,21 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use raftd_tests::sim::ledger::Ledger;
 use raftd_tests::sim::run::{Report, Telling, run};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 /// Lines of the trace that a failing seed shows.
 const LINES_SHOWN: usize = 60;
+/// As a shell says it of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 /// Runs seeded histories of whole clusters through the shipped code.
 ///
 /// Each seed decides a cluster, its machines and network, what clients ask and what goes wrong;
 /// checkers look at every step and at the whole history. The same seed always does the same.
 /// Exit status: 0 if all is well, 1 if a seed broke a rule or too many were vacuous, 2 for a
-/// wrong command line.
+/// wrong command line, 130 if it was interrupted before the last seed: the first Ctrl-C (or SIGTERM)
+/// lets the seeds under way end and tells what was found, the second one ends it at once.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/sim")]
 struct Args {
@@ -98,12 +103,13 @@ fn many(args: &Args) -> ExitCode {
     let next = AtomicU64::new(args.from);
     let end = args.from.saturating_add(args.seeds);
     let stop = AtomicBool::new(false);
+    let interrupted = on_interrupt();
     let bar = progress(args.seeds);
     let ledger = Mutex::new(Ledger::default());
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && !interrupted.load(Ordering::Relaxed) {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= end {
                         break;
@@ -133,7 +139,24 @@ fn many(args: &Args) -> ExitCode {
     for complaint in &complaints {
         println!("not good enough: {complaint}");
     }
+    let runs = ledger.runs() as u64;
+    if complaints.is_empty() && runs < args.seeds {
+        println!("interrupted: {runs} of {} seeds were run", args.seeds);
+        return ExitCode::from(INTERRUPTED);
+    }
     ExitCode::from(u8::from(!complaints.is_empty()))
+}
+
+/// Becomes true at the first Ctrl-C or SIGTERM; the second one ends the program.
+fn on_interrupt() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The order counts: at the first signal the flag is not up yet.
+        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), interrupted.clone())
+            .and_then(|_| flag::register(signal, interrupted.clone()))
+            .expect("these signals can be caught");
+    }
+    interrupted
 }
 
 /// Only on a terminal; nothing in a pipe or a log.

@@ -1,16 +1,20 @@
 //! The simulator itself: a cluster forms, elects and serves, and a seed decides everything.
 
+use std::process::Command as Program;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use raft::{Instant, RoleName};
 use raftd::node::Limits;
+use raftd_tests::proc::{self, PATIENCE, Running};
 use raftd_tests::sim::member::{Pace, Settings, TRUE_RATE, Timeouts};
 use raftd_tests::sim::net::Weather;
 use raftd_tests::sim::random::Random;
 use raftd_tests::sim::run;
 use raftd_tests::sim::trace::Trace;
 use raftd_tests::sim::world::{Did, Nature, World};
+use raftd_tests::wait;
+use rustix::process::Signal;
 use wire::client::{Reply, Request};
 use wire::command::{Command, SessionId, Write};
 use wire::frame;
@@ -190,4 +194,24 @@ fn a_run_replays_bit_for_bit() {
         assert_eq!(first.violation, None, "seed {seed}");
         assert_eq!(first.hash, second.hash, "seed {seed}");
     }
+}
+
+#[test]
+fn an_interrupted_simulation_tells_what_it_found() {
+    let log = tempfile::NamedTempFile::new().expect("a log");
+    let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    let mut command = Program::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(["--seeds", "1000000", "--jobs", "1"]);
+    let mut running = Running::start(command, log.path());
+    let status = format!("/proc/{}/status", running.pid());
+    wait::until_true("it listens for SIGTERM", PATIENCE, || {
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap_or_default().trim(), 16);
+        caught.is_ok_and(|caught| caught & 1 << (Signal::TERM.as_raw() - 1) != 0)
+    });
+    proc::signal(running.pid(), Signal::TERM);
+    assert_eq!(running.wait().code(), Some(130), "{}", said());
+    assert!(said().contains("violations    0"), "{}", said());
+    assert!(said().contains(" of 1000000 seeds were run"), "{}", said());
 }
