@@ -55,7 +55,13 @@ pub fn apply(
             format!("{} cannot be \"{text}\": {why}", setting.key),
         )
         .at(origin)
+        .remedy(expected(setting))
     })
+}
+
+/// What a setting takes.
+fn expected(setting: &Setting) -> String {
+    format!("{}: {}", setting.key, setting.type_text())
 }
 
 /// Applies `--set section.key=value`.
@@ -188,7 +194,7 @@ pub fn apply_toml(settings: &mut Settings, path: &Path, text: &str) -> Result<()
                     ),
                 )
                 .at(&origin)
-                .remedy(format!("{name} is a {}", setting.type_text()))
+                .remedy(expected(setting))
             })?;
             apply(settings, setting, &text, &origin)?;
         }
