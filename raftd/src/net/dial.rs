@@ -40,6 +40,8 @@ struct Peer {
     candidates: VecDeque<SocketAddr>,
     /// When the link was last renewed.
     renewed: Option<Instant>,
+    /// When an attempt was last given up for a new one.
+    given_up: Option<Instant>,
     /// What was last logged of it, up or down: one line per outage, not per attempt.
     logged: Option<bool>,
     /// Why the peer refuses what this node is, since its last welcome.
@@ -78,6 +80,7 @@ impl Dialler {
             back_off: BACK_OFF_MIN,
             candidates: VecDeque::new(),
             renewed: None,
+            given_up: None,
             logged: None,
             rejection: None,
         });
@@ -182,9 +185,9 @@ impl Dialler {
                 None
             }
             State::Dialling(attempt) => {
-                let again = peer.renewed.is_some_and(|at| now < at + BACK_OFF_MAX);
+                let again = peer.given_up.is_some_and(|at| now < at + BACK_OFF_MAX);
                 let attempt = attempt.filter(|_| !again)?;
-                peer.renewed = Some(now);
+                peer.given_up = Some(now);
                 peer.state = State::Waiting(now);
                 Some(attempt)
             }
@@ -316,6 +319,14 @@ mod tests {
         assert_eq!(dialler.heard(A, at(1_899)), None);
         assert_eq!(dialler.next_due(at(1_899)), None);
         assert_eq!(dialler.heard(A, at(1_900)), Some(18));
+        assert!(matches!(dialler.next_due(at(1_900)), Some(Due::Dial(A, _))));
+        dialler.succeeded(A);
+        dialler.renew(A, at(1_901));
+        let due = dialler.next_due(at(1_901));
+        assert!(
+            matches!(due, Some(Due::Dial(A, _))),
+            "renewing is another matter"
+        );
     }
 
     #[test]
