@@ -140,11 +140,15 @@ fn many(args: &Args) -> ExitCode {
         println!("not good enough: {complaint}");
     }
     let runs = ledger.runs() as u64;
-    if complaints.is_empty() && runs < args.seeds {
+    let cut_short = interrupted.load(Ordering::Relaxed) && runs < args.seeds;
+    if cut_short {
         println!("interrupted: {runs} of {} seeds were run", args.seeds);
-        return ExitCode::from(INTERRUPTED);
     }
-    ExitCode::from(u8::from(!complaints.is_empty()))
+    match (complaints.is_empty(), cut_short) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(INTERRUPTED),
+        (true, false) => ExitCode::SUCCESS,
+    }
 }
 
 /// Becomes true at the first Ctrl-C or SIGTERM; the second one ends the program.

@@ -365,7 +365,6 @@ impl Branch {
             (mem::take(&mut self.keys), mem::take(&mut self.children));
         let mut upper_keys: Items<_> = lower_keys.drain(kept..).collect();
         let mut upper: Items<_> = lower.drain(kept..).collect();
-        let middle = lower_keys.pop().expect("a key between two children");
         match at.checked_sub(kept) {
             Some(at) => {
                 upper_keys.insert(at, key);
@@ -376,9 +375,22 @@ impl Branch {
                 lower.insert(at + 1, child);
             }
         }
-        *self = Self::new(lower_keys, lower, fences.below(&middle));
-        let right = Self::new(upper_keys, upper, fences.from(&middle));
-        Inserted::Split(middle, Node::Branch(Arc::new(right)))
+        let (key, right) = self.split((lower_keys, lower), (upper_keys, upper), fences);
+        Inserted::Split(key, right)
+    }
+
+    /// Becomes a branch of the `lower` keys and children, but for the last key, which is above all
+    /// of them; with a neighbour of the `upper` ones.
+    fn split(
+        &mut self,
+        (mut lower_keys, lower): (Items<Box<[u8]>>, Items<Node>),
+        (upper_keys, upper): (Items<Box<[u8]>>, Items<Node>),
+        fences: Fences<'_>,
+    ) -> (Box<[u8]>, Node) {
+        let key = lower_keys.pop().expect("a key between two children");
+        *self = Self::new(lower_keys, lower, fences.below(&key));
+        let right = Self::new(upper_keys, upper, fences.from(&key));
+        (key, Node::Branch(Arc::new(right)))
     }
 
     /// Takes what the neighbour `right` has, all or up to `kept` for both together; returns the
@@ -400,10 +412,7 @@ impl Branch {
             return None;
         }
         let upper_keys = pour(&mut lower_keys, right.keys, kept);
-        let middle = lower_keys.pop().expect("a key between two children");
-        *self = Self::new(lower_keys, lower, fences.below(&middle));
-        let right = Self::new(upper_keys, upper, fences.from(&middle));
-        Some((middle, Node::Branch(Arc::new(right))))
+        Some(self.split((lower_keys, lower), (upper_keys, upper), fences))
     }
 
     /// Makes the children `at` and `at + 1` one, or shares what they have evenly.
