@@ -138,6 +138,9 @@ pub struct Write {
     pub ticket: Ticket,
     /// Term and vote, as of this write.
     pub hard_state: HardState,
+    /// The log is replaced by the snapshot of this id: everything before this write is gone, and
+    /// `entries` follow behind the id. Then `truncate_from` is `None`.
+    pub reset: Option<EntryId>,
     /// The log is cut before this index first; `entries` follow it without gap.
     pub truncate_from: Option<Index>,
     /// New entries, without gap; may be empty, but not if the log is cut (rules A6).

@@ -162,6 +162,7 @@ impl Log {
         Some(Write {
             ticket: submission.ticket,
             hard_state,
+            reset: None,
             truncate_from: submission.truncate_from,
             entries,
             commit: commit.min(self.durable()),

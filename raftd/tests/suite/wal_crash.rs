@@ -138,6 +138,7 @@ impl Story {
         let write = Write {
             ticket: Ticket(self.next_ticket),
             hard_state,
+            reset: None,
             truncate_from,
             entries,
             commit: Index(self.commit),

@@ -34,6 +34,7 @@ fn sound() -> Sound {
                 term,
                 vote: Some(NodeId(1)),
             },
+            reset: None,
             truncate_from: None,
             entries: entries(next, 1 + n as u64 % 3, term.0, bytes / 2),
             commit: Index(next - 1),

@@ -50,6 +50,7 @@ pub(crate) fn write(ticket: u64, term: u64, entries: Vec<Entry>) -> Write {
             term: Term(term),
             vote: Some(NodeId(1)),
         },
+        reset: None,
         truncate_from: None,
         entries,
         commit: Index(0),

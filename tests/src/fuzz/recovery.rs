@@ -284,6 +284,7 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
     pending.push(Write {
         ticket: Ticket(1),
         hard_state,
+        reset: None,
         truncate_from: None,
         entries: Vec::new(),
         commit,
@@ -296,6 +297,7 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
         pending.push(Write {
             ticket: Ticket(ticket),
             hard_state,
+            reset: None,
             truncate_from: (cuts && entry.index() == first).then_some(first),
             entries: vec![entry.clone()],
             commit,

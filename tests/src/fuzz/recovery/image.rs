@@ -79,6 +79,7 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
                 term: Term(term),
                 vote: Some(NodeId(1)),
             },
+            reset: None,
             truncate_from,
             entries: entries.collect(),
             commit: Index(commit),

@@ -58,6 +58,7 @@ fn push(log: &mut Log, ticket: u64, term: u64, first: u64, count: u64, cut: bool
             term: Term(term),
             vote: Some(NodeId(1)),
         },
+        reset: None,
         truncate_from: cut.then_some(Index(first)),
         entries: (first..first + count)
             .map(|n| entry(term, n, 300))

@@ -73,6 +73,7 @@ fn write(n: u64) -> Write {
             term: Term(1),
             vote: Some(NodeId(1)),
         },
+        reset: None,
         truncate_from: None,
         entries: vec![entry],
         commit: Index(n - 1),
