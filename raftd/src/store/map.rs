@@ -9,7 +9,7 @@ use wire::command::{Command, Expect, Outcome};
 use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 use wire::types::Index;
 
-use super::record::{Record, Revisions};
+use super::record::{Record, Revisions, Sums};
 use super::tree::Tree;
 
 /// Keys in bytewise order. A clone is a view as of now, taken in constant time; it costs the memory
@@ -18,10 +18,12 @@ use super::tree::Tree;
 /// Invariants:
 /// - a key was created by the entry that last modified it or by an earlier one, both applied;
 /// - its `version` is 1 exactly when the two are the same;
-/// - a key's record follows from the applied entries alone: the same on every node.
+/// - a key's record follows from the applied entries alone: the same on every node;
+/// - `sums` is what summing up all records comes to.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
     records: Tree,
+    sums: Sums,
 }
 
 /// What a scan asks for.
@@ -47,6 +49,10 @@ pub struct Page<'a> {
 }
 
 impl Map {
+    pub(super) fn restored(records: Tree, sums: Sums) -> Self {
+        Self { records, sums }
+    }
+
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -59,15 +65,26 @@ impl Map {
         self.records.len() == 0
     }
 
+    /// Bytes of all keys and values together.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.sums.data_bytes
+    }
+
+    /// The keys' part of the state's digest.
+    pub(super) fn digest(&self) -> u128 {
+        self.sums.digest
+    }
+
     /// The item under `key`.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<Item<'_>> {
-        self.records.get(key).map(item)
+        self.records.get(key).map(Record::item)
     }
 
     /// All items in order: for snapshots, digests and tests.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
-        self.records.iter().map(item)
+        self.records.iter().map(Record::item)
     }
 
     /// Encodes a page of keys into `out`, in order. Its work and its bytes are bounded whatever
@@ -101,10 +118,10 @@ impl Map {
                 break;
             }
             match query.mode {
-                ScanMode::Items => item(record).encode(out),
+                ScanMode::Items => record.item().encode(out),
                 ScanMode::Keys => Item {
                     value: &[],
-                    ..item(record)
+                    ..record.item()
                 }
                 .encode(out),
                 ScanMode::Count => {}
@@ -123,7 +140,13 @@ impl Map {
                 self.set(index, key, value);
                 Outcome::Put
             }
-            Command::Delete { key } => Outcome::Deleted(u64::from(self.records.remove(key))),
+            Command::Delete { key } => {
+                let removed = self.records.remove(key);
+                if let Some(record) = &removed {
+                    self.sums.remove(Sums::of(record));
+                }
+                Outcome::Deleted(u64::from(removed.is_some()))
+            }
             Command::CompareAndSwap { key, expect, value } => {
                 let current = self.records.get(key);
                 let holds = match (expect, current) {
@@ -172,31 +195,24 @@ impl Map {
                 version: before.version + 1,
                 ..before
             };
+            self.sums.remove(Sums::of(record));
             record.set(value, revisions);
+            self.sums.add(Sums::of(record));
         } else {
             let revisions = Revisions {
                 created: index,
                 modified: index,
                 version: 1,
             };
-            self.records.insert(Record::new(key, value, revisions));
+            let record = Record::new(key, value, revisions);
+            self.sums.add(Sums::of(&record));
+            self.records.insert(record);
         }
     }
 }
 
 /// `-9223372036854775808`
 const DECIMAL_BYTES_MAX: usize = 20;
-
-fn item(record: &Record) -> Item<'_> {
-    let revisions = record.revisions();
-    Item {
-        key: record.key(),
-        value: record.value(),
-        revision: revisions.modified,
-        create_revision: revisions.created,
-        version: revisions.version,
-    }
-}
 
 /// An optional `-` and digits, within an i64.
 fn parse_decimal(bytes: &[u8]) -> Option<i64> {

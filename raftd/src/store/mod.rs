@@ -3,6 +3,8 @@
 //! Everything here follows from the entries alone. There is no clock, no randomness, no hash map
 //! and no node's own setting: the same index means the same state on every node.
 
+pub mod digest;
+mod image;
 pub mod map;
 mod record;
 pub mod session;
@@ -13,7 +15,9 @@ use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::types::{EntryId, Epoch, Index};
 
+pub use self::image::{Builder, ImageError, ImageHead, Run, SessionImage, View};
 use self::map::Map;
+pub use self::session::Kept;
 use self::session::{KEPT_MAX, Sessions, Verdict};
 
 /// What applying an entry brought.
@@ -90,6 +94,25 @@ impl Store {
     #[must_use]
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    /// Bytes of all keys and values together.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        self.map.data_bytes()
+    }
+
+    /// The digest of all keys, all kept replies and the horizon (rules D5): the same on every node
+    /// that has applied as much. Kept up to date by every write; see [`digest`].
+    #[must_use]
+    pub fn digest(&self) -> u128 {
+        self.map.digest().wrapping_add(self.sessions.digest())
+    }
+
+    /// The state as of now, to be read while it goes on changing; taken in constant time.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self)
     }
 
     /// Applies the next committed entry.

@@ -3,8 +3,11 @@
 use std::iter;
 
 use triomphe::{Arc, ThinArc};
+use wire::client::Item;
 use wire::limits::KEY_BYTES_MAX;
 use wire::types::Index;
+
+use super::digest;
 
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 
@@ -60,6 +63,17 @@ impl Record {
         self.0.header.header.revisions
     }
 
+    pub(super) fn item(&self) -> Item<'_> {
+        let revisions = self.revisions();
+        Item {
+            key: self.key(),
+            value: self.value(),
+            revision: revisions.modified,
+            create_revision: revisions.created,
+            version: revisions.version,
+        }
+    }
+
     fn key_bytes(&self) -> usize {
         usize::from(self.0.header.header.key_bytes)
     }
@@ -80,6 +94,35 @@ impl Record {
         if in_place.is_none() {
             *self = Self::new(self.key(), value, revisions);
         }
+    }
+}
+
+/// What is summed up over records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// Of [`digest::item`].
+    pub(super) digest: u128,
+    /// Bytes of keys and values.
+    pub(super) data_bytes: u64,
+}
+
+impl Sums {
+    /// What one record adds.
+    pub(super) fn of(record: &Record) -> Self {
+        Self {
+            digest: digest::item(&record.item()),
+            data_bytes: record.0.slice.len() as u64,
+        }
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.digest = self.digest.wrapping_add(more.digest);
+        self.data_bytes += more.data_bytes;
+    }
+
+    pub(super) fn remove(&mut self, part: Self) {
+        self.digest = self.digest.wrapping_sub(part.digest);
+        self.data_bytes -= part.data_bytes;
     }
 }
 

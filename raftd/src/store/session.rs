@@ -5,13 +5,24 @@
 //! an entry is applied, from what earlier entries left here, so every node decides alike and a
 //! new leader knows what the old one did.
 
-use std::collections::{BTreeMap, VecDeque};
+mod order;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use wire::command::{Command, Expect, Outcome, Write};
 use wire::error::Error;
 use wire::limits::KEPT_REPLY_BYTES_MAX;
 use wire::types::{EntryId, Epoch, Index};
 use xxhash_rust::xxh3::xxh3_64;
+
+use self::order::Order;
+use self::slots::Session;
+pub(super) use self::slots::Slots;
+use super::digest;
+use super::image::{ImageError, SessionImage};
 
 /// Sessions that are known at a time (rules C3).
 pub const SESSIONS_MAX: usize = 65_536;
@@ -24,58 +35,43 @@ pub const KEPT_MAX: usize = 262_144;
 // shortened to `Outcome::Applied`.
 const _: () = assert!(size_of::<Kept>() <= KEPT_REPLY_BYTES_MAX);
 
-/// Room for replies that a session may keep unused.
-const ROOM_KEPT: usize = 8;
-
-/// "No slot".
-const NONE: u32 = u32::MAX;
-
 /// An answered write, kept for its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kept {
-    seq: u64,
+pub struct Kept {
+    /// Its place among the writes of its session.
+    pub seq: u64,
     /// Tells a retry from another command under the same seq (rules C5).
-    fingerprint: u64,
-    id: EntryId,
-    outcome: Outcome,
-}
-
-/// One session. An idle one owns no heap: its last reply is inline.
-#[derive(Debug)]
-struct Session {
-    born: Index,
-    nonce: u64,
-    last: Kept,
-    /// Kept replies before `last`, by ascending seq. Those below a floor are gone for good, so
-    /// that no floor has to be remembered.
-    earlier: VecDeque<Kept>,
-    /// The neighbours in the order of last writes.
-    older: u32,
-    newer: u32,
+    pub fingerprint: u64,
+    /// The entry by which it took effect.
+    pub id: EntryId,
+    /// What it did.
+    pub outcome: Outcome,
 }
 
 /// The table of sessions.
 ///
 /// Invariants:
 /// - a session exists from its first applied write on, so it always has a last one;
-/// - the list from `oldest` to `newest` holds every session, by ascending index of its last write;
+/// - `order` holds the slot of every session, by ascending index of its last write;
 /// - every kept seq is at or above every floor that an applied write of the session told, and at
 ///   most `last.seq`;
 /// - at most [`SESSIONS_MAX`] sessions; `kept` counts the replies in all `earlier` and exceeds
 ///   [`KEPT_MAX`] only while a single session is left;
-/// - `horizon` is the highest `born` of any session that was evicted; it never falls.
+/// - `horizon` is the highest `born` of any session that was evicted; it never falls;
+/// - `digest` is the sum of those of all sessions.
 #[derive(Debug)]
 pub struct Sessions {
     epoch: Epoch,
     sessions_max: usize,
     kept_max: usize,
     by_name: BTreeMap<(Index, u64), u32>,
-    slots: Vec<Session>,
+    slots: Slots,
+    /// Vacant slots.
     free: Vec<u32>,
-    oldest: u32,
-    newest: u32,
+    order: Order,
     kept: usize,
     horizon: Option<Index>,
+    digest: u128,
 }
 
 /// What is to be done with a write.
@@ -106,21 +102,17 @@ impl Sessions {
     /// If `sessions_max` is 0 or above [`SESSIONS_MAX`].
     #[must_use]
     pub fn new(epoch: Epoch, sessions_max: usize, kept_max: usize) -> Self {
-        assert!(
-            (1..=SESSIONS_MAX).contains(&sessions_max),
-            "table of sessions"
-        );
         Self {
             epoch,
-            sessions_max,
+            sessions_max: table_size(sessions_max),
             kept_max,
             by_name: BTreeMap::new(),
-            slots: Vec::new(),
+            slots: Slots::default(),
             free: Vec::new(),
-            oldest: NONE,
-            newest: NONE,
+            order: Order::new(),
             kept: 0,
             horizon: None,
+            digest: 0,
         }
     }
 
@@ -148,6 +140,71 @@ impl Sessions {
         self.kept
     }
 
+    /// The history that the sessions belong to.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The part of sessions and horizon in the state's digest.
+    pub(super) fn digest(&self) -> u128 {
+        self.digest.wrapping_add(digest::horizon(self.horizon))
+    }
+
+    /// The sessions as of now, whatever happens to them later.
+    pub(super) fn freeze(&self) -> Slots {
+        self.slots.clone()
+    }
+
+    /// Puts in a session from an image that was checked by itself, as the newest.
+    pub(super) fn restore(&mut self, image: &SessionImage) -> Result<(), ImageError> {
+        let (first, later) = image.replies.split_first().expect("it was checked");
+        if self.by_name.contains_key(&(image.born, image.nonce)) {
+            return Err(ImageError::Session("it comes twice"));
+        }
+        if self.by_name.len() == SESSIONS_MAX {
+            return Err(ImageError::Session("there are too many"));
+        }
+        let mut session = Session::new(image.born, image.nonce, *first);
+        for kept in later {
+            session.advance(*kept, 0);
+        }
+        if self.last_write() >= Some(session.last.id.index) {
+            return Err(ImageError::Session("it is not behind the one before it"));
+        }
+        if self.kept + session.kept() > self.kept_max && !self.by_name.is_empty() {
+            return Err(ImageError::Session("there are too many kept replies"));
+        }
+        let slot = self.open(session);
+        self.order.push(slot);
+        Ok(())
+    }
+
+    /// All sessions of an image are put in: sets what else there is.
+    pub(super) fn restored(
+        &mut self,
+        sessions_max: usize,
+        horizon: Option<Index>,
+    ) -> Result<(), ImageError> {
+        if self.by_name.len() > sessions_max {
+            return Err(ImageError::Session("there are more than this table holds"));
+        }
+        self.sessions_max = table_size(sessions_max);
+        self.horizon = horizon;
+        Ok(())
+    }
+
+    /// The index of the newest write of all sessions.
+    fn last_write(&self) -> Option<Index> {
+        let newest = self.order.newest()?;
+        Some(self.slots.get(newest).last.id.index)
+    }
+
+    /// Whether the oldest session has to go.
+    fn is_over(&self) -> bool {
+        self.by_name.len() > self.sessions_max
+            || (self.kept > self.kept_max && self.by_name.len() > 1)
+    }
+
     /// Decides about a write in the entry at `index`.
     #[must_use]
     pub fn judge(&self, index: Index, write: &Write<'_>) -> Verdict {
@@ -158,7 +215,7 @@ impl Sessions {
         let Some(slot) = self.by_name.get(&name).copied() else {
             return self.judge_opening(index, write);
         };
-        let session = &self.slots[slot as usize];
+        let session = self.slots.get(slot);
         let expected = write.floor.max(session.last.seq + 1);
         if write.seq == expected {
             Verdict::Apply(Place(Some(slot)))
@@ -205,119 +262,56 @@ impl Sessions {
         };
         let slot = match place.0 {
             Some(slot) => {
-                self.unlink(slot);
-                let session = &mut self.slots[slot as usize];
-                let before = session.earlier.len();
+                self.order.remove(slot);
+                let session = self.slots.get_mut(slot);
+                let (kept, part) = (session.kept(), session.digest);
                 session.advance(last, write.floor);
-                self.kept = self.kept - before + session.earlier.len();
+                self.kept = self.kept - kept + session.kept();
+                self.digest = self.digest.wrapping_sub(part).wrapping_add(session.digest);
                 slot
             }
-            None => self.open(write, last),
+            None => self.open(Session::new(write.session.born, write.session.nonce, last)),
         };
-        self.link_newest(slot);
-        while self.by_name.len() > self.sessions_max
-            || (self.kept > self.kept_max && self.by_name.len() > 1)
-        {
+        debug_assert!(
+            self.last_write() < Some(id.index),
+            "the list is in the order of last writes"
+        );
+        self.order.push(slot);
+        while self.is_over() {
             self.evict_oldest();
         }
     }
 
-    fn open(&mut self, write: &Write<'_>, last: Kept) -> u32 {
-        let session = Session {
-            born: write.session.born,
-            nonce: write.session.nonce,
-            last,
-            earlier: VecDeque::new(),
-            older: NONE,
-            newer: NONE,
-        };
-        let slot = if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = session;
-            slot
-        } else {
-            self.slots.push(session);
-            u32::try_from(self.slots.len() - 1).expect("the table is capped far below")
-        };
-        let name = (write.session.born, write.session.nonce);
-        let previous = self.by_name.insert(name, slot);
+    fn open(&mut self, session: Session) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            u32::try_from(self.slots.len()).expect("the table is capped far below")
+        });
+        let previous = self.by_name.insert((session.born, session.nonce), slot);
         assert!(previous.is_none(), "a session is opened once");
+        self.kept += session.kept();
+        self.digest = self.digest.wrapping_add(session.digest);
+        self.slots.put(slot, session);
         slot
     }
 
     fn evict_oldest(&mut self) {
-        let slot = self.oldest;
-        assert_ne!(slot, NONE, "there is a session to evict");
-        self.unlink(slot);
-        let session = &mut self.slots[slot as usize];
-        self.kept -= session.earlier.len();
-        session.earlier = VecDeque::new();
+        let slot = self.order.oldest().expect("there is a session to evict");
+        self.order.remove(slot);
+        let session = self.slots.take(slot);
+        self.kept -= session.kept();
+        self.digest = self.digest.wrapping_sub(session.digest);
         self.horizon = self.horizon.max(Some(session.born));
         self.by_name.remove(&(session.born, session.nonce));
         self.free.push(slot);
     }
-
-    fn unlink(&mut self, slot: u32) {
-        let Session { older, newer, .. } = self.slots[slot as usize];
-        match older {
-            NONE => self.oldest = newer,
-            older => self.slots[older as usize].newer = newer,
-        }
-        match newer {
-            NONE => self.newest = older,
-            newer => self.slots[newer as usize].older = older,
-        }
-    }
-
-    fn link_newest(&mut self, slot: u32) {
-        let older = self.newest;
-        let session = &mut self.slots[slot as usize];
-        session.older = older;
-        session.newer = NONE;
-        match older {
-            NONE => self.oldest = slot,
-            older => {
-                debug_assert!(
-                    self.slots[older as usize].last.id.index
-                        < self.slots[slot as usize].last.id.index,
-                    "the list is in the order of last writes"
-                );
-                self.slots[older as usize].newer = slot;
-            }
-        }
-        self.newest = slot;
-    }
 }
 
-impl Session {
-    /// Takes a new last write and drops what `floor` settles.
-    fn advance(&mut self, last: Kept, floor: u64) {
-        assert!(
-            last.seq > self.last.seq,
-            "a session's writes apply in order"
-        );
-        let previous = std::mem::replace(&mut self.last, last);
-        while self.earlier.front().is_some_and(|kept| kept.seq < floor) {
-            self.earlier.pop_front();
-        }
-        if previous.seq >= floor {
-            if self.earlier.len() + 1 >= KEPT_PER_SESSION_MAX {
-                self.earlier.pop_front();
-            }
-            self.earlier.push_back(previous);
-        }
-        // An idle session must not hold on to the room of its busiest time.
-        if self.earlier.capacity() > ROOM_KEPT.max(4 * self.earlier.len()) {
-            self.earlier.shrink_to(2 * self.earlier.len());
-        }
-    }
-
-    fn find(&self, seq: u64) -> Option<&Kept> {
-        if seq == self.last.seq {
-            return Some(&self.last);
-        }
-        let at = self.earlier.binary_search_by_key(&seq, |kept| kept.seq);
-        at.ok().map(|at| &self.earlier[at])
-    }
+fn table_size(sessions_max: usize) -> usize {
+    assert!(
+        (1..=SESSIONS_MAX).contains(&sessions_max),
+        "table of sessions"
+    );
+    sessions_max
 }
 
 /// A hash of the command: 64 bits against mistakes of a client, not against malice.

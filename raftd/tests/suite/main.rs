@@ -10,6 +10,7 @@ mod daemon_process;
 mod node_cluster;
 mod node_forming;
 mod node_harness;
+mod node_image;
 mod node_limits;
 mod node_session;
 mod node_store;

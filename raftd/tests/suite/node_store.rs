@@ -11,7 +11,7 @@ use wire::types::Index;
 
 /// A command that owns its bytes.
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Put(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
     SwapAbsent(Vec<u8>, Vec<u8>),
@@ -21,7 +21,7 @@ enum Op {
 }
 
 impl Op {
-    fn command(&self) -> Command<'_> {
+    pub(super) fn command(&self) -> Command<'_> {
         match self {
             Self::Put(key, value) => Command::Put { key, value },
             Self::Delete(key) => Command::Delete { key },
@@ -189,7 +189,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (key(), value()).prop_map(|(k, v)| Op::Put(k, v)),
         2 => key().prop_map(Op::Delete),

@@ -8,6 +8,7 @@
 //! `raftd/README.md` has the figures that chose it, beside `BTreeMap`, a persistent map from a crate
 //! and a frozen base with an overlay.
 
+mod fill;
 mod node;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::ops::Bound;
 use arrayvec::ArrayVec;
 use triomphe::Arc;
 
+pub(super) use self::fill::Filler;
 use self::node::{Branch, Fences, Inserted, Leaf, Node};
 use super::record::Record;
 
@@ -89,20 +91,18 @@ impl Tree {
         self.len += 1;
     }
 
-    /// Removes the record of `key`; says whether there was one.
-    pub(super) fn remove(&mut self, key: &[u8]) -> bool {
+    /// Takes out the record of `key`.
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Record> {
         // For a key that is not there nothing is copied.
-        if self.get(key).is_none() {
-            return false;
-        }
-        self.root.remove(key, Fences::NONE);
+        self.get(key)?;
+        let removed = self.root.remove(key, Fences::NONE);
         if let Node::Branch(branch) = &self.root
             && let Some(only) = branch.only_child()
         {
             self.root = only.clone();
         }
         self.len -= 1;
-        true
+        removed
     }
 
     /// The records from `from` on, in order.

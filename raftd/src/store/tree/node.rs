@@ -16,7 +16,8 @@ const WIDTH_MIN: usize = WIDTH_MAX / 4;
 /// Two neighbours with so many together become one: there is room for more in it.
 const JOINED_MAX: usize = WIDTH_MAX * 3 / 4;
 
-type Items<T> = ArrayVec<T, WIDTH_MAX>;
+/// What a node holds of each kind.
+pub(super) type Items<T> = ArrayVec<T, WIDTH_MAX>;
 
 /// What the keys of a node lie between, as the branches above it say: not below `low`, and below
 /// `high`. Nothing else is ever looked for in it.
@@ -171,18 +172,19 @@ impl Node {
         }
     }
 
-    /// Removes a record that is there.
-    pub(super) fn remove(&mut self, key: &[u8], fences: Fences<'_>) {
+    /// Takes out a record that is there.
+    pub(super) fn remove(&mut self, key: &[u8], fences: Fences<'_>) -> Option<Record> {
         match self {
             Self::Leaf(leaf) => Arc::make_mut(leaf).remove(key),
             Self::Branch(branch) => {
                 let branch = Arc::make_mut(branch);
                 let at = branch.place(key);
                 let (child, inner) = branch.fenced_child(at, fences);
-                child.remove(key, inner);
+                let removed = child.remove(key, inner);
                 if child.width() < WIDTH_MIN {
                     branch.mend(at.saturating_sub(1), fences);
                 }
+                removed
             }
         }
     }
@@ -237,11 +239,10 @@ impl Leaf {
         Inserted::Split(key, right)
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Ok(at) = self.find(key) {
-            self.heads.heads.remove(at);
-            self.records.remove(at);
-        }
+    fn remove(&mut self, key: &[u8]) -> Option<Record> {
+        let at = self.find(key).ok()?;
+        self.heads.heads.remove(at);
+        Some(self.records.remove(at))
     }
 
     /// Becomes a leaf of `lower`, with a neighbour of `upper`.
@@ -292,7 +293,7 @@ fn kept_by_split(at: usize) -> usize {
 }
 
 /// The shortest key that tells two neighbours apart.
-fn separator(lower: &[Record], upper: &[Record]) -> Box<[u8]> {
+pub(super) fn separator(lower: &[Record], upper: &[Record]) -> Box<[u8]> {
     let below = lower.last().expect("neither is empty").key();
     let above = upper[0].key();
     above[..=common_bytes(below, above)].into()

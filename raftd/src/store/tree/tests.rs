@@ -66,7 +66,9 @@ fn insert(tree: &mut Tree, twin: &mut Twin, key: &[u8], value: &[u8]) {
 }
 
 fn remove(tree: &mut Tree, twin: &mut Twin, key: &[u8]) {
-    assert_eq!(tree.remove(key), twin.remove(key).is_some());
+    let removed = tree.remove(key);
+    let removed = removed.as_ref().map(Record::value);
+    assert_eq!(removed, twin.remove(key).as_deref());
 }
 
 fn take(step: Step, tree: &mut Tree, twin: &mut Twin) {
@@ -165,6 +167,16 @@ fn check(node: &Node, fences: Fences<'_>) -> (usize, usize) {
     }
 }
 
+/// The same records in a tree that was filled.
+fn filled<'a>(records: impl Iterator<Item = &'a Record>) -> Tree {
+    let mut filler = Filler::default();
+    for record in records {
+        filler.push(record.clone());
+        assert_eq!(filler.last_key(), Some(record.key()));
+    }
+    filler.finish()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
@@ -179,6 +191,7 @@ proptest! {
             let (_, count) = check(&tree.root, Fences::NONE);
             prop_assert_eq!(count, tree.len());
         }
+        views.push((filled(tree.iter()), twin.clone()));
         views.push((tree, twin));
         for (view, twin) in &views {
             check(&view.root, Fences::NONE);
@@ -205,7 +218,7 @@ fn keys_in_order_fill_their_leaves_and_all_can_go_again() {
             remove(&mut tree, &mut twin, &number.to_be_bytes());
         }
         assert_eq!(check(&tree.root, Fences::NONE), (0, 0));
-        assert!(!tree.remove(b""));
+        assert!(tree.remove(b"").is_none());
     }
 }
 
@@ -221,9 +234,48 @@ fn a_view_shares_what_does_not_change() {
     let shared = tree.iter().zip(view.iter());
     let copied = shared.filter(|(a, b)| a.key().as_ptr() != b.key().as_ptr());
     assert_eq!(copied.count(), 1);
-    assert!(!tree.remove(b"no such key"));
+    assert!(tree.remove(b"no such key").is_none());
     assert_eq!(
         view.get(&7_u32.to_be_bytes()).map(Record::value),
         Some(&b"value"[..])
     );
+}
+
+#[test]
+fn a_filled_tree_is_a_tree_whatever_the_number_of_records() {
+    // Around every number at which a leaf, a branch or a branch of branches is full.
+    let leaves = [0, 1, 31, 32, 33].map(|leaves| leaves * 32);
+    let branches = [31, 32, 33].map(|branches| branches * 31 * 32);
+    let around = |full: u32| [0, 1, 31, 32, 33, 64].map(|more| full + more);
+    for count in leaves.into_iter().chain(branches).flat_map(around) {
+        let mut filler = Filler::default();
+        for number in 0..count {
+            filler.push(Record::new(&number.to_be_bytes(), b"", REVISIONS));
+        }
+        let mut tree = filler.finish();
+        let (_, found) = check(&tree.root, Fences::NONE);
+        assert_eq!((found, tree.len()), (count as usize, count as usize));
+        // And it can be changed like any other.
+        let pairs = (0..count).map(|number| (number.to_be_bytes().into(), Vec::new()));
+        let mut twin: Twin = pairs.collect();
+        for number in [0, count / 2, count] {
+            insert(
+                &mut tree,
+                &mut twin,
+                &[&number.to_be_bytes()[..], b"+"].concat(),
+                b"new",
+            );
+            remove(&mut tree, &mut twin, &number.to_be_bytes());
+        }
+        check(&tree.root, Fences::NONE);
+        assert_eq!(tree.len(), twin.len());
+    }
+}
+
+#[test]
+#[should_panic(expected = "keys ascend")]
+fn a_filler_takes_no_key_out_of_order() {
+    let mut filler = Filler::default();
+    filler.push(Record::new(b"b", b"", REVISIONS));
+    filler.push(Record::new(b"b", b"", REVISIONS));
 }

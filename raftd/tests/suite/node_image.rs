@@ -1,0 +1,611 @@
+//! The state as a value: its digest, views of it, and states made from views.
+
+use bytes::BytesMut;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use raftd::store::session::{KEPT_PER_SESSION_MAX, SESSIONS_MAX};
+use raftd::store::{
+    Answer, Builder, ImageError, ImageHead, Kept, Run, SessionImage, Store, View, digest,
+};
+use wire::client::Item;
+use wire::command::{Command, Outcome, SessionId, Write};
+use wire::entry::{Entry, EntryKind};
+use wire::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use wire::types::{EntryId, Epoch, Index, Term};
+
+use super::node_store::{Op, op};
+
+const EPOCH: Epoch = Epoch(77);
+
+/// What comes next in a log.
+#[derive(Clone, Debug)]
+struct Step {
+    client: usize,
+    course: Course,
+    /// Whether the client has settled all before this write.
+    settled: bool,
+    op: Op,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Course {
+    /// Its next write.
+    Next,
+    /// An earlier one again, that many back.
+    Again(usize),
+    /// Another command under an earlier id.
+    Reuse,
+    /// A write that overtook another.
+    Skip,
+    /// A new session's first write.
+    Renew,
+    /// A new term's first entry.
+    Elect,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let course = prop_oneof![
+        12 => Just(Course::Next),
+        4 => (0..4_usize).prop_map(Course::Again),
+        1 => Just(Course::Reuse),
+        1 => Just(Course::Skip),
+        2 => Just(Course::Renew),
+        1 => Just(Course::Elect),
+    ];
+    (0..CLIENTS, course, prop::bool::weighted(0.2), op()).prop_map(
+        |(client, course, settled, op)| Step {
+            client,
+            course,
+            settled,
+            op,
+        },
+    )
+}
+
+const CLIENTS: usize = 6;
+
+#[derive(Clone, Debug, Default)]
+struct Client {
+    born: Index,
+    nonce: u64,
+    ops: Vec<Op>,
+    floor: u64,
+}
+
+/// Makes the log of what clients do.
+#[derive(Debug)]
+struct Log {
+    clients: Vec<Client>,
+    id: EntryId,
+}
+
+impl Log {
+    fn new() -> Self {
+        let client = |nonce| Client {
+            nonce,
+            ..Client::default()
+        };
+        Self {
+            clients: (0..CLIENTS as u64).map(client).collect(),
+            id: EntryId {
+                term: Term(1),
+                index: Index(0),
+            },
+        }
+    }
+
+    fn entry(&mut self, step: &Step) -> Entry {
+        let born = self.id.index;
+        self.id.index = born.next();
+        let client = &mut self.clients[step.client];
+        let last = client.ops.len();
+        let (seq, op) = match step.course {
+            Course::Elect => {
+                self.id.term = self.id.term.next();
+                return self.build(EntryKind::Noop, &[]);
+            }
+            Course::Again(back) if back < last => (last - back, &client.ops[last - back - 1]),
+            Course::Reuse if last > 0 => (last, &step.op),
+            Course::Skip => (last + 2, &step.op),
+            Course::Renew => {
+                *client = Client {
+                    born,
+                    nonce: client.nonce + CLIENTS as u64,
+                    ops: vec![step.op.clone()],
+                    floor: 0,
+                };
+                (1, &step.op)
+            }
+            Course::Next | Course::Again(_) | Course::Reuse => {
+                client.ops.push(step.op.clone());
+                (last + 1, &step.op)
+            }
+        };
+        let seq = seq as u64;
+        if step.settled {
+            client.floor = client.floor.max(seq);
+        }
+        let write = Write {
+            session: SessionId {
+                epoch: EPOCH,
+                born: client.born,
+                nonce: client.nonce,
+            },
+            seq,
+            floor: client.floor.max(1),
+            command: op.command(),
+        };
+        let mut body = BytesMut::new();
+        write.encode_body(&mut body);
+        self.build(EntryKind::Command, &body)
+    }
+
+    fn build(&self, kind: EntryKind, body: &[u8]) -> Entry {
+        let wall_ms = self.id.index.0 * 10;
+        Entry::build(&mut BytesMut::new(), self.id, wall_ms, kind, body)
+    }
+}
+
+/// All that a view shows.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    head: ImageHead,
+    items: Vec<String>,
+    sessions: Vec<SessionImage>,
+    data_bytes: u64,
+    digest: u128,
+}
+
+fn shown(view: &View) -> Shown {
+    let items: Vec<_> = view.items().map(|item| format!("{item:?}")).collect();
+    let sessions: Vec<_> = view.sessions().collect();
+    let data_bytes = view.items().map(|item| item.key.len() + item.value.len());
+    assert_eq!(view.digest(), view.recompute_digest());
+    assert_eq!(view.data_bytes(), data_bytes.sum::<usize>() as u64);
+    assert_eq!(view.keys(), items.len() as u64);
+    assert_eq!(view.head().sessions, sessions.len() as u64);
+    let last_write = |image: &SessionImage| image.replies.last().map(|kept| kept.id.index);
+    assert!(sessions.is_sorted_by_key(last_write));
+    Shown {
+        head: view.head(),
+        items,
+        sessions,
+        data_bytes: view.data_bytes(),
+        digest: view.digest(),
+    }
+}
+
+/// The same state, made anew; from runs of so many items, or from one item after the other.
+fn rebuilt(view: &View, sessions_max: usize, run_items: Option<usize>) -> Store {
+    let mut builder = Builder::new(view.head());
+    let items: Vec<_> = view.items().collect();
+    match run_items {
+        None => items.iter().for_each(|item| builder.item(*item).unwrap()),
+        Some(most) => {
+            for items in items.chunks(most) {
+                let mut run = Run::with_capacity(items.len());
+                items.iter().for_each(|item| run.push(*item).unwrap());
+                assert_eq!(run.len(), items.len());
+                builder.run(run).unwrap();
+            }
+        }
+    }
+    view.sessions()
+        .for_each(|session| builder.session(&session).unwrap());
+    builder.finish(sessions_max).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn the_digest_is_what_a_scan_comes_to_and_views_stay(
+        steps in vec((step(), prop::bool::weighted(0.1)), 1..120),
+        sessions_max in prop::sample::select(vec![1, 3, SESSIONS_MAX]),
+    ) {
+        let (mut store, mut log) = (Store::new(EPOCH, sessions_max), Log::new());
+        let mut views = Vec::new();
+        for (step, look) in &steps {
+            let before = store.digest();
+            let entry = log.entry(step);
+            let applied = store.apply(&entry);
+            let view = store.view();
+            prop_assert_eq!(view.digest(), view.recompute_digest());
+            // What took no effect left no trace.
+            let written = matches!(applied.answer, Answer::Written { id, .. } if id == entry.id());
+            prop_assert_eq!(store.digest() != before, written);
+            if *look {
+                let shown = shown(&view);
+                views.push((view, shown));
+            }
+        }
+        for (view, before) in &views {
+            prop_assert_eq!(&shown(view), before);
+        }
+    }
+
+    #[test]
+    fn a_state_made_from_a_view_goes_on_like_the_state_itself(
+        before in vec(step(), 0..120),
+        after in vec(step(), 0..60),
+        sessions_max in prop::sample::select(vec![1, 3, SESSIONS_MAX]),
+        run_items in prop::option::of(1..40_usize),
+    ) {
+        let (mut store, mut log) = (Store::new(EPOCH, sessions_max), Log::new());
+        for step in &before {
+            store.apply(&log.entry(step));
+        }
+        let view = store.view();
+        let mut other = rebuilt(&view, sessions_max, run_items);
+        prop_assert_eq!(shown(&other.view()), shown(&view));
+        prop_assert_eq!(other.sessions().kept(), store.sessions().kept());
+        for step in &after {
+            let entry = log.entry(step);
+            prop_assert_eq!(store.apply(&entry), other.apply(&entry));
+            prop_assert_eq!(store.digest(), other.digest());
+        }
+        prop_assert_eq!(shown(&other.view()), shown(&store.view()));
+    }
+}
+
+/// The next entry is an increment by the session `nonce`, which settles nothing.
+fn increment(store: &mut Store, nonce: u64, seq: u64) {
+    let write = Write {
+        session: SessionId {
+            epoch: EPOCH,
+            born: Index(0),
+            nonce,
+        },
+        seq,
+        floor: 1,
+        command: Command::Increment {
+            key: &nonce.to_be_bytes(),
+            delta: 1,
+        },
+    };
+    let mut body = BytesMut::new();
+    write.encode_body(&mut body);
+    let id = EntryId {
+        term: Term(1),
+        index: store.applied().index.next(),
+    };
+    let entry = Entry::build(&mut BytesMut::new(), id, 0, EntryKind::Command, &body);
+    let answer = store.apply(&entry).answer;
+    assert!(matches!(answer, Answer::Written { .. }), "{answer:?}");
+}
+
+/// A store with so many sessions, each of which wrote so often, in turn.
+fn busy(sessions: u64, rounds: u64) -> Store {
+    let mut store = Store::new(EPOCH, SESSIONS_MAX);
+    for seq in 1..=rounds {
+        for nonce in 0..sessions {
+            increment(&mut store, nonce, seq);
+        }
+    }
+    store
+}
+
+#[test]
+fn sessions_under_a_view_stay_as_they_were_in_every_part_of_the_table() {
+    let mut store = busy(200, 3);
+    let view = store.view();
+    let before = shown(&view);
+    // The first, the last and one amid: written again, retried and new.
+    for nonce in [0, 63, 64, 199] {
+        increment(&mut store, nonce, 4);
+        increment(&mut store, nonce, 2);
+    }
+    increment(&mut store, 200, 1);
+    assert_eq!(shown(&view), before);
+    assert_eq!(before.sessions.len(), 200);
+    let now = shown(&store.view());
+    assert_eq!(now.sessions.len(), 201);
+    assert_eq!(now.sessions[200].nonce, 200);
+    assert_eq!(now.sessions[199].replies.len(), 4);
+}
+
+#[test]
+fn a_session_with_all_the_replies_it_may_keep_survives() {
+    let store = busy(2, KEPT_PER_SESSION_MAX as u64 + 3);
+    let mut other = rebuilt(&store.view(), SESSIONS_MAX, None);
+    let sessions = shown(&store.view()).sessions;
+    assert_eq!(sessions[0].replies.len(), KEPT_PER_SESSION_MAX);
+    assert_eq!(shown(&other.view()), shown(&store.view()));
+    increment(&mut other, 1, KEPT_PER_SESSION_MAX as u64 + 4);
+    let kept = &shown(&other.view()).sessions[1].replies;
+    assert_eq!((kept.len(), kept[0].seq), (KEPT_PER_SESSION_MAX, 5));
+}
+
+const ITEM: Item<'_> = Item {
+    key: b"key",
+    value: b"value",
+    revision: Index(7),
+    create_revision: Index(5),
+    version: 2,
+};
+const KEPT: Kept = Kept {
+    seq: 3,
+    fingerprint: 11,
+    id: EntryId {
+        term: Term(2),
+        index: Index(7),
+    },
+    outcome: Outcome::Put,
+};
+
+fn image(replies: &[Kept]) -> SessionImage {
+    SessionImage {
+        born: Index(4),
+        nonce: 99,
+        replies: replies.into(),
+    }
+}
+
+/// The digest travels between nodes and stays in files: it must not change by itself.
+#[test]
+fn the_digest_is_the_same_on_every_machine_and_in_every_version() {
+    assert_eq!(
+        format!("{:032x}", digest::item(&ITEM)),
+        "e9a229450e97de8e96966d0a945e82f4"
+    );
+    assert_eq!(
+        format!("{:032x}", digest::session(&image(&[KEPT]))),
+        "83a78fc75af71706ce815eca0dfc2ac2"
+    );
+    assert_eq!(
+        format!("{:032x}", digest::horizon(Some(Index(0)))),
+        "a6241d69b84c24098a268d168a426ef3"
+    );
+    assert_eq!(digest::horizon(None), 0);
+    assert_eq!(Store::new(EPOCH, 1).digest(), 0);
+}
+
+#[test]
+fn whatever_differs_has_another_digest() {
+    let items = [
+        ITEM,
+        Item {
+            key: b"kez",
+            ..ITEM
+        },
+        Item {
+            key: b"keyv",
+            value: b"alue",
+            ..ITEM
+        },
+        Item {
+            value: b"valuf",
+            ..ITEM
+        },
+        Item { value: b"", ..ITEM },
+        Item {
+            revision: Index(8),
+            ..ITEM
+        },
+        Item {
+            create_revision: Index(6),
+            ..ITEM
+        },
+        Item { version: 3, ..ITEM },
+    ];
+    let outcomes = [
+        Outcome::Deleted(0),
+        Outcome::Deleted(1),
+        Outcome::Swapped,
+        Outcome::NotSwapped(None),
+        Outcome::NotSwapped(Some(Index(0))),
+        Outcome::NotSwapped(Some(Index(1))),
+        Outcome::Incremented(0),
+        Outcome::Incremented(-1),
+        Outcome::NotANumber,
+        Outcome::Overflow,
+        Outcome::Applied,
+    ];
+    let kept = outcomes.map(|outcome| Kept { outcome, ..KEPT });
+    let id = |term, index| EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let others = [
+        KEPT,
+        Kept { seq: 4, ..KEPT },
+        Kept {
+            fingerprint: 12,
+            ..KEPT
+        },
+        Kept {
+            id: id(3, 7),
+            ..KEPT
+        },
+        Kept {
+            id: id(2, 8),
+            ..KEPT
+        },
+    ];
+    let mut images: Vec<_> = kept
+        .iter()
+        .chain(&others)
+        .map(|kept| image(&[*kept]))
+        .collect();
+    images.push(SessionImage {
+        born: Index(3),
+        ..image(&[KEPT])
+    });
+    images.push(SessionImage {
+        nonce: 98,
+        ..image(&[KEPT])
+    });
+    let mut digests: Vec<_> = items.iter().map(digest::item).collect();
+    digests.extend(images.iter().map(digest::session));
+    digests.extend([0, 1, 7].map(|born| digest::horizon(Some(Index(born)))));
+    let all = digests.len();
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), all);
+}
+
+const HEAD: ImageHead = ImageHead {
+    applied: EntryId {
+        term: Term(2),
+        index: Index(9),
+    },
+    wall_ms: 5,
+    epoch: EPOCH,
+    horizon: None,
+    keys: 0,
+    sessions: 0,
+};
+
+#[test]
+fn impossible_items_are_refused_alone_and_in_runs() {
+    let long_key = vec![b'z'; KEY_BYTES_MAX + 1];
+    let long_value = vec![0; VALUE_BYTES_MAX + 1];
+    let revisions = |created, modified, version| Item {
+        key: b"z",
+        revision: Index(modified),
+        create_revision: Index(created),
+        version,
+        ..ITEM
+    };
+    let refused = [
+        Item { key: b"", ..ITEM },
+        Item {
+            key: &long_key,
+            ..ITEM
+        },
+        Item {
+            key: b"z",
+            value: &long_value,
+            ..ITEM
+        },
+        ITEM,
+        Item { key: b"ke", ..ITEM },
+        revisions(0, 0, 1),
+        revisions(0, 3, 2),
+        revisions(3, 3, 0),
+        revisions(3, 3, 2),
+        revisions(3, 4, 1),
+        revisions(3, 4, 3),
+        revisions(4, 3, 2),
+        revisions(3, u64::MAX, u64::MAX),
+        revisions(3, 10, 2),
+    ];
+    for item in refused {
+        let mut builder = Builder::new(ImageHead { keys: 2, ..HEAD });
+        builder.item(ITEM).unwrap();
+        let error = builder.item(item).unwrap_err();
+        assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
+        let mut run = Run::default();
+        let error = run.push(item).and_then(|()| builder.run(run)).unwrap_err();
+        assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
+        // Nothing of it was added.
+        builder.item(revisions(3, 9, 7)).unwrap();
+        assert_eq!(builder.finish(1).unwrap().map().len(), 2);
+    }
+}
+
+#[test]
+fn impossible_sessions_are_refused() {
+    let kept = |seq, term, index| Kept {
+        seq,
+        id: EntryId {
+            term: Term(term),
+            index: Index(index),
+        },
+        ..KEPT
+    };
+    let many: Vec<_> = (1..=KEPT_PER_SESSION_MAX as u64 + 1)
+        .map(|seq| kept(seq, 2, seq + 4))
+        .collect();
+    let far = EntryId {
+        index: Index(10_000),
+        ..HEAD.applied
+    };
+    let refused = [
+        image(&[]),
+        image(&many),
+        image(&[kept(0, 2, 8)]),
+        image(&[kept(COUNTER_MAX + 1, 2, 8)]),
+        image(&[kept(1, 2, 8), kept(1, 2, 9)]),
+        image(&[kept(1, 2, 8), kept(2, 2, 8)]),
+        image(&[kept(1, 2, 8), kept(2, 1, 9)]),
+        image(&[kept(1, 2, 4)]),
+        image(&[kept(1, 2, 10_001)]),
+        image(&[kept(1, 3, 8)]),
+        // The one before it wrote later, or is the same.
+        image(&[kept(1, 2, 7)]),
+        SessionImage {
+            nonce: 1,
+            ..image(&[kept(1, 2, 8)])
+        },
+    ];
+    for session in refused {
+        let head = ImageHead {
+            applied: far,
+            sessions: 1,
+            ..HEAD
+        };
+        let mut builder = Builder::new(head);
+        let first = SessionImage {
+            nonce: 1,
+            ..image(&[KEPT])
+        };
+        builder.session(&first).unwrap();
+        let error = builder.session(&session).unwrap_err();
+        assert!(matches!(error, ImageError::Session(_)), "{error}");
+        assert_eq!(builder.finish(1).unwrap().sessions().len(), 1);
+    }
+}
+
+#[test]
+fn a_state_must_be_what_its_head_says() {
+    let finish = |head, sessions_max| {
+        let mut builder = Builder::new(head);
+        builder.item(ITEM).unwrap();
+        for (nonce, index) in [(1, 6), (2, 7)] {
+            let mut session = image(&[KEPT]);
+            session.nonce = nonce;
+            session.replies[0].id.index = Index(index);
+            builder.session(&session).unwrap();
+        }
+        builder
+            .finish(sessions_max)
+            .map(|store| store.view().head())
+    };
+    let head = ImageHead {
+        horizon: Some(Index(8)),
+        keys: 1,
+        sessions: 2,
+        ..HEAD
+    };
+    assert_eq!(finish(head, 2), Ok(head));
+    let count = |what, announced, found| {
+        Err(ImageError::Count {
+            what,
+            announced,
+            found,
+        })
+    };
+    assert_eq!(
+        finish(ImageHead { keys: 2, ..head }, 2),
+        count("keys", 2, 1)
+    );
+    let sessions = |sessions| finish(ImageHead { sessions, ..head }, 2);
+    assert_eq!(sessions(1), count("sessions", 1, 2));
+    assert!(matches!(finish(head, 1), Err(ImageError::Session(_))));
+    let horizon = Some(Index(9));
+    let late = finish(ImageHead { horizon, ..head }, 2);
+    assert!(matches!(late, Err(ImageError::Head(_))));
+    let mut far = head;
+    far.applied.index = Index(COUNTER_MAX + 1);
+    assert!(matches!(finish(far, 2), Err(ImageError::Head(_))));
+}
+
+#[test]
+fn a_view_can_be_read_on_another_thread() {
+    let mut store = busy(10, 2);
+    let (view, digest) = (store.view(), store.digest());
+    let reader = std::thread::spawn(move || view.recompute_digest());
+    for seq in 3..50 {
+        increment(&mut store, 7, seq);
+    }
+    assert_eq!(reader.join().unwrap(), digest);
+}
