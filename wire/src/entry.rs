@@ -7,7 +7,7 @@
 //!  8  u64  term
 //! 16  u64  index
 //! 24  u64  leader's wall clock, milliseconds since 1970, non-decreasing along the log
-//! 32  u8   kind (1 no-op, 2 command)
+//! 32  u8   kind (1 no-op, 2 command, 3 snapshot-at)
 //! 33  u8   format of the body, 1
 //! 34  u16  flags, 0
 //! 36  u32  group id, 0
@@ -38,6 +38,9 @@ pub enum EntryKind {
     Noop,
     /// A [`crate::command::Write`] for the store.
     Command,
+    /// Every node takes a snapshot as of this very entry, so that all of them are alike; changes
+    /// nothing. Empty body.
+    SnapshotAt,
 }
 
 impl EntryKind {
@@ -45,6 +48,7 @@ impl EntryKind {
         match self {
             Self::Noop => 1,
             Self::Command => 2,
+            Self::SnapshotAt => 3,
         }
     }
 
@@ -52,6 +56,7 @@ impl EntryKind {
         match code {
             1 => Some(Self::Noop),
             2 => Some(Self::Command),
+            3 => Some(Self::SnapshotAt),
             _ => None,
         }
     }
@@ -62,7 +67,8 @@ impl EntryKind {
 pub enum EntryError {
     /// Fewer bytes than the record needs.
     Short,
-    /// The length field is below the header or above [`ENTRY_BYTES_MAX`], or a no-op has a body.
+    /// The length field is below the header or above [`ENTRY_BYTES_MAX`], or what is no command
+    /// has a body.
     Length(u32),
     /// The checksum does not match.
     Checksum,
@@ -98,8 +104,8 @@ impl Entry {
     /// many entries.
     ///
     /// # Panics
-    /// If the record would be over [`ENTRY_BYTES_MAX`] (bodies are limited at admission), or a no-op
-    /// had a body.
+    /// If the record would be over [`ENTRY_BYTES_MAX`] (bodies are limited at admission), or what is
+    /// no command had a body.
     #[must_use]
     pub fn build(
         pool: &mut BytesMut,
@@ -112,7 +118,7 @@ impl Entry {
         assert!(length <= ENTRY_BYTES_MAX, "entry of {length} bytes");
         assert!(
             kind == EntryKind::Command || body.is_empty(),
-            "a no-op with a body"
+            "{kind:?} with a body"
         );
         assert!(pool.is_empty(), "the pool holds half a record");
         pool.reserve(length);
@@ -167,7 +173,7 @@ impl Entry {
         let reserved = source[34..48].iter().all(|byte| *byte == 0);
         match EntryKind::from_code(source[32]) {
             Some(kind) if source[33] == BODY_FORMAT && reserved => {
-                if kind == EntryKind::Noop && length > ENTRY_HEADER_BYTES {
+                if kind != EntryKind::Command && length > ENTRY_HEADER_BYTES {
                     return Err(EntryError::Length(claimed));
                 }
             }

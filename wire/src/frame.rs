@@ -78,6 +78,10 @@ kinds! {
     RequestVote = 0x16,
     /// [`crate::peer::VoteAnswer`].
     VoteAnswer = 0x17,
+    /// [`crate::peer::InstallSnapshot`].
+    InstallSnapshot = 0x18,
+    /// [`crate::peer::SnapshotOk`].
+    SnapshotOk = 0x19,
     /// [`crate::client::Request::Write`].
     Write = 0x20,
     /// [`crate::client::Request::Get`].

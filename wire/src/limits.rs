@@ -18,6 +18,8 @@ pub const ENTRY_BYTES_MAX: usize = 3 * 512 * 1024;
 pub const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Entries in one `Append`.
 pub const APPEND_ENTRIES_MAX: usize = 16 * 1024;
+/// A piece of a snapshot's file in one `InstallSnapshot`.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Items in one page of a scan.
 pub const PAGE_ITEMS_MAX: u32 = 10_000;
 /// Keys and values in one page of a scan together. One item always fits.
@@ -48,4 +50,5 @@ const _: () = assert!(
 );
 const _: () = assert!(ENTRY_BYTES_MAX <= APPEND_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX + 4096 <= CLIENT_FRAME_BYTES_MAX);

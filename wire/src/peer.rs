@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::buf::{Reader, limited, malformed, put_count, put_entry_id, put_option};
+use crate::buf::{Reader, limited, malformed, put_bytes, put_count, put_entry_id, put_option};
 use crate::entry::{ENTRY_HEADER_BYTES, Entry};
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
-use crate::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
+use crate::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::types::{EntryId, Index, Term};
 
 /// A message between peers. See [`Message::is_answer`].
@@ -23,7 +23,7 @@ pub enum Message {
     AppendOk(AppendOk),
     /// The follower's log does not hold `prev`.
     AppendConflict(AppendConflict),
-    /// The receiver of an `Append` of an older term tells its own.
+    /// The receiver of a leader's message of an older term tells its own.
     StaleTerm(StaleTerm),
     /// "Would you vote for me in this term?" Changes nothing (thesis 9.6).
     PreVote(PreVote),
@@ -33,6 +33,10 @@ pub enum Message {
     RequestVote(RequestVote),
     /// The answer to [`RequestVote`].
     VoteAnswer(VoteAnswer),
+    /// A piece of a snapshot, for a follower that lacks what the leader's log no longer holds.
+    InstallSnapshot(InstallSnapshot),
+    /// The answer to [`InstallSnapshot`].
+    SnapshotOk(SnapshotOk),
 }
 
 impl Message {
@@ -40,12 +44,16 @@ impl Message {
     #[must_use]
     pub fn is_answer(&self) -> bool {
         match self {
-            Self::Append(_) | Self::PreVote(_) | Self::RequestVote(_) => false,
+            Self::Append(_)
+            | Self::PreVote(_)
+            | Self::RequestVote(_)
+            | Self::InstallSnapshot(_) => false,
             Self::AppendOk(_)
             | Self::AppendConflict(_)
             | Self::StaleTerm(_)
             | Self::PreVoteAnswer(_)
-            | Self::VoteAnswer(_) => true,
+            | Self::VoteAnswer(_)
+            | Self::SnapshotOk(_) => true,
         }
     }
 
@@ -61,13 +69,16 @@ impl Message {
             Self::PreVoteAnswer(m) => m.term,
             Self::RequestVote(m) => m.term,
             Self::VoteAnswer(m) => m.term,
+            Self::InstallSnapshot(m) => m.term,
+            Self::SnapshotOk(m) => m.term,
         }
     }
 
     /// Appends it to `out` as a frame.
     ///
     /// # Panics
-    /// If an `Append` is over [`APPEND_BYTES_MAX`] or [`APPEND_ENTRIES_MAX`].
+    /// If an `Append` is over [`APPEND_BYTES_MAX`] or [`APPEND_ENTRIES_MAX`], or a piece of a
+    /// snapshot over [`SNAPSHOT_CHUNK_BYTES_MAX`].
     pub fn encode(&self, out: &mut BytesMut) {
         let kind = match self {
             Self::Append(_) => Kind::Append,
@@ -78,6 +89,8 @@ impl Message {
             Self::PreVoteAnswer(_) => Kind::PreVoteAnswer,
             Self::RequestVote(_) => Kind::RequestVote,
             Self::VoteAnswer(_) => Kind::VoteAnswer,
+            Self::InstallSnapshot(_) => Kind::InstallSnapshot,
+            Self::SnapshotOk(_) => Kind::SnapshotOk,
         };
         let start = frame::begin(out, kind, 0);
         out.put_u64(self.term().0);
@@ -93,16 +106,19 @@ impl Message {
                 out.put_u8(u8::from(m.transfer));
             }
             Self::VoteAnswer(m) => out.put_u8(u8::from(m.granted)),
+            Self::InstallSnapshot(m) => m.encode(out),
+            Self::SnapshotOk(m) => m.encode(out),
         }
         frame::finish(out, start);
     }
 
     /// Reads a frame of a peer link. Entries are copied once, all into one buffer that they
-    /// share, and verified.
+    /// share, and verified; a piece of a snapshot is copied once.
     ///
     /// # Errors
     /// `Malformed`, also if the kind is not one of peers; `TooLarge` for entries over
-    /// [`APPEND_BYTES_MAX`] together.
+    /// [`APPEND_BYTES_MAX`] together, and for a piece of a snapshot over
+    /// [`SNAPSHOT_CHUNK_BYTES_MAX`].
     pub fn decode(frame: &Frame<'_>) -> Result<Self, Error> {
         let mut reader = Reader::new(frame.payload);
         let term = |reader: &mut Reader<'_>| match reader.term()? {
@@ -136,6 +152,11 @@ impl Message {
                 term: reader.term()?,
                 granted: reader.flag()?,
             }),
+            Kind::InstallSnapshot => {
+                let term = term(&mut reader)?;
+                Self::InstallSnapshot(InstallSnapshot::decode(term, &mut reader)?)
+            }
+            Kind::SnapshotOk => Self::SnapshotOk(SnapshotOk::decode(&mut reader)?),
             _ => return Err(malformed("the frame is not one between peers")),
         };
         frame::expect_request_id(frame, false)?;
@@ -373,7 +394,7 @@ impl AppendConflict {
 /// See [`Message::StaleTerm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleTerm {
-    /// The answering node's term, above that of the `Append`.
+    /// The answering node's term, above that of the leader's message.
     pub term: Term,
 }
 
@@ -414,4 +435,102 @@ pub struct VoteAnswer {
     pub term: Term,
     /// Yes or no.
     pub granted: bool,
+}
+
+/// A piece of a snapshot's file (thesis 5.3). Snapshots of one entry are the same bytes on every
+/// node, so that a transfer that one leader began is continued by the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallSnapshot {
+    /// The leader's term.
+    pub term: Term,
+    /// The leader's newest read round (rules C1); never falls within a term.
+    pub round: u64,
+    /// The last entry that the snapshot covers; never 0@0.
+    pub snapshot: EntryId,
+    /// Bytes of the whole file; 1 or more.
+    pub total_bytes: u64,
+    /// Where `bytes` begin in it.
+    pub offset: u64,
+    /// The piece. Empty: it only asks how far the follower has come.
+    pub bytes: Bytes,
+}
+
+impl InstallSnapshot {
+    fn encode(&self, out: &mut BytesMut) {
+        let length = self.bytes.len();
+        assert!(
+            length <= SNAPSHOT_CHUNK_BYTES_MAX,
+            "a piece of {length} bytes"
+        );
+        out.put_u64(self.round);
+        put_entry_id(out, self.snapshot);
+        out.put_u64(self.total_bytes);
+        out.put_u64(self.offset);
+        put_bytes(out, &self.bytes);
+    }
+
+    /// The piece lies within the file, and the snapshot is not of a later term than its sender.
+    fn decode(term: Term, reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let round = reader.counter()?;
+        let snapshot = snapshot_id(reader)?;
+        if snapshot.term > term {
+            return Err(malformed("a snapshot is of a later term than its leader"));
+        }
+        let total_bytes = reader.counter()?;
+        let offset = reader.counter()?;
+        let bytes = reader.bytes("piece of a snapshot", SNAPSHOT_CHUNK_BYTES_MAX)?;
+        if total_bytes == 0 || offset + bytes.len() as u64 > total_bytes {
+            return Err(malformed("a piece is outside of its snapshot"));
+        }
+        Ok(Self {
+            term,
+            round,
+            snapshot,
+            total_bytes,
+            offset,
+            bytes: Bytes::copy_from_slice(bytes),
+        })
+    }
+}
+
+/// How much of a snapshot's file the follower holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOk {
+    /// The follower's term.
+    pub term: Term,
+    /// The highest round among this term's messages of the leader that were received.
+    pub round: u64,
+    /// The snapshot that was spoken of; never 0@0.
+    pub snapshot: EntryId,
+    /// Bytes that are held from the start of this very file; 0 if it had to begin anew.
+    pub received_bytes: u64,
+    /// The follower's disk.
+    pub disk: DiskReport,
+}
+
+impl SnapshotOk {
+    fn encode(&self, out: &mut BytesMut) {
+        out.put_u64(self.round);
+        put_entry_id(out, self.snapshot);
+        out.put_u64(self.received_bytes);
+        self.disk.encode(out);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            term: reader.term()?,
+            round: reader.counter()?,
+            snapshot: snapshot_id(reader)?,
+            received_bytes: reader.counter()?,
+            disk: DiskReport::decode(reader)?,
+        })
+    }
+}
+
+fn snapshot_id(reader: &mut Reader<'_>) -> Result<EntryId, Error> {
+    let id = reader.entry_id()?;
+    if id == EntryId::default() {
+        return Err(malformed("a snapshot of nothing"));
+    }
+    Ok(id)
 }

@@ -69,6 +69,7 @@ impl Disks {
         let report = match message {
             Message::AppendOk(answer) => answer.disk,
             Message::AppendConflict(answer) => answer.disk,
+            Message::SnapshotOk(answer) => answer.disk,
             _ => return,
         };
         self.others.insert(peer, report.state);

@@ -130,7 +130,7 @@ impl Store {
         self.applied = id;
         self.wall_ms = self.wall_ms.max(entry.wall_ms());
         match entry.kind() {
-            EntryKind::Noop => Applied {
+            EntryKind::Noop | EntryKind::SnapshotAt => Applied {
                 changed: None,
                 answer: Answer::Nothing,
             },

@@ -43,6 +43,8 @@ pub fn peer(bytes: &[u8]) {
         Kind::PreVoteAnswer,
         Kind::RequestVote,
         Kind::VoteAnswer,
+        Kind::InstallSnapshot,
+        Kind::SnapshotOk,
     ];
     sealed(bytes, &kinds, |frame| {
         round_trip(frame, Message::decode(frame), |message, out| {

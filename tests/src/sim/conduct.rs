@@ -204,6 +204,7 @@ impl Conduct {
             let answer = match message {
                 Message::AppendOk(m) => (m.term, m.round),
                 Message::AppendConflict(m) => (m.term, m.round),
+                Message::SnapshotOk(m) => (m.term, m.round),
                 _ => continue,
             };
             *newest = answer.max(*newest);

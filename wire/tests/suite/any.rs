@@ -43,7 +43,9 @@ impl<'a> Any<'a> {
             | Kind::PreVote
             | Kind::PreVoteAnswer
             | Kind::RequestVote
-            | Kind::VoteAnswer => Message::decode(frame).map(Self::Peer),
+            | Kind::VoteAnswer
+            | Kind::InstallSnapshot
+            | Kind::SnapshotOk => Message::decode(frame).map(Self::Peer),
             Kind::Write | Kind::Get | Kind::Scan | Kind::Status => {
                 Request::decode(frame).map(|request| Self::Request(frame.request_id, request))
             }

@@ -377,8 +377,54 @@ fn bytes_of_entries() {
 }
 
 #[test]
+fn pieces_of_snapshots() {
+    let of = |snapshot: (u64, u64), total: u64, offset: u64, bytes: usize| {
+        Payload::default()
+            .u64(9)
+            .u64(0)
+            .u64(snapshot.0)
+            .u64(snapshot.1)
+            .u64(total)
+            .u64(offset)
+            .bytes(zeros(bytes))
+            .decode(Kind::InstallSnapshot)
+    };
+    let most = SNAPSHOT_CHUNK_BYTES_MAX;
+    assert_eq!(of((9, 1), 1, 0, 1), Ok(()));
+    assert_eq!(of((9, 1), 1, 0, 0), Ok(()), "a question");
+    assert_eq!(of((9, 1), 1, 1, 0), Ok(()), "a question at the end");
+    assert_eq!(of((9, 1), COUNTER_MAX, COUNTER_MAX - 1, 1), Ok(()));
+    assert_eq!(of((9, 1), most as u64, 0, most), Ok(()));
+    too_large(
+        of((9, 1), most as u64 + 1, 0, most + 1),
+        "piece of a snapshot",
+        most,
+        most + 1,
+    );
+    let outside = "a piece is outside of its snapshot";
+    malformed(of((9, 1), 0, 0, 0), outside);
+    malformed(of((9, 1), 1, 0, 2), outside);
+    malformed(of((9, 1), 1, 1, 1), outside);
+    malformed(of((9, 1), 1, 2, 0), outside);
+    malformed(of((0, 0), 1, 0, 1), "a snapshot of nothing");
+    malformed(of((9, 0), 1, 0, 1), "an entry id is half zero");
+    let later = "a snapshot is of a later term than its leader";
+    malformed(of((10, 1), 1, 0, 1), later);
+    let counter = "a term, index or other counter is out of range";
+    malformed(of((9, 1), COUNTER_MAX + 1, 0, 1), counter);
+    malformed(of((9, 1), 1, COUNTER_MAX + 1, 1), counter);
+    let answer = Payload::default().u64(9).u64(0).u64(0).u64(0).u64(0);
+    malformed(answer.decode(Kind::SnapshotOk), "a snapshot of nothing");
+}
+
+#[test]
 fn requests_of_peers_have_a_term_and_counters_end() {
-    for kind in [Kind::PreVote, Kind::RequestVote, Kind::Append] {
+    for kind in [
+        Kind::PreVote,
+        Kind::RequestVote,
+        Kind::Append,
+        Kind::InstallSnapshot,
+    ] {
         malformed(
             Payload::default().u64(0).raw(&[0; 100]).decode(kind),
             "a request of term 0",

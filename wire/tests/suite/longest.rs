@@ -6,7 +6,7 @@ use wire::entry::{ENTRY_HEADER_BYTES, EntryKind};
 use wire::error::Error;
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
 use wire::limits::*;
-use wire::peer::{Append, Message};
+use wire::peer::{Append, InstallSnapshot, Message};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
 use crate::any::{Any, parse};
@@ -84,6 +84,15 @@ fn between_peers() {
         ],
     }));
     fits(&append, PEER_FRAME_BYTES_MAX);
+    let piece = Any::Peer(Message::InstallSnapshot(InstallSnapshot {
+        term: Term(1),
+        round: 0,
+        snapshot: id(1, 1),
+        total_bytes: SNAPSHOT_CHUNK_BYTES_MAX as u64,
+        offset: 0,
+        bytes: zeros(SNAPSHOT_CHUNK_BYTES_MAX).into(),
+    }));
+    fits(&piece, PEER_FRAME_BYTES_MAX);
 }
 
 #[test]

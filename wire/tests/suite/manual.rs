@@ -280,6 +280,7 @@ fn the_limits_are_those_of_the_code() {
         ("ENTRY_BYTES_MAX", limits::ENTRY_BYTES_MAX),
         ("APPEND_BYTES_MAX", limits::APPEND_BYTES_MAX),
         ("APPEND_ENTRIES_MAX", limits::APPEND_ENTRIES_MAX),
+        ("SNAPSHOT_CHUNK_BYTES_MAX", limits::SNAPSHOT_CHUNK_BYTES_MAX),
         ("PAGE_ITEMS_MAX", limits::PAGE_ITEMS_MAX as usize),
         ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX as usize),
         ("MEMBERS_MAX", limits::MEMBERS_MAX),

@@ -10,8 +10,8 @@ use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome, negotiate};
 use wire::limits::COUNTER_MAX;
 use wire::peer::{
-    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Message, PreVote,
-    PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
+    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
 };
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -157,7 +157,11 @@ prop_compose! {
         let mut entries = Vec::new();
         for (rise, body) in bodies {
             last = EntryId { term: Term((last.term.0 + rise).max(1)), index: last.index.next() };
-            let kind = if body.is_empty() { EntryKind::Noop } else { EntryKind::Command };
+            let kind = match (body.is_empty(), rise) {
+                (true, 0) => EntryKind::SnapshotAt,
+                (true, _) => EntryKind::Noop,
+                (false, _) => EntryKind::Command,
+            };
             entries.push(entry(last, kind, &body));
         }
         Append {
@@ -184,7 +188,33 @@ prop_compose! {
     }
 }
 
-fn message() -> impl Strategy<Value = Message> {
+fn snapshot() -> impl Strategy<Value = EntryId> {
+    entry_id().prop_filter("a snapshot of something", |id| *id != EntryId::default())
+}
+
+prop_compose! {
+    fn install_snapshot()(
+        snapshot in snapshot(), above in 0..5_u64, round in counter(),
+        offset in 0..COUNTER_MAX / 2, bytes in vec(any::<u8>(), 0..100), rest in 1..1000_u64,
+    ) -> InstallSnapshot {
+        InstallSnapshot {
+            term: Term((snapshot.term.0 + above).min(COUNTER_MAX)), round, snapshot,
+            total_bytes: offset + bytes.len() as u64 + rest, offset, bytes: bytes.into(),
+        }
+    }
+}
+
+prop_compose! {
+    fn snapshot_ok()(
+        term in term(), round in counter(), snapshot in snapshot(), received_bytes in counter(),
+        disk in disk(),
+    ) -> SnapshotOk {
+        SnapshotOk { term, round, snapshot, received_bytes, disk }
+    }
+}
+
+/// Boxed: in a debug build a tree of all kinds by value does not fit the stack of a test.
+fn message() -> BoxedStrategy<Message> {
     let asking = || (1..=COUNTER_MAX).prop_map(Term);
     prop_oneof![
         append().prop_map(Message::Append),
@@ -203,7 +233,10 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         (term(), any::<bool>())
             .prop_map(|(term, granted)| Message::VoteAnswer(VoteAnswer { term, granted })),
+        install_snapshot().prop_map(Message::InstallSnapshot),
+        snapshot_ok().prop_map(Message::SnapshotOk),
     ]
+    .boxed()
 }
 
 fn expect() -> impl Strategy<Value = Expect<'static>> {

@@ -6,8 +6,8 @@ use wire::entry::EntryKind;
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
 use wire::peer::{
-    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Message, PreVote,
-    PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
+    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
 };
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -107,6 +107,7 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         entries: vec![
             entry(id(5, 42), EntryKind::Noop, b""),
             entry(id(5, 43), EntryKind::Command, &command),
+            entry(id(5, 44), EntryKind::SnapshotAt, b""),
         ],
         ..append.clone()
     };
@@ -130,6 +131,14 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         term: Term(6),
         last: id(5, 43),
         transfer: false,
+    };
+    let piece = InstallSnapshot {
+        term: Term(5),
+        round: 77,
+        snapshot: id(4, 41),
+        total_bytes: 0x0001_0203,
+        offset: 0x0001_0200,
+        bytes: b"end"[..].into(),
     };
     [
         ("append-empty", Message::Append(append)),
@@ -182,6 +191,25 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
             Message::VoteAnswer(VoteAnswer {
                 term: Term(6),
                 granted: false,
+            }),
+        ),
+        (
+            "install-snapshot-question",
+            Message::InstallSnapshot(InstallSnapshot {
+                offset: 0,
+                bytes: b""[..].into(),
+                ..piece.clone()
+            }),
+        ),
+        ("install-snapshot", Message::InstallSnapshot(piece)),
+        (
+            "snapshot-ok",
+            Message::SnapshotOk(SnapshotOk {
+                term: Term(5),
+                round: 77,
+                snapshot: id(4, 41),
+                received_bytes: 0x0001_0203,
+                disk: disk(DiskState::Ok),
             }),
         ),
     ]

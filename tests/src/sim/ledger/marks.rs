@@ -316,6 +316,7 @@ impl Watch {
                 (Some(READ_ROUND), None)
             }
             Message::AppendOk(answer) => (None, Some(answer.disk)),
+            Message::SnapshotOk(answer) => (None, Some(answer.disk)),
             Message::AppendConflict(answer) => {
                 let short = answer.conflict.is_none();
                 (
