@@ -88,14 +88,28 @@ impl Cache {
         self.slots.truncate(keep);
     }
 
+    /// Forgets the entries up to `upto`.
+    pub(crate) fn compact(&mut self, upto: Index) {
+        while self.first <= upto && self.pop_oldest() {}
+        self.first = self.first.max(upto.next());
+    }
+
     /// Forgets the oldest entries until at most `bytes_max` are held, but none after `limit`,
     /// nor the newest: its wall clock is needed for the next.
     pub(crate) fn evict(&mut self, bytes_max: usize, limit: Index) {
         while self.slots.len() > 1 && self.first <= limit && self.bytes_after(Index(0)) > bytes_max
         {
-            let slot = self.slots.pop_front().expect("two slots are there");
+            self.pop_oldest();
+        }
+    }
+
+    /// Whether there was one.
+    fn pop_oldest(&mut self) -> bool {
+        let oldest = self.slots.pop_front();
+        if let Some(slot) = &oldest {
             self.start = slot.end;
             self.first = self.first.next();
         }
+        oldest.is_some()
     }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use wire::entry::Entry;
 use wire::error::Error;
-use wire::peer::Message;
+use wire::peer::{InstallSnapshot, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 /// What never changes in a node's life.
@@ -29,16 +29,24 @@ pub struct Config {
     pub seed: u64,
 }
 
-/// What the log on disk held at start.
+/// What the disk held at start: the log, and the snapshot that the store begins with.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// Newest durable term and vote.
     pub hard_state: HardState,
-    /// The durable commit hint: everything up to it is committed. At most `last`.
+    /// The durable commit hint: everything up to it is committed. At most `last`; may be below
+    /// `applied`.
     pub commit: Index,
-    /// The first entry of each term in the log, ascending.
+    /// The entry that the log begins behind: what is up to it was compacted. 0@0 if the log is
+    /// whole.
+    pub base: EntryId,
+    /// The snapshot's index, from `base` to `last`; 0 without one.
+    pub applied: Index,
+    /// The wall clock that the snapshot ends with, which no later entry may undercut.
+    pub wall_ms: u64,
+    /// The first entry of each term in the log, behind `base`, ascending.
     pub terms: Vec<EntryId>,
-    /// The last entry; the default if the log is empty.
+    /// The last entry; `base` if the log is empty.
     pub last: EntryId,
     /// The newest entries, without gap, ending at `last`; may be fewer than the log holds, but
     /// the last one is among them.
@@ -119,6 +127,17 @@ pub enum Effect {
         /// Bytes at most; one entry always fits.
         max_bytes: usize,
     },
+    /// Store a piece of a snapshot that this node lacks, then report it by
+    /// [`crate::Raft::answer_chunk`], and the whole of it by [`crate::Raft::install`]. Pieces may
+    /// come repeated, out of order, or of another snapshot than before.
+    Chunk(InstallSnapshot),
+    /// A follower that [`crate::Raft::needs_snapshot`] tells how much of one it holds.
+    SnapshotAnswer {
+        /// The follower.
+        from: NodeId,
+        /// What it said.
+        answer: SnapshotOk,
+    },
     /// The role, the term or the known leader changed. A leader that became something else has
     /// lost its pending rounds, and the outcome of its pending proposals is unknown.
     RoleChanged(RoleChange),
@@ -181,6 +200,19 @@ pub struct ReadTicket {
     pub round: u64,
     /// max(commit, this term's no-op).
     pub index: Index,
+}
+
+/// What became of a snapshot that the node would install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// The log is past it, or this node leads: nothing changed.
+    Stale,
+    /// The log holds the snapshot's last entry: it goes on as it was, and what the snapshot covers
+    /// counts as applied.
+    Kept,
+    /// The log was discarded and begins behind the snapshot. The next [`Write`] says so, and until
+    /// it is durable nothing that the snapshot covers is acknowledged.
+    Reset,
 }
 
 /// This node does not lead.

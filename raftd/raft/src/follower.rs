@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use wire::error::Error;
-use wire::peer::{Append, AppendConflict, AppendOk, Message};
+use wire::peer::{Append, AppendConflict, AppendOk, InstallSnapshot, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId};
 
 use crate::event::Effect;
@@ -31,11 +31,11 @@ pub(crate) struct Follower {
 #[derive(Clone, Debug)]
 pub(crate) struct Following {
     pub(crate) leader: NodeId,
-    /// When its last `Append` came.
+    /// When its last message came.
     pub(crate) heard: Instant,
     /// The last index known to agree with this leader (rules A3).
     verified: Index,
-    /// The highest read round among its `Append`s.
+    /// The highest read round among its messages.
     round: u64,
     /// The match index of the last `AppendOk`.
     acked: Index,
@@ -60,7 +60,17 @@ impl Follower {
 }
 
 impl Following {
-    /// The leader's `Append` in this term (thesis 3.5).
+    /// The leader speaks, in this term; whether a round began.
+    fn hear(&mut self, state: &mut State, now: Instant, round: u64) -> bool {
+        self.heard = now;
+        state.timer.calm(now);
+        let round_is_new = round > self.round;
+        self.round = self.round.max(round);
+        round_is_new
+    }
+
+    /// The leader's `Append` in this term (thesis 3.5). What it says of entries below the base is
+    /// passed over: they are committed, so both have them (5.1; Leader Completeness, 3.6.3).
     pub(crate) fn on_append(
         &mut self,
         state: &mut State,
@@ -68,12 +78,8 @@ impl Following {
         m: &Append,
         effects: &mut Vec<Effect>,
     ) {
-        self.heard = now;
-        state.timer.calm(now);
-        let round_is_new = m.round > self.round;
-        self.round = self.round.max(m.round);
-
-        if state.log.term_at(m.prev.index) != Some(m.prev.term) {
+        let round_is_new = self.hear(state, now, m.round);
+        if state.log.contradicts(m.prev) {
             if m.prev.index <= state.commit() {
                 self.refuse(state, m.prev, effects);
             } else {
@@ -94,7 +100,7 @@ impl Following {
         let fresh = m
             .entries
             .iter()
-            .position(|entry| state.log.term_at(entry.index()) != Some(entry.term()));
+            .position(|entry| state.log.contradicts(entry.id()));
         if let Some(place) = fresh {
             let first = m.entries[place].index();
             if first <= state.log.last().index {
@@ -111,11 +117,59 @@ impl Following {
             }
         }
         let agreed = Index(m.prev.index.0 + m.entries.len() as u64);
-        self.verified = self.verified.max(agreed);
+        self.verify(agreed.max(state.log.base().index));
         // Only what is verified may be believed committed: past it, an old suffix may differ.
         state.advance_commit(m.commit.min(self.verified));
         // New entries are acknowledged when they are durable, all of a sync at once.
         self.owes_answer |= round_is_new || fresh.is_none();
+    }
+
+    /// The leader's piece of a snapshot in this term (thesis 5.3). A follower that has what the
+    /// snapshot covers says so, which ends the transfer.
+    pub(crate) fn on_chunk(
+        &mut self,
+        state: &mut State,
+        now: Instant,
+        m: InstallSnapshot,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.hear(state, now, m.round);
+        if m.snapshot.index > state.commit().max(self.verified) {
+            effects.push(Effect::Chunk(m));
+        } else if state.log.contradicts(m.snapshot) {
+            self.refuse(state, m.snapshot, effects);
+        } else {
+            self.verify(m.snapshot.index);
+            self.owes_answer = true;
+        }
+    }
+
+    /// The node has stored a piece of a snapshot, or not.
+    pub(crate) fn answer_chunk(
+        &self,
+        state: &State,
+        snapshot: EntryId,
+        received_bytes: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let answer = SnapshotOk {
+            term: state.term(),
+            round: self.round,
+            snapshot,
+            received_bytes,
+            disk: state.disk,
+        };
+        state.send(self.leader, Message::SnapshotOk(answer), effects);
+    }
+
+    /// The last index known to agree with this leader.
+    pub(crate) fn verified(&self) -> Index {
+        self.verified
+    }
+
+    /// The log agrees with this leader's up to `index`: the leader showed it, or it is committed.
+    pub(crate) fn verify(&mut self, index: Index) {
+        self.verified = self.verified.max(index);
     }
 
     /// Writes completed: acknowledge if that is news to the leader (rules A3).

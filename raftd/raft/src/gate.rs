@@ -2,7 +2,7 @@
 //! itself the link; beyond the gate the code asserts.
 
 use wire::error::Error;
-use wire::peer::{Append, AppendConflict, AppendOk, Message};
+use wire::peer::{Append, AppendConflict, AppendOk, InstallSnapshot, Message};
 use wire::types::{EntryId, Index, Term};
 
 /// Above this no term is believed: a node that adopted the last one could never campaign again.
@@ -28,6 +28,8 @@ pub(crate) fn check(message: &Message) -> Check {
         Message::AppendConflict(m) => check_append_conflict(m),
         Message::PreVote(m) => check_ballot(m.term, m.last),
         Message::RequestVote(m) => check_ballot(m.term, m.last),
+        Message::InstallSnapshot(m) => check_chunk(m),
+        Message::SnapshotOk(m) => check_snapshot(m.term, m.snapshot),
         Message::StaleTerm(_) | Message::PreVoteAnswer(_) | Message::VoteAnswer(_) => Ok(()),
     }
 }
@@ -72,6 +74,22 @@ fn check_append_ok(m: &AppendOk) -> Check {
     check_that(
         m.match_index <= m.received,
         "more is durable than was received",
+    )
+}
+
+fn check_snapshot(term: Term, snapshot: EntryId) -> Check {
+    check_id(snapshot)?;
+    check_that(snapshot.index > Index(0), "a snapshot of nothing")?;
+    check_that(snapshot.term <= term, "a snapshot is newer than its sender")
+}
+
+fn check_chunk(m: &InstallSnapshot) -> Check {
+    check_that(m.term > Term(0), "a leader of term 0")?;
+    check_snapshot(m.term, m.snapshot)?;
+    let end = m.offset.checked_add(m.bytes.len() as u64);
+    check_that(
+        m.total_bytes > 0 && end.is_some_and(|end| end <= m.total_bytes),
+        "a piece is outside of its snapshot",
     )
 }
 

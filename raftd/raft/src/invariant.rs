@@ -10,7 +10,7 @@ use crate::state::State;
 /// What the last check saw.
 ///
 /// Invariants between two checks:
-/// - term and commit index never fall;
+/// - term, base and commit index never fall;
 /// - within a term the vote, once given, stays (thesis 3.4);
 /// - within a term the leader, once seen, stays the leader (Election Safety, 3.4);
 /// - within a term a leader's log only grows (Leader Append-Only, 3.5);
@@ -20,6 +20,7 @@ pub(crate) struct Seen {
     hard_state: HardState,
     term_leader: Option<NodeId>,
     was_leading: bool,
+    base: EntryId,
     last: EntryId,
     commit: EntryId,
 }
@@ -30,6 +31,7 @@ impl Seen {
             hard_state: state.hard_state(),
             term_leader: state.term_leader(),
             was_leading: matches!(role, Role::Leader(_)),
+            base: state.log.base(),
             last: state.log.last(),
             commit: state.log.id_at(state.commit()),
         }
@@ -51,12 +53,17 @@ impl Seen {
             before.term
         );
         assert!(
+            now.base.index >= self.base.index,
+            "the base fell from {}",
+            self.base
+        );
+        assert!(
             now.commit.index >= self.commit.index,
             "commit fell from {}",
             self.commit
         );
         assert!(
-            state.log.term_at(self.commit.index) == Some(self.commit.term),
+            !state.log.contradicts(self.commit),
             "committed {} was replaced",
             self.commit
         );
@@ -75,7 +82,7 @@ impl Seen {
         );
         if self.was_leading && now.was_leading {
             assert!(
-                state.log.term_at(self.last.index) == Some(self.last.term),
+                !state.log.contradicts(self.last),
                 "the leader lost its own {}",
                 self.last
             );

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use wire::types::Index;
+use wire::types::{EntryId, Index};
 
 use crate::event::Ticket;
 
@@ -24,12 +24,15 @@ struct Pending {
 ///    gone.
 ///
 /// Truncating therefore lowers what every older ticket will report; (term, index) pairs and
-/// comparisons at completion time are not needed.
+/// comparisons at completion time are not needed. So does a reset, which discards the log for a
+/// snapshot.
 ///
 /// Invariants:
 /// - `durable <= submitted`; pending `upto`s never fall along the queue, lie between the two;
 /// - tickets of pending writes ascend, above `completed`, up to `issued`;
-/// - `truncate_from`, if any, is `submitted + 1`: what replaces the suffix is not submitted yet.
+/// - `truncate_from`, if any, is `submitted + 1`: what replaces the suffix is not submitted yet;
+/// - `reset`, if any, ends at `submitted`, and is above all that older writes will report; then
+///   `truncate_from` is none.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     issued: Ticket,
@@ -38,6 +41,8 @@ pub(crate) struct Journal {
     submitted: Index,
     durable: Index,
     truncate_from: Option<Index>,
+    /// The snapshot that the next write replaces the log by.
+    reset: Option<EntryId>,
     /// The write that makes the current term and vote durable; `issued + 1` if it is to come.
     hard_state: Ticket,
 }
@@ -46,6 +51,7 @@ pub(crate) struct Journal {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Submission {
     pub(crate) ticket: Ticket,
+    pub(crate) reset: Option<EntryId>,
     pub(crate) truncate_from: Option<Index>,
     /// First index of the new entries.
     pub(crate) first: Index,
@@ -61,6 +67,7 @@ impl Journal {
             submitted: last,
             durable: last,
             truncate_from: None,
+            reset: None,
             hard_state: Ticket(0),
         }
     }
@@ -92,6 +99,22 @@ impl Journal {
             self.truncate_from = Some(from);
             self.submitted = kept;
         }
+        self.keep(kept);
+        self.check();
+    }
+
+    /// The log is discarded for a snapshot, and goes on behind it. Up to `agreed`, which is below
+    /// it, what is on disk says the same as the snapshot, until that replaces it.
+    pub(crate) fn reset(&mut self, snapshot: EntryId, agreed: Index) {
+        self.keep(agreed);
+        self.truncate_from = None;
+        self.reset = Some(snapshot);
+        self.submitted = snapshot.index;
+        self.check();
+    }
+
+    /// What is submitted so far is good for nothing after `kept`.
+    fn keep(&mut self, kept: Index) {
         self.durable = self.durable.min(kept);
         for write in self.pending.iter_mut().rev() {
             if write.upto <= kept {
@@ -99,7 +122,6 @@ impl Journal {
             }
             write.upto = kept;
         }
-        self.check();
     }
 
     /// Issues the next ticket if there is something to write, for a log that ends at `last`.
@@ -109,7 +131,8 @@ impl Journal {
             "the log lost {} .. {last}",
             self.submitted
         );
-        if self.submitted == last && self.hard_state <= self.issued {
+        let is_news = self.reset.is_some() || self.hard_state > self.issued;
+        if self.submitted == last && !is_news {
             assert!(
                 self.truncate_from.is_none(),
                 "a truncation brings its replacement"
@@ -123,6 +146,7 @@ impl Journal {
         });
         let submission = Submission {
             ticket: self.issued,
+            reset: self.reset.take(),
             truncate_from: self.truncate_from.take(),
             first: self.submitted.next(),
         };
@@ -160,10 +184,22 @@ impl Journal {
         );
         if let Some(from) = self.truncate_from {
             assert!(from == self.submitted.next(), "a gap after a truncation");
+            assert!(self.reset.is_none(), "a discarded log is truncated");
         }
+        let reported = self
+            .pending
+            .back()
+            .map_or(self.durable, |newest| newest.upto);
+        assert!(reported <= self.submitted, "a write covers too much");
         if let Some(newest) = self.pending.back() {
-            assert!(newest.upto <= self.submitted, "a write covers too much");
             assert!(newest.ticket == self.issued, "a write was lost");
+        }
+        if let Some(snapshot) = self.reset {
+            assert!(snapshot.index == self.submitted, "a gap after a snapshot");
+            assert!(
+                reported < snapshot.index,
+                "an older write reports {snapshot}"
+            );
         }
     }
 }
@@ -171,6 +207,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wire::types::Term;
 
     fn submit(journal: &mut Journal, last: u64) -> Submission {
         journal.submit(Index(last)).expect("there is work")
@@ -211,6 +248,42 @@ mod tests {
             (Some(Index(5)), Index(5))
         );
         assert_eq!(journal.durable(), Index(4));
+    }
+
+    /// Rules A1: what the old log's writes report is capped, and the snapshot's own write is not.
+    #[test]
+    fn completion_of_a_discarded_log_marks_no_snapshot_durable() {
+        let mut journal = Journal::new(Index(4));
+        let old = submit(&mut journal, 12);
+        journal.truncate(Index(9));
+        let snapshot = EntryId {
+            term: Term(3),
+            index: Index(10),
+        };
+        journal.reset(snapshot, Index(6));
+        let new = submit(&mut journal, 10);
+        assert_eq!((new.reset, new.truncate_from), (Some(snapshot), None));
+        assert_eq!(new.first, Index(11));
+        journal.complete(old.ticket);
+        assert_eq!(journal.durable(), Index(6));
+        journal.complete(new.ticket);
+        assert_eq!(journal.durable(), Index(10));
+    }
+
+    #[test]
+    fn two_snapshots_before_a_write_become_the_newer_one() {
+        let mut journal = Journal::new(Index(4));
+        for index in [7, 20] {
+            let snapshot = EntryId {
+                term: Term(1),
+                index: Index(index),
+            };
+            journal.reset(snapshot, Index(4));
+        }
+        let write = submit(&mut journal, 21);
+        let index = write.reset.map(|snapshot| snapshot.index);
+        assert_eq!((index, write.first), (Some(Index(20)), Index(21)));
+        assert!(journal.submit(Index(21)).is_none());
     }
 
     #[test]

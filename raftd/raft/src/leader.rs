@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind};
 use wire::error::Error;
-use wire::peer::{AppendConflict, AppendOk};
+use wire::peer::{AppendConflict, AppendOk, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId};
 
 use crate::event::{Effect, ReadTicket};
@@ -118,7 +118,7 @@ impl Leader {
         if m.received > state.log.last().index || m.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        self.peer_mut(from).on_append_ok(now, m);
+        self.peer_mut(from).on_append_ok(state, now, m);
         Ok(())
     }
 
@@ -130,12 +130,47 @@ impl Leader {
         from: NodeId,
         m: &AppendConflict,
     ) -> Result<(), Error> {
-        let was_sent = state.log.term_at(m.prev.index) == Some(m.prev.term);
+        let was_sent = !state.log.contradicts(m.prev);
         if !was_sent || m.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
         self.peer_mut(from).on_append_conflict(state, now, m);
         Ok(())
+    }
+
+    /// A follower holds so much of a snapshot (thesis 5.3).
+    pub(crate) fn on_snapshot_ok(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        answer: SnapshotOk,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
+        if answer.round > self.rounds.started() {
+            return Err(malformed("the answer is to something never sent"));
+        }
+        if self.peer_mut(from).on_snapshot_ok(now, &answer) {
+            effects.push(Effect::SnapshotAnswer { from, answer });
+        }
+        Ok(())
+    }
+
+    /// The log was compacted.
+    pub(crate) fn on_compacted(&mut self, state: &State) {
+        for peer in &mut self.peers {
+            peer.on_compacted(state);
+        }
+    }
+
+    /// The followers that lack what is no longer in the log.
+    pub(crate) fn needs_snapshot(&self) -> impl Iterator<Item = NodeId> {
+        let peers = self.peers.iter().filter(|peer| peer.needs_snapshot());
+        peers.map(|peer| peer.id)
+    }
+
+    /// The newest read round.
+    pub(crate) fn round(&self) -> u64 {
+        self.rounds.started()
     }
 
     /// Entries for a follower came from the disk.
@@ -221,11 +256,9 @@ impl Leader {
 
     /// Panics if an invariant is broken.
     pub(crate) fn check(&self, state: &State) {
+        let first = state.log.run_at(self.noop).map(|run| run.index);
         assert!(
-            state
-                .log
-                .run_at(self.noop)
-                .is_some_and(|run| run.index == self.noop),
+            first == Some(self.noop) || self.noop <= state.log.base().index,
             "the term does not begin at {}",
             self.noop
         );

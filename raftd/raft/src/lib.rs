@@ -134,14 +134,15 @@ mod progress;
 mod quorum;
 mod raft;
 mod round;
+mod snapshot;
 mod state;
 mod terms;
 pub mod time;
 mod timer;
 
 pub use crate::event::{
-    Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleChange, RoleName,
-    Ticket, Write,
+    Config, Effect, HardState, Input, Installed, NotLeader, ReadTicket, Restored, RoleChange,
+    RoleName, Ticket, Write,
 };
 pub use crate::raft::Raft;
 pub use crate::time::Instant;

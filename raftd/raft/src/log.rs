@@ -7,32 +7,37 @@ use wire::limits::APPEND_ENTRIES_MAX;
 use wire::types::{EntryId, Index, Term};
 
 use crate::cache::Cache;
-use crate::event::{HardState, Ticket, Write};
+use crate::event::{HardState, Restored, Ticket, Write};
 use crate::journal::Journal;
 use crate::terms::Terms;
 
 /// Invariants, beside those of its parts:
 /// - `cache` ends where `terms` ends, and agrees with it on every term;
-/// - what is not durable is in `cache`.
+/// - what is not durable is in `cache`;
+/// - up to the base everything is committed and applied, and in a snapshot on disk; only between
+///   a reset and its write's completion, `durable` is below it.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     terms: Terms,
     cache: Cache,
     journal: Journal,
+    /// No later entry's wall clock may undercut it: for a log that is empty behind its base.
+    wall_ms_min: u64,
 }
 
 impl Log {
-    /// The log found on disk: `tail` holds its newest entries.
-    pub(crate) fn new(runs: Vec<EntryId>, last: EntryId, tail: Vec<Entry>) -> Self {
-        let terms = Terms::new(runs, last.index);
+    /// The log found on disk.
+    pub(crate) fn new(restored: Restored) -> Self {
+        let last = restored.last;
+        let terms = Terms::new(restored.base, restored.terms, last.index);
         assert!(
             terms.last() == last,
             "the log ends at {}, not {last}",
             terms.last()
         );
-        let first = tail.first().map_or(last.index.next(), Entry::index);
-        let mut cache = Cache::new(first);
-        for entry in tail {
+        let first = restored.tail.first();
+        let mut cache = Cache::new(first.map_or(last.index.next(), Entry::index));
+        for entry in restored.tail {
             assert!(
                 terms.term_at(entry.index()) == Some(entry.term()),
                 "the tail has {}, the log another term",
@@ -51,7 +56,13 @@ impl Log {
             terms,
             cache,
             journal: Journal::new(last.index),
+            wall_ms_min: restored.wall_ms,
         }
+    }
+
+    /// The entry that the log begins behind; 0@0 if it is whole.
+    pub(crate) fn base(&self) -> EntryId {
+        self.terms.base()
     }
 
     pub(crate) fn last(&self) -> EntryId {
@@ -74,17 +85,24 @@ impl Log {
         self.terms.term_at(index)
     }
 
-    /// Where the term at `index` begins; `None` outside the log.
+    /// Whether the log has another entry in the place of this one, or ends before it. What is
+    /// below the base is committed, so that no leader contradicts it.
+    pub(crate) fn contradicts(&self, id: EntryId) -> bool {
+        id.index >= self.base().index && self.term_at(id.index) != Some(id.term)
+    }
+
+    /// Where the term at `index` begins behind the base; `None` outside the log.
     pub(crate) fn run_at(&self, index: Index) -> Option<EntryId> {
         self.terms.run_at(index)
     }
 
-    /// The last index at or before `limit` whose term is at most `term`.
+    /// The last index at or before `limit` whose term is at most `term`; of an answer below the
+    /// base only that is known.
     pub(crate) fn last_at_most(&self, limit: Index, term: Term) -> Index {
         self.terms.last_at_most(limit, term)
     }
 
-    /// The identity of the entry at `index`, which is in the log or 0.
+    /// The identity of the entry at `index`, which is in the log or its base.
     pub(crate) fn id_at(&self, index: Index) -> EntryId {
         EntryId {
             term: self.term_at(index).expect("the index is in the log"),
@@ -103,7 +121,8 @@ impl Log {
 
     /// The newest entry's wall clock, which no later entry may undercut.
     pub(crate) fn wall_ms(&self) -> u64 {
-        self.cache.newest().map_or(0, Entry::wall_ms)
+        let newest = self.cache.newest();
+        newest.map_or(self.wall_ms_min, Entry::wall_ms)
     }
 
     /// Bytes of the entries in memory after `index`.
@@ -148,6 +167,28 @@ impl Log {
         self.journal.truncate(from);
     }
 
+    /// Forgets the entries up to `upto`, which are applied and durable. They may have left memory,
+    /// but never all entries have while there are some: so the newest wall clock is known.
+    pub(crate) fn compact(&mut self, upto: Index) {
+        assert!(
+            upto <= self.durable(),
+            "{upto} is compacted, durable is {}",
+            self.durable()
+        );
+        self.wall_ms_min = self.wall_ms();
+        self.terms.compact(upto);
+        self.cache.compact(upto);
+    }
+
+    /// Discards the log for a snapshot, which the next write makes its base. Up to `agreed` the
+    /// old log is known to be a part of the snapshot.
+    pub(crate) fn reset(&mut self, snapshot: EntryId, wall_ms: u64, agreed: Index) {
+        self.terms = Terms::new(snapshot, Vec::new(), snapshot.index);
+        self.cache = Cache::new(snapshot.index.next());
+        self.journal.reset(snapshot, agreed);
+        self.wall_ms_min = wall_ms;
+    }
+
     /// Everything not yet submitted, as one write.
     pub(crate) fn take_write(&mut self, hard_state: HardState, commit: Index) -> Option<Write> {
         let last = self.last().index;
@@ -162,10 +203,11 @@ impl Log {
         Some(Write {
             ticket: submission.ticket,
             hard_state,
-            reset: None,
+            reset: submission.reset,
             truncate_from: submission.truncate_from,
             entries,
-            commit: commit.min(self.durable()),
+            // Whatever brings the base to disk came before this write, or is this write.
+            commit: commit.min(self.durable().max(self.base().index)),
         })
     }
 
@@ -187,8 +229,12 @@ impl Log {
             assert!(newest.id() == self.last(), "memory ends at {}", newest.id());
         }
         assert!(
-            self.first_cached() <= self.durable().next(),
+            self.first_cached() <= self.durable().max(self.base().index).next(),
             "an entry left memory before it was durable"
+        );
+        assert!(
+            self.first_cached() > self.base().index,
+            "memory holds what the log does not"
         );
     }
 }

@@ -1,10 +1,17 @@
-//! What a leader knows of one follower. Every transition between Probe and Replicate is here.
+//! What a leader knows of one follower. Every transition between its flows is here.
 //!
 //! ```text
-//!            AppendOk
-//!   Probe ─────────────> Replicate
-//!         <─────────────
-//!          AppendConflict
+//!                   AppendOk
+//!          Probe ─────────────> Replicate
+//!            │   <─────────────   │    ^
+//!            │    AppendConflict  │    │
+//!            │                    │    │ AppendOk: the log reaches the base
+//!            └───────┐    ┌───────┘    │
+//!                    v    v            │
+//!                   Snapshot ──────────┘
+//!
+//!   down: the follower's log ends or parts before the base (AppendConflict), or the base has
+//!   passed what is next (compaction)
 //! ```
 
 use alloc::collections::VecDeque;
@@ -13,7 +20,7 @@ use core::mem;
 
 use wire::entry::Entry;
 use wire::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
-use wire::peer::{Append, AppendConflict, AppendOk, Message};
+use wire::peer::{Append, AppendConflict, AppendOk, Message, SnapshotOk};
 use wire::types::{Index, NodeId};
 
 use crate::event::Effect;
@@ -105,6 +112,9 @@ enum Flow {
     },
     /// The logs agree up to what was sent: `Append`s are pipelined (thesis 10.2.2).
     Replicate,
+    /// The follower lacks what is no longer in the log: the node sends a snapshot (thesis 5.3).
+    /// Heartbeats ask meanwhile whether the follower has come up to the base.
+    Snapshot,
 }
 
 /// A read of old entries from disk (see [`Effect::Load`]).
@@ -121,6 +131,7 @@ enum Load {
 
 /// Invariants:
 /// - `match_index < next <= last + 1`; `match_index` never falls (rules A5);
+/// - `next` is behind the base, in flow Snapshot right behind it;
 /// - `round` is at most the leader's newest.
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
@@ -153,20 +164,23 @@ impl Progress {
     }
 
     /// The follower agrees (thesis 3.5). Repeated and late answers raise nothing.
-    pub(crate) fn on_append_ok(&mut self, now: Instant, m: &AppendOk) {
+    pub(crate) fn on_append_ok(&mut self, state: &State, now: Instant, m: &AppendOk) {
         self.heard = now;
         self.round = self.round.max(m.round);
         self.match_index = self.match_index.max(m.match_index);
         self.in_flight.acknowledge(self.match_index);
-        match &mut self.flow {
-            Flow::Probe { .. } => {
+        match self.flow {
+            Flow::Probe { .. } | Flow::Snapshot => {
                 // What is not counted as under way, because an older answer told that it was
                 // lost, is sent again: so the window bounds all that the follower holds.
                 let counted = self.in_flight.last().max(self.next.prev());
                 let received = m.received.min(counted).max(self.match_index);
-                self.in_flight.cut(received);
-                self.next = received.next();
-                self.flow = Flow::Replicate;
+                // Below the base it is a late answer: the last question was about more.
+                if received >= state.log.base().index {
+                    self.in_flight.cut(received);
+                    self.next = received.next();
+                    self.flow = Flow::Replicate;
+                }
             }
             Flow::Replicate => self.next = self.next.max(self.match_index.next()),
         }
@@ -182,6 +196,8 @@ impl Progress {
             Flow::Probe { .. } => refused.next() != self.next,
             // It was asked before an older answer made the leader step back.
             Flow::Replicate => refused >= self.next,
+            // That it lacks the base is known; a snapshot is on its way.
+            Flow::Snapshot => true,
         };
         if is_stale || refused <= self.match_index {
             return;
@@ -202,6 +218,28 @@ impl Progress {
         };
         self.next = agreed.max(self.match_index).min(refused.prev()).next();
         self.flow = Flow::Probe { asked: false };
+        self.on_compacted(state);
+    }
+
+    /// What the log no longer holds cannot be sent, nor be asked about (thesis 5.3).
+    pub(crate) fn on_compacted(&mut self, state: &State) {
+        let first = state.log.base().index.next();
+        if self.next < first {
+            self.next = first;
+            self.flow = Flow::Snapshot;
+        }
+    }
+
+    /// The follower told how much of a snapshot it holds; whether that matters to anyone.
+    pub(crate) fn on_snapshot_ok(&mut self, now: Instant, m: &SnapshotOk) -> bool {
+        self.heard = now;
+        self.round = self.round.max(m.round);
+        self.needs_snapshot()
+    }
+
+    /// Whether the follower lacks what the log no longer holds.
+    pub(crate) fn needs_snapshot(&self) -> bool {
+        self.flow == Flow::Snapshot
     }
 
     /// The disk's answer to a [`Effect::Load`].
@@ -209,6 +247,11 @@ impl Progress {
         let Load::Asked(from) = self.load else {
             return;
         };
+        if from <= state.log.base().index {
+            // The log was compacted meanwhile.
+            self.load = Load::Idle;
+            return;
+        }
         // An answer to an older question is not taken; neither is what the log does not hold.
         cut_to_fit(state, from, &mut entries);
         self.load = if entries.is_empty() {
@@ -250,7 +293,7 @@ impl Progress {
             return entries;
         }
         let room = match &self.flow {
-            Flow::Probe { asked: true } => 0,
+            Flow::Probe { asked: true } | Flow::Snapshot => 0,
             Flow::Probe { asked: false } | Flow::Replicate => {
                 self.in_flight.room(state.config.window_bytes)
             }
@@ -280,7 +323,7 @@ impl Progress {
         match (&mut self.flow, entries.last()) {
             (Flow::Probe { asked }, _) => *asked = true,
             (Flow::Replicate, Some(newest)) => self.next = newest.index().next(),
-            (Flow::Replicate, None) => {}
+            (Flow::Replicate, None) | (Flow::Snapshot, _) => {}
         }
         let append = Append {
             term: state.term(),
@@ -319,6 +362,13 @@ impl Progress {
             self.next <= state.log.last().index.next(),
             "next {} past the end",
             self.next
+        );
+        let first = state.log.base().index.next();
+        assert!(
+            self.next >= first && (self.next == first || !self.needs_snapshot()),
+            "next {} in flow {:?}, the log begins at {first}",
+            self.next,
+            self.flow
         );
         assert!(self.round <= round, "an answer to a round that never began");
         self.in_flight.check();

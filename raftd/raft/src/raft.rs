@@ -6,14 +6,14 @@ use alloc::vec::Vec;
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::limits::MEMBERS_MAX;
-use wire::peer::{Append, DiskReport, Message, StaleTerm};
+use wire::peer::{DiskReport, Message, StaleTerm};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::candidate::{Candidate, PreCandidate};
 use crate::event::{
     Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleChange, RoleName, Ticket,
 };
-use crate::follower::Follower;
+use crate::follower::{Follower, Following};
 use crate::gate;
 use crate::invariant::Seen;
 use crate::leader::Leader;
@@ -119,7 +119,7 @@ impl Raft {
         self.end(effects);
     }
 
-    /// Tells a change of role and, in debug builds, checks every invariant.
+    /// Tells a change of role.
     fn end(&mut self, effects: &mut Vec<Effect>) {
         let role = RoleChange {
             role: self.role(),
@@ -130,6 +130,11 @@ impl Raft {
             self.told_role = role;
             effects.push(Effect::RoleChanged(role));
         }
+        self.check();
+    }
+
+    /// Checks every invariant in debug builds.
+    pub(crate) fn check(&mut self) {
         if cfg!(debug_assertions) {
             self.seen.check(&self.state, &self.role);
         }
@@ -224,7 +229,17 @@ impl Raft {
         let term = self.state.term();
         match message {
             // A leader replicates (thesis 3.5).
-            Message::Append(m) => return self.on_append(now, from, &m, effects),
+            Message::Append(m) => {
+                if let Some((following, state)) = self.hear(now, from, m.term, effects)? {
+                    following.on_append(state, now, &m, effects);
+                }
+            }
+            // A leader sends what its log no longer holds (thesis 5.3).
+            Message::InstallSnapshot(m) => {
+                if let Some((following, state)) = self.hear(now, from, m.term, effects)? {
+                    following.on_chunk(state, now, m, effects);
+                }
+            }
             // Another node asks whether it would win (thesis 9.6).
             Message::PreVote(m) => self.on_pre_vote(now, from, m, effects),
             // A candidate asks for a vote (thesis 3.4).
@@ -239,6 +254,12 @@ impl Raft {
             Message::AppendConflict(m) => {
                 if let Some(leader) = self.leading(m.term) {
                     return leader.0.on_append_conflict(leader.1, now, from, &m);
+                }
+            }
+            // A follower tells how much of a snapshot it holds (thesis 5.3).
+            Message::SnapshotOk(m) => {
+                if let Some(leader) = self.leading(m.term) {
+                    return leader.0.on_snapshot_ok(now, from, m, effects);
                 }
             }
             // A follower has moved on: so must its leader (thesis 3.3).
@@ -263,42 +284,42 @@ impl Raft {
         }
     }
 
-    /// A leader's `Append`: of an earlier term it is told so, of a later one it is followed.
-    fn on_append(
+    /// A leader speaks: of an earlier term it is told so, of a later one it is followed. `None` if
+    /// it is not listened to.
+    fn hear(
         &mut self,
         now: Instant,
         from: NodeId,
-        m: &Append,
+        theirs: Term,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<(&mut Following, &mut State)>, Error> {
         let term = self.state.term();
-        if m.term < term {
+        if theirs < term {
             // Without the answer a leader that all withhold their votes from, because they hear
             // it, would never learn that one node left its term (rules B2).
             let answer = Message::StaleTerm(StaleTerm { term });
             self.state.send(from, answer, effects);
-            return Ok(());
+            return Ok(None);
         }
-        if m.term > term {
-            self.adopt(now, m.term);
+        if theirs > term {
+            self.adopt(now, theirs);
         }
         let leader = self.state.note_leader(from);
         if leader != from {
             // Election Safety (thesis 3.4) says that this cannot be.
-            let reason = format!("node {from} and node {leader} both lead term {}", m.term);
+            let reason = format!("node {from} and node {leader} both lead term {theirs}");
             return Err(Error::Divergence { reason });
         }
         if self.leader().is_none() {
             // Whoever was waiting or campaigning in this term has lost to it (thesis 3.4).
             self.become_follower(now, Follower::of(from, now));
         }
-        if let Role::Follower(Follower {
-            following: Some(following),
-        }) = &mut self.role
-        {
-            following.on_append(&mut self.state, now, m, effects);
+        match &mut self.role {
+            Role::Follower(Follower {
+                following: Some(following),
+            }) => Ok(Some((following, &mut self.state))),
+            _ => Ok(None),
         }
-        Ok(())
     }
 
     /// When `step` wants the next [`Input::Tick`].
@@ -338,7 +359,7 @@ impl Raft {
         }
     }
 
-    fn not_leader(&self) -> NotLeader {
+    pub(crate) fn not_leader(&self) -> NotLeader {
         NotLeader {
             leader: self.leader(),
         }

@@ -13,7 +13,7 @@ use crate::timer::ElectionTimer;
 
 /// Invariants:
 /// - term and commit index never fall; within a term the vote is given once;
-/// - `commit <= last`; `applied <= commit`;
+/// - `base <= applied <= commit <= last`;
 /// - an unformed node has no timer and takes no message (rules D1).
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -40,18 +40,26 @@ impl State {
             config.election_timeout_max,
             jitter,
         );
-        let log = Log::new(restored.terms, restored.last, restored.tail);
+        let (hard_state, formed) = (restored.hard_state, restored.formed);
+        let applied = restored.applied;
+        // The hint may be older than the snapshot.
+        let commit = restored.commit.max(applied);
+        let log = Log::new(restored);
         assert!(
-            restored.hard_state.term >= log.last().term,
+            hard_state.term >= log.last().term,
             "term {} is durable, but the log has {}",
-            restored.hard_state.term,
+            hard_state.term,
             log.last()
         );
         assert!(
-            restored.commit <= log.last().index,
-            "{} is committed, but the log ends at {}",
-            restored.commit,
+            commit <= log.last().index,
+            "{commit} is committed, but the log ends at {}",
             log.last()
+        );
+        assert!(
+            log.base().index <= applied,
+            "the log begins behind {}, the snapshot ends at {applied}",
+            log.base()
         );
         let mut state = Self {
             config,
@@ -59,11 +67,11 @@ impl State {
             timer,
             disk: DiskReport::default(),
             stalled: false,
-            formed: restored.formed,
-            hard_state: restored.hard_state,
+            formed,
+            hard_state,
             term_leader: None,
-            commit: restored.commit,
-            applied: Index(0),
+            commit,
+            applied,
         };
         state.start_timer(now);
         state
@@ -172,6 +180,24 @@ impl State {
         self.evict();
     }
 
+    /// The log forgets what is at or below `upto`.
+    pub(crate) fn compact(&mut self, upto: Index) {
+        assert!(
+            upto <= self.applied,
+            "{upto} is compacted, applied is {}",
+            self.applied
+        );
+        if upto > self.log.base().index {
+            self.log.compact(upto);
+        }
+    }
+
+    /// The store holds this snapshot's state now.
+    pub(crate) fn pass(&mut self, snapshot: EntryId) {
+        self.advance_commit(snapshot.index);
+        self.set_applied(snapshot.index);
+    }
+
     fn evict(&mut self) {
         self.log.evict(self.config.cache_bytes, self.applied);
     }
@@ -207,6 +233,10 @@ impl State {
             self.commit
         );
         assert!(self.applied <= self.commit, "applied before committed");
+        assert!(
+            self.log.base().index <= self.applied,
+            "the base is not applied"
+        );
         assert!(last.term <= self.term(), "the log is ahead of the term");
     }
 }

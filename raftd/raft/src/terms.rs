@@ -1,4 +1,4 @@
-//! The term of every entry of the log, in memory for the whole log.
+//! The term of every entry behind the base, in memory for the whole log.
 
 use alloc::vec::Vec;
 
@@ -8,32 +8,39 @@ use wire::types::{EntryId, Index, Term};
 /// term of any number of entries, so that a conflict or a `prev` never needs the disk.
 ///
 /// Invariants:
-/// - runs ascend strictly both by index and by term; the first begins at index 1;
-/// - the last run begins at or before `last`; without runs, `last` is 0.
+/// - runs ascend strictly both by index and by term; the first begins right behind `base`, in its
+///   term or a later one;
+/// - the last run begins at or before `last`; without runs, `last` is that of `base`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Terms {
+    base: EntryId,
     runs: Vec<EntryId>,
     last: Index,
 }
 
 impl Terms {
-    pub(crate) fn new(runs: Vec<EntryId>, last: Index) -> Self {
-        let terms = Self { runs, last };
+    pub(crate) fn new(base: EntryId, runs: Vec<EntryId>, last: Index) -> Self {
+        let terms = Self { base, runs, last };
         terms.check();
         terms
     }
 
-    /// The last entry, or 0@0.
+    /// The entry that the log begins behind.
+    pub(crate) fn base(&self) -> EntryId {
+        self.base
+    }
+
+    /// The last entry, or the base.
     pub(crate) fn last(&self) -> EntryId {
         EntryId {
-            term: self.runs.last().map_or(Term(0), |run| run.term),
+            term: self.runs.last().map_or(self.base.term, |run| run.term),
             index: self.last,
         }
     }
 
-    /// The run that holds `index`; `None` outside the log.
+    /// The run that holds `index`, as far as it is behind the base; `None` outside the log.
     pub(crate) fn run_at(&self, index: Index) -> Option<EntryId> {
-        if index == Index(0) || index > self.last {
+        if index <= self.base.index || index > self.last {
             return None;
         }
         // Nearly every question is about the newest term.
@@ -45,18 +52,20 @@ impl Terms {
         Some(self.runs[after - 1])
     }
 
-    /// The term at `index`; 0 at index 0, where every log agrees; `None` past the end.
+    /// The term at `index`, which may be the base's; `None` below it and past the end.
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
-        if index == Index(0) {
-            return Some(Term(0));
+        if index == self.base.index {
+            return Some(self.base.term);
         }
         self.run_at(index).map(|run| run.term)
     }
 
-    /// The last index at or before `limit` whose term is at most `term`; 0 if there is none.
+    /// The last index at or before `limit` whose term is at most `term`. An answer below the base,
+    /// where terms are forgotten, says only that it is no higher.
     pub(crate) fn last_at_most(&self, limit: Index, term: Term) -> Index {
         let limit = limit.min(self.last);
-        match self.runs.iter().find(|run| run.term > term) {
+        let newer = [self.base].into_iter().chain(self.runs.iter().copied());
+        match newer.into_iter().find(|run| run.term > term) {
             Some(newer) => limit.min(newer.index.prev()),
             None => limit,
         }
@@ -67,7 +76,7 @@ impl Terms {
         let last = self.last();
         assert!(id.index == last.index.next(), "entry {id} after {last}");
         assert!(id.term >= last.term, "the term falls from {last} to {id}");
-        if id.term > last.term {
+        if self.runs.last().is_none_or(|run| run.term < id.term) {
             self.runs.push(id);
         }
         self.last = id.index;
@@ -75,11 +84,24 @@ impl Terms {
 
     /// Removes the entries from `from` on.
     pub(crate) fn truncate(&mut self, from: Index) {
-        assert!(from > Index(0), "index 0 is no entry");
+        assert!(from > self.base.index, "{from} is not behind {}", self.base);
         while self.runs.last().is_some_and(|run| run.index >= from) {
             self.runs.pop();
         }
         self.last = self.last.min(from.prev());
+    }
+
+    /// Forgets the entries up to `upto`, which is in the log.
+    pub(crate) fn compact(&mut self, upto: Index) {
+        let term = self.term_at(upto).expect("the index is in the log");
+        self.base = EntryId { term, index: upto };
+        let begun = self.runs.partition_point(|run| run.index <= upto);
+        self.runs.drain(..begun);
+        // The newest run that had begun may go on behind the new base.
+        let first = upto.next();
+        if first <= self.last && self.runs.first().is_none_or(|run| run.index > first) {
+            self.runs.insert(0, EntryId { term, index: first });
+        }
     }
 
     /// Panics if an invariant is broken.
@@ -93,11 +115,16 @@ impl Terms {
         );
         match (self.runs.first(), self.runs.last()) {
             (Some(first), Some(last)) => {
-                assert!(first.index == Index(1), "the log begins at {first}");
+                let base = self.base;
+                assert!(
+                    first.index == base.index.next(),
+                    "the log begins at {first}, not behind {base}"
+                );
+                assert!(first.term >= base.term, "the term falls behind {base}");
                 assert!(first.term > Term(0), "an entry of term 0");
                 assert!(last.index <= self.last, "{last} is past the end");
             }
-            _ => assert!(self.last == Index(0), "entries without a term"),
+            _ => assert!(self.last == self.base.index, "entries without a term"),
         }
     }
 }
@@ -111,12 +138,14 @@ mod tests {
     enum Step {
         Push { term_up: u64 },
         Truncate { keep: usize },
+        Compact { upto: usize },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
             4 => (0_u64..3).prop_map(|term_up| Step::Push { term_up: term_up.saturating_sub(1) }),
             1 => (0_usize..20).prop_map(|keep| Step::Truncate { keep }),
+            1 => (0_usize..20).prop_map(|upto| Step::Compact { upto }),
         ];
         prop::collection::vec(step, 0..40)
     }
@@ -128,6 +157,7 @@ mod tests {
             let mut twin: Vec<Term> = Vec::new();
             let mut terms = Terms::default();
             let mut newest = 1;
+            let mut base = 0;
             for step in steps {
                 match step {
                     Step::Push { term_up } => {
@@ -135,19 +165,30 @@ mod tests {
                         twin.push(Term(newest));
                         terms.push(EntryId { term: Term(newest), index: Index(twin.len() as u64) });
                     }
+                    Step::Compact { upto } => {
+                        base = upto.min(twin.len()).max(base);
+                        terms.compact(Index(base as u64));
+                    }
                     Step::Truncate { keep } => {
+                        let keep = keep.max(base);
                         twin.truncate(keep);
                         terms.truncate(Index(keep as u64 + 1));
                     }
                 }
                 terms.check();
-                prop_assert_eq!(terms.term_at(Index(0)), Some(Term(0)));
-                for index in 1..=twin.len() + 2 {
-                    let term = twin.get(index - 1).copied();
+                let base_term = base.checked_sub(1).map_or(Term(0), |place| twin[place]);
+                let base_id = EntryId { term: base_term, index: Index(base as u64) };
+                prop_assert_eq!(terms.base(), base_id);
+                let last_term = twin.last().copied().unwrap_or(Term(0));
+                let last = EntryId { term: last_term, index: Index(twin.len() as u64) };
+                prop_assert_eq!(terms.last(), last);
+                for index in 0..=twin.len() + 2 {
+                    let known = index.checked_sub(1).map_or(Some(Term(0)), |i| twin.get(i).copied());
+                    let term = known.filter(|_| index >= base);
                     prop_assert_eq!(terms.term_at(Index(index as u64)), term);
-                    let start = term.map(|t| EntryId {
-                        term: t,
-                        index: Index(twin.iter().position(|u| *u == t).expect("it is there") as u64 + 1),
+                    let start = term.filter(|_| index > base).map(|t| {
+                        let begun = twin.iter().position(|u| *u == t).expect("it is there");
+                        EntryId { term: t, index: Index(begun.max(base) as u64 + 1) }
                     });
                     prop_assert_eq!(terms.run_at(Index(index as u64)), start);
                     for term in 0..newest + 2 {
@@ -156,7 +197,12 @@ mod tests {
                             .find(|i| twin[i - 1] <= Term(term))
                             .unwrap_or(0);
                         let found = terms.last_at_most(Index(index as u64), Term(term));
-                        prop_assert_eq!(found, Index(most as u64));
+                        if most >= base {
+                            prop_assert_eq!(found, Index(most as u64));
+                        } else {
+                            let bound = Index(most as u64)..Index(base as u64);
+                            prop_assert!(bound.contains(&found));
+                        }
                     }
                 }
             }

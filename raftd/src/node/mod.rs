@@ -436,6 +436,8 @@ impl Node {
                     to: self.raft.durable(),
                     max_bytes,
                 }),
+                // No log is compacted, so that no honest leader sends a snapshot.
+                Effect::Chunk(_) | Effect::SnapshotAnswer { .. } => {}
                 Effect::RoleChanged(change) => self.role_changed(change, effects),
                 Effect::Refuse { peer, error } => self.refuse_peer(peer, &error, effects),
             }

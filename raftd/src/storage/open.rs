@@ -97,6 +97,7 @@ impl<D: Disk> OpenedDisk<D> {
             last: wal.last(),
             tail,
             formed: !self.identity.formed.is_empty(),
+            ..raft::Restored::default()
         };
         (restored, Worker::new(wal, self.identity))
     }

@@ -59,6 +59,7 @@ impl Disk {
             last: self.log.last().map_or_else(EntryId::default, Entry::id),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
             formed,
+            ..Restored::default()
         }
     }
 

@@ -250,6 +250,7 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
         last,
         tail: recovered.tail.clone(),
         formed: true,
+        ..Restored::default()
     };
     let config = raft::Config {
         id: NodeId(1),

@@ -199,7 +199,10 @@ impl Life {
                     assert!(self.config.voters.contains(&peer), "a stranger is refused");
                     assert!(!error.to_string().is_empty());
                 }
-                Effect::RoundConfirmed(_) | Effect::RoleChanged(_) => {}
+                Effect::RoundConfirmed(_)
+                | Effect::RoleChanged(_)
+                | Effect::Chunk(_)
+                | Effect::SnapshotAnswer { .. } => {}
             }
         }
         let durable = self.disk.sync(0);

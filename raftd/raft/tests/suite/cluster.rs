@@ -212,6 +212,7 @@ impl Cluster {
             last: log.last().map_or(EntryId::default(), Entry::id),
             tail: log[tail..].to_vec(),
             formed: node.formed,
+            ..Restored::default()
         };
         node.raft = Some(Raft::new(config, restored, now));
         node.log = log;
@@ -288,6 +289,7 @@ impl Cluster {
                 from,
                 max_bytes,
             } => self.node(id).loads.push_back((to, from, max_bytes)),
+            Effect::Chunk(_) | Effect::SnapshotAnswer { .. } => {}
             Effect::RoleChanged(change) => self.on_role(id, change),
             Effect::Refuse { peer, error } => self.refusals.push((id, peer, error)),
         }

@@ -2,7 +2,7 @@
 
 use raft::{Effect, RoleName, Ticket, Write};
 use wire::entry::Entry;
-use wire::peer::Message;
+use wire::peer::{InstallSnapshot, Message};
 use wire::types::{EntryId, NodeId, Term};
 
 pub(crate) fn kind(message: &Message) -> &'static str {
@@ -15,6 +15,8 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::PreVoteAnswer(_) => "pre-vote-answer",
         Message::RequestVote(_) => "request-vote",
         Message::VoteAnswer(_) => "vote-answer",
+        Message::InstallSnapshot(_) => "install-snapshot",
+        Message::SnapshotOk(_) => "snapshot-ok",
     }
 }
 
@@ -60,8 +62,19 @@ pub(crate) fn message(message: &Message) -> String {
         Message::RequestVote(m) => format!(" last={}", m.last),
         Message::PreVoteAnswer(m) => yes_or_no(m.granted),
         Message::VoteAnswer(m) => yes_or_no(m.granted),
+        Message::InstallSnapshot(m) => format!(" round={} {}", m.round, chunk(m)),
+        Message::SnapshotOk(m) => {
+            let (round, snapshot, received) = (m.round, m.snapshot, m.received_bytes);
+            format!(" round={round} snapshot={snapshot} received={received}")
+        }
     };
     head + &rest
+}
+
+fn chunk(chunk: &InstallSnapshot) -> String {
+    let (snapshot, from, total) = (chunk.snapshot, chunk.offset, chunk.total_bytes);
+    let upto = from + chunk.bytes.len() as u64;
+    format!("snapshot={snapshot} bytes={from}..{upto} of {total}")
 }
 
 fn yes_or_no(granted: bool) -> String {
@@ -77,6 +90,9 @@ fn write(write: &Write) -> String {
         "writes #{} term={} vote={vote}",
         write.ticket.0, write.hard_state.term
     );
+    if let Some(snapshot) = write.reset {
+        line += &format!(" reset={snapshot}");
+    }
     if let Some(from) = write.truncate_from {
         line += &format!(" cut={from}");
     }
@@ -113,6 +129,11 @@ pub(crate) fn effect(id: NodeId, effect: &Effect) -> String {
         Effect::Commit(index) => format!("n{id} commits up to {index}"),
         Effect::RoundConfirmed(round) => format!("n{id} confirms round {round}"),
         Effect::Load { to, from, .. } => format!("n{id} loads from {from} for n{to}"),
+        Effect::Chunk(m) => format!("n{id} stores {}", chunk(m)),
+        Effect::SnapshotAnswer { from, answer } => format!(
+            "n{id} hears that n{from} holds {} bytes of {}",
+            answer.received_bytes, answer.snapshot
+        ),
         Effect::RoleChanged(r) => format!("n{id} {}", role(r.role, r.term, r.leader)),
         Effect::Refuse { peer, error } => format!("n{id} refuses n{peer}: {error:?}"),
     }

@@ -173,6 +173,7 @@ impl Disk {
             last: self.log.last().map(Entry::id).unwrap_or_default(),
             tail: self.log[self.log.len().saturating_sub(tail_entries.max(1))..].to_vec(),
             formed: !self.formed.is_empty(),
+            ..Restored::default()
         }
     }
 }
