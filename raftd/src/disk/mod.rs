@@ -1,4 +1,4 @@
-//! What the write-ahead log asks of a disk, and nothing more.
+//! What the write-ahead log and the snapshots ask of a disk, and nothing more.
 //!
 //! Two disks exist: [`os::OsDisk`], the directory on a real file system, and [`sim::SimDisk`],
 //! which lives in memory, loses power on command and fails where it is told to. The log is
@@ -99,6 +99,17 @@ pub trait Disk {
     /// The file system's; [`Error::is_no_space`] leaves no file behind.
     fn create(&self, name: &str, bytes: u64) -> Result<Self::File, Error>;
 
+    /// Makes a file longer or shorter. What is added reads as zeros and has its room reserved, like
+    /// that of [`Disk::create`]; of what is cut, the room is free. The size is durable once `sync`
+    /// returned. Not for a mapped file, whose map would end elsewhere than the file.
+    ///
+    /// # Errors
+    /// The file system's; after [`Error::is_no_space`] the file is as it was.
+    ///
+    /// # Panics
+    /// If the file is mapped: a bug of the caller.
+    fn resize(&self, file: &Self::File, bytes: u64) -> Result<(), Error>;
+
     /// Opens a file for reading and writing.
     ///
     /// # Errors
@@ -180,7 +191,7 @@ pub trait Disk {
 /// Refuses everything after the first failed write, store or sync: what is on the disk is then
 /// unknown, and the only way to learn it is to start again.
 ///
-/// A full disk while a file is made does not latch: nothing was promised yet.
+/// A full disk while a file is made or resized does not latch: nothing was promised yet.
 #[derive(Debug)]
 pub struct Latched<D> {
     disk: D,
@@ -239,6 +250,11 @@ impl<D: Disk> Disk for Latched<D> {
     fn create(&self, name: &str, bytes: u64) -> Result<D::File, Error> {
         self.check("create", name)?;
         self.disk.create(name, bytes)
+    }
+
+    fn resize(&self, file: &D::File, bytes: u64) -> Result<(), Error> {
+        self.check("resize", "a file")?;
+        self.disk.resize(file, bytes)
     }
 
     fn open(&self, name: &str) -> Result<D::File, Error> {

@@ -24,8 +24,8 @@ pub struct OsDisk {
 /// An open file, mapped or not.
 ///
 /// Invariants:
-/// - The map covers the file's whole size as of `map`; segments never change their size, the
-///   directory is private (0700) and locked, so the file never becomes shorter than the map.
+/// - The map covers the file's whole size as of `map`; a mapped file is not resized, the directory
+///   is private (0700) and locked, so the file never becomes shorter than the map.
 /// - No reference into the map exists: bytes only go in, by copy.
 #[derive(Debug)]
 pub struct OsFile {
@@ -80,6 +80,15 @@ impl OsFile {
     }
 }
 
+/// Adds what is missing up to `end`, with its room.
+fn grow(file: &File, bytes: u64, end: u64) -> Result<(), io::Error> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), bytes, end - bytes) {
+        // No fallocate on this file system: what the caller writes reserves the room.
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(end),
+        other => other.map_err(io::Error::from),
+    }
+}
+
 impl Disk for OsDisk {
     type File = OsFile;
 
@@ -121,12 +130,7 @@ impl Disk for OsDisk {
             .mode(0o600)
             .open(&path)
             .map_err(|cause| Error::new("create", name, cause))?;
-        let reserved = match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            // No fallocate on this file system: the caller's zeros reserve the room.
-            Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes),
-            other => other.map_err(io::Error::from),
-        };
-        if let Err(cause) = reserved {
+        if let Err(cause) = grow(&file, 0, bytes) {
             // The first error counts; a leftover has a temporary name and is removed at start.
             let _ = std::fs::remove_file(&path);
             return Err(Error::new("allocate", name, cause));
@@ -136,6 +140,21 @@ impl Disk for OsDisk {
             file,
             map: None,
         })
+    }
+
+    fn resize(&self, file: &OsFile, bytes: u64) -> Result<(), Error> {
+        assert!(file.map.is_none(), "a mapped file keeps its size");
+        let before = self.bytes(file)?;
+        let resized = if bytes > before {
+            grow(&file.file, before, bytes).or_else(|cause| {
+                // Some file systems keep what they got before they were full.
+                file.file.set_len(before)?;
+                Err(cause)
+            })
+        } else {
+            file.file.set_len(bytes)
+        };
+        resized.map_err(|cause| file.error("resize", cause))
     }
 
     fn open(&self, name: &str) -> Result<OsFile, Error> {

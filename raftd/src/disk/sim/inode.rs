@@ -20,11 +20,14 @@ type Page = [u8; PAGE];
 /// - The disk holds the same, except in the sectors of `dirty` and `lost`: there it holds what
 ///   `before` says, and zeros where `before` says nothing.
 /// - No sector is both dirty and lost; `before` speaks of no other sectors than those.
+/// - What is behind `bytes`, as far as `durable_bytes`, holds zeros: the file may have that size
+///   again after a loss of power.
 #[derive(Clone, Debug)]
 pub(super) struct Inode {
     bytes: usize,
+    /// The size as of the last sync.
+    durable_bytes: usize,
     pages: Vec<Option<Rc<Page>>>,
-    size_is_durable: bool,
     /// Written, not synced.
     dirty: Bits,
     /// A sync of them failed: clean to the kernel, and not on the disk.
@@ -39,8 +42,8 @@ impl Inode {
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             bytes,
+            durable_bytes: 0,
             pages: vec![None; bytes.div_ceil(PAGE)],
-            size_is_durable: false,
             dirty: Bits::new(bytes.div_ceil(SECTOR)),
             lost: Bits::new(bytes.div_ceil(SECTOR)),
             before: BTreeMap::new(),
@@ -52,8 +55,36 @@ impl Inode {
     pub(super) fn durable(content: &[u8]) -> Self {
         let mut inode = Self::new(content.len());
         inode.put(0, content);
-        inode.size_is_durable = true;
+        inode.durable_bytes = inode.bytes;
         inode
+    }
+
+    /// Makes it longer or shorter, in the cache.
+    pub(super) fn resize(&mut self, bytes: usize) {
+        let edge = self.bytes.min(bytes);
+        let end = self.bytes.max(bytes).min(self.extent());
+        if edge < end {
+            // What is cut holds zeros, now and when it is there again.
+            self.bytes = end;
+            self.write(edge, &vec![0; end - edge]);
+        }
+        self.bytes = bytes;
+        self.make_room();
+    }
+
+    /// Where the pages and sets must reach.
+    fn extent(&self) -> usize {
+        self.bytes.max(self.durable_bytes)
+    }
+
+    /// Fits pages and sets to the size.
+    fn make_room(&mut self) {
+        let sectors = self.extent().div_ceil(SECTOR);
+        self.pages.resize(self.extent().div_ceil(PAGE), None);
+        for bits in [&mut self.dirty, &mut self.lost, &mut self.unreadable] {
+            bits.resize(sectors);
+        }
+        self.before.retain(|sector, _| *sector < sectors);
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -191,7 +222,7 @@ impl Inode {
         } else {
             self.before.retain(|sector, _| self.lost.contains(*sector));
         }
-        self.size_is_durable = true;
+        self.fix_size();
     }
 
     /// The kernel marks clean what it could not write.
@@ -221,16 +252,29 @@ impl Inode {
                         word.copy_from_slice(&random.draw().to_be_bytes());
                     }
                     let at = sector * SECTOR;
-                    let end = self.bytes.min(at + SECTOR);
+                    let end = self.extent().min(at + SECTOR);
                     self.put(at, &garbage[..end - at]);
                 }
             }
         }
         self.before.clear();
-        if !self.size_is_durable && random.below(2) == 0 {
-            *self = Self::new(0);
+        if self.durable_bytes != self.bytes {
+            let size = std::mem::replace(&mut self.durable_bytes, self.bytes);
+            if random.below(2) == 0 {
+                self.bytes = size;
+            }
+            self.fix_size();
         }
-        self.size_is_durable = true;
+    }
+
+    /// The size is durable: what was behind it is gone for good.
+    fn fix_size(&mut self) {
+        if self.durable_bytes != self.bytes {
+            self.durable_bytes = self.bytes;
+            self.make_room();
+            let zeros = vec![0; self.pages.len() * PAGE - self.bytes];
+            self.put(self.bytes, &zeros);
+        }
     }
 
     /// Nothing that was not synced is left.
@@ -245,7 +289,7 @@ impl Inode {
     fn revert(&mut self, sector: usize) {
         let held = self.before.remove(&sector).unwrap_or(Box::new(ZEROS));
         let at = sector * SECTOR;
-        let end = self.bytes.min(at + SECTOR);
+        let end = self.extent().min(at + SECTOR);
         self.put(at, &held[..end - at]);
     }
 
@@ -284,6 +328,21 @@ impl Bits {
             words: vec![0; bound.div_ceil(64)],
             len: 0,
         }
+    }
+
+    /// For numbers below another bound; forgets those above it.
+    fn resize(&mut self, bound: usize) {
+        self.words.resize(bound.div_ceil(64), 0);
+        if let Some(last) = self.words.last_mut()
+            && !bound.is_multiple_of(64)
+        {
+            *last &= (1 << (bound % 64)) - 1;
+        }
+        self.len = self
+            .words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum();
     }
 
     fn is_empty(&self) -> bool {

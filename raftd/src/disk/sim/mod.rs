@@ -3,9 +3,9 @@
 //!
 //! The model is harsher than the hardware that rules D2 assume. What was synced stays. At a loss of
 //! power every 512-byte sector that was written and not synced is, independently, old, new or
-//! garbage; every change of a directory that was not synced happened or not; a file whose size was
-//! never synced is whole or empty. A sync that fails marks what it should have written as clean:
-//! it reads back as new until the cache is dropped, and is old afterwards.
+//! garbage; every change of a directory that was not synced happened or not; a size that was not
+//! synced is the new one or that of the last sync. A sync that fails marks what it should have
+//! written as clean: it reads back as new until the cache is dropped, and is old afterwards.
 //!
 //! Beyond those assumptions lie bits that rot where they were synced, sectors that cannot be read,
 //! a durable name that is lost and syncs that lie; each happens only when it is asked for.
@@ -46,6 +46,8 @@ pub enum Fault {
 pub enum Operation {
     /// [`Disk::create`].
     Create,
+    /// [`Disk::resize`].
+    Resize,
     /// [`Disk::write_at`].
     Write,
     /// [`Disk::store`].
@@ -64,6 +66,7 @@ impl Operation {
     fn verb(self) -> &'static str {
         match self {
             Self::Create => "allocate",
+            Self::Resize => "resize",
             Self::Write => "write",
             Self::Store => "store into",
             Self::Sync => "sync",
@@ -332,6 +335,13 @@ impl Disk for SimDisk {
             name: name.to_owned(),
             inode,
             mapped: false,
+        })
+    }
+
+    fn resize(&self, file: &SimFile, bytes: u64) -> Result<(), Error> {
+        assert!(!file.mapped, "a mapped file keeps its size");
+        self.change(Operation::Resize, &file.name, None, |state| {
+            state.resize(file.inode, bytes)
         })
     }
 

@@ -117,11 +117,25 @@ impl State {
         &mut self.inodes[inode]
     }
 
-    /// A new file of zeros, which replaces another of that name.
-    pub(super) fn create(&mut self, name: &str, bytes: u64) -> Result<usize, io::Error> {
-        if self.used_bytes() + bytes > self.capacity_bytes {
+    /// Refuses what the disk has no room for.
+    fn reserve(&self, bytes: u64) -> Result<(), io::Error> {
+        // Any number may be asked for: a peer tells how long its file is.
+        if bytes > self.capacity_bytes.saturating_sub(self.used_bytes()) {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
+        Ok(())
+    }
+
+    /// Makes a file longer or shorter.
+    pub(super) fn resize(&mut self, inode: usize, bytes: u64) -> Result<(), io::Error> {
+        self.reserve(bytes.saturating_sub(self.inodes[inode].bytes() as u64))?;
+        self.inodes[inode].resize(bytes as usize);
+        Ok(())
+    }
+
+    /// A new file of zeros, which replaces another of that name.
+    pub(super) fn create(&mut self, name: &str, bytes: u64) -> Result<usize, io::Error> {
+        self.reserve(bytes)?;
         let inode = self.inodes.len();
         self.inodes.push(Inode::new(bytes as usize));
         self.change_directory(None, Some((name.to_owned(), inode)));

@@ -90,6 +90,68 @@ fn handles_of_an_earlier_life_are_dead() {
 }
 
 #[test]
+fn a_size_that_was_not_synced_is_the_old_or_the_new_one() {
+    let (mut old, mut new) = (0, 0);
+    for (seed, (before, after)) in (0..32).zip([(700, 5000), (5000, 700)].into_iter().cycle()) {
+        let disk = SimDisk::new(seed, 1 << 20);
+        let a = disk.create("a", before).unwrap();
+        disk.write_at(&a, 0, &[1; 600]).unwrap();
+        disk.sync(&a).unwrap();
+        disk.sync_dir("").unwrap();
+        disk.resize(&a, after).unwrap();
+        assert_eq!(disk.bytes(&a).unwrap(), after);
+        disk.power_loss();
+        let left = disk.restart().content("a").unwrap();
+        match left.len() as u64 {
+            bytes if bytes == before => old += 1,
+            bytes if bytes == after => new += 1,
+            bytes => panic!("{bytes} bytes"),
+        }
+        assert_eq!(left[..512], [1; 512], "what was synced stays");
+    }
+    assert!(old > 4 && new > 4, "{old} {new}");
+}
+
+#[test]
+fn what_was_cut_never_comes_back() {
+    for seed in 0..16 {
+        let disk = SimDisk::new(seed, 1 << 20);
+        let a = disk.create("a", 6000).unwrap();
+        disk.write_at(&a, 0, &[1; 6000]).unwrap();
+        disk.sync(&a).unwrap();
+        disk.resize(&a, 1000).unwrap();
+        match seed % 4 {
+            0 => {}
+            1 => disk.sync(&a).unwrap(),
+            _ => {
+                disk.fail_next(Operation::Sync, Fault::Io);
+                disk.sync(&a).unwrap_err();
+                disk.drop_cache(&a);
+            }
+        }
+        if seed % 4 == 3 {
+            disk.sync(&a).unwrap();
+        }
+        disk.resize(&a, 9000).unwrap();
+        let content = disk.content("a").unwrap();
+        assert_eq!(content[..1000], [1; 1000]);
+        assert!(content[1000..].iter().all(|byte| *byte == 0), "seed {seed}");
+        assert_eq!(disk.used_bytes(), 9000);
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_growth_and_keeps_the_file() {
+    let disk = SimDisk::new(1, 4 * SECTOR_BYTES);
+    let a = disk.create("a", SECTOR_BYTES).unwrap();
+    for bytes in [5 * SECTOR_BYTES, u64::MAX] {
+        assert!(disk.resize(&a, bytes).unwrap_err().is_no_space());
+        assert_eq!(disk.bytes(&a).unwrap(), SECTOR_BYTES);
+    }
+    disk.resize(&a, 4 * SECTOR_BYTES).unwrap();
+}
+
+#[test]
 fn a_full_disk_refuses_files() {
     let disk = SimDisk::new(1, 4 * SECTOR_BYTES);
     file(&disk, "a", 3);
