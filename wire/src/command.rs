@@ -212,7 +212,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn encode(self, out: &mut BytesMut) {
+    /// Takes one off the front of `bytes`: what [`Outcome::encode`] wrote.
+    ///
+    /// # Errors
+    /// Of a payload that cannot be understood; `bytes` is then unchanged.
+    pub fn split_from(bytes: &mut &[u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let outcome = Self::decode(&mut reader)?;
+        *bytes = reader.rest();
+        Ok(outcome)
+    }
+
+    /// Appends it to `out`, not as a frame.
+    pub fn encode(self, out: &mut BytesMut) {
         match self {
             Self::Put => out.put_u8(1),
             Self::Deleted(keys) => {

@@ -86,6 +86,17 @@ impl<'a> Item<'a> {
         out.put_u64(self.version);
     }
 
+    /// Takes one off the front of `bytes`: what [`Item::encode`] wrote.
+    ///
+    /// # Errors
+    /// Of a payload that cannot be understood; `bytes` is then unchanged.
+    pub fn split_from(bytes: &mut &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes);
+        let item = Self::decode(&mut reader)?;
+        *bytes = reader.rest();
+        Ok(item)
+    }
+
     fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
         Ok(Self {
             key: reader.key()?,
