@@ -71,6 +71,23 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Something durable is gone or changed: where, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file, relative to the data directory.
+    pub file: String,
+    /// The place in it.
+    pub offset: u64,
+    /// What is wrong, for a person.
+    pub what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at offset {}: {}", self.file, self.offset, self.what)
+    }
+}
+
 /// A directory of files. Names are relative to its root and use `/`.
 ///
 /// What is written or stored is durable once `sync` of its file returned; that a file exists, or

@@ -89,17 +89,7 @@ pub use self::pending::Pending;
 pub use self::recover::{Cases, Recovered, Report, Settings, create, recover, remove_virgin};
 pub use self::writer::{Progress, Wal};
 use crate::disk;
-
-/// Something durable is gone or changed: where, and what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// The file, relative to the data directory.
-    pub file: String,
-    /// The place in it.
-    pub offset: u64,
-    /// What is wrong, for a person.
-    pub what: String,
-}
+pub use crate::disk::Damage;
 
 impl Damage {
     fn new(segment: u64, offset: u64, what: impl Into<String>) -> Self {
@@ -113,12 +103,6 @@ impl Damage {
     /// EIO on read is damage at that place (rules D3).
     fn unreadable(segment: u64, offset: u64, cause: &disk::Error) -> Self {
         Self::new(segment, offset, format!("cannot be read: {}", cause.cause))
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at offset {}: {}", self.file, self.offset, self.what)
     }
 }
 
