@@ -12,6 +12,7 @@ pub mod net;
 pub mod node;
 pub mod resolve;
 pub mod signal;
+pub mod snapshot;
 pub mod storage;
 pub mod store;
 pub mod wal;

@@ -162,6 +162,11 @@ impl View {
         self.map.iter()
     }
 
+    /// Those behind a key, in order; all without one. To go on where one stopped.
+    pub fn items_after(&self, after: Option<&[u8]>) -> impl Iterator<Item = Item<'_>> {
+        self.map.iter_after(after)
+    }
+
     /// All sessions, by ascending index of their last writes: the order in which they are evicted.
     pub fn sessions(&self) -> impl Iterator<Item = SessionImage> {
         self.sessions.images()

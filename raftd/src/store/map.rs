@@ -82,9 +82,15 @@ impl Map {
         self.records.get(key).map(Record::item)
     }
 
-    /// All items in order: for snapshots, digests and tests.
+    /// All items in order: for digests and tests.
     pub fn iter(&self) -> impl Iterator<Item = Item<'_>> {
         self.records.iter().map(Record::item)
+    }
+
+    /// The items behind a key, in order; all without one.
+    pub fn iter_after(&self, after: Option<&[u8]>) -> impl Iterator<Item = Item<'_>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.records.range(from).map(Record::item)
     }
 
     /// Encodes a page of keys into `out`, in order. Its work and its bytes are bounded whatever

@@ -15,6 +15,8 @@ mod node_limits;
 mod node_session;
 mod node_store;
 mod node_swarm;
+mod snap_support;
+mod snap_write;
 mod wal_crash;
 mod wal_damage;
 mod wal_format;

@@ -52,6 +52,21 @@ const LAYERS: &[Layer] = &[
         why: "the log plans disk work and never touches the OS",
     },
     Layer {
+        below: "raftd/src/snapshot/",
+        except: &[],
+        bans: &[
+            "crate::net",
+            "crate::node",
+            "crate::storage",
+            "crate::wal",
+            "crate::disk::os",
+            "raft::",
+            "memmap2",
+            "rustix",
+        ],
+        why: "snapshots are a state and a disk; they know no log",
+    },
+    Layer {
         below: "raftd/src/net/",
         except: &[],
         bans: &["crate::wal", "crate::disk", "crate::store"],
@@ -84,7 +99,12 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// What no deterministic code may name.
-const DETERMINISTIC: &[&str] = &["raftd/src/node/", "raftd/src/store/", "raftd/src/wal/"];
+const DETERMINISTIC: &[&str] = &[
+    "raftd/src/node/",
+    "raftd/src/snapshot/",
+    "raftd/src/store/",
+    "raftd/src/wal/",
+];
 const OUTER_WORLD: &[&str] = &[
     "mio",
     "std::thread",
@@ -95,7 +115,7 @@ const OUTER_WORLD: &[&str] = &[
     "std::time::SystemTime",
 ];
 /// Folders whose iteration order must be the same on every node.
-const ORDERED: &[&str] = &["raftd/src/node/", "raftd/src/store/"];
+const ORDERED: &[&str] = &["raftd/src/node/", "raftd/src/snapshot/", "raftd/src/store/"];
 const UNORDERED: &[&str] = &["HashMap", "HashSet", "foldhash"];
 
 /// The no_std crates, and the only roots that they may import from.
@@ -118,6 +138,8 @@ fn layers_import_only_what_is_below() {
             &[("raftd/src/node/mod.rs", "use crate::net::Loop;")],
             &[("raftd/src/store/mod.rs", "use std::collections::HashMap;")],
             &[("raftd/src/wal/mod.rs", "use std::net::TcpStream;")],
+            &[("raftd/src/snapshot/mod.rs", "use crate::wal::Damage;")],
+            &[("raftd/src/snapshot/load.rs", "use std::thread;")],
             &[("raftd/src/net/mod.rs", "let t = Instant::now();")],
             &[("raftd/src/main.rs", "fn main() { std::process::exit(1) }")],
             &[("raftctl/src/client.rs", "fn f() { std::process::exit(1) }")],

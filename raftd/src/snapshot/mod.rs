@@ -1,0 +1,257 @@
+//! Snapshots: the state as of one entry, in a file (thesis 5; rules D5, E6).
+//!
+//! # The file
+//!
+//! A header page says whose state it is and as of which entry; chunks hold the keys in order, then
+//! the sessions; a trailer ends it. [`mod@format`] has the bytes. Each chunk is guarded by itself, and
+//! the trailer by the digest of the state, recomputed from what was written: so a snapshot proves
+//! that it is whole, and that it is the state that the writer had. There is no clock and no node in
+//! it, and all nodes take it at the same entry: they write the same bytes.
+//!
+//! # Writing one
+//!
+//! A [`Writer`] goes through a frozen view of the store in steps of about 1 MiB, so that its thread
+//! can do other things between them and decide how fast it goes. The order is that of `rules.md` E6:
+//! written under a temporary name, synced, dropped from the cache, read again and verified to the
+//! last byte, renamed, the directory synced. Only then may a marker in the log name it, and only
+//! after that may [`remove_others`] remove what it replaces. Whatever fails, the temporary file goes
+//! and the old snapshot stays: a failed snapshot is never fatal (rules D3).
+//!
+//! # Reading one
+//!
+//! [`load`] believes nothing: what is cut short, has a hole, a changed bit or bytes too many is
+//! [`Error::Damaged`] with its place; what is whole, but of another cluster, history or entry than
+//! its name says, is [`Error::Foreign`]. [`Loader`] is the same in pieces, of which the costly one,
+//! [`Stored::unpack`], may run on any thread. [`Verifier`] reads any stream in constant memory.
+//!
+//! # Sending and receiving one
+//!
+//! A leader sends the file as it is: [`read_at`]. A [`Receiver`] collects it under a name that a
+//! restart keeps, so a transfer goes on where what it has is good; the whole is verified, and the
+//! store built from it, before it gets its name.
+//!
+//! # The files
+//!
+//! `pack.rs` forms chunks and `unpack.rs` opens them; `frames.rs` reads a file chunk by chunk;
+//! `write.rs`, `verify.rs`, `load.rs` and `receive.rs` are the four that use them.
+
+pub mod format;
+mod frames;
+mod load;
+mod pack;
+mod receive;
+mod unpack;
+mod verify;
+mod write;
+
+use std::fmt;
+
+use bytes::Bytes;
+use wire::types::{EntryId, Index, Term};
+
+pub use self::frames::Stored;
+pub use self::load::{Expected, Loaded, Loader, load};
+pub use self::receive::Receiver;
+pub use self::unpack::Content;
+pub use self::verify::{Found, Verified, Verifier, verify};
+pub use self::write::{STEP_BYTES, Step, Writer};
+use crate::disk::{Damage, Disk, Error as DiskError};
+
+/// The directory of the snapshots.
+pub const SNAPSHOT_DIR: &str = "snap";
+/// What the name of a snapshot that is being written ends with.
+pub const UNFINISHED_SUFFIX: &str = ".snap.tmp";
+/// What the name of a snapshot that is being received ends with.
+pub const PARTIAL_SUFFIX: &str = ".snap.part";
+
+/// `snap/%016x-%x.snap`: index, then term.
+#[must_use]
+pub fn snapshot_name(id: EntryId) -> String {
+    name(id, ".snap")
+}
+
+/// The entry in a file name without its directory, if it is a snapshot's.
+#[must_use]
+pub fn snapshot_id(file_name: &str) -> Option<EntryId> {
+    named_id(file_name, ".snap")
+}
+
+fn name(id: EntryId, suffix: &str) -> String {
+    format!("{SNAPSHOT_DIR}/{:016x}-{:x}{suffix}", id.index.0, id.term.0)
+}
+
+fn named_id(file_name: &str, suffix: &str) -> Option<EntryId> {
+    let (index, term) = file_name.strip_suffix(suffix)?.split_once('-')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    let id = EntryId {
+        term: Term(number(term)?),
+        index: Index(number(index)?),
+    };
+    // One spelling for each.
+    let spelled = name(id, suffix);
+    (spelled.rsplit('/').next() == Some(file_name)).then_some(id)
+}
+
+/// A snapshot that has its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The last entry that is part of it.
+    pub id: EntryId,
+    /// The size of its file.
+    pub bytes: u64,
+    /// The digest of the state (rules D5).
+    pub digest: u128,
+}
+
+/// Why there is no snapshot, or none to be used.
+#[derive(Debug)]
+pub enum Error {
+    /// The disk failed, or has no room.
+    Disk(DiskError),
+    /// Bytes are missing, changed or too many.
+    Damaged(Damage),
+    /// It is whole, and not what was asked for.
+    Foreign {
+        /// The file.
+        file: String,
+        /// What is other, for a person.
+        what: String,
+    },
+    /// What the store holds is not what its digest says: memory was damaged, or a bug.
+    Digest {
+        /// What was kept up to date with every write.
+        kept: u128,
+        /// What the content comes to.
+        counted: u128,
+    },
+}
+
+impl Error {
+    /// The disk is full.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_no_space())
+    }
+
+    fn damaged(file: &str, offset: u64, what: impl Into<String>) -> Self {
+        Self::Damaged(Damage {
+            file: file.to_owned(),
+            offset,
+            what: what.into(),
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk(error) => error.fmt(f),
+            Self::Damaged(damage) => damage.fmt(f),
+            Self::Foreign { file, what } => write!(f, "{file} is not what it should be: {what}"),
+            Self::Digest { kept, counted } => write!(
+                f,
+                "the state does not fit its digest: it comes to {counted:032x}, not {kept:032x}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<DiskError> for Error {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
+}
+
+/// A part of a snapshot's file, to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The size of the whole file.
+    pub total_bytes: u64,
+    /// What stands there; fewer than asked for at the end of the file, none behind it.
+    pub bytes: Bytes,
+}
+
+/// Reads a part of a published snapshot. What was damaged since it was published is sent as it is:
+/// who receives it finds out.
+///
+/// # Errors
+/// [`Error::Disk`]: there is no such snapshot. [`Error::Damaged`]: that part cannot be read.
+pub fn read_at<D: Disk>(
+    disk: &D,
+    id: EntryId,
+    offset: u64,
+    bytes_max: usize,
+) -> Result<Piece, Error> {
+    let name = snapshot_name(id);
+    let file = disk.open(&name)?;
+    let total_bytes = disk.bytes(&file)?;
+    let offset = offset.min(total_bytes);
+    let bytes = (total_bytes - offset).min(bytes_max as u64);
+    let mut buffer = vec![0; bytes as usize];
+    disk.read_at(&file, offset, &mut buffer)
+        .map_err(|error| unreadable(&name, offset, &error))?;
+    Ok(Piece {
+        total_bytes,
+        bytes: buffer.into(),
+    })
+}
+
+/// EIO on read is damage at that place (rules D3).
+fn unreadable(file: &str, offset: u64, error: &DiskError) -> Error {
+    Error::damaged(file, offset, format!("cannot be read: {}", error.cause))
+}
+
+/// The published snapshots, oldest first.
+///
+/// # Errors
+/// The disk's.
+pub fn list<D: Disk>(disk: &D) -> Result<Vec<EntryId>, DiskError> {
+    let names = disk.list(SNAPSHOT_DIR)?;
+    let mut ids: Vec<EntryId> = names.iter().filter_map(|name| snapshot_id(name)).collect();
+    ids.sort_by_key(|id| id.index);
+    Ok(ids)
+}
+
+/// Removes what is of no use beside the snapshot `kept` (0@0: none): all others, what was being
+/// written when the process ended, and what was being received, but for the newest part of a
+/// snapshot behind `kept`, with which a transfer can go on. Returns the names of what it removed.
+///
+/// Only for when the log's marker names `kept`, or the store did begin from it.
+///
+/// # Errors
+/// The disk's. Some may be removed then.
+pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, DiskError> {
+    let names = disk.list(SNAPSHOT_DIR)?;
+    let parts = names
+        .iter()
+        .filter_map(|name| named_id(name, PARTIAL_SUFFIX));
+    let part = parts.filter(|id| id.index > kept.index).max();
+    let part = part.map(|id| name(id, PARTIAL_SUFFIX));
+    let mut removed = Vec::new();
+    for file_name in names {
+        let name = format!("{SNAPSHOT_DIR}/{file_name}");
+        if name == snapshot_name(kept) || Some(&name) == part.as_ref() {
+            continue;
+        }
+        disk.remove(&name)?;
+        disk.sync_dir(SNAPSHOT_DIR)?;
+        removed.push(name);
+    }
+    Ok(removed)
+}
+
+/// Gives a verified file its name, durably.
+fn publish<D: Disk>(disk: &D, from: &str, id: EntryId) -> Result<(), DiskError> {
+    disk.rename(from, &snapshot_name(id))?;
+    disk.sync_dir(SNAPSHOT_DIR)?;
+    // The directory itself may be new.
+    disk.sync_dir("")
+}

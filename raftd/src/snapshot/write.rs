@@ -1,0 +1,291 @@
+//! Writing a snapshot, step by step.
+
+use wire::types::{ClusterId, EntryId, NodeId};
+
+use super::format::{CHUNK_BYTES_MAX, ChunkKind, HEADER_BYTES, Header, Sums, Trailer};
+use super::frames::FileReader;
+use super::pack::{Packer, item_bytes};
+use super::verify::{Found, Verifier};
+use super::{Error, SNAPSHOT_DIR, SnapshotInfo, UNFINISHED_SUFFIX, name, publish};
+use crate::disk::{Disk, Error as DiskError};
+use crate::store::{View, digest};
+
+/// A step writes or verifies about so much content.
+pub const STEP_BYTES: usize = 1024 * 1024;
+/// So much is synced at once: the last sync is no longer than any other.
+pub(super) const SYNC_BYTES: u64 = 8 * 1024 * 1024;
+/// Room is reserved ahead of what is written, at most so much.
+const GROWTH_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+const _: () = assert!(STEP_BYTES > CHUNK_BYTES_MAX);
+
+/// What a step of a [`Writer`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There are keys or sessions left.
+    Writing {
+        /// Keys written.
+        done_keys: u64,
+        /// All of them.
+        total_keys: u64,
+    },
+    /// Everything is written and synced; there is some left to read again.
+    Verifying {
+        /// Bytes that are as they should be.
+        done_bytes: u64,
+        /// The size of the file.
+        total_bytes: u64,
+    },
+    /// The snapshot has its name, durably.
+    Published(SnapshotInfo),
+}
+
+/// Where a writer is.
+enum Stage {
+    /// Among the keys, behind this one.
+    Keys { after: Option<Vec<u8>> },
+    /// Among the sessions: so many are done.
+    Sessions { done: usize },
+    /// Reading again what was written: this trailer is at its end.
+    Verifying(Box<Verifier>, Trailer),
+    /// Nothing is left to do.
+    Ended,
+}
+
+/// Writes a snapshot of a view.
+///
+/// Invariants:
+/// - the file has its temporary name until all of it is durable, was read again and is sound;
+/// - `out` is what comes behind `file_offset`; what is written is within the room of the file;
+/// - `digest` is that of the horizon and of what went into chunks: compared with the view's, before
+///   the trailer tells it.
+pub struct Writer<F> {
+    header: Header,
+    /// Until everything in it is written: it keeps old versions of what changes.
+    view: Option<View>,
+    file: F,
+    room_bytes: u64,
+    offset: u64,
+    unsynced_bytes: u64,
+    stage: Stage,
+    packer: Packer,
+    sums: Sums,
+    out: Vec<u8>,
+    digest: u128,
+    done_keys: u64,
+}
+
+impl<F> Writer<F> {
+    /// Makes the file. The members may come in any order.
+    ///
+    /// # Errors
+    /// [`Error::Disk`]; no file is left behind.
+    pub fn begin<D: Disk<File = F>>(
+        disk: &D,
+        view: View,
+        cluster: ClusterId,
+        members: &[(NodeId, String)],
+    ) -> Result<Self, Error> {
+        let mut members = members.to_vec();
+        members.sort();
+        let header = Header {
+            cluster,
+            head: view.head(),
+            members,
+        };
+        let page = header.encode();
+        disk.create_dir(SNAPSHOT_DIR)?;
+        let name = temporary_name(header.head.applied);
+        let file = disk.create(&name, HEADER_BYTES as u64)?;
+        Ok(Self {
+            sums: Sums::new(&page),
+            digest: digest::horizon(header.head.horizon),
+            header,
+            view: Some(view),
+            file,
+            room_bytes: HEADER_BYTES as u64,
+            offset: 0,
+            unsynced_bytes: 0,
+            stage: Stage::Keys { after: None },
+            packer: Packer::new(),
+            out: page,
+            done_keys: 0,
+        })
+    }
+
+    /// The last entry of the state that is written.
+    #[must_use]
+    pub fn id(&self) -> EntryId {
+        self.header.head.applied
+    }
+
+    /// Goes on with about [`STEP_BYTES`].
+    ///
+    /// # Errors
+    /// [`Error`]. The file is removed then, and nothing is left to do.
+    ///
+    /// # Panics
+    /// If an earlier step failed or was the last.
+    pub fn step<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
+        let stepped = self.advance(disk);
+        if stepped.is_err() {
+            self.end(disk);
+        }
+        stepped
+    }
+
+    /// Gives up.
+    pub fn discard<D: Disk<File = F>>(mut self, disk: &D) {
+        self.end(disk);
+    }
+
+    fn end<D: Disk<File = F>>(&mut self, disk: &D) {
+        self.stage = Stage::Ended;
+        // The first error counts. A leftover has a temporary name and is removed at the next start.
+        let _ = disk.remove(&temporary_name(self.id()));
+    }
+
+    fn advance<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
+        match &mut self.stage {
+            Stage::Keys { .. } => self.write_keys(disk),
+            Stage::Sessions { .. } => self.write_sessions(disk),
+            Stage::Verifying(..) => self.verify(disk),
+            Stage::Ended => panic!("a snapshot that is done is not stepped"),
+        }
+    }
+
+    fn write_keys<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
+        let (Stage::Keys { after }, Some(view)) = (&mut self.stage, &self.view) else {
+            unreachable!("the view is there while keys are written");
+        };
+        let mut bytes = 0;
+        let mut last = None;
+        for item in view.items_after(after.as_deref()) {
+            self.packer.key(&item, &mut self.sums, &mut self.out);
+            self.digest = self.digest.wrapping_add(digest::item(&item));
+            self.done_keys += 1;
+            bytes += item_bytes(&item);
+            last = Some(item.key);
+            if bytes >= STEP_BYTES {
+                break;
+            }
+        }
+        if bytes >= STEP_BYTES {
+            *after = last.map(<[u8]>::to_vec);
+        } else {
+            let (sums, out) = (&mut self.sums, &mut self.out);
+            self.packer.seal(ChunkKind::Keys, sums, out);
+            self.stage = Stage::Sessions { done: 0 };
+        }
+        self.write_out(disk)?;
+        Ok(self.writing())
+    }
+
+    fn write_sessions<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
+        let (Stage::Sessions { done }, Some(view)) = (&mut self.stage, &self.view) else {
+            unreachable!("the view is there while sessions are written");
+        };
+        let before = self.sums.offset();
+        let mut more = false;
+        for image in view.sessions().skip(*done) {
+            self.packer.session(&image, &mut self.sums, &mut self.out);
+            self.digest = self.digest.wrapping_add(digest::session(&image));
+            *done += 1;
+            if self.sums.offset() >= before + STEP_BYTES as u64 {
+                more = true;
+                break;
+            }
+        }
+        if more {
+            self.write_out(disk)?;
+            return Ok(self.writing());
+        }
+        let (sums, out) = (&mut self.sums, &mut self.out);
+        self.packer.seal(ChunkKind::Sessions, sums, out);
+        self.close(disk)
+    }
+
+    /// Ends the file with its trailer, makes it durable, and begins to read it again.
+    fn close<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
+        // Dropping it may take long; nobody waits for that here.
+        let kept = self.view.take().map_or(self.digest, |view| view.digest());
+        if kept != self.digest {
+            let counted = self.digest;
+            return Err(Error::Digest { kept, counted });
+        }
+        let trailer = self.sums.trailer(self.digest);
+        self.out.extend_from_slice(&trailer.encode());
+        self.write_out(disk)?;
+        disk.resize(&self.file, self.offset)?;
+        disk.sync(&self.file)?;
+        // What is read again comes from the device, or the check would prove nothing.
+        disk.drop_cache(&self.file);
+        let mut source = FileReader::new(disk, &self.file, 0, self.offset);
+        let verifier = Verifier::open(&mut source, &temporary_name(self.id()))?;
+        self.stage = Stage::Verifying(Box::new(verifier), trailer);
+        Ok(Step::Verifying {
+            done_bytes: HEADER_BYTES as u64,
+            total_bytes: self.offset,
+        })
+    }
+
+    fn verify<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
+        let Stage::Verifying(verifier, written) = &mut self.stage else {
+            unreachable!("what is verified was written");
+        };
+        let total_bytes = self.offset;
+        let mut source = FileReader::new(disk, &self.file, verifier.offset(), total_bytes);
+        let mut bytes = 0;
+        while bytes < STEP_BYTES {
+            match verifier.step(&mut source)? {
+                Found::Chunk(chunk) => bytes += chunk.content_bytes as usize,
+                Found::End(verified) => {
+                    let info = verified.info();
+                    let name = temporary_name(info.id);
+                    if verified.trailer != *written || verified.header != self.header {
+                        let what = "it is another snapshot than the one that was written";
+                        return Err(Error::damaged(&name, 0, what));
+                    }
+                    self.stage = Stage::Ended;
+                    publish(disk, &name, info.id)?;
+                    return Ok(Step::Published(info));
+                }
+            }
+        }
+        Ok(Step::Verifying {
+            done_bytes: verifier.offset(),
+            total_bytes,
+        })
+    }
+
+    fn writing(&self) -> Step {
+        Step::Writing {
+            done_keys: self.done_keys,
+            total_keys: self.header.head.keys,
+        }
+    }
+
+    /// Writes `out` behind what is written, and syncs when there is enough of it.
+    fn write_out<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), DiskError> {
+        let end = self.offset + self.out.len() as u64;
+        if end > self.room_bytes {
+            let ahead = self.room_bytes.min(GROWTH_BYTES_MAX);
+            let room_bytes = end.max(self.room_bytes + ahead);
+            disk.resize(&self.file, room_bytes)?;
+            self.room_bytes = room_bytes;
+        }
+        disk.write_at(&self.file, self.offset, &self.out)?;
+        self.unsynced_bytes += self.out.len() as u64;
+        self.offset = end;
+        self.out.clear();
+        if self.unsynced_bytes >= SYNC_BYTES {
+            disk.sync(&self.file)?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+}
+
+fn temporary_name(id: EntryId) -> String {
+    name(id, UNFINISHED_SUFFIX)
+}

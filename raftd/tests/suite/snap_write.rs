@@ -1,0 +1,305 @@
+//! A snapshot is the state, whatever the state, and the same bytes everywhere.
+
+use raftd::disk::os::OsDisk;
+use raftd::disk::sim::SimDisk;
+use raftd::disk::{Disk, SECTOR_BYTES};
+use raftd::snapshot::format::{CHUNK_BYTES_MAX, ChunkKind};
+use raftd::snapshot::{
+    Found, STEP_BYTES, Step, Verifier, list, read_at, remove_others, snapshot_id, snapshot_name,
+    verify,
+};
+use raftd::store::Store;
+use raftd::store::session::SESSIONS_MAX;
+use wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
+use super::snap_support::{
+    CLUSTER, EPOCH, Maker, assert_same, begin, id, load_it, members, publish, store,
+};
+
+/// States at the edges of the format.
+fn states() -> Vec<(&'static str, Store)> {
+    let mut one_entry = Maker::new(1);
+    one_entry.put(b"k", b"");
+    let mut large = Maker::new(2);
+    for n in 0..4_u8 {
+        large.put(&[n; KEY_BYTES_MAX], &vec![n; VALUE_BYTES_MAX]);
+        large.put(&[n; KEY_BYTES_MAX - 1], b"small");
+    }
+    let mut crowd = Maker::new(3000);
+    for n in 0..70_000_u32 {
+        crowd.put(&(n % 500).to_be_bytes(), &n.to_be_bytes());
+    }
+    vec![
+        ("one entry", one_entry.store),
+        ("the largest items", large.store),
+        ("many sessions", crowd.store),
+        ("few keys", store(10, 100)),
+        ("many keys", store(20_000, 100)),
+    ]
+}
+
+#[test]
+fn what_is_loaded_is_what_was_written() {
+    for (what, store) in states() {
+        let disk = SimDisk::new(1, 64 << 20);
+        let info = publish(&disk, store.view()).expect(what);
+        let loaded = load_it(&disk, info.id).expect(what);
+        assert_same(&store, &loaded.store);
+        assert_eq!(loaded.info, info);
+        assert_eq!(info.digest, store.digest());
+        assert_eq!(loaded.header.members, members());
+        let content = disk.content(&snapshot_name(info.id)).expect(what);
+        assert_eq!(content.len() as u64, info.bytes);
+        // And it goes on like the one that was written.
+        let again = SimDisk::new(1, 64 << 20);
+        publish(&again, loaded.store.view()).expect(what);
+        assert!(
+            again.content(&snapshot_name(info.id)) == Some(content),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_store_before_its_first_entry_is_no_snapshot() {
+    let empty = Store::new(EPOCH, SESSIONS_MAX);
+    let disk = SimDisk::new(1, 1 << 20);
+    let error = publish(&disk, empty.view()).unwrap_err();
+    assert!(error.to_string().contains("header page"), "{error}");
+    assert!(disk.list("snap").unwrap().is_empty());
+}
+
+#[test]
+fn a_file_system_and_the_model_have_the_same_bytes() {
+    let store = store(30_000, 120);
+    let dir = tempfile::tempdir().unwrap();
+    let os = OsDisk::new(dir.path().to_path_buf()).unwrap();
+    let sim = SimDisk::new(1, 64 << 20);
+    let info = publish(&os, store.view()).unwrap();
+    assert_eq!(publish(&sim, store.view()).unwrap(), info);
+    let name = snapshot_name(info.id);
+    let real = std::fs::read(dir.path().join(&name)).unwrap();
+    assert!(Some(real) == sim.content(&name));
+    assert_eq!(os.list("snap").unwrap(), sim.list("snap").unwrap());
+    assert_same(&store, &load_it(&os, info.id).unwrap().store);
+    // Growth and cut of a real file are those of the model, too.
+    for disk in [&os as &dyn Resized, &sim] {
+        assert_eq!(disk.resized(3000, 700, 9000), (700, 9000));
+    }
+}
+
+trait Resized {
+    fn resized(&self, first: u64, second: u64, third: u64) -> (u64, u64);
+}
+
+impl<D: Disk> Resized for D {
+    fn resized(&self, first: u64, second: u64, third: u64) -> (u64, u64) {
+        let file = self.create("resized", first).unwrap();
+        self.write_at(&file, 0, &vec![1; first as usize]).unwrap();
+        self.resize(&file, second).unwrap();
+        let cut = self.bytes(&file).unwrap();
+        self.resize(&file, third).unwrap();
+        let mut content = vec![9; third as usize];
+        self.read_at(&file, 0, &mut content).unwrap();
+        assert!(content[..second as usize].iter().all(|byte| *byte == 1));
+        assert!(content[second as usize..].iter().all(|byte| *byte == 0));
+        (cut, self.bytes(&file).unwrap())
+    }
+}
+
+#[test]
+fn steps_are_short_and_tell_how_far_they_are() {
+    let store = store(40_000, 200);
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut writer = begin(&disk, store.view()).unwrap();
+    let (mut writing, mut verifying) = (0, 0);
+    let info = loop {
+        match writer.step(&disk).unwrap() {
+            Step::Writing {
+                done_keys,
+                total_keys,
+            } => {
+                assert_eq!(verifying, 0);
+                assert!(done_keys <= total_keys && total_keys == store.map().len() as u64);
+                writing += 1;
+            }
+            Step::Verifying {
+                done_bytes,
+                total_bytes,
+            } => {
+                assert!(done_bytes <= total_bytes);
+                verifying += 1;
+            }
+            Step::Published(info) => break info,
+        }
+    };
+    let content = 40_000 * (200 + 12 + 32);
+    let steps = content / STEP_BYTES;
+    assert!(
+        (steps..steps + 4).contains(&writing),
+        "{writing} of {steps}"
+    );
+    assert!((steps - 1..steps + 4).contains(&verifying), "{verifying}");
+    assert_eq!(info.id, store.applied());
+}
+
+#[test]
+fn a_view_is_written_as_it_was_whatever_happens_meanwhile() {
+    let mut maker = Maker::new(3);
+    for n in 0..30_000_u32 {
+        maker.put(&n.to_be_bytes(), &[1; 64]);
+    }
+    let disk = SimDisk::new(1, 64 << 20);
+    publish(&disk, maker.store.view()).unwrap();
+    let frozen = maker.store.applied();
+    let name = snapshot_name(frozen);
+    let calm = disk.content(&name);
+    let mut writer = begin(&disk, maker.store.view()).unwrap();
+    let mut n = 0_u32;
+    while !matches!(writer.step(&disk).unwrap(), Step::Published(_)) {
+        for _ in 0..500 {
+            maker.put(&(n * 7 % 40_000).to_be_bytes(), &[2; 70]);
+            n += 1;
+        }
+    }
+    assert!(
+        disk.content(&name) == calm,
+        "written over by the same bytes"
+    );
+    assert_ne!(maker.store.applied(), frozen);
+}
+
+#[test]
+fn chunks_are_as_large_as_they_may_be_and_no_larger() {
+    let store = store(20_000, 100);
+    let disk = SimDisk::new(1, 64 << 20);
+    let info = publish(&disk, store.view()).unwrap();
+    let content = disk.content(&snapshot_name(info.id)).unwrap();
+    let mut source = &content[..];
+    let mut verifier = Verifier::open(&mut source, "it").unwrap();
+    let mut chunks = Vec::new();
+    let verified = loop {
+        match verifier.step(&mut source).unwrap() {
+            Found::Chunk(chunk) => chunks.push(chunk),
+            Found::End(verified) => break verified,
+        }
+    };
+    assert_eq!(verified.info(), info);
+    let (last, full) = chunks.split_last().unwrap();
+    assert_eq!(last.kind, ChunkKind::Sessions);
+    let (_, full) = full.split_last().unwrap();
+    for chunk in full {
+        assert!(chunk.content_bytes as usize <= CHUNK_BYTES_MAX);
+        assert!(chunk.content_bytes as usize > CHUNK_BYTES_MAX - 200);
+        assert!(chunk.is_compressed(), "half of the values are one letter");
+    }
+    assert!(full.len() > 5);
+}
+
+#[test]
+fn a_full_disk_fails_the_snapshot_and_nothing_else() {
+    let store = store(20_000, 100);
+    let whole = {
+        let disk = SimDisk::new(1, 64 << 20);
+        publish(&disk, store.view()).unwrap().bytes
+    };
+    for capacity in [0, SECTOR_BYTES, 8192, 100_000, whole - 1] {
+        let disk = SimDisk::new(1, capacity);
+        let error = publish(&disk, store.view()).unwrap_err();
+        assert!(error.is_no_space(), "{error}");
+        assert!(disk.list("snap").unwrap().is_empty(), "nothing is left");
+        disk.set_capacity(64 << 20);
+        publish(&disk, store.view()).expect("there is room again");
+    }
+}
+
+#[test]
+fn a_part_is_read_as_it_stands() {
+    let store = store(100, 100);
+    let disk = SimDisk::new(1, 64 << 20);
+    let info = publish(&disk, store.view()).unwrap();
+    let content = disk.content(&snapshot_name(info.id)).unwrap();
+    let mut read = Vec::new();
+    loop {
+        let piece = read_at(&disk, info.id, read.len() as u64, 3000).unwrap();
+        assert_eq!(piece.total_bytes, info.bytes);
+        if piece.bytes.is_empty() {
+            break;
+        }
+        read.extend_from_slice(&piece.bytes);
+    }
+    assert!(read == content);
+    assert!(
+        read_at(&disk, info.id, u64::MAX, 10)
+            .unwrap()
+            .bytes
+            .is_empty()
+    );
+    assert!(read_at(&disk, id(1, 1), 0, 10).is_err());
+}
+
+#[test]
+fn only_what_is_of_use_stays() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut maker = Maker::new(1);
+    let mut infos = Vec::new();
+    for n in 0..3 {
+        maker.put(b"key", &[n]);
+        infos.push(publish(&disk, maker.store.view()).unwrap());
+    }
+    assert_eq!(
+        list(&disk).unwrap(),
+        infos.iter().map(|info| info.id).collect::<Vec<_>>()
+    );
+    for (name, bytes) in [
+        ("snap/0000000000000009-3.snap.tmp", 1),
+        ("snap/0000000000000001-3.snap.part", 1),
+        ("snap/0000000000000008-3.snap.part", 1),
+        ("snap/0000000000000009-3.snap.part", 1),
+        ("snap/notes", 1),
+    ] {
+        disk.create(name, bytes).unwrap();
+    }
+    let removed = remove_others(&disk, infos[1].id).unwrap();
+    assert_eq!(
+        disk.list("snap").unwrap(),
+        ["0000000000000002-3.snap", "0000000000000009-3.snap.part"]
+    );
+    assert_eq!(removed.len(), 6);
+    assert!(remove_others(&disk, infos[1].id).unwrap().is_empty());
+    remove_others(&disk, id(0, 0)).unwrap();
+    assert_eq!(disk.list("snap").unwrap(), ["0000000000000009-3.snap.part"]);
+}
+
+#[test]
+fn snapshot_names_have_one_spelling() {
+    let name = snapshot_name(id(0x2a, 0x1f));
+    assert_eq!(name, "snap/000000000000002a-1f.snap");
+    assert_eq!(
+        snapshot_id("000000000000002a-1f.snap"),
+        Some(id(0x2a, 0x1f))
+    );
+    for odd in [
+        "2a-1f.snap",
+        "000000000000002A-1f.snap",
+        "000000000000002a-01f.snap",
+        "000000000000002a-+1.snap",
+        "000000000000002a.snap",
+        "000000000000002a-1f.snap.tmp",
+    ] {
+        assert_eq!(snapshot_id(odd), None, "{odd}");
+    }
+}
+
+#[test]
+fn the_cluster_and_its_members_are_told() {
+    let store = store(3, 3);
+    let disk = SimDisk::new(1, 1 << 20);
+    let info = publish(&disk, store.view()).unwrap();
+    let content = disk.content(&snapshot_name(info.id)).unwrap();
+    let verified = verify(&mut &content[..], "it").unwrap();
+    assert_eq!(verified.header.cluster, CLUSTER);
+    assert_eq!(verified.header.head, store.view().head());
+    assert_eq!(verified.header.members, members());
+    assert_eq!(verified.bytes, info.bytes);
+}
