@@ -198,6 +198,7 @@ fn is_small(request: &StorageRequest) -> bool {
             write.entries.len() <= SMALL_WRITE_ENTRIES
                 && write.entries.iter().map(bytes).sum::<usize>() <= SMALL_WRITE_BYTES
         }
-        StorageRequest::Load { .. } | StorageRequest::Form(_) => false,
+        StorageRequest::Mark(_) => true,
+        StorageRequest::Load { .. } | StorageRequest::Form(_) | StorageRequest::Compact(_) => false,
     }
 }

@@ -8,7 +8,7 @@ use wire::client::Request;
 use wire::entry::Entry;
 use wire::error::Error;
 use wire::peer::Message;
-use wire::types::{Incarnation, Index, NodeId};
+use wire::types::{EntryId, Incarnation, Index, NodeId};
 
 /// Both clocks, read once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +111,12 @@ pub enum StorageRequest {
     /// Write the members' incarnations into IDENTITY (rules D1); answered by
     /// [`StorageEvent::Formed`].
     Form(Vec<(NodeId, Incarnation)>),
+    /// A snapshot is published, and its entry is durable here: the log says so (rules E6); answered
+    /// by [`StorageEvent::Marked`].
+    Mark(EntryId),
+    /// Entries up to here are needed no more, once a marker covers them: whole segments go, oldest
+    /// first, when nothing else is to do. No answer.
+    Compact(Index),
 }
 
 /// Who wants entries read.
@@ -145,6 +151,10 @@ pub enum StorageEvent {
     },
     /// IDENTITY holds the formed record.
     Formed,
+    /// The durable marker: snapshots before this one are needed no more. Said when it rises, by a
+    /// [`StorageRequest::Mark`] or a write that resets the log, and in answer to a mark that is not
+    /// above it.
+    Marked(EntryId),
 }
 
 /// What one turn brings about, in order within each list. The driver empties it and hands it

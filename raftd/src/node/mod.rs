@@ -396,6 +396,7 @@ impl Node {
                 entries,
             } => self.loaded(from, entries),
             StorageEvent::Formed => self.formed(effects),
+            StorageEvent::Marked(_) => {}
         }
     }
 

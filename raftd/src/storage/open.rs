@@ -93,11 +93,14 @@ impl<D: Disk> OpenedDisk<D> {
         let restored = raft::Restored {
             hard_state: wal.hard_state(),
             commit: wal.commit(),
+            base: wal.base(),
+            applied: wal.snapshot().index,
+            // Whoever loads the snapshot knows it.
+            wall_ms: 0,
             terms,
             last: wal.last(),
             tail,
             formed: !self.identity.formed.is_empty(),
-            ..raft::Restored::default()
         };
         (restored, Worker::new(wal, self.identity))
     }

@@ -1,17 +1,18 @@
 //! What is done on the disk for a node, round by round.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use raft::Ticket;
 use wire::peer::DiskState;
-use wire::types::{Incarnation, Index, NodeId};
+use wire::types::{EntryId, Incarnation, Index, NodeId};
 
-use super::{LOAD_BYTES_MAX, fatal_of, fatal_of_identity};
+use super::{LOAD_BYTES_MAX, fatal_of, fatal_of_disk, fatal_of_identity};
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use crate::wal::identity::Identity;
-use crate::wal::segment::Spare;
+use crate::wal::segment::{self, Spare};
 use crate::wal::{Pending, Progress, Wal};
 
 /// A read that waits.
@@ -26,6 +27,7 @@ struct Load {
 ///
 /// Invariants:
 /// - Writes become durable in the order in which they came, and are reported in it.
+/// - `garbage` are segments that the log has forgotten, up to its first one.
 /// - After an error nothing more is done or reported: the process must end (rules D3).
 pub struct Worker<D: Disk> {
     wal: Wal<D>,
@@ -33,6 +35,10 @@ pub struct Worker<D: Disk> {
     pending: Pending,
     loads: VecDeque<Load>,
     forms: VecDeque<Vec<(NodeId, Incarnation)>>,
+    /// The marker that was last reported; `None` if it is to be said again.
+    marked: Option<EntryId>,
+    compact_upto: Index,
+    garbage: Range<u64>,
     durable: Ticket,
     room: DiskState,
     room_changed: bool,
@@ -50,7 +56,11 @@ pub struct Round {
 impl<D: Disk> Worker<D> {
     /// For the log of this data directory.
     pub fn new(wal: Wal<D>, identity: Identity) -> Self {
+        let first = wal.first_segment();
         Self {
+            marked: Some(wal.snapshot()),
+            compact_upto: Index::default(),
+            garbage: first..first,
             wal,
             identity,
             pending: Pending::default(),
@@ -89,6 +99,11 @@ impl<D: Disk> Worker<D> {
                 max_bytes,
             }),
             StorageRequest::Form(formed) => self.forms.push_back(formed),
+            StorageRequest::Mark(snapshot) => {
+                self.wal.mark(snapshot);
+                self.marked = None;
+            }
+            StorageRequest::Compact(upto) => self.compact_upto = self.compact_upto.max(upto),
         }
     }
 
@@ -109,10 +124,16 @@ impl<D: Disk> Worker<D> {
     /// Whether something waits.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !(self.pending.is_empty() && self.loads.is_empty() && self.forms.is_empty())
+        let idle = self.pending.is_empty()
+            && self.loads.is_empty()
+            && self.forms.is_empty()
+            && self.marked.is_some()
+            && self.garbage.is_empty();
+        !idle
     }
 
-    /// One round: at most one sync of the log and one load, so that neither starves the other.
+    /// One round: at most one sync of the log and one load, so that neither starves the other; if
+    /// there is nothing else, one segment is removed.
     ///
     /// # Errors
     /// How the process must end.
@@ -121,12 +142,13 @@ impl<D: Disk> Worker<D> {
             events.push_back(self.durable());
         }
         let wrote = self.write(events)?;
+        self.report_marker(events);
+        self.compact();
         let read = self.load(events)?;
         let formed = !wrote && self.form(events)?;
-        Ok(Round {
-            wrote,
-            worked: wrote || read || formed,
-        })
+        let busy = wrote || read || formed;
+        let worked = busy || self.remove_garbage()?;
+        Ok(Round { wrote, worked })
     }
 
     /// One batch, one sync. False if nothing could be written.
@@ -192,5 +214,26 @@ impl<D: Disk> Worker<D> {
             .map_err(|error| fatal_of_identity(&error))?;
         events.push_back(StorageEvent::Formed);
         Ok(true)
+    }
+
+    fn report_marker(&mut self, events: &mut VecDeque<StorageEvent>) {
+        let marker = self.wal.snapshot();
+        if self.wal.is_marked() && self.marked != Some(marker) {
+            self.marked = Some(marker);
+            events.push_back(StorageEvent::Marked(marker));
+        }
+    }
+
+    /// Has the log forget what is needed no more and a marker covers.
+    fn compact(&mut self) {
+        let upto = self.compact_upto.min(self.wal.snapshot().index);
+        self.garbage.end = self.wal.compact(upto).end;
+    }
+
+    /// Removes one segment, if there is one to remove.
+    fn remove_garbage(&mut self) -> Result<bool, Fatal> {
+        let removes = !self.garbage.is_empty();
+        segment::remove(self.wal.disk(), &mut self.garbage).map_err(|e| fatal_of_disk(&e))?;
+        Ok(removes)
     }
 }

@@ -35,7 +35,7 @@ pub const SEGMENT_HEADER_BYTES: u64 = 4096;
 /// What of the header page is used.
 pub const SEGMENT_HEADER_USED_BYTES: usize = 96;
 /// A batch header before its table.
-pub const BATCH_HEADER_BYTES: usize = 112;
+pub const BATCH_HEADER_BYTES: usize = 128;
 /// One entry's place in the table: term, length, CRC.
 pub const TABLE_ROW_BYTES: usize = 16;
 /// A sync mark.
@@ -182,6 +182,8 @@ pub enum BatchKind {
     Append,
     /// The last of a segment; no entries. The next segment's `Open` follows it.
     Seal,
+    /// Everything before it is gone; the log goes on behind its `snapshot`. No entries.
+    Reset,
 }
 
 impl BatchKind {
@@ -190,6 +192,7 @@ impl BatchKind {
             Self::Open => 1,
             Self::Append => 2,
             Self::Seal => 3,
+            Self::Reset => 4,
         }
     }
 
@@ -198,6 +201,7 @@ impl BatchKind {
             1 => Some(Self::Open),
             2 => Some(Self::Append),
             3 => Some(Self::Seal),
+            4 => Some(Self::Reset),
             _ => None,
         }
     }
@@ -217,21 +221,23 @@ pub struct Chain {
 /// The header of a batch: identities apart from payloads (rules E2).
 ///
 /// ```text
-///  0  u32  "RBAT"                            56  u32  kind: 1 Open, 2 Append, 3 Seal
-///  4  u32  CRC-32 of bytes 8..112 and table  60  u32  entries
-///  8  u64  salt of the segment               64  u64  first index
-/// 16  u64  own offset in the segment         72  u64  previous batch's last index
-/// 24  u64  segment id                        80  u64  previous batch's last term
-/// 32  u64  batch number                      88  u32  previous batch's header CRC
-/// 40  u64  term                              92  u32  payload bytes
-/// 48  u64  vote, 0 for none                  96  u64  durable up to this batch number
-///                                           104  u64  commit hint
-/// 112 table: per entry u64 term, u32 length, u32 CRC of the record
+///  0  u32  "RBAT"                            64  u64  first index
+///  4  u32  CRC-32 of bytes 8..128 and table  72  u64  previous batch's last index
+///  8  u64  salt of the segment               80  u64  previous batch's last term
+/// 16  u64  own offset in the segment         88  u32  previous batch's header CRC
+/// 24  u64  segment id                        92  u32  payload bytes
+/// 32  u64  batch number                      96  u64  durable up to this batch number
+/// 40  u64  term                             104  u64  commit hint
+/// 48  u64  vote, 0 for none                 112  u64  snapshot's index, 0 for none
+/// 56  u32  kind: see [BatchKind]            120  u64  snapshot's term
+/// 60  u32  entries
+/// 128 table: per entry u64 term, u32 length, u32 CRC of the record
 /// ..  payload: the records, verbatim; then zeros to the sector's end
 /// ```
 ///
 /// The log is cut before `first_index` before the entries are appended: a batch whose
-/// `first_index` is not above the previous last index replaces a suffix (rules A6).
+/// `first_index` is not above the previous last index replaces a suffix (rules A6). A `Reset`
+/// replaces the whole log, by the snapshot it names: marker and new base are one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     /// What it is for.
@@ -252,6 +258,9 @@ pub struct BatchHeader {
     pub payload_bytes: u32,
     /// min(commit, durable) as of this batch (rules E2).
     pub commit: Index,
+    /// The marker: the newest published snapshot as of this batch, 0@0 for none. What it covers is
+    /// needed no more.
+    pub snapshot: EntryId,
 }
 
 /// One entry's identity, apart from its payload.
@@ -301,6 +310,8 @@ impl BatchHeader {
         // Batch N+1 is stored only after N's sync returned (rules E1).
         BigEndian::write_u64(&mut out[96..], self.number - 1);
         BigEndian::write_u64(&mut out[104..], self.commit.0);
+        BigEndian::write_u64(&mut out[112..], self.snapshot.index.0);
+        BigEndian::write_u64(&mut out[120..], self.snapshot.term.0);
         let rows = out[BATCH_HEADER_BYTES..].chunks_exact_mut(TABLE_ROW_BYTES);
         for (row, entry) in rows.zip(entries) {
             BigEndian::write_u64(row, entry.term().0);
@@ -357,6 +368,10 @@ impl BatchHeader {
             entries: BigEndian::read_u32(&head[60..]),
             payload_bytes: BigEndian::read_u32(&head[92..]),
             commit: Index(BigEndian::read_u64(&head[104..])),
+            snapshot: EntryId {
+                term: Term(BigEndian::read_u64(&head[120..])),
+                index: Index(BigEndian::read_u64(&head[112..])),
+            },
         };
         let in_place = BigEndian::read_u64(&head[16..]) == offset
             && BigEndian::read_u64(&head[24..]) == segment.id
@@ -366,9 +381,25 @@ impl BatchHeader {
         let consistent = header.previous.number.checked_add(1) == Some(header.number)
             && payload_bytes == u64::from(header.payload_bytes)
             && header.first_index.0 >= 1
-            && header.first_index.prev() <= header.previous.last.index
+            && header.begins_in_place()
             && (header.kind == BatchKind::Open) == (offset == SEGMENT_HEADER_BYTES);
         (in_place && consistent).then_some((header, crc))
+    }
+
+    /// Whether the batch goes on behind an entry that is there, and keeps what its snapshot covers.
+    fn begins_in_place(&self) -> bool {
+        let (before, snapshot) = (self.first_index.prev(), self.snapshot);
+        let is_id = |id: EntryId| (id.index.0 == 0) == (id.term.0 == 0);
+        is_id(self.previous.last)
+            && is_id(snapshot)
+            && match self.kind {
+                BatchKind::Open | BatchKind::Append | BatchKind::Seal => {
+                    snapshot.index <= before && before <= self.previous.last.index
+                }
+                BatchKind::Reset => {
+                    snapshot.index.0 != 0 && snapshot.index == before && self.entries == 0
+                }
+            }
     }
 }
 

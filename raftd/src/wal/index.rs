@@ -2,7 +2,7 @@
 
 use wire::types::{EntryId, Index, Term};
 
-use super::format::BatchHeader;
+use super::format::{BatchHeader, BatchKind};
 
 /// Bytes of a segment between two remembered positions, at least: 32 bytes of memory each.
 pub(super) const STEP_BYTES: u64 = 64 * 1024;
@@ -17,24 +17,54 @@ pub(super) struct Position {
     pub(super) after_cut: bool,
 }
 
+/// A place where the log may begin when what is before it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Border {
+    /// All segments before this one may go.
+    segment: u64,
+    /// The log then begins behind this entry.
+    base: EntryId,
+}
+
 /// The shape of the log on disk.
 ///
 /// Invariants:
+/// - The log holds the entries behind `base`, up to `last`; `base.index <= last.index`.
 /// - `positions` ascends strictly, by index and by place; the first is at the log's first entry.
 /// - Between a position and the next one that is `after_cut` no batch cuts the log: walking
 ///   forward from the one, each entry before the other is the one that is met first.
-/// - `terms` holds the first entry of each term, ascending by term and index.
-/// - `last` is the last entry; its term is that of the last of `terms`.
+/// - `terms` holds the first entry of each term behind `base`, ascending by term and index; the
+///   first of them is the log's first entry.
+/// - `last` is the last entry; its term is that of the last of `terms`, or of `base`.
+/// - `borders` ascends by segment, strictly, and by index. Each is the last entry before its
+///   segment, which is still in the log, or `base`: no later batch cuts at or below it. So what a
+///   reader finds who begins with that segment is this log from there on.
 #[derive(Debug, Default)]
 pub(super) struct LogIndex {
+    base: EntryId,
     positions: Vec<Position>,
     terms: Vec<EntryId>,
     last: EntryId,
     cut_since_position: bool,
+    borders: Vec<Border>,
 }
 
 impl LogIndex {
-    /// The last entry of the log.
+    /// A log without entries that begins behind `base`.
+    pub(super) fn new(base: EntryId) -> Self {
+        Self {
+            base,
+            last: base,
+            ..Self::default()
+        }
+    }
+
+    /// The log begins behind this entry.
+    pub(super) fn base(&self) -> EntryId {
+        self.base
+    }
+
+    /// The last entry of the log; `base` if it has none.
     pub(super) fn last(&self) -> EntryId {
         self.last
     }
@@ -44,11 +74,19 @@ impl LogIndex {
         &self.terms
     }
 
-    /// The term of the last entry before `index`; 0 if there is none.
+    /// The term of the last entry before `index`; 0 if that is before `base`.
     pub(super) fn term_before(&self, index: Index) -> Term {
         let after = self.terms.partition_point(|id| id.index < index);
-        let before = after.checked_sub(1).map(|place| self.terms[place].term);
-        before.unwrap_or_default()
+        match after.checked_sub(1) {
+            Some(place) => self.terms[place].term,
+            None if index > self.base.index => self.base.term,
+            None => Term(0),
+        }
+    }
+
+    /// Whether `id` is not other than what the log holds at its index, or held there once.
+    pub(super) fn agrees_with(&self, id: EntryId) -> bool {
+        id.index < self.base.index || self.term_before(id.index.next()) == id.term
     }
 
     /// The log now holds what this batch says.
@@ -59,6 +97,14 @@ impl LogIndex {
         terms: impl Iterator<Item = Term>,
     ) {
         assert_eq!(header.previous.last, self.last, "a batch follows the log");
+        match header.kind {
+            BatchKind::Open => self.borders.push(Border {
+                segment,
+                base: self.last,
+            }),
+            BatchKind::Reset => return self.reset(segment, header.snapshot),
+            BatchKind::Append | BatchKind::Seal => {}
+        }
         if header.first_index <= self.last.index {
             self.cut(header.first_index);
         }
@@ -73,7 +119,7 @@ impl LogIndex {
         });
         for term in terms {
             let index = self.last.index.next();
-            if term != self.last.term {
+            if self.terms.last().is_none_or(|id| id.term != term) {
                 self.terms.push(EntryId { term, index });
             }
             self.last = EntryId { term, index };
@@ -81,13 +127,59 @@ impl LogIndex {
     }
 
     fn cut(&mut self, from: Index) {
+        assert!(
+            from > self.base.index,
+            "what is before the log is never cut"
+        );
         while self.positions.pop_if(|p| p.first >= from).is_some() {}
         while self.terms.pop_if(|id| id.index >= from).is_some() {}
+        while self.borders.pop_if(|b| b.base.index >= from).is_some() {}
         self.cut_since_position = true;
         self.last = EntryId {
-            term: self.terms.last().map_or(Term(0), |id| id.term),
+            term: self.terms.last().unwrap_or(&self.base).term,
             index: from.prev(),
         };
+    }
+
+    /// Everything is gone; the log goes on behind `base`, in `segment`.
+    fn reset(&mut self, segment: u64, base: EntryId) {
+        // A reader who begins with this very segment finds its batches before the reset, which
+        // are a log as long as none of them cuts below the segment's beginning.
+        self.borders.retain(|border| border.segment == segment);
+        for border in &mut self.borders {
+            border.base = base;
+        }
+        self.positions.clear();
+        self.terms.clear();
+        self.cut_since_position = false;
+        self.base = base;
+        self.last = base;
+    }
+
+    /// The first segment that is needed when no entry up to `upto` is, and from there on all; drops
+    /// what is before it. `None`: nothing can go.
+    pub(super) fn compact(&mut self, upto: Index) -> Option<u64> {
+        let after = self.borders.partition_point(|b| b.base.index <= upto);
+        let border = *self.borders[..after].last()?;
+        self.borders.drain(..after - 1);
+        if border.base == self.base {
+            return Some(border.segment);
+        }
+        self.positions.retain(|p| p.segment >= border.segment);
+        let base = border.base;
+        let run = self
+            .terms
+            .partition_point(|id| id.index <= base.index.next());
+        if let Some(place) = run.checked_sub(1) {
+            self.terms.drain(..place);
+            let first = &mut self.terms[0];
+            first.index = first.index.max(base.index.next());
+        }
+        if base.index == self.last.index {
+            self.terms.clear();
+        }
+        self.base = base;
+        Some(border.segment)
     }
 
     fn remember(&mut self, position: Position) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use raft::{HardState, Ticket, Write};
 use wire::entry::Entry;
-use wire::types::Index;
+use wire::types::{EntryId, Index};
 
 use super::format::batch_bytes;
 
@@ -28,7 +28,7 @@ pub struct Pending {
 /// The content of one batch. Its buffer is reused from batch to batch.
 ///
 /// Invariants: `entries` are contiguous from `first_index` on; a cut of the log, if there is one,
-/// comes before all of them.
+/// comes before all of them; a draft that resets the log has none.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) first_index: Index,
@@ -36,19 +36,44 @@ pub(super) struct Draft {
     pub(super) payload_bytes: usize,
     pub(super) hard_state: HardState,
     pub(super) commit: Index,
+    pub(super) snapshot: EntryId,
+    /// The log is replaced by `snapshot`.
+    pub(super) resets: bool,
     /// The newest write that is whole in this batch or before it.
     pub(super) ticket: Option<Ticket>,
 }
 
 impl Draft {
     /// An empty batch at the end of the log.
-    pub(super) fn reset(&mut self, next: Index, hard_state: HardState, commit: Index) {
+    pub(super) fn clear(
+        &mut self,
+        next: Index,
+        hard_state: HardState,
+        commit: Index,
+        snapshot: EntryId,
+    ) {
         self.first_index = next;
         self.entries.clear();
         self.payload_bytes = 0;
         self.hard_state = hard_state;
         self.commit = commit;
+        self.snapshot = snapshot;
+        self.resets = false;
         self.ticket = None;
+    }
+
+    /// The batch replaces the log by this snapshot.
+    fn reset(&mut self, snapshot: EntryId) {
+        let newer = snapshot.index > self.snapshot.index || snapshot == self.snapshot;
+        assert!(
+            newer && snapshot.index >= self.commit,
+            "what is committed is never reset: {snapshot} replaces {}",
+            self.commit
+        );
+        self.first_index = snapshot.index.next();
+        self.commit = snapshot.index;
+        self.snapshot = snapshot;
+        self.resets = true;
     }
 
     fn next(&self) -> Index {
@@ -89,18 +114,32 @@ impl Pending {
         Some(entry.bytes().len())
     }
 
-    /// Moves as much as one batch takes into the draft, which was reset. False: nothing fits.
+    /// Whether the next write replaces the log.
+    pub(super) fn resets(&self) -> bool {
+        let next = self.writes.front();
+        next.is_some_and(|write| write.reset.is_some())
+    }
+
+    /// Moves as much as one batch takes into the draft, which is clear. False: nothing fits.
     ///
     /// A batch ends before a write that cuts into what the draft already holds: a cut is always
     /// the first thing of its batch. A write larger than a batch is split; its ticket counts with
     /// the last part. A cut and the first entries that replace what it removed share a batch, so
-    /// no crash can leave the one without the other (rules A6).
+    /// no crash can leave the one without the other (rules A6). A reset is a batch by itself: its
+    /// entries follow in the next one.
     pub(super) fn fill(&mut self, draft: &mut Draft, room: Room) -> bool {
         if batch_bytes(0, 0) > room.hard_state_bytes {
             return false;
         }
         let mut filled = false;
         while let Some(write) = self.writes.front_mut() {
+            if write.reset.is_some() {
+                if !filled {
+                    self.fill_reset(draft);
+                    filled = true;
+                }
+                break;
+            }
             let cut = write.truncate_from.unwrap_or(draft.next());
             if cut < draft.next() && !draft.entries.is_empty() {
                 break;
@@ -111,7 +150,8 @@ impl Pending {
             }
             assert!(cut <= draft.next(), "a write leaves no gap in the log");
             if cut < draft.next() {
-                assert!(cut > draft.commit, "what is committed is never cut");
+                let kept = draft.commit.max(draft.snapshot.index);
+                assert!(cut > kept, "what is committed is never cut");
                 draft.first_index = cut;
             }
             write.truncate_from = None;
@@ -130,5 +170,19 @@ impl Pending {
             self.writes.pop_front();
         }
         filled
+    }
+
+    /// Moves the reset that comes next into the draft, and no entries.
+    fn fill_reset(&mut self, draft: &mut Draft) {
+        let write = self.writes.front_mut().expect("the caller saw a write");
+        let snapshot = write.reset.take().expect("the caller saw a reset");
+        let nothing_cut = write.truncate_from.is_none();
+        assert!(nothing_cut, "a reset leaves nothing to cut");
+        draft.reset(snapshot);
+        draft.hard_state = write.hard_state;
+        if write.entries.is_empty() {
+            draft.ticket = Some(write.ticket);
+            self.writes.pop_front();
+        }
     }
 }

@@ -51,8 +51,12 @@ pub struct Report {
     pub segments: u64,
     /// Batches in them.
     pub batches: u64,
+    /// The log holds the entries behind this one.
+    pub base: EntryId,
     /// The last entry.
     pub last: EntryId,
+    /// The newest published snapshot.
+    pub snapshot: EntryId,
     /// Bytes of an unacknowledged batch that were zeroed.
     pub torn_bytes: u64,
     /// Files that were removed: unfinished or useless spares.
@@ -95,8 +99,16 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "wal recovered segments={} batches={} last={} torn_bytes={} discarded={} cases={}",
-            self.segments, self.batches, self.last, self.torn_bytes, self.discarded, self.cases
+            "wal recovered segments={} batches={} base={} last={} snapshot={} torn_bytes={} \
+             discarded={} cases={}",
+            self.segments,
+            self.batches,
+            self.base,
+            self.last,
+            self.snapshot,
+            self.torn_bytes,
+            self.discarded,
+            self.cases
         )
     }
 }
@@ -107,6 +119,8 @@ pub(super) struct Candidate {
     pub(super) id: u64,
     /// The genuine header page, if there is one.
     pub(super) header: Option<SegmentHeader>,
+    /// What its first batch follows, if it has a genuine one.
+    pub(super) previous: Option<Chain>,
     /// Its first batch is whole: the segment is in use.
     pub(super) open: bool,
 }
@@ -130,6 +144,7 @@ pub fn create<D: Disk>(disk: &D, settings: &Settings, seed: u64) -> Result<(), E
         entries: 0,
         payload_bytes: 0,
         commit: Index::default(),
+        snapshot: EntryId::default(),
     };
     let mut head = Vec::new();
     open.encode(&header, &[], &mut head);
@@ -218,10 +233,16 @@ pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered
     let in_use = check_in_use(&candidates, newest)?;
 
     let tail_segments = settings.tail_bytes as u64 / settings.segment_bytes + 1;
-    let mut scan = Scan::new(settings.tail_bytes);
+    let first = candidates.first().expect("the newest is one of them");
+    let begins = first.previous.filter(|_| first.id != 1);
+    let mut scan = Scan::new(begins.unwrap_or_default(), settings.tail_bytes);
     for header in &in_use {
         scan.keeps_tail = newest - header.id <= tail_segments;
         scan.segment(&disk, header, header.id < newest)?;
+    }
+    if !scan.begins_covered() {
+        let what = "a segment is missing, and no snapshot covers what was in it";
+        return Err(Damage::new(first.id - 1, 0, what).into());
     }
     let spares = scan.files_behind(&disk, &candidates, newest, settings.segment_bytes)?;
     scan.unfinished_files(&disk)?;
@@ -244,26 +265,34 @@ fn survey<D: Disk>(disk: &D, owner: Owner) -> Result<Vec<Candidate>, Error> {
         let bytes = disk.bytes(&file)?;
         let header = SegmentHeader::decode(&page)
             .filter(|header| read && header.id == id && header.bytes == bytes);
-        let mut open = false;
+        let (mut previous, mut open) = (None, false);
         if let Some(header) = header {
             if header.owner != owner {
                 let what = format!("a segment of another node or life: {:?}", header.owner);
                 return Err(Damage::new(id, 0, what).into());
             }
             let mut window = Window::new(disk, &file, header, ALIGN_BYTES as usize);
-            let first = window.batch(SEGMENT_HEADER_BYTES);
-            open = matches!(first, Ok(Some(batch)) if batch.payload_is_intact());
+            if let Ok(Some(first)) = window.batch(SEGMENT_HEADER_BYTES) {
+                previous = Some(first.header.previous);
+                open = first.payload_is_intact();
+            }
         }
-        candidates.push(Candidate { id, header, open });
+        candidates.push(Candidate {
+            id,
+            header,
+            previous,
+            open,
+        });
     }
     candidates.sort_by_key(|candidate| candidate.id);
     Ok(candidates)
 }
 
-/// The segments up to the newest in use: all there, all with a header page.
+/// The segments from the oldest to the newest in use: all there, all with a header page.
 fn check_in_use(candidates: &[Candidate], newest: u64) -> Result<Vec<SegmentHeader>, Error> {
     let mut in_use = Vec::new();
-    for id in 1..=newest {
+    let first = candidates.first().map_or(1, |first| first.id);
+    for id in first..=newest {
         let candidate = candidates.iter().find(|candidate| candidate.id == id);
         let Some(candidate) = candidate else {
             return Err(Damage::new(id, 0, "a segment in use is missing").into());

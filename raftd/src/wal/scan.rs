@@ -8,11 +8,11 @@ use bytes::Bytes;
 use raft::HardState;
 use wire::entry::Entry;
 use wire::limits::COUNTER_MAX;
-use wire::types::{Index, Term};
+use wire::types::{EntryId, Index, Term};
 
 use super::decide::{FileFacts, FileVerdict, PlaceFacts, PlaceVerdict, decide_file, decide_place};
 use super::format::{
-    ALIGN_BYTES, BATCH_BYTES_MAX, BatchKind, Chain, MARK_BYTES, SEGMENT_HEADER_BYTES,
+    ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, BatchKind, Chain, MARK_BYTES, SEGMENT_HEADER_BYTES,
     SegmentHeader, SyncMark, is_zero,
 };
 use super::index::LogIndex;
@@ -45,6 +45,7 @@ pub(super) struct Scan {
     chain: Chain,
     hard_state: HardState,
     commit: Index,
+    snapshot: EntryId,
     tail: VecDeque<Entry>,
     tail_bytes: usize,
     tail_bytes_max: usize,
@@ -58,9 +59,12 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Nothing read yet; about so many bytes of the newest entries will be kept.
-    pub(super) fn new(tail_bytes_max: usize) -> Self {
+    /// Nothing read yet of a log whose first batch follows `previous`; about so many bytes of the
+    /// newest entries will be kept.
+    pub(super) fn new(previous: Chain, tail_bytes_max: usize) -> Self {
         Self {
+            index: LogIndex::new(previous.last),
+            chain: previous,
             tail_bytes_max,
             ..Self::default()
         }
@@ -177,10 +181,23 @@ impl Scan {
         if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
             return Some("a batch that takes a vote back");
         }
-        if header.first_index <= self.commit {
+        let (kept, before) = match header.kind {
+            BatchKind::Open | BatchKind::Append | BatchKind::Seal => {
+                let base = self.index.base();
+                (self.commit.max(base.index), self.index.last())
+            }
+            BatchKind::Reset => (self.commit, header.snapshot),
+        };
+        if header.first_index <= kept {
             return Some("a batch that replaces committed entries");
         }
+        if !self.keeps_marker(header) {
+            return Some("a batch whose snapshot falls, or is of another entry than the log's");
+        }
         let last = Index(header.first_index.0 - 1 + u64::from(header.entries));
+        if before.term > new.term || last.0 > COUNTER_MAX {
+            return Some("a batch behind an entry that cannot be");
+        }
         if header.commit < self.commit || header.commit > last {
             return Some("a batch whose commit index falls, or is past its end");
         }
@@ -194,22 +211,32 @@ impl Scan {
         None
     }
 
+    /// Whether the snapshot of a batch is the one before or a newer one, of an entry that the log
+    /// had, or has from now on.
+    fn keeps_marker(&self, header: &BatchHeader) -> bool {
+        let (old, new) = (self.snapshot, header.snapshot);
+        let newer = new.index > old.index || new == old;
+        match header.kind {
+            BatchKind::Open | BatchKind::Append | BatchKind::Seal => {
+                newer && self.index.agrees_with(new)
+            }
+            BatchKind::Reset => newer && header.commit == new.index,
+        }
+    }
+
     fn accept(&mut self, segment: u64, batch: &Batch<'_>) {
         let header = &batch.header;
         let terms = batch.rows().map(|row| row.term);
-        if header.first_index <= self.index.last().index {
-            while self
-                .tail
-                .back()
-                .is_some_and(|entry| entry.index() >= header.first_index)
-            {
-                let cut = self.tail.pop_back().expect("the tail has entries");
-                self.tail_bytes -= cut.bytes().len();
-            }
+        let resets = header.kind == BatchKind::Reset;
+        let is_cut = |entry: &Entry| resets || entry.index() >= header.first_index;
+        while self.tail.back().is_some_and(is_cut) {
+            let cut = self.tail.pop_back().expect("the tail has entries");
+            self.tail_bytes -= cut.bytes().len();
         }
         self.index.accept(segment, header, terms);
         self.hard_state = batch.hard_state();
         self.commit = header.commit;
+        self.snapshot = header.snapshot;
         self.chain = batch.chain(self.index.last());
         self.sealed = header.kind == BatchKind::Seal;
         self.offset = header.end();
@@ -260,6 +287,12 @@ impl Scan {
             });
         }
         Ok(())
+    }
+
+    /// Whether everything that is missing from the front was covered by a snapshot: what the log
+    /// begins behind, and no marker covers, was in segments that are gone.
+    pub(super) fn begins_covered(&self) -> bool {
+        self.index.base().index <= self.snapshot.index
     }
 
     /// Judges the files behind the newest segment in use and returns the spares among them.
@@ -370,6 +403,9 @@ impl Scan {
         mut in_use: Vec<SegmentHeader>,
         spares: Vec<SegmentHeader>,
     ) -> Result<Recovered<D>, Error> {
+        let mut sizes: VecDeque<u64> = in_use.iter().map(|header| header.bytes).collect();
+        let spare_bytes: u64 = spares.iter().map(|header| header.bytes).sum();
+        let bytes = sizes.iter().sum::<u64>() + spare_bytes;
         let mut open = VecDeque::new();
         for header in spares {
             let file = disk.open(&segment_name(header.id))?;
@@ -381,12 +417,15 @@ impl Scan {
             let next = open
                 .pop_front()
                 .expect("rows a and d: behind a seal there is a segment");
+            sizes.push_back(next.header.bytes);
             (next.header, next.file)
         } else {
             (newest, disk.open(&segment_name(newest.id))?)
         };
         disk.map(&mut file)?;
+        self.report.base = self.index.base();
         self.report.last = self.index.last();
+        self.report.snapshot = self.snapshot;
         let wal = Wal {
             disk,
             active: Active {
@@ -397,12 +436,15 @@ impl Scan {
             },
             sealed: None,
             spares: open,
-            first_segment: 1,
+            sizes,
+            bytes,
             segment_bytes: settings.segment_bytes,
             index: self.index,
             chain: self.chain,
             hard_state: self.hard_state,
             commit: self.commit,
+            snapshot: self.snapshot,
+            marked: self.snapshot,
             draft: Draft::default(),
             head: Vec::new(),
         };

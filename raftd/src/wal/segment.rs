@@ -1,5 +1,7 @@
 //! Segment files: their names, and how a new one is made ready without anyone waiting for it.
 
+use std::ops::Range;
+
 use super::format::{Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::disk::{Disk, Error};
 
@@ -45,6 +47,19 @@ impl<F> Spare<F> {
     pub fn id(&self) -> u64 {
         self.header.id
     }
+}
+
+/// Removes the oldest of these segments, durably: one at a time, so that a crash never leaves a gap
+/// between those that are left.
+///
+/// # Errors
+/// The disk's.
+pub fn remove<D: Disk>(disk: &D, ids: &mut Range<u64>) -> Result<(), Error> {
+    let Some(id) = ids.next() else {
+        return Ok(());
+    };
+    disk.remove(&segment_name(id))?;
+    disk.sync_dir(WAL_DIR)
 }
 
 /// Makes a segment in steps of [`STEP_BYTES`], under a temporary name.

@@ -1,6 +1,7 @@
 //! The log as it is written: batches, marks, rotation.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use raft::{HardState, Ticket};
 use wire::types::{EntryId, Index};
@@ -8,7 +9,7 @@ use wire::types::{EntryId, Index};
 use super::Error;
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES, SegmentHeader, SyncMark,
-    batch_bytes_max, entry_bytes_max,
+    batch_bytes, batch_bytes_max, entry_bytes_max,
 };
 use super::index::LogIndex;
 use super::pending::{Draft, Pending, Room};
@@ -35,7 +36,7 @@ pub enum Progress {
     /// Nothing waits.
     Idle,
     /// One batch is durable, and with it every write up to the ticket; `None` if the batch holds
-    /// only parts of a large write.
+    /// only parts of a large write, or only a marker.
     Durable(Option<Ticket>),
     /// The active segment is full and no spare is there: add one and call again.
     NoRoom,
@@ -44,10 +45,14 @@ pub enum Progress {
 /// The write-ahead log of a node.
 ///
 /// Invariants:
-/// - Everything in the log is durable: a batch enters `index`, `chain`, `hard_state` and `commit`
-///   only after its sync returned.
+/// - Everything in the log is durable: a batch enters `index`, `chain`, `hard_state`, `commit` and
+///   `snapshot` only after its sync returned.
+/// - `snapshot` never falls, and the log holds every entry behind it: `index` begins at or before
+///   it. `marked` is what the next batch says of it, the same or newer.
 /// - `active.offset` is a multiple of 512; from there on the segment holds the mark of the last
 ///   batch, then zeros.
+/// - `sizes` are those of the segments up to the active one, without gap; `bytes` is their sum and
+///   that of the spares.
 /// - `spares` are the segments behind the active one, in order, without gap.
 /// - After an error nothing more is written: the disk is [`crate::disk::Latched`], or the caller
 ///   ends the process.
@@ -57,17 +62,26 @@ pub struct Wal<D: Disk> {
     /// The last segment that was sealed, until it is taken.
     pub(super) sealed: Option<D::File>,
     pub(super) spares: VecDeque<Spare<D::File>>,
-    pub(super) first_segment: u64,
+    pub(super) sizes: VecDeque<u64>,
+    pub(super) bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) index: LogIndex,
     pub(super) chain: Chain,
     pub(super) hard_state: HardState,
     pub(super) commit: Index,
+    pub(super) snapshot: EntryId,
+    pub(super) marked: EntryId,
     pub(super) draft: Draft,
     pub(super) head: Vec<u8>,
 }
 
 impl<D: Disk> Wal<D> {
+    /// The log holds the entries behind this one.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.index.base()
+    }
+
     /// The last entry of the log; it is durable.
     #[must_use]
     pub fn last(&self) -> EntryId {
@@ -86,6 +100,24 @@ impl<D: Disk> Wal<D> {
         self.commit
     }
 
+    /// The durable marker: the newest published snapshot, 0@0 if there is none.
+    #[must_use]
+    pub fn snapshot(&self) -> EntryId {
+        self.snapshot
+    }
+
+    /// Whether the newest marker is durable.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.marked == self.snapshot
+    }
+
+    /// The oldest segment that the log needs.
+    #[must_use]
+    pub fn first_segment(&self) -> u64 {
+        self.active.header.id + 1 - self.sizes.len() as u64
+    }
+
     /// The id that the next spare must have.
     #[must_use]
     pub fn next_segment(&self) -> u64 {
@@ -98,10 +130,10 @@ impl<D: Disk> Wal<D> {
         self.spares.len()
     }
 
-    /// Bytes of all segments, spares included.
+    /// Bytes of all segments that the log needs, spares included.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.next_segment() - self.first_segment) * self.segment_bytes
+        self.bytes
     }
 
     /// The last segment that was sealed, once: it is written no more.
@@ -120,7 +152,40 @@ impl<D: Disk> Wal<D> {
     /// If its id is not [`Wal::next_segment`].
     pub fn add_spare(&mut self, spare: Spare<D::File>) {
         assert_eq!(spare.id(), self.next_segment(), "spares have no gap");
+        self.bytes += spare.header.bytes;
         self.spares.push_back(spare);
+    }
+
+    /// A snapshot is published: the next batch says so. If nothing else is to be written,
+    /// [`Wal::write`] makes one for it. An older one than before changes nothing.
+    ///
+    /// # Panics
+    /// If its entry is not durable, or not the log's (rules E6).
+    pub fn mark(&mut self, snapshot: EntryId) {
+        let durable = snapshot.index <= self.last().index;
+        assert!(durable, "{snapshot} is marked before it is durable");
+        if snapshot.index > self.marked.index {
+            let own = self.index.agrees_with(snapshot);
+            assert!(own, "{snapshot} is marked, and the log has another");
+            self.marked = snapshot;
+        }
+    }
+
+    /// Entries up to `upto` are needed no more: the log begins at the last segment that has all
+    /// that is behind them. Returns the segments before it, which the log has forgotten: the
+    /// caller removes their files, oldest first, see [`super::segment::remove`].
+    ///
+    /// # Panics
+    /// If no durable marker covers them.
+    pub fn compact(&mut self, upto: Index) -> Range<u64> {
+        let covered = upto <= self.snapshot.index;
+        assert!(covered, "what no snapshot covers stays");
+        let old = self.first_segment();
+        let first = self.index.compact(upto).unwrap_or(old);
+        for bytes in self.sizes.drain(..(first - old) as usize) {
+            self.bytes -= bytes;
+        }
+        old..first
     }
 
     /// Makes the next batch of `pending` durable.
@@ -129,11 +194,15 @@ impl<D: Disk> Wal<D> {
     /// The disk's, after which nothing more may be written; or an entry that segments of this
     /// size cannot hold.
     pub fn write(&mut self, pending: &mut Pending) -> Result<Progress, Error> {
-        while !pending.is_empty() {
-            let next = self.last().index.next();
-            self.draft.reset(next, self.hard_state, self.commit);
+        while !pending.is_empty() || !self.is_marked() {
+            self.clear_draft();
+            if pending.resets() && self.active.offset == SEGMENT_HEADER_BYTES {
+                // A segment begins with the log as it was.
+                self.store_batch(None)?;
+                continue;
+            }
             let room = self.room();
-            if pending.fill(&mut self.draft, room) {
+            if pending.fill(&mut self.draft, room) || self.fits_marker(room) {
                 self.store_batch(None)?;
                 return Ok(Progress::Durable(self.draft.ticket));
             }
@@ -144,6 +213,18 @@ impl<D: Disk> Wal<D> {
             self.rotate()?;
         }
         Ok(Progress::Idle)
+    }
+
+    /// Whether a batch is to be made for the marker alone, and can be.
+    fn fits_marker(&self, room: Room) -> bool {
+        !self.is_marked() && batch_bytes(0, 0) <= room.hard_state_bytes
+    }
+
+    /// An empty batch at the end of the log.
+    fn clear_draft(&mut self) {
+        let next = self.last().index.next();
+        self.draft
+            .clear(next, self.hard_state, self.commit, self.marked);
     }
 
     fn room(&self) -> Room {
@@ -173,8 +254,7 @@ impl<D: Disk> Wal<D> {
     /// Seals the active segment; the first spare becomes the active one. Its `Open` is stored with
     /// the entries that come first.
     fn rotate(&mut self) -> Result<(), Error> {
-        let next = self.last().index.next();
-        self.draft.reset(next, self.hard_state, self.commit);
+        self.clear_draft();
         if self.active.offset == SEGMENT_HEADER_BYTES {
             // Not even its first entry fitted, as it was made for a smaller limit.
             self.store_batch(None)?;
@@ -183,6 +263,7 @@ impl<D: Disk> Wal<D> {
         let mut spare = self.spares.pop_front().expect("the caller saw a spare");
         assert_eq!(spare.id(), self.active.header.id + 1, "spares have no gap");
         self.disk.map(&mut spare.file)?;
+        self.sizes.push_back(spare.header.bytes);
         let active = Active {
             header: spare.header,
             file: spare.file,
@@ -209,6 +290,8 @@ impl<D: Disk> Wal<D> {
         let segment = &self.active.header;
         let kind = seal.unwrap_or(if self.active.offset == SEGMENT_HEADER_BYTES {
             BatchKind::Open
+        } else if self.draft.resets {
+            BatchKind::Reset
         } else {
             BatchKind::Append
         });
@@ -224,6 +307,7 @@ impl<D: Disk> Wal<D> {
             entries: draft.entries.len() as u32,
             payload_bytes: draft.payload_bytes as u32,
             commit: draft.commit,
+            snapshot: draft.snapshot,
         };
         let end = header.end();
         assert!(end <= segment.bytes, "a batch stays in its segment");
@@ -255,6 +339,10 @@ impl<D: Disk> Wal<D> {
         self.fetch_ahead();
         self.hard_state = header.hard_state;
         self.commit = header.commit;
+        self.snapshot = header.snapshot;
+        if self.snapshot.index > self.marked.index {
+            self.marked = self.snapshot;
+        }
         self.chain = Chain {
             number: header.number,
             header_crc,

@@ -3,6 +3,7 @@
 use raft::{HardState, Ticket, Write};
 use raftd::disk::sim::SimDisk;
 use raftd::fatal::{ExitStatus, Fatal};
+use raftd::wal::format::BATCH_HEADER_BYTES;
 use raftd::wal::segment::segment_name;
 use raftd::wal::{Pending, Progress};
 use wire::types::{Index, NodeId, Term};
@@ -154,7 +155,7 @@ fn a_zeroed_length_is_never_the_end_of_the_log() {
     let batch = interesting_sectors(&sound.disk, &name)[8..].to_vec();
     let mut told = 0;
     for at in batch {
-        for field in [60, 92, 112 + 8] {
+        for field in [60, 92, BATCH_HEADER_BYTES + 8] {
             let context = format!("length at {at}+{field} zeroed");
             let zero = |bytes: &mut Vec<u8>| bytes[at + field..at + field + 4].fill(0);
             told += u32::from(

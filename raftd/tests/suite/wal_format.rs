@@ -57,6 +57,10 @@ fn batch() -> (BatchHeader, Entry) {
         entries: 1,
         payload_bytes: 52,
         commit: Index(999),
+        snapshot: EntryId {
+            term: Term(3),
+            index: Index(900),
+        },
     };
     (header, entry)
 }
@@ -90,10 +94,11 @@ fn a_batch_header_is_frozen() {
     assert_eq!(
         hex(&head),
         concat!(
-            "524241544938b5fea1a2a3a4a5a6a7a80000000000002000000000000000002a",
+            "52424154c7d04ac1a1a2a3a4a5a6a7a80000000000002000000000000000002a",
             "000000000000004d000000000000000500000000000000020000000200000001",
             "00000000000003e900000000000003e80000000000000004deadbeef00000034",
-            "000000000000004c00000000000003e7000000000000000500000034d1d4e0f4",
+            "000000000000004c00000000000003e700000000000003840000000000000003",
+            "000000000000000500000034d1d4e0f4",
         )
     );
     assert_eq!(
@@ -215,7 +220,7 @@ fn the_manual_page_tells_the_constants() {
         format!("last {RESERVE_BYTES} bytes"),
         format!("end\\-{}K", RESERVE_BYTES / 1024).replace('\\', ""),
         format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"),
-        "1 Open, 2 Append, 3 Seal".to_owned(),
+        "1 Open, 2 Append, 3 Seal, 4 Reset".to_owned(),
     ];
     for words in told {
         assert!(page.contains(&words), "the page does not tell {words:?}");

@@ -504,6 +504,9 @@ impl Life {
                     assert!(self.config.formed.is_empty() && self.forming.is_none());
                     self.forming = Some(record);
                 }
+                StorageRequest::Mark(_) | StorageRequest::Compact(_) => {
+                    unreachable!("nobody publishes snapshots here")
+                }
             }
         }
         for (link, message) in effects.peers.drain(..) {

@@ -246,6 +246,8 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     let restored = Restored {
         hard_state: wal.hard_state(),
         commit: wal.commit(),
+        base: wal.base(),
+        applied: wal.snapshot().index,
         terms: recovered.terms.clone(),
         last,
         tail: recovered.tail.clone(),

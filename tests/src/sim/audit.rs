@@ -3,8 +3,8 @@
 //!
 //! It reads each batch once, when it appears: to look costs one small read if there is nothing new.
 //! What was read is remembered and not read again, so that later damage does not change what the
-//! disk once held: whoever acknowledged it, acknowledged the truth. [`Audit::afresh`] reads all
-//! again.
+//! disk once held: whoever acknowledged it, acknowledged the truth; and that segments are removed
+//! which a snapshot covers. [`Audit::afresh`] reads all that is there again.
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 use byteorder::{BigEndian, ByteOrder};
 use raft::HardState;
+use raftd::disk::Disk;
 use raftd::disk::sim::SimDisk;
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -20,11 +21,12 @@ const SEGMENT_MAGIC: &[u8; 8] = b"RAFTDWAL";
 const BATCH_MAGIC: u32 = 0x5242_4154;
 const SEGMENT_USED_BYTES: usize = 96;
 const FIRST_BATCH: u64 = 4096;
-const HEADER_BYTES: usize = 112;
+const HEADER_BYTES: usize = 128;
 const ROW_BYTES: usize = 16;
 const RECORD_HEADER_BYTES: usize = 48;
 const SECTOR_BYTES: u64 = 512;
 const SEAL: u32 = 3;
+const RESET: u32 = 4;
 /// No batch is longer.
 const BATCH_BYTES_MAX: usize = 2 << 20;
 
@@ -52,12 +54,16 @@ pub struct Batch<'a> {
     pub before: EntryId,
     /// The commit hint.
     pub commit: Index,
+    /// The newest published snapshot.
+    pub snapshot: EntryId,
+    /// The snapshot replaced the log: what was before `first` is gone, too.
+    pub resets: bool,
 }
 
 /// The durable log of a member.
 ///
 /// Invariants:
-/// - `log` is what the batches up to `number` make: index 1 first, no gap;
+/// - `log` is what the batches up to `number` make: the entry behind `base` first, no gap;
 /// - every batch in it follows the one before it, by number and checksum.
 #[derive(Clone, Debug)]
 pub struct Audit {
@@ -69,6 +75,8 @@ pub struct Audit {
     header_crc: u32,
     hard_state: HardState,
     commit: Index,
+    snapshot: EntryId,
+    base: EntryId,
     log: Vec<Held>,
     buffer: Vec<u8>,
 }
@@ -81,6 +89,7 @@ struct Read {
     kind: u32,
     first: Index,
     commit: Index,
+    snapshot: EntryId,
     end: u64,
     entries: Vec<Held>,
 }
@@ -96,19 +105,22 @@ impl Default for Audit {
             header_crc: 0,
             hard_state: HardState::default(),
             commit: Index(0),
+            snapshot: EntryId::default(),
+            base: EntryId::default(),
             log: Vec::new(),
             buffer: Vec::new(),
         };
-        audit.next_segment();
+        audit.begin_segment(1);
         audit
     }
 }
 
 impl Audit {
-    /// Reads all of a disk.
+    /// Reads all of a disk, from the oldest segment that is there.
     #[must_use]
     pub fn afresh(disk: &SimDisk) -> Self {
         let mut audit = Self::default();
+        audit.begin_at_oldest(disk);
         while audit.step(disk, &mut |_| ()) {}
         audit
     }
@@ -119,13 +131,25 @@ impl Audit {
         self.hard_state
     }
 
+    /// The durable log begins behind this entry, as far as it was read.
+    #[must_use]
+    pub fn base(&self) -> EntryId {
+        self.base
+    }
+
     /// The last durable entry.
     #[must_use]
     pub fn last(&self) -> EntryId {
-        EntryId {
-            term: self.log.last().map_or(Term(0), |held| held.term),
-            index: Index(self.log.len() as u64),
-        }
+        self.log.last().map_or(self.base, |held| EntryId {
+            term: held.term,
+            index: Index(self.base.index.0 + self.log.len() as u64),
+        })
+    }
+
+    /// The durable marker.
+    #[must_use]
+    pub fn snapshot(&self) -> EntryId {
+        self.snapshot
     }
 
     /// The durable commit hint.
@@ -134,17 +158,28 @@ impl Audit {
         self.commit
     }
 
-    /// What is durable at `index`.
+    /// What is durable at `index`; `None` also if the log begins behind it.
     #[must_use]
     pub fn at(&self, index: Index) -> Option<Held> {
-        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
-        self.log.get(place).copied()
+        let place = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.log.get(usize::try_from(place).ok()?).copied()
     }
 
-    /// The durable entries, from index 1 on.
+    /// The durable entries behind [`Audit::base`].
     #[must_use]
     pub fn log(&self) -> &[Held] {
         &self.log
+    }
+
+    /// Whether this is what `earlier` saw, but for what has gone from the front since then.
+    #[must_use]
+    pub fn continues(&self, earlier: &Self) -> bool {
+        let covered = self.base.index <= self.snapshot.index.max(earlier.base.index);
+        covered
+            && self.hard_state == earlier.hard_state
+            && self.snapshot == earlier.snapshot
+            && self.last() == earlier.last()
+            && earlier.log.ends_with(&self.log)
     }
 
     /// Whether nothing stands behind the end of the log, but for the mark of the last batch.
@@ -162,8 +197,13 @@ impl Audit {
         let Some(read) = self.read_batch(disk) else {
             return false;
         };
-        let kept = read.first.0 as usize - 1;
-        let cut = self.log.split_off(kept);
+        let kept = (read.first.0 - 1).saturating_sub(self.base.index.0) as usize;
+        let cut = self.log.split_off(kept.min(self.log.len()));
+        let resets = read.kind == RESET;
+        if resets {
+            self.log.clear();
+            self.base = read.snapshot;
+        }
         let before = self.last();
         show(&Batch {
             hard_state: read.hard_state,
@@ -172,24 +212,46 @@ impl Audit {
             entries: &read.entries,
             before,
             commit: read.commit,
+            snapshot: read.snapshot,
+            resets,
         });
         self.log.extend_from_slice(&read.entries);
         self.number = read.number;
         self.header_crc = read.header_crc;
         self.hard_state = read.hard_state;
         self.commit = read.commit;
+        self.snapshot = read.snapshot;
         self.offset = read.end;
         if read.kind == SEAL {
-            self.next_segment();
+            self.begin_segment(self.segment + 1);
         }
         true
     }
 
-    fn next_segment(&mut self) {
-        self.segment += 1;
+    fn begin_segment(&mut self, id: u64) {
+        self.segment = id;
         self.offset = FIRST_BATCH;
         self.name.clear();
         let _ = write!(self.name, "wal/{:016x}.wal", self.segment);
+    }
+
+    /// The oldest segment that is there says what it follows.
+    fn begin_at_oldest(&mut self, disk: &SimDisk) {
+        let names = disk.list("wal").unwrap_or_default();
+        let mut ids = names.iter().filter_map(|name| {
+            let digits = name.strip_suffix(".wal")?;
+            u64::from_str_radix(digits, 16).ok()
+        });
+        let Some(oldest) = ids.next().filter(|id| *id > 1) else {
+            return;
+        };
+        self.begin_segment(oldest);
+        let mut head = [0; HEADER_BYTES];
+        if disk.read_durable(&self.name, FIRST_BATCH, &mut head) {
+            self.number = BigEndian::read_u64(&head[32..]).wrapping_sub(1);
+            self.header_crc = BigEndian::read_u32(&head[88..]);
+            self.base = read_id(&head[72..]);
+        }
     }
 
     /// A spare may be made again until it is used, so its header is read until it is.
@@ -213,7 +275,7 @@ impl Audit {
             && BigEndian::read_u64(&head[8..]) == self.salt
             && BigEndian::read_u64(&head[16..]) == self.offset
             && BigEndian::read_u64(&head[24..]) == self.segment
-            && BigEndian::read_u64(&head[32..]) == self.number + 1
+            && BigEndian::read_u64(&head[32..]) == self.number.wrapping_add(1)
             && BigEndian::read_u32(&head[88..]) == self.header_crc;
         let count = BigEndian::read_u32(&head[60..]) as usize;
         let payload_bytes = BigEndian::read_u32(&head[92..]) as usize;
@@ -235,7 +297,13 @@ impl Audit {
             return None;
         }
         let first = Index(BigEndian::read_u64(&head[64..]));
-        let fits = first.0 >= 1 && first.0 <= self.log.len() as u64 + 1;
+        let kind = BigEndian::read_u32(&head[56..]);
+        let snapshot = read_id(&head[112..]);
+        let fits = if kind == RESET {
+            first == snapshot.index.next()
+        } else {
+            first > self.base.index && first <= self.last().index.next()
+        };
         let entries = read_entries(table, payload, first).filter(|_| fits)?;
         let vote = BigEndian::read_u64(&head[48..]);
         let bytes = (HEADER_BYTES + table_bytes + payload_bytes) as u64;
@@ -246,12 +314,21 @@ impl Audit {
                 term: Term(BigEndian::read_u64(&head[40..])),
                 vote: (vote != 0).then_some(NodeId(vote)),
             },
-            kind: BigEndian::read_u32(&head[56..]),
+            kind,
             first,
             commit: Index(BigEndian::read_u64(&head[104..])),
+            snapshot,
             end: self.offset + bytes.next_multiple_of(SECTOR_BYTES),
             entries,
         })
+    }
+}
+
+/// An index, then its term.
+fn read_id(bytes: &[u8]) -> EntryId {
+    EntryId {
+        term: Term(BigEndian::read_u64(&bytes[8..])),
+        index: Index(BigEndian::read_u64(bytes)),
     }
 }
 

@@ -68,6 +68,8 @@ impl Disk {
                 self.formed = record;
                 StorageEvent::Formed
             }
+            StorageRequest::Mark(snapshot) => StorageEvent::Marked(snapshot),
+            StorageRequest::Compact(_) => unreachable!("nothing is compacted here"),
         }
     }
 

@@ -222,8 +222,10 @@ fn edit_batch(bytes: &mut [u8], script: &mut Script<'_>) {
         return;
     };
     for _ in 0..1 + script.below(2) {
-        let wide = [32, 40, 48, 64, 72, 80, 96, 104, 112, 128, 8, 16, 24];
-        let narrow = [56, 60, 88, 92, 120, 124, 136];
+        let wide = [
+            32, 40, 48, 64, 72, 80, 96, 104, 112, 120, 128, 144, 8, 16, 24,
+        ];
+        let narrow = [56, 60, 88, 92, 136, 140, 152];
         if script.rarely(4) {
             let field = &mut head[script.pick(&narrow)..][..4];
             let value = script.near(u64::from(BigEndian::read_u32(field)));

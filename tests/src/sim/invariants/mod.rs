@@ -415,9 +415,7 @@ impl Invariants {
                 continue;
             }
             let again = Audit::afresh(disk);
-            let same = again.log() == member.audit.log()
-                && again.hard_state() == member.audit.hard_state();
-            if !same {
+            if !again.continues(&member.audit) {
                 let (id, last, now) = (member.id, member.audit.last(), again.last());
                 return Err(format!("the disk of {id} held {last} and holds {now}"));
             }
@@ -439,7 +437,7 @@ fn check_written(
             "the disk of {id} holds {state:?}, which was never written"
         ));
     }
-    if !batch.cut.is_empty() && batch.entries.is_empty() {
+    if !batch.cut.is_empty() && batch.entries.is_empty() && !batch.resets {
         let first = batch.first;
         return Err(format!(
             "a batch of {id} cuts {first} and puts nothing there"

@@ -470,6 +470,8 @@ fn a_disk_that_holds_what_nobody_wrote() {
                 index: Index(3),
             },
             commit: Index(0),
+            snapshot: EntryId::default(),
+            resets: false,
         };
         check_written(&written, &[state], NodeId(1), &batch)
     };

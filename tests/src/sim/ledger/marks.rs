@@ -368,6 +368,7 @@ impl Watch {
                 LoadPurpose::Apply => LOAD_STORE,
             }),
             StorageRequest::Form(_) => self.marks.reach(FORMED),
+            StorageRequest::Mark(_) | StorageRequest::Compact(_) => {}
         }
     }
 }

@@ -140,6 +140,7 @@ fn note(trace: &mut Trace, request: &StorageRequest) {
             trace.number(write.ticket.0);
             trace.number(write.hard_state.term.0);
             trace.number(write.hard_state.vote.map_or(0, |vote| vote.0));
+            trace.number(write.reset.map_or(0, |id| id.index.0));
             trace.number(write.truncate_from.map_or(0, |index| index.0));
             trace.number(write.commit.0);
             for entry in &write.entries {
@@ -150,6 +151,8 @@ fn note(trace: &mut Trace, request: &StorageRequest) {
             trace.number(from.0);
             trace.number(to.0);
         }
+        StorageRequest::Mark(snapshot) => trace.number(snapshot.index.0),
+        StorageRequest::Compact(upto) => trace.number(upto.0),
         StorageRequest::Form(record) => {
             for (node, incarnation) in record {
                 trace.number(node.0);
