@@ -30,15 +30,16 @@ struct Border {
 ///
 /// Invariants:
 /// - The log holds the entries behind `base`, up to `last`; `base.index <= last.index`.
-/// - `positions` ascends strictly, by index and by place; the first is at the log's first entry.
+/// - `positions` ascends strictly, by index and by place; the first is at the log's first entry, or
+///   at `base`.
 /// - Between a position and the next one that is `after_cut` no batch cuts the log: walking
 ///   forward from the one, each entry before the other is the one that is met first.
 /// - `terms` holds the first entry of each term behind `base`, ascending by term and index; the
 ///   first of them is the log's first entry.
 /// - `last` is the last entry; its term is that of the last of `terms`, or of `base`.
 /// - `borders` ascends by segment, strictly, and by index. Each is the last entry before its
-///   segment, which is still in the log, or `base`: no later batch cuts at or below it. So what a
-///   reader finds who begins with that segment is this log from there on.
+///   segment, which is still in the log, or `base`: no later batch cuts at or below it. So who
+///   begins to read with that segment finds this log from there on.
 #[derive(Debug, Default)]
 pub(super) struct LogIndex {
     base: EntryId,
@@ -90,11 +91,15 @@ impl LogIndex {
     }
 
     /// The log now holds what this batch says.
+    ///
+    /// Who reads a log whose front is half removed may find that the first batches replace entries
+    /// before `base`. The log then begins behind the first of these that is there: what is before
+    /// it has no name any more, and a snapshot covers more than both.
     pub(super) fn accept(
         &mut self,
         segment: u64,
         header: &BatchHeader,
-        terms: impl Iterator<Item = Term>,
+        mut terms: impl Iterator<Item = Term>,
     ) {
         assert_eq!(header.previous.last, self.last, "a batch follows the log");
         match header.kind {
@@ -105,18 +110,25 @@ impl LogIndex {
             BatchKind::Reset => return self.reset(segment, header.snapshot),
             BatchKind::Append | BatchKind::Seal => {}
         }
-        if header.first_index <= self.last.index {
-            self.cut(header.first_index);
+        let first = header.first_index;
+        let replaces_base = first <= self.base.index;
+        if first <= self.last.index {
+            self.cut(first);
         }
         if header.entries == 0 {
+            assert!(!replaces_base, "a cut brings its replacement");
             return;
         }
         self.remember(Position {
-            first: header.first_index,
+            first,
             segment,
             offset: header.offset,
             after_cut: self.cut_since_position,
         });
+        if replaces_base && let Some(term) = terms.next() {
+            self.base = EntryId { term, index: first };
+            self.last = self.base;
+        }
         for term in terms {
             let index = self.last.index.next();
             if self.terms.last().is_none_or(|id| id.term != term) {
@@ -127,10 +139,6 @@ impl LogIndex {
     }
 
     fn cut(&mut self, from: Index) {
-        assert!(
-            from > self.base.index,
-            "what is before the log is never cut"
-        );
         while self.positions.pop_if(|p| p.first >= from).is_some() {}
         while self.terms.pop_if(|id| id.index >= from).is_some() {}
         while self.borders.pop_if(|b| b.base.index >= from).is_some() {}
@@ -195,7 +203,7 @@ impl LogIndex {
     /// Where to start walking for `index`, and the last index that this walk may give: it stays in
     /// its segment and stops before a cut.
     pub(super) fn find(&self, index: Index) -> Option<(Position, Index)> {
-        if index > self.last.index {
+        if index <= self.base.index || index > self.last.index {
             return None;
         }
         let after = self.positions.partition_point(|p| p.first <= index);

@@ -181,15 +181,16 @@ impl Scan {
         if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
             return Some("a batch that takes a vote back");
         }
-        let (kept, before) = match header.kind {
-            BatchKind::Open | BatchKind::Append | BatchKind::Seal => {
-                let base = self.index.base();
-                (self.commit.max(base.index), self.index.last())
-            }
-            BatchKind::Reset => (self.commit, header.snapshot),
-        };
-        if header.first_index <= kept {
+        if header.first_index <= self.commit {
             return Some("a batch that replaces committed entries");
+        }
+        let before = match header.kind {
+            BatchKind::Open | BatchKind::Append | BatchKind::Seal => self.index.last(),
+            BatchKind::Reset => header.snapshot,
+        };
+        let cuts = header.first_index <= before.index;
+        if cuts && header.first_index <= self.index.base().index && header.entries == 0 {
+            return Some("a batch that cuts the log before its beginning");
         }
         if !self.keeps_marker(header) {
             return Some("a batch whose snapshot falls, or is of another entry than the log's");
@@ -423,7 +424,12 @@ impl Scan {
             (newest, disk.open(&segment_name(newest.id))?)
         };
         disk.map(&mut file)?;
-        self.report.base = self.index.base();
+        // The first entry read may be the one that the log begins behind.
+        let base = self.index.base();
+        let before = self
+            .tail
+            .partition_point(|entry| entry.index() <= base.index);
+        self.report.base = base;
         self.report.last = self.index.last();
         self.report.snapshot = self.snapshot;
         let wal = Wal {
@@ -451,7 +457,7 @@ impl Scan {
         Ok(Recovered {
             terms: wal.index.terms().to_vec(),
             wal,
-            tail: self.tail.into(),
+            tail: self.tail.split_off(before).into(),
             report: self.report,
         })
     }

@@ -2,19 +2,22 @@
 //!
 //! The property: after any crash the log is the result of a prefix of the writes that were handed
 //! over, and that prefix holds at least everything that was reported durable. The last write of
-//! the prefix may be there in part if it was larger than a batch.
+//! the prefix may be there in part if it was larger than a batch. Of the markers that were asked
+//! for, one is there that is not older than the durable one; and what is gone from the front is
+//! covered by it.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use raft::{HardState, Ticket, Write};
-use raftd::disk::Latched;
 use raftd::disk::sim::{Fault, SimDisk};
+use raftd::disk::{Disk, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::storage::{OpenedDisk, Options, open_disk};
-use raftd::wal::segment::SegmentMaker;
+use raftd::wal::segment::{self, SegmentMaker};
 use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
 use wire::entry::Entry;
-use wire::types::{Index, NodeId, Term};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::wal_support::{entries, identity};
 
@@ -62,26 +65,55 @@ impl Random {
     }
 }
 
-/// What the log should hold.
+/// What the log should hold: the entries behind `base`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Content {
     pub(crate) hard_state: HardState,
+    pub(crate) snapshot: EntryId,
+    pub(crate) base: EntryId,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl Content {
+    fn last(&self) -> u64 {
+        self.base.index.0 + self.entries.len() as u64
+    }
+
+    fn at(&self, index: u64) -> Option<EntryId> {
+        let place = index.checked_sub(self.base.index.0)?;
+        match place.checked_sub(1) {
+            None => Some(self.base),
+            Some(place) => self.entries.get(place as usize).map(Entry::id),
+        }
+    }
+
     fn apply(&mut self, write: &Write) {
+        if let Some(snapshot) = write.reset {
+            self.entries.clear();
+            self.base = snapshot;
+            self.snapshot = snapshot;
+        }
         if let Some(from) = write.truncate_from {
-            self.entries.truncate(from.0 as usize - 1);
+            let kept = from.0 - 1 - self.base.index.0;
+            self.entries.truncate(kept as usize);
         }
         self.entries.extend(write.entries.iter().cloned());
         self.hard_state = write.hard_state;
+    }
+
+    /// Whether this is what `whole` says, but for entries that are gone from the front.
+    fn is_end_of(&self, whole: &Self) -> bool {
+        self.hard_state == whole.hard_state
+            && self.last() == whole.last()
+            && whole.at(self.base.index.0) == Some(self.base)
+            && whole.entries.ends_with(&self.entries)
     }
 }
 
 /// A node's history of writes, as its disk should tell it.
 ///
-/// Invariant: `after[n]` is what the log holds after the first `n` of `writes`.
+/// Invariant: `after[n]` is what the log holds after the first `n` of `writes`, if no other marker
+/// than those of resets reached the disk and nothing was removed.
 #[derive(Clone)]
 pub(crate) struct Story {
     random: Random,
@@ -91,6 +123,14 @@ pub(crate) struct Story {
     after: Vec<Content>,
     /// Writes reported durable.
     durable: usize,
+    /// Markers that were asked for.
+    marks: Vec<EntryId>,
+    /// The durable one.
+    marked: EntryId,
+    /// Up to here the log was asked to forget.
+    compacted: Index,
+    /// Segments that the log has forgotten.
+    garbage: Range<u64>,
 }
 
 impl Story {
@@ -102,6 +142,10 @@ impl Story {
             writes: Vec::new(),
             after: vec![Content::default()],
             durable: 0,
+            marks: Vec::new(),
+            marked: EntryId::default(),
+            compacted: Index(0),
+            garbage: 0..0,
         }
     }
 
@@ -109,16 +153,22 @@ impl Story {
     fn resume(&mut self, found: Content) {
         self.writes.clear();
         self.durable = 0;
+        self.marks.clear();
+        self.marked = found.snapshot;
+        self.compacted = found.base.index;
+        self.garbage = 0..0;
+        self.commit = self.commit.min(found.last());
         self.after = vec![found];
     }
 
-    /// Invents the next write: entries of all sizes, votes, terms, replaced suffixes.
+    /// Invents the next write: entries of all sizes, votes, terms, replaced suffixes, snapshots in
+    /// place of the log.
     pub(crate) fn next_write(&mut self) -> Write {
         let before = self.after.last().expect("the beginning is always there");
         let random = &mut self.random;
-        let last = before.entries.len() as u64;
+        let last = before.last();
         let mut hard_state = before.hard_state;
-        let mut truncate_from = None;
+        let (mut reset, mut truncate_from) = (None, None);
         let mut first = last + 1;
         if hard_state.term == Term(0) || random.below(4) == 0 {
             hard_state.term = hard_state.term.next();
@@ -126,6 +176,13 @@ impl Story {
             if last > self.commit && random.below(2) == 0 {
                 first = self.commit + 1 + random.below(last - self.commit);
                 truncate_from = Some(Index(first));
+            } else if random.below(4) == 0 {
+                self.commit += 1 + random.below(10);
+                first = self.commit + 1;
+                reset = Some(EntryId {
+                    term: hard_state.term,
+                    index: Index(self.commit),
+                });
             }
         }
         let count = [0, 1, 1, 2, 5][random.below(5) as usize];
@@ -138,7 +195,7 @@ impl Story {
         let write = Write {
             ticket: Ticket(self.next_ticket),
             hard_state,
-            reset: None,
+            reset,
             truncate_from,
             entries,
             commit: Index(self.commit),
@@ -156,59 +213,107 @@ impl Story {
         self.durable = durable.expect("only what was written is reported") + 1;
     }
 
+    /// Between two writes, while nothing waits: publishes a snapshot, forgets what one covers,
+    /// removes files of that.
+    pub(crate) fn keep_house<D: Disk>(&mut self, wal: &mut Wal<D>) -> Result<(), Error> {
+        self.marked = wal.snapshot();
+        let now = self.after.last().expect("the beginning is always there");
+        let (newest, lowest) = (self.commit, wal.snapshot().index.0.max(wal.base().index.0));
+        if newest > lowest && self.random.below(3) == 0 {
+            let index = lowest + 1 + self.random.below(newest - lowest);
+            let snapshot = now.at(index).expect("what is committed is in the log");
+            self.marks.push(snapshot);
+            wal.mark(snapshot);
+        }
+        if self.random.below(3) == 0 {
+            let upto = Index(self.random.below(wal.snapshot().index.0 + 1));
+            self.compacted = self.compacted.max(upto);
+            let (bytes, first) = (wal.bytes(), wal.first_segment());
+            let gone = wal.compact(upto);
+            assert_eq!(gone, first..wal.first_segment());
+            assert_eq!(bytes - wal.bytes(), gone.count() as u64 * SEGMENT_BYTES);
+            if self.garbage.is_empty() {
+                self.garbage.start = first;
+            }
+            self.garbage.end = wal.first_segment();
+        }
+        for _ in 0..self.random.below(3) {
+            segment::remove(wal.disk(), &mut self.garbage)?;
+        }
+        Ok(())
+    }
+
     /// Whether the log may hold this.
     pub(crate) fn allows(&self, found: &Content) -> bool {
-        let whole = self.after[self.durable..].contains(found);
-        whole
-            || self.writes[self.durable..]
-                .iter()
-                .enumerate()
-                .any(|(n, write)| {
-                    (1..write.entries.len()).any(|part| {
-                        let mut content = self.after[self.durable + n].clone();
-                        content.apply(&Write {
-                            entries: write.entries[..part].to_vec(),
-                            ..write.clone()
-                        });
-                        content == *found
-                    })
+        let fits = |whole: &Content| {
+            let own = found.snapshot == whole.snapshot;
+            let newer = found.snapshot.index > whole.snapshot.index;
+            let bases = whole.base.index..=self.compacted.max(whole.base.index);
+            (own || newer && self.marks.contains(&found.snapshot))
+                && found.snapshot.index >= self.marked.index
+                && found.base.index <= found.snapshot.index
+                && bases.contains(&found.base.index)
+                && found.is_end_of(whole)
+        };
+        let parts = self.writes[self.durable..].iter().enumerate();
+        self.after[self.durable..].iter().any(fits)
+            || parts.into_iter().any(|(n, write)| {
+                let least = usize::from(write.reset.is_none());
+                (least..write.entries.len()).any(|part| {
+                    let mut content = self.after[self.durable + n].clone();
+                    content.apply(&Write {
+                        entries: write.entries[..part].to_vec(),
+                        ..write.clone()
+                    });
+                    fits(&content)
                 })
+            })
     }
 
     pub(crate) fn check(&self, found: &Content, context: &str) {
         assert!(
             self.allows(found),
-            "{context}: {} of {} writes were durable, last entries {:?}; found {:?} and {:?}",
+            "{context}: {} of {} writes were durable, bases and ends {:?}; marks {:?}, {} durable, \
+             compacted {}; found {:?}, snapshot {}, base {}, last {:?}",
             self.durable,
             self.writes.len(),
             self.after
                 .iter()
-                .map(|after| after.entries.len())
+                .map(|after| (after.base.index.0, after.last()))
                 .collect::<Vec<_>>(),
+            self.marks,
+            self.marked,
+            self.compacted,
             found.hard_state,
-            found.entries.last(),
+            found.snapshot,
+            found.base,
+            found.entries.last().map(Entry::id),
         );
     }
 }
 
 /// Everything in the log, read back entry by entry, and compared with what recovery said of it.
-pub(crate) fn content<D: raftd::disk::Disk>(recovered: &Recovered<D>) -> Content {
+pub(crate) fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     let wal = &recovered.wal;
-    let last = wal.last().index;
+    let (base, last) = (wal.base(), wal.last().index);
     let mut entries: Vec<Entry> = Vec::new();
-    while (entries.len() as u64) < last.0 {
-        let next = Index(entries.len() as u64 + 1);
+    let mut next = base.index.next();
+    while next <= last {
         let more = wal
             .load(next, last, 100_000)
             .expect("what was recovered can be read");
         assert!(!more.is_empty(), "a load of entry {next} gives something");
+        next = Index(next.0 + more.len() as u64);
         entries.extend(more);
     }
     for from in (0..entries.len()).step_by(5) {
         let to = (from + 3).min(entries.len());
-        let some = wal.load(Index(from as u64 + 1), Index(to as u64), usize::MAX);
+        let index = |place: usize| Index(base.index.0 + place as u64);
+        let some = wal.load(index(from + 1), index(to), usize::MAX);
         assert_eq!(some.expect("it can be read"), entries[from..to]);
     }
+    let below = wal.load(base.index, last, usize::MAX);
+    assert_eq!(below.expect("nothing is read"), [], "the log begins later");
     let mut terms = entries.iter().map(Entry::id).collect::<Vec<_>>();
     terms.dedup_by_key(|id| id.term);
     assert_eq!(recovered.terms, terms, "the first entry of each term");
@@ -217,8 +322,11 @@ pub(crate) fn content<D: raftd::disk::Disk>(recovered: &Recovered<D>) -> Content
         "the tail is the newest entries"
     );
     assert!(wal.commit() <= last, "the commit hint is in the log");
+    assert!(wal.is_marked() && base.index <= wal.snapshot().index);
     Content {
         hard_state: wal.hard_state(),
+        snapshot: wal.snapshot(),
+        base,
         entries,
     }
 }
@@ -240,6 +348,7 @@ fn work(wal: &mut SimWal, story: &mut Story, turns: u64) -> Result<(), Error> {
         if story.random.below(8) == 0 {
             make_spare(wal)?;
         }
+        story.keep_house(wal)?;
     }
     Ok(())
 }

@@ -204,6 +204,17 @@ impl Audit {
             self.log.clear();
             self.base = read.snapshot;
         }
+        let mut appended = read.entries.as_slice();
+        if let [first, rest @ ..] = appended
+            && read.first <= self.base.index
+        {
+            // The front is half removed, and what it ended with was replaced here.
+            self.base = EntryId {
+                term: first.term,
+                index: read.first,
+            };
+            appended = rest;
+        }
         let before = self.last();
         show(&Batch {
             hard_state: read.hard_state,
@@ -215,7 +226,7 @@ impl Audit {
             snapshot: read.snapshot,
             resets,
         });
-        self.log.extend_from_slice(&read.entries);
+        self.log.extend_from_slice(appended);
         self.number = read.number;
         self.header_crc = read.header_crc;
         self.hard_state = read.hard_state;
@@ -302,7 +313,7 @@ impl Audit {
         let fits = if kind == RESET {
             first == snapshot.index.next()
         } else {
-            first > self.base.index && first <= self.last().index.next()
+            first.0 >= 1 && first <= self.last().index.next()
         };
         let entries = read_entries(table, payload, first).filter(|_| fits)?;
         let vote = BigEndian::read_u64(&head[48..]);
