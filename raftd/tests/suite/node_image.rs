@@ -41,6 +41,8 @@ enum Course {
     Renew,
     /// A new term's first entry.
     Elect,
+    /// An entry at which snapshots are taken.
+    Snapshot,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,6 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Course::Skip),
         2 => Just(Course::Renew),
         1 => Just(Course::Elect),
+        1 => Just(Course::Snapshot),
     ];
     (0..CLIENTS, course, prop::bool::weighted(0.2), op()).prop_map(
         |(client, course, settled, op)| Step {
@@ -104,6 +107,7 @@ impl Log {
                 self.id.term = self.id.term.next();
                 return self.build(EntryKind::Noop, &[]);
             }
+            Course::Snapshot => return self.build(EntryKind::SnapshotAt, &[]),
             Course::Again(back) if back < last => (last - back, &client.ops[last - back - 1]),
             Course::Reuse if last > 0 => (last, &step.op),
             Course::Skip => (last + 2, &step.op),
@@ -281,6 +285,23 @@ fn busy(sessions: u64, rounds: u64) -> Store {
         }
     }
     store
+}
+
+#[test]
+fn an_entry_at_which_snapshots_are_taken_changes_nothing() {
+    let mut store = busy(3, 2);
+    let before = shown(&store.view());
+    let id = EntryId {
+        term: Term(2),
+        index: store.applied().index.next(),
+    };
+    let entry = Entry::build(&mut BytesMut::new(), id, 0, EntryKind::SnapshotAt, &[]);
+    let applied = store.apply(&entry);
+    assert_eq!((applied.changed, applied.answer), (None, Answer::Nothing));
+    let mut after = shown(&store.view());
+    assert_eq!(after.head.applied, id);
+    after.head.applied = before.head.applied;
+    assert_eq!(after, before);
 }
 
 #[test]

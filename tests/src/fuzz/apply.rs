@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use raftd::store::map::PageQuery;
 use raftd::store::session::SESSIONS_MAX;
-use raftd::store::{Answer, Store};
+use raftd::store::{Answer, Builder, Store, View};
 use wire::client::{Items, Reply, ScanMode};
 use wire::command::{Command, Expect, SessionId, Write};
 use wire::entry::{Entry, EntryKind};
@@ -20,8 +20,9 @@ const ENTRIES_MAX: usize = 300;
 const SESSIONS: usize = 4;
 const EPOCH: Epoch = Epoch(0xe0);
 
-/// Any committed entries, applied by two stores: both say and hold the same, a page of what they
-/// hold can be read by a client, and revisions stand in their places.
+/// Any committed entries, applied by two stores, of which one is now and then made anew from a view
+/// of the other: both say and hold the same, their digest is what a scan comes to, a page of what
+/// they hold can be read by a client, and revisions stand in their places.
 pub fn apply(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let sessions_max = script.pick(&[2, 1, SESSIONS_MAX]);
@@ -53,23 +54,44 @@ pub fn apply(bytes: &[u8]) {
         if script.rarely(8) {
             page(&one, &mut script);
         }
+        if script.rarely(32) {
+            other = rebuilt(&one.view(), sessions_max);
+        }
     }
     for item in one.map().iter() {
         assert!(item.create_revision <= item.revision && item.revision <= id.index);
         assert_eq!(item.version == 1, item.create_revision == item.revision);
         assert_eq!(one.map().get(item.key), Some(item));
     }
-    assert_eq!(
-        format!("{one:?}"),
-        format!("{other:?}"),
-        "two stores differ"
-    );
+    let (one, other) = (one.view(), other.view());
+    assert_eq!(one.head(), other.head());
+    assert!(one.items().eq(other.items()), "two stores differ");
+    assert!(one.sessions().eq(other.sessions()), "two stores differ");
+    for view in [one, other] {
+        assert_eq!(view.digest(), view.recompute_digest());
+    }
+}
+
+/// The same state, made anew.
+fn rebuilt(view: &View, sessions_max: usize) -> Store {
+    let mut builder = Builder::new(view.head());
+    let added = view.items().try_for_each(|item| builder.item(item));
+    let added = added.and_then(|()| {
+        let mut sessions = view.sessions();
+        sessions.try_for_each(|session| builder.session(&session))
+    });
+    let store = added.and_then(|()| builder.finish(sessions_max));
+    store.expect("a state that was")
 }
 
 fn check_answer(entry: &Entry, answer: &Answer) {
     let reply = match answer {
         Answer::Nothing => {
-            assert_eq!(entry.kind(), EntryKind::Noop, "a write without an answer");
+            assert_ne!(
+                entry.kind(),
+                EntryKind::Command,
+                "a write without an answer"
+            );
             return;
         }
         Answer::Written { id, outcome } => {
@@ -102,7 +124,7 @@ fn entry(script: &mut Script<'_>, id: EntryId, seqs: &mut [u64; SESSIONS]) -> En
     let wall_ms = script.near(id.index.0 * 10);
     let mut body = BytesMut::new();
     let kind = match script.below(16) {
-        0 => EntryKind::Noop,
+        0 => script.pick(&[EntryKind::Noop, EntryKind::SnapshotAt]),
         1 => {
             body.extend_from_slice(script.bytes(2048));
             EntryKind::Command
