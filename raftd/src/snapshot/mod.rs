@@ -62,7 +62,7 @@ pub const SNAPSHOT_DIR: &str = "snap";
 /// What the name of a snapshot that is being written ends with.
 pub const UNFINISHED_SUFFIX: &str = ".snap.tmp";
 /// What the name of a snapshot that is being received ends with.
-pub const PARTIAL_SUFFIX: &str = ".snap.part";
+pub const PARTIAL_SUFFIX: &str = ".part.tmp";
 
 /// `snap/%016x-%x.snap`: index, then term.
 #[must_use]
@@ -246,6 +246,24 @@ pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, Di
         removed.push(name);
     }
     Ok(removed)
+}
+
+/// Removes the snapshots, whole or received in part, that are older than the newest of `kept` and
+/// not among them. What is newer stays: the log does not know of it yet.
+///
+/// # Errors
+/// The disk's. Some may be removed then.
+pub fn remove_older<D: Disk>(disk: &D, kept: &[EntryId]) -> Result<(), DiskError> {
+    let newest = kept.iter().map(|id| id.index).max();
+    for file_name in disk.list(SNAPSHOT_DIR)? {
+        let whole = snapshot_id(&file_name).filter(|id| !kept.contains(id));
+        let id = whole.or_else(|| named_id(&file_name, PARTIAL_SUFFIX));
+        if id.is_some_and(|id| Some(id.index) <= newest) {
+            disk.remove(&format!("{SNAPSHOT_DIR}/{file_name}"))?;
+            disk.sync_dir(SNAPSHOT_DIR)?;
+        }
+    }
+    Ok(())
 }
 
 /// Gives a verified file its name, durably.

@@ -119,6 +119,16 @@ impl<F> Writer<F> {
         self.header.head.applied
     }
 
+    /// Bytes of the file that are written, and then those that were read again on top: with every
+    /// step more.
+    #[must_use]
+    pub fn progress_bytes(&self) -> u64 {
+        match &self.stage {
+            Stage::Verifying(verifier, _) => self.offset + verifier.offset(),
+            Stage::Keys { .. } | Stage::Sessions { .. } | Stage::Ended => self.offset,
+        }
+    }
+
     /// Goes on with about [`STEP_BYTES`].
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod node_store;
 mod node_swarm;
 mod snap_crash;
 mod snap_damage;
+mod snap_format;
 mod snap_receive;
 mod snap_support;
 mod snap_write;

@@ -138,7 +138,7 @@ fn a_transfer_goes_on_after_a_restart_with_what_is_sound() {
             assert!(received + 256 * 1024 > sent, "whole chunks stay");
         }
         kept += received;
-        let part = "snap/0000000000004e23-3.snap.part";
+        let part = "snap/0000000000004e23-3.part.tmp";
         let held = disk.content(part).unwrap();
         assert!(held[..received as usize] == source.content()[..received as usize]);
         source.receive(&disk);
@@ -168,7 +168,7 @@ fn damage_in_a_part_costs_what_is_behind_it() {
     source.send(&disk, &mut receiver, 900_000, 1).unwrap();
     disk.sync_dir("snap").unwrap();
     drop(receiver);
-    let part = "snap/0000000000004e23-3.snap.part";
+    let part = "snap/0000000000004e23-3.part.tmp";
     for (at, expect) in [
         (100, 0..=0),
         (
@@ -202,7 +202,7 @@ fn another_snapshot_takes_the_place_of_a_part() {
     drop(receiver);
     let receiver = new.open(&disk);
     assert_eq!(receiver.received_bytes(), 0);
-    assert_eq!(disk.list("snap").unwrap(), ["000000000000003f-3.snap.part"]);
+    assert_eq!(disk.list("snap").unwrap(), ["000000000000003f-3.part.tmp"]);
     receiver.discard(&disk);
     assert!(disk.list("snap").unwrap().is_empty());
 }

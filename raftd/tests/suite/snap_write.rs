@@ -5,8 +5,8 @@ use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, SECTOR_BYTES};
 use raftd::snapshot::format::{CHUNK_BYTES_MAX, ChunkKind};
 use raftd::snapshot::{
-    Found, STEP_BYTES, Step, Verifier, list, read_at, remove_others, snapshot_id, snapshot_name,
-    verify,
+    Found, STEP_BYTES, Step, Verifier, list, read_at, remove_older, remove_others, snapshot_id,
+    snapshot_name, verify,
 };
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
@@ -253,9 +253,9 @@ fn only_what_is_of_use_stays() {
     );
     for (name, bytes) in [
         ("snap/0000000000000009-3.snap.tmp", 1),
-        ("snap/0000000000000001-3.snap.part", 1),
-        ("snap/0000000000000008-3.snap.part", 1),
-        ("snap/0000000000000009-3.snap.part", 1),
+        ("snap/0000000000000001-3.part.tmp", 1),
+        ("snap/0000000000000008-3.part.tmp", 1),
+        ("snap/0000000000000009-3.part.tmp", 1),
         ("snap/notes", 1),
     ] {
         disk.create(name, bytes).unwrap();
@@ -263,12 +263,41 @@ fn only_what_is_of_use_stays() {
     let removed = remove_others(&disk, infos[1].id).unwrap();
     assert_eq!(
         disk.list("snap").unwrap(),
-        ["0000000000000002-3.snap", "0000000000000009-3.snap.part"]
+        ["0000000000000002-3.snap", "0000000000000009-3.part.tmp"]
     );
     assert_eq!(removed.len(), 6);
     assert!(remove_others(&disk, infos[1].id).unwrap().is_empty());
     remove_others(&disk, id(0, 0)).unwrap();
-    assert_eq!(disk.list("snap").unwrap(), ["0000000000000009-3.snap.part"]);
+    assert_eq!(disk.list("snap").unwrap(), ["0000000000000009-3.part.tmp"]);
+}
+
+#[test]
+fn what_the_log_does_not_know_of_yet_stays() {
+    let disk = SimDisk::new(1, 64 << 20);
+    for name in [
+        "0000000000000001-1.snap",
+        "0000000000000002-1.part.tmp",
+        "0000000000000003-1.snap",
+        "0000000000000004-1.snap",
+        "0000000000000005-1.part.tmp",
+        "0000000000000005-1.snap.tmp",
+        "0000000000000006-1.snap",
+    ] {
+        disk.create(&format!("snap/{name}"), 1).unwrap();
+    }
+    remove_older(&disk, &[]).unwrap();
+    assert_eq!(disk.list("snap").unwrap().len(), 7);
+    remove_older(&disk, &[id(1, 1), id(4, 1)]).unwrap();
+    assert_eq!(
+        disk.list("snap").unwrap(),
+        [
+            "0000000000000001-1.snap",
+            "0000000000000004-1.snap",
+            "0000000000000005-1.part.tmp",
+            "0000000000000005-1.snap.tmp",
+            "0000000000000006-1.snap",
+        ]
+    );
 }
 
 #[test]

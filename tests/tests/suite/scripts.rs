@@ -65,6 +65,7 @@ fn install_and_uninstall_are_inverse() {
         "644 /opt/raftd/share/man/man5/raftd.toml.5",
         "644 /opt/raftd/share/man/man7/raftd-wire.7",
         "644 /opt/raftd/share/man/man5/raftd-wal.5",
+        "644 /opt/raftd/share/man/man5/raftd-snap.5",
         "644 /opt/raftd/lib/systemd/system/raftd@.service",
         "644 /opt/raftd/lib/sysusers.d/raftd.conf",
         "644 /opt/raftd/share/doc/raftd/raftd.toml.example",
