@@ -9,16 +9,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::{
-    Config, Effect, HardState, Input, Instant, Raft, ReadTicket, Restored, RoleChange, RoleName,
-    Ticket, Write,
-};
+use raft::{Config, Effect, Input, Instant, Raft, ReadTicket, RoleChange, RoleName, Ticket, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::peer::Message;
 use wire::types::{EntryId, Index, NodeId, Term};
 
+use crate::disk::{Disk, Log};
 use crate::oracle::Oracle;
 use crate::text;
+use crate::transfer::Transfer;
 
 /// What the nodes of a cluster have in common.
 #[derive(Clone, Debug)]
@@ -42,37 +41,6 @@ impl Default for Options {
     }
 }
 
-/// What survives a crash.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk {
-    pub(crate) hard_state: HardState,
-    pub(crate) log: Vec<Entry>,
-    pub(crate) commit: Index,
-}
-
-impl Disk {
-    pub(crate) fn apply(&mut self, write: &Write) {
-        self.hard_state = write.hard_state;
-        splice(&mut self.log, write);
-        self.commit = self.commit.max(write.commit);
-    }
-}
-
-/// Applies a write to a list of entries; panics on a gap.
-fn splice(log: &mut Vec<Entry>, write: &Write) {
-    if let Some(from) = write.truncate_from {
-        assert!(
-            from > Index(0) && !write.entries.is_empty(),
-            "a cut without replacement"
-        );
-        log.truncate(usize::try_from(from.0 - 1).expect("small"));
-    }
-    for entry in &write.entries {
-        assert_eq!(entry.index().0, log.len() as u64 + 1, "a gap in a write");
-        log.push(entry.clone());
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
@@ -81,7 +49,7 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     pub(crate) formed: bool,
     /// The log in memory, as the node's writes told it.
-    pub(crate) log: Vec<Entry>,
+    pub(crate) log: Log,
     /// Submitted, not durable.
     pub(crate) writes: VecDeque<Write>,
     completed: Ticket,
@@ -92,6 +60,22 @@ pub(crate) struct Node {
     /// Linearizable reads that wait, with the index that they must not miss.
     pub(crate) reads: Vec<(ReadTicket, Index)>,
     pub(crate) reads_served: u64,
+    /// The newest snapshot that is published, marked on disk or not yet.
+    pub(crate) snapshot: EntryId,
+    /// What a leader sends of it.
+    pub(crate) transfers: BTreeMap<NodeId, Transfer>,
+    /// Something happened outside of a turn: another one is due.
+    pub(crate) wants_turn: bool,
+}
+
+impl Node {
+    /// The marker follows once the log on disk reaches the snapshot (rules E6).
+    pub(crate) fn mark(&mut self) {
+        let raft = self.raft.as_ref().expect("the node is up");
+        if raft.durable() >= self.snapshot.index {
+            self.disk.snapshot = self.snapshot;
+        }
+    }
 }
 
 /// A message on its way.
@@ -106,6 +90,8 @@ pub(crate) struct Packet {
 pub(crate) struct Cluster {
     pub(crate) options: Options,
     pub(crate) now: Instant,
+    /// What proposals are stamped with.
+    pub(crate) wall_ms: u64,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) packets: Vec<Packet>,
     /// Links that lose everything.
@@ -120,6 +106,7 @@ impl Cluster {
     pub(crate) fn new(options: Options) -> Self {
         let mut cluster = Self {
             now: Instant(1_000_000_000),
+            wall_ms: 1000,
             nodes: BTreeMap::new(),
             packets: Vec::new(),
             cut: BTreeSet::new(),
@@ -137,13 +124,16 @@ impl Cluster {
                     raft: None,
                     disk: Disk::default(),
                     formed: cluster.options.formed,
-                    log: Vec::new(),
+                    log: Log::default(),
                     writes: VecDeque::new(),
                     completed: Ticket(0),
                     held: Vec::new(),
                     loads: VecDeque::new(),
                     reads: Vec::new(),
                     reads_served: 0,
+                    snapshot: EntryId::default(),
+                    transfers: BTreeMap::new(),
+                    wants_turn: false,
                 },
             );
             cluster.start(NodeId(id));
@@ -195,27 +185,13 @@ impl Cluster {
         self.lives += 1;
         let config = self.config(id);
         let now = self.now;
+        let wall_ms = self.oracle.wall_ms(self.nodes[&id].disk.snapshot);
         let node = self.node(id);
         assert!(node.raft.is_none(), "it runs already");
-        let log = node.disk.log.clone();
-        let mut terms: Vec<EntryId> = Vec::new();
-        for entry in &log {
-            if terms.last().is_none_or(|run| run.term < entry.term()) {
-                terms.push(entry.id());
-            }
-        }
-        let tail = log.len().saturating_sub(3);
-        let restored = Restored {
-            hard_state: node.disk.hard_state,
-            commit: node.disk.commit,
-            terms,
-            last: log.last().map_or(EntryId::default(), Entry::id),
-            tail: log[tail..].to_vec(),
-            formed: node.formed,
-            ..Restored::default()
-        };
+        let restored = node.disk.restored(node.formed, wall_ms);
         node.raft = Some(Raft::new(config, restored, now));
-        node.log = log;
+        node.log = node.disk.log.clone();
+        node.snapshot = node.disk.snapshot;
         node.completed = Ticket(0);
         self.turn(id, Vec::new());
     }
@@ -231,6 +207,7 @@ impl Cluster {
         node.held.clear();
         node.loads.clear();
         node.reads.clear();
+        node.transfers.clear();
     }
 
     /// One turn of the driver: steps, one flush, the effects in order.
@@ -243,18 +220,28 @@ impl Cluster {
         }
         raft.flush(now, &mut effects);
         for effect in effects {
-            let line = text::effect(id, &effect);
-            self.say(&line);
-            self.absorb(id, effect);
+            self.effect(id, effect);
         }
-        self.oracle.check_node(&self.nodes[&id]);
+        let node = self.node(id);
+        if std::mem::take(&mut node.wants_turn) {
+            self.turn(id, Vec::new());
+        } else {
+            node.mark();
+            self.oracle.check_node(&self.nodes[&id]);
+        }
+    }
+
+    pub(crate) fn effect(&mut self, id: NodeId, effect: Effect) {
+        let line = text::effect(id, &effect);
+        self.say(&line);
+        self.absorb(id, effect);
     }
 
     fn absorb(&mut self, id: NodeId, effect: Effect) {
         match effect {
             Effect::Write(write) => {
                 let node = self.node(id);
-                splice(&mut node.log, &write);
+                node.log.splice(&write);
                 node.writes.push_back(write.clone());
                 self.oracle.on_write(&self.nodes[&id], &write);
             }
@@ -288,8 +275,12 @@ impl Cluster {
                 to,
                 from,
                 max_bytes,
-            } => self.node(id).loads.push_back((to, from, max_bytes)),
-            Effect::Chunk(_) | Effect::SnapshotAnswer { .. } => {}
+            } => {
+                assert!(from > self.raft(id).base().index, "a load below the base");
+                self.node(id).loads.push_back((to, from, max_bytes));
+            }
+            Effect::Chunk(chunk) => self.on_chunk(id, &chunk),
+            Effect::SnapshotAnswer { from, answer } => self.on_snapshot_answer(id, from, answer),
             Effect::RoleChanged(change) => self.on_role(id, change),
             Effect::Refuse { peer, error } => self.refusals.push((id, peer, error)),
         }
@@ -301,6 +292,7 @@ impl Cluster {
         } else {
             // Waiting reads fail at step-down (rules C1).
             self.node(id).reads.clear();
+            self.node(id).transfers.clear();
         }
     }
 
@@ -394,13 +386,11 @@ impl Cluster {
         let Some((to, from, max_bytes)) = node.loads.pop_front() else {
             return;
         };
-        let skip = usize::try_from(from.0 - 1).expect("small");
         let mut bytes = 0;
         let entries: Vec<Entry> = node
             .disk
             .log
-            .iter()
-            .skip(skip)
+            .from(from)
             .take_while(|entry| {
                 let is_first = bytes == 0;
                 bytes += entry.bytes().len();
@@ -428,9 +418,12 @@ impl Cluster {
 
     /// Proposes all bodies in one turn; returns where they went.
     pub(crate) fn propose(&mut self, id: NodeId, bodies: &[&[u8]]) -> Option<Vec<EntryId>> {
+        let wall_ms = self.wall_ms;
         let raft = self.node(id).raft.as_mut().expect("the node is up");
-        let ids: Result<Vec<EntryId>, _> =
-            bodies.iter().map(|body| raft.propose(1000, body)).collect();
+        let ids: Result<Vec<EntryId>, _> = bodies
+            .iter()
+            .map(|body| raft.propose(wall_ms, body))
+            .collect();
         self.turn(id, Vec::new());
         ids.ok()
     }
@@ -460,6 +453,7 @@ impl Cluster {
             match busy {
                 Some(id) if !self.nodes[&id].writes.is_empty() => self.sync(id, usize::MAX),
                 Some(id) => self.load(id, false),
+                None if self.leader().is_some_and(|leader| self.transfer(leader)) => {}
                 None => return,
             }
         }
@@ -484,6 +478,7 @@ impl Cluster {
                 Some((at, id)) if at <= end => {
                     self.now = self.now.max(at);
                     self.turn(id, vec![Input::Tick]);
+                    self.give_up_waiting(id);
                 }
                 _ => break,
             }
@@ -521,9 +516,13 @@ impl Cluster {
                 None => writeln!(out, "n{} is down", node.id),
                 Some(raft) => writeln!(
                     out,
-                    "n{} {} last={} durable={} commit={}",
+                    "n{} {}{} last={} durable={} commit={}",
                     node.id,
                     text::role(raft.role(), raft.term(), raft.leader()),
+                    match raft.base() {
+                        whole if whole == EntryId::default() => String::new(),
+                        base => format!(" base={base}"),
+                    },
                     raft.last(),
                     raft.durable(),
                     raft.commit()

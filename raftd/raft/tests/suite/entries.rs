@@ -96,7 +96,7 @@ fn what_is_loaded_is_checked_against_the_log() {
         cluster.settle();
     }
     cluster.start(THREE);
-    let real = cluster.nodes[&ONE].log.clone();
+    let real = cluster.nodes[&ONE].log.to_vec();
     for wrong in [
         vec![entry(2, 1, b"a")],
         vec![entry(1, 7, b"")],

@@ -1,6 +1,7 @@
 //! Tests of the Raft core: scenarios, the thesis rule by rule, random runs.
 
 mod cluster;
+mod disk;
 mod entries;
 mod oracle;
 mod paper;
@@ -8,4 +9,5 @@ mod random;
 mod scripts;
 mod text;
 mod timing;
+mod transfer;
 mod twin;

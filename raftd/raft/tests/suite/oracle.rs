@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft::Write;
+use raft::{Installed, Write};
+use wire::entry::Entry;
 use wire::peer::Message;
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::Node;
+use crate::disk::Log;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Oracle {
@@ -39,6 +41,10 @@ pub(crate) struct Marks {
     pub(crate) votes_refused: u64,
     pub(crate) loads: u64,
     pub(crate) reads_served: u64,
+    pub(crate) compactions: u64,
+    pub(crate) resets: u64,
+    pub(crate) kept: u64,
+    pub(crate) stale_snapshots: u64,
 }
 
 impl Marks {
@@ -51,6 +57,10 @@ impl Marks {
         self.votes_refused += other.votes_refused;
         self.loads += other.loads;
         self.reads_served += other.reads_served;
+        self.compactions += other.compactions;
+        self.resets += other.resets;
+        self.kept += other.kept;
+        self.stale_snapshots += other.stale_snapshots;
     }
 
     pub(crate) fn least(&self) -> u64 {
@@ -63,16 +73,15 @@ impl Marks {
             self.votes_refused,
             self.loads,
             self.reads_served,
+            self.compactions,
+            self.resets,
+            self.kept,
+            self.stale_snapshots,
         ]
         .into_iter()
         .min()
         .unwrap_or(0)
     }
-}
-
-fn id_in(log: &[wire::entry::Entry], index: Index) -> Option<EntryId> {
-    let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
-    log.get(place).map(wire::entry::Entry::id)
 }
 
 impl Oracle {
@@ -94,6 +103,42 @@ impl Oracle {
         Index(self.committed.len() as u64)
     }
 
+    /// What was committed at an index; 0@0 at 0.
+    fn committed_at(&self, index: Index) -> Option<EntryId> {
+        match index.0.checked_sub(1) {
+            None => Some(EntryId::default()),
+            Some(place) => self.committed.get(usize::try_from(place).ok()?).copied(),
+        }
+    }
+
+    /// The entry at an index in a log, which stands for what is committed below its base.
+    fn id_in(&self, log: &Log, index: Index) -> Option<EntryId> {
+        if index < log.base().index {
+            return self.committed_at(index);
+        }
+        log.id_at(index)
+    }
+
+    /// The wall clock of an entry that was once written.
+    pub(crate) fn wall_ms(&self, id: EntryId) -> u64 {
+        let bytes = self.entries.get(&id).map(|(_, bytes)| bytes.clone());
+        let entry = bytes.map(|mut bytes| Entry::split_from(&mut bytes).expect("it was whole"));
+        entry.map_or(0, |entry| entry.wall_ms())
+    }
+
+    /// Only what is committed is in a snapshot.
+    pub(crate) fn on_install(&mut self, id: NodeId, snapshot: EntryId, installed: Installed) {
+        match installed {
+            Installed::Stale => self.marks.stale_snapshots += 1,
+            Installed::Kept => self.marks.kept += 1,
+            Installed::Reset => self.marks.resets += 1,
+        }
+        assert!(
+            self.blind || self.committed_at(snapshot.index) == Some(snapshot),
+            "node {id} installs {snapshot}, which is not committed"
+        );
+    }
+
     /// Log Matching (thesis 3.5): equal identity, equal entry, equal history.
     pub(crate) fn on_write(&mut self, node: &Node, write: &Write) {
         if self.blind {
@@ -101,7 +146,13 @@ impl Oracle {
         }
         self.marks.truncations += u64::from(write.truncate_from.is_some());
         for entry in &write.entries {
-            let before = id_in(&node.log, entry.index().prev()).unwrap_or_default();
+            let before = self.id_in(&node.log, entry.index().prev());
+            let before = before.expect("a log has no gap");
+            assert!(
+                entry.wall_ms() >= self.wall_ms(before),
+                "the wall clock falls from {before} to {}",
+                entry.id()
+            );
             let fact = (before, entry.bytes().clone());
             let known = self
                 .entries
@@ -147,7 +198,7 @@ impl Oracle {
         );
         for id in &self.committed {
             assert_eq!(
-                id_in(&node.log, id.index),
+                self.id_in(&node.log, id.index),
                 Some(*id),
                 "node {} leads term {term} without a committed entry",
                 node.id
@@ -162,7 +213,9 @@ impl Oracle {
         }
         let log = &nodes[&id].log;
         for index in (1..=index.0).map(Index) {
-            let here = id_in(log, index).expect("what is committed is in the log");
+            let here = self
+                .id_in(log, index)
+                .expect("what is committed is in the log");
             if let Some(known) = usize::try_from(index.0 - 1)
                 .ok()
                 .and_then(|i| self.committed.get(i))
@@ -172,7 +225,7 @@ impl Oracle {
             }
             let holders = nodes
                 .values()
-                .filter(|node| id_in(&node.disk.log, index) == Some(here))
+                .filter(|node| self.id_in(&node.disk.log, index) == Some(here))
                 .count();
             assert!(
                 holders >= self.quorum,
@@ -220,8 +273,8 @@ impl Oracle {
                     && disk.hard_state.term == m.term
                 {
                     assert_eq!(
-                        id_in(&disk.log, m.match_index),
-                        id_in(&nodes[&to].log, m.match_index),
+                        self.id_in(&disk.log, m.match_index),
+                        self.id_in(&nodes[&to].log, m.match_index),
                         "node {from} acknowledges what it does not hold"
                     );
                 }
@@ -236,19 +289,30 @@ impl Oracle {
     /// The node's memory is what its writes say.
     pub(crate) fn check_node(&self, node: &Node) {
         let Some(raft) = &node.raft else { return };
-        let last = node
-            .log
-            .last()
-            .map_or(EntryId::default(), wire::entry::Entry::id);
-        assert_eq!(raft.last(), last, "node {} did not write its log", node.id);
+        assert_eq!(
+            (raft.base(), raft.last()),
+            (node.log.base(), node.log.last()),
+            "node {} did not write its log",
+            node.id
+        );
         assert!(
-            raft.durable().0 <= node.disk.log.len() as u64,
+            raft.durable() <= node.disk.log.last().index,
             "node {} believes in more than its disk holds",
             node.id
         );
+        if self.blind {
+            return;
+        }
+        let base = node.disk.log.base();
+        assert!(
+            base.index <= node.disk.snapshot.index,
+            "node {}: the log begins behind {base}, the snapshot ends at {}",
+            node.id,
+            node.disk.snapshot
+        );
         assert_eq!(
-            id_in(&node.log, raft.durable()),
-            id_in(&node.disk.log, raft.durable()),
+            self.id_in(&node.log, raft.durable()),
+            self.id_in(&node.disk.log, raft.durable()),
             "node {} believes another entry durable",
             node.id
         );

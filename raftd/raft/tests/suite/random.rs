@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use raft::Input;
-use wire::types::NodeId;
+use raft::{Input, RoleName};
+use wire::types::{EntryId, Index, NodeId};
 
 use crate::cluster::{Cluster, Options};
 use crate::oracle::Marks;
@@ -50,6 +50,15 @@ enum Op {
     /// Everybody's patience is over, and a node notices first.
     Rival(u8),
     Stall(u8, bool),
+    /// A node publishes a snapshot.
+    Publish(u8),
+    /// A node's log begins behind the snapshot, or some entries before, on disk too or not yet.
+    Compact(u8, u8, bool),
+    /// A leader sends the next pieces, whether or not the last ones were answered.
+    Transfer(u8, bool),
+    /// A node has received the whole of another's snapshot.
+    Install(u8, u8),
+    ProposeSnapshot(u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -74,6 +83,11 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (1_u8..60).prop_map(Op::Calm),
         6 => any::<u8>().prop_map(Op::Rival),
         1 => (any::<u8>(), prop::bool::weighted(0.3)).prop_map(|(n, on)| Op::Stall(n, on)),
+        4 => any::<u8>().prop_map(Op::Publish),
+        4 => (any::<u8>(), 0_u8..6, any::<bool>()).prop_map(|(n, k, disk)| Op::Compact(n, k, disk)),
+        8 => (any::<u8>(), any::<bool>()).prop_map(|(n, again)| Op::Transfer(n, again)),
+        4 => (any::<u8>(), any::<u8>()).prop_map(|(n, m)| Op::Install(n, m)),
+        1 => any::<u8>().prop_map(Op::ProposeSnapshot),
     ]
 }
 
@@ -137,6 +151,7 @@ fn apply(cluster: &mut Cluster, op: Op) {
         Op::Propose(n, count) => {
             if let Some(id) = leader_or(cluster, n) {
                 let body = vec![n; usize::from(n) * 4];
+                cluster.wall_ms = 1000 + u64::from(n);
                 cluster.propose(id, &vec![body.as_slice(); usize::from(count)]);
             }
         }
@@ -165,6 +180,47 @@ fn apply(cluster: &mut Cluster, op: Op) {
             if let Some(id) = up(cluster, n) {
                 cluster.advance(Duration::from_millis(301));
                 cluster.turn(id, vec![Input::Tick]);
+            }
+        }
+        Op::Publish(n) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.publish(id);
+            }
+        }
+        Op::Compact(n, back, on_disk) => {
+            if let Some(id) = up(cluster, n) {
+                let covered = cluster.nodes[&id].disk.snapshot.index;
+                let upto = Index(covered.0.saturating_sub(u64::from(back)));
+                cluster.compact(id, upto, on_disk);
+            }
+        }
+        Op::Transfer(n, again) => {
+            if let Some(id) = leader_or(cluster, n) {
+                if again {
+                    cluster.give_up_waiting(id);
+                }
+                cluster.transfer(id);
+            }
+        }
+        Op::Install(n, m) => {
+            if let (Some(id), Some(other)) = (up(cluster, n), leader_or(cluster, m))
+                // Its pieces told the term in which it was committed, or a later one.
+                && cluster.raft(other).term() <= cluster.raft(id).term()
+            {
+                let snapshot = cluster.publish(other);
+                if snapshot != EntryId::default() {
+                    cluster.install(id, snapshot);
+                    cluster.turn(id, Vec::new());
+                }
+            }
+        }
+        Op::ProposeSnapshot(n) => {
+            if let Some(id) = leader_or(cluster, n) {
+                let node = cluster.node(id);
+                let raft = node.raft.as_mut().expect("it is up");
+                let leads = raft.role() == RoleName::Leader;
+                assert_eq!(raft.propose_snapshot(1000).is_ok(), leads);
+                cluster.turn(id, Vec::new());
             }
         }
         Op::Stall(n, on) => {

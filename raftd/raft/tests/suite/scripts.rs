@@ -245,7 +245,7 @@ impl Script {
         let newest = log.last().map_or(0, |entry| entry.term().0);
         let vote = args.named("vote", 0)?;
         let node = self.cluster.node(id);
-        node.disk.log = log;
+        node.disk.log = log.into();
         node.disk.commit = Index(args.named("commit", 0)?);
         node.disk.hard_state = HardState {
             term: Term(args.named("term", newest)?),

@@ -52,7 +52,7 @@ fn terms_of(cluster: &Cluster, node: NodeId) -> Vec<u64> {
 fn start_on(cluster: &mut Cluster, node: NodeId, terms: &[u64], term: u64) {
     cluster.crash(node, 0);
     let disk = &mut cluster.node(node).disk;
-    disk.log = log(terms);
+    disk.log = log(terms).into();
     disk.hard_state.term = Term(term);
     cluster.start(node);
 }

@@ -31,7 +31,7 @@ fn with_logs(logs: &[&[u64]], term: u64) -> Cluster {
     for (id, terms) in (1..).map(NodeId).zip(logs) {
         cluster.crash(id, 0);
         let node = cluster.node(id);
-        node.disk.log = log(terms);
+        node.disk.log = log(terms).into();
         node.disk.hard_state.term = Term(term);
         cluster.start(id);
     }
