@@ -213,7 +213,7 @@ impl Following {
 
     /// The leader contradicts what cannot be undone (rules A6).
     fn refuse(&self, state: &State, theirs: EntryId, effects: &mut Vec<Effect>) {
-        let ours = state.log.id_at(theirs.index);
+        let ours = state.log.id_at(theirs.index.max(state.log.base().index));
         let reason = format!(
             "node {} as leader of term {} has entry {theirs}, this node has {ours} and committed up to {}",
             self.leader,

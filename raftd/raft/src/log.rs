@@ -85,10 +85,15 @@ impl Log {
         self.terms.term_at(index)
     }
 
-    /// Whether the log has another entry in the place of this one, or ends before it. What is
-    /// below the base is committed, so that no leader contradicts it.
+    /// Whether the log has another entry in the place of this one, or ends before it. Below the
+    /// base it is only known that terms never fall; what is there is committed, so that no leader's
+    /// log has anything else.
     pub(crate) fn contradicts(&self, id: EntryId) -> bool {
-        id.index >= self.base().index && self.term_at(id.index) != Some(id.term)
+        let base = self.base();
+        if id.index < base.index {
+            return id.term > base.term;
+        }
+        self.term_at(id.index) != Some(id.term)
     }
 
     /// Where the term at `index` begins behind the base; `None` outside the log.

@@ -2,8 +2,8 @@
 //! expectation. `UPDATE_GOLDENFILES=1 cargo test -p raft scripts` rewrites them: read the diff.
 //!
 //! Real Raft cores had bugs of 72 classes; which class is shown where is in the table, by the
-//! number that the project's research gave it. Not here: those that need a disk, snapshots,
-//! membership changes, transfer, leases, a store or a real process.
+//! number that the project's research gave it. Not here: those that need a disk, membership
+//! changes, transfer, leases, a store or a real process.
 //!
 //! | row | class | script or test |
 //! |---|---|---|
@@ -28,6 +28,8 @@
 //! | 21 | stale or repeated ack moves match | `match_never_falls` |
 //! | 22 | heartbeat carries an index the follower lacks | `heartbeat_finds_a_lost_append` |
 //! | 23 | stale completion marks overwritten bytes | `stale_completion_after_truncation` |
+//! | 24 | append after truncation compares term 0 | `append_behind_the_base_after_a_truncation` |
+//! | 25 | purged prev taken for a conflict | `append_before_the_base_is_no_conflict` |
 //! | 26 | delete-then-append not atomic | `conflicting_suffix_is_replaced_at_once` |
 //! | 27 | conflict back-off live-lock | `long_conflict_takes_a_round_per_term` |
 //! | 28 | non-contiguous entries packed | `absurd_messages_cost_the_link`, `follower_behind_the_cache` |
@@ -37,6 +39,11 @@
 //! | 36 | read racing a leader change | `reads_die_with_the_reign` |
 //! | 37 | barrier ignores failed answers | `conflict_answers_a_round` |
 //! | 40 | serves before replay is done | `read_at_the_start_of_a_term` |
+//! | 54 | older snapshot overwrites newer state | `older_snapshot_changes_nothing` |
+//! | 55 | conflicting log survives under a snapshot | `conflicting_log_is_gone_under_a_snapshot` |
+//! | 55 | a discarded log's write marks it durable | `acknowledgement_waits_for_the_snapshot` |
+//! | 56 | gap between log and snapshot after a restart | `restart_behind_a_base` |
+//! | 57 | snapshot loop or dead end | `snapshot_transfer_goes_on`, `compaction_passes_a_follower` |
 //! | 69 | unbounded memory by a slow follower | `window_limits_what_is_in_flight`, `window_spans_a_probe`, `flood_is_not_taken` |
 //! | 70 | slow sync starves heartbeats | `slow_disk_does_not_stop_heartbeats` |
 //! | 72 | panic on an odd message | `absurd_messages_cost_the_link`, fuzz target `step` |
@@ -52,12 +59,14 @@ use goldenscript::{Command, Context, Runner};
 use raft::{HardState, Input};
 use wire::entry::Entry;
 use wire::peer::{
-    Append, AppendConflict, AppendOk, DiskReport, Message, PreVote, PreVoteAnswer, RequestVote,
-    StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, DiskReport, InstallSnapshot, Message, PreVote, PreVoteAnswer,
+    RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Options, entry, log};
+use crate::disk::Log;
+use crate::transfer::FILE_BYTES;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
@@ -210,6 +219,24 @@ fn message(args: &Args) -> Fallible<Message> {
             transfer: args.has("transfer"),
         }),
         "vote-answer" => Message::VoteAnswer(VoteAnswer { term, granted }),
+        "install-snapshot" => {
+            let length = usize::try_from(args.named("bytes", FILE_BYTES)?)?;
+            Message::InstallSnapshot(InstallSnapshot {
+                term,
+                round: args.named("round", 0)?,
+                snapshot: args.id("snapshot")?,
+                total_bytes: args.named("total", FILE_BYTES)?,
+                offset: args.named("offset", 0)?,
+                bytes: vec![7; length].into(),
+            })
+        }
+        "snapshot-ok" => Message::SnapshotOk(SnapshotOk {
+            term,
+            round: args.named("round", 0)?,
+            snapshot: args.id("snapshot")?,
+            received_bytes: args.named("received", 0)?,
+            disk,
+        }),
         other => return Err(format!("no message is called {other}").into()),
     })
 }
@@ -237,15 +264,26 @@ impl Script {
         Ok(())
     }
 
-    /// `disk NODE [log=1/1/2] [term=T] [vote=N] [commit=I]`: restarts the node on this disk.
+    /// `disk NODE [log=1/1/2] [base=I@T] [snapshot=I@T] [term=T] [vote=N] [commit=I]`: restarts the
+    /// node on this disk. The log is what it was before it was compacted up to the base, and the
+    /// snapshot is that of the base if none is named.
     fn disk(&mut self, args: &Args) -> Fallible<()> {
         let id = args.node(0)?;
         self.cluster.crash(id, 0);
-        let log = log(&args.terms("log")?);
-        let newest = log.last().map_or(0, |entry| entry.term().0);
+        let mut log: Log = log(&args.terms("log")?).into();
+        let base = args.id("base")?;
+        log.compact(base.index);
+        assert_eq!(log.base(), base, "the base is in the log");
+        let newest = log.last().term.0;
+        // What is below a base was committed by nobody here.
+        self.cluster.oracle.blind |= base != EntryId::default();
         let vote = args.named("vote", 0)?;
         let node = self.cluster.node(id);
-        node.disk.log = log.into();
+        node.disk.log = log;
+        node.disk.snapshot = match args.get("snapshot") {
+            Some(word) => parse_id(word)?,
+            None => base,
+        };
         node.disk.commit = Index(args.named("commit", 0)?);
         node.disk.hard_state = HardState {
             term: Term(args.named("term", newest)?),
@@ -339,6 +377,44 @@ impl Script {
                 Some(t) => cluster.say(&format!("read waits for round {} at {}", t.round, t.index)),
                 None => cluster.say("not the leader"),
             },
+            "propose-snapshot" => {
+                let raft = cluster.node(args.node(0)?).raft.as_mut();
+                match raft.ok_or("it is down")?.propose_snapshot(1000) {
+                    Ok(id) => cluster.say(&format!("appended {id}")),
+                    Err(_) => cluster.say("not the leader"),
+                }
+                cluster.turn(args.node(0)?, Vec::new());
+            }
+            // A snapshot of what the node has applied and its disk has.
+            "publish" => {
+                let snapshot = cluster.publish(args.node(0)?);
+                cluster.say(&format!("n{} publishes {snapshot}", args.node(0)?));
+            }
+            // `compact NODE INDEX [memory]`: on disk, too, or not yet.
+            "compact" => {
+                let upto = Index(args.number(1)?);
+                cluster.compact(args.node(0)?, upto, !args.has("memory"));
+                cluster.turn(args.node(0)?, Vec::new());
+            }
+            // The next pieces to who needs them; after a loss, the same ones.
+            "transfer" => {
+                if args.has("again") {
+                    cluster.give_up_waiting(args.node(0)?);
+                }
+                cluster.transfer(args.node(0)?);
+            }
+            // `install NODE INDEX@TERM`: all of it was received.
+            "install" => {
+                let snapshot = parse_id(args.positional.get(1).ok_or("no snapshot")?)?;
+                cluster.install(args.node(0)?, snapshot);
+                cluster.turn(args.node(0)?, Vec::new());
+            }
+            "needs-snapshot" => {
+                let raft = cluster.raft(args.node(0)?);
+                let ids: Vec<String> = raft.needs_snapshot().map(|id| format!("n{id}")).collect();
+                let line = ids.join(" ");
+                cluster.say(if ids.is_empty() { "nobody" } else { &line });
+            }
             "crash" => {
                 let kept = args.named("keep", 0)?;
                 cluster.crash(args.node(0)?, usize::try_from(kept)?);
@@ -391,8 +467,12 @@ impl Script {
             }
             "log" => {
                 let node = &cluster.nodes[&args.node(0)?];
-                let ids: Vec<String> = node.log.iter().map(|e| e.id().to_string()).collect();
-                cluster.say(&ids.join(" "));
+                let mut ids: Vec<String> = node.log.iter().map(|e| e.id().to_string()).collect();
+                if node.log.base() != EntryId::default() {
+                    ids.insert(0, format!("behind {}:", node.log.base()));
+                }
+                let line = ids.join(" ");
+                cluster.say(&line);
             }
             "quorum-ok" => {
                 let ok = cluster.raft(args.node(0)?).quorum_ok(cluster.now);
