@@ -57,6 +57,22 @@
 //! the leader's own term; what came before is committed with it. What has left the leader's
 //! memory is read from its disk ([`Effect::Load`]).
 //!
+//! # Snapshots (5)
+//!
+//! A log that only grows fills the disk. A *snapshot* is the state as of one applied entry, by
+//! which it is named; the node takes, writes and loads it, and this crate sees its identity only.
+//! All nodes take one at the same entries, those of kind `SnapshotAt`, so that the bytes are the
+//! same everywhere. Once one is on disk the log may be *compacted*: it begins behind its *base*,
+//! an entry at or below the snapshot's. What is up to the base is committed and agreed on by all,
+//! so that it is never a conflict, whoever speaks of it ([`Raft::compact`]).
+//!
+//! A follower that lacks what its leader's log no longer holds is sent a snapshot in pieces. It
+//! stores them and says how far it has come, so that a transfer goes on after a broken link, a
+//! restart, or a change of leaders ([`Effect::Chunk`]). When it has all of it, its log stays if it
+//! holds the snapshot's last entry; any other log is discarded in the one write that names the new
+//! base, and nothing of what the snapshot covers is acknowledged before that write is durable
+//! ([`Raft::install`]). Then entries flow again.
+//!
 //! # Reads (6.4)
 //!
 //! A linearizable read needs no entry, only proof that no later leader existed when it arrived: the
@@ -67,8 +83,6 @@
 //!
 //! - *Membership changes* (4): the voters are those of [`Config`]. Joint consensus will make the
 //!   voters a function of the log; `quorum.rs` is the place where majorities are computed.
-//! - *Snapshots and compaction* (5): the log begins at index 1. A third flow, Snapshot, will join
-//!   Probe and Replicate.
 //! - *Leadership transfer* (3.10): no leader asks for it. Its one mark on the wire, the flag that
 //!   lifts withholding, is obeyed.
 //! - *Repair* of a follower that lost what it had acknowledged: its conflict at or below its match
@@ -84,12 +98,16 @@
 //!    reported by [`Input::Durable`], never before the sync returned. A [`Effect::Send`] leaves
 //!    once everything up to its ticket is durable; held ones may be dropped at a change of term.
 //!    Messages may get lost, repeated or reordered; order per peer is merely faster.
-//! 4. Apply what [`Effect::Commit`] tells and report it by [`Raft::applied`]; entries that are no
-//!    longer in memory ([`Raft::entry`]) are on the disk.
-//! 5. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
+//! 4. Apply what [`Effect::Commit`] tells, as far as the state lacks it, and report it by
+//!    [`Raft::applied`]; entries that are no longer in memory ([`Raft::entry`]) are on the disk.
+//! 5. Publish a snapshot only of what this node's own disk has durably, and compact only up to one
+//!    that the disk names durably. Store pieces of a leader's snapshot, answer each, install the
+//!    whole, and take its state over in the same turn. As a leader, send one to each follower that
+//!    [`Raft::needs_snapshot`] names, and compact no further than that meanwhile.
+//! 6. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
 //!    [`Effect::RoleChanged`] tells that this node leads no more.
-//! 6. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
-//! 7. After a crash, build a new [`Raft`] from what the disk holds.
+//! 7. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
+//! 8. After a crash, build a new [`Raft`] from what the disk holds.
 //!
 //! # Words
 //!
@@ -98,13 +116,16 @@
 //! | term, vote | the durable hard state | 3.3, 3.4 |
 //! | entry, index, [`EntryId`] | a place in the log; its identity (term, index) | 3.5 |
 //! | run | the entries of one term in a log | |
+//! | snapshot | the state as of one applied entry | 5 |
+//! | base | the entry that a compacted log begins behind | 5.1 |
+//! | install | take over a leader's snapshot | 5.3 |
 //! | last | the newest entry in memory | |
 //! | durable | the last index on this node's disk | 3.8 |
 //! | verified | the last index that agrees with the leader heard | 3.5 |
 //! | match | min(durable, verified) of a follower, as its leader knows it | 3.5 |
 //! | next | the next index to send to a follower | 3.5 |
 //! | commit, applied | known to be committed; taken by the store | 3.5 |
-//! | probe, replicate | how entries flow to a follower | 10.2.2 |
+//! | probe, replicate, snapshot | how a follower is brought up | 10.2.2, 5.3 |
 //! | round | proof that a leader still leads | 6.4 |
 //! | ticket | names a write; what waits for it names it too | 10.2.1 |
 //! | quorum, tally | more than half of the voters; who said yes and no | 3.4 |

@@ -49,12 +49,20 @@ fn terms_of(cluster: &Cluster, node: NodeId) -> Vec<u64> {
         .collect()
 }
 
-fn start_on(cluster: &mut Cluster, node: NodeId, terms: &[u64], term: u64) {
+/// Starts a node on a log, of which a snapshot covers all up to `base` and the rest is left.
+fn start_on(cluster: &mut Cluster, node: NodeId, terms: &[u64], base: usize, term: u64) {
     cluster.crash(node, 0);
     let disk = &mut cluster.node(node).disk;
     disk.log = log(terms).into();
+    disk.log.compact(Index(base as u64));
+    disk.snapshot = id_at(terms, base);
     disk.hard_state.term = Term(term);
     cluster.start(node);
+}
+
+/// How many entries two logs have in common.
+fn common(one: &[u64], other: &[u64]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
 /// Thesis figure 3.1, AppendEntries, steps 2 to 5, on a list of terms.
@@ -86,12 +94,14 @@ impl Twin {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// One node against the twin: any pieces of one leader's log, in any order.
+    /// One node against the twin, which keeps its whole log: any pieces of one leader's log, in any
+    /// order, wherever the node's own log begins.
     #[test]
     fn a_follower_does_what_figure_3_1_says(
         logs in histories(),
         leader in any::<prop::sample::Index>(),
         follower in any::<prop::sample::Index>(),
+        base in any::<prop::sample::Index>(),
         pieces in prop::collection::vec((0_usize..40, 0_usize..10, 0_usize..40), 1..30),
     ) {
         let leader = &logs[leader.index(logs.len())];
@@ -99,10 +109,12 @@ proptest! {
         let term = logs.len() as u64 + 1;
         let mut cluster = Cluster::new(Options::default());
         cluster.oracle.blind = true;
-        start_on(&mut cluster, FOLLOWER, follower, term);
-        let mut twin = Twin { terms: follower.clone(), commit: 0 };
+        // What a snapshot covers is committed, so that every leader has it.
+        let base = base.index(common(leader, follower) + 1);
+        start_on(&mut cluster, FOLLOWER, follower, base, term);
+        let mut twin = Twin { terms: follower.clone(), commit: base };
         // The most that is agreed on, and hence may be believed committed, so far.
-        let mut agreed = 0;
+        let mut agreed = base;
         for (from, count, commit) in pieces {
             let from = from.min(leader.len());
             let to = (from + count).min(leader.len());
@@ -129,7 +141,7 @@ proptest! {
                 .drain(..)
                 .any(|packet| matches!(packet.message, Message::AppendConflict(_)));
             prop_assert!(!(taken && refused));
-            prop_assert_eq!(&terms_of(&cluster, FOLLOWER), &twin.terms);
+            prop_assert_eq!(&terms_of(&cluster, FOLLOWER), &twin.terms[base..]);
             prop_assert_eq!(cluster.raft(FOLLOWER).commit(), Index(twin.commit as u64));
             cluster.sync(FOLLOWER, 1);
         }
@@ -146,12 +158,13 @@ proptest! {
     }
 
     /// A leader finds where two logs part in one answer per term at most, whatever they are, and
-    /// makes the follower's log its own.
+    /// makes the follower's log its own; by a snapshot, if they part before its log begins.
     #[test]
     fn a_leader_repairs_any_log_in_a_round_per_term(
         logs in histories(),
         leader in any::<prop::sample::Index>(),
         follower in any::<prop::sample::Index>(),
+        bases in any::<(prop::sample::Index, prop::sample::Index)>(),
         window_bytes in 100_usize..2000,
     ) {
         let leader = &logs[leader.index(logs.len())];
@@ -159,8 +172,10 @@ proptest! {
         let term = logs.len() as u64;
         let mut cluster = Cluster::new(Options { window_bytes, ..Options::default() });
         cluster.oracle.blind = true;
-        start_on(&mut cluster, LEADER, leader, term);
-        start_on(&mut cluster, FOLLOWER, follower, term);
+        let shared = common(leader, follower);
+        let base = bases.0.index(leader.len() + 1);
+        start_on(&mut cluster, LEADER, leader, base, term);
+        start_on(&mut cluster, FOLLOWER, follower, bases.1.index(shared + 1), term);
         cluster.advance(Duration::from_secs(1));
         // Node 3 votes as asked; the follower's vote is not needed.
         cluster.turn(LEADER, vec![Input::Tick]);
@@ -183,7 +198,10 @@ proptest! {
         prop_assert!(conflicts <= differing.len() + 1, "{} conflicts\n{}", conflicts, trace);
         let mut expected = leader.clone();
         expected.push(term.0);
-        prop_assert_eq!(terms_of(&cluster, FOLLOWER), expected.clone(), "{}", trace);
+        let begin = usize::try_from(cluster.raft(FOLLOWER).base().index.0).expect("small");
+        prop_assert_eq!(&terms_of(&cluster, FOLLOWER), &expected[begin..], "{}", trace);
+        let installs = trace.matches("n2 installs").count();
+        prop_assert_eq!(installs, usize::from(shared < base), "{}", trace);
         prop_assert_eq!(
             cluster.raft(LEADER).match_index(FOLLOWER),
             Some(Index(expected.len() as u64))

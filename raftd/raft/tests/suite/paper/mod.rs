@@ -3,6 +3,7 @@
 mod elections;
 mod reads;
 mod replication;
+mod snapshots;
 
 use raft::{Input, RoleName};
 use wire::peer::{Append, Message, RequestVote};
