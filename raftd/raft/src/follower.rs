@@ -134,9 +134,11 @@ impl Following {
         effects: &mut Vec<Effect>,
     ) {
         self.hear(state, now, m.round);
-        if m.snapshot.index > state.commit().max(self.verified) {
+        let agreed = state.log.id_at(state.commit().max(self.verified));
+        let is_news = m.snapshot.index > agreed.index;
+        if is_news && m.snapshot.term >= agreed.term {
             effects.push(Effect::Chunk(m));
-        } else if state.log.contradicts(m.snapshot) {
+        } else if is_news || state.log.contradicts(m.snapshot) {
             self.refuse(state, m.snapshot, effects);
         } else {
             self.verify(m.snapshot.index);
@@ -213,7 +215,8 @@ impl Following {
 
     /// The leader contradicts what cannot be undone (rules A6).
     fn refuse(&self, state: &State, theirs: EntryId, effects: &mut Vec<Effect>) {
-        let ours = state.log.id_at(theirs.index.max(state.log.base().index));
+        let (base, last) = (state.log.base().index, state.log.last().index);
+        let ours = state.log.id_at(theirs.index.clamp(base, last));
         let reason = format!(
             "node {} as leader of term {} has entry {theirs}, this node has {ours} and committed up to {}",
             self.leader,

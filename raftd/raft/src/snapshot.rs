@@ -64,11 +64,12 @@ impl Raft {
             // Up to here the log agrees with the leader's, and so with the snapshot.
             let verified = following.as_ref().map_or(Index(0), |f| f.verified());
             let agreed = verified.max(self.state.commit());
-            if agreed >= snapshot.index {
-                // Nor can a leader agree on another entry in the place of a committed one.
+            let agreed = self.state.log.id_at(agreed);
+            if agreed.index >= snapshot.index || agreed.term > snapshot.term {
+                // It is not of this leader's log, which it cannot be.
                 return Installed::Stale;
             }
-            self.state.log.reset(snapshot, wall_ms, agreed);
+            self.state.log.reset(snapshot, wall_ms, agreed.index);
             Installed::Reset
         };
         self.state.pass(snapshot);

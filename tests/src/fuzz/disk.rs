@@ -17,7 +17,11 @@ const START_ENTRIES_MAX: usize = 12;
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) hard_state: HardState,
-    pub(super) log: Vec<Entry>,
+    /// The log, behind `base`.
+    log: Vec<Entry>,
+    base: EntryId,
+    /// What the marker names: from `base` to the end of the log.
+    snapshot: EntryId,
     commit: Index,
     pending: VecDeque<Write>,
     issued: Ticket,
@@ -47,6 +51,68 @@ impl Disk {
         disk
     }
 
+    /// Sometimes a snapshot covers a part of the log, of which some is gone.
+    pub(super) fn draw_snapshot(&mut self, script: &mut Script<'_>) {
+        if script.flag() {
+            let most = self.log.len() + 1;
+            let covered = Index(script.below(most) as u64);
+            self.mark(self.id_at(covered).expect("it is in the log"));
+            self.compact(Index(script.below(most) as u64));
+        }
+    }
+
+    fn last(&self) -> EntryId {
+        self.log.last().map_or(self.base, Entry::id)
+    }
+
+    /// The entry at an index behind the base.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        let place = index.0.checked_sub(self.base.index.0 + 1)?;
+        self.log.get(usize::try_from(place).ok()?)
+    }
+
+    fn id_at(&self, index: Index) -> Option<EntryId> {
+        let is_base = index == self.base.index;
+        let behind = self.entry(index).map(Entry::id);
+        behind.or(is_base.then_some(self.base))
+    }
+
+    /// Whether there is no entry.
+    pub(super) fn is_empty(&self) -> bool {
+        self.log.is_empty()
+    }
+
+    /// What the log begins behind.
+    pub(super) fn base(&self) -> EntryId {
+        self.base
+    }
+
+    /// What the marker names.
+    pub(super) fn snapshot(&self) -> EntryId {
+        self.snapshot
+    }
+
+    /// The marker names a newer snapshot, which is in the log.
+    pub(super) fn mark(&mut self, snapshot: EntryId) {
+        if snapshot.index > self.snapshot.index {
+            assert_eq!(
+                self.id_at(snapshot.index),
+                Some(snapshot),
+                "{snapshot} is not in the log"
+            );
+            self.snapshot = snapshot;
+        }
+    }
+
+    /// The log forgets what is at or below `upto`, as far as the marked snapshot covers it.
+    pub(super) fn compact(&mut self, upto: Index) {
+        let upto = upto.min(self.snapshot.index);
+        if upto > self.base.index {
+            self.base = self.id_at(upto).expect("the snapshot is in the log");
+            self.log.retain(|entry| entry.index() > upto);
+        }
+    }
+
     /// What a node is told at its start: some of the newest entries are in memory.
     pub(super) fn restored(&self, tail: usize, formed: bool) -> Restored {
         let mut terms: Vec<EntryId> = self.log.iter().map(Entry::id).collect();
@@ -55,11 +121,13 @@ impl Disk {
         Restored {
             hard_state: self.hard_state,
             commit: self.commit,
+            base: self.base,
+            applied: self.snapshot.index,
+            wall_ms: self.snapshot.index.0,
             terms,
-            last: self.log.last().map_or_else(EntryId::default, Entry::id),
+            last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
             formed,
-            ..Restored::default()
         }
     }
 
@@ -69,6 +137,10 @@ impl Disk {
         assert!(
             write.truncate_from.is_none() || !write.entries.is_empty(),
             "a cut without replacement"
+        );
+        assert!(
+            write.truncate_from.is_none() || write.reset.is_none(),
+            "a log that is discarded is cut"
         );
         self.issued = write.ticket;
         self.pending.push_back(write);
@@ -99,17 +171,24 @@ impl Disk {
             "hard state fell from {old:?} to {new:?}"
         );
         self.hard_state = new;
+        if let Some(snapshot) = write.reset {
+            let covered = self.commit.max(self.snapshot.index);
+            assert!(snapshot.index > covered, "{snapshot} is none too new");
+            (self.base, self.snapshot) = (snapshot, snapshot);
+            self.log.clear();
+            assert!(write.commit >= snapshot.index, "{snapshot} is committed");
+        }
         if let Some(from) = write.truncate_from {
-            assert!(from > self.commit, "{from} is cut and was committed");
-            self.log
-                .truncate(usize::try_from(from.0 - 1).expect("logs are short"));
+            let covered = self.commit.max(self.snapshot.index);
+            assert!(from > covered, "{from} is cut and was committed");
+            self.log.retain(|entry| entry.index() < from);
         }
         for entry in write.entries {
-            assert_eq!(entry.index().0, self.log.len() as u64 + 1, "a gap on disk");
+            assert_eq!(entry.index(), self.last().index.next(), "a gap on disk");
             self.log.push(entry);
         }
         assert!(
-            write.commit.0 <= self.log.len() as u64,
+            write.commit <= self.last().index,
             "the hint is past the log"
         );
         assert!(write.commit >= self.commit, "the hint fell");
@@ -125,8 +204,7 @@ impl Disk {
 
     /// Entries from an index on, as a load would bring them.
     pub(super) fn load(&self, from: Index, count: usize) -> Vec<Entry> {
-        let from = usize::try_from(from.0.saturating_sub(1)).unwrap_or(usize::MAX);
-        let entries = self.log.iter().skip(from);
+        let entries = self.log.iter().filter(|entry| entry.index() >= from);
         entries.take(count).cloned().collect()
     }
 }

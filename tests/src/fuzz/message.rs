@@ -3,8 +3,8 @@
 use raft::Raft;
 use wire::entry::Entry;
 use wire::peer::{
-    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Message, PreVote,
-    PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
+    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -78,6 +78,13 @@ impl Asked {
                     disk: disk_report(script),
                 })
             }
+            Message::InstallSnapshot(m) => Message::SnapshotOk(SnapshotOk {
+                term: m.term,
+                round: m.round,
+                snapshot: m.snapshot,
+                received_bytes: script.near(m.offset + m.bytes.len() as u64),
+                disk: disk_report(script),
+            }),
             _ => return None,
         };
         Some((*peer, answer))
@@ -127,9 +134,10 @@ pub(super) fn entries(script: &mut Script<'_>, prev: EntryId) -> Vec<Entry> {
 pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
     let last = raft.last();
     let term = script.term(raft.term());
-    match script.below(12) {
+    match script.below(16) {
         0..=3 => {
-            let at = script.pick(&[last.index, raft.commit(), raft.durable()]);
+            let base = raft.base().index;
+            let at = script.pick(&[last.index, raft.commit(), raft.durable(), base]);
             // The term that the node itself has there, where that is known here.
             let known = raft.entry(at).map_or(last.term, Entry::term);
             let prev = script.id(EntryId {
@@ -175,9 +183,28 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             last: script.id(last),
             transfer: script.flag(),
         }),
-        _ => Message::VoteAnswer(VoteAnswer {
+        11 => Message::VoteAnswer(VoteAnswer {
             term,
             granted: script.flag(),
         }),
+        12 => Message::SnapshotOk(SnapshotOk {
+            term,
+            round: script.near(1),
+            snapshot: script.id(raft.base()),
+            received_bytes: script.near(1),
+            disk: disk_report(script),
+        }),
+        _ => {
+            let near = script.pick(&[last, last, raft.base()]);
+            let length = script.below(4);
+            Message::InstallSnapshot(InstallSnapshot {
+                term,
+                round: script.near(1),
+                snapshot: script.id(near),
+                total_bytes: script.near(8),
+                offset: script.near(0),
+                bytes: vec![7; length].into(),
+            })
+        }
     }
 }

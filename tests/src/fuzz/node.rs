@@ -84,7 +84,7 @@ impl Life {
     fn draw(script: &mut Script<'_>) -> Self {
         let members = script.pick(&[3, 3, 1, 2, 5]);
         let disk = Disk::draw(script);
-        let formed = !script.rarely(4) || !disk.log.is_empty();
+        let formed = !script.rarely(4) || !disk.is_empty();
         let ids = || (1..=members).map(NodeId);
         let record = ids().map(|id| (id, incarnation(id)));
         let config = Config {

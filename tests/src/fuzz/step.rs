@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft::{Config, Effect, Input, Instant, Raft, RoleName, Ticket};
+use raft::{Config, Effect, Input, Installed, Instant, Raft, RoleName, Ticket};
 use wire::peer::{DiskReport, Message};
-use wire::types::{Index, NodeId, Term};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::disk::Disk;
 use super::message::{self, Asked};
 use super::script::Script;
 
+/// Snapshots that are remembered.
+const OFFERED_MAX: usize = 4;
 /// Events of one life; more only takes time.
 const EVENTS_MAX: usize = 400;
 
@@ -20,7 +22,8 @@ const EVENTS_MAX: usize = 400;
 ///
 /// The core asserts its invariants after every step. Checked here besides: writes leave no gap,
 /// what is committed is never cut nor told twice, at most one vote is given in a term, and nothing
-/// leaves before what it reveals is durable (rules A1, A2, A3).
+/// leaves before what it reveals is durable (rules A1, A2, A3). Its log is compacted behind
+/// snapshots, and it installs any that a leader spoke of.
 pub fn step(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let mut life = Life::draw(&mut script);
@@ -44,6 +47,11 @@ struct Life {
     /// Who got a vote that left, over all lives.
     votes: BTreeMap<Term, NodeId>,
     told_commit: Index,
+    applied: Index,
+    /// The snapshots that leaders spoke of in this life, the newest last.
+    offered: Vec<EntryId>,
+    /// The newest snapshot that is published, marked or not.
+    published: EntryId,
 }
 
 impl Life {
@@ -64,11 +72,13 @@ impl Life {
             seed: u64::from(script.byte()),
         };
         let formed = !script.rarely(16);
-        let disk = Disk::draw(script);
+        let mut disk = Disk::draw(script);
+        disk.draw_snapshot(script);
         let now = Instant(script.near(1_000_000_000));
         let restored = disk.restored(script.below(16), formed);
         let before = disk.hard_state;
         let votes = before.vote.map(|vote| (before.term, vote));
+        let published = disk.snapshot();
         Self {
             raft: Raft::new(config.clone(), restored, now),
             config,
@@ -79,11 +89,14 @@ impl Life {
             asked: Asked::default(),
             votes: votes.into_iter().collect(),
             told_commit: Index(0),
+            applied: published.index,
+            offered: Vec::new(),
+            published,
         }
     }
 
     fn event(&mut self, script: &mut Script<'_>) {
-        match script.below(16) {
+        match script.below(18) {
             0..=4 => {
                 let message = message::draw(script, &self.raft);
                 let from = self.sender(script);
@@ -131,12 +144,64 @@ impl Life {
                     self.turn(Some(Input::Formed));
                 }
             },
+            15 => self.compact(script),
+            16 => self.install(script),
             _ => {
                 if script.rarely(3) {
                     self.crash(script);
                 }
             }
         }
+    }
+
+    /// A snapshot is taken of what is applied and durable, or a log begins behind one, on disk
+    /// too or not yet; a leader sends a piece to who needs one.
+    fn compact(&mut self, script: &mut Script<'_>) {
+        let most = self.applied.min(self.raft.durable());
+        if let Some(entry) = self.disk.entry(most)
+            && most > self.raft.base().index
+        {
+            self.disk.mark(entry.id());
+            self.published = self.disk.snapshot();
+        }
+        let back = script.below(4) as u64;
+        let upto = Index(self.disk.snapshot().index.0.saturating_sub(back));
+        let before = self.raft.base();
+        self.raft.compact(upto);
+        assert_eq!(self.raft.base().index, upto.max(before.index));
+        if script.flag() {
+            self.disk.compact(upto);
+        }
+        let mut effects = Vec::new();
+        for to in self.raft.needs_snapshot().collect::<Vec<_>>() {
+            let (snapshot, piece) = (self.published, vec![7; script.below(4)]);
+            self.raft
+                .chunk(to, snapshot, 9, 0, piece.into(), &mut effects);
+        }
+        self.carry_out(effects);
+        self.turn(None);
+    }
+
+    /// One of the snapshots that were offered is there, whole.
+    fn install(&mut self, script: &mut Script<'_>) {
+        if self.offered.is_empty() {
+            return;
+        }
+        let snapshot = script.pick(&self.offered);
+        let before = (self.raft.base(), self.raft.last(), self.raft.commit());
+        let installed = self.raft.install(snapshot, snapshot.index.0);
+        let after = (self.raft.base(), self.raft.last(), self.raft.commit());
+        match installed {
+            Installed::Stale => assert_eq!(before, after),
+            Installed::Kept => assert_eq!((before.0, before.1, snapshot.index), after),
+            Installed::Reset => assert_eq!((snapshot, snapshot, snapshot.index), after),
+        }
+        if installed != Installed::Stale {
+            assert!(snapshot.index > self.applied, "{snapshot} is none too new");
+            self.applied = snapshot.index;
+            self.published = snapshot;
+        }
+        self.turn(None);
     }
 
     /// A member, the node itself, or a stranger.
@@ -158,7 +223,7 @@ impl Life {
             0 => Vec::new(),
             1 => message::entries(script, self.raft.last()),
             _ => {
-                let from = script.below(self.disk.log.len() + 1) as u64 + 1;
+                let from = self.disk.base().index.0 + 1 + script.below(16) as u64;
                 self.disk.load(Index(from), 1 + script.below(8))
             }
         };
@@ -169,6 +234,9 @@ impl Life {
         self.disk.crash(script.below(8));
         self.held.clear();
         self.told_commit = Index(0);
+        self.published = self.disk.snapshot();
+        self.applied = self.published.index;
+        self.offered.clear();
         let restored = self.disk.restored(script.below(16), self.formed);
         self.raft = Raft::new(self.config.clone(), restored, self.now);
     }
@@ -179,12 +247,22 @@ impl Life {
             self.raft.step(self.now, input, &mut effects);
         }
         self.raft.flush(self.now, &mut effects);
+        self.carry_out(effects);
+        if self.raft.durable() >= self.published.index {
+            self.disk.mark(self.published);
+        }
+        let durable = self.disk.sync(0);
+        self.release(durable);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Write(write) => self.disk.submit(write),
                 Effect::Commit(index) => {
                     assert!(index > self.told_commit, "a commit is told once");
                     self.told_commit = index;
+                    self.applied = self.applied.max(index);
                     self.raft.applied(index);
                 }
                 Effect::Send { to, after, message } => {
@@ -194,29 +272,42 @@ impl Life {
                     assert!(after.0 <= self.disk.issued().0 + 1, "waits for no write");
                     self.held.push((after, to, message));
                 }
-                Effect::Load { max_bytes, .. } => assert!(max_bytes > 0, "a load of nothing"),
+                Effect::Load {
+                    max_bytes, from, ..
+                } => {
+                    assert!(max_bytes > 0, "a load of nothing");
+                    assert!(from > self.raft.base().index, "a load below the base");
+                }
                 Effect::Refuse { peer, error } => {
                     assert!(self.config.voters.contains(&peer), "a stranger is refused");
                     assert!(!error.to_string().is_empty());
                 }
-                Effect::RoundConfirmed(_)
-                | Effect::RoleChanged(_)
-                | Effect::Chunk(_)
-                | Effect::SnapshotAnswer { .. } => {}
+                Effect::Chunk(chunk) => {
+                    if self.offered.len() == OFFERED_MAX {
+                        self.offered.remove(0);
+                    }
+                    self.offered.push(chunk.snapshot);
+                    let mut effects = Vec::new();
+                    let received = chunk.offset + chunk.bytes.len() as u64;
+                    self.raft
+                        .answer_chunk(chunk.snapshot, received, &mut effects);
+                    self.carry_out(effects);
+                }
+                Effect::SnapshotAnswer { from, .. } => {
+                    assert!(self.config.voters.contains(&from), "a stranger needs one");
+                }
+                Effect::RoundConfirmed(_) | Effect::RoleChanged(_) => {}
             }
         }
-        let durable = self.disk.sync(0);
-        self.release(durable);
     }
 
     /// What is acknowledged is on the disk. It may be gone when the message leaves: a leader that
     /// contradicts itself can have it replaced.
     fn check_acknowledgement(&self, message: &Message) {
         if let Message::AppendOk(m) = message
-            && let Some(place) = m.match_index.0.checked_sub(1)
+            && m.match_index > self.disk.base().index
         {
-            let place = usize::try_from(place).expect("logs are short");
-            let durable = self.disk.log.get(place);
+            let durable = self.disk.entry(m.match_index);
             let durable = durable.expect("what is acknowledged is on the disk");
             let entry = self.raft.entry(m.match_index);
             assert!(
