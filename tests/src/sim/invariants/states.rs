@@ -2,8 +2,9 @@
 //!
 //! One store applies the committed log as it grows and notes, index by index, which key changed and
 //! to what. A member that has applied up to some index is compared with the notes of that index:
-//! the keys that changed since it was last looked at, the sizes of map and sessions, and now and
-//! then everything. Whether the store itself is right is for the history's witness to say.
+//! the digest, the sizes of map and sessions, the keys that changed since it was last looked at, and
+//! now and then whether the digest is that of what is there. Whether the store itself is right is
+//! for the history's witness to say.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use wire::entry::Entry;
 use wire::types::{EntryId, Epoch, Index, NodeId};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// Everything is compared about so many entries apart.
+/// Everything is looked at about so many entries apart.
 const FULL_EVERY: u64 = 1_024;
 
 /// What the state is like after an entry.
@@ -24,8 +25,7 @@ struct Shape {
     sessions: usize,
     kept: usize,
     horizon: Option<Index>,
-    /// Sum of the fingerprints of all items.
-    sum: u64,
+    digest: u128,
 }
 
 /// The state after each committed entry.
@@ -52,7 +52,7 @@ impl States {
     pub(super) fn new(epoch: Epoch, sessions_max: usize) -> Self {
         let store = Store::new(epoch, sessions_max);
         Self {
-            shapes: vec![shape(&store, 0)],
+            shapes: vec![shape(&store)],
             store,
             changed: Vec::new(),
             places: BTreeMap::new(),
@@ -63,7 +63,6 @@ impl States {
     /// The next entry is committed.
     pub(super) fn push(&mut self, entry: &Entry) {
         let changed = self.store.apply(entry).changed;
-        let mut sum = self.shapes.last().map_or(0, |shape| shape.sum);
         let place = changed.map(|key| {
             let place = match self.places.get(key) {
                 Some(place) => *place,
@@ -76,19 +75,16 @@ impl States {
                     self.keys.len() - 1
                 }
             };
-            let changes = &mut self.keys[place].changes;
-            let before = changes.last().map_or(0, |(_, print)| *print);
             let after = self
                 .store
                 .map()
                 .get(key)
                 .map_or(0, |item| fingerprint(&item));
-            sum = sum.wrapping_sub(before).wrapping_add(after);
-            changes.push((entry.index(), after));
+            self.keys[place].changes.push((entry.index(), after));
             place
         });
         self.changed.push(place);
-        self.shapes.push(shape(&self.store, sum));
+        self.shapes.push(shape(&self.store));
     }
 
     /// A member has applied more; `seen` is how far it was looked at before.
@@ -102,18 +98,16 @@ impl States {
                 "{who} has applied {applied}, which nobody committed"
             ));
         };
-        let full = seen.0 / FULL_EVERY != applied.0 / FULL_EVERY;
-        let sum = match full {
-            true => {
-                let prints = store.map().iter().map(|item| fingerprint(&item));
-                prints.fold(0, u64::wrapping_add)
-            }
-            false => known.sum,
-        };
-        let own = shape(store, sum);
+        let own = shape(store);
         if own != *known {
             return Err(format!(
                 "the state of {who} at {applied} is {own:?} and should be {known:?}"
+            ));
+        }
+        let full = seen.0 / FULL_EVERY != applied.0 / FULL_EVERY;
+        if full && store.view().recompute_digest() != known.digest {
+            return Err(format!(
+                "the digest of {who} at {applied} is not that of its state"
             ));
         }
         for place in self.changed[seen.0 as usize..applied.0 as usize]
@@ -135,7 +129,7 @@ impl States {
     }
 }
 
-fn shape(store: &Store, sum: u64) -> Shape {
+fn shape(store: &Store) -> Shape {
     let sessions = store.sessions();
     Shape {
         id: store.applied(),
@@ -143,7 +137,7 @@ fn shape(store: &Store, sum: u64) -> Shape {
         sessions: sessions.len(),
         kept: sessions.kept(),
         horizon: sessions.horizon(),
-        sum,
+        digest: store.digest(),
     }
 }
 
@@ -234,6 +228,13 @@ mod tests {
         for other in &others {
             assert!(states.check(NodeId(1), Index(1), &store(other)).is_err());
         }
+        // The same keys, and another reply to a retry.
+        let mut states = States::new(EPOCH, 8);
+        states.push(&put(1, 1, b"a", b"1"));
+        states.push(&put(2, 2, b"a", b"2"));
+        let other = [put(1, 1, b"a", b"0"), put(2, 2, b"a", b"2")];
+        assert!(states.check(NodeId(1), Index(1), &store(&other)).is_err());
+
         let ahead = [log[0].clone(), log[1].clone(), put(3, 3, b"a", b"2")];
         assert!(states.check(NodeId(1), Index(2), &store(&ahead)).is_err());
     }
