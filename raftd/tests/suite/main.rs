@@ -8,6 +8,7 @@ mod daemon_man;
 mod daemon_net;
 mod daemon_process;
 mod node_cluster;
+mod node_digest;
 mod node_forming;
 mod node_harness;
 mod node_image;

@@ -1,0 +1,294 @@
+//! The parts of the state's digest, and what no state is made from.
+
+use raftd::store::session::KEPT_PER_SESSION_MAX;
+use raftd::store::{Builder, ImageError, ImageHead, Kept, Run, SessionImage, Store, digest};
+use wire::client::Item;
+use wire::command::Outcome;
+use wire::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use wire::types::{EntryId, Epoch, Index, Term};
+
+const EPOCH: Epoch = Epoch(77);
+const ITEM: Item<'_> = Item {
+    key: b"key",
+    value: b"value",
+    revision: Index(7),
+    create_revision: Index(5),
+    version: 2,
+};
+const KEPT: Kept = Kept {
+    seq: 3,
+    fingerprint: 11,
+    id: EntryId {
+        term: Term(2),
+        index: Index(7),
+    },
+    outcome: Outcome::Put,
+};
+
+fn image(replies: &[Kept]) -> SessionImage {
+    SessionImage {
+        born: Index(4),
+        nonce: 99,
+        replies: replies.into(),
+    }
+}
+
+/// The digest travels between nodes and stays in files: it must not change by itself.
+#[test]
+fn the_digest_is_the_same_on_every_machine_and_in_every_version() {
+    assert_eq!(
+        format!("{:032x}", digest::item(&ITEM)),
+        "e9a229450e97de8e96966d0a945e82f4"
+    );
+    assert_eq!(
+        format!("{:032x}", digest::session(&image(&[KEPT]))),
+        "83a78fc75af71706ce815eca0dfc2ac2"
+    );
+    assert_eq!(
+        format!("{:032x}", digest::horizon(Some(Index(0)))),
+        "a6241d69b84c24098a268d168a426ef3"
+    );
+    assert_eq!(digest::horizon(None), 0);
+    assert_eq!(Store::new(EPOCH, 1).digest(), 0);
+}
+
+#[test]
+fn whatever_differs_has_another_digest() {
+    let items = [
+        ITEM,
+        Item {
+            key: b"kez",
+            ..ITEM
+        },
+        Item {
+            key: b"keyv",
+            value: b"alue",
+            ..ITEM
+        },
+        Item {
+            value: b"valuf",
+            ..ITEM
+        },
+        Item { value: b"", ..ITEM },
+        Item {
+            revision: Index(8),
+            ..ITEM
+        },
+        Item {
+            create_revision: Index(6),
+            ..ITEM
+        },
+        Item { version: 3, ..ITEM },
+    ];
+    let outcomes = [
+        Outcome::Deleted(0),
+        Outcome::Deleted(1),
+        Outcome::Swapped,
+        Outcome::NotSwapped(None),
+        Outcome::NotSwapped(Some(Index(0))),
+        Outcome::NotSwapped(Some(Index(1))),
+        Outcome::Incremented(0),
+        Outcome::Incremented(-1),
+        Outcome::NotANumber,
+        Outcome::Overflow,
+        Outcome::Applied,
+    ];
+    let kept = outcomes.map(|outcome| Kept { outcome, ..KEPT });
+    let id = |term, index| EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let others = [
+        KEPT,
+        Kept { seq: 4, ..KEPT },
+        Kept {
+            fingerprint: 12,
+            ..KEPT
+        },
+        Kept {
+            id: id(3, 7),
+            ..KEPT
+        },
+        Kept {
+            id: id(2, 8),
+            ..KEPT
+        },
+    ];
+    let mut images: Vec<_> = kept
+        .iter()
+        .chain(&others)
+        .map(|kept| image(&[*kept]))
+        .collect();
+    images.push(SessionImage {
+        born: Index(3),
+        ..image(&[KEPT])
+    });
+    images.push(SessionImage {
+        nonce: 98,
+        ..image(&[KEPT])
+    });
+    let mut digests: Vec<_> = items.iter().map(digest::item).collect();
+    digests.extend(images.iter().map(digest::session));
+    digests.extend([0, 1, 7].map(|born| digest::horizon(Some(Index(born)))));
+    let all = digests.len();
+    digests.sort_unstable();
+    digests.dedup();
+    assert_eq!(digests.len(), all);
+}
+
+const HEAD: ImageHead = ImageHead {
+    applied: EntryId {
+        term: Term(2),
+        index: Index(9),
+    },
+    wall_ms: 5,
+    epoch: EPOCH,
+    horizon: None,
+    keys: 0,
+    sessions: 0,
+};
+
+#[test]
+fn impossible_items_are_refused_alone_and_in_runs() {
+    let long_key = vec![b'z'; KEY_BYTES_MAX + 1];
+    let long_value = vec![0; VALUE_BYTES_MAX + 1];
+    let revisions = |created, modified, version| Item {
+        key: b"z",
+        revision: Index(modified),
+        create_revision: Index(created),
+        version,
+        ..ITEM
+    };
+    let refused = [
+        Item { key: b"", ..ITEM },
+        Item {
+            key: &long_key,
+            ..ITEM
+        },
+        Item {
+            key: b"z",
+            value: &long_value,
+            ..ITEM
+        },
+        ITEM,
+        Item { key: b"ke", ..ITEM },
+        revisions(0, 0, 1),
+        revisions(0, 3, 2),
+        revisions(3, 3, 0),
+        revisions(3, 3, 2),
+        revisions(3, 4, 1),
+        revisions(3, 4, 3),
+        revisions(4, 3, 2),
+        revisions(3, u64::MAX, u64::MAX),
+        revisions(3, 10, 2),
+    ];
+    for item in refused {
+        let mut builder = Builder::new(ImageHead { keys: 2, ..HEAD });
+        builder.item(ITEM).unwrap();
+        let error = builder.item(item).unwrap_err();
+        assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
+        let mut run = Run::default();
+        let error = run.push(item).and_then(|()| builder.run(run)).unwrap_err();
+        assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
+        // Nothing of it was added.
+        builder.item(revisions(3, 9, 7)).unwrap();
+        assert_eq!(builder.finish(1).unwrap().map().len(), 2);
+    }
+}
+
+#[test]
+fn impossible_sessions_are_refused() {
+    let kept = |seq, term, index| Kept {
+        seq,
+        id: EntryId {
+            term: Term(term),
+            index: Index(index),
+        },
+        ..KEPT
+    };
+    let many: Vec<_> = (1..=KEPT_PER_SESSION_MAX as u64 + 1)
+        .map(|seq| kept(seq, 2, seq + 4))
+        .collect();
+    let far = EntryId {
+        index: Index(10_000),
+        ..HEAD.applied
+    };
+    let refused = [
+        image(&[]),
+        image(&many),
+        image(&[kept(0, 2, 8)]),
+        image(&[kept(COUNTER_MAX + 1, 2, 8)]),
+        image(&[kept(1, 2, 8), kept(1, 2, 9)]),
+        image(&[kept(1, 2, 8), kept(2, 2, 8)]),
+        image(&[kept(1, 2, 8), kept(2, 1, 9)]),
+        image(&[kept(1, 2, 4)]),
+        image(&[kept(1, 2, 10_001)]),
+        image(&[kept(1, 3, 8)]),
+        // The one before it wrote later, or is the same.
+        image(&[kept(1, 2, 7)]),
+        SessionImage {
+            nonce: 1,
+            ..image(&[kept(1, 2, 8)])
+        },
+    ];
+    for session in refused {
+        let head = ImageHead {
+            applied: far,
+            sessions: 1,
+            ..HEAD
+        };
+        let mut builder = Builder::new(head);
+        let first = SessionImage {
+            nonce: 1,
+            ..image(&[KEPT])
+        };
+        builder.session(&first).unwrap();
+        let error = builder.session(&session).unwrap_err();
+        assert!(matches!(error, ImageError::Session(_)), "{error}");
+        assert_eq!(builder.finish(1).unwrap().sessions().len(), 1);
+    }
+}
+
+#[test]
+fn a_state_must_be_what_its_head_says() {
+    let finish = |head, sessions_max| {
+        let mut builder = Builder::new(head);
+        builder.item(ITEM).unwrap();
+        for (nonce, index) in [(1, 6), (2, 7)] {
+            let mut session = image(&[KEPT]);
+            session.nonce = nonce;
+            session.replies[0].id.index = Index(index);
+            builder.session(&session).unwrap();
+        }
+        builder
+            .finish(sessions_max)
+            .map(|store| store.view().head())
+    };
+    let head = ImageHead {
+        horizon: Some(Index(8)),
+        keys: 1,
+        sessions: 2,
+        ..HEAD
+    };
+    assert_eq!(finish(head, 2), Ok(head));
+    let count = |what, announced, found| {
+        Err(ImageError::Count {
+            what,
+            announced,
+            found,
+        })
+    };
+    assert_eq!(
+        finish(ImageHead { keys: 2, ..head }, 2),
+        count("keys", 2, 1)
+    );
+    let sessions = |sessions| finish(ImageHead { sessions, ..head }, 2);
+    assert_eq!(sessions(1), count("sessions", 1, 2));
+    assert!(matches!(finish(head, 1), Err(ImageError::Session(_))));
+    let horizon = Some(Index(9));
+    let late = finish(ImageHead { horizon, ..head }, 2);
+    assert!(matches!(late, Err(ImageError::Head(_))));
+    let mut far = head;
+    far.applied.index = Index(COUNTER_MAX + 1);
+    assert!(matches!(finish(far, 2), Err(ImageError::Head(_))));
+}
