@@ -121,24 +121,6 @@ impl View {
         self.head.applied
     }
 
-    /// See [`Store::wall_ms`].
-    #[must_use]
-    pub fn wall_ms(&self) -> u64 {
-        self.head.wall_ms
-    }
-
-    /// The history of the data.
-    #[must_use]
-    pub fn epoch(&self) -> Epoch {
-        self.head.epoch
-    }
-
-    /// The highest `born` of any evicted session (rules C3).
-    #[must_use]
-    pub fn horizon(&self) -> Option<Index> {
-        self.head.horizon
-    }
-
     /// How many keys there are.
     #[must_use]
     pub fn keys(&self) -> u64 {
@@ -178,7 +160,7 @@ impl View {
         let items = self.items().map(|item| digest::item(&item));
         let sessions = self.sessions().map(|session| digest::session(&session));
         let parts = items.chain(sessions);
-        parts.fold(digest::horizon(self.horizon()), u128::wrapping_add)
+        parts.fold(digest::horizon(self.head.horizon), u128::wrapping_add)
     }
 }
 

@@ -209,6 +209,8 @@ proptest! {
             prop_assert_eq!(outcome, twin.apply(index, op), "{:?} at {}", op, index);
         }
         prop_assert_eq!(map.len(), twin.rows.len());
+        let data_bytes = twin.rows.iter().map(|row| row.key.len() + row.value.len());
+        prop_assert_eq!(map.data_bytes(), data_bytes.sum::<usize>() as u64);
         let (all, _) = scan(&map, ScanMode::Items, b"", PAGE_ITEMS_MAX);
         prop_assert_eq!(&all, &twin.rows);
         for row in &twin.rows {
