@@ -25,6 +25,7 @@ mod snap_write;
 mod wal_crash;
 mod wal_damage;
 mod wal_format;
+mod wal_life;
 mod wal_storage;
 mod wal_support;
 mod wal_twin;

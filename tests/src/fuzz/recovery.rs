@@ -15,7 +15,7 @@ use raftd::wal::segment::{SegmentMaker, WAL_DIR};
 use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
 use wire::entry::Entry;
 use wire::limits::COUNTER_MAX;
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId};
 
 use super::disk::entry;
 use super::script::Script;
@@ -102,7 +102,8 @@ pub fn rot(bytes: &[u8]) {
         let bytes = script.pick(&[0, 1_000, 100_000, usize::MAX]);
         match wal.load(from, to, bytes) {
             Ok(entries) => {
-                let skipped = usize::try_from(from.0.saturating_sub(1)).expect("64 bits");
+                let skipped = from.0.saturating_sub(found.base.index.0 + 1);
+                let skipped = usize::try_from(skipped).expect("64 bits");
                 let written = found.entries.iter().skip(skipped);
                 assert!(written.len() >= entries.len(), "entries that never were");
                 // With the right checksum anything may stand in an entry but its identity.
@@ -221,23 +222,26 @@ fn files(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
 struct Content {
     hard_state: HardState,
     commit: Index,
+    snapshot: EntryId,
+    base: EntryId,
     entries: Vec<Entry>,
 }
 
 /// Reads everything back, compares it with what recovery said, and has the Raft core take it.
 fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     let wal = &recovered.wal;
-    let last = wal.last();
+    let (base, last) = (wal.base(), wal.last());
+    assert!(base.index <= wal.snapshot().index, "the front is missing");
     let mut entries: Vec<Entry> = Vec::new();
-    while (entries.len() as u64) < last.index.0 {
-        let next = Index(entries.len() as u64 + 1);
+    while base.index.0 + (entries.len() as u64) < last.index.0 {
+        let next = Index(base.index.0 + entries.len() as u64 + 1);
         let more = wal.load(next, last.index, 100_000);
         let more = more.expect("what was recovered can be read");
         assert!(!more.is_empty(), "a load of entry {next} gives nothing");
         entries.extend(more);
     }
     for (place, entry) in entries.iter().enumerate() {
-        assert_eq!(entry.index().0, place as u64 + 1, "a gap");
+        assert_eq!(entry.index().0, base.index.0 + place as u64 + 1, "a gap");
     }
     let mut terms: Vec<_> = entries.iter().map(Entry::id).collect();
     terms.dedup_by_key(|id| id.term);
@@ -268,13 +272,17 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     Content {
         hard_state: wal.hard_state(),
         commit: wal.commit(),
+        snapshot: wal.snapshot(),
+        base,
         entries,
     }
 }
 
 /// A term later, if there is one: a vote, entries that replace what is not committed, and a whole segment more.
 fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
-    if found.hard_state.term.0 == COUNTER_MAX {
+    let (snapshot, base) = (found.snapshot, found.base);
+    let kept = found.commit.max(snapshot.index);
+    if found.hard_state.term.0 == COUNTER_MAX || kept.0 > COUNTER_MAX - 4 {
         return found;
     }
     let term = found.hard_state.term.next();
@@ -292,11 +300,11 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
         entries: Vec::new(),
         commit,
     });
-    let first = commit.next();
-    let cuts = (entries.len() as u64) > commit.0;
-    entries.truncate(usize::try_from(commit.0).expect("logs are short"));
+    let first = kept.next();
+    let cuts = base.index.0 + (entries.len() as u64) > kept.0;
+    entries.truncate(usize::try_from(kept.0 - base.index.0).expect("logs are short"));
     for (ticket, body_bytes) in (2_u64..).zip([1, 100_000, 100_000, 10]) {
-        let entry = entry(term.0, entries.len() as u64 + 1, body_bytes);
+        let entry = entry(term.0, base.index.0 + entries.len() as u64 + 1, body_bytes);
         pending.push(Write {
             ticket: Ticket(ticket),
             hard_state,
@@ -311,6 +319,8 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
     Content {
         hard_state,
         commit,
+        snapshot,
+        base,
         entries,
     }
 }

@@ -1,18 +1,20 @@
 //! Data directories out of scripts: one as a node leaves it, then what nobody would do to it.
 
+use std::ops::Range;
+
 use byteorder::{BigEndian, ByteOrder};
 use raft::{HardState, Ticket, Write};
-use raftd::disk::Disk;
 use raftd::disk::sim::{Fault, SimDisk};
-use raftd::wal::Pending;
+use raftd::disk::{Disk, Latched};
 use raftd::wal::format::{
     ALIGN_BYTES, BATCH_HEADER_BYTES, BATCH_MAGIC, MARK_BYTES, MARK_MAGIC,
     SEGMENT_HEADER_USED_BYTES, TABLE_ROW_BYTES, batch_bytes,
 };
 use raftd::wal::identity::{IDENTITY_NAME, SLOT_BYTES};
-use raftd::wal::segment::{WAL_DIR, segment_name};
+use raftd::wal::segment::{self, WAL_DIR, segment_name};
+use raftd::wal::{Error, Pending, Wal};
 use wire::entry::ENTRY_HEADER_BYTES;
-use wire::types::{Index, NodeId, Term};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::super::disk::entry;
 use super::super::script::Script;
@@ -58,14 +60,22 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
     };
     let mut wal = opened.recovered.wal;
     let (mut term, mut last, mut commit) = (1, 0, 0);
+    let mut garbage = wal.first_segment()..wal.first_segment();
     for ticket in 1..=script.below(WRITES_MAX + 1) as u64 {
         let choice = script.byte();
-        let mut truncate_from = None;
+        let (mut reset, mut truncate_from) = (None, None);
         if choice & 3 == 3 {
             term += 1;
             if last > commit && choice & 4 == 4 {
                 truncate_from = Some(Index(commit + 1));
                 last = commit;
+            } else if script.rarely(4) {
+                commit += 1 + script.below(8) as u64;
+                last = commit;
+                reset = Some(EntryId {
+                    term: Term(term),
+                    index: Index(commit),
+                });
             }
         }
         let count =
@@ -79,7 +89,7 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
                 term: Term(term),
                 vote: Some(NodeId(1)),
             },
-            reset: None,
+            reset,
             truncate_from,
             entries: entries.collect(),
             commit: Index(commit),
@@ -88,7 +98,9 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
         if choice & 8 == 8 {
             commit = last;
         }
-        if write(&mut wal, &mut pending).is_err() {
+        if write(&mut wal, &mut pending).is_err()
+            || (script.rarely(4) && keep_house(&mut wal, &mut garbage, commit).is_err())
+        {
             return;
         }
     }
@@ -96,6 +108,22 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
         // The machine may go down in the middle of it.
         let _ = make_spare(&mut wal);
     }
+}
+
+/// Publishes a snapshot of what is committed, lets the log forget what it covers, and removes one
+/// file of that.
+fn keep_house(
+    wal: &mut Wal<Latched<SimDisk>>,
+    garbage: &mut Range<u64>,
+    commit: u64,
+) -> Result<(), Error> {
+    let newest = wal.load(Index(commit), Index(commit), 0)?;
+    if let [entry] = &newest[..] {
+        wal.mark(entry.id());
+        write(wal, &mut Pending::default())?;
+    }
+    garbage.end = wal.compact(wal.snapshot().index).end;
+    Ok(segment::remove(wal.disk(), garbage)?)
 }
 
 /// One of the log's files; those that are there more often than others.

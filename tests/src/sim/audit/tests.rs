@@ -7,8 +7,10 @@ use bytes::BytesMut;
 use raft::{Ticket, Write};
 use raftd::disk::Latched;
 use raftd::disk::sim::Fault;
+use raftd::node::io::StorageRequest;
 use raftd::storage::{Options, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::identity::Identity;
+use raftd::wal::segment::Spare;
 use wire::entry::{Entry, EntryKind};
 use wire::types::Incarnation;
 
@@ -52,7 +54,7 @@ fn entry(term: u64, index: u64, bytes: usize) -> Entry {
 
 /// Hands over entries of a term, from `first` on.
 fn push(log: &mut Log, ticket: u64, term: u64, first: u64, count: u64, cut: bool) {
-    log.push(raftd::node::io::StorageRequest::Write(Write {
+    log.push(StorageRequest::Write(Write {
         ticket: Ticket(ticket),
         hard_state: HardState {
             term: Term(term),
@@ -65,6 +67,20 @@ fn push(log: &mut Log, ticket: u64, term: u64, first: u64, count: u64, cut: bool
             .collect(),
         commit: Index(0),
     }));
+}
+
+fn spare_maker(disk: &SimDisk, log: &Log) -> SpareMaker<SimDisk> {
+    let owner = options().create.expect("it is set above").owner();
+    let next = log.wal().next_segment();
+    SpareMaker::new(disk.clone(), owner, next, &options())
+}
+
+fn spare(maker: &mut SpareMaker<SimDisk>) -> Spare<<SimDisk as Disk>::File> {
+    let made = (0..1_000).find_map(|_| match maker.step(0) {
+        Step::Made(spare) => Some(spare),
+        _ => None,
+    });
+    made.expect("a thousand pieces make a segment")
 }
 
 fn round(log: &mut Log) -> bool {
@@ -128,14 +144,8 @@ fn a_cut_shows_what_is_gone() {
 fn it_follows_from_segment_to_segment() {
     let disk = SimDisk::new(1, 1 << 30);
     let mut log = open(&disk);
-    let owner = options().create.expect("it is set above").owner();
-    let next = log.wal().next_segment();
-    let mut maker = SpareMaker::new(disk.clone(), owner, next, &options());
-    let spare = (0..1_000).find_map(|_| match maker.step(0) {
-        Step::Made(spare) => Some(spare),
-        _ => None,
-    });
-    log.add_spare(spare.expect("a thousand pieces make a segment"));
+    let mut maker = spare_maker(&disk, &log);
+    log.add_spare(spare(&mut maker));
     let mut audit = Audit::default();
     let (mut index, mut ticket) = (1, 0);
     while audit.segment < 2 {
@@ -152,6 +162,69 @@ fn it_follows_from_segment_to_segment() {
     catch_up(&mut audit, &disk);
     assert_eq!(audit.last(), last(1, index));
     assert_eq!(audit.log(), Audit::afresh(&disk).log());
+}
+
+/// Rounds until nothing is left to do.
+fn rest(log: &mut Log) {
+    while log.round(&mut VecDeque::new()).expect("no fault").worked {}
+}
+
+#[test]
+fn what_a_snapshot_covers_goes_and_the_audit_remembers_it() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    let mut audit = Audit::default();
+    let mut maker = spare_maker(&disk, &log);
+    let mut ticket = 0;
+    while audit.segment < 4 {
+        if log.wal().spares() == 0 {
+            log.add_spare(spare(&mut maker));
+        }
+        ticket += 1;
+        push(&mut log, ticket, 1, 1 + 100 * (ticket - 1), 100, false);
+        rest(&mut log);
+        catch_up(&mut audit, &disk);
+    }
+    let middle = Index(audit.last().index.0 / 2);
+    let snapshot = EntryId {
+        term: Term(1),
+        index: middle,
+    };
+    log.push(StorageRequest::Mark(snapshot));
+    log.push(StorageRequest::Compact(middle));
+    rest(&mut log);
+    catch_up(&mut audit, &disk);
+    assert_eq!((audit.snapshot(), audit.base()), (snapshot, last(0, 0)));
+    let again = Audit::afresh(&disk);
+    assert!(again.base().index.0 > 0 && again.base().index <= middle);
+    assert_eq!(again.base(), log.wal().base());
+    assert!(again.continues(&audit));
+    assert_eq!(again.at(again.base().index), None);
+    assert_eq!(again.at(middle), audit.at(middle));
+}
+
+#[test]
+fn a_snapshot_in_place_of_the_log_leaves_nothing_before_it() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    push(&mut log, 1, 1, 1, 5, false);
+    assert!(round(&mut log));
+    let mut audit = Audit::afresh(&disk);
+    log.push(StorageRequest::Write(Write {
+        ticket: Ticket(2),
+        hard_state: audit.hard_state(),
+        reset: Some(last(1, 3)),
+        entries: vec![entry(1, 4, 30)],
+        ..Write::default()
+    }));
+    rest(&mut log);
+    let mut seen = Vec::new();
+    let mut show = |batch: &Batch<'_>| seen.push((batch.resets, batch.cut.len(), batch.before));
+    while audit.step(&disk, &mut show) {}
+    assert_eq!(seen, [(true, 2, last(1, 3)), (false, 0, last(1, 3))]);
+    assert_eq!((audit.base(), audit.last()), (last(1, 3), last(1, 4)));
+    assert_eq!(audit.at(Index(3)), None);
+    assert!(Audit::afresh(&disk).continues(&audit));
 }
 
 #[test]

@@ -1,0 +1,518 @@
+//! The life of a log: a snapshot is published and marked, what it covers goes, or it replaces all.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use raft::{Ticket, Write};
+use raftd::disk::sim::{Fault, SimDisk};
+use raftd::disk::{Disk, Latched};
+use raftd::fatal::ExitStatus;
+use raftd::node::io::{StorageEvent, StorageRequest};
+use raftd::storage::Worker;
+use raftd::wal::segment::{self, segment_name};
+use raftd::wal::{Error, Pending, Progress};
+use wire::types::{EntryId, Index, Term};
+
+use crate::wal_crash::{Content, SimWal, content, make_spare, open};
+use crate::wal_support::{entries, write};
+
+const DISK_BYTES: u64 = 8 << 20;
+
+fn id(term: u64, index: u64) -> EntryId {
+    EntryId {
+        term: Term(term),
+        index: Index(index),
+    }
+}
+
+/// Makes it durable, whatever that takes.
+fn try_put(wal: &mut SimWal, write: Write) -> Result<(), Error> {
+    let mut pending = Pending::default();
+    pending.push(write);
+    loop {
+        match wal.write(&mut pending)? {
+            Progress::Idle => return Ok(()),
+            Progress::Durable(_) => {}
+            Progress::NoRoom => make_spare(wal)?,
+        }
+    }
+}
+
+fn put(wal: &mut SimWal, write: Write) {
+    try_put(wal, write).expect("no fault is planned");
+}
+
+fn put_marker(wal: &mut SimWal, snapshot: EntryId) {
+    wal.mark(snapshot);
+    put(wal, write(1, wal.hard_state().term.0, Vec::new()));
+}
+
+fn new_log(disk: &SimDisk) -> SimWal {
+    open(disk).expect("it opens").recovered.wal
+}
+
+/// A log of term 1 with 20 entries over many segments.
+fn long_log(disk: &SimDisk) -> SimWal {
+    let mut wal = new_log(disk);
+    for index in 1..=20 {
+        put(&mut wal, write(1, 1, entries(index, 1, 1, 90_000)));
+    }
+    assert_eq!(wal.first_segment(), 1);
+    assert!(wal.next_segment() > 9, "two entries fill a segment");
+    wal
+}
+
+/// What another life would find on the disk as it is.
+fn found(disk: &SimDisk) -> Content {
+    content(&open(&disk.fork(1)).expect("it recovers").recovered)
+}
+
+fn segments(disk: &SimDisk) -> Vec<String> {
+    disk.list("wal").expect("the machine is up")
+}
+
+#[test]
+fn a_marker_alone_is_one_batch_and_waits_for_nothing() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 3, 1, 10)));
+    let mut pending = Pending::default();
+    wal.mark(id(1, 2));
+    assert_eq!((wal.snapshot(), wal.is_marked()), (id(0, 0), false));
+    let syncs = disk.syncs();
+    let progress = wal.write(&mut pending).expect("no fault is planned");
+    assert_eq!(progress, Progress::Durable(None));
+    assert_eq!((wal.snapshot(), disk.syncs() - syncs), (id(1, 2), 1));
+    // An older one, or the same: nothing.
+    wal.mark(id(1, 1));
+    wal.mark(id(1, 2));
+    let progress = wal.write(&mut pending).expect("no fault is planned");
+    assert_eq!((progress, disk.syncs() - syncs), (Progress::Idle, 1));
+    let again = found(&disk);
+    assert_eq!((again.snapshot, again.base), (id(1, 2), id(0, 0)));
+}
+
+#[test]
+fn a_marker_goes_with_the_writes_that_wait() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 3, 1, 10)));
+    let mut pending = Pending::default();
+    pending.push(write(7, 1, entries(4, 1, 1, 10)));
+    wal.mark(id(1, 3));
+    let syncs = disk.syncs();
+    let progress = wal.write(&mut pending).expect("no fault is planned");
+    assert_eq!(progress, Progress::Durable(Some(Ticket(7))));
+    assert_eq!((wal.snapshot(), disk.syncs() - syncs), (id(1, 3), 1));
+}
+
+#[test]
+#[should_panic(expected = "3@1 is marked before it is durable")]
+fn what_is_not_durable_is_not_marked() {
+    let mut wal = new_log(&SimDisk::new(1, DISK_BYTES));
+    put(&mut wal, write(1, 1, entries(1, 2, 1, 10)));
+    wal.mark(id(1, 3));
+}
+
+#[test]
+#[should_panic(expected = "the log has another")]
+fn what_is_not_the_logs_is_not_marked() {
+    let mut wal = new_log(&SimDisk::new(1, DISK_BYTES));
+    put(&mut wal, write(1, 2, entries(1, 2, 2, 10)));
+    wal.mark(id(1, 2));
+}
+
+#[test]
+#[should_panic(expected = "what no snapshot covers stays")]
+fn what_no_durable_marker_covers_stays() {
+    let mut wal = long_log(&SimDisk::new(1, DISK_BYTES));
+    wal.mark(id(1, 20));
+    wal.compact(Index(20));
+}
+
+/// Rules E5: entries wait on a full disk; a marker, and a snapshot in place of the log, do not.
+#[test]
+fn markers_and_resets_fit_on_a_full_disk() {
+    for resets in [false, true] {
+        let disk = SimDisk::new(1, DISK_BYTES);
+        let mut wal = new_log(&disk);
+        put(&mut wal, write(1, 1, entries(1, 2, 1, 80_000)));
+        let mut pending = Pending::default();
+        pending.push(write(1, 1, entries(3, 1, 1, 80_000)));
+        let progress = wal.write(&mut pending).expect("a full disk is no failure");
+        assert_eq!(progress, Progress::NoRoom);
+        if resets {
+            let reset = Some(id(2, 9));
+            pending = Pending::default();
+            pending.push(Write {
+                reset,
+                ..write(2, 2, entries(10, 1, 2, 80_000))
+            });
+        } else {
+            wal.mark(id(1, 2));
+        }
+        let syncs = disk.syncs();
+        let progress = wal.write(&mut pending).expect("a full disk is no failure");
+        assert_eq!(progress, Progress::Durable(None), "entries still wait");
+        let progress = wal.write(&mut pending).expect("a full disk is no failure");
+        assert_eq!((progress, disk.syncs() - syncs), (Progress::NoRoom, 1));
+        let again = found(&disk);
+        if resets {
+            assert_eq!((again.snapshot, again.base), (id(2, 9), id(2, 9)));
+            assert_eq!(again.entries, []);
+        } else {
+            assert_eq!((again.snapshot, again.base), (id(1, 2), id(0, 0)));
+            assert_eq!(again.entries.len(), 2);
+        }
+    }
+}
+
+#[test]
+fn whole_segments_go_and_never_the_active_one() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = long_log(&disk);
+    let whole = found(&disk);
+    let (bytes, next) = (wal.bytes(), wal.next_segment());
+    put_marker(&mut wal, id(1, 20));
+    assert!(wal.compact(Index(1)).is_empty(), "2 is in segment 1, too");
+    let mut files = wal.compact(Index(7));
+    assert_eq!((files.clone(), wal.base()), (1..4, id(1, 6)));
+    assert_eq!(wal.first_segment(), 4);
+    assert_eq!(wal.bytes(), bytes - 3 * 256 * 1024);
+    for left in (0..3).rev() {
+        segment::remove(wal.disk(), &mut files).expect("no fault is planned");
+        assert_eq!(files.clone().count(), left);
+        assert_eq!(segments(&disk)[0], name(4 - left as u64));
+    }
+    assert_eq!(wal.load(Index(6), Index(9), 1 << 20).expect("it reads"), []);
+    let some = wal.load(Index(7), Index(9), 1 << 20).expect("it reads");
+    assert_eq!(some, whole.entries[6..9]);
+    assert!(wal.compact(Index(7)).is_empty(), "once is enough");
+
+    let again = found(&disk);
+    assert_eq!((again.base, again.snapshot), (id(1, 6), id(1, 20)));
+    assert_eq!(again.entries, whole.entries[6..]);
+    let mut wal = new_log(&disk.fork(1));
+    assert_eq!((wal.first_segment(), wal.base()), (4, id(1, 6)));
+    let most = wal.compact(Index(20));
+    assert_eq!(most, 4..next - 1, "the active segment stays");
+    assert_eq!(wal.bytes(), 256 * 1024);
+    put(&mut wal, write(1, 1, entries(21, 2, 1, 10)));
+    assert_eq!(wal.last(), id(1, 22));
+}
+
+fn name(id: u64) -> String {
+    format!("{id:016x}.wal")
+}
+
+/// Segments may hold votes only: the log begins behind the same entry in each of them.
+#[test]
+fn segments_without_entries_go_too() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 1, 1, 10)));
+    make_spare(&mut wal).expect("there is room");
+    for term in 2..1000 {
+        put(&mut wal, write(1, term, Vec::new()));
+    }
+    assert_eq!(wal.next_segment(), 4, "three segments");
+    put_marker(&mut wal, id(1, 1));
+    let mut files = wal.compact(Index(1));
+    assert_eq!((files.clone(), wal.base()), (1..3, id(1, 1)));
+    segment::remove(wal.disk(), &mut files).expect("no fault is planned");
+    let again = found(&disk);
+    assert_eq!((again.base, again.hard_state.term), (id(1, 1), Term(999)));
+    assert_eq!(again.entries, []);
+}
+
+/// The content after a crash at each operation of `act`, on a log as `prepare` makes it.
+fn crash_everywhere(
+    prepare: impl Fn(&SimDisk) -> SimWal,
+    act: impl Fn(&mut SimWal) -> Result<(), Error>,
+    mut judge: impl FnMut(&str, &SimDisk),
+) {
+    let sound = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = prepare(&sound);
+    let before = sound.operations();
+    act(&mut wal).expect("no fault is planned");
+    let operations = sound.operations() - before;
+    assert!(operations > 2);
+    let faults = [
+        (Fault::Kill, 1),
+        (Fault::PowerLoss, 1),
+        (Fault::PowerLoss, 2),
+        (Fault::PowerLoss, 3),
+    ];
+    for (fault, seed) in faults {
+        for at in 1..=operations {
+            let disk = SimDisk::new(seed, 2 * DISK_BYTES);
+            let mut wal = prepare(&disk);
+            disk.fail_at(disk.operations() + at, fault);
+            assert!(act(&mut wal).is_err());
+            judge(&format!("{fault:?} at {at}, seed {seed}"), &disk.restart());
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_replaces_the_log_at_once_or_not_at_all() {
+    let whole = {
+        let disk = SimDisk::new(1, 2 * DISK_BYTES);
+        drop(long_log(&disk));
+        found(&disk)
+    };
+    // Below the end of the log, whose entries conflict; and past it.
+    for snapshot in [id(2, 15), id(2, 40)] {
+        let (mut old, mut new) = (0, 0);
+        let reset = |wal: &mut SimWal| {
+            let reset = Write {
+                reset: Some(snapshot),
+                ..write(1, 2, entries(snapshot.index.0 + 1, 1, 2, 10))
+            };
+            try_put(wal, reset)
+        };
+        crash_everywhere(long_log, reset, |context, disk| {
+            let content = found(disk);
+            assert!(content.entries.len() <= 1 || content == whole, "{context}");
+            if content == whole {
+                old += 1;
+                return;
+            }
+            new += 1;
+            assert_eq!(content.snapshot, snapshot, "{context}");
+            assert_eq!(content.base, snapshot, "{context}");
+            assert_eq!(content.hard_state.term, Term(2), "{context}");
+            let wal = new_log(&disk.fork(1));
+            assert!(wal.commit() >= snapshot.index, "{context}: commit hint");
+        });
+        assert!(old > 0 && new > 0, "{old} old, {new} new");
+    }
+}
+
+/// A segment begins with the log as it was: the reset is never its first batch.
+#[test]
+fn a_reset_right_behind_a_seal_opens_the_segment_first() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 1, 1, 190_000)));
+    make_spare(&mut wal).expect("there is room");
+    let mut term = 1;
+    while wal.spares() == 1 {
+        term += 1;
+        put(&mut wal, write(1, term, Vec::new()));
+    }
+    // The vote that did not fit opened the next segment; a crash left it sealed and not opened.
+    drop(wal);
+    let sealed = disk.restart();
+    let blank = |bytes: &mut Vec<u8>| bytes[4096..].fill(0);
+    sealed.tamper(&segment_name(2), blank);
+    let mut wal = new_log(&sealed);
+    let old = wal.last();
+    let reset = Write {
+        reset: Some(id(term, 50)),
+        ..write(1, term, Vec::new())
+    };
+    put(&mut wal, reset);
+    assert_eq!((old, wal.last()), (id(1, 1), id(term, 50)));
+    let again = found(&sealed);
+    assert_eq!((again.base, again.entries.len()), (id(term, 50), 0));
+    // All of the old log is in front of it, and goes.
+    let mut wal = new_log(&sealed.fork(1));
+    assert_eq!(wal.compact(Index(50)), 1..2);
+    let mut files = 1..2;
+    segment::remove(wal.disk(), &mut files).expect("no fault is planned");
+    assert_eq!(found(&sealed).base, id(term, 50));
+}
+
+#[test]
+fn what_a_snapshot_replaced_goes_with_its_segments() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = long_log(&disk);
+    let reset = Write {
+        reset: Some(id(2, 15)),
+        ..write(1, 2, entries(16, 2, 2, 10))
+    };
+    put(&mut wal, reset);
+    let active = wal.next_segment() - 1;
+    let mut files = wal.compact(Index(15));
+    assert_eq!(files, 1..active);
+    while !files.is_empty() {
+        let content = found(&disk);
+        assert_eq!((content.base, content.snapshot), (id(2, 15), id(2, 15)));
+        assert_eq!(content.entries, entries(16, 2, 2, 10));
+        segment::remove(wal.disk(), &mut files).expect("no fault is planned");
+    }
+    assert_eq!(found(&disk).entries, entries(16, 2, 2, 10));
+}
+
+/// Row 56: whatever is left of the files, the log has all that is behind the marker.
+#[test]
+fn removing_segments_leaves_no_gap_at_any_crash() {
+    let prepare = |disk: &SimDisk| {
+        let mut wal = long_log(disk);
+        put_marker(&mut wal, id(1, 17));
+        wal
+    };
+    let compact = |wal: &mut SimWal| {
+        let mut files: Range<u64> = wal.compact(Index(17));
+        while !files.is_empty() {
+            segment::remove(wal.disk(), &mut files)?;
+        }
+        Ok(())
+    };
+    let mut firsts = Vec::new();
+    crash_everywhere(prepare, compact, |context, disk| {
+        let content = found(disk);
+        assert_eq!(content.snapshot, id(1, 17), "{context}");
+        assert!(content.base.index.0 <= 16, "{context}: {}", content.base);
+        let last = content.entries.last().expect("they are behind the marker");
+        assert_eq!(last.index(), Index(20), "{context}");
+        // Another life removes the rest.
+        let disk = disk.fork(1);
+        let mut wal = new_log(&disk);
+        firsts.push(wal.first_segment());
+        compact(&mut wal).expect("no fault is planned");
+        assert_eq!(wal.base(), id(1, 16), "{context}");
+        assert_eq!(found(&disk).base, id(1, 16), "{context}");
+    });
+    firsts.sort_unstable();
+    firsts.dedup();
+    assert_eq!(firsts, (1..=9).collect::<Vec<_>>(), "every step was seen");
+}
+
+/// The entry behind which a segment begins may be replaced later. Such a segment is no place for
+/// the log to begin, but while files go it is the first for a moment.
+#[test]
+fn a_segment_whose_beginning_was_replaced_is_passed_over() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 5, 1, 30_000)));
+    put(&mut wal, write(1, 1, entries(6, 1, 1, 60_000)));
+    assert_eq!(wal.next_segment(), 3, "6 opens segment 2");
+    let cut = Write {
+        truncate_from: Some(Index(4)),
+        ..write(1, 2, entries(4, 1, 2, 10))
+    };
+    put(&mut wal, cut);
+    put(&mut wal, write(1, 2, entries(5, 3, 2, 60_000)));
+    assert_eq!(wal.next_segment(), 4, "7 opens segment 3");
+    let whole = found(&disk);
+    put_marker(&mut wal, id(2, 5));
+    assert!(
+        wal.compact(Index(5)).is_empty(),
+        "5 was cut behind segment 2"
+    );
+    put_marker(&mut wal, id(2, 7));
+    let mut files = wal.compact(Index(7));
+    assert_eq!(files, 1..3);
+    segment::remove(wal.disk(), &mut files).expect("no fault is planned");
+    let again = found(&disk);
+    assert_eq!(again.base, id(2, 4), "the first that is there");
+    assert_eq!(again.entries, whole.entries[4..]);
+    segment::remove(wal.disk(), &mut files).expect("no fault is planned");
+    assert_eq!(found(&disk).base, wal.base());
+}
+
+#[test]
+fn a_front_that_no_marker_covers_is_missing() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = long_log(&disk);
+    put_marker(&mut wal, id(1, 6));
+    drop(wal);
+    let mut files = 1..20;
+    for _ in 0..3 {
+        segment::remove(&disk, &mut files).expect("it goes");
+        assert!(found(&disk).base.index.0 <= 6, "covered");
+    }
+    segment::remove(&disk, &mut files).expect("it goes");
+    let fatal = open(&disk.fork(1)).err().expect("7 is gone");
+    assert_eq!(fatal.status, ExitStatus::Damaged);
+    assert!(fatal.place.starts_with(&segment_name(4)), "{fatal}");
+    assert!(fatal.what.contains("missing"), "{fatal}");
+}
+
+/// All that a worker says and does until it rests.
+fn rest(worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
+    let mut events = VecDeque::new();
+    while worker.round(&mut events).expect("no fault").worked {}
+    assert!(!worker.has_work());
+    events.into()
+}
+
+fn worker(disk: &SimDisk) -> Worker<Latched<SimDisk>> {
+    open(disk).expect("it opens").start().1
+}
+
+#[test]
+fn every_mark_is_answered_once_it_is_durable() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut worker = worker(&disk);
+    let first = write(1, 1, entries(1, 4, 1, 10));
+    worker.push(StorageRequest::Write(first));
+    assert!(matches!(
+        rest(&mut worker)[..],
+        [StorageEvent::Durable { .. }]
+    ));
+    worker.push(StorageRequest::Mark(id(1, 2)));
+    assert!(worker.has_work());
+    let marked = |events: &[StorageEvent], at| match events {
+        [StorageEvent::Marked(snapshot)] => assert_eq!(*snapshot, at),
+        other => panic!("{other:?}"),
+    };
+    marked(&rest(&mut worker), id(1, 2));
+    assert_eq!(worker.wal().snapshot(), id(1, 2));
+    // An older one is answered by the one that stands.
+    worker.push(StorageRequest::Mark(id(1, 1)));
+    marked(&rest(&mut worker), id(1, 2));
+    // What replaces the log is said as well, after the write.
+    let reset = Write {
+        reset: Some(id(2, 30)),
+        ..write(2, 2, Vec::new())
+    };
+    worker.push(StorageRequest::Write(reset));
+    match &rest(&mut worker)[..] {
+        [
+            StorageEvent::Durable { ticket, .. },
+            StorageEvent::Marked(snapshot),
+        ] => {
+            assert_eq!((*ticket, *snapshot), (Ticket(2), id(2, 30)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(rest(&mut worker).is_empty());
+}
+
+#[test]
+fn segments_go_one_by_one_when_nothing_else_is_to_do() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let active = {
+        let wal = long_log(&disk);
+        wal.next_segment() - 1
+    };
+    let mut worker = worker(&disk);
+    let mut events = VecDeque::new();
+    // Asked for before the marker that covers it is durable.
+    worker.push(StorageRequest::Compact(Index(18)));
+    worker.round(&mut events).expect("no fault is planned");
+    assert_eq!(worker.wal().first_segment(), 1);
+    worker.push(StorageRequest::Mark(id(1, 18)));
+    assert!(worker.round(&mut events).expect("no fault").wrote);
+    assert_eq!(worker.wal().first_segment(), active);
+    assert!(worker.has_work());
+    let count = segments(&disk).len();
+    // A write comes first; then one segment a round.
+    let last = write(1, 1, entries(21, 1, 1, 10));
+    worker.push(StorageRequest::Write(last));
+    assert!(worker.round(&mut events).expect("no fault").wrote);
+    assert_eq!(segments(&disk).len(), count);
+    for gone in 1..active {
+        let round = worker.round(&mut events).expect("no fault is planned");
+        assert!(round.worked && !round.wrote);
+        assert_eq!(segments(&disk).len(), count - gone as usize);
+    }
+    assert!(!worker.round(&mut events).expect("no fault").worked);
+    assert!(!worker.has_work());
+    let mut left = entries(19, 2, 1, 90_000);
+    left.extend(entries(21, 1, 1, 10));
+    assert_eq!(found(&disk).entries, left);
+}
