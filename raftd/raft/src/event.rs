@@ -112,8 +112,8 @@ pub enum Effect {
         /// What.
         message: Message,
     },
-    /// Entries up to this index are committed; apply them in order. On a follower they may not be
-    /// durable here yet: the disks of a quorum have them.
+    /// Entries up to this index are committed; apply in order what the state lacks of them. On a
+    /// follower they may not be durable here yet: the disks of a quorum have them.
     Commit(Index),
     /// A quorum answered this round: reads that were given it, or a lower one, may go on once
     /// their index is applied (rules C1).

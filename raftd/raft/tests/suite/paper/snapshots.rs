@@ -178,13 +178,16 @@ fn s5_3_a_follower_behind_the_base_needs_a_snapshot() {
     assert_eq!(cluster.raft(ONE).needs_snapshot().count(), 0);
 }
 
-/// Thesis 5.3: what becomes of a log that agrees with the leader's up to an index, of which some is
-/// committed.
+/// The terms of a log, up to where it agrees with the leader's, how much of that is committed, and
+/// what is left of it.
+type Case = (&'static [u64], u64, u64, Installed, &'static [u64]);
+
+/// Thesis 5.3: what becomes of a log.
 #[test]
 fn s5_3_an_installed_snapshot_discards_any_log_but_one_that_holds_it() {
     use Installed::{Kept, Reset, Stale};
     let snapshot = id(3, 2);
-    let cases: [(&[u64], u64, u64, Installed, &[u64]); 11] = [
+    let cases: [Case; 11] = [
         (&[], 0, 0, Reset, &[]),
         (&[1, 1], 0, 0, Reset, &[]),
         (&[1, 1], 2, 2, Reset, &[]),
