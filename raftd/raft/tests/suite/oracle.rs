@@ -43,6 +43,8 @@ pub(crate) struct Marks {
     pub(crate) reads_served: u64,
     pub(crate) compactions: u64,
     pub(crate) resets: u64,
+    /// Of these, the ones that discarded another entry in the place of the snapshot's last.
+    pub(crate) conflicting_resets: u64,
     pub(crate) kept: u64,
     pub(crate) stale_snapshots: u64,
 }
@@ -59,6 +61,7 @@ impl Marks {
         self.reads_served += other.reads_served;
         self.compactions += other.compactions;
         self.resets += other.resets;
+        self.conflicting_resets += other.conflicting_resets;
         self.kept += other.kept;
         self.stale_snapshots += other.stale_snapshots;
     }
@@ -75,6 +78,7 @@ impl Marks {
             self.reads_served,
             self.compactions,
             self.resets,
+            self.conflicting_resets,
             self.kept,
             self.stale_snapshots,
         ]

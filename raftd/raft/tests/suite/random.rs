@@ -59,6 +59,9 @@ enum Op {
     /// A node has received the whole of another's snapshot.
     Install(u8, u8),
     ProposeSnapshot(u8),
+    /// The leader is cut off and appends on, the others elect one of theirs, whose log begins
+    /// behind what they have in common.
+    Overtake(u8),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -88,6 +91,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (any::<u8>(), any::<bool>()).prop_map(|(n, again)| Op::Transfer(n, again)),
         4 => (any::<u8>(), any::<u8>()).prop_map(|(n, m)| Op::Install(n, m)),
         1 => any::<u8>().prop_map(Op::ProposeSnapshot),
+        3 => (1_u8..5).prop_map(Op::Overtake),
     ]
 }
 
@@ -169,12 +173,8 @@ fn apply(cluster: &mut Cluster, op: Op) {
             cluster.cut.insert((pick(a), pick(b)));
         }
         Op::Heal => cluster.cut.clear(),
-        Op::Isolate(n) => {
-            for other in cluster.ids() {
-                cluster.cut.insert((pick(n), other));
-                cluster.cut.insert((other, pick(n)));
-            }
-        }
+        Op::Isolate(n) => isolate(cluster, pick(n)),
+        Op::Overtake(count) => overtake(cluster, usize::from(count)),
         Op::Calm(ms) => cluster.run(Duration::from_millis(u64::from(ms))),
         Op::Rival(n) => {
             if let Some(id) = up(cluster, n) {
@@ -234,6 +234,29 @@ fn apply(cluster: &mut Cluster, op: Op) {
     while cluster.packets.len() > 200 {
         cluster.packets.remove(0);
     }
+}
+
+fn isolate(cluster: &mut Cluster, id: NodeId) {
+    for other in cluster.ids() {
+        cluster.cut.insert((id, other));
+        cluster.cut.insert((other, id));
+    }
+}
+
+fn overtake(cluster: &mut Cluster, count: usize) {
+    let Some(old) = cluster.leader() else { return };
+    isolate(cluster, old);
+    cluster.propose(old, &vec![b"lost".as_slice(); count]);
+    cluster.run(Duration::from_millis(700));
+    if let Some(new) = cluster.leader().filter(|new| *new != old) {
+        cluster.propose(new, &vec![b"kept".as_slice(); count]);
+        cluster.settle();
+        cluster.publish(new);
+        let covered = cluster.nodes[&new].disk.snapshot.index;
+        cluster.compact(new, covered, true);
+    }
+    cluster.cut.clear();
+    cluster.run(Duration::from_millis(50));
 }
 
 /// Everything works again: within a few election timeouts one node leads, what is proposed

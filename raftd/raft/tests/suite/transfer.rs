@@ -148,6 +148,7 @@ impl Cluster {
         let node = self.node(id);
         let raft = node.raft.as_mut().expect("the node is up");
         let (commit, last) = (raft.commit(), raft.last());
+        let conflicts = last.index >= snapshot.index;
         let installed = raft.install(snapshot, wall_ms);
         if installed == Installed::Stale {
             assert_eq!((raft.commit(), raft.last()), (commit, last));
@@ -160,6 +161,8 @@ impl Cluster {
         }
         self.say(&format!("n{id} installs {snapshot}: {installed:?}"));
         self.oracle.on_install(id, snapshot, installed);
+        self.oracle.marks.conflicting_resets +=
+            u64::from(conflicts && installed == Installed::Reset);
         installed
     }
 
