@@ -48,17 +48,32 @@
 //! front, one sync; spares that are of no use, removed. Each change can be interrupted and made
 //! again, and none needs room on the disk.
 //!
+//! # Where the log begins
+//!
+//! What a snapshot covers is needed no more. Every batch header carries the *marker*, the newest
+//! published snapshot as of that batch, as it carries term and vote: so the newest batch tells it,
+//! and a marker alone is a batch without entries. A marker is stored only when the snapshot is whole
+//! under its name and its entry is durable here (rules E6).
+//!
+//! Compaction drops whole segments from the front, which a durable marker covers, one file at a
+//! time. In memory the *base*, the entry that the log begins behind, is where the first segment that
+//! is left begins. On disk its `Open` says so, by what it follows; it is believed if the newest
+//! marker is not below it, else a segment is missing.
+//!
+//! A snapshot that reaches past the log, or contradicts it, *resets* it: one batch says that
+//! everything before is gone, and names marker and base at once, so that no crash can leave a
+//! snapshot with a conflicting log under it.
+//!
 //! # A full disk
 //!
 //! Segments are made ahead of need, by another thread. When none can be made, the last 64 KiB of
-//! the active one still take batches without entries: a full node can vote, and say so (rules E5).
+//! the active one still take batches without entries: a full node can vote, and say so (rules E5),
+//! and mark a snapshot, so that what it covers can go.
 //! Entries wait. ENOSPC is never damage and never fatal; a failed write or sync always is
 //! (rules D3), since after it nobody knows what the disk holds.
 //!
 //! # What is missing, and why
 //!
-//! - Deleting segments from the front, markers of snapshots: the log starts at entry 1 until
-//!   snapshots exist.
 //! - Repair from peers (rules D4): until then damage is exit 65.
 //! - Recycling of segments: it would save the zeroing, and cost the certainty that what stands
 //!   behind the end of the log are zeros.
