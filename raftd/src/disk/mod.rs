@@ -11,11 +11,15 @@
 //! a second sync succeeds although nothing was written. Hence [`Latched`].
 
 pub mod os;
+mod read_only;
 pub mod sim;
 
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::path::Path;
+
+pub use self::read_only::ReadOnly;
 
 /// What a disk writes whole or not at all (rules D2).
 pub const SECTOR_BYTES: u64 = 512;
@@ -203,6 +207,23 @@ pub trait Disk {
     /// # Errors
     /// The file system's.
     fn available_bytes(&self) -> Result<u64, Error>;
+}
+
+/// The names of the files in a directory of a real file system, see [`Disk::list`].
+fn list(root: &Path, dir: &str) -> Result<Vec<String>, Error> {
+    let failed = |cause| Error::new("list", dir, cause);
+    let mut names = Vec::new();
+    let entries = match std::fs::read_dir(root.join(dir)) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(names),
+        Err(cause) => return Err(failed(cause)),
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Refuses everything after the first failed write, store or sync: what is on the disk is then

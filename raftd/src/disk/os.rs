@@ -105,19 +105,7 @@ impl Disk for OsDisk {
     }
 
     fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
-        let failed = |cause| Error::new("list", dir, cause);
-        let mut names = Vec::new();
-        let entries = match std::fs::read_dir(self.path(dir)) {
-            Ok(entries) => entries,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(names),
-            Err(cause) => return Err(failed(cause)),
-        };
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            names.push(name.to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
+        super::list(&self.root, dir)
     }
 
     fn create(&self, name: &str, bytes: u64) -> Result<OsFile, Error> {

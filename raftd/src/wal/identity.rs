@@ -166,6 +166,22 @@ impl Identity {
         disk.sync_dir("")
     }
 
+    /// Reads the newer whole copy and changes nothing. `None`: there is no such file.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn look<D: Disk>(disk: &D) -> Result<Option<Self>, IdentityError> {
+        let file = match disk.open(IDENTITY_NAME) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let whole = [0, 1].into_iter().filter_map(|n| read_slot(disk, &file, n));
+        let newest = whole.max_by_key(|(_, sequence)| *sequence);
+        let (identity, _) = newest.ok_or(IdentityError::Damaged)?;
+        Ok(Some(identity))
+    }
+
     /// Reads the newer whole copy, and makes the other one equal to it if it is not: in its place,
     /// which needs no room on the disk, or in a new file if this one has no place for it. `None`:
     /// there is no such file. If there is, its name is durable from now on: a process killed

@@ -68,9 +68,9 @@
 //!
 //! Segments are made ahead of need, by another thread. When none can be made, the last 64 KiB of
 //! the active one still take batches without entries: a full node can vote, and say so (rules E5),
-//! and mark a snapshot, so that what it covers can go.
-//! Entries wait. ENOSPC is never damage and never fatal; a failed write or sync always is
-//! (rules D3), since after it nobody knows what the disk holds.
+//! and mark a snapshot, so that what it covers can go. Entries wait. ENOSPC is never damage and
+//! never fatal; a failed write or sync always is (rules D3), since after it nobody knows what the
+//! disk holds.
 //!
 //! # What is missing, and why
 //!
@@ -81,17 +81,20 @@
 //! # The files
 //!
 //! [`mod@format`] has the bytes; `pending.rs` forms batches; `writer.rs` stores them; `window.rs`
-//! reads them; `recover.rs` and `scan.rs` bring a log back, `decide.rs` is their table; `index.rs`
-//! knows where entries are and `load.rs` reads them back; [`segment`] makes files; [`identity`] is
-//! the file beside the log that says whose it is.
+//! reads them; `recover.rs` and `scan.rs` bring a log back, `decide.rs` is their table and
+//! `repair.rs` what they change; `examine.rs` only looks; `index.rs` knows where entries are and
+//! `load.rs` reads them back; [`segment`] makes and removes files; [`identity`] is the file beside
+//! the log that says whose it is.
 
 mod decide;
+mod examine;
 pub mod format;
 pub mod identity;
 mod index;
 mod load;
 mod pending;
 mod recover;
+mod repair;
 mod scan;
 pub mod segment;
 mod window;
@@ -99,9 +102,11 @@ mod writer;
 
 use std::fmt;
 
+pub use self::examine::{Contents, Examination, FoundBatch, examine};
 pub use self::format::{Owner, entry_bytes_max};
 pub use self::pending::Pending;
 pub use self::recover::{Cases, Recovered, Report, Settings, create, recover, remove_virgin};
+pub use self::repair::Repair;
 pub use self::writer::{Progress, Wal};
 use crate::disk;
 pub use crate::disk::Damage;

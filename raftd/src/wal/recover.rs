@@ -11,7 +11,7 @@ use super::decide::labels;
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, Owner, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
-use super::scan::Scan;
+use super::scan::{Scan, Watch};
 use super::segment::{SegmentMaker, Spare, UNFINISHED_SUFFIX, WAL_DIR, segment_id, segment_name};
 use super::window::Window;
 use super::writer::Wal;
@@ -210,7 +210,7 @@ pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered
     // be taken for durable: sync, forget, and look at what the device holds. The same of names: a
     // process killed between the rename of a spare and the sync of its directory leaves one that
     // is there to see, and gone with the power.
-    let candidates = survey(&disk, settings.owner)?;
+    let candidates = survey(&disk, Some(settings.owner))?;
     if !candidates.is_empty() {
         disk.sync_dir(WAL_DIR)?;
     }
@@ -222,36 +222,58 @@ pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered
             break;
         }
     }
-    let candidates = survey(&disk, settings.owner)?;
+    let candidates = survey(&disk, Some(settings.owner))?;
+    if candidates.is_empty() {
+        return Ok(None);
+    }
+    let mut scan = Scan::new(settings.tail_bytes);
+    let files = read_log(&disk, settings, &candidates, &mut scan, &mut |_| {})?;
+    scan.carry_out(&disk)?;
+    scan.into_log(disk, settings, files).map(Some)
+}
+
+/// The files of a log, judged.
+pub(super) struct Files {
+    /// From the oldest to the newest in use.
+    pub(super) in_use: Vec<SegmentHeader>,
+    /// Behind them.
+    pub(super) spares: Vec<SegmentHeader>,
+}
+
+/// Reads all of a log and judges it, without a change; `watch` sees each batch.
+pub(super) fn read_log<D: Disk>(
+    disk: &D,
+    settings: &Settings,
+    candidates: &[Candidate],
+    scan: &mut Scan,
+    watch: &mut Watch<'_>,
+) -> Result<Files, Error> {
+    let first = candidates.first().expect("the caller saw a file");
     let Some(newest) = candidates.iter().filter(|c| c.open).map(|c| c.id).max() else {
         let what = "no segment has a whole first batch";
-        let first = candidates.first();
-        return first.map_or(Ok(None), |first| {
-            Err(Damage::new(first.id, SEGMENT_HEADER_BYTES, what).into())
-        });
+        return Err(Damage::new(first.id, SEGMENT_HEADER_BYTES, what).into());
     };
-    let in_use = check_in_use(&candidates, newest)?;
-
+    let in_use = check_in_use(candidates, newest)?;
+    if let Some(previous) = first.previous.filter(|_| first.id != 1) {
+        scan.begin(previous);
+    }
     let tail_segments = settings.tail_bytes as u64 / settings.segment_bytes + 1;
-    let first = candidates.first().expect("the newest is one of them");
-    let begins = first.previous.filter(|_| first.id != 1);
-    let mut scan = Scan::new(begins.unwrap_or_default(), settings.tail_bytes);
     for header in &in_use {
         scan.keeps_tail = newest - header.id <= tail_segments;
-        scan.segment(&disk, header, header.id < newest)?;
+        scan.segment(disk, header, header.id < newest, watch)?;
     }
     if !scan.begins_covered() {
         let what = "a segment is missing, and no snapshot covers what was in it";
         return Err(Damage::new(first.id - 1, 0, what).into());
     }
-    let spares = scan.files_behind(&disk, &candidates, newest, settings.segment_bytes)?;
-    scan.unfinished_files(&disk)?;
-    scan.carry_out(&disk)?;
-    scan.into_log(disk, settings, in_use, spares).map(Some)
+    let spares = scan.files_behind(disk, candidates, newest, settings.segment_bytes)?;
+    scan.unfinished_files(disk)?;
+    Ok(Files { in_use, spares })
 }
 
-/// Looks at every segment file's header page and first batch.
-fn survey<D: Disk>(disk: &D, owner: Owner) -> Result<Vec<Candidate>, Error> {
+/// Looks at every segment file's header page and first batch. Without `owner` all must be the
+/// first one's.
+pub(super) fn survey<D: Disk>(disk: &D, mut owner: Option<Owner>) -> Result<Vec<Candidate>, Error> {
     let mut candidates = Vec::new();
     for id in disk
         .list(WAL_DIR)?
@@ -267,7 +289,7 @@ fn survey<D: Disk>(disk: &D, owner: Owner) -> Result<Vec<Candidate>, Error> {
             .filter(|header| read && header.id == id && header.bytes == bytes);
         let (mut previous, mut open) = (None, false);
         if let Some(header) = header {
-            if header.owner != owner {
+            if header.owner != *owner.get_or_insert(header.owner) {
                 let what = format!("a segment of another node or life: {:?}", header.owner);
                 return Err(Damage::new(id, 0, what).into());
             }

@@ -17,26 +17,24 @@ use super::format::{
 };
 use super::index::LogIndex;
 use super::pending::Draft;
-use super::recover::{Candidate, READ_AHEAD_BYTES, Recovered, Report, Settings, read_header};
+use super::recover::{Candidate, Files, READ_AHEAD_BYTES, Recovered, Report, Settings};
+use super::repair::Repair;
 use super::segment::{Spare, UNFINISHED_SUFFIX, WAL_DIR, segment_name};
 use super::window::{Batch, Window};
 use super::writer::{Active, Wal};
 use super::{Damage, Error};
 use crate::disk::Disk;
 
-/// What must be changed on disk before the log may be written.
-#[derive(Debug, PartialEq, Eq)]
-enum Repair {
-    /// Zeros from here to there, then the mark of the batch before, in one sync.
-    Zero {
-        segment: u64,
-        from: u64,
-        to: u64,
-        mark: Option<SyncMark>,
-    },
-    /// Remove a file.
-    Remove(String),
+/// What a scan comes by.
+pub(super) enum Seen<'a> {
+    /// A whole batch in its place, of this segment.
+    Batch(&'a SegmentHeader, &'a Batch<'a>),
+    /// The end of the segment's batches, and the case there.
+    End(char),
 }
+
+/// Whoever wants to know.
+pub(super) type Watch<'a> = dyn FnMut(Seen<'_>) + 'a;
 
 /// The log as read so far, unverified until all segments were read.
 #[derive(Debug, Default)]
@@ -59,15 +57,18 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    /// Nothing read yet of a log whose first batch follows `previous`; about so many bytes of the
-    /// newest entries will be kept.
-    pub(super) fn new(previous: Chain, tail_bytes_max: usize) -> Self {
+    /// Nothing read yet; about so many bytes of the newest entries will be kept.
+    pub(super) fn new(tail_bytes_max: usize) -> Self {
         Self {
-            index: LogIndex::new(previous.last),
-            chain: previous,
             tail_bytes_max,
             ..Self::default()
         }
+    }
+
+    /// The log's first batch follows this.
+    pub(super) fn begin(&mut self, previous: Chain) {
+        self.index = LogIndex::new(previous.last);
+        self.chain = previous;
     }
 
     /// Reads one segment to the end of its batches.
@@ -76,6 +77,7 @@ impl Scan {
         disk: &D,
         segment: &SegmentHeader,
         successor: bool,
+        watch: &mut Watch<'_>,
     ) -> Result<(), Error> {
         let file = disk.open(&segment_name(segment.id))?;
         let mut window = Window::new(disk, &file, *segment, READ_AHEAD_BYTES);
@@ -97,8 +99,10 @@ impl Scan {
                         return Err(Damage::new(segment.id, self.offset, what).into());
                     }
                     self.accept(segment.id, &batch);
+                    watch(Seen::Batch(segment, &batch));
                 }
                 PlaceVerdict::End | PlaceVerdict::Torn => {
+                    watch(Seen::End(decision.label));
                     return self.end(&mut window, segment, nonzero_end);
                 }
                 PlaceVerdict::Damage => {
@@ -369,41 +373,34 @@ impl Scan {
     /// comes to the same verdicts.
     pub(super) fn carry_out<D: Disk>(&mut self, disk: &D) -> Result<(), Error> {
         for repair in self.repairs.drain(..) {
-            match repair {
-                Repair::Zero {
-                    segment,
-                    from,
-                    to,
-                    mark,
-                } => {
-                    let name = segment_name(segment);
-                    let file = disk.open(&name)?;
-                    let page = read_header(disk, &file)?.expect("the header was read before");
-                    let mut bytes = vec![0; (to - from) as usize];
-                    if let Some(mark) = mark {
-                        let mark = mark.encode(&page);
-                        bytes[..mark.len()].copy_from_slice(&mark);
-                    }
-                    disk.write_at(&file, from, &bytes)?;
-                    disk.sync(&file)?;
-                }
-                Repair::Remove(name) => {
-                    disk.remove(&name)?;
-                    disk.sync_dir(WAL_DIR)?;
-                    self.report.discarded += 1;
-                }
-            }
+            repair.carry_out(disk)?;
+            self.report.discarded += u64::from(matches!(repair, Repair::Remove(_)));
         }
         Ok(())
+    }
+
+    /// What was found and done.
+    pub(super) fn report(&self) -> Report {
+        Report {
+            base: self.index.base(),
+            last: self.index.last(),
+            snapshot: self.snapshot,
+            ..self.report
+        }
+    }
+
+    /// What is to be changed.
+    pub(super) fn into_repairs(self) -> Vec<Repair> {
+        self.repairs
     }
 
     pub(super) fn into_log<D: Disk>(
         mut self,
         disk: D,
         settings: &Settings,
-        mut in_use: Vec<SegmentHeader>,
-        spares: Vec<SegmentHeader>,
+        files: Files,
     ) -> Result<Recovered<D>, Error> {
+        let Files { mut in_use, spares } = files;
         let mut sizes: VecDeque<u64> = in_use.iter().map(|header| header.bytes).collect();
         let spare_bytes: u64 = spares.iter().map(|header| header.bytes).sum();
         let bytes = sizes.iter().sum::<u64>() + spare_bytes;
@@ -429,9 +426,7 @@ impl Scan {
         let before = self
             .tail
             .partition_point(|entry| entry.index() <= base.index);
-        self.report.base = base;
-        self.report.last = self.index.last();
-        self.report.snapshot = self.snapshot;
+        let report = self.report();
         let wal = Wal {
             disk,
             active: Active {
@@ -458,7 +453,7 @@ impl Scan {
             terms: wal.index.terms().to_vec(),
             wal,
             tail: self.tail.split_off(before).into(),
-            report: self.report,
+            report,
         })
     }
 }

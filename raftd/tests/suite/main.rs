@@ -24,6 +24,7 @@ mod snap_support;
 mod snap_write;
 mod wal_crash;
 mod wal_damage;
+mod wal_examine;
 mod wal_format;
 mod wal_life;
 mod wal_storage;

@@ -14,10 +14,10 @@ use crate::wal_support::{entries, write};
 const SECTOR: usize = 512;
 
 /// A log over two segments and a spare, everything in it durable and marked.
-struct Sound {
-    disk: SimDisk,
-    segments: [String; 2],
-    content: Content,
+pub(crate) struct Sound {
+    pub(crate) disk: SimDisk,
+    pub(crate) segments: [String; 2],
+    pub(crate) content: Content,
 }
 
 impl Sound {
@@ -51,7 +51,7 @@ fn put(wal: &mut SimWal, pending: &mut Pending) {
     }
 }
 
-fn sound() -> Sound {
+pub(crate) fn sound() -> Sound {
     let disk = SimDisk::new(5, 8 << 20);
     let mut wal = open(&disk).expect("it opens").recovered.wal;
     let mut pending = Pending::default();
@@ -73,7 +73,7 @@ fn sound() -> Sound {
 
 /// The same, but the log begins at the second segment that it ever had, and a later batch marks a
 /// snapshot; or a snapshot replaced what was before its last entries.
-fn sound_behind_snapshot(resets: bool) -> Sound {
+pub(crate) fn sound_behind_snapshot(resets: bool) -> Sound {
     let disk = SimDisk::new(5, 8 << 20);
     let mut wal = open(&disk).expect("it opens").recovered.wal;
     let mut pending = Pending::default();
@@ -111,7 +111,7 @@ fn used_sectors(disk: &SimDisk, name: &str) -> Vec<usize> {
 }
 
 /// Sectors that are not just the middle of an entry: headers, tables, marks, ends of payloads.
-fn interesting_sectors(disk: &SimDisk, name: &str) -> Vec<usize> {
+pub(crate) fn interesting_sectors(disk: &SimDisk, name: &str) -> Vec<usize> {
     let used = used_sectors(disk, name);
     let bytes = disk.content(name).expect("the file exists");
     let filler = |at: usize| bytes[at..at + SECTOR].iter().all(|byte| *byte == b'x');

@@ -12,7 +12,7 @@ use raftd::fatal::{ExitStatus, Fatal};
 use raftd::storage::{OpenedDisk, Options, open_disk};
 use raftd::wal::identity::{IDENTITY_NAME, Identity, IdentityError, SLOT_BYTES};
 use raftd::wal::segment::{SegmentMaker, WAL_DIR};
-use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
+use raftd::wal::{Error, Pending, Progress, Recovered, Wal, examine};
 use wire::entry::Entry;
 use wire::limits::COUNTER_MAX;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId};
@@ -32,10 +32,15 @@ const LOADS_MAX: usize = 32;
 /// - holds together: every entry can be read, and the Raft core takes it;
 /// - is found again as it is, also after a loss of power;
 /// - can be written on, and is found again with what was written.
+///
+/// Who only looks at it is told the same, and leaves it as it is.
 pub fn recovery(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let disk = image::draw(&mut script);
     let before = files(&disk);
+    let looked = examine(&disk, Some(own_identity().owner()), |_| {});
+    assert_eq!(before, files(&disk), "looking changes nothing");
+    let looked = looked.map(|examination| examination.verdict);
     match open(&disk) {
         Err(fatal) => {
             check_refusal(&fatal);
@@ -53,6 +58,10 @@ pub fn recovery(bytes: &[u8]) {
         }
         Ok(opened) => {
             let found = content(&opened.recovered);
+            match looked {
+                Ok(Ok(report)) => assert_eq!(report.last, opened.recovered.report.last),
+                _ => assert!(opened.created, "{looked:?}, but it opens"),
+            }
             let disk = disk.restart();
             let again = open(&disk).expect("what was opened opens again");
             assert_eq!(

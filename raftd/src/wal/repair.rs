@@ -1,0 +1,71 @@
+//! What must be changed on disk before a log may be written.
+
+use std::fmt;
+
+use super::Error;
+use super::format::SyncMark;
+use super::recover::read_header;
+use super::segment::{WAL_DIR, segment_name};
+use crate::disk::Disk;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// What was never acknowledged becomes zeros.
+    Zero {
+        /// The segment.
+        segment: u64,
+        /// The first byte.
+        from: u64,
+        /// The byte behind the last.
+        to: u64,
+        /// Stored in front, in the same sync: the mark of the batch before.
+        mark: Option<SyncMark>,
+    },
+    /// Remove a file that was never used.
+    Remove(String),
+}
+
+impl Repair {
+    /// Makes the change, durably.
+    pub(super) fn carry_out<D: Disk>(&self, disk: &D) -> Result<(), Error> {
+        match self {
+            Self::Zero {
+                segment,
+                from,
+                to,
+                mark,
+            } => {
+                let name = segment_name(*segment);
+                let file = disk.open(&name)?;
+                let page = read_header(disk, &file)?.expect("the header was read before");
+                let mut bytes = vec![0; (to - from) as usize];
+                if let Some(mark) = mark {
+                    let mark = mark.encode(&page);
+                    bytes[..mark.len()].copy_from_slice(&mark);
+                }
+                disk.write_at(&file, *from, &bytes)?;
+                disk.sync(&file)?;
+            }
+            Self::Remove(name) => {
+                disk.remove(name)?;
+                disk.sync_dir(WAL_DIR)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zero {
+                segment, from, to, ..
+            } => {
+                let name = segment_name(*segment);
+                write!(f, "{name} from {from} to {to}: zeros")
+            }
+            Self::Remove(name) => write!(f, "{name}: removed"),
+        }
+    }
+}
