@@ -7,6 +7,7 @@
 //! | [`identity`] | the file IDENTITY | told as damaged, or the same identity each time |
 //! | [`recovery`] | files of a log | told as damaged, or a log that goes on and is found again |
 //! | [`rot`] | damage under an open log | entries come as written, or not at all |
+//! | [`snapshot`] | a file that says it is a snapshot | told as damaged, or a state that is read again as it is |
 //! | [`config`] | flags, variables, a file | refusals name the key and the line |
 //! | [`step`] | a life of the Raft core | its invariants, what it sends is durable |
 //! | [`node`] | a life of a node | one answer per request, it comes to rest |
@@ -27,6 +28,7 @@ mod mutate;
 mod node;
 mod recovery;
 mod script;
+mod snapshot;
 mod step;
 
 pub use self::apply::apply;
@@ -36,6 +38,7 @@ pub use self::messages::{hello, peer, reply, request};
 pub use self::mutate::mutate;
 pub use self::node::node;
 pub use self::recovery::{identity, recovery, rot};
+pub use self::snapshot::snapshot;
 pub use self::step::step;
 
 /// A target under the name of its corpus and of its wrapper.
@@ -57,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     target("identity", identity),
     target("recovery", recovery),
     target("rot", rot),
+    target("snapshot", snapshot),
     target("config", config),
     target("step", step),
     target("node", node),

@@ -56,6 +56,7 @@ drive! {
     identity: 500,
     recovery: 200,
     rot: 150,
+    snapshot: 1_000,
     config: 2_000,
     step: 2_000,
     node: 1_000,
