@@ -7,6 +7,7 @@
 //! returns share the next one (group commit): nothing is delayed to form a batch, and a batch forms
 //! by itself while the disk is busy.
 
+mod load;
 mod open;
 mod spares;
 mod threads;
@@ -14,6 +15,7 @@ mod worker;
 
 use std::path::PathBuf;
 
+pub use self::load::load_snapshot;
 pub use self::open::{Opened, OpenedDisk, open, open_disk};
 pub use self::spares::{SpareMaker, Step};
 pub use self::threads::Storage;

@@ -183,7 +183,7 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<(), Unfilled> {
 }
 
 /// A file of a disk as a stream, from some place on.
-pub(super) struct FileReader<'a, D: Disk> {
+pub struct FileReader<'a, D: Disk> {
     disk: &'a D,
     file: &'a D::File,
     offset: u64,
@@ -193,7 +193,8 @@ pub(super) struct FileReader<'a, D: Disk> {
 
 impl<'a, D: Disk> FileReader<'a, D> {
     /// From `offset` up to `end`, which is not behind the end of the file.
-    pub(super) fn new(disk: &'a D, file: &'a D::File, offset: u64, end: u64) -> Self {
+    #[must_use]
+    pub fn new(disk: &'a D, file: &'a D::File, offset: u64, end: u64) -> Self {
         Self {
             disk,
             file,

@@ -49,7 +49,7 @@ use std::fmt;
 use bytes::Bytes;
 use wire::types::{EntryId, Index, Term};
 
-pub use self::frames::Stored;
+pub use self::frames::{FileReader, Stored};
 pub use self::load::{Expected, Loaded, Loader, load};
 pub use self::receive::Receiver;
 pub use self::unpack::Content;

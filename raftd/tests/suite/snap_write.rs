@@ -5,15 +5,16 @@ use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, SECTOR_BYTES};
 use raftd::snapshot::format::{CHUNK_BYTES_MAX, ChunkKind};
 use raftd::snapshot::{
-    Found, STEP_BYTES, Step, Verifier, list, read_at, remove_older, remove_others, snapshot_id,
-    snapshot_name, verify,
+    Error, Found, STEP_BYTES, Step, Verifier, list, read_at, remove_older, remove_others,
+    snapshot_id, snapshot_name, verify,
 };
+use raftd::storage::load_snapshot;
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
 use wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use super::snap_support::{
-    CLUSTER, EPOCH, Maker, assert_same, begin, id, load_it, members, publish, store,
+    CLUSTER, EPOCH, Maker, assert_same, begin, expected, id, load_it, members, publish, store,
 };
 
 /// States at the edges of the format.
@@ -58,6 +59,29 @@ fn what_is_loaded_is_what_was_written() {
             "{what}"
         );
     }
+}
+
+#[test]
+fn threads_load_what_one_loads_and_refuse_what_one_refuses() {
+    let store = store(60_000, 150);
+    let disk = SimDisk::new(1, 64 << 20);
+    let info = publish(&disk, store.view()).unwrap();
+    assert!(info.bytes > 5 << 20, "worth threads");
+    let expected = expected(info.id);
+    let load = |disk: &SimDisk| load_snapshot(disk, &expected, SESSIONS_MAX);
+    let loaded = load(&disk).unwrap();
+    assert_same(&store, &loaded.store);
+    assert_eq!(loaded.info, info);
+    let name = snapshot_name(info.id);
+    for at in [100, 9000, info.bytes / 2, info.bytes - 70, info.bytes - 10] {
+        let disk = disk.fork(at);
+        disk.tamper(&name, |content| content[at as usize] ^= 1);
+        let error = load(&disk).unwrap_err();
+        let alone = load_it(&disk, info.id).unwrap_err();
+        assert_eq!(error.to_string(), alone.to_string(), "byte {at}");
+    }
+    disk.remove(&name).unwrap();
+    assert!(matches!(load(&disk).unwrap_err(), Error::Disk(_)));
 }
 
 #[test]
