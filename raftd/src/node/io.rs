@@ -131,7 +131,8 @@ pub enum LoadPurpose {
 /// The storage thread's reports, in order.
 #[derive(Debug)]
 pub enum StorageEvent {
-    /// Every write up to the ticket is on disk. Said again when only the room has changed.
+    /// Every write up to the ticket is on disk. Said again when only the room has changed,
+    /// or old segments are gone.
     Durable {
         /// The newest ticket of the batch.
         ticket: Ticket,

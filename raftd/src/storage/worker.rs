@@ -234,6 +234,7 @@ impl<D: Disk> Worker<D> {
     fn remove_garbage(&mut self) -> Result<bool, Fatal> {
         let removes = !self.garbage.is_empty();
         segment::remove(self.wal.disk(), &mut self.garbage).map_err(|e| fatal_of_disk(&e))?;
+        self.room_changed |= removes && self.garbage.is_empty();
         Ok(removes)
     }
 }

@@ -174,8 +174,8 @@ fn read<D: Disk>(
     watch: &mut Watch<'_>,
 ) -> Result<u64, Error> {
     let candidates = survey(disk, owner)?;
-    let sound = candidates.iter().filter_map(|candidate| candidate.header);
-    let Some(newest) = sound.last() else {
+    let mut sound = candidates.iter().filter_map(|candidate| candidate.header);
+    let Some(newest) = sound.next_back() else {
         return Err(Damage::new(1, 0, "there is no segment with a sound header page").into());
     };
     let settings = Settings {

@@ -510,8 +510,15 @@ fn segments_go_one_by_one_when_nothing_else_is_to_do() {
         assert!(round.worked && !round.wrote);
         assert_eq!(segments(&disk).len(), count - gone as usize);
     }
+    events.clear();
     assert!(!worker.round(&mut events).expect("no fault").worked);
     assert!(!worker.has_work());
+    match events.pop_front() {
+        Some(StorageEvent::Durable { wal_bytes, .. }) => {
+            assert_eq!(wal_bytes, worker.wal().bytes());
+        }
+        other => panic!("the room was not told: {other:?}"),
+    }
     let mut left = entries(19, 2, 1, 90_000);
     left.extend(entries(21, 1, 1, 10));
     assert_eq!(found(&disk).entries, left);
