@@ -122,9 +122,13 @@ fn what_is_said_to_be_published_survives_the_power() {
     let past = past();
     for seed in 0..16 {
         let disk = past.disk.fork(seed);
-        publish(&disk, past.store.view()).unwrap();
+        let new = publish(&disk, past.store.view()).unwrap();
         disk.power_loss();
-        assert!(past.check(&disk.restart(), &format!("seed {seed}")));
+        assert!(past.check(&disk.restart(), &format!("written, seed {seed}")));
+        let follower = past.disk.fork(seed);
+        receive(&follower, &disk.restart(), new).unwrap();
+        follower.power_loss();
+        assert!(past.check(&follower.restart(), &format!("received, seed {seed}")));
     }
 }
 

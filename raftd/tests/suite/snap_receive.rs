@@ -193,6 +193,24 @@ fn damage_in_a_part_costs_what_is_behind_it() {
     }
 }
 
+/// After a failed sync the cache shows what the device does not have.
+#[test]
+fn only_what_the_device_has_is_gone_on_with() {
+    let source = source(20_000);
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut receiver = source.open(&disk);
+    source.send(&disk, &mut receiver, 500_000, 1).unwrap();
+    let file = disk.open("snap/0000000000004e23-3.part.tmp").unwrap();
+    disk.sync(&file).unwrap();
+    source.send(&disk, &mut receiver, 500_000, 1).unwrap();
+    disk.fail_next(Operation::Sync, Fault::Io);
+    disk.sync(&file).unwrap_err();
+    drop(receiver);
+    let receiver = source.open(&disk);
+    assert!(receiver.received_bytes() <= 500_000);
+    source.receive(&disk);
+}
+
 #[test]
 fn another_snapshot_takes_the_place_of_a_part() {
     let (old, new) = (source(50), source(60));
