@@ -32,7 +32,7 @@ impl Expected {
         } else if head.epoch != self.epoch {
             format!("it is of epoch {}, not {}", head.epoch, self.epoch)
         } else if head.applied != self.id {
-            format!("it is as of {:?}, not {:?}", head.applied, self.id)
+            format!("it is as of {}, not {}", head.applied, self.id)
         } else {
             return Ok(());
         };

@@ -209,17 +209,6 @@ fn unreadable(file: &str, offset: u64, error: &DiskError) -> Error {
     Error::damaged(file, offset, format!("cannot be read: {}", error.cause))
 }
 
-/// The published snapshots, oldest first.
-///
-/// # Errors
-/// The disk's.
-pub fn list<D: Disk>(disk: &D) -> Result<Vec<EntryId>, DiskError> {
-    let names = disk.list(SNAPSHOT_DIR)?;
-    let mut ids: Vec<EntryId> = names.iter().filter_map(|name| snapshot_id(name)).collect();
-    ids.sort_by_key(|id| id.index);
-    Ok(ids)
-}
-
 /// Removes what is of no use beside the snapshot `kept` (0@0: none): all others, what was being
 /// written when the process ended, and what was being received, but for the newest part of a
 /// snapshot behind `kept`, with which a transfer can go on. Returns the names of what it removed.

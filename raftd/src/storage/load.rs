@@ -1,8 +1,10 @@
 //! Loading a large snapshot on all processors.
 
+use std::collections::VecDeque;
 use std::num::NonZero;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, Scope};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::thread;
 
 use crate::disk::Disk;
 use crate::snapshot::{
@@ -11,13 +13,15 @@ use crate::snapshot::{
 
 /// A smaller file is loaded before threads would be of use.
 const THREADED_BYTES_MIN: u64 = 4 * 1024 * 1024;
-/// This thread reads and puts together as fast as so many unpack.
-const UNPACKERS_MAX: usize = 3;
-/// Chunks that are on their way through an unpacker: memory for them is bounded.
-const QUEUE_CHUNKS: usize = 4;
+/// Threads that unpack, besides the one that reads and fills the store: that one is as fast as so
+/// many.
+const UNPACKERS_MAX: usize = 4;
+/// Chunks between reading and filling: memory for them is bounded.
+const CHUNKS_MAX: usize = 32;
 
-/// The same as [`load`], faster: this thread reads the file and fills the store, in order, while
-/// others check and unpack what lies between. What comes out does not depend on how many they are.
+/// The same as [`load`], faster: this thread reads the file and fills the store, in order; what lies
+/// between is done by whoever has time, this thread too. What comes out does not depend on who does
+/// what.
 ///
 /// # Errors
 /// Those of [`load`].
@@ -36,50 +40,99 @@ pub fn load_snapshot<D: Disk>(
     }
     let mut source = FileReader::new(disk, &file, 0, bytes);
     let mut loader = Loader::open(&mut source, &name, expected)?;
+    let packed = &Packed::default();
     thread::scope(|scope| {
-        let unpackers = (0..unpackers).map(|_| Unpacker::spawn(scope)).collect();
-        Pipeline::new(unpackers).run(&mut loader, &mut source)
+        let (results, unpacked) = channel();
+        for _ in 0..unpackers {
+            let results = results.clone();
+            scope.spawn(move || packed.unpack_all(&results));
+        }
+        Line::new(packed, unpacked).run(&mut loader, &mut source)
     })?;
     loader.finish(sessions_max)
 }
 
-/// A thread that unpacks what it is sent, in order, until nobody sends any more.
-struct Unpacker {
-    stored: SyncSender<Stored>,
-    contents: Receiver<Result<Content, Error>>,
+/// A chunk that was unpacked, or why it cannot be, with its place among the chunks.
+type Unpacked = (usize, Result<Content, Error>);
+
+/// Chunks that nobody has begun to unpack.
+#[derive(Default)]
+struct Packed {
+    queue: Mutex<Queue>,
+    changed: Condvar,
 }
 
-impl Unpacker {
-    fn spawn<'scope>(scope: &'scope Scope<'scope, '_>) -> Self {
-        let (stored, waiting) = sync_channel::<Stored>(QUEUE_CHUNKS);
-        let (done, contents) = sync_channel(QUEUE_CHUNKS);
-        scope.spawn(move || {
-            for stored in waiting {
-                // Nobody takes it: another chunk was damaged.
-                if done.send(stored.unpack()).is_err() {
-                    return;
-                }
+#[derive(Default)]
+struct Queue {
+    chunks: VecDeque<(usize, Stored)>,
+    /// No chunk comes any more.
+    over: bool,
+}
+
+impl Packed {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nobody panics while holding it")
+    }
+
+    fn push(&self, number: usize, chunk: Stored) {
+        self.lock().chunks.push_back((number, chunk));
+        self.changed.notify_one();
+    }
+
+    /// Unpacks one chunk, if there is one.
+    fn unpack_one(&self) -> Option<Unpacked> {
+        let (number, chunk) = self.lock().chunks.pop_front()?;
+        Some((number, chunk.unpack()))
+    }
+
+    /// Unpacks chunks until no more come. A panic here ends the process, like any in the daemon.
+    fn unpack_all(&self, results: &Sender<Unpacked>) {
+        loop {
+            let mut queue = self.lock();
+            while queue.chunks.is_empty() && !queue.over {
+                let changed = self.changed.wait(queue);
+                queue = changed.expect("nobody panics while holding it");
             }
-        });
-        Self { stored, contents }
+            if queue.over {
+                return;
+            }
+            drop(queue);
+            // Nobody takes it: another chunk was damaged.
+            if let Some(unpacked) = self.unpack_one()
+                && results.send(unpacked).is_err()
+            {
+                return;
+            }
+        }
     }
 }
 
-/// Chunks go to the unpackers in turn, and are taken back in the same order.
+/// The thread that reads and fills.
 ///
-/// Invariant: at most [`QUEUE_CHUNKS`] are with each unpacker, so that neither side ever waits for
-/// room in a channel.
-struct Pipeline {
-    unpackers: Vec<Unpacker>,
-    sent: usize,
+/// Invariant: `waiting` are the chunks that were read and not taken, in their order, at most
+/// [`CHUNKS_MAX`]; the first is number `taken`. Those that are not there yet are in the queue, or an
+/// unpacker is at them.
+struct Line<'a> {
+    packed: &'a Packed,
+    unpacked: Receiver<Unpacked>,
+    waiting: VecDeque<Option<Result<Content, Error>>>,
     taken: usize,
 }
 
-impl Pipeline {
-    fn new(unpackers: Vec<Unpacker>) -> Self {
+/// However it ends, the unpackers end.
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.packed.lock().over = true;
+        self.packed.changed.notify_all();
+    }
+}
+
+impl<'a> Line<'a> {
+    fn new(packed: &'a Packed, unpacked: Receiver<Unpacked>) -> Self {
         Self {
-            unpackers,
-            sent: 0,
+            packed,
+            unpacked,
+            waiting: VecDeque::with_capacity(CHUNKS_MAX),
             taken: 0,
         }
     }
@@ -89,26 +142,35 @@ impl Pipeline {
         loader: &mut Loader,
         source: &mut FileReader<'_, D>,
     ) -> Result<(), Error> {
-        while let Some(stored) = loader.next(source)? {
-            if self.sent - self.taken == self.unpackers.len() * QUEUE_CHUNKS {
+        while let Some(chunk) = loader.next(source)? {
+            if self.waiting.len() == CHUNKS_MAX {
                 self.take(loader)?;
             }
-            let unpacker = &self.unpackers[self.sent % self.unpackers.len()];
-            let sent = unpacker.stored.send(stored);
-            sent.expect("it lives as long as chunks may come");
-            self.sent += 1;
+            self.packed.push(self.taken + self.waiting.len(), chunk);
+            self.waiting.push_back(None);
         }
-        while self.taken < self.sent {
+        while !self.waiting.is_empty() {
             self.take(loader)?;
         }
         Ok(())
     }
 
+    /// Takes the first chunk into the store; while it is not there, unpacks what nobody has begun.
     fn take(&mut self, loader: &mut Loader) -> Result<(), Error> {
-        let unpacker = &self.unpackers[self.taken % self.unpackers.len()];
-        let content = unpacker.contents.recv();
-        loader.take(content.expect("every chunk comes back")?)?;
-        self.taken += 1;
-        Ok(())
+        loop {
+            if let Some(content) = self.waiting.front_mut().and_then(Option::take) {
+                self.waiting.pop_front();
+                self.taken += 1;
+                return loader.take(content?);
+            }
+            let (number, result) = match self.unpacked.try_recv() {
+                Ok(unpacked) => unpacked,
+                Err(_) => match self.packed.unpack_one() {
+                    Some(unpacked) => unpacked,
+                    None => self.unpacked.recv().expect("every chunk comes back"),
+                },
+            };
+            self.waiting[number - self.taken] = Some(result);
+        }
     }
 }
