@@ -150,6 +150,7 @@ impl Pending {
             }
             assert!(cut <= draft.next(), "a write leaves no gap in the log");
             if cut < draft.next() {
+                assert!(count > 0, "a cut brings its replacement");
                 let kept = draft.commit.max(draft.snapshot.index);
                 assert!(cut > kept, "what is committed is never cut");
                 draft.first_index = cut;

@@ -185,7 +185,9 @@ impl Story {
                 });
             }
         }
-        let count = [0, 1, 1, 2, 5][random.below(5) as usize];
+        // A cut brings its replacement (rules A6).
+        let least = u64::from(truncate_from.is_some());
+        let count = [0, 1, 1, 2, 5][random.below(5) as usize].max(least);
         let bytes = [1, 100, 500, 9_000, 40_000][random.below(5) as usize];
         let entries = entries(first, count, hard_state.term.0, bytes as usize);
         let last = first - 1 + count;
