@@ -11,10 +11,10 @@
 //! # Writing one
 //!
 //! A [`Writer`] goes through a frozen view of the store in steps of about 1 MiB, so that its thread
-//! can do other things between them and decide how fast it goes. The order is that of `rules.md` E6:
-//! written under a temporary name, synced, dropped from the cache, read again and verified to the
-//! last byte, renamed, the directory synced. Only then may a marker in the log name it, and only
-//! after that may [`remove_others`] remove what it replaces. Whatever fails, the temporary file goes
+//! can do other things between them and decide how fast it goes. The file is written under a
+//! temporary name, synced, dropped from the cache, read again and verified to the last byte, renamed,
+//! and its directory synced. Only then may a marker in the log name it, and only after that may
+//! [`remove_older`] remove what it replaces (rules E6). Whatever fails, the temporary file goes
 //! and the old snapshot stays: a failed snapshot is never fatal (rules D3).
 //!
 //! # Reading one

@@ -56,7 +56,7 @@ enum Stage {
 ///
 /// Invariants:
 /// - the file has its temporary name until all of it is durable, was read again and is sound;
-/// - `out` is what comes behind `file_offset`; what is written is within the room of the file;
+/// - `offset` bytes are written, within the room of the file, and `out` comes behind them;
 /// - `digest` is that of the horizon and of what went into chunks: compared with the view's, before
 ///   the trailer tells it.
 pub struct Writer<F> {
