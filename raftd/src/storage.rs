@@ -2,26 +2,32 @@
 //!
 //! [`open`] brings a data directory back. A [`Worker`] owns the log and the map of the active
 //! segment, and does every sync; a [`SpareMaker`] makes segments before they are needed and watches
-//! the room on the disk. Both are deterministic and work on any [`crate::disk::Disk`]: the
-//! simulator runs them too. Here each has a thread (`threads.rs`). All writes that wait when a sync
+//! the room on the disk; a [`Keeper`] writes, reads, receives and removes snapshots. All are
+//! deterministic and work on any [`crate::disk::Disk`]: the simulator runs them too. Here the first
+//! has a thread, and the other two share one (`threads.rs`). All writes that wait when a sync
 //! returns share the next one (group commit): nothing is delayed to form a batch, and a batch forms
 //! by itself while the disk is busy.
 
+mod keeper;
 mod load;
 mod open;
+mod restore;
 mod spares;
 mod threads;
 mod worker;
 
 use std::path::PathBuf;
 
+pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
-pub use self::open::{Opened, OpenedDisk, open, open_disk};
+pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
+pub use self::restore::{Restored, restore};
 pub use self::spares::{SpareMaker, Step};
 pub use self::threads::Storage;
 pub use self::worker::{Round, Worker};
 use crate::disk;
 use crate::fatal::{ExitStatus, Fatal};
+use crate::snapshot;
 use crate::wal;
 use crate::wal::identity::{IDENTITY_NAME, Identity, IdentityError};
 
@@ -48,6 +54,10 @@ pub struct Options {
     pub soft_free_bytes: u64,
     /// Bytes of entries that are given back at start, about.
     pub tail_bytes: usize,
+    /// Sessions that a snapshot may hold: what the node's limits say.
+    pub sessions_max: usize,
+    /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
+    pub snapshot_rate_bytes: u64,
     /// Who a data directory without content becomes.
     pub create: Option<Identity>,
     /// Random, for each life of the process another.
@@ -66,6 +76,19 @@ fn fatal_of(error: &wal::Error) -> Fatal {
         .remedy(LEAVE_OUT),
         wal::Error::EntryTooLarge { .. } => Fatal::new(ExitStatus::Config, error.to_string())
             .remedy("set wal.segment_bytes to the same value on all members"),
+    }
+}
+
+/// How the process must end when the snapshot that its log goes on from is like that.
+fn fatal_of_snapshot(error: &snapshot::Error) -> Fatal {
+    match error {
+        snapshot::Error::Disk(error) if !error.is_not_found() => fatal_of_disk(error),
+        _ => Fatal::new(
+            ExitStatus::Damaged,
+            format!("the snapshot that the log goes on from cannot be used: {error}"),
+        )
+        .at(snapshot::SNAPSHOT_DIR)
+        .remedy(LEAVE_OUT),
     }
 }
 

@@ -6,4 +6,4 @@ mod status;
 
 pub use self::reply::{Item, Items, ItemsIter, Reply};
 pub use self::request::{Consistency, Request, ScanMode};
-pub use self::status::{Member, NodeRole, Status};
+pub use self::status::{Install, Member, NodeRole, Status};

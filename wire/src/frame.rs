@@ -90,6 +90,10 @@ kinds! {
     Scan = 0x22,
     /// [`crate::client::Request::Status`].
     Status = 0x23,
+    /// [`crate::client::Request::Snapshot`].
+    Snapshot = 0x24,
+    /// [`crate::client::Request::ReadSnapshot`].
+    ReadSnapshot = 0x25,
     /// [`crate::client::Reply::Written`].
     Written = 0x30,
     /// [`crate::client::Reply::Value`].
@@ -100,6 +104,8 @@ kinds! {
     Page = 0x33,
     /// [`crate::client::Reply::Status`].
     StatusReply = 0x34,
+    /// [`crate::client::Reply::SnapshotPiece`].
+    SnapshotPiece = 0x35,
 }
 
 impl Kind {

@@ -147,7 +147,12 @@ fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
             index: Index(state.index),
         },
         Request::Write { write, .. } => apply(state, write),
-        Request::Scan { .. } | Request::Status => panic!("the generator does not ask this"),
+        Request::Scan { .. }
+        | Request::Status
+        | Request::Snapshot
+        | Request::ReadSnapshot { .. } => {
+            panic!("the generator does not ask this")
+        }
     };
     (!closes).then_some(reply)
 }

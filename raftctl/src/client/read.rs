@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wire::client::{Consistency, Item, Reply, Request, ScanMode, Status};
-use wire::types::Index;
+use wire::types::{EntryId, Index};
 
 use super::call::{Call, Read, Stop, Whom};
 use super::error::{Cause, Error};
@@ -134,6 +134,50 @@ impl Client {
             true
         })?;
         Ok(status.expect("a read that succeeds took its reply"))
+    }
+
+    /// Has every member take a snapshot at one entry, and returns that entry once it is applied.
+    /// Asking twice takes two.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`: a snapshot changes no data.
+    pub fn snapshot(&mut self, deadline: Deadline) -> Result<EntryId, Error> {
+        let mut taken = EntryId::default();
+        let request = |_| Request::Snapshot;
+        self.read(&request, Whom::Leader, deadline, &mut |reply| {
+            let Reply::Written { term, index, .. } = *reply else {
+                return false;
+            };
+            taken = EntryId { term, index };
+            true
+        })?;
+        Ok(taken)
+    }
+
+    /// Reads a piece of the file of a snapshot that the connected node has, from `offset` on;
+    /// `each` is called with it. Returns the size of the whole file: 0 if the node does not have
+    /// that snapshot, or no more. Meant for a client of one endpoint.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`.
+    pub fn read_snapshot(
+        &mut self,
+        snapshot: EntryId,
+        offset: u64,
+        deadline: Deadline,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<u64, Error> {
+        let mut total = 0;
+        let request = |_| Request::ReadSnapshot { snapshot, offset };
+        self.read(&request, Whom::Anyone, deadline, &mut |reply| {
+            let Reply::SnapshotPiece { total_bytes, bytes } = reply else {
+                return false;
+            };
+            total = *total_bytes;
+            each(bytes);
+            true
+        })?;
+        Ok(total)
     }
 
     fn read<'a>(

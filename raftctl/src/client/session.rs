@@ -369,7 +369,11 @@ impl Session {
                 Some(Advice::Done)
             }
             Reply::Error(error) => Some(self.take_error(position, error)),
-            Reply::Value { .. } | Reply::Missing { .. } | Reply::Page { .. } | Reply::Status(_) => {
+            Reply::Value { .. }
+            | Reply::Missing { .. }
+            | Reply::Page { .. }
+            | Reply::Status(_)
+            | Reply::SnapshotPiece { .. } => {
                 Some(Advice::Protocol("a write was answered like a read"))
             }
         }

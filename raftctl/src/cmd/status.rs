@@ -60,7 +60,7 @@ fn people(cluster: &Cluster) -> String {
         vec![
             member.title(),
             member.role.unwrap_or("unreachable").into(),
-            member.state.clone().unwrap_or_default(),
+            state(member),
             number(member.term),
             number(member.applied_index),
             number(member.lag_entries),
@@ -72,6 +72,20 @@ fn people(cluster: &Cluster) -> String {
     };
     let rows = cluster.members.iter().map(row).collect();
     table(&header, &[3, 4, 5, 6, 7, 8], rows)
+}
+
+/// What it is busy with; of a snapshot on its way, how much is there and how long it will take.
+fn state(member: &Row) -> String {
+    let own = member.state.clone().unwrap_or_default();
+    match (member.install_bytes, member.install_total_bytes) {
+        (Some(received), Some(total)) if total > 0 => {
+            let left = member
+                .install_left_ms
+                .map_or(String::new(), |ms| format!(", {} left", age(ms)));
+            format!("installing {}%{left}", received * 100 / total)
+        }
+        _ => own,
+    }
 }
 
 /// For a pipe: `-` is what is not known.

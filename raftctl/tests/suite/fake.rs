@@ -12,7 +12,7 @@ use wire::error::Error as WireError;
 use wire::frame;
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 /// What a client asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(crate) enum What {
     Get(Consistency, Vec<u8>),
     Scan(ScanMode, Vec<u8>, Option<Vec<u8>>, u32),
     Status,
+    Snapshot,
+    ReadSnapshot(EntryId, u64),
 }
 
 /// A write as it arrived.
@@ -241,6 +243,8 @@ impl What {
                 ..
             } => Self::Scan(*mode, prefix.to_vec(), after.map(<[u8]>::to_vec), *limit),
             Request::Status => Self::Status,
+            Request::Snapshot => Self::Snapshot,
+            Request::ReadSnapshot { snapshot, offset } => Self::ReadSnapshot(*snapshot, *offset),
         }
     }
 }

@@ -7,7 +7,7 @@ use wire::client::{Item, Items, Member, NodeRole, Reply, ScanMode, Status};
 use wire::command::{Command, Expect, Outcome, Write};
 use wire::error::Error as WireError;
 use wire::peer::DiskState;
-use wire::types::{ClusterId, Epoch, Index, NodeId, Term};
+use wire::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 
 use super::fake::{Act, Asked, Fake, What};
 
@@ -63,6 +63,8 @@ impl Store {
             What::Scan(mode, prefix, after, limit) => {
                 self.page(asked, *mode, prefix, after.as_deref(), *limit)
             }
+            What::Snapshot => asked.done(self.index, Outcome::Applied),
+            What::ReadSnapshot(..) => Act::Close,
             What::Status => match &self.status {
                 Some(status) => asked.reply(&Reply::Status(status.clone())),
                 None => Act::Close,
@@ -173,6 +175,7 @@ pub(crate) fn status(node: u64, role: NodeRole, addrs: [&str; 3], connected: [bo
         client_addr: addr.into(),
         connected: connected[number],
         match_index: Some(Index(90 + number as u64)),
+        install: None,
     };
     Status {
         cluster: ClusterId(0xabc),
@@ -186,7 +189,10 @@ pub(crate) fn status(node: u64, role: NodeRole, addrs: [&str; 3], connected: [bo
         durable: Index(100),
         commit: Index(99),
         applied: Index(99),
-        snapshot: Index(0),
+        snapshot: EntryId::default(),
+        snapshot_bytes: 0,
+        snapshot_written_bytes: None,
+        digest: 0xd16,
         wal_bytes: 1 << 20,
         keys: 12,
         uptime_ms: 61_000,

@@ -74,6 +74,8 @@ impl State {
             applied,
         };
         state.start_timer(now);
+        // What the snapshot covers need not be held.
+        state.evict();
         state
     }
 

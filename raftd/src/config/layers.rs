@@ -9,7 +9,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Settings;
-use super::table::{SETTINGS, Setting, find};
+use super::setting::Setting;
+use super::table::{SETTINGS, find};
 use crate::fatal::{ExitStatus, Fatal};
 
 /// A file of settings is never longer.

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod layers;
+pub mod setting;
 pub mod table;
 pub mod value;
 
@@ -13,6 +14,7 @@ use wire::types::NodeId;
 
 use crate::fatal::{ExitStatus, Fatal};
 use crate::flags::Flags;
+use crate::node::Policy;
 use table::SETTINGS;
 
 /// The value of every setting, each one checked by itself; `raftd.toml(5)` says what they mean.
@@ -43,6 +45,8 @@ pub struct Settings {
     pub uncommitted_bytes: usize,
     pub segment_bytes: u64,
     pub soft_free_bytes: u64,
+    pub snapshots: Policy,
+    pub snapshot_rate_bytes: u64,
     pub log_level: LevelFilter,
 }
 
@@ -75,6 +79,8 @@ impl Settings {
             uncommitted_bytes: 0,
             segment_bytes: 0,
             soft_free_bytes: 0,
+            snapshots: Policy::default(),
+            snapshot_rate_bytes: 0,
             log_level: LevelFilter::Off,
         };
         for setting in SETTINGS

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::{Settings, value};
+use super::setting::{Kind, Setting};
+use super::value;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -14,147 +15,6 @@ const GIB: u64 = 1 << 30;
 
 const fn millis(ms: u64) -> Duration {
     Duration::from_millis(ms)
-}
-
-/// One thing that can be set.
-#[derive(Debug)]
-pub struct Setting {
-    /// `section.key`.
-    pub key: &'static str,
-    /// Its flag, without `--`, if it has one of its own; `--set` reaches all.
-    pub flag: Option<&'static str>,
-    /// What holds if nobody sets it, written as a user would; empty: nothing does.
-    pub default: &'static str,
-    /// What stands for the value in help texts.
-    pub placeholder: &'static str,
-    /// What it does. Sentences; the first one is the flag's help.
-    pub doc: &'static str,
-    /// Its type and bounds, and where the value goes.
-    pub kind: Kind,
-}
-
-/// The type of a setting's value.
-#[derive(Debug)]
-pub enum Kind {
-    /// Text with a form of its own.
-    Text {
-        /// Checks and stores.
-        set: fn(&mut Settings, &str) -> Result<(), String>,
-    },
-    /// A number.
-    Number {
-        /// The lowest.
-        min: u64,
-        /// The highest.
-        max: u64,
-        /// Stores.
-        set: fn(&mut Settings, u64),
-    },
-    /// A size in bytes.
-    Size {
-        /// The lowest.
-        min: u64,
-        /// The highest.
-        max: u64,
-        /// Stores.
-        set: fn(&mut Settings, u64),
-    },
-    /// A time.
-    Time {
-        /// The lowest.
-        min: Duration,
-        /// The highest.
-        max: Duration,
-        /// Stores.
-        set: fn(&mut Settings, Duration),
-    },
-    /// One of a few words.
-    Choice {
-        /// The words.
-        of: &'static [&'static str],
-        /// Stores.
-        set: fn(&mut Settings, &str),
-    },
-}
-
-impl Setting {
-    /// Its environment variable: after the flag if it has one, else after the key.
-    #[must_use]
-    pub fn env(&self) -> String {
-        let name = self.flag.unwrap_or(self.key);
-        format!(
-            "RAFTD_{}",
-            name.replace(['-', '.'], "_").to_ascii_uppercase()
-        )
-    }
-
-    /// Checks a value and stores it.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn set(&self, settings: &mut Settings, text: &str) -> Result<(), String> {
-        match &self.kind {
-            Kind::Text { set } => return set(settings, text),
-            Kind::Number { min, max, set } => {
-                set(
-                    settings,
-                    within(value::number(text)?, *min, *max, |n| n.to_string())?,
-                );
-            }
-            Kind::Size { min, max, set } => {
-                set(
-                    settings,
-                    within(value::size(text)?, *min, *max, value::size_text)?,
-                );
-            }
-            Kind::Time { min, max, set } => {
-                let show = |time| humantime::format_duration(time).to_string();
-                set(settings, within(value::time(text)?, *min, *max, show)?);
-            }
-            Kind::Choice { of, set } => {
-                if !of.contains(&text) {
-                    return Err(format!("not one of {}", of.join(", ")));
-                }
-                set(settings, text);
-            }
-        }
-        Ok(())
-    }
-
-    /// Its type and bounds in words.
-    #[must_use]
-    pub fn type_text(&self) -> String {
-        match &self.kind {
-            Kind::Text { .. } => format!("text, {}", self.placeholder),
-            Kind::Number { min, max, .. } => format!("number, {min} to {max}"),
-            Kind::Size { min, max, .. } => format!(
-                "size, {} to {}",
-                value::size_text(*min),
-                value::size_text(*max)
-            ),
-            Kind::Time { min, max, .. } => format!(
-                "time, {} to {}",
-                humantime::format_duration(*min),
-                humantime::format_duration(*max)
-            ),
-            Kind::Choice { of, .. } => format!("one of {}", of.join(", ")),
-        }
-    }
-}
-
-fn within<T: PartialOrd + Copy>(
-    given: T,
-    min: T,
-    max: T,
-    show: impl Fn(T) -> String,
-) -> Result<T, String> {
-    if given < min {
-        return Err(format!("the least is {}", show(min)));
-    }
-    if given > max {
-        return Err(format!("the most is {}", show(max)));
-    }
-    Ok(given)
 }
 
 /// The setting with this key.
@@ -452,6 +312,105 @@ pub const SETTINGS: &[Setting] = &[
             min: 0,
             max: 1024 * GIB,
             set: |s, bytes| s.soft_free_bytes = bytes,
+        },
+    },
+    Setting {
+        key: "snapshot.log_bytes",
+        flag: None,
+        default: "64MiB",
+        placeholder: "SIZE",
+        doc: "A snapshot is taken after so much was written to the log since the last one, or \
+              snapshot.log_factor times the size of that one, if this is more.",
+        kind: Kind::Size {
+            min: 64 * KIB,
+            max: 1024 * GIB,
+            set: |s, bytes| s.snapshots.log_bytes = bytes,
+        },
+    },
+    Setting {
+        key: "snapshot.log_factor",
+        flag: None,
+        default: "4",
+        placeholder: "N",
+        doc: "See snapshot.log_bytes. More means fewer snapshots, and a log that is longer to replay.",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_000,
+            set: |s, n| s.snapshots.log_factor = n,
+        },
+    },
+    Setting {
+        key: "snapshot.entries",
+        flag: None,
+        default: "0",
+        placeholder: "N",
+        doc: "A snapshot is also taken after so many entries; 0 is never.",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_000_000_000_000,
+            set: |s, n| s.snapshots.entries = n,
+        },
+    },
+    Setting {
+        key: "snapshot.growth_percent",
+        flag: None,
+        default: "0",
+        placeholder: "N",
+        doc: "A snapshot is also taken when keys and values have grown by so many percent; 0 is never.",
+        kind: Kind::Number {
+            min: 0,
+            max: 1_000_000,
+            set: |s, n| s.snapshots.growth_percent = n,
+        },
+    },
+    Setting {
+        key: "snapshot.interval",
+        flag: None,
+        default: "0s",
+        placeholder: "TIME",
+        doc: "A snapshot is also taken after so much time, if anything was written; 0s is never.",
+        kind: Kind::Time {
+            min: millis(0),
+            max: millis(1_000 * 86_400 * 365),
+            set: |s, time| s.snapshots.interval = time,
+        },
+    },
+    Setting {
+        key: "snapshot.gap",
+        flag: None,
+        default: "10s",
+        placeholder: "TIME",
+        doc: "No snapshot is taken sooner than this after the last one, whatever the reason, but one \
+              that is asked for.",
+        kind: Kind::Time {
+            min: millis(0),
+            max: millis(1_000 * 86_400),
+            set: |s, time| s.snapshots.gap = time,
+        },
+    },
+    Setting {
+        key: "snapshot.keep_bytes",
+        flag: None,
+        default: "64MiB",
+        placeholder: "SIZE",
+        doc: "Log that is kept before a snapshot, in whole segments, for followers that lag a little: \
+              they catch up by entries, and need no snapshot.",
+        kind: Kind::Size {
+            min: 0,
+            max: 1024 * GIB,
+            set: |s, bytes| s.snapshots.keep_bytes = bytes,
+        },
+    },
+    Setting {
+        key: "snapshot.rate_bytes",
+        flag: None,
+        default: "64MiB",
+        placeholder: "SIZE",
+        doc: "How much of a snapshot is written in a second; 0 is as fast as the disk takes it.",
+        kind: Kind::Size {
+            min: 0,
+            max: 1024 * GIB,
+            set: |s, bytes| s.snapshot_rate_bytes = bytes,
         },
     },
     Setting {

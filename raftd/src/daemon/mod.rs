@@ -27,6 +27,7 @@ use crate::net::{self, Driver, Listener, Parts, Port, Reactor};
 use crate::node::{self, Node};
 use crate::signal::StopSignals;
 use crate::storage::{self, Opened};
+use crate::store::session::SESSIONS_MAX;
 use crate::wal::entry_bytes_max;
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 
@@ -77,13 +78,12 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
         settings.initial = Some(vec![(NodeId(1), peer.addr.to_string())]);
     }
     let clock = Clock::start();
-    let mut opened = open(&settings)?;
+    let opened = open(&settings)?;
     let ready = format!("ready client={} peer={}", client.addr, peer.addr);
     let reactor = Reactor::new()?;
     let identity = opened.identity.clone();
     let config = node_config(&settings, &identity, advertise, opened.wal_bytes())?;
-    let restored = std::mem::take(&mut opened.restored);
-    let storage = opened.start(reactor.notifier());
+    let (restored, storage) = opened.start(reactor.notifier());
     let node = Node::new(config, restored, clock.now());
     let mut peers = identity.members;
     peers.retain(|(id, _)| *id != identity.node);
@@ -136,6 +136,8 @@ fn open(settings: &Settings) -> Result<Opened, Fatal> {
         segment_bytes: settings.segment_bytes,
         soft_free_bytes: settings.soft_free_bytes,
         tail_bytes: settings.cache_bytes,
+        sessions_max: SESSIONS_MAX,
+        snapshot_rate_bytes: settings.snapshot_rate_bytes,
         create,
         seed: random_u64()?,
     })?;
@@ -267,6 +269,7 @@ fn node_config(
             entry_bytes_max: entry_bytes_max(settings.segment_bytes),
             ..node::Limits::default()
         },
+        snapshots: settings.snapshots,
         wal_bytes,
         seed: random_u64()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -199,6 +199,9 @@ fn is_small(request: &StorageRequest) -> bool {
                 && write.entries.iter().map(bytes).sum::<usize>() <= SMALL_WRITE_BYTES
         }
         StorageRequest::Mark(_) => true,
-        StorageRequest::Load { .. } | StorageRequest::Form(_) | StorageRequest::Compact(_) => false,
+        StorageRequest::Load { .. }
+        | StorageRequest::Form(_)
+        | StorageRequest::Compact { .. }
+        | StorageRequest::Snapshot(_) => false,
     }
 }

@@ -133,6 +133,10 @@ impl Node {
         }
         match request {
             Request::Status => {}
+            Request::Snapshot => self.admit_snapshot(caller, effects),
+            Request::ReadSnapshot { snapshot, offset } => {
+                self.admit_piece(caller, snapshot, offset, effects);
+            }
             Request::Write {
                 deadline_ms, body, ..
             } => self.admit_write(caller, self.deadline_after(deadline_ms), body, effects),
@@ -220,6 +224,18 @@ impl Node {
             }
             Leadership::Own if !queued => self.ask(caller, deadline, query, effects),
             _ => self.park(caller, deadline, Work::Read(query), false, effects),
+        }
+    }
+
+    /// Has every node take a snapshot at the same entry; answered when that is applied.
+    fn admit_snapshot(&mut self, caller: Caller, effects: &mut Effects) {
+        let members = self.config.members.len();
+        if self.disks.full(members, members / 2 + 1) {
+            return self.refuse(caller, Error::DiskFull, effects);
+        }
+        match self.propose_snapshot() {
+            Ok(id) => self.proposals.push(id.index, caller),
+            Err(not_leader) => self.refuse_leaderless(caller, not_leader.leader, effects),
         }
     }
 
@@ -322,6 +338,7 @@ impl Node {
     /// The connection is gone, and what it had parked with it.
     pub(super) fn close_client(&mut self, connection: ConnectionId) {
         self.reads.forget(connection);
+        self.snapshots.transfers.forget(connection);
         if self.clients.close(connection) > 0 {
             self.parked
                 .take_if(|parked| parked.caller.connection == connection);
@@ -440,7 +457,7 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, caller: Caller, error: Error, effects: &mut Effects) {
+    pub(super) fn refuse(&mut self, caller: Caller, error: Error, effects: &mut Effects) {
         self.clients.answer(caller, &Reply::Error(error), effects);
     }
 
@@ -489,7 +506,7 @@ impl Node {
     }
 }
 
-fn overloaded() -> Error {
+pub(super) fn overloaded() -> Error {
     Error::Overloaded {
         retry_after_ms: RETRY_AFTER_MS,
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use log::Level;
 use raft::Instant;
 use wire::client::Reply;
-use wire::entry::Entry;
+use wire::command::Outcome;
+use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::types::Index;
 
@@ -45,6 +46,16 @@ impl Proposals {
         let (first, caller) = *self.queue.front()?;
         assert!(first >= index, "a proposal was passed over");
         if first != index {
+            return None;
+        }
+        self.queue.pop_front();
+        Some(caller)
+    }
+
+    /// Takes out the oldest proposal if it is not after `index`.
+    pub(super) fn take_upto(&mut self, index: Index) -> Option<Caller> {
+        let (first, caller) = *self.queue.front()?;
+        if first > index {
             return None;
         }
         self.queue.pop_front();
@@ -92,7 +103,7 @@ impl Loader {
     }
 
     /// Everything up to `index` is applied: it need not be held any more.
-    fn applied(&mut self, index: Index) {
+    pub(super) fn applied(&mut self, index: Index) {
         while self
             .loaded
             .front()
@@ -124,7 +135,12 @@ impl Node {
             };
             entries += 1;
             bytes += entry.bytes().len();
+            self.snapshots.applied(entry.bytes().len());
+            let (id, kind) = (entry.id(), entry.kind());
             let answer = self.store.apply(entry).answer;
+            if kind == EntryKind::SnapshotAt {
+                self.freeze(effects);
+            }
             if let Some(caller) = self.proposals.take(next) {
                 let reply = match answer {
                     Answer::Written { id, outcome } => Reply::Written {
@@ -133,7 +149,11 @@ impl Node {
                         outcome,
                     },
                     Answer::Refused(error) => Reply::Error(error),
-                    Answer::Nothing => unreachable!("a proposal is a command"),
+                    Answer::Nothing => Reply::Written {
+                        term: id.term,
+                        index: id.index,
+                        outcome: Outcome::Applied,
+                    },
                 };
                 self.clients.answer(caller, &reply, effects);
             }
@@ -180,6 +200,10 @@ impl Node {
     pub(super) fn loaded(&mut self, from: Index, entries: Vec<Entry>) {
         let loader = &mut self.loader;
         loader.under_way = false;
+        if self.store.has_applied(from) {
+            // A snapshot has overtaken it.
+            return;
+        }
         if entries.is_empty() {
             loader.retry_at = Some(self.now.monotonic + LOAD_RETRY);
             self.journal.line(
@@ -198,6 +222,15 @@ impl Node {
         {
             loader.bytes += entry.bytes().len();
             loader.loaded.push_back(entry);
+        }
+    }
+
+    /// The state was replaced by that of a snapshot: what became of the writes up to there is not
+    /// known here (rules C4).
+    pub(super) fn abandon_proposals_upto(&mut self, index: Index, effects: &mut Effects) {
+        while let Some(caller) = self.proposals.take_upto(index) {
+            let reply = Reply::Error(Error::OutcomeUnknown);
+            self.clients.answer(caller, &reply, effects);
         }
     }
 

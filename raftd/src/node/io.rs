@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use raft::{Instant, Ticket};
 use wire::client::Request;
 use wire::entry::Entry;
 use wire::error::Error;
 use wire::peer::Message;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
+
+use crate::store::{Store, View};
 
 /// Both clocks, read once per turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,12 +113,121 @@ pub enum StorageRequest {
     /// Write the members' incarnations into IDENTITY (rules D1); answered by
     /// [`StorageEvent::Formed`].
     Form(Vec<(NodeId, Incarnation)>),
-    /// A snapshot is published, and its entry is durable here: the log says so (rules E6); answered
-    /// by [`StorageEvent::Marked`].
+    /// Record in the log that this snapshot is published; answered by [`StorageEvent::Marked`]. Its
+    /// index is durable (rules E6).
     Mark(EntryId),
-    /// Entries up to here are needed no more, once a marker covers them: whole segments go, oldest
-    /// first, when nothing else is to do. No answer.
-    Compact(Index),
+    /// Drop what the log holds up to here, in whole segments; answered by
+    /// [`StorageEvent::Compacted`]. A marked snapshot covers it.
+    Compact {
+        /// The last index that may go.
+        upto: Index,
+        /// Bytes of segments to keep before it, for followers that lag a little.
+        keep_bytes: u64,
+    },
+    /// For the background thread.
+    Snapshot(SnapshotRequest),
+}
+
+/// A snapshot's file, whole and under its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// The entry up to which it holds the state; the default: there is none.
+    pub id: EntryId,
+    /// The size of the file.
+    pub bytes: u64,
+}
+
+/// Work on snapshots, for the background thread.
+#[derive(Debug)]
+pub enum SnapshotRequest {
+    /// Write this state into a file; answered by any number of [`SnapshotEvent::Progress`], then
+    /// [`SnapshotEvent::Taken`] or [`SnapshotEvent::NotTaken`]. One at a time.
+    Take(Box<View>),
+    /// Read a piece of a snapshot's file; answered by [`SnapshotEvent::Read`].
+    Read {
+        /// Who it is for.
+        reader: Reader,
+        /// The snapshot.
+        snapshot: EntryId,
+        /// The place in its file.
+        offset: u64,
+        /// Bytes at most.
+        max_bytes: usize,
+    },
+    /// Store a piece that the leader sent; answered by [`SnapshotEvent::Received`], and once it
+    /// was the last, by [`SnapshotEvent::Whole`].
+    Receive {
+        /// The snapshot.
+        snapshot: EntryId,
+        /// The size of its file.
+        total_bytes: u64,
+        /// The place of the piece.
+        offset: u64,
+        /// The piece; empty: how much is there?
+        bytes: Bytes,
+    },
+    /// Remove all snapshots older than the newest of these but these, and what was received of
+    /// such.
+    Keep(Vec<EntryId>),
+    /// Free it: for a large state that takes longer than the loop may wait (rules A7).
+    Free(Discarded),
+}
+
+/// Who a piece of a snapshot is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// A follower that is being sent it.
+    Follower(NodeId),
+    /// A client's request.
+    Client(ConnectionId, u64),
+}
+
+/// What nobody needs any more.
+#[derive(Debug)]
+pub enum Discarded {
+    /// The state before a snapshot was installed.
+    Store(Box<Store>),
+    /// A view that was not written.
+    View(Box<View>),
+}
+
+/// What came of a [`SnapshotRequest`].
+#[derive(Debug)]
+pub enum SnapshotEvent {
+    /// So many bytes of the file are written, and then read again on top: with each step more.
+    Progress(u64),
+    /// The file is whole, verified and durable under its name.
+    Taken(SnapshotFile),
+    /// It is not: the disk is full, or failed. Nothing is left of it (rules D3).
+    NotTaken {
+        /// The snapshot.
+        snapshot: EntryId,
+        /// Why, for a person.
+        reason: String,
+    },
+    /// A piece of a file.
+    Read {
+        /// Who it is for.
+        reader: Reader,
+        /// The snapshot.
+        snapshot: EntryId,
+        /// The place of the piece.
+        offset: u64,
+        /// The size of the file; 0 if it could not be read.
+        total_bytes: u64,
+        /// The piece; none if it could not be read, or behind the end.
+        bytes: Bytes,
+    },
+    /// So much of a snapshot has been received, without gap.
+    Received {
+        /// The snapshot.
+        snapshot: EntryId,
+        /// From its begin.
+        received_bytes: u64,
+    },
+    /// A snapshot was received: its file is whole, verified and durable under its name, and this is
+    /// the state that it holds.
+    Whole(SnapshotFile, Box<Store>),
 }
 
 /// Who wants entries read.
@@ -131,8 +242,7 @@ pub enum LoadPurpose {
 /// The storage thread's reports, in order.
 #[derive(Debug)]
 pub enum StorageEvent {
-    /// Every write up to the ticket is on disk. Said again when only the room has changed,
-    /// or old segments are gone.
+    /// Every write up to the ticket is on disk. Said again when only the room has changed.
     Durable {
         /// The newest ticket of the batch.
         ticket: Ticket,
@@ -156,6 +266,15 @@ pub enum StorageEvent {
     /// [`StorageRequest::Mark`] or a write that resets the log, and in answer to a mark that is not
     /// above it.
     Marked(EntryId),
+    /// The log begins behind this entry now.
+    Compacted {
+        /// The last entry that is gone.
+        base: EntryId,
+        /// Bytes of all segments now.
+        wal_bytes: u64,
+    },
+    /// The background thread reports.
+    Snapshot(SnapshotEvent),
 }
 
 /// What one turn brings about, in order within each list. The driver empties it and hands it

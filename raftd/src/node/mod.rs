@@ -17,6 +17,8 @@
 //! | `reads.rs` | linearizable reads | a quorum answered, and their index is applied |
 //! | `outbox.rs` | messages | what they reveal is durable |
 //! | `forming.rs` | the whole node | the cluster is formed |
+//! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |
+//! | `transfer.rs` | pieces of a snapshot for a follower | the follower has stored the one before |
 
 mod admission;
 mod apply;
@@ -28,7 +30,9 @@ mod journal;
 mod links;
 mod outbox;
 mod reads;
+mod snapshots;
 pub mod status;
+mod transfer;
 
 use std::time::Duration;
 
@@ -45,11 +49,15 @@ use self::apply::{Loader, Proposals};
 use self::client::Clients;
 use self::disk::Disks;
 use self::forming::Forming;
-use self::io::{Effects, Input, LinkId, LoadPurpose, Now, StorageEvent, StorageRequest};
+use self::io::{
+    Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent, StorageRequest,
+};
 use self::journal::Journal;
 use self::links::{Direction, Links};
 use self::outbox::Outbox;
 use self::reads::Reads;
+pub use self::snapshots::Policy;
+use self::snapshots::Snapshots;
 use crate::store::Store;
 use crate::store::session::SESSIONS_MAX;
 
@@ -85,6 +93,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Bounds.
     pub limits: Limits,
+    /// When snapshots are taken.
+    pub snapshots: Policy,
     /// Bytes of the log's segments at start.
     pub wal_bytes: u64,
     /// Seeds the one random generator.
@@ -127,6 +137,17 @@ impl Default for Limits {
     }
 }
 
+/// What a data directory holds.
+#[derive(Debug)]
+pub struct Restored {
+    /// Its log.
+    pub raft: raft::Restored,
+    /// The state that its newest snapshot holds; an empty one if there is none.
+    pub store: Store,
+    /// That snapshot.
+    pub snapshot: SnapshotFile,
+}
+
 /// One member of a cluster: Raft, store, sessions and what waits for them. No thread, socket,
 /// file or clock: the simulator runs this very type.
 ///
@@ -150,6 +171,7 @@ pub struct Node {
     proposals: Proposals,
     reads: Reads,
     loader: Loader,
+    snapshots: Snapshots,
     journal: Journal,
 
     /// The times of the last input.
@@ -174,9 +196,22 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node as its log on disk tells of it.
+    /// A node as its disk tells of it.
+    ///
+    /// # Panics
+    /// If `restored` contradicts itself: it comes from this program's own code.
     #[must_use]
-    pub fn new(config: Config, restored: raft::Restored, now: Now) -> Self {
+    pub fn new(config: Config, restored: Restored, now: Now) -> Self {
+        let Restored {
+            raft: restored,
+            store,
+            snapshot,
+        } = restored;
+        assert_eq!(
+            store.applied(),
+            snapshot.id,
+            "the state is that of the snapshot"
+        );
         let raft_config = raft::Config {
             id: config.id,
             voters: config.members.iter().map(|(id, _)| *id).collect(),
@@ -194,7 +229,8 @@ impl Node {
         };
         let raft = Raft::new(raft_config, restored, now.monotonic);
         Self {
-            store: Store::new(config.epoch, config.limits.sessions_max),
+            snapshots: Snapshots::new(snapshot, now.monotonic, store.data_bytes()),
+            store,
             forming,
             links: Links::default(),
             outbox: Outbox::default(),
@@ -305,10 +341,12 @@ impl Node {
         self.raft.set_disk(report, stalled);
         self.expire(effects);
         self.unpark(effects);
+        self.propose_due_snapshot();
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
         self.raft.flush(now.monotonic, &mut raft_effects);
         self.absorb(raft_effects, effects);
         let applying = self.apply_committed(effects);
+        self.tend_snapshots(effects);
         let serving = self.serve_reads(effects);
         // What this flush committed may have made room.
         self.unfinished = applying || serving || self.may_unpark();
@@ -333,6 +371,8 @@ impl Node {
             stalls_at,
             self.loader.retry_at,
             self.stop_at,
+            self.snapshot_due_at(),
+            self.snapshots.transfers.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -396,7 +436,12 @@ impl Node {
                 entries,
             } => self.loaded(from, entries),
             StorageEvent::Formed => self.formed(effects),
-            StorageEvent::Marked(_) => {}
+            StorageEvent::Marked(id) => self.marked(id, effects),
+            StorageEvent::Compacted { base, wal_bytes } => {
+                self.disks.wal_bytes = wal_bytes;
+                self.raft.compact(base.index);
+            }
+            StorageEvent::Snapshot(event) => self.snapshot_event(event, effects),
         }
     }
 
@@ -438,8 +483,11 @@ impl Node {
                     max_bytes,
                 }),
                 // No log is compacted, so that no honest leader sends a snapshot.
-                Effect::Chunk(_) | Effect::SnapshotAnswer { .. } => {}
                 Effect::RoleChanged(change) => self.role_changed(change, effects),
+                Effect::Chunk(chunk) => self.chunk_received(chunk, effects),
+                Effect::SnapshotAnswer { from, answer } => {
+                    self.snapshot_answered(from, &answer, effects);
+                }
                 Effect::Refuse { peer, error } => self.refuse_peer(peer, &error, effects),
             }
         }
@@ -465,6 +513,7 @@ impl Node {
         if led && (!leads || change.term != before.term) {
             self.abandon_proposals(effects);
             self.fail_reads(effects);
+            self.snapshots.step_down();
         }
         if leads && !led {
             self.disks.forget_others();

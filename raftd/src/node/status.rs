@@ -18,6 +18,10 @@ pub struct Waiting {
     pub loaded_bytes: usize,
     /// Writes that were handed to storage and not reported durable.
     pub unfinished_writes: usize,
+    /// Pieces of snapshots that were received and not stored.
+    pub pieces: usize,
+    /// A snapshot is being made, or made known to the log.
+    pub snapshot: bool,
 }
 
 impl Node {
@@ -30,6 +34,8 @@ impl Node {
             reads: self.reads.len(),
             loaded_bytes: self.loader.bytes(),
             unfinished_writes: self.disks.unfinished(),
+            pieces: self.snapshots.transfers.storing(),
+            snapshot: self.snapshots.is_busy(),
         }
     }
 
@@ -55,7 +61,10 @@ impl Node {
             durable: self.raft.durable(),
             commit: self.committed,
             applied: self.store.applied().index,
-            snapshot: wire::types::Index(0),
+            snapshot: self.snapshots.newest().id,
+            snapshot_bytes: self.snapshots.newest().bytes,
+            snapshot_written_bytes: self.snapshots.written_bytes(),
+            digest: self.store.digest(),
             wal_bytes: self.disks.wal_bytes,
             keys: self.store.map().len() as u64,
             uptime_ms: u64::try_from(uptime_ms).unwrap_or(u64::MAX),
@@ -85,7 +94,7 @@ impl Node {
         if self.stalled {
             return "the disk is stalled".to_owned();
         }
-        String::new()
+        self.snapshots.trouble.clone()
     }
 
     fn members(&self) -> Vec<Member> {
@@ -110,6 +119,7 @@ impl Node {
                 client_addr: self.hint(*node).client_addr,
                 connected: own || self.links.connected(*node),
                 match_index,
+                install: self.snapshots.transfers.progress(*node, self.now.monotonic),
             }
         };
         self.config.members.iter().map(member).collect()

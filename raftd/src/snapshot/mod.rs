@@ -171,7 +171,7 @@ impl From<Damage> for Error {
 }
 
 /// A part of a snapshot's file, to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
     /// The size of the whole file.
     pub total_bytes: u64,

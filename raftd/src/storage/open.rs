@@ -7,13 +7,21 @@ use std::path::Path;
 
 use fs2::FileExt;
 
-use super::{Options, SpareMaker, Worker, fatal_of, fatal_of_disk, fatal_of_identity};
+use super::{
+    Keeper, Options, SpareMaker, Worker, fatal_of, fatal_of_disk, fatal_of_identity,
+    fatal_of_snapshot, load,
+};
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
+use crate::node;
+use crate::node::io::SnapshotFile;
+use crate::snapshot::{self, Expected};
+use crate::store::Store;
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 use crate::wal::{self, Owner, Recovered, Settings};
+use wire::types::EntryId;
 
 const LOCK_NAME: &str = "LOCK";
 
@@ -25,19 +33,15 @@ const LOCK_NAME: &str = "LOCK";
 pub fn open(options: &Options) -> Result<Opened, Fatal> {
     check_segment_bytes(options.segment_bytes)?;
     let dir = &options.data_dir;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|cause| fatal_of_io("the data directory cannot be made", dir, &cause))?;
+    make_dir(dir)?;
     let lock = lock(dir)?;
     let disk = OsDisk::new(dir.clone()).map_err(|error| fatal_of_disk(&error))?;
     let latched = Latched::new(disk.clone());
 
     let opened = open_disk(latched, options).map_err(|fatal| under(fatal, dir))?;
-    let identity = opened.identity.clone();
-    let created = opened.created;
-    let report = opened.recovered.report.to_string();
+    let identity = opened.log.identity.clone();
+    let created = opened.log.created;
+    let report = opened.log.recovered.report.to_string();
     let (restored, worker) = opened.start();
     let next_segment = worker.wal().next_segment();
     Ok(Opened {
@@ -45,7 +49,9 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
         restored,
         report,
         worker,
-        spare_maker: SpareMaker::new(disk, identity.owner(), next_segment, options),
+        spare_maker: SpareMaker::new(disk.clone(), identity.owner(), next_segment, options),
+        keeper: Keeper::new(disk, &identity, options.sessions_max),
+        snapshot_rate_bytes: options.snapshot_rate_bytes,
         identity,
         lock,
     })
@@ -57,12 +63,14 @@ pub struct Opened {
     pub identity: Identity,
     /// It was made just now.
     pub created: bool,
-    /// What the log holds.
-    pub restored: raft::Restored,
+    /// What it holds.
+    pub restored: node::Restored,
     /// What recovery did, in one line.
     pub report: String,
     pub(super) worker: Worker<Latched<OsDisk>>,
     pub(super) spare_maker: SpareMaker<OsDisk>,
+    pub(super) keeper: Keeper<OsDisk>,
+    pub(super) snapshot_rate_bytes: u64,
     pub(super) lock: File,
 }
 
@@ -75,7 +83,7 @@ impl Opened {
 }
 
 /// A data directory on any disk: who it is and what its log holds.
-pub struct OpenedDisk<D: Disk> {
+pub struct OpenedLog<D: Disk> {
     /// Who it is.
     pub identity: Identity,
     /// It was made just now.
@@ -84,33 +92,67 @@ pub struct OpenedDisk<D: Disk> {
     pub recovered: Recovered<D>,
 }
 
+/// A data directory on any disk, and all that it holds.
+pub struct OpenedDisk<D: Disk> {
+    /// Who it is, and its log.
+    pub log: OpenedLog<D>,
+    /// The state as of the newest snapshot; an empty one if there is none.
+    pub store: Store,
+    /// That snapshot.
+    pub snapshot: SnapshotFile,
+}
+
 impl<D: Disk> OpenedDisk<D> {
     /// What the node starts from, and who does its disk work from then on.
-    pub fn start(self) -> (raft::Restored, Worker<D>) {
+    pub fn start(self) -> (node::Restored, Worker<D>) {
+        let OpenedLog {
+            identity,
+            recovered,
+            ..
+        } = self.log;
         let Recovered {
             wal, terms, tail, ..
-        } = self.recovered;
-        let restored = raft::Restored {
+        } = recovered;
+        let snapshot = self.snapshot;
+        let raft = raft::Restored {
             hard_state: wal.hard_state(),
-            commit: wal.commit(),
+            commit: wal.commit().max(snapshot.id.index),
             base: wal.base(),
-            applied: wal.snapshot().index,
-            // Whoever loads the snapshot knows it.
-            wall_ms: 0,
+            applied: snapshot.id.index,
+            wall_ms: self.store.wall_ms(),
             terms,
             last: wal.last(),
             tail,
-            formed: !self.identity.formed.is_empty(),
+            formed: !identity.formed.is_empty(),
         };
-        (restored, Worker::new(wal, self.identity))
+        let restored = node::Restored {
+            raft,
+            store: self.store,
+            snapshot,
+        };
+        (restored, Worker::new(wal, identity))
     }
 }
 
-/// Reads who the data directory is, or makes it, and recovers its log.
+/// Reads who the data directory is, or makes it, recovers its log and loads its newest snapshot.
 ///
 /// # Errors
 /// As [`open`].
 pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, Fatal> {
+    let log = open_log(disk, options)?;
+    let (store, snapshot) = load_snapshot(&log, options)?;
+    Ok(OpenedDisk {
+        log,
+        store,
+        snapshot,
+    })
+}
+
+/// Reads who the data directory is, or makes it, and recovers its log; looks at no snapshot.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fatal> {
     let found = Identity::read(&disk).map_err(|error| fatal_of_identity(&error))?;
     let created = found.is_none();
     let identity = match found {
@@ -119,7 +161,7 @@ pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, F
     };
     let settings = settings(identity.owner(), options);
     match wal::recover(disk, &settings).map_err(|error| fatal_of(&error))? {
-        Some(recovered) => Ok(OpenedDisk {
+        Some(recovered) => Ok(OpenedLog {
             identity,
             created,
             recovered,
@@ -134,6 +176,33 @@ pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, F
              stopped: neither an older copy nor an empty directory may take its place",
         )),
     }
+}
+
+/// The state that the log goes on from. Snapshots that the log does not know of, or no more, are
+/// removed.
+fn load_snapshot<D: Disk>(
+    log: &OpenedLog<D>,
+    options: &Options,
+) -> Result<(Store, SnapshotFile), Fatal> {
+    let (identity, wal) = (&log.identity, &log.recovered.wal);
+    let id = wal.snapshot();
+    snapshot::remove_others(wal.disk(), id).map_err(|error| fatal_of_disk(&error))?;
+    if id == EntryId::default() {
+        let store = Store::new(identity.epoch, options.sessions_max);
+        return Ok((store, SnapshotFile::default()));
+    }
+    let expected = Expected {
+        cluster: identity.cluster,
+        epoch: identity.epoch,
+        id,
+    };
+    let loaded = load::load_snapshot(wal.disk(), &expected, options.sessions_max)
+        .map_err(|error| fatal_of_snapshot(&error))?;
+    let file = SnapshotFile {
+        id,
+        bytes: loaded.info.bytes,
+    };
+    Ok((loaded.store, file))
 }
 
 /// Places inside the data directory are told with its name.
@@ -161,8 +230,17 @@ fn settings(owner: Owner, options: &Options) -> Settings {
     }
 }
 
+/// Only its owner may enter it. It may exist already.
+pub(super) fn make_dir(dir: &Path) -> Result<(), Fatal> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|cause| fatal_of_io("the data directory cannot be made", dir, &cause))
+}
+
 /// Held for life: the lock goes with the process, however it ends.
-fn lock(dir: &Path) -> Result<File, Fatal> {
+pub(super) fn lock(dir: &Path) -> Result<File, Fatal> {
     let path = dir.join(LOCK_NAME);
     let file = OpenOptions::new()
         .read(true)
@@ -201,7 +279,7 @@ fn create<D: Disk>(disk: &D, options: &Options) -> Result<Identity, Fatal> {
         );
     };
     let settings = settings(identity.owner(), options);
-    // The spares thread continues with the same seed; ids differ, so salts do.
+    // The background thread continues with the same seed; ids differ, so salts do.
     wal::create(disk, &settings, options.seed).map_err(|error| fatal_of(&error))?;
     identity
         .create(disk)
@@ -222,7 +300,7 @@ fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), Fatal> {
     }
 }
 
-fn fatal_of_io(what: &str, place: &Path, cause: &io::Error) -> Fatal {
+pub(super) fn fatal_of_io(what: &str, place: &Path, cause: &io::Error) -> Fatal {
     let status = if cause.kind() == io::ErrorKind::PermissionDenied {
         ExitStatus::Permission
     } else {

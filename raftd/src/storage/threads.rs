@@ -1,6 +1,8 @@
-//! The two threads of the disk work: thin drivers of [`Worker`] and [`SpareMaker`].
+//! The two threads of the disk work: thin drivers of [`Worker`], and of [`SpareMaker`] and
+//! [`Keeper`].
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -8,12 +10,13 @@ use std::time::Duration;
 use wire::peer::DiskState;
 
 use super::open::Opened;
-use super::{SpareMaker, Step, Worker};
+use super::{Keeper, Kept, SpareMaker, Step, Worker};
 use crate::clock::Clock;
 use crate::disk::Latched;
 use crate::disk::os::{OsDisk, OsFile};
 use crate::fatal;
-use crate::node::io::{StorageEvent, StorageRequest};
+use crate::node;
+use crate::node::io::{SnapshotRequest, StorageEvent, StorageRequest};
 use crate::wal::segment::Spare;
 
 /// Requests that may wait. The node admits no client's write beyond 4,096 unfinished ones, a leader
@@ -32,19 +35,21 @@ const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Opened {
-    /// Starts the threads. `notify` is called, from the storage thread, after events were added:
-    /// it should wake whoever calls [`Storage::next_event`].
+    /// What the node starts from; and starts the threads. `notify` is called, from either of them,
+    /// after events were added: it should wake whoever calls [`Storage::next_event`].
     ///
     /// # Panics
     /// If the system refuses a thread.
     #[must_use]
-    pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> Storage {
+    pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> (node::Restored, Storage) {
         let shared = Arc::new(Shared {
             inbox: Mutex::new(Inbox {
                 requests: VecDeque::new(),
                 spares: Vec::new(),
                 spares_left: self.worker.wal().spares(),
                 sealed: Vec::new(),
+                garbage: 0..0,
+                snapshots: VecDeque::new(),
                 room: DiskState::Ok,
                 finish: false,
             }),
@@ -54,7 +59,7 @@ impl Opened {
             }),
             notify,
             storage_thread: OnceLock::new(),
-            spares_thread: OnceLock::new(),
+            background_thread: OnceLock::new(),
         });
         let bench = Arc::new(Mutex::new(Bench {
             worker: self.worker,
@@ -69,27 +74,34 @@ impl Opened {
             let builder = std::thread::Builder::new().name(name.to_owned());
             builder.spawn(run).expect("the system gives a thread")
         };
-        let (maker, told) = (self.spare_maker, Arc::clone(&shared));
-        let spares = spawn("spares", Box::new(move || make_spares(maker, &told)));
+        let background = Background {
+            maker: self.spare_maker,
+            keeper: self.keeper,
+            rate_bytes: self.snapshot_rate_bytes,
+            shared: Arc::clone(&shared),
+            events: VecDeque::new(),
+        };
+        let background = spawn("background", Box::new(move || background.run()));
         let (lent, told) = (Arc::clone(&bench), Arc::clone(&shared));
         let storage = spawn("storage", Box::new(move || work(&lent, &told)));
         // Whoever looked for the other before this looks again.
         shared
-            .spares_thread
-            .get_or_init(|| spares.thread().clone())
+            .background_thread
+            .get_or_init(|| background.thread().clone())
             .unpark();
         shared
             .storage_thread
             .get_or_init(|| storage.thread().clone())
             .unpark();
-        Storage {
+        let storage = Storage {
             shared,
             bench,
-            threads: [storage, spares],
+            threads: [storage, background],
             events: VecDeque::new(),
             all_wanted: true,
             _lock: self.lock,
-        }
+        };
+        (self.restored, storage)
     }
 }
 
@@ -102,20 +114,24 @@ struct Shared {
     reports: Mutex<Reports>,
     notify: Box<dyn Fn() + Send + Sync>,
     storage_thread: OnceLock<Thread>,
-    spares_thread: OnceLock<Thread>,
+    background_thread: OnceLock<Thread>,
 }
 
-/// For the storage thread.
+/// For the two threads.
 struct Inbox {
-    /// From the node.
+    /// From the node, for the storage thread.
     requests: VecDeque<StorageRequest>,
-    /// From the spares thread.
+    /// From the background thread, for the storage thread.
     spares: Vec<Spare<OsFile>>,
     /// Spares that are not in use: those above and those that the log has.
     spares_left: usize,
-    /// For the spares thread: segments that are written no more.
+    /// For the background thread: segments that are written no more.
     sealed: Vec<OsFile>,
-    /// Room on the disk, as the spares thread last saw it.
+    /// For the background thread: segments that the log has forgotten.
+    garbage: Range<u64>,
+    /// From the node, for the background thread.
+    snapshots: VecDeque<SnapshotRequest>,
+    /// Room on the disk, as the background thread last saw it.
     room: DiskState,
     /// Do what waits, then end.
     finish: bool,
@@ -139,14 +155,19 @@ impl Shared {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the log waits for a spare.
+    fn is_urgent(&self) -> bool {
+        self.inbox().spares_left == 0
+    }
+
     fn wake_storage_thread(&self) {
         if let Some(thread) = self.storage_thread.get() {
             thread.unpark();
         }
     }
 
-    fn wake_spares_thread(&self) {
-        if let Some(thread) = self.spares_thread.get() {
+    fn wake_background_thread(&self) {
+        if let Some(thread) = self.background_thread.get() {
             thread.unpark();
         }
     }
@@ -216,6 +237,10 @@ impl Bench {
         if self.worker.wal().spares() < spares {
             self.ask_for_spares();
         }
+        let garbage = self.worker.take_garbage();
+        if !garbage.is_empty() {
+            self.hand_over_garbage(garbage);
+        }
         Turn {
             wanted: self.report(),
             worked: round.worked,
@@ -249,42 +274,102 @@ impl Bench {
         }
     }
 
+    fn hand_over_garbage(&self, garbage: Range<u64>) {
+        let mut inbox = self.shared.inbox();
+        if inbox.garbage.is_empty() {
+            inbox.garbage.start = garbage.start;
+        }
+        inbox.garbage.end = garbage.end;
+        drop(inbox);
+        self.shared.wake_background_thread();
+    }
+
     fn ask_for_spares(&mut self) {
         let mut inbox = self.shared.inbox();
         // Some may have been handed over since this round began.
         inbox.spares_left = self.worker.wal().spares() + inbox.spares.len();
         inbox.sealed.extend(self.worker.take_sealed());
         drop(inbox);
-        self.shared.wake_spares_thread();
+        self.shared.wake_background_thread();
     }
 }
 
-/// The spares thread: runs until [`Storage::finish`].
-fn make_spares(mut maker: SpareMaker<OsDisk>, shared: &Shared) {
-    loop {
-        let mut inbox = shared.inbox();
-        let (left, finish) = (inbox.spares_left, inbox.finish);
-        let sealed = std::mem::take(&mut inbox.sealed);
-        drop(inbox);
-        if finish {
-            return maker.finish();
+/// The background thread: spares, snapshots, and what is freed.
+struct Background {
+    maker: SpareMaker<OsDisk>,
+    keeper: Keeper<OsDisk>,
+    /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
+    rate_bytes: u64,
+    shared: Arc<Shared>,
+    events: VecDeque<StorageEvent>,
+}
+
+impl Background {
+    /// Runs until [`Storage::finish`].
+    fn run(mut self) {
+        loop {
+            let mut inbox = self.shared.inbox();
+            let (left, finish) = (inbox.spares_left, inbox.finish);
+            let sealed = std::mem::take(&mut inbox.sealed);
+            let requests = std::mem::take(&mut inbox.snapshots);
+            let garbage = std::mem::take(&mut inbox.garbage);
+            drop(inbox);
+            if finish {
+                self.maker.finish();
+                self.keeper.finish();
+                return;
+            }
+            for request in requests {
+                self.keeper.push(request);
+            }
+            self.keeper.remove_segments(garbage);
+            for file in sealed {
+                retire(file, self.maker.segment_bytes(), &self.shared);
+            }
+            let rest = self.make_spares(left).min(self.keep_snapshots());
+            if !rest.is_zero() {
+                std::thread::park_timeout(rest);
+            }
         }
-        for file in sealed {
-            retire(file, maker.segment_bytes(), shared);
-        }
-        match maker.step(left) {
+    }
+
+    /// A piece of a spare. Says how long the next one may wait.
+    fn make_spares(&mut self, left: usize) -> Duration {
+        match self.maker.step(left) {
             Step::Made(spare) => {
-                let mut inbox = shared.inbox();
+                let mut inbox = self.shared.inbox();
                 inbox.spares.push(spare);
                 inbox.spares_left += 1;
                 drop(inbox);
-                shared.wake_storage_thread();
+                self.shared.wake_storage_thread();
+                Duration::ZERO
             }
-            Step::Making => pause(shared),
+            Step::Making if self.shared.is_urgent() => Duration::ZERO,
+            Step::Making => PACE,
             Step::Rest(room) => {
-                tell_room(room, shared);
-                std::thread::park_timeout(LOOK);
+                tell_room(room, &self.shared);
+                LOOK
             }
+        }
+    }
+
+    /// A step of what is to be done about snapshots. Says how long the next one may wait.
+    fn keep_snapshots(&mut self) -> Duration {
+        let kept = match self.keeper.step(&mut self.events) {
+            Ok(kept) => kept,
+            Err(fatal) => fatal::die(&fatal),
+        };
+        if !self.events.is_empty() {
+            self.shared.reports().events.append(&mut self.events);
+            (self.shared.notify)();
+        }
+        match kept {
+            Kept::Idle => LOOK,
+            Kept::Served => Duration::ZERO,
+            Kept::Wrote(bytes) => match (bytes * 1_000_000).checked_div(self.rate_bytes) {
+                Some(micros) => Duration::from_micros(micros),
+                None => Duration::ZERO,
+            },
         }
     }
 }
@@ -303,8 +388,7 @@ fn retire(mut file: OsFile, bytes: u64, shared: &Shared) {
 
 /// Leaves disk and processor to others for a moment, unless the log waits for a spare.
 fn pause(shared: &Shared) {
-    let urgent = shared.inbox().spares_left == 0;
-    if !urgent {
+    if !shared.is_urgent() {
         std::thread::park_timeout(PACE);
     }
 }
@@ -338,6 +422,15 @@ impl Storage {
     /// If more requests wait than the node's own limits allow: a bug of ours.
     pub fn submit(&self, request: StorageRequest) {
         let mut inbox = self.shared.inbox();
+        if let StorageRequest::Snapshot(request) = request {
+            assert!(
+                inbox.snapshots.len() < REQUESTS_MAX,
+                "requests about snapshots are bounded"
+            );
+            inbox.snapshots.push_back(request);
+            drop(inbox);
+            return self.shared.wake_background_thread();
+        }
         assert!(
             inbox.requests.len() < REQUESTS_MAX,
             "storage requests are bounded"
@@ -392,7 +485,7 @@ impl Storage {
     pub fn finish(self) {
         self.shared.inbox().finish = true;
         self.shared.wake_storage_thread();
-        self.shared.wake_spares_thread();
+        self.shared.wake_background_thread();
         for thread in self.threads {
             // A panic in a thread was already reported where it happened.
             let _ = thread.join();

@@ -7,12 +7,12 @@ use raft::Ticket;
 use wire::peer::DiskState;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
-use super::{LOAD_BYTES_MAX, fatal_of, fatal_of_disk, fatal_of_identity};
+use super::{LOAD_BYTES_MAX, fatal_of, fatal_of_identity};
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use crate::wal::identity::Identity;
-use crate::wal::segment::{self, Spare};
+use crate::wal::segment::Spare;
 use crate::wal::{Pending, Progress, Wal};
 
 /// A read that waits.
@@ -27,7 +27,7 @@ struct Load {
 ///
 /// Invariants:
 /// - Writes become durable in the order in which they came, and are reported in it.
-/// - `garbage` are segments that the log has forgotten, up to its first one.
+/// - `garbage` are segments that the log has forgotten, up to its first one, until they are taken.
 /// - After an error nothing more is done or reported: the process must end (rules D3).
 pub struct Worker<D: Disk> {
     wal: Wal<D>,
@@ -37,7 +37,8 @@ pub struct Worker<D: Disk> {
     forms: VecDeque<Vec<(NodeId, Incarnation)>>,
     /// The marker that was last reported; `None` if it is to be said again.
     marked: Option<EntryId>,
-    compact_upto: Index,
+    /// What may go of the log, and how many bytes before it are to be kept.
+    compact: (Index, u64),
     garbage: Range<u64>,
     durable: Ticket,
     room: DiskState,
@@ -59,7 +60,7 @@ impl<D: Disk> Worker<D> {
         let first = wal.first_segment();
         Self {
             marked: Some(wal.snapshot()),
-            compact_upto: Index::default(),
+            compact: (Index::default(), 0),
             garbage: first..first,
             wal,
             identity,
@@ -103,7 +104,8 @@ impl<D: Disk> Worker<D> {
                 self.wal.mark(snapshot);
                 self.marked = None;
             }
-            StorageRequest::Compact(upto) => self.compact_upto = self.compact_upto.max(upto),
+            StorageRequest::Compact { upto, keep_bytes } => self.compact = (upto, keep_bytes),
+            StorageRequest::Snapshot(_) => unreachable!("that is the keeper's"),
         }
     }
 
@@ -127,13 +129,18 @@ impl<D: Disk> Worker<D> {
         let idle = self.pending.is_empty()
             && self.loads.is_empty()
             && self.forms.is_empty()
-            && self.marked.is_some()
-            && self.garbage.is_empty();
+            && self.marked.is_some();
         !idle
     }
 
-    /// One round: at most one sync of the log and one load, so that neither starves the other; if
-    /// there is nothing else, one segment is removed.
+    /// Segments that the log has forgotten, once: their files are to be removed, oldest first, see
+    /// [`crate::wal::segment::remove`].
+    pub fn take_garbage(&mut self) -> Range<u64> {
+        let rest = self.garbage.end..self.garbage.end;
+        std::mem::replace(&mut self.garbage, rest)
+    }
+
+    /// One round: at most one sync of the log and one load, so that neither starves the other.
     ///
     /// # Errors
     /// How the process must end.
@@ -143,12 +150,13 @@ impl<D: Disk> Worker<D> {
         }
         let wrote = self.write(events)?;
         self.report_marker(events);
-        self.compact();
+        self.compact(events);
         let read = self.load(events)?;
         let formed = !wrote && self.form(events)?;
-        let busy = wrote || read || formed;
-        let worked = busy || self.remove_garbage()?;
-        Ok(Round { wrote, worked })
+        Ok(Round {
+            wrote,
+            worked: wrote || read || formed,
+        })
     }
 
     /// One batch, one sync. False if nothing could be written.
@@ -225,16 +233,16 @@ impl<D: Disk> Worker<D> {
     }
 
     /// Has the log forget what is needed no more and a marker covers.
-    fn compact(&mut self) {
-        let upto = self.compact_upto.min(self.wal.snapshot().index);
-        self.garbage.end = self.wal.compact(upto).end;
-    }
-
-    /// Removes one segment, if there is one to remove.
-    fn remove_garbage(&mut self) -> Result<bool, Fatal> {
-        let removes = !self.garbage.is_empty();
-        segment::remove(self.wal.disk(), &mut self.garbage).map_err(|e| fatal_of_disk(&e))?;
-        self.room_changed |= removes && self.garbage.is_empty();
-        Ok(removes)
+    fn compact(&mut self, events: &mut VecDeque<StorageEvent>) {
+        let (upto, keep_bytes) = self.compact;
+        let upto = upto.min(self.wal.snapshot().index);
+        let forgotten = self.wal.compact(upto, keep_bytes);
+        self.garbage.end = forgotten.end;
+        if !forgotten.is_empty() {
+            events.push_back(StorageEvent::Compacted {
+                base: self.wal.base(),
+                wal_bytes: self.wal.bytes(),
+            });
+        }
     }
 }

@@ -18,7 +18,7 @@ use wire::types::{EntryId, Epoch, Index};
 pub use self::image::{Builder, ImageError, ImageHead, Run, SessionImage, View};
 use self::map::Map;
 pub use self::session::Kept;
-use self::session::{KEPT_MAX, Sessions, Verdict};
+use self::session::{KEPT_MAX, SESSIONS_MAX, Sessions, Verdict};
 
 /// What applying an entry brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -164,6 +164,12 @@ impl Store {
                 answer: Answer::Refused(error),
             },
         }
+    }
+
+    /// The data goes on in another history (rules C7): sessions of the old one are over, and
+    /// nobody can go on with them.
+    pub fn begin_history(&mut self, epoch: Epoch) {
+        self.sessions = Sessions::new(epoch, SESSIONS_MAX, KEPT_MAX);
     }
 
     /// Whether an entry at `index` is part of this state.

@@ -164,12 +164,13 @@ impl LogIndex {
         self.last = base;
     }
 
-    /// The first segment that is needed when no entry up to `upto` is, and from there on all; drops
-    /// what is before it. `None`: nothing can go.
-    pub(super) fn compact(&mut self, upto: Index) -> Option<u64> {
+    /// The first segment that is needed when no entry up to `upto` is, but for those in the last
+    /// `kept` segments before; drops what is before it. `None`: nothing can go.
+    pub(super) fn compact(&mut self, upto: Index, kept: usize) -> Option<u64> {
         let after = self.borders.partition_point(|b| b.base.index <= upto);
-        let border = *self.borders[..after].last()?;
-        self.borders.drain(..after - 1);
+        let first = after.checked_sub(1)?.saturating_sub(kept);
+        let border = self.borders[first];
+        self.borders.drain(..first);
         if border.base == self.base {
             return Some(border.segment);
         }

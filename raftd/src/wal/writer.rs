@@ -171,17 +171,19 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Entries up to `upto` are needed no more: the log begins at the last segment that has all
-    /// that is behind them. Returns the segments before it, which the log has forgotten: the
-    /// caller removes their files, oldest first, see [`super::segment::remove`].
+    /// Entries up to `upto` are needed no more, but for about `keep_bytes` of segments: the log
+    /// begins at the last segment that has all that is behind them. Returns the segments before
+    /// it, which the log has forgotten: the caller removes their files, oldest first, see
+    /// [`super::segment::remove`].
     ///
     /// # Panics
     /// If no durable marker covers them.
-    pub fn compact(&mut self, upto: Index) -> Range<u64> {
+    pub fn compact(&mut self, upto: Index, keep_bytes: u64) -> Range<u64> {
         let covered = upto <= self.snapshot.index;
         assert!(covered, "what no snapshot covers stays");
         let old = self.first_segment();
-        let first = self.index.compact(upto).unwrap_or(old);
+        let kept = keep_bytes.div_ceil(self.segment_bytes) as usize;
+        let first = self.index.compact(upto, kept).unwrap_or(old);
         for bytes in self.sizes.drain(..(first - old) as usize) {
             self.bytes -= bytes;
         }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use raftd::config::table::{SETTINGS, Setting};
+use raftd::config::setting::Setting;
+use raftd::config::table::SETTINGS;
 use raftd::config::{Settings, layers};
 use raftd::flags;
 

@@ -14,6 +14,7 @@ mod node_harness;
 mod node_image;
 mod node_limits;
 mod node_session;
+mod node_snapshots;
 mod node_store;
 mod node_swarm;
 mod snap_crash;

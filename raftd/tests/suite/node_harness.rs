@@ -11,13 +11,17 @@ mod links;
 mod session;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{Instant, RoleName, Ticket};
+use raftd::disk::Disk as _;
+use raftd::disk::sim::{Fault, Operation};
 use raftd::node::io::{ConnectionId, Input, LinkId, Now};
-use raftd::node::{Config, Limits, Node};
+use raftd::node::{Config, Limits, Node, Policy};
+use raftd::snapshot;
+use raftd::wal::identity::Identity;
 use wire::client::Status;
 use wire::entry::Entry;
 use wire::error::Error;
@@ -51,6 +55,7 @@ pub(crate) struct Options {
     /// One write with its sync.
     pub(crate) disk_delay: Duration,
     pub(crate) limits: Limits,
+    pub(crate) snapshots: Policy,
     /// Entries that a restart keeps in memory; older ones must be loaded.
     pub(crate) tail_entries: usize,
 }
@@ -63,12 +68,12 @@ impl Default for Options {
             link_delay: Duration::from_micros(50),
             disk_delay: Duration::from_micros(100),
             limits: Limits::default(),
+            snapshots: Policy::default(),
             tail_entries: 8,
         }
     }
 }
 
-#[derive(Debug)]
 struct Member {
     disk: Disk,
     /// It had another disk before.
@@ -259,11 +264,19 @@ impl Cluster {
         let (life, seed) = (self.draw(), self.draw());
         let now = self.clocks();
         let members = self.ids().into_iter();
-        let members = members.map(|id| (id, format!("peer-{id}:1"))).collect();
+        let members: Vec<_> = members.map(|id| (id, format!("peer-{id}:1"))).collect();
         let tail_entries = self.options.tail_entries;
-        let limits = self.options.limits;
+        let (limits, snapshots) = (self.options.limits, self.options.snapshots);
         let member = self.members.get_mut(&id).unwrap();
-        let restored = member.disk.restore(tail_entries);
+        let identity = Identity {
+            cluster: CLUSTER,
+            node: id,
+            incarnation: member.disk.incarnation,
+            epoch: EPOCH,
+            formed: member.disk.formed.clone(),
+            members: members.clone(),
+        };
+        let restored = member.disk.restore(&identity, tail_entries);
         let config = Config {
             id,
             name: format!("n{id}"),
@@ -278,6 +291,7 @@ impl Cluster {
             election_timeout_max: ms(300),
             heartbeat: ms(40),
             limits,
+            snapshots,
             wal_bytes: 0,
             seed,
             version: "test".to_owned(),
@@ -311,7 +325,7 @@ impl Cluster {
             .take(reached)
             .collect::<Vec<_>>()
         {
-            member.disk.finish(request);
+            member.disk.finish(request, &mut VecDeque::new());
         }
         member.disk.durable = Ticket::default();
         member.disk.busy_until = None;
@@ -347,6 +361,24 @@ impl Cluster {
     /// The disk reads nothing, until told otherwise.
     pub(crate) fn fail_loads(&mut self, id: NodeId, fail: bool) {
         self.members.get_mut(&id).unwrap().disk.fails_loads = fail;
+    }
+
+    /// The next file that is made on it finds the disk full.
+    pub(crate) fn fill_snapshot_disk(&mut self, id: NodeId) {
+        let files = &self.members[&id].disk.files;
+        files.fail_next(Operation::Create, Fault::NoSpace);
+    }
+
+    /// The bytes of the node's newest snapshot.
+    pub(crate) fn snapshot_bytes(&self, id: NodeId) -> Vec<u8> {
+        let disk = &self.members[&id].disk;
+        let file = disk
+            .files
+            .open(&snapshot::snapshot_name(disk.snapshot))
+            .unwrap();
+        let mut bytes = vec![0; disk.files.bytes(&file).unwrap() as usize];
+        disk.files.read_at(&file, 0, &mut bytes).unwrap();
+        bytes
     }
 
     /// What the disk reports from its next write on.

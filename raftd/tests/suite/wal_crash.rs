@@ -13,7 +13,8 @@ use raft::{HardState, Ticket, Write};
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::disk::{Disk, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::storage::{OpenedDisk, Options, open_disk};
+use raftd::storage::{OpenedLog, Options, open_log};
+use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::segment::{self, SegmentMaker};
 use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
 use wire::entry::Entry;
@@ -30,6 +31,8 @@ pub(crate) fn options(seed: u64) -> Options {
         segment_bytes: SEGMENT_BYTES,
         soft_free_bytes: 0,
         tail_bytes: 8 << 20,
+        sessions_max: SESSIONS_MAX,
+        snapshot_rate_bytes: 0,
         create: Some(identity()),
         seed,
     }
@@ -37,9 +40,9 @@ pub(crate) fn options(seed: u64) -> Options {
 
 pub(crate) type SimWal = Wal<Latched<SimDisk>>;
 
-pub(crate) fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
+pub(crate) fn open(disk: &SimDisk) -> Result<OpenedLog<Latched<SimDisk>>, Fatal> {
     // Salts differ from life to life, as they do in the daemon.
-    open_disk(Latched::new(disk.clone()), &options(disk.operations()))
+    open_log(Latched::new(disk.clone()), &options(disk.operations()))
 }
 
 pub(crate) fn make_spare(wal: &mut SimWal) -> Result<(), Error> {
@@ -231,7 +234,7 @@ impl Story {
             let upto = Index(self.random.below(wal.snapshot().index.0 + 1));
             self.compacted = self.compacted.max(upto);
             let (bytes, first) = (wal.bytes(), wal.first_segment());
-            let gone = wal.compact(upto);
+            let gone = wal.compact(upto, self.random.below(3) * SEGMENT_BYTES);
             assert_eq!(gone, first..wal.first_segment());
             assert_eq!(bytes - wal.bytes(), gone.count() as u64 * SEGMENT_BYTES);
             if self.garbage.is_empty() {

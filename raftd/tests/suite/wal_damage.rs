@@ -85,7 +85,7 @@ pub(crate) fn sound_behind_snapshot(resets: bool) -> Sound {
     assert_eq!(wal.next_segment(), 4, "3 opens segment 2, and 5 segment 3");
     wal.mark(id(1, 4));
     put(&mut wal, &mut pending);
-    let mut files = wal.compact(Index(3));
+    let mut files = wal.compact(Index(3), 0);
     assert_eq!(files, 1..2);
     segment::remove(wal.disk(), &mut files).expect("it goes");
     let (mut next, mut reset) = (6, None);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use raftd::disk::os::OsDisk;
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::disk::{Disk, Latched, ReadOnly};
-use raftd::storage::open_disk;
+use raftd::storage::open_log;
 use raftd::wal::identity::{IDENTITY_NAME, Identity};
 use raftd::wal::segment::segment_name;
 use raftd::wal::{Error, Examination, Pending, Settings, examine, recover};
@@ -196,7 +196,7 @@ fn another_owner_or_no_log_at_all_is_told() {
 fn a_directory_that_cannot_be_written_is_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     let os = OsDisk::new(dir.path().to_path_buf()).unwrap();
-    let opened = open_disk(Latched::new(os), &options(1)).unwrap();
+    let opened = open_log(Latched::new(os), &options(1)).unwrap();
     let mut wal = opened.recovered.wal;
     let mut pending = Pending::default();
     let written = entries(1, 5, 1, 700);

@@ -127,7 +127,7 @@ fn what_is_not_the_logs_is_not_marked() {
 fn what_no_durable_marker_covers_stays() {
     let mut wal = long_log(&SimDisk::new(1, DISK_BYTES));
     wal.mark(id(1, 20));
-    wal.compact(Index(20));
+    wal.compact(Index(20), 0);
 }
 
 /// Rules E5: entries wait on a full disk; a marker, and a snapshot in place of the log, do not.
@@ -174,8 +174,11 @@ fn whole_segments_go_and_never_the_active_one() {
     let whole = found(&disk);
     let (bytes, next) = (wal.bytes(), wal.next_segment());
     put_marker(&mut wal, id(1, 20));
-    assert!(wal.compact(Index(1)).is_empty(), "2 is in segment 1, too");
-    let mut files = wal.compact(Index(7));
+    assert!(
+        wal.compact(Index(1), 0).is_empty(),
+        "2 is in segment 1, too"
+    );
+    let mut files = wal.compact(Index(7), 0);
     assert_eq!((files.clone(), wal.base()), (1..4, id(1, 6)));
     assert_eq!(wal.first_segment(), 4);
     assert_eq!(wal.bytes(), bytes - 3 * 256 * 1024);
@@ -187,14 +190,14 @@ fn whole_segments_go_and_never_the_active_one() {
     assert_eq!(wal.load(Index(6), Index(9), 1 << 20).expect("it reads"), []);
     let some = wal.load(Index(7), Index(9), 1 << 20).expect("it reads");
     assert_eq!(some, whole.entries[6..9]);
-    assert!(wal.compact(Index(7)).is_empty(), "once is enough");
+    assert!(wal.compact(Index(7), 0).is_empty(), "once is enough");
 
     let again = found(&disk);
     assert_eq!((again.base, again.snapshot), (id(1, 6), id(1, 20)));
     assert_eq!(again.entries, whole.entries[6..]);
     let mut wal = new_log(&disk.fork(1));
     assert_eq!((wal.first_segment(), wal.base()), (4, id(1, 6)));
-    let most = wal.compact(Index(20));
+    let most = wal.compact(Index(20), 0);
     assert_eq!(most, 4..next - 1, "the active segment stays");
     assert_eq!(wal.bytes(), 256 * 1024);
     put(&mut wal, write(1, 1, entries(21, 2, 1, 10)));
@@ -217,7 +220,7 @@ fn segments_without_entries_go_too() {
     }
     assert_eq!(wal.next_segment(), 4, "three segments");
     put_marker(&mut wal, id(1, 1));
-    let mut files = wal.compact(Index(1));
+    let mut files = wal.compact(Index(1), 0);
     assert_eq!((files.clone(), wal.base()), (1..3, id(1, 1)));
     segment::remove(wal.disk(), &mut files).expect("no fault is planned");
     let again = found(&disk);
@@ -318,7 +321,7 @@ fn a_reset_right_behind_a_seal_opens_the_segment_first() {
     assert_eq!((again.base, again.entries.len()), (id(term, 50), 0));
     // All of the old log is in front of it, and goes.
     let mut wal = new_log(&sealed.fork(1));
-    assert_eq!(wal.compact(Index(50)), 1..2);
+    assert_eq!(wal.compact(Index(50), 0), 1..2);
     let mut files = 1..2;
     segment::remove(wal.disk(), &mut files).expect("no fault is planned");
     assert_eq!(found(&sealed).base, id(term, 50));
@@ -334,7 +337,7 @@ fn what_a_snapshot_replaced_goes_with_its_segments() {
     };
     put(&mut wal, reset);
     let active = wal.next_segment() - 1;
-    let mut files = wal.compact(Index(15));
+    let mut files = wal.compact(Index(15), 0);
     assert_eq!(files, 1..active);
     while !files.is_empty() {
         let content = found(&disk);
@@ -354,7 +357,7 @@ fn removing_segments_leaves_no_gap_at_any_crash() {
         wal
     };
     let compact = |wal: &mut SimWal| {
-        let mut files: Range<u64> = wal.compact(Index(17));
+        let mut files: Range<u64> = wal.compact(Index(17), 0);
         while !files.is_empty() {
             segment::remove(wal.disk(), &mut files)?;
         }
@@ -399,11 +402,11 @@ fn a_segment_whose_beginning_was_replaced_is_passed_over() {
     let whole = found(&disk);
     put_marker(&mut wal, id(2, 5));
     assert!(
-        wal.compact(Index(5)).is_empty(),
+        wal.compact(Index(5), 0).is_empty(),
         "5 was cut behind segment 2"
     );
     put_marker(&mut wal, id(2, 7));
-    let mut files = wal.compact(Index(7));
+    let mut files = wal.compact(Index(7), 0);
     assert_eq!(files, 1..3);
     segment::remove(wal.disk(), &mut files).expect("no fault is planned");
     let again = found(&disk);
@@ -440,7 +443,8 @@ fn rest(worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
 }
 
 fn worker(disk: &SimDisk) -> Worker<Latched<SimDisk>> {
-    open(disk).expect("it opens").start().1
+    let opened = open(disk).expect("it opens");
+    Worker::new(opened.recovered.wal, opened.identity)
 }
 
 #[test]
@@ -483,7 +487,7 @@ fn every_mark_is_answered_once_it_is_durable() {
 }
 
 #[test]
-fn segments_go_one_by_one_when_nothing_else_is_to_do() {
+fn what_the_log_forgot_is_handed_out_once_a_marker_covers_it() {
     let disk = SimDisk::new(1, 2 * DISK_BYTES);
     let active = {
         let wal = long_log(&disk);
@@ -492,34 +496,46 @@ fn segments_go_one_by_one_when_nothing_else_is_to_do() {
     let mut worker = worker(&disk);
     let mut events = VecDeque::new();
     // Asked for before the marker that covers it is durable.
-    worker.push(StorageRequest::Compact(Index(18)));
+    worker.push(StorageRequest::Compact {
+        upto: Index(18),
+        keep_bytes: 0,
+    });
     worker.round(&mut events).expect("no fault is planned");
     assert_eq!(worker.wal().first_segment(), 1);
+    assert!(worker.take_garbage().is_empty());
     worker.push(StorageRequest::Mark(id(1, 18)));
     assert!(worker.round(&mut events).expect("no fault").wrote);
     assert_eq!(worker.wal().first_segment(), active);
-    assert!(worker.has_work());
+    match events.pop_back() {
+        Some(StorageEvent::Compacted { base, wal_bytes }) => {
+            let wal = worker.wal();
+            assert_eq!((base, wal_bytes), (wal.base(), wal.bytes()));
+        }
+        other => panic!("nobody was told: {other:?}"),
+    }
+    let mut garbage = worker.take_garbage();
+    assert_eq!(garbage, 1..active);
+    assert!(worker.take_garbage().is_empty());
     let count = segments(&disk).len();
-    // A write comes first; then one segment a round.
-    let last = write(1, 1, entries(21, 1, 1, 10));
-    worker.push(StorageRequest::Write(last));
-    assert!(worker.round(&mut events).expect("no fault").wrote);
-    assert_eq!(segments(&disk).len(), count);
     for gone in 1..active {
-        let round = worker.round(&mut events).expect("no fault is planned");
-        assert!(round.worked && !round.wrote);
+        segment::remove(worker.wal().disk(), &mut garbage).expect("no fault is planned");
         assert_eq!(segments(&disk).len(), count - gone as usize);
     }
-    events.clear();
-    assert!(!worker.round(&mut events).expect("no fault").worked);
-    assert!(!worker.has_work());
-    match events.pop_front() {
-        Some(StorageEvent::Durable { wal_bytes, .. }) => {
-            assert_eq!(wal_bytes, worker.wal().bytes());
-        }
-        other => panic!("the room was not told: {other:?}"),
-    }
-    let mut left = entries(19, 2, 1, 90_000);
-    left.extend(entries(21, 1, 1, 10));
+    let left = entries(19, 2, 1, 90_000);
     assert_eq!(found(&disk).entries, left);
+}
+
+/// Some stay for followers that lag a little.
+#[test]
+fn what_is_to_be_kept_before_a_snapshot_stays() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = long_log(&disk);
+    let active = wal.next_segment() - 1;
+    wal.mark(id(1, 18));
+    wal.write(&mut Pending::default())
+        .expect("no fault is planned");
+    let segment_bytes = wal.bytes() / active;
+    assert_eq!(wal.compact(Index(18), 2 * segment_bytes), 1..active - 2);
+    assert!(wal.compact(Index(18), u64::MAX).is_empty());
+    assert_eq!(wal.compact(Index(18), 1), active - 2..active - 1);
 }

@@ -8,6 +8,7 @@ use raft::Ticket;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::{Opened, Options, Storage, open};
+use raftd::store::session::SESSIONS_MAX;
 use wire::entry::Entry;
 use wire::types::{Incarnation, Index, NodeId};
 
@@ -21,6 +22,8 @@ fn options(dir: &Path) -> Options {
         segment_bytes: 256 * 1024,
         soft_free_bytes: 0,
         tail_bytes: 8 << 20,
+        sessions_max: SESSIONS_MAX,
+        snapshot_rate_bytes: 0,
         create: Some(identity()),
         seed: 42,
     }
@@ -29,7 +32,7 @@ fn options(dir: &Path) -> Options {
 fn start(opened: Opened) -> (Storage, Receiver<()>) {
     let (sender, receiver) = channel();
     // The test may be over when the last event comes.
-    let storage = opened.start(Box::new(move || {
+    let (_, storage) = opened.start(Box::new(move || {
         let _ = sender.send(());
     }));
     (storage, receiver)
@@ -96,10 +99,10 @@ fn what_was_reported_durable_is_there_after_a_restart() {
 
     let opened = open(&options(dir.path())).unwrap();
     assert!(!opened.created);
-    assert_eq!(opened.restored.last.index, Index(400));
-    assert_eq!(opened.restored.tail, written);
-    assert_eq!(opened.restored.terms, [written[0].id()]);
-    assert_eq!(opened.restored.hard_state.vote, Some(NodeId(1)));
+    assert_eq!(opened.restored.raft.last.index, Index(400));
+    assert_eq!(opened.restored.raft.tail, written);
+    assert_eq!(opened.restored.raft.terms, [written[0].id()]);
+    assert_eq!(opened.restored.raft.hard_state.vote, Some(NodeId(1)));
     let (mut storage, woken) = start(opened);
     assert_eq!(
         load(&mut storage, &woken, 1, 400),
@@ -156,7 +159,7 @@ fn the_formed_record_is_kept() {
     storage.finish();
     let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.identity.formed, formed);
-    assert!(opened.restored.formed);
+    assert!(opened.restored.raft.formed);
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn the_segment_size_may_change_from_life_to_life() {
             ..options(dir.path())
         };
         let opened = open(&options).unwrap();
-        assert_eq!(opened.restored.last.index, Index(10 * life as u64));
+        assert_eq!(opened.restored.raft.last.index, Index(10 * life as u64));
         let (mut storage, woken) = start(opened);
         storage.submit(StorageRequest::Write(write(1, 1, chunk.to_vec())));
         storage.begin();
@@ -235,5 +238,5 @@ fn the_segment_size_may_change_from_life_to_life() {
         storage.finish();
     }
     let opened = open(&options(dir.path())).unwrap();
-    assert_eq!(opened.restored.tail, written);
+    assert_eq!(opened.restored.raft.tail, written);
 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 use bytes::BytesMut;
 use raft::{Instant, RoleName, Ticket};
 use raftd::node::io::{
-    ConnectionId, Effects, Input, Knowledge, LinkId, LoadPurpose, Now, StorageEvent, StorageRequest,
+    ConnectionId, Effects, Input, Knowledge, LinkId, LoadPurpose, Now, SnapshotEvent, SnapshotFile,
+    SnapshotRequest, StorageEvent, StorageRequest,
 };
-use raftd::node::{Config, Limits, Node};
+use raftd::node::{Config, Limits, Node, Policy, Restored};
+use raftd::store::{Builder, ImageHead, Store};
 use wire::client::{Consistency, Reply, Request, ScanMode};
 use wire::command::{Command, Expect, SessionId, Write};
 use wire::frame::{self, Kind};
 use wire::hello::{Hello, PeerIdentity, Role, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::peer::{DiskState, Message};
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId};
 
 use super::disk::Disk;
 use super::frames::seal;
@@ -62,6 +64,8 @@ struct Life {
     disk: Disk,
     room: DiskState,
     loads: VecDeque<(LoadPurpose, Index)>,
+    /// Reports that are due.
+    background: VecDeque<StorageEvent>,
     /// What is to be written into IDENTITY.
     forming: Option<Vec<(NodeId, Incarnation)>>,
     /// The open links: with whom, and whether the peer dialled.
@@ -109,6 +113,11 @@ impl Life {
                 sessions_max: script.pick(&[64, 2]),
                 turn_entries_max: script.pick(&[64, 2]),
             },
+            snapshots: Policy {
+                entries: script.pick(&[0, 3]),
+                gap: Duration::ZERO,
+                ..Policy::default()
+            },
             wal_bytes: 0,
             seed: u64::from(script.byte()),
             version: "test".to_owned(),
@@ -121,7 +130,11 @@ impl Life {
             monotonic: Instant(1_000_000_000),
             wall_ms: script.near(1_700_000_000_000),
         };
-        let restored = disk.restored(script.below(16), formed);
+        let restored = Restored {
+            raft: disk.restored(script.below(16), formed),
+            store: store_at(EntryId::default(), config.limits.sessions_max),
+            snapshot: SnapshotFile::default(),
+        };
         let mut life = Self {
             node: Node::new(config.clone(), restored, now),
             config,
@@ -129,6 +142,7 @@ impl Life {
             disk,
             room: DiskState::Ok,
             loads: VecDeque::new(),
+            background: VecDeque::new(),
             forming: None,
             links: BTreeMap::new(),
             closing: Vec::new(),
@@ -169,7 +183,13 @@ impl Life {
                 self.turn(vec![Input::Tick]);
             }
             14 | 15 => self.sync(script),
-            16 => self.load(script),
+            16 => match self.background.pop_front() {
+                Some(event) if script.flag() => self.turn(vec![Input::Storage(event)]),
+                event => {
+                    self.background.extend(event);
+                    self.load(script);
+                }
+            },
             17 => self.hello(script),
             18 => self.lose(script),
             _ => match script.below(16) {
@@ -326,7 +346,7 @@ impl Life {
                 after: script.pick(&[None, Some(key), Some(b"\xff")]),
                 limit: script.pick(&[1, 0, 2, u32::MAX]),
             },
-            6 => Request::Status,
+            6 => script.pick(&[Request::Status, Request::Status, Request::Snapshot]),
             _ => {
                 let payload = script.bytes(256);
                 let kind = script.pick(&[Kind::Write, Kind::Get, Kind::Scan]);
@@ -443,16 +463,76 @@ impl Life {
         }
     }
 
+    /// What a keeper of snapshots would report, sooner or later.
+    fn keep(&mut self, request: SnapshotRequest) {
+        let mut report = |event| self.background.push_back(StorageEvent::Snapshot(event));
+        match request {
+            SnapshotRequest::Take(view) => {
+                let id = view.applied();
+                match view.keys() % 4 {
+                    3 => report(SnapshotEvent::NotTaken {
+                        snapshot: id,
+                        reason: "no space".to_owned(),
+                    }),
+                    _ => report(SnapshotEvent::Taken(SnapshotFile { id, bytes: 10_000 })),
+                }
+            }
+            SnapshotRequest::Read {
+                reader,
+                snapshot,
+                offset,
+                max_bytes,
+            } => report(SnapshotEvent::Read {
+                reader,
+                snapshot,
+                offset,
+                total_bytes: 10_000,
+                bytes: vec![7; max_bytes.min(4_000)].into(),
+            }),
+            SnapshotRequest::Receive {
+                snapshot,
+                total_bytes,
+                offset,
+                bytes,
+            } => {
+                let received_bytes = (offset + bytes.len() as u64).min(total_bytes);
+                report(SnapshotEvent::Received {
+                    snapshot,
+                    received_bytes,
+                });
+                if received_bytes == total_bytes {
+                    let file = SnapshotFile {
+                        id: snapshot,
+                        bytes: total_bytes,
+                    };
+                    let store = store_at(snapshot, self.config.limits.sessions_max);
+                    report(SnapshotEvent::Whole(file, Box::new(store)));
+                }
+            }
+            SnapshotRequest::Keep(_) | SnapshotRequest::Free(_) => {}
+        }
+    }
+
+    fn restored(&self, tail: usize, formed: bool) -> Restored {
+        let id = self.disk.snapshot();
+        Restored {
+            raft: self.disk.restored(tail, formed),
+            store: store_at(id, self.config.limits.sessions_max),
+            snapshot: SnapshotFile { id, bytes: 10_000 },
+        }
+    }
+
     fn crash(&mut self, script: &mut Script<'_>) {
         self.disk.crash(script.below(8));
         if let Some(record) = self.forming.take().filter(|_| script.flag()) {
             self.config.formed = record;
         }
         self.loads.clear();
+        self.background.clear();
         self.links.clear();
         self.connections.clear();
         self.waiting.clear();
-        let restored = self.disk.restored(script.below(16), false);
+        let restored = self.restored(script.below(16), false);
         self.node = Node::new(self.config.clone(), restored, self.now);
         self.turn(Vec::new());
     }
@@ -504,9 +584,18 @@ impl Life {
                     assert!(self.config.formed.is_empty() && self.forming.is_none());
                     self.forming = Some(record);
                 }
-                StorageRequest::Mark(_) | StorageRequest::Compact(_) => {
-                    unreachable!("nobody publishes snapshots here")
+                StorageRequest::Mark(id) => {
+                    self.disk.mark(id);
+                    self.background.push_back(StorageEvent::Marked(id));
                 }
+                StorageRequest::Compact { upto, .. } => {
+                    self.disk.compact(upto);
+                    self.background.push_back(StorageEvent::Compacted {
+                        base: self.disk.base(),
+                        wal_bytes: 1 << 20,
+                    });
+                }
+                StorageRequest::Snapshot(request) => self.keep(request),
             }
         }
         for (link, message) in effects.peers.drain(..) {
@@ -573,6 +662,23 @@ impl Life {
             assert_eq!(waiting, 0, "requests were never answered");
         }
     }
+}
+
+/// Some state as of an entry: its content matters to nobody here.
+fn store_at(applied: EntryId, sessions_max: usize) -> Store {
+    if applied == EntryId::default() {
+        return Store::new(EPOCH, sessions_max);
+    }
+    let head = ImageHead {
+        applied,
+        wall_ms: applied.index.0,
+        epoch: EPOCH,
+        horizon: None,
+        keys: 0,
+        sessions: 0,
+    };
+    let store = Builder::new(head).finish(sessions_max);
+    store.expect("there is a state without keys")
 }
 
 fn incarnation(id: NodeId) -> Incarnation {

@@ -9,7 +9,8 @@ use raft::{HardState, Instant, Raft, Restored, Ticket, Write};
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::storage::{OpenedDisk, Options, open_disk};
+use raftd::storage::{OpenedLog, Options, open_log};
+use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::identity::{IDENTITY_NAME, Identity, IdentityError, SLOT_BYTES};
 use raftd::wal::segment::{SegmentMaker, WAL_DIR};
 use raftd::wal::{Error, Pending, Progress, Recovered, Wal, examine};
@@ -172,16 +173,18 @@ fn own_identity() -> Identity {
     }
 }
 
-fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
+fn open(disk: &SimDisk) -> Result<OpenedLog<Latched<SimDisk>>, Fatal> {
     let options = Options {
         data_dir: PathBuf::new(),
         segment_bytes: SEGMENT_BYTES,
         soft_free_bytes: 0,
         tail_bytes: 100_000,
+        sessions_max: SESSIONS_MAX,
+        snapshot_rate_bytes: 0,
         create: Some(own_identity()),
         seed: disk.operations(),
     };
-    open_disk(Latched::new(disk.clone()), &options)
+    open_log(Latched::new(disk.clone()), &options)
 }
 
 fn make_spare(wal: &mut Wal<Latched<SimDisk>>) -> Result<(), Error> {

@@ -383,7 +383,7 @@ impl Answer {
                     items: items.iter().map(Item::from).collect(),
                 },
             }),
-            Reply::Status(_) | Reply::Error(_) => None,
+            Reply::Status(_) | Reply::SnapshotPiece { .. } | Reply::Error(_) => None,
         }
     }
 }

@@ -9,11 +9,11 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use byteorder::{BigEndian, ByteOrder};
 use raft::HardState;
-use raftd::disk::Disk;
 use raftd::disk::sim::SimDisk;
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -46,8 +46,10 @@ pub struct Batch<'a> {
     pub hard_state: HardState,
     /// Index of the first of `entries`, or of the next one.
     pub first: Index,
-    /// What was cut from the log, from `first` on.
+    /// What was cut from the log: from `first` on, or, if this batch resets it, all of it.
     pub cut: &'a [Held],
+    /// Index of the first of `cut`.
+    pub cut_from: Index,
     /// What was appended.
     pub entries: &'a [Held],
     /// The entry before them.
@@ -78,6 +80,8 @@ pub struct Audit {
     snapshot: EntryId,
     base: EntryId,
     log: Vec<Held>,
+    /// The last entry as of the end of each sealed segment.
+    ends: BTreeMap<u64, Index>,
     buffer: Vec<u8>,
 }
 
@@ -108,6 +112,7 @@ impl Default for Audit {
             snapshot: EntryId::default(),
             base: EntryId::default(),
             log: Vec::new(),
+            ends: BTreeMap::new(),
             buffer: Vec::new(),
         };
         audit.begin_segment(1);
@@ -120,7 +125,6 @@ impl Audit {
     #[must_use]
     pub fn afresh(disk: &SimDisk) -> Self {
         let mut audit = Self::default();
-        audit.begin_at_oldest(disk);
         while audit.step(disk, &mut |_| ()) {}
         audit
     }
@@ -171,6 +175,13 @@ impl Audit {
         &self.log
     }
 
+    /// The last entry as of the end of a segment that was not discarded by a reset since; `None` if
+    /// it is not sealed.
+    #[must_use]
+    pub fn end_of(&self, segment: u64) -> Option<Index> {
+        self.ends.get(&segment).copied()
+    }
+
     /// Whether this is what `earlier` saw, but for what has gone from the front since then.
     #[must_use]
     pub fn continues(&self, earlier: &Self) -> bool {
@@ -191,18 +202,27 @@ impl Audit {
 
     /// Reads one batch that has become durable, if there is one, and shows it.
     pub fn step(&mut self, disk: &SimDisk, show: &mut impl FnMut(&Batch<'_>)) -> bool {
+        if !disk.read_durable(&self.name, 0, &mut [0]) && !self.begin_at_oldest(disk) {
+            return false;
+        }
         if self.offset == FIRST_BATCH && !self.read_segment_header(disk) {
             return false;
         }
         let Some(read) = self.read_batch(disk) else {
             return false;
         };
-        let kept = (read.first.0 - 1).saturating_sub(self.base.index.0) as usize;
-        let cut = self.log.split_off(kept.min(self.log.len()));
         let resets = read.kind == RESET;
+        let cut_from = match resets {
+            true => self.base.index.next(),
+            false => read.first,
+        };
+        let kept = (cut_from.0 - 1).saturating_sub(self.base.index.0) as usize;
+        let cut = self.log.split_off(kept.min(self.log.len()));
         if resets {
-            self.log.clear();
             self.base = read.snapshot;
+            for end in self.ends.values_mut() {
+                *end = (*end).min(self.base.index);
+            }
         }
         let mut appended = read.entries.as_slice();
         if let [first, rest @ ..] = appended
@@ -220,6 +240,7 @@ impl Audit {
             hard_state: read.hard_state,
             first: read.first,
             cut: &cut,
+            cut_from,
             entries: &read.entries,
             before,
             commit: read.commit,
@@ -234,6 +255,7 @@ impl Audit {
         self.snapshot = read.snapshot;
         self.offset = read.end;
         if read.kind == SEAL {
+            self.ends.insert(self.segment, self.last().index);
             self.begin_segment(self.segment + 1);
         }
         true
@@ -246,23 +268,38 @@ impl Audit {
         let _ = write!(self.name, "wal/{:016x}.wal", self.segment);
     }
 
-    /// The oldest segment that is there says what it follows.
-    fn begin_at_oldest(&mut self, disk: &SimDisk) {
-        let names = disk.list("wal").unwrap_or_default();
-        let mut ids = names.iter().filter_map(|name| {
-            let digits = name.strip_suffix(".wal")?;
+    /// If segments are gone up to here, the oldest that is there says what it follows: batches that
+    /// nobody looked at may have been between, but no entries. Says whether it does.
+    fn begin_at_oldest(&mut self, disk: &SimDisk) -> bool {
+        let files = disk.durable_files();
+        let mut ids = files.iter().filter_map(|(name, _)| {
+            let digits = name.strip_prefix("wal/")?.strip_suffix(".wal")?;
             u64::from_str_radix(digits, 16).ok()
         });
-        let Some(oldest) = ids.next().filter(|id| *id > 1) else {
-            return;
+        let Some(oldest) = ids.next().filter(|id| *id > self.segment) else {
+            return false;
         };
-        self.begin_segment(oldest);
+        let untouched = self.number == 0;
+        let mut next = Self {
+            segment: oldest,
+            ..self.clone()
+        };
+        next.begin_segment(oldest);
         let mut head = [0; HEADER_BYTES];
-        if disk.read_durable(&self.name, FIRST_BATCH, &mut head) {
-            self.number = BigEndian::read_u64(&head[32..]).wrapping_sub(1);
-            self.header_crc = BigEndian::read_u32(&head[88..]);
-            self.base = read_id(&head[72..]);
+        if !disk.read_durable(&next.name, FIRST_BATCH, &mut head) {
+            return false;
         }
+        next.number = BigEndian::read_u64(&head[32..]).wrapping_sub(1);
+        next.header_crc = BigEndian::read_u32(&head[88..]);
+        let last = read_id(&head[72..]);
+        if untouched {
+            next.base = last;
+        }
+        let follows = next.last() == last && next.number >= self.number;
+        if follows {
+            *self = next;
+        }
+        follows
     }
 
     /// A spare may be made again until it is used, so its header is read until it is.

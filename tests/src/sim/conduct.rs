@@ -8,15 +8,22 @@ use std::time::Duration;
 
 use raft::{Instant, RoleName};
 use raftd::node::Node;
-use raftd::node::io::{Effects, LinkId};
+use raftd::node::io::{Effects, LinkId, SnapshotRequest, StorageRequest};
 use wire::client::{Consistency, Request};
 use wire::error::Error;
 use wire::frame::{self, Frame, Kind};
 use wire::peer::{Append, Message};
-use wire::types::{Index, NodeId, Term};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::member::{Member, Settings};
 use super::net::Host;
+
+/// Turns for nothing, one behind the other.
+const IDLE_TURNS_MAX: u32 = 1_000;
+/// What waits for the keeper of a member's snapshots.
+const SNAPSHOT_REQUESTS_MAX: usize = 32;
+/// A snapshot is kept at least so long after a piece of it was sent.
+const HELD_MIN: Duration = Duration::from_secs(25);
 
 /// What was seen of all members.
 ///
@@ -28,9 +35,11 @@ use super::net::Host;
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
 /// - entry bytes that a follower has not acknowledged fit the window;
+/// - a snapshot that a follower is being sent, and the log behind it, are kept meanwhile;
 ///
 /// and always:
 /// - who votes, votes for a member;
+/// - nobody asks for a turn again and again that does nothing;
 /// - members draw different election timeouts, also from one seed;
 /// - no member is refused for what it says: all of them are honest.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub struct Conduct {
     asked: BTreeMap<(Host, u64, u64), Instant>,
     /// Of each member, how long its first election timeout was.
     first_timeouts: Vec<Option<Duration>>,
+    /// Of each member, how many turns it has taken for nothing, one behind the other.
+    idle_turns: Vec<u32>,
 }
 
 /// A leader, in one life and term.
@@ -66,6 +77,8 @@ struct Follower {
     /// Index and bytes of what is not acknowledged.
     in_flight: VecDeque<(Index, usize)>,
     bytes: usize,
+    /// The snapshot that it was sent a piece of, and when it last was.
+    snapshot: Option<(EntryId, Instant)>,
 }
 
 impl Follower {
@@ -99,6 +112,7 @@ impl Conduct {
             answered: vec![(Term(0), 0); members],
             asked: BTreeMap::new(),
             first_timeouts: vec![None; members],
+            idle_turns: vec![0; members],
         }
     }
 
@@ -126,6 +140,7 @@ impl Conduct {
             return Err(format!("{who} votes for {vote:?}, which is no member"));
         }
         let local = member.monotonic(now);
+        self.rests(who, member, local)?;
         self.draws_its_own(who, node, local)?;
         self.answers(who, effects);
         let reign = &mut self.reigns[who.0 as usize - 1];
@@ -155,11 +170,37 @@ impl Conduct {
         let served = served(who, effects, &mut self.asked);
         reign.serves(who, &served, &self.answered)?;
         reign.speaks(effects, member, local);
+        reign.keeps(who, node, effects, local)?;
         reign.look(who, node, local, settings)
     }
 }
 
 impl Conduct {
+    /// A turn that did nothing and asks for another one at once may hope for something. A thousand
+    /// of them do not.
+    fn rests(&mut self, who: NodeId, member: &Member, now: Instant) -> Result<(), String> {
+        let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
+            return Ok(());
+        };
+        let idle = effects.storage.is_empty()
+            && effects.peers.is_empty()
+            && effects.replies.is_empty()
+            && node.store().applied().index == node.raft().commit()
+            && node.deadline().is_some_and(|at| at <= now);
+        let turns = &mut self.idle_turns[who.0 as usize - 1];
+        *turns = if idle { *turns + 1 } else { 0 };
+        if *turns > IDLE_TURNS_MAX {
+            return Err(format!("{who} takes turn after turn for nothing"));
+        }
+        if member.snapshot_requests() > SNAPSHOT_REQUESTS_MAX {
+            let requests = member.snapshot_requests();
+            return Err(format!(
+                "{who} has {requests} requests about snapshots waiting"
+            ));
+        }
+        Ok(())
+    }
+
     /// The first timeout is seen in the turn that draws it, whenever that is. Two in a large
     /// cluster may be the same by chance, all of them never are.
     fn draws_its_own(&mut self, who: NodeId, node: &Node, now: Instant) -> Result<(), String> {
@@ -306,11 +347,55 @@ impl Reign {
             let follower = links
                 .get(link)
                 .and_then(|peer| self.followers.get_mut(peer));
-            if let (Message::Append(append), Some(follower)) = (message, follower) {
-                follower.spoken = Some(now);
-                follower.sent(append);
+            let Some(follower) = follower else {
+                continue;
+            };
+            match message {
+                Message::Append(append) => {
+                    follower.spoken = Some(now);
+                    follower.sent(append);
+                }
+                Message::InstallSnapshot(piece) if !piece.bytes.is_empty() => {
+                    follower.snapshot = Some((piece.snapshot, now));
+                }
+                _ => {}
             }
         }
+    }
+
+    /// What a follower is being sent, and needs behind that, is not removed.
+    fn keeps(
+        &mut self,
+        who: NodeId,
+        node: &Node,
+        effects: &Effects,
+        now: Instant,
+    ) -> Result<(), String> {
+        let needy: Vec<NodeId> = node.raft().needs_snapshot().collect();
+        for (peer, follower) in &mut self.followers {
+            let taken = |(_, sent): &(EntryId, Instant)| now.since(*sent) < HELD_MIN;
+            follower.snapshot = follower
+                .snapshot
+                .filter(|sending| needy.contains(peer) && taken(sending));
+            let Some((snapshot, _)) = follower.snapshot else {
+                continue;
+            };
+            for request in &effects.storage {
+                let lost = match request {
+                    StorageRequest::Compact { upto, .. } => *upto > snapshot.index,
+                    StorageRequest::Snapshot(SnapshotRequest::Keep(kept)) => {
+                        !kept.contains(&snapshot)
+                    }
+                    _ => false,
+                };
+                if lost {
+                    return Err(format!(
+                        "{who} is sending {snapshot} to {peer}, and does {request:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn look(

@@ -12,6 +12,7 @@ mod tests;
 use bytes::Bytes;
 use raftd::disk::SECTOR_BYTES;
 use raftd::disk::sim::SimDisk;
+use raftd::snapshot::{PARTIAL_SUFFIX, SNAPSHOT_DIR};
 use raftd::wal::format::{
     BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES,
     SegmentHeader,
@@ -74,6 +75,12 @@ pub enum Damage {
     IdentityCopy,
     /// The name of IDENTITY.
     IdentityName,
+    /// A part of the newest snapshot.
+    Snapshot,
+    /// Its name.
+    SnapshotName,
+    /// A part of what is being received of one. Harmless: it is received again.
+    SnapshotPart,
     /// Bits of any sector that was ever written, the last batch and its mark excepted.
     Anywhere,
     /// The last batch, while its mark stands. Outside the model: the mark may be on its way only.
@@ -84,7 +91,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 22] = [
+    pub const INSIDE: [Self; 24] = [
         Self::Record,
         Self::Header,
         Self::Blank,
@@ -106,11 +113,18 @@ impl Damage {
         Self::Identity,
         Self::IdentityCopy,
         Self::IdentityName,
+        Self::Snapshot,
+        Self::SnapshotName,
         Self::Anywhere,
     ];
 
     /// Those that cost a member that is down nothing.
-    pub const HARMLESS: [Self; 3] = [Self::LaterPage, Self::LaterSpare, Self::LaterName];
+    pub const HARMLESS: [Self; 4] = [
+        Self::LaterPage,
+        Self::LaterSpare,
+        Self::LaterName,
+        Self::SnapshotPart,
+    ];
 
     /// One of those that must be noticed or be harmless. Few segments are large enough for a byte
     /// out of reach, so that those get one often; and to end a log at zeros is the mistake that
@@ -284,6 +298,7 @@ impl Victim<'_> {
             | Damage::LaterSpare
             | Damage::LaterName => self.spare(damage),
             Damage::Identity | Damage::IdentityCopy | Damage::IdentityName => self.identity(damage),
+            Damage::Snapshot | Damage::SnapshotName | Damage::SnapshotPart => self.snapshot(damage),
             Damage::Anywhere => self.anywhere(),
         }
     }
@@ -410,6 +425,24 @@ impl Victim<'_> {
                 self.rot_within(IDENTITY_NAME, 0, 64);
                 self.rot_within(IDENTITY_NAME, SLOT_BYTES as u64, 64);
             }
+        }
+        Some(())
+    }
+
+    fn snapshot(&mut self, damage: Damage) -> Option<()> {
+        let suffix = match damage {
+            Damage::SnapshotPart => PARTIAL_SUFFIX,
+            _ => ".snap",
+        };
+        let files = self.disk.durable_files();
+        let mut fitting = files.iter().rev().filter(|(name, _)| {
+            let in_dir = name.strip_prefix(SNAPSHOT_DIR);
+            in_dir.is_some_and(|rest| rest.starts_with('/') && rest.ends_with(suffix))
+        });
+        let (name, bytes) = fitting.next()?;
+        match damage {
+            Damage::SnapshotName => self.lose(name),
+            _ => self.rot_within(name, 0, *bytes as usize),
         }
         Some(())
     }

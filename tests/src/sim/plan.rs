@@ -11,7 +11,7 @@ mod tests;
 use std::ops::Range;
 use std::time::Duration;
 
-use raftd::node::Limits;
+use raftd::node::{Limits, Policy};
 use raftd::wal::entry_bytes_max;
 
 use super::faults::kind::Kind;
@@ -41,6 +41,8 @@ pub struct Plan {
     pub same_seeds: bool,
     /// The node's bounds.
     pub limits: Limits,
+    /// When snapshots are taken.
+    pub snapshots: Policy,
     /// The files and disks of all machines.
     pub storage: Storage,
     /// What each machine is like.
@@ -79,6 +81,8 @@ pub struct Machine {
     pub clock_rate: u32,
     /// The wall clock is so far ahead.
     pub wall_ahead_ms: i64,
+    /// So much of the log is kept before a snapshot.
+    pub keep_bytes: u64,
 }
 
 /// What clients do.
@@ -180,6 +184,7 @@ impl Plan {
             mut lines,
             mut work,
             mut harm,
+            mut frost,
         ] = std::array::from_fn(|_| root.fork());
         let members = members(&mut shape);
         let run = Duration::from_millis(shape.within(61_000..=75_000));
@@ -194,6 +199,7 @@ impl Plan {
             heartbeat: heartbeat.max(Duration::from_millis(1)),
             same_seeds: timing.chance(MILLION / 10),
             limits: limits(&mut bounds, &storage),
+            snapshots: snapshots(&mut frost),
             storage,
             machines: machines(&mut places, members),
             links: links(&mut lines, members + 1, election_timeout),
@@ -270,12 +276,34 @@ fn limits(random: &mut Random, storage: &Storage) -> Limits {
     }
 }
 
+/// Rare, by one reason or another; in a quarter of the runs there are none.
+fn snapshots(random: &mut Random) -> Policy {
+    let mut policy = Policy {
+        gap: Duration::from_millis(random.below(3_000)),
+        piece_bytes: *random.pick(&[1 << 10, 4 << 10, 64 << 10, 1 << 20]),
+        ..Policy::default()
+    };
+    match random.below(8) {
+        0 | 1 => {}
+        2..=4 => policy.entries = random.within(10..=500),
+        5 => policy.interval = Duration::from_millis(random.within(500..=10_000)),
+        6 => policy.growth_percent = random.within(5..=100),
+        _ => {
+            policy.log_bytes = random.within(4 * KIB..=256 * KIB);
+            policy.log_factor = random.below(3);
+        }
+    }
+    policy
+}
+
 fn machines(random: &mut Random, members: usize) -> Vec<Machine> {
     // One sort of disk for all in most runs, or each its own.
     let alike = random.chance(MILLION / 2);
     let usual = disk(random);
     let drifting = random.chance(MILLION / 3);
     let astray = random.chance(MILLION / 3);
+    let keep_bytes = *random.pick(&[0, 0, 256 * KIB, MIB]);
+    let keeping_alike = random.chance(MILLION / 2);
     let one = |_| {
         let (disk, disk_max) = if alike { usual } else { disk(random) };
         Machine {
@@ -291,6 +319,11 @@ fn machines(random: &mut Random, members: usize) -> Vec<Machine> {
                 random.within(0..=7_200_000) as i64 - 3_600_000
             } else {
                 0
+            },
+            keep_bytes: if keeping_alike {
+                keep_bytes
+            } else {
+                *random.pick(&[0, 256 * KIB, MIB])
             },
         }
     };
@@ -383,9 +416,9 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
         pause: Duration::from_secs(1) * clients as u32 / rate.max(1) as u32,
         mix,
         keys: *random.pick(&[1, 3, 10, 30, 200]),
-        value_bytes: *random.pick(&[8, 64, 300, 2_000]),
+        value_bytes: *random.pick(&[8, 64, 300, 2_000, 10_000]),
         large_value_bytes,
-        large_values: if random.chance(MILLION / 3) { 3_000 } else { 0 },
+        large_values: *random.pick(&[0, 0, 0, 0, 3_000, 20_000]),
         session_writes: *random.pick(&[3, 30, 300, 100_000]),
         deadline: Duration::from_millis(*random.pick(&[0, 100, 1_000, 5_000])),
         patience: Duration::from_millis(random.within(300..=2_000)),
@@ -423,6 +456,10 @@ fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
     });
     // Often, or nothing comes of it.
     kinds.extend(needed.into_iter().flat_map(|kind| [kind; 4]));
+    // Who never falls behind another's log is never sent a snapshot.
+    if members > 2 && random.chance(MILLION / 3) {
+        kinds.extend([Kind::Lag, Kind::BrokenTransfer, Kind::BrokenTransfer].repeat(3));
+    }
     if kinds.is_empty() {
         kinds.push(*random.pick(&possible));
     }

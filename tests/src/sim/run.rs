@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use raft::{Instant, RoleName};
 use raftd::fatal::ExitStatus;
-use raftd::node::io::StorageRequest;
+use raftd::node::io::{SnapshotRequest, StorageRequest};
 use wire::frame::Kind as FrameKind;
 use wire::types::Term;
 
@@ -16,6 +16,7 @@ pub use self::progress::PATIENCE;
 use super::carry;
 use super::clients::{ClientAction, Clients, Counts};
 use super::conduct::Conduct;
+use super::damage::Damage;
 use super::faults::{Fault, Moment, Nemesis, View};
 use super::guard;
 use super::invariants::{Invariants, Turn};
@@ -222,10 +223,14 @@ impl Run {
                     self.be_on_time()?;
                 }
                 Did::Something => {}
+                Did::Wrote(host) => self.wrote(host)?,
                 Did::Thought(host) => self.thought(host)?,
                 Did::Started(host, found) => {
                     self.up[host] = true;
-                    self.watch.started(host, found.cases, found.torn_bytes);
+                    if let Some(node) = self.world.members()[host].node() {
+                        let (cases, torn_bytes) = (found.cases, found.torn_bytes);
+                        self.watch.started(host, node, cases, torn_bytes);
+                    }
                     self.check_start(host)?;
                 }
                 Did::Died(host, death) => self.died(host, &death)?,
@@ -255,6 +260,15 @@ impl Run {
             Some(node) => self.invariants.started(host, node, member.disk()),
             None => Ok(()),
         }
+    }
+
+    /// What a member's disk holds is looked at before more happens to it.
+    fn wrote(&mut self, host: Host) -> Result<(), String> {
+        if !self.disks_are_honest() {
+            return Ok(());
+        }
+        let disk = self.world.members()[host].disk();
+        self.invariants.after_work(host, disk)
     }
 
     /// Does what clients and nemesis have planned for now.
@@ -375,6 +389,9 @@ impl Run {
             self.moments.push(Moment::Acknowledged(host));
         }
         for request in &effects.storage {
+            if let StorageRequest::Snapshot(SnapshotRequest::Receive { .. }) = request {
+                self.moments.push(Moment::Receives(host));
+            }
             if let StorageRequest::Write(write) = request {
                 if raft.role() == RoleName::Candidate && write.hard_state.vote == Some(member.id) {
                     self.moments.push(Moment::Votes(host));
@@ -406,6 +423,8 @@ impl Run {
         for fault in faults.drain(..) {
             match fault {
                 Fault::Wipe(host) => self.invariants.new_disk(host),
+                // What is received is verified as if it had not been.
+                Fault::Damage(_, Damage::SnapshotPart) => {}
                 Fault::Damage(host, _) => self.invariants.damaged(host),
                 _ => {}
             }
@@ -473,6 +492,12 @@ fn settings(plan: &Plan) -> Settings {
         election_timeout: plan.election_timeout,
         heartbeat: plan.heartbeat,
         limits: plan.limits,
+        snapshots: plan.snapshots,
+        keep_bytes: plan
+            .machines
+            .iter()
+            .map(|machine| machine.keep_bytes)
+            .collect(),
         segment_bytes: plan.storage.segment_bytes,
         tail_bytes: plan.storage.tail_bytes,
         soft_free_bytes: plan.storage.soft_free_bytes,

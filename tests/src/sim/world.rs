@@ -62,6 +62,13 @@ pub enum Happening {
         /// In which of its lives that was planned.
         life: u64,
     },
+    /// A member goes on with its snapshots.
+    KeepSnapshots {
+        /// Who.
+        host: Host,
+        /// In which of its lives that was planned.
+        life: u64,
+    },
     /// The service manager starts a member that is down.
     Start {
         /// Which.
@@ -76,6 +83,8 @@ pub enum Did {
     Rest,
     /// Something that concerns nobody else.
     Something,
+    /// A member has done disk work.
+    Wrote(Host),
     /// A member has done the first half of its turn: [`World::carry_out`] does the second.
     Thought(Host),
     /// A member has begun a life, with what recovery found.
@@ -306,23 +315,25 @@ impl World {
                 Did::Something
             }
             Happening::DiskDone { host, life, round } => {
-                let done = |member: &mut Member, around: &mut Surroundings<'_>| {
-                    member.disk_done(life, round, around)
-                };
-                let outcome = self.with(host, done);
-                self.survived(host, outcome)
+                self.work(host, |member, around| member.disk_done(life, round, around))
             }
             Happening::MakeSpare { host, life } => {
-                let outcome = self.with(host, |member, around| member.make_spare(life, around));
-                self.survived(host, outcome)
+                self.work(host, |member, around| member.make_spare(life, around))
+            }
+            Happening::KeepSnapshots { host, life } => {
+                self.work(host, |member, around| member.keep_snapshots(life, around))
             }
             Happening::Start { host } => self.start(host),
         }
     }
 
-    fn survived(&mut self, host: Host, outcome: Result<(), Death>) -> Did {
-        match outcome {
-            Ok(()) => Did::Something,
+    fn work(
+        &mut self,
+        host: Host,
+        work: impl FnOnce(&mut Member, &mut Surroundings<'_>) -> Result<(), Death>,
+    ) -> Did {
+        match self.with(host, work) {
+            Ok(()) => Did::Wrote(host),
             Err(death) => {
                 self.end(host, &death);
                 Did::Died(host, death)

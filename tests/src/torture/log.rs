@@ -6,7 +6,7 @@ use std::path::Path;
 use raftd::disk::os::OsDisk;
 use raftd::disk::{self, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::storage::{self, OpenedDisk, Options};
+use raftd::storage::{self, OpenedLog, Options};
 use raftd::store::session::SESSIONS_MAX;
 use wire::entry::Entry;
 use wire::types::{EntryId, Epoch, Index};
@@ -76,16 +76,18 @@ pub fn last_of(data_dir: &Path, segment_bytes: u64) -> Result<EntryId, String> {
     Ok(opened.recovered.wal.last())
 }
 
-fn open(data_dir: &Path, segment_bytes: u64) -> Result<OpenedDisk<Latched<OsDisk>>, Fatal> {
+fn open(data_dir: &Path, segment_bytes: u64) -> Result<OpenedLog<Latched<OsDisk>>, Fatal> {
     let options = Options {
         data_dir: data_dir.to_path_buf(),
         segment_bytes,
         soft_free_bytes: 0,
         create: None,
         tail_bytes: LOAD_BYTES,
+        sessions_max: SESSIONS_MAX,
+        snapshot_rate_bytes: 0,
         seed: 0,
     };
     let io = |error: disk::Error| Fatal::new(ExitStatus::Io, error.to_string());
     let disk = OsDisk::new(data_dir.to_path_buf()).map_err(io)?;
-    storage::open_disk(Latched::new(disk), &options)
+    storage::open_log(Latched::new(disk), &options)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use raft::{Instant, RoleName};
-use raftd::node::Limits;
+use raftd::node::{Limits, Policy};
 use raftd_tests::proc::{self, PATIENCE, Running};
 use raftd_tests::sim::member::{Pace, Settings, TRUE_RATE, Timeouts};
 use raftd_tests::sim::net::Weather;
@@ -29,6 +29,8 @@ fn world(members: usize, seed: u64) -> World {
         election_timeout: 150 * MS,
         heartbeat: 40 * MS,
         limits: Limits::default(),
+        snapshots: Policy::default(),
+        keep_bytes: Vec::new(),
         segment_bytes: 256 << 10,
         tail_bytes: 8 << 20,
         soft_free_bytes: 0,

@@ -7,7 +7,7 @@ use crate::buf::{Reader, limited, malformed, put_bytes, put_option};
 use crate::command::Outcome;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
-use crate::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use crate::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::types::{Index, Term};
 
 /// A key with what belongs to it.
@@ -27,6 +27,10 @@ pub struct Item<'a> {
 
 /// A reply. Decoding borrows from the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a reply is encoded or read where it is made, and never kept"
+)]
 pub enum Reply<'a> {
     /// The write is committed and applied. For a retry, as it was the first time.
     Written {
@@ -62,6 +66,13 @@ pub enum Reply<'a> {
     },
     /// See [`super::Request::Status`].
     Status(Status),
+    /// A piece of a snapshot's file.
+    SnapshotPiece {
+        /// The size of the file; 0 if the node does not have that snapshot, or no more.
+        total_bytes: u64,
+        /// What stands at the place that was asked for; none behind the end.
+        bytes: &'a [u8],
+    },
     /// The request was not done, or nobody knows.
     Error(Error),
 }
@@ -169,6 +180,7 @@ impl<'a> Reply<'a> {
             Self::Missing { .. } => Kind::Missing,
             Self::Page { .. } => Kind::Page,
             Self::Status(_) => Kind::StatusReply,
+            Self::SnapshotPiece { .. } => Kind::SnapshotPiece,
             Self::Error(_) => Kind::Error,
         };
         let start = frame::begin(out, kind, request_id);
@@ -199,6 +211,10 @@ impl<'a> Reply<'a> {
                 out.put_slice(items.bytes);
             }
             Self::Status(status) => status.encode(out),
+            Self::SnapshotPiece { total_bytes, bytes } => {
+                out.put_u64(*total_bytes);
+                put_bytes(out, bytes);
+            }
             Self::Error(error) => error.encode_payload(out),
         }
         frame::finish(out, start);
@@ -243,6 +259,10 @@ impl<'a> Reply<'a> {
                 }
             }
             Kind::StatusReply => Self::Status(Status::decode(&mut reader)?),
+            Kind::SnapshotPiece => Self::SnapshotPiece {
+                total_bytes: reader.u64()?,
+                bytes: reader.bytes("piece", SNAPSHOT_CHUNK_BYTES_MAX)?,
+            },
             // The only reply that may come unasked, with id 0: it refuses the connection.
             Kind::Error => return Error::decode(frame).map(Self::Error),
             _ => return Err(malformed("the frame is not a reply")),

@@ -2,11 +2,12 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::buf::{Reader, malformed, put_bytes, put_option};
+use crate::buf::{Reader, malformed, put_bytes, put_entry_id, put_option};
 use crate::command::Write;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
 use crate::limits::KEY_BYTES_MAX;
+use crate::types::EntryId;
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,19 @@ pub enum Request<'a> {
     },
     /// Asks how the node sees itself and its cluster. Never waits.
     Status,
+    /// Asks the leader to have every member take a snapshot at the same entry. The answer is
+    /// [`super::Reply::Written`] with that entry, once it is applied; the files come later, and
+    /// [`super::Status::snapshot`] tells when.
+    Snapshot,
+    /// Reads a piece of the file of a snapshot that the node has, of at most
+    /// [`crate::limits::SNAPSHOT_CHUNK_BYTES_MAX`]. While somebody reads a snapshot the node keeps
+    /// it. One at a time on a connection.
+    ReadSnapshot {
+        /// Which.
+        snapshot: EntryId,
+        /// The place in its file.
+        offset: u64,
+    },
 }
 
 impl Consistency {
@@ -117,6 +131,8 @@ impl<'a> Request<'a> {
             Self::Get { .. } => Kind::Get,
             Self::Scan { .. } => Kind::Scan,
             Self::Status => Kind::Status,
+            Self::Snapshot => Kind::Snapshot,
+            Self::ReadSnapshot { .. } => Kind::ReadSnapshot,
         };
         let start = frame::begin(out, kind, request_id);
         match *self {
@@ -150,7 +166,11 @@ impl<'a> Request<'a> {
                 put_option(out, after, put_bytes);
                 out.put_u32(limit);
             }
-            Self::Status => {}
+            Self::Status | Self::Snapshot => {}
+            Self::ReadSnapshot { snapshot, offset } => {
+                put_entry_id(out, snapshot);
+                out.put_u64(offset);
+            }
         }
         frame::finish(out, start);
     }
@@ -186,6 +206,11 @@ impl<'a> Request<'a> {
                 limit: reader.u32()?,
             },
             Kind::Status => Self::Status,
+            Kind::Snapshot => Self::Snapshot,
+            Kind::ReadSnapshot => Self::ReadSnapshot {
+                snapshot: reader.entry_id()?,
+                offset: reader.u64()?,
+            },
             _ => return Err(malformed("the frame is not a request")),
         };
         frame::expect_request_id(frame, true)?;

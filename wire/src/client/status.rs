@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::buf::{Reader, malformed, put_count, put_name, put_option, put_text};
+use crate::buf::{Reader, malformed, put_count, put_entry_id, put_name, put_option, put_text};
 use crate::error::Error;
 use crate::limits::{ADDR_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::peer::DiskState;
-use crate::types::{ClusterId, Epoch, Index, NodeId, Term};
+use crate::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 
 /// What a node does in its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,14 @@ pub struct Status {
     pub commit: Index,
     /// Applied index.
     pub applied: Index,
-    /// Index of its newest snapshot; 0 if none.
-    pub snapshot: Index,
+    /// Its newest snapshot, durable; 0@0 if none.
+    pub snapshot: EntryId,
+    /// Bytes of that snapshot's file.
+    pub snapshot_bytes: u64,
+    /// While another one is being written: how many bytes are, with those that were read again.
+    pub snapshot_written_bytes: Option<u64>,
+    /// The digest of its state as of `applied`.
+    pub digest: u128,
     /// Bytes of its write-ahead log's segments.
     pub wal_bytes: u64,
     /// Keys in its store.
@@ -82,6 +88,20 @@ pub struct Member {
     pub connected: bool,
     /// On a leader: the index up to which this member's log is known to agree.
     pub match_index: Option<Index>,
+    /// On a leader: the snapshot that this member is being sent, if it is.
+    pub install: Option<Install>,
+}
+
+/// A snapshot on its way to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// What the member has of it.
+    pub received_bytes: u64,
+    /// All of it.
+    pub total_bytes: u64,
+    /// How long the rest will take at the speed so far, in milliseconds; `None` before the first
+    /// piece has arrived.
+    pub left_ms: Option<u64>,
 }
 
 impl NodeRole {
@@ -116,7 +136,12 @@ impl Status {
         out.put_u64(self.durable.0);
         out.put_u64(self.commit.0);
         out.put_u64(self.applied.0);
-        out.put_u64(self.snapshot.0);
+        put_entry_id(out, self.snapshot);
+        out.put_u64(self.snapshot_bytes);
+        put_option(out, self.snapshot_written_bytes, |out, bytes| {
+            out.put_u64(bytes);
+        });
+        out.put_u128(self.digest);
         out.put_u64(self.wal_bytes);
         out.put_u64(self.keys);
         out.put_u64(self.uptime_ms);
@@ -145,7 +170,10 @@ impl Status {
             durable: reader.index()?,
             commit: reader.index()?,
             applied: reader.index()?,
-            snapshot: reader.index()?,
+            snapshot: reader.entry_id()?,
+            snapshot_bytes: reader.u64()?,
+            snapshot_written_bytes: reader.option(Reader::u64)?,
+            digest: reader.u128()?,
             wal_bytes: reader.u64()?,
             keys: reader.u64()?,
             uptime_ms: reader.u64()?,
@@ -180,6 +208,7 @@ impl Member {
         put_name(out, &self.client_addr, ADDR_BYTES_MAX);
         out.put_u8(u8::from(self.connected));
         put_option(out, self.match_index, |out, index| out.put_u64(index.0));
+        put_option(out, self.install, Install::encode);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
@@ -190,6 +219,23 @@ impl Member {
             client_addr: reader.text("address", ADDR_BYTES_MAX)?,
             connected: reader.flag()?,
             match_index: reader.option(Reader::index)?,
+            install: reader.option(Install::decode)?,
+        })
+    }
+}
+
+impl Install {
+    fn encode(out: &mut BytesMut, install: Self) {
+        out.put_u64(install.received_bytes);
+        out.put_u64(install.total_bytes);
+        put_option(out, install.left_ms, BufMut::put_u64);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            received_bytes: reader.u64()?,
+            total_bytes: reader.u64()?,
+            left_ms: reader.option(Reader::u64)?,
         })
     }
 }

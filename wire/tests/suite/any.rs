@@ -46,7 +46,12 @@ impl<'a> Any<'a> {
             | Kind::VoteAnswer
             | Kind::InstallSnapshot
             | Kind::SnapshotOk => Message::decode(frame).map(Self::Peer),
-            Kind::Write | Kind::Get | Kind::Scan | Kind::Status => {
+            Kind::Write
+            | Kind::Get
+            | Kind::Scan
+            | Kind::Status
+            | Kind::Snapshot
+            | Kind::ReadSnapshot => {
                 Request::decode(frame).map(|request| Self::Request(frame.request_id, request))
             }
             Kind::Error
@@ -54,7 +59,8 @@ impl<'a> Any<'a> {
             | Kind::Value
             | Kind::Missing
             | Kind::Page
-            | Kind::StatusReply => {
+            | Kind::StatusReply
+            | Kind::SnapshotPiece => {
                 Reply::decode(frame).map(|reply| Self::Reply(frame.request_id, reply))
             }
         }

@@ -1,6 +1,6 @@
 //! The longest message of each kind fits the cap of the phase that it belongs to.
 
-use wire::client::{Item, Member, Reply, Status};
+use wire::client::{Install, Item, Member, Reply, Status};
 use wire::command::{Command, Expect};
 use wire::entry::{ENTRY_HEADER_BYTES, EntryKind};
 use wire::error::Error;
@@ -151,6 +151,11 @@ fn longest_status() -> Status {
         client_addr: "c".repeat(ADDR_BYTES_MAX),
         connected: true,
         match_index: Some(Index(1)),
+        install: Some(Install {
+            received_bytes: 1,
+            total_bytes: 2,
+            left_ms: Some(3),
+        }),
     };
     Status {
         version: "v".repeat(TEXT_BYTES_MAX),

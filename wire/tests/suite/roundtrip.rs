@@ -3,7 +3,9 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use wire::client::{Consistency, Item, Member, NodeRole, Reply, Request, ScanMode, Status};
+use wire::client::{
+    Consistency, Install, Item, Member, NodeRole, Reply, Request, ScanMode, Status,
+};
 use wire::command::{Command, Expect, Outcome, SessionId, Write};
 use wire::entry::EntryKind;
 use wire::error::{Class, Error};
@@ -300,6 +302,9 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         }),
         2 => scan(),
         1 => Just(Request::Status),
+        1 => Just(Request::Snapshot),
+        1 => (entry_id(), any::<u64>())
+            .prop_map(|(snapshot, offset)| Request::ReadSnapshot { snapshot, offset }),
     ]
 }
 
@@ -336,11 +341,21 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn install()(
+        received_bytes in any::<u64>(), total_bytes in any::<u64>(),
+        left_ms in option::of(any::<u64>()),
+    ) -> Install {
+        Install { received_bytes, total_bytes, left_ms }
+    }
+}
+
+prop_compose! {
     fn member()(
         node in node(), name in name(), peer_addr in name(), client_addr in name(),
         connected in any::<bool>(), match_index in option::of(index()),
+        install in option::of(install()),
     ) -> Member {
-        Member { node, name, peer_addr, client_addr, connected, match_index }
+        Member { node, name, peer_addr, client_addr, connected, match_index, install }
     }
 }
 
@@ -364,16 +379,18 @@ prop_compose! {
     fn status()(
         (cluster, epoch, node, role, term, leader) in
             (any::<u128>(), any::<u64>(), node(), node_role(), term(), option::of(node())),
-        (quorum_ok, last, durable, commit, applied, snapshot) in
-            (any::<bool>(), index(), index(), index(), index(), index()),
+        (quorum_ok, last, durable, commit, applied) in
+            (any::<bool>(), index(), index(), index(), index()),
+        (snapshot, snapshot_bytes, snapshot_written_bytes, digest) in
+            (entry_id(), any::<u64>(), option::of(any::<u64>()), any::<u128>()),
         (wal_bytes, keys, uptime_ms, disk) in
             (any::<u64>(), any::<u64>(), any::<u64>(), disk_state()),
         (version, state, error, members) in (text(), text(), text(), members()),
     ) -> Status {
         Status {
             cluster: ClusterId(cluster), epoch: Epoch(epoch), node, role, term, leader, quorum_ok,
-            last, durable, commit, applied, snapshot, wal_bytes, keys, uptime_ms, disk, version,
-            state, error, members,
+            last, durable, commit, applied, snapshot, snapshot_bytes, snapshot_written_bytes,
+            digest, wal_bytes, keys, uptime_ms, disk, version, state, error, members,
         }
     }
 }
@@ -425,6 +442,8 @@ fn reply() -> impl Strategy<Value = Reply<'static>> {
         index().prop_map(|index| Reply::Missing { index }),
         page(),
         status().prop_map(Reply::Status),
+        (any::<u64>(), value())
+            .prop_map(|(total_bytes, bytes)| Reply::SnapshotPiece { total_bytes, bytes }),
         error().prop_map(Reply::Error),
     ]
 }

@@ -1,6 +1,8 @@
 //! One value of every kind and variant, named: the golden files hold their bytes.
 
-use wire::client::{Consistency, Item, Member, NodeRole, Reply, Request, ScanMode, Status};
+use wire::client::{
+    Consistency, Install, Item, Member, NodeRole, Reply, Request, ScanMode, Status,
+};
 use wire::command::{Command, Expect, Outcome};
 use wire::entry::EntryKind;
 use wire::error::{Class, Error};
@@ -9,7 +11,7 @@ use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
     PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
 };
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 use crate::any::Any;
 use crate::make::{body, entry, id, items, write, write_request};
@@ -288,6 +290,17 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
         ("scan-keys", scan_mode(ScanMode::Keys)),
         ("scan-count", scan_mode(ScanMode::Count)),
         ("status", Request::Status),
+        ("snapshot", Request::Snapshot),
+        (
+            "read-snapshot",
+            Request::ReadSnapshot {
+                snapshot: EntryId {
+                    term: Term(4),
+                    index: Index(10),
+                },
+                offset: 0x10_0000,
+            },
+        ),
     ];
     writes
         .into_iter()
@@ -330,6 +343,7 @@ fn status() -> Status {
         client_addr: format!("10.0.0.{node}:7400"),
         connected,
         match_index,
+        install: None,
     };
     Status {
         cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
@@ -343,7 +357,13 @@ fn status() -> Status {
         durable: Index(43),
         commit: Index(42),
         applied: Index(41),
-        snapshot: Index(10),
+        snapshot: EntryId {
+            term: Term(4),
+            index: Index(10),
+        },
+        snapshot_bytes: 4321,
+        snapshot_written_bytes: Some(1000),
+        digest: 0xd0d1_d2d3_d4d5_d6d7_d8d9_dadb_dcdd_dedf,
         wal_bytes: 64 << 20,
         keys: 3,
         uptime_ms: 12_345,
@@ -357,6 +377,11 @@ fn status() -> Status {
             Member {
                 name: String::new(),
                 client_addr: String::new(),
+                install: Some(Install {
+                    received_bytes: 1024,
+                    total_bytes: 4321,
+                    left_ms: Some(70),
+                }),
                 ..member(3, false, None)
             },
         ],
@@ -412,6 +437,13 @@ fn replies() -> Vec<(&'static str, Any<'static>)> {
         ),
         ("page-empty", page(0, None, items(&[]))),
         ("page-count", page(12_000, None, items(&[]))),
+        (
+            "snapshot-piece",
+            Reply::SnapshotPiece {
+                total_bytes: 4321,
+                bytes: b"a piece",
+            },
+        ),
         ("status-leader", Reply::Status(status())),
         ("status-follower", Reply::Status(follower)),
         ("status-candidate", Reply::Status(candidate)),

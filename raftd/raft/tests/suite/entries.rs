@@ -1,8 +1,8 @@
 //! What a leader puts into entries beside the command, and what of them stays in memory.
 
-use raft::Input;
+use raft::{HardState, Input, Instant, Raft, Restored};
 use wire::peer::Message;
-use wire::types::{Index, NodeId};
+use wire::types::{Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Options, entry};
 
@@ -62,6 +62,29 @@ fn memory_holds_what_is_not_applied_or_not_durable_and_little_else() {
     assert_eq!(cluster.raft(ONE).commit(), Index(51));
     assert_eq!(cluster.raft(ONE).unsettled_bytes(), 0);
     assert_eq!(held(&cluster), 5);
+}
+
+/// What is before the snapshot that a node starts from is read no more.
+#[test]
+fn a_start_from_a_snapshot_holds_little_of_what_is_before_it() {
+    let cluster = Cluster::new(Options {
+        cache_bytes: 500,
+        ..Options::default()
+    });
+    let entries: Vec<_> = (1..=50).map(|n| entry(n, 1, &[7; 52])).collect();
+    let restored = Restored {
+        hard_state: HardState {
+            term: Term(1),
+            vote: None,
+        },
+        terms: vec![entries[0].id()],
+        last: entries[49].id(),
+        applied: Index(49),
+        tail: entries,
+        ..Restored::default()
+    };
+    let raft = Raft::new(cluster.config(ONE), restored, Instant::default());
+    assert!(raft.settled_bytes() <= 500, "{}", raft.settled_bytes());
 }
 
 /// The followers' disks commit without the leader's, but its memory is its own.

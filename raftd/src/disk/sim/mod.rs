@@ -114,6 +114,12 @@ impl SimDisk {
         self.state().syncs
     }
 
+    /// How often the names that would survive a loss of power have changed, so far.
+    #[must_use]
+    pub fn name_changes(&self) -> u64 {
+        self.state().name_changes
+    }
+
     /// Lets the `operation`-th change from the disk's beginning fail; the first is 1. Forgotten at
     /// the next [`SimDisk::restart`].
     pub fn fail_at(&self, operation: u64, fault: Fault) {

@@ -18,6 +18,8 @@ pub(super) struct State {
     pub(super) capacity_bytes: u64,
     pub(super) operations: u64,
     pub(super) syncs: u64,
+    /// How often the durable names have changed.
+    pub(super) name_changes: u64,
     /// Syncs return at once and do nothing.
     pub(super) lies: bool,
     /// By the number of the operation.
@@ -64,6 +66,7 @@ impl State {
             capacity_bytes,
             operations: 0,
             syncs: 0,
+            name_changes: 0,
             lies: false,
             faults: BTreeMap::new(),
             armed: Vec::new(),
@@ -163,12 +166,31 @@ impl State {
         if self.lies {
             return;
         }
+        let mut unnamed = Vec::new();
         for change in std::mem::take(&mut self.directory_changes) {
             if change.dir() == Some(dir) {
+                let names = change.removed.iter();
+                let names = names.chain(change.added.as_ref().map(|(name, _)| name));
+                unnamed.extend(names.filter_map(|name| self.durable_names.get(name)));
                 change.apply(&mut self.durable_names);
+                self.name_changes += 1;
             } else {
                 self.directory_changes.push(change);
             }
+        }
+        for inode in unnamed {
+            self.free_unnamed(inode);
+        }
+    }
+
+    /// What has no name any more, whatever happens, takes no memory.
+    fn free_unnamed(&mut self, inode: usize) {
+        let added = self.directory_changes.iter();
+        let added = added.filter_map(|change| change.added.as_ref());
+        let named = self.names.values().chain(self.durable_names.values());
+        let mut named = named.chain(added.map(|(_, inode)| inode));
+        if named.all(|named| *named != inode) {
+            self.inodes[inode] = Inode::new(0);
         }
     }
 
@@ -176,6 +198,7 @@ impl State {
     pub(super) fn lose_name(&mut self, name: &str) {
         self.names.remove(name);
         self.durable_names.remove(name);
+        self.name_changes += 1;
         for change in &mut self.directory_changes {
             change.added.take_if(|(added, _)| added == name);
         }
@@ -191,11 +214,17 @@ impl State {
             }
         }
         self.names.clone_from(&self.durable_names);
+        self.name_changes += 1;
         for inode in &mut self.inodes {
             if all_old {
                 inode.revert_all();
             }
             inode.lose_power(&mut self.random);
+        }
+        for inode in 0..self.inodes.len() {
+            if self.inodes[inode].bytes() > 0 {
+                self.free_unnamed(inode);
+            }
         }
     }
 }

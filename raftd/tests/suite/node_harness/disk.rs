@@ -2,20 +2,35 @@
 
 use std::collections::VecDeque;
 
-use raft::{HardState, Instant, Restored, Ticket};
-use raftd::node::io::{StorageEvent, StorageRequest};
+use raft::{HardState, Instant, Ticket};
+use raftd::disk::sim::SimDisk;
+use raftd::node::Restored;
+use raftd::node::io::{SnapshotFile, StorageEvent, StorageRequest};
+use raftd::snapshot::{self, Expected};
+use raftd::storage::{Keeper, Kept};
+use raftd::store::Store;
+use raftd::wal::identity::Identity;
 use wire::entry::Entry;
 use wire::peer::{DiskState, Message};
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
-/// What survives a crash, and what does not.
-#[derive(Debug)]
+/// Enough for every test.
+const DISK_BYTES: u64 = 1 << 30;
+const SESSIONS_MAX: usize = 65_536;
+
+/// What survives a crash, and what does not. Snapshots are real files on a simulated disk, by the
+/// shipped code; the log is a list.
 pub(super) struct Disk {
     pub(super) incarnation: Incarnation,
     pub(super) formed: Vec<(NodeId, Incarnation)>,
     pub(super) hard_state: HardState,
+    /// The entry before the first of `log`.
+    pub(super) base: EntryId,
     pub(super) log: Vec<Entry>,
     pub(super) commit: Index,
+    pub(super) snapshot: EntryId,
+    pub(super) files: SimDisk,
+    keeper: Option<Keeper<SimDisk>>,
     pub(super) state: DiskState,
     /// The newest finished write of this life.
     pub(super) durable: Ticket,
@@ -32,8 +47,12 @@ impl Disk {
             incarnation,
             formed: Vec::new(),
             hard_state: HardState::default(),
+            base: EntryId::default(),
             log: Vec::new(),
             commit: Index(0),
+            snapshot: EntryId::default(),
+            files: SimDisk::new(incarnation.0, DISK_BYTES),
+            keeper: None,
             state: DiskState::Ok,
             durable: Ticket::default(),
             pending: VecDeque::new(),
@@ -43,13 +62,34 @@ impl Disk {
         }
     }
 
-    /// Does what was asked and says what is reported of it.
-    pub(super) fn finish(&mut self, request: StorageRequest) -> StorageEvent {
-        match request {
+    /// Does what was asked and adds what is reported of it.
+    pub(super) fn finish(&mut self, request: StorageRequest, events: &mut VecDeque<StorageEvent>) {
+        let event = match request {
             StorageRequest::Write(write) => {
                 self.durable = write.ticket;
                 self.write(write);
                 self.durable_event()
+            }
+            StorageRequest::Mark(id) => {
+                assert!(id.index <= self.last().index, "marked before it is durable");
+                self.snapshot = self.snapshot.max(id);
+                StorageEvent::Marked(id)
+            }
+            StorageRequest::Compact { upto, .. } => {
+                assert!(upto <= self.snapshot.index, "no snapshot covers {upto}");
+                while self.log.first().is_some_and(|entry| entry.index() <= upto) {
+                    self.base = self.log.remove(0).id();
+                }
+                StorageEvent::Compacted {
+                    base: self.base,
+                    wal_bytes: self.bytes(),
+                }
+            }
+            StorageRequest::Snapshot(request) => {
+                let keeper = self.keeper.as_mut().expect("the node is up");
+                keeper.push(request);
+                while keeper.step(events).expect("the disk is sound") != Kept::Idle {}
+                return;
             }
             StorageRequest::Load {
                 purpose,
@@ -68,27 +108,38 @@ impl Disk {
                 self.formed = record;
                 StorageEvent::Formed
             }
-            StorageRequest::Mark(snapshot) => StorageEvent::Marked(snapshot),
-            StorageRequest::Compact(_) => unreachable!("nothing is compacted here"),
-        }
+        };
+        events.push_back(event);
     }
 
     pub(super) fn durable_event(&self) -> StorageEvent {
         StorageEvent::Durable {
             ticket: self.durable,
-            wal_bytes: self
-                .log
-                .iter()
-                .map(|entry| entry.bytes().len() as u64)
-                .sum(),
+            wal_bytes: self.bytes(),
             disk: self.state,
         }
     }
 
-    /// Whether this very entry is on the disk.
+    fn bytes(&self) -> u64 {
+        self.log
+            .iter()
+            .map(|entry| entry.bytes().len() as u64)
+            .sum()
+    }
+
+    fn last(&self) -> EntryId {
+        self.log.last().map_or(self.base, Entry::id)
+    }
+
+    /// Where the entry at `index` is, or would be.
+    fn place(&self, index: Index) -> usize {
+        usize::try_from(index.0 - self.base.index.0 - 1).unwrap()
+    }
+
+    /// Whether this very entry is on the disk, or a snapshot with what it did.
     pub(super) fn holds(&self, entry: &Entry) -> bool {
-        let at = usize::try_from(entry.index().0 - 1).unwrap();
-        self.log.get(at) == Some(entry)
+        entry.index() <= self.snapshot.index
+            || self.log.get(self.place(entry.index())) == Some(entry)
     }
 
     /// What a message reveals must be on the disk before it leaves (rules A2, A3).
@@ -106,7 +157,7 @@ impl Disk {
         match message {
             Message::AppendOk(answer) => {
                 assert!(
-                    answer.match_index.0 <= self.log.len() as u64,
+                    answer.match_index <= self.last().index,
                     "{answer:?} too early"
                 );
             }
@@ -132,17 +183,20 @@ impl Disk {
             );
         }
         self.hard_state = write.hard_state;
+        if let Some(id) = write.reset {
+            assert!(id.index > self.commit, "nothing committed is thrown away");
+            self.log.clear();
+            (self.base, self.snapshot, self.commit) = (id, id, id.index);
+        }
         if let Some(from) = write.truncate_from {
             assert!(from > self.commit, "nothing committed is cut off");
-            self.log.truncate(usize::try_from(from.0 - 1).unwrap());
+            self.log.truncate(self.place(from));
         }
         for entry in write.entries {
-            assert_eq!(entry.index().0, self.log.len() as u64 + 1, "no gap on disk");
+            assert_eq!(entry.index(), self.last().index.next(), "no gap on disk");
             self.log.push(entry);
         }
-        self.commit = self
-            .commit
-            .max(write.commit.min(Index(self.log.len() as u64)));
+        self.commit = self.commit.max(write.commit.min(self.last().index));
     }
 
     fn load(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
@@ -161,21 +215,53 @@ impl Disk {
             .collect()
     }
 
-    pub(super) fn restore(&self, tail_entries: usize) -> Restored {
+    /// Opens it for a new life.
+    pub(super) fn restore(&mut self, identity: &Identity, tail_entries: usize) -> Restored {
+        self.files = self.files.restart();
+        self.keeper = Some(Keeper::new(self.files.clone(), identity, SESSIONS_MAX));
+        snapshot::remove_others(&self.files, self.snapshot).unwrap();
+        let (store, bytes) = match self.snapshot == EntryId::default() {
+            true => (Store::new(identity.epoch, SESSIONS_MAX), 0),
+            false => {
+                let expected = Expected {
+                    cluster: identity.cluster,
+                    epoch: identity.epoch,
+                    id: self.snapshot,
+                };
+                let loaded = snapshot::load(&self.files, &expected, SESSIONS_MAX).unwrap();
+                (loaded.store, loaded.info.bytes)
+            }
+        };
+        Restored {
+            raft: raft::Restored {
+                wall_ms: store.wall_ms(),
+                ..self.restore_log(tail_entries)
+            },
+            store,
+            snapshot: SnapshotFile {
+                id: self.snapshot,
+                bytes,
+            },
+        }
+    }
+
+    fn restore_log(&self, tail_entries: usize) -> raft::Restored {
         let mut terms: Vec<EntryId> = Vec::new();
         for entry in &self.log {
             if terms.last().is_none_or(|last| last.term < entry.term()) {
                 terms.push(entry.id());
             }
         }
-        Restored {
+        raft::Restored {
             hard_state: self.hard_state,
-            commit: self.commit,
+            commit: self.commit.max(self.snapshot.index),
+            base: self.base,
+            applied: self.snapshot.index,
             terms,
-            last: self.log.last().map(Entry::id).unwrap_or_default(),
+            last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail_entries.max(1))..].to_vec(),
             formed: !self.formed.is_empty(),
-            ..Restored::default()
+            ..raft::Restored::default()
         }
     }
 }

@@ -1,8 +1,10 @@
 //! One turn of a simulated node: its inputs, its effects, and what must be so after it.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use raft::RoleName;
-use raftd::node::io::{Effects, Input, StorageEvent};
+use raftd::node::io::{Effects, Input, StorageEvent, StorageRequest};
 use wire::frame;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::{Index, NodeId};
@@ -102,16 +104,15 @@ impl Cluster {
         let member = self.members.get_mut(&id).unwrap();
         let disk = &mut member.disk;
         disk.busy_until = None;
-        let mut events = Vec::new();
+        let mut events = VecDeque::new();
         while let Some(request) = disk.pending.pop_front() {
-            let event = disk.finish(request);
             // One batch is reported once.
-            if let (Some(StorageEvent::Durable { .. }), StorageEvent::Durable { .. }) =
-                (events.last(), &event)
+            if let (Some(StorageEvent::Durable { .. }), StorageRequest::Write(_)) =
+                (events.back(), &request)
             {
-                events.pop();
+                events.pop_back();
             }
-            events.push(event);
+            disk.finish(request, &mut events);
         }
         let inputs = events.into_iter().map(Input::Storage).collect();
         self.turn(id, inputs);

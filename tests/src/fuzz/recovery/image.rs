@@ -122,7 +122,7 @@ fn keep_house(
         wal.mark(entry.id());
         write(wal, &mut Pending::default())?;
     }
-    garbage.end = wal.compact(wal.snapshot().index).end;
+    garbage.end = wal.compact(wal.snapshot().index, 0).end;
     Ok(segment::remove(wal.disk(), garbage)?)
 }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use raft::{Ticket, Write};
-use raftd::disk::Latched;
 use raftd::disk::sim::Fault;
+use raftd::disk::{Disk, Latched};
 use raftd::node::io::StorageRequest;
 use raftd::storage::{Options, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::identity::Identity;
-use raftd::wal::segment::Spare;
+use raftd::wal::segment::{self, Spare};
 use wire::entry::{Entry, EntryKind};
 use wire::types::Incarnation;
 
@@ -25,6 +25,8 @@ fn options() -> Options {
         segment_bytes: 256 << 10,
         soft_free_bytes: 0,
         tail_bytes: 1 << 20,
+        sessions_max: 8,
+        snapshot_rate_bytes: 0,
         create: Some(Identity {
             cluster: CLUSTER,
             node: NodeId(1),
@@ -167,6 +169,10 @@ fn it_follows_from_segment_to_segment() {
 /// Rounds until nothing is left to do.
 fn rest(log: &mut Log) {
     while log.round(&mut VecDeque::new()).expect("no fault").worked {}
+    let mut garbage = log.take_garbage();
+    while !garbage.is_empty() {
+        segment::remove(log.wal().disk(), &mut garbage).expect("no fault");
+    }
 }
 
 #[test]
@@ -191,7 +197,10 @@ fn what_a_snapshot_covers_goes_and_the_audit_remembers_it() {
         index: middle,
     };
     log.push(StorageRequest::Mark(snapshot));
-    log.push(StorageRequest::Compact(middle));
+    log.push(StorageRequest::Compact {
+        upto: middle,
+        keep_bytes: 0,
+    });
     rest(&mut log);
     catch_up(&mut audit, &disk);
     assert_eq!((audit.snapshot(), audit.base()), (snapshot, last(0, 0)));
@@ -221,7 +230,7 @@ fn a_snapshot_in_place_of_the_log_leaves_nothing_before_it() {
     let mut seen = Vec::new();
     let mut show = |batch: &Batch<'_>| seen.push((batch.resets, batch.cut.len(), batch.before));
     while audit.step(&disk, &mut show) {}
-    assert_eq!(seen, [(true, 2, last(1, 3)), (false, 0, last(1, 3))]);
+    assert_eq!(seen, [(true, 5, last(1, 3)), (false, 0, last(1, 3))]);
     assert_eq!((audit.base(), audit.last()), (last(1, 3), last(1, 4)));
     assert_eq!(audit.at(Index(3)), None);
     assert!(Audit::afresh(&disk).continues(&audit));

@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use raft::{HardState, Ticket, Write};
 use raftd::disk::Latched;
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::node::io::StorageRequest;
-use raftd::storage::{Options, SpareMaker, Step, Worker, open_disk};
+use raftd::node::io::{SnapshotRequest, StorageRequest};
+use raftd::snapshot::snapshot_name;
+use raftd::storage::{Keeper, Kept, Options, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::Recovered;
 use raftd::wal::identity::Identity;
 use wire::entry::EntryKind;
@@ -22,6 +23,8 @@ fn options(segment_bytes: u64) -> Options {
         segment_bytes,
         soft_free_bytes: 0,
         tail_bytes: 0,
+        sessions_max: 8,
+        snapshot_rate_bytes: 0,
         create: Some(Identity {
             cluster: ClusterId(1),
             node: NodeId(1),
@@ -35,14 +38,14 @@ fn options(segment_bytes: u64) -> Options {
 
 fn open(disk: &SimDisk, segment_bytes: u64) -> Result<Recovered<Latched<SimDisk>>, Fatal> {
     let disk = disk.restart();
-    open_disk(Latched::new(disk), &options(segment_bytes)).map(|opened| opened.recovered)
+    open_disk(Latched::new(disk), &options(segment_bytes)).map(|opened| opened.log.recovered)
 }
 
 /// A log with a few segments in use and three spares, everything durable.
 fn sound(segment_bytes: u64, entries: u64) -> SimDisk {
     let disk = SimDisk::new(1, 1 << 30);
     let opened = open_disk(Latched::new(disk.clone()), &options(segment_bytes)).expect("it opens");
-    let owner = opened.identity.owner();
+    let owner = opened.log.identity.owner();
     let (_, mut worker) = opened.start();
     let next = worker.wal().next_segment();
     let mut maker = SpareMaker::new(disk.clone(), owner, next, &options(segment_bytes));
@@ -172,6 +175,54 @@ fn other_damage_is_told_without_a_case() {
         Damage::IdentityName,
     ] {
         for seed in 0..20 {
+            judge(&disk, 256 << 10, damage, seed).expect_err("it is damage");
+        }
+    }
+}
+
+/// A disk whose log counts on a snapshot, and that is receiving the next one.
+fn with_snapshot() -> SimDisk {
+    let disk = sound(256 << 10, 30);
+    let opened = open_disk(Latched::new(disk.restart()), &options(256 << 10)).expect("it opens");
+    let identity = opened.log.identity.clone();
+    let disk = opened.log.recovered.wal.disk().inner().clone();
+    let mut keeper = Keeper::new(disk.clone(), &identity, 8);
+    let (restored, mut worker) = opened.start();
+    let mut store = restored.store;
+    for n in 1..=30 {
+        let id = EntryId {
+            term: Term(1),
+            index: Index(n),
+        };
+        let noop = Entry::build(&mut BytesMut::new(), id, 0, EntryKind::Noop, &[]);
+        store.apply(&noop);
+    }
+    let id = store.applied();
+    let mut events = VecDeque::new();
+    keeper.push(SnapshotRequest::Take(Box::new(store.view())));
+    while keeper.step(&mut events).expect("no fault is planned") != Kept::Idle {}
+    let content = disk.content(&snapshot_name(id)).expect("it is taken");
+    worker.push(StorageRequest::Mark(id));
+    worker.round(&mut events).expect("no fault is planned");
+    keeper.push(SnapshotRequest::Receive {
+        snapshot: EntryId {
+            index: Index(40),
+            ..id
+        },
+        total_bytes: 2 * content.len() as u64,
+        offset: 0,
+        bytes: content.into(),
+    });
+    while keeper.step(&mut events).expect("no fault is planned") != Kept::Idle {}
+    disk.power_loss();
+    disk
+}
+
+#[test]
+fn a_snapshot_that_is_counted_on_is_missed() {
+    let disk = with_snapshot();
+    for damage in [Damage::Snapshot, Damage::SnapshotName] {
+        for seed in 0..50 {
             judge(&disk, 256 << 10, damage, seed).expect_err("it is damage");
         }
     }

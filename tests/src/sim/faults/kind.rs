@@ -10,6 +10,8 @@ pub enum Kind {
     Partition,
     /// One hears nobody, and nobody hears it.
     Isolation,
+    /// One is cut off so long that the others' logs may begin behind what it has.
+    Lag,
     /// Two groups that overlap in one member.
     Bridge,
     /// All links lead to one member.
@@ -92,14 +94,17 @@ pub enum Kind {
     ShortReigns,
     /// Leaders that their peers do not hear collect entries, in several terms.
     Divergence,
+    /// Whoever receives a snapshot, or sends it, ends, stands still or is cut off.
+    BrokenTransfer,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::OneWayCut,
         Self::Partition,
         Self::Isolation,
+        Self::Lag,
         Self::Bridge,
         Self::Star,
         Self::Ring,
@@ -138,6 +143,7 @@ impl Kind {
         Self::PauseOverElection,
         Self::ShortReigns,
         Self::Divergence,
+        Self::BrokenTransfer,
     ];
 
     /// Its word in outputs.
@@ -147,6 +153,7 @@ impl Kind {
             Self::OneWayCut => "one-way-cut",
             Self::Partition => "partition",
             Self::Isolation => "isolation",
+            Self::Lag => "lag",
             Self::Bridge => "bridge",
             Self::Star => "star",
             Self::Ring => "ring",
@@ -185,6 +192,7 @@ impl Kind {
             Self::PauseOverElection => "pause-over-election",
             Self::ShortReigns => "short-reigns",
             Self::Divergence => "divergence",
+            Self::BrokenTransfer => "broken-transfer",
         }
     }
 
@@ -198,7 +206,9 @@ impl Kind {
             | Self::Wipe
             | Self::CrashAtTruncation
             | Self::ShortReigns
-            | Self::Divergence => 3,
+            | Self::Divergence
+            | Self::Lag
+            | Self::BrokenTransfer => 3,
             Self::OneWayCut
             | Self::Isolation
             | Self::SlowLeader

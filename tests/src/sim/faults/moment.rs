@@ -21,6 +21,8 @@ pub enum Moment {
     Votes(Host),
     /// A member has handed a write that cuts its log to its disk.
     Truncates(Host),
+    /// A member has handed a piece of a snapshot to its disk.
+    Receives(Host),
 }
 
 /// What waits.
@@ -39,13 +41,22 @@ impl Nemesis {
         let left = match kind {
             Kind::ShortReigns => self.random.within(3..=8) as u32,
             Kind::Divergence => self.random.within(2..=4) as u32,
+            Kind::BrokenTransfer => self.random.within(1..=6) as u32,
             _ => 1,
+        };
+        let patience = match kind {
+            Kind::BrokenTransfer => Duration::from_secs(30),
+            _ => Duration::from_secs(8),
         };
         self.armed = Some(Armed {
             kind,
             left,
-            until: view.now + Duration::from_secs(8),
+            until: view.now + patience,
         });
+        if kind == Kind::BrokenTransfer {
+            let host = self.host();
+            self.fall_behind(host, view);
+        }
         // Votes and truncations need an occasion.
         if let Some(leader) = view.leader
             && matches!(
@@ -59,6 +70,26 @@ impl Nemesis {
             && kind == Kind::CrashAtTruncation
         {
             self.depose(leader, Kind::Divergence, view);
+        }
+    }
+
+    /// Ends a transfer between the leader and `host` somewhere, or lets others overtake it.
+    fn break_transfer(&mut self, host: Host, view: &View<'_>, out: &mut Vec<Fault>) {
+        let crash = self.crash();
+        let leader = view.leader.unwrap_or(host);
+        match self.random.below(6) {
+            0 => out.push(Fault::Crash(host, crash, When::Now)),
+            1 | 2 => {
+                let after = self.random.within(1..=20);
+                out.push(Fault::Crash(host, crash, When::Operation(after)));
+            }
+            3 => out.push(Fault::Crash(leader, crash, When::Now)),
+            4 => {
+                let lasts = self.lasts();
+                out.push(Fault::Hang(host, lasts));
+                self.depose(leader, Kind::ShortReigns, view);
+            }
+            _ => out.push(Fault::Reset(host, leader)),
         }
     }
 
@@ -111,6 +142,13 @@ impl Nemesis {
             }
             (Kind::ShortReigns | Kind::Divergence, Moment::Elected(host)) => {
                 self.depose(host, kind, view);
+            }
+            (Kind::BrokenTransfer, Moment::Receives(host)) => {
+                // Not always at the first piece.
+                if self.random.chance(MILLION / 3) {
+                    return false;
+                }
+                self.break_transfer(host, view, out);
             }
             _ => return false,
         }

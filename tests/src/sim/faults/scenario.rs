@@ -13,6 +13,10 @@ use super::super::stranger::Stranger;
 use super::kind::Kind;
 use super::{Fault, Nemesis, View, When};
 
+/// Whoever falls behind is cut off so long.
+const LAG_MIN: Duration = Duration::from_secs(3);
+const LAG_MAX: Duration = Duration::from_secs(15);
+
 impl Fault {
     /// What takes back a cut.
     ///
@@ -33,6 +37,11 @@ impl Nemesis {
         let begun = match kind {
             K::OneWayCut | K::Partition | K::Isolation | K::Bridge | K::Star | K::Ring => {
                 self.begin_cuts(kind, view, out)
+            }
+            K::Lag => {
+                let host = self.victim(view);
+                self.fall_behind(host, view);
+                true
             }
             K::Flapping => self.flap(view),
             K::Clog | K::Echo => self.clog(kind, view, out),
@@ -71,7 +80,8 @@ impl Nemesis {
             | K::CrashAtTruncation
             | K::PauseOverElection
             | K::ShortReigns
-            | K::Divergence => {
+            | K::Divergence
+            | K::BrokenTransfer => {
                 self.arm(kind, view);
                 true
             }
@@ -124,6 +134,18 @@ impl Nemesis {
         let lasts = self.lasts();
         self.later(view, lasts, mends);
         true
+    }
+
+    /// Nobody hears it for long, nor does it hear anybody.
+    pub(super) fn fall_behind(&mut self, alone: Host, view: &View<'_>) {
+        let others = (0..self.plan.members).filter(|other| *other != alone);
+        let cuts: Vec<Fault> = others
+            .flat_map(|other| [Fault::Cut(alone, other), Fault::Cut(other, alone)])
+            .collect();
+        let mends = cuts.iter().map(Fault::end).collect();
+        let lasts = self.random.time(LAG_MIN..=LAG_MAX);
+        self.later(view, Duration::ZERO, cuts);
+        self.later(view, lasts, mends);
     }
 
     /// The links between two groups, in both directions or, more wickedly, in one.

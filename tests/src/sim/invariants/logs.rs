@@ -119,6 +119,23 @@ impl Committed {
         self.at(index).map(held)
     }
 
+    /// What tells apart the entries up to this one.
+    ///
+    /// # Errors
+    /// It was not committed.
+    pub(super) fn upto(&self, id: EntryId) -> Result<Vec<Held>, String> {
+        let at = self.held(id.index).map(|held| held.term);
+        if at != Some(id.term) {
+            return Err(format!(
+                "there is a snapshot of {id}, where {at:?} is committed"
+            ));
+        }
+        Ok(self.entries[..id.index.0 as usize]
+            .iter()
+            .map(held)
+            .collect())
+    }
+
     /// The last index that a term before this one has committed.
     #[must_use]
     pub(super) fn last_before(&self, term: Term) -> Index {

@@ -10,6 +10,7 @@ use wire::frame::{HEADER_BYTES, Kind};
 use wire::peer::Message;
 use wire::types::{EntryId, Index, NodeId, Term};
 
+use super::snapshots::Files;
 use crate::sim::audit::{Audit, Held};
 
 /// Messages that wait for the disk, reads, and unfinished writes, at most.
@@ -17,6 +18,8 @@ const OUTBOX_MAX: usize = 4_096;
 const READS_MAX: usize = 65_536;
 /// Bytes of two reads of the log, which are on their way at most, each one entry over.
 const LOADED_BYTES_MAX: usize = 2 * 4 * 1024 * 1024;
+/// Pieces of snapshots that wait for the disk.
+const PIECES_MAX: usize = 4;
 /// A follower takes so many windows that its disk has not got.
 const BACKLOG_WINDOWS: usize = 4;
 
@@ -31,8 +34,12 @@ const BACKLOG_WINDOWS: usize = 4;
 pub(super) struct Watched {
     pub(super) id: NodeId,
     pub(super) audit: Audit,
-    /// How many syncs its disk had when it was last looked at.
-    pub(super) syncs: Option<u64>,
+    /// What its durable log begins behind: the entries that are part of the snapshot there.
+    pub(super) below: Vec<Held>,
+    /// How many syncs its disk had when it was last looked at, and changes of names.
+    pub(super) changes: Option<(u64, u64)>,
+    /// What was seen of the snapshots and segments on its disk.
+    pub(super) files: Files,
     /// The logs of disks that it had before.
     lost: Vec<Vec<Held>>,
     /// What was cut from the durable log, with the first index of each piece.
@@ -60,7 +67,9 @@ impl Watched {
         Self {
             id,
             audit: Audit::default(),
-            syncs: None,
+            below: Vec::new(),
+            changes: None,
+            files: Files::default(),
             lost: Vec::new(),
             gone: Vec::new(),
             damaged: false,
@@ -76,9 +85,11 @@ impl Watched {
     }
 
     pub(super) fn new_disk(&mut self) {
-        let old = std::mem::take(&mut self.audit);
-        self.lost.push(old.log().to_vec());
-        self.syncs = None;
+        self.lost.push(self.durable_log());
+        self.audit = Audit::default();
+        self.below = Vec::new();
+        self.changes = None;
+        self.files = Files::default();
         self.damaged = false;
         self.blind = false;
     }
@@ -95,7 +106,8 @@ impl Watched {
                  durable are {durable:?} and {durable_last}"
             ));
         }
-        self.memory = self.audit.log().to_vec();
+        self.begins_behind_its_snapshot(node)?;
+        self.memory = self.durable_log();
         self.blind = false;
         self.leads = None;
         self.term = found.term;
@@ -105,11 +117,58 @@ impl Watched {
         Ok(())
     }
 
+    /// The state is the snapshot's, and the log has all that is behind it.
+    fn begins_behind_its_snapshot(&self, node: &Node) -> Result<(), String> {
+        let (base, applied) = (node.raft().base(), node.store().applied());
+        let marker = self.audit.snapshot();
+        let own = self.on_disk(base.index).map(|held| held.term);
+        let fits = base.index >= self.audit.base().index
+            && base.index <= marker.index
+            && own.unwrap_or_default() == base.term
+            && applied == marker;
+        if !fits {
+            let id = self.id;
+            return Err(format!(
+                "{id} starts behind {base} with the state of {applied}; {marker} is marked"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The entries that its disk holds, or a snapshot there in their place.
+    fn durable_log(&self) -> Vec<Held> {
+        [self.below.as_slice(), self.audit.log()].concat()
+    }
+
     /// A hard state goes to the disk.
     pub(super) fn hands_over(&mut self, state: HardState) {
         if self.handed_over.last() != Some(&state) {
             self.handed_over.push(state);
         }
+    }
+
+    /// The term that it last handed over.
+    pub(super) fn term_handed_over(&self) -> Term {
+        self.handed_over.last().map_or(Term(0), |state| state.term)
+    }
+
+    /// A snapshot takes the place of the log; what was behind it comes back.
+    pub(super) fn reset(
+        &mut self,
+        snapshot: EntryId,
+        below: Vec<Held>,
+    ) -> Result<Vec<Held>, String> {
+        let own = self.in_memory(snapshot.index).map(|held| held.term);
+        if snapshot.index <= self.commit || own == Some(snapshot.term) {
+            return Err(format!(
+                "{} discards its log for {snapshot}, where it has {own:?}; it has committed {}",
+                self.id, self.commit
+            ));
+        }
+        let kept = self.memory.len().min(below.len());
+        let cut = self.memory.split_off(kept);
+        self.memory = below;
+        Ok(cut)
     }
 
     /// The log is cut before `from`; what is gone comes back.
@@ -130,12 +189,19 @@ impl Watched {
         self.memory.get(place).copied()
     }
 
+    /// What is on its disk at `index`, or part of the snapshot that its log begins behind.
+    pub(super) fn on_disk(&self, index: Index) -> Option<Held> {
+        let place = usize::try_from(index.0.checked_sub(1)?).ok()?;
+        let below = self.below.get(place).copied();
+        below.or_else(|| self.audit.at(index))
+    }
+
     /// Whether its disk holds this entry, or one that it had before did.
     pub(super) fn holds(&self, index: Index, entry: Option<Held>) -> bool {
         let place = index.0 as usize - 1;
         let before = |log: &Vec<Held>| log.get(place).copied() == entry;
         let unseen = self.blind && self.in_memory(index) == entry;
-        entry.is_some() && (self.audit.at(index) == entry || unseen || self.lost.iter().any(before))
+        entry.is_some() && (self.on_disk(index) == entry || unseen || self.lost.iter().any(before))
     }
 
     /// Whether its disk holds or has held this entry.
@@ -169,8 +235,8 @@ impl Watched {
             ));
         }
         self.blind |= self.damaged && self.audit.last().index < durable;
-        if durable.0 > 0 && !self.blind && self.audit.at(durable) != self.in_memory(durable) {
-            let (disk, own) = (self.audit.at(durable), self.in_memory(durable));
+        if durable.0 > 0 && !self.blind && self.on_disk(durable) != self.in_memory(durable) {
+            let (disk, own) = (self.on_disk(durable), self.in_memory(durable));
             return Err(format!(
                 "{id} believes {own:?} at {durable} durable: its disk has {disk:?}"
             ));
@@ -189,6 +255,7 @@ impl Watched {
             ("parked requests", node.parked(), limits.parked_max),
             ("held messages", waiting.outbox, OUTBOX_MAX),
             ("reads", waiting.reads, READS_MAX),
+            ("pieces of snapshots", waiting.pieces, PIECES_MAX),
             (
                 "loaded bytes",
                 waiting.loaded_bytes,

@@ -6,6 +6,7 @@
 //! | `elections.rs` | one leader per term, one vote per member and term, over all lives |
 //! | `logs.rs` | Log Matching; what is committed never changes |
 //! | `states.rs` | equal indexes, equal states |
+//! | `snapshots.rs` | snapshots are whole where they are relied upon, and the same everywhere |
 //! | `member.rs` | one member: nothing told before it is durable, no number that falls, bounds |
 //!
 //! [`Conduct`](super::conduct::Conduct) looks after what a leader does to its followers, the
@@ -14,6 +15,7 @@
 mod elections;
 mod logs;
 mod member;
+mod snapshots;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 
 use raft::{HardState, RoleName};
 use raftd::disk::sim::SimDisk;
-use raftd::node::io::{Effects, LinkId, StorageRequest};
+use raftd::node::io::{Discarded, Effects, LinkId, SnapshotRequest, StorageRequest};
 use raftd::node::{Limits, Node};
 use wire::command::{SessionId, Write};
 use wire::entry::{Entry, EntryKind};
@@ -31,6 +33,7 @@ use wire::types::{EntryId, Epoch, Index, NodeId, Term};
 use self::elections::Elections;
 use self::logs::{Committed, Written, held};
 use self::member::Watched;
+use self::snapshots::Snapshots;
 use self::states::States;
 use super::audit::{Audit, Batch, Held};
 use super::net::Host;
@@ -71,6 +74,7 @@ pub struct Invariants {
     pending: BTreeMap<EntryId, Entry>,
     committed: Committed,
     states: States,
+    snapshots: Snapshots,
 }
 
 impl Invariants {
@@ -87,6 +91,7 @@ impl Invariants {
             pending: BTreeMap::new(),
             committed: Committed::default(),
             states: States::new(epoch, limits.sessions_max),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -154,8 +159,9 @@ impl Invariants {
         let applied = turn.node.store().applied().index;
         let member = &mut self.members[host];
         if applied > member.applied {
-            self.states
-                .check(member.id, member.applied, turn.node.store())?;
+            let whole = turn.effects.storage.iter().any(replaces_state);
+            let store = turn.node.store();
+            self.states.check(member.id, member.applied, store, whole)?;
             member.applied = applied;
         }
         for (link, message) in &turn.effects.peers {
@@ -166,15 +172,27 @@ impl Invariants {
         self.acknowledges(host, turn)
     }
 
+    /// A member has done disk work.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn after_work(&mut self, host: Host, disk: &SimDisk) -> Result<(), String> {
+        self.look(host, disk, false)
+    }
+
     /// A member hands entries and hard state to its disk.
     fn hands_over(&mut self, host: Host, write: &raft::Write) -> Result<(), String> {
         let member = &mut self.members[host];
+        if let Some(snapshot) = write.reset {
+            let below = self.committed.upto(snapshot)?;
+            let cut = member.reset(snapshot, below)?;
+            let term = member.term_handed_over();
+            let from = snapshot.index.next();
+            check_cut(&self.committed, member.id, term, from, &cut)?;
+        }
         if let Some(from) = write.truncate_from {
             let cut = member.cut(from)?;
-            let term = member
-                .handed_over
-                .last()
-                .map_or(Term(0), |state| state.term);
+            let term = member.term_handed_over();
             check_cut(&self.committed, member.id, term, from, &cut)?;
         }
         member.hands_over(write.hard_state);
@@ -197,30 +215,38 @@ impl Invariants {
     /// Reads what has become durable on a member's disk, if anything can have.
     fn look(&mut self, host: Host, disk: &SimDisk, after_start: bool) -> Result<(), String> {
         let member = &mut self.members[host];
-        let syncs = disk.syncs();
-        if member.syncs == Some(syncs) && !after_start {
+        let changes = Some((disk.syncs(), disk.name_changes()));
+        if member.changes == changes && !after_start {
             return Ok(());
         }
-        member.syncs = Some(syncs);
+        member.changes = changes;
         let (id, handed_over) = (member.id, &member.handed_over);
         let (elections, written, committed) = (&mut self.elections, &self.written, &self.committed);
         let mut verdict = Ok(());
-        let gone = &mut member.gone;
+        let (gone, below) = (&mut member.gone, &mut member.below);
+        let mut marker = member.audit.snapshot();
         let mut term = member.audit.hard_state().term;
         let mut show = |batch: &Batch<'_>| {
             if !batch.cut.is_empty() {
-                gone.push((batch.first, batch.cut.to_vec()));
+                gone.push((batch.cut_from, batch.cut.to_vec()));
             }
             if verdict.is_ok() {
                 verdict = elections
                     .durable(id, batch.hard_state)
                     .and_then(|()| check_written(written, handed_over, id, batch))
-                    .and_then(|()| check_cut(committed, id, term, batch.first, batch.cut));
+                    .and_then(|()| check_marker(committed, id, marker, batch))
+                    .and_then(|()| check_durable_cut(committed, id, term, batch));
+            }
+            if verdict.is_ok() && batch.resets {
+                verdict = committed.upto(batch.snapshot).map(|held| *below = held);
             }
             term = batch.hard_state.term;
+            marker = batch.snapshot;
         };
         while member.audit.step(disk, &mut show) {}
-        verdict
+        verdict?;
+        self.snapshots
+            .look(member, disk, &self.committed, &self.states)
     }
 
     /// Election Safety and Leader Completeness, at the beginning of a reign.
@@ -341,7 +367,7 @@ impl Invariants {
             return Ok(());
         };
         let index = answer.match_index;
-        let (theirs, own) = (leader.in_memory(index), member.audit.at(index));
+        let (theirs, own) = (leader.in_memory(index), member.on_disk(index));
         if index.0 > 0 && theirs != own && !member.blind {
             let (id, other) = (member.id, leader.id);
             return Err(format!(
@@ -371,7 +397,7 @@ impl Invariants {
             }
             let own = member.in_memory(index);
             if !self.members[other].held_ever(index, own) {
-                let theirs = self.members[other].audit.at(index);
+                let theirs = self.members[other].on_disk(index);
                 let id = self.members[host].id;
                 return Err(format!(
                     "{id} counts {peer} for {index}, where it has {own:?}: \
@@ -453,6 +479,53 @@ fn check_written(
         before = entry.term;
     }
     Ok(())
+}
+
+/// A snapshot took the place of the state.
+fn replaces_state(request: &StorageRequest) -> bool {
+    matches!(
+        request,
+        StorageRequest::Snapshot(SnapshotRequest::Free(Discarded::Store(_)))
+    )
+}
+
+/// The marker never falls and names a committed entry, which this disk holds or whose place the
+/// snapshot takes (rules E6).
+fn check_marker(
+    committed: &Committed,
+    id: NodeId,
+    before: EntryId,
+    batch: &Batch<'_>,
+) -> Result<(), String> {
+    let marker = batch.snapshot;
+    if marker.index < before.index {
+        return Err(format!(
+            "the marker of {id} falls from {before} to {marker}"
+        ));
+    }
+    if marker == before {
+        return Ok(());
+    }
+    let known = committed.held(marker.index).map(|held| held.term);
+    let last = batch.first.0 - 1 + batch.entries.len() as u64;
+    if known != Some(marker.term) || marker.index.0 > last {
+        return Err(format!(
+            "{id} marks {marker}, where {known:?} is committed; its disk ends at {last}"
+        ));
+    }
+    Ok(())
+}
+
+/// As [`check_cut`]; what the snapshot covers that takes the place of the log is not lost.
+fn check_durable_cut(
+    committed: &Committed,
+    id: NodeId,
+    term: Term,
+    batch: &Batch<'_>,
+) -> Result<(), String> {
+    let covered = batch.first.0.saturating_sub(batch.cut_from.0) as usize;
+    let cut = batch.cut.get(covered..).unwrap_or_default();
+    check_cut(committed, id, term, batch.first, cut)
 }
 
 /// Nothing is cut that was committed up to the term that the member was in before. What later terms

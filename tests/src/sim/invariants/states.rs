@@ -3,8 +3,8 @@
 //! One store applies the committed log as it grows and notes, index by index, which key changed and
 //! to what. A member that has applied up to some index is compared with the notes of that index:
 //! the digest, the sizes of map and sessions, the keys that changed since it was last looked at, and
-//! now and then whether the digest is that of what is there. Whether the store itself is right is
-//! for the history's witness to say.
+//! now and then, and after a snapshot, whether the digest is that of what is there. Whether the
+//! store itself is right is for the history's witness to say.
 
 use std::collections::BTreeMap;
 
@@ -87,11 +87,23 @@ impl States {
         self.shapes.push(shape(&self.store));
     }
 
-    /// A member has applied more; `seen` is how far it was looked at before.
+    /// The digest after an entry.
+    pub(super) fn digest(&self, index: Index) -> Option<u128> {
+        self.shapes.get(index.0 as usize).map(|shape| shape.digest)
+    }
+
+    /// A member has applied more; `seen` is how far it was looked at before. All of the state is
+    /// looked at if it is to be `whole`.
     ///
     /// # Errors
     /// Its state is not the one that belongs to its index.
-    pub(super) fn check(&self, who: NodeId, seen: Index, store: &Store) -> Result<(), String> {
+    pub(super) fn check(
+        &self,
+        who: NodeId,
+        seen: Index,
+        store: &Store,
+        whole: bool,
+    ) -> Result<(), String> {
         let applied = store.applied().index;
         let Some(known) = self.shapes.get(applied.0 as usize) else {
             return Err(format!(
@@ -104,11 +116,14 @@ impl States {
                 "the state of {who} at {applied} is {own:?} and should be {known:?}"
             ));
         }
-        let full = seen.0 / FULL_EVERY != applied.0 / FULL_EVERY;
-        if full && store.view().recompute_digest() != known.digest {
-            return Err(format!(
-                "the digest of {who} at {applied} is not that of its state"
-            ));
+        if whole || seen.0 / FULL_EVERY != applied.0 / FULL_EVERY {
+            let counted = store.view().recompute_digest();
+            if counted != known.digest {
+                let digest = known.digest;
+                return Err(format!(
+                    "the state of {who} at {applied} comes to {counted:032x}, not {digest:032x}"
+                ));
+            }
         }
         for place in self.changed[seen.0 as usize..applied.0 as usize]
             .iter()
@@ -207,7 +222,7 @@ mod tests {
             for applied in seen..=3 {
                 let member = store(&log[..applied]);
                 let seen = Index(seen as u64);
-                states.check(NodeId(1), seen, &member).unwrap();
+                states.check(NodeId(1), seen, &member, true).unwrap();
             }
         }
     }
@@ -226,16 +241,28 @@ mod tests {
             [log[0].clone(), put(2, 9, b"b", b"1")],
         ];
         for other in &others {
-            assert!(states.check(NodeId(1), Index(1), &store(other)).is_err());
+            assert!(
+                states
+                    .check(NodeId(1), Index(1), &store(other), false)
+                    .is_err()
+            );
         }
         // The same keys, and another reply to a retry.
         let mut states = States::new(EPOCH, 8);
         states.push(&put(1, 1, b"a", b"1"));
         states.push(&put(2, 2, b"a", b"2"));
         let other = [put(1, 1, b"a", b"0"), put(2, 2, b"a", b"2")];
-        assert!(states.check(NodeId(1), Index(1), &store(&other)).is_err());
+        assert!(
+            states
+                .check(NodeId(1), Index(1), &store(&other), false)
+                .is_err()
+        );
 
         let ahead = [log[0].clone(), log[1].clone(), put(3, 3, b"a", b"2")];
-        assert!(states.check(NodeId(1), Index(2), &store(&ahead)).is_err());
+        assert!(
+            states
+                .check(NodeId(1), Index(2), &store(&ahead), false)
+                .is_err()
+        );
     }
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use raftd::disk::Disk;
+use raftd::node::Policy;
 use wire::client::Reply;
 use wire::command::{Command, Outcome};
 use wire::peer::{AppendOk, DiskReport, Message, PreVote, RequestVote, StaleTerm, VoteAnswer};
@@ -29,6 +31,8 @@ impl Stage {
             election_timeout: 150 * MS,
             heartbeat: 40 * MS,
             limits: Limits::default(),
+            snapshots: Policy::default(),
+            keep_bytes: Vec::new(),
             segment_bytes: 256 << 10,
             tail_bytes: 8 << 20,
             soft_free_bytes: 0,
@@ -97,18 +101,20 @@ impl Stage {
 
     /// Forgets what a member's disk holds, and does not look again.
     fn forget_disk(&mut self, host: Host) {
-        let syncs = self.world.members()[host].disk().syncs();
-        let member = &mut self.seen.members[host];
-        member.audit = Audit::default();
-        member.syncs = Some(syncs);
+        self.look_away(host);
+        self.seen.members[host].audit = Audit::default();
     }
 
     /// Nothing more is read from the disks.
     fn forget_nothing(&mut self) {
         for host in 0..3 {
-            let syncs = self.world.members()[host].disk().syncs();
-            self.seen.members[host].syncs = Some(syncs);
+            self.look_away(host);
         }
+    }
+
+    fn look_away(&mut self, host: Host) {
+        let disk = self.world.members()[host].disk();
+        self.seen.members[host].changes = Some((disk.syncs(), disk.name_changes()));
     }
 
     fn node(&self, host: Host) -> &Node {
@@ -464,6 +470,7 @@ fn a_disk_that_holds_what_nobody_wrote() {
             hard_state,
             first: Index(4),
             cut: &[],
+            cut_from: Index(4),
             entries,
             before: EntryId {
                 term: Term(1),
@@ -524,4 +531,58 @@ fn a_refused_attempt_that_was_appended() {
     check_appended(&log, &possible(2)).unwrap();
     assert!(check_appended(&log, &possible(1)).is_err());
     assert!(check_appended(&log, &BTreeMap::new()).is_err());
+}
+
+#[test]
+fn markers_that_cannot_be() {
+    let id = |term, index| EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let mut committed = Committed::default();
+    for index in 1..=3 {
+        let noop = Entry::build(&mut BytesMut::new(), id(1, index), 0, EntryKind::Noop, &[]);
+        committed.push(noop, Term(1)).unwrap();
+    }
+    let judge = |before, snapshot, last: u64| {
+        let batch = Batch {
+            hard_state: HardState::default(),
+            first: Index(last + 1),
+            cut: &[],
+            cut_from: Index(last + 1),
+            entries: &[],
+            before: id(1, last),
+            commit: Index(0),
+            snapshot,
+            resets: false,
+        };
+        check_marker(&committed, NodeId(1), before, &batch)
+    };
+    judge(id(0, 0), id(1, 2), 2).unwrap();
+    judge(id(1, 2), id(1, 2), 1).unwrap();
+    says(judge(id(1, 3), id(1, 2), 3), "falls");
+    says(judge(id(1, 1), id(2, 2), 3), "marks");
+    says(judge(id(1, 1), id(1, 4), 4), "marks");
+    says(judge(id(1, 1), id(1, 3), 2), "ends at 2");
+}
+
+/// What a snapshot says, where it is, and what goes when it is there.
+#[test]
+fn snapshots_and_segments_that_cannot_be() {
+    let mut stage = Stage::new();
+    let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
+    let look = |stage: &mut Stage, disk: &SimDisk| stage.seen.look(0, disk, true);
+    look(&mut stage, &disks[0]).unwrap();
+
+    let torn = disks[0].fork(1);
+    torn.create_dir("snap").unwrap();
+    torn.create("snap/0000000000000001-1.snap", 16_384).unwrap();
+    torn.sync_dir("snap").unwrap();
+    says(look(&mut stage, &torn), "snap/0000000000000001-1.snap of 1");
+
+    let mut stage = Stage::new();
+    look(&mut stage, &disks[0]).unwrap();
+    let short = disks[0].fork(1);
+    short.lose_name("wal/0000000000000001.wal");
+    says(look(&mut stage, &short), "removes segment 1");
 }

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::RoleName;
 use raftd::fatal::ExitStatus;
 use raftd::node::Node;
-use raftd::node::io::{Effects, LoadPurpose, StorageRequest};
+use raftd::node::io::{Discarded, Effects, LinkId, LoadPurpose, SnapshotRequest, StorageRequest};
 use raftd::wal::Cases;
 use wire::error::Error;
 use wire::frame::{self, Kind};
 use wire::hello::LeaderHint;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
-use wire::peer::{DiskState, Message};
+use wire::peer::{DiskState, InstallSnapshot, Message};
 use wire::types::{Index, NodeId, Term};
 
 use super::super::clients::Counts;
@@ -44,6 +44,16 @@ branches! {
     LOAD_FOLLOWER = "loads for a follower",
     LOAD_STORE = "loads for the store",
     FORMED = "formed record written",
+    SNAPSHOT_FROZEN = "snapshot begun",
+    SNAPSHOT_NOT_TAKEN = "snapshot not taken",
+    SNAPSHOT_PUBLISHED = "snapshot published",
+    SNAPSHOT_SENT = "piece of a snapshot sent",
+    SNAPSHOT_RESUMED = "snapshot sent on from its middle",
+    SNAPSHOT_RECEIVED = "piece of a snapshot received",
+    SNAPSHOT_STALE = "snapshot received that is older than the state",
+    LOG_RESET = "log replaced by a snapshot",
+    COMPACTION = "log begins behind a snapshot",
+    SNAPSHOT_START = "started from a snapshot",
     READ_ROUND = "read round",
     PARKED = "request parked",
     UNPARKED = "request unparked",
@@ -179,6 +189,7 @@ struct Glance {
     last: Index,
     round: u64,
     parked: usize,
+    base: Index,
 }
 
 /// Looks at what members do, and marks what is rare.
@@ -187,6 +198,8 @@ pub struct Watch {
     /// What was reached.
     pub marks: Marks,
     glances: BTreeMap<Host, Glance>,
+    /// Of each link, the snapshot that pieces of went out on it, and how far they went.
+    sent: BTreeMap<(Host, LinkId), (Index, u64)>,
     leaders: BTreeSet<Term>,
 }
 
@@ -198,9 +211,13 @@ impl Watch {
     }
 
     /// A member has recovered; these rows applied.
-    pub fn started(&mut self, host: Host, cases: Cases, torn_bytes: u64) {
+    pub fn started(&mut self, host: Host, node: &Node, cases: Cases, torn_bytes: u64) {
         self.glances.remove(&host);
+        self.sent.retain(|(sender, _), _| *sender != host);
         self.cases(cases);
+        if node.store().applied().index > Index(0) {
+            self.marks.reach(SNAPSHOT_START);
+        }
         if torn_bytes > 0 {
             self.marks.reach(TORN);
         }
@@ -260,12 +277,16 @@ impl Watch {
             last: raft.last().index,
             round: 0,
             parked: node.parked(),
+            base: raft.base().index,
         };
         let before = *self.glances.entry(host).or_insert(now);
         let mut round = before.round;
         self.role(before, now);
-        for (_, message) in &effects.peers {
+        for (link, message) in &effects.peers {
             self.message(message, raft.leader().is_some(), &mut round);
+            if let Message::InstallSnapshot(piece) = message {
+                self.piece(host, *link, piece);
+            }
         }
         for request in &effects.storage {
             self.request(request, before.last);
@@ -274,17 +295,19 @@ impl Watch {
             self.marks.reach(LINK_REFUSED);
             self.told(error);
         }
+        let says = |words: &str| effects.events.iter().any(|e| e.text.starts_with(words));
         let marked = [
+            (SNAPSHOT_NOT_TAKEN, says("snapshot not taken")),
+            (SNAPSHOT_PUBLISHED, says("snapshot published")),
+            (
+                SNAPSHOT_STALE,
+                effects.storage.iter().any(gives_up_state) && !says("snapshot installed"),
+            ),
+            (COMPACTION, now.base > before.base),
             (LINK_RENEWED, !effects.renew_links.is_empty()),
             (PARKED, now.parked > before.parked),
             (UNPARKED, now.parked < before.parked),
-            (
-                DISK_STALLED,
-                effects
-                    .events
-                    .iter()
-                    .any(|event| event.text.starts_with("disk stalled=true")),
-            ),
+            (DISK_STALLED, says("disk stalled=true")),
         ];
         for (branch, reached) in marked {
             if reached {
@@ -356,6 +379,9 @@ impl Watch {
     fn request(&mut self, request: &StorageRequest, last: Index) {
         match request {
             StorageRequest::Write(write) => {
+                if write.reset.is_some() {
+                    self.marks.reach(LOG_RESET);
+                }
                 if let Some(from) = write.truncate_from {
                     self.marks.reach(TRUNCATION);
                     if last.0 >= from.0 + 50 {
@@ -368,7 +394,36 @@ impl Watch {
                 LoadPurpose::Apply => LOAD_STORE,
             }),
             StorageRequest::Form(_) => self.marks.reach(FORMED),
-            StorageRequest::Mark(_) | StorageRequest::Compact(_) => {}
+            StorageRequest::Mark(_) | StorageRequest::Compact { .. } => {}
+            StorageRequest::Snapshot(request) => match request {
+                SnapshotRequest::Take(_) => self.marks.reach(SNAPSHOT_FROZEN),
+                SnapshotRequest::Receive { .. } => self.marks.reach(SNAPSHOT_RECEIVED),
+                _ => {}
+            },
         }
     }
+
+    /// A piece that does not go on where the last one ended, and is not the first.
+    fn piece(&mut self, host: Host, link: LinkId, piece: &InstallSnapshot) {
+        if piece.bytes.is_empty() {
+            return;
+        }
+        self.marks.reach(SNAPSHOT_SENT);
+        let (index, end) = (
+            piece.snapshot.index,
+            piece.offset + piece.bytes.len() as u64,
+        );
+        let before = self.sent.insert((host, link), (index, end));
+        if piece.offset > 0 && before.is_none_or(|(sent, _)| sent != index) {
+            self.marks.reach(SNAPSHOT_RESUMED);
+        }
+    }
+}
+
+/// A state was given up: that of the node for a snapshot's, or a snapshot's that came too late.
+fn gives_up_state(request: &StorageRequest) -> bool {
+    matches!(
+        request,
+        StorageRequest::Snapshot(SnapshotRequest::Free(Discarded::Store(_)))
+    )
 }

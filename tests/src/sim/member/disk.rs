@@ -81,6 +81,9 @@ impl Member {
             "the log's disk has failed, and the process goes on (rules D3)"
         );
         drop(process.worker.take_sealed());
+        process
+            .keeper
+            .remove_segments(process.worker.take_garbage());
         let reported = process.reports.len() > reports;
         if reported && let Some(crash) = process.crash_at_report.take() {
             return Err(Death::Crashed(crash));
@@ -94,6 +97,7 @@ impl Member {
         if reported {
             self.wake(around.now);
         }
+        self.plan_keeping(around);
         match more {
             true => self.begin_round(around),
             false => self.go_to_disk(around),
@@ -142,6 +146,52 @@ impl Member {
         process.make_at = around.now + pause;
         self.plan_spare(around);
         self.go_to_disk(around);
+        Ok(())
+    }
+
+    /// Plans the next step of what is to be done about snapshots.
+    pub(super) fn plan_keeping(&mut self, around: &mut Surroundings<'_>) {
+        let idle = |process: &Process| process.keep_at.is_none() && process.keeper.has_work();
+        let Some(process) = self.process.as_mut().filter(|process| idle(process)) else {
+            return;
+        };
+        let takes = self.random.heavy(self.pace.disk, self.pace.disk_max);
+        let at = (around.now + takes).max(self.disk_hangs_until);
+        process.keep_at = Some(at);
+        let (host, life) = (self.host, process.life);
+        let keep = Happening::KeepSnapshots { host, life };
+        around.events.plan(at, keep);
+    }
+
+    /// A step of what is to be done about snapshots.
+    ///
+    /// # Errors
+    /// It was the process's end.
+    pub fn keep_snapshots(
+        &mut self,
+        life: u64,
+        around: &mut Surroundings<'_>,
+    ) -> Result<(), Death> {
+        let Some(process) = self.process.as_mut().filter(|process| process.life == life) else {
+            return Ok(());
+        };
+        process.keep_at = None;
+        if self.disk_hangs_until > around.now {
+            self.plan_keeping(around);
+            return Ok(());
+        }
+        let reports = process.reports.len();
+        if let Err(fatal) = process.keeper.step(&mut process.reports) {
+            return Err(self.death_of(fatal));
+        }
+        let reported = process.reports.len() > reports;
+        if self.disk.is_down() {
+            return Err(Death::Crashed(self.planned_crash));
+        }
+        if reported {
+            self.wake(around.now);
+        }
+        self.plan_keeping(around);
         Ok(())
     }
 

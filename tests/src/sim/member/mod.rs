@@ -20,7 +20,7 @@
 //! | `process.rs` | a life: the process, and its turns |
 //! | `table.rs` | its connections, their phases and deadlines |
 //! | `intake.rs` | bytes and frames, from connections to the node and back |
-//! | `disk.rs` | rounds of disk work, and spares |
+//! | `disk.rs` | rounds of disk work, spares and snapshots |
 //! | `clock.rs` | the machine's clocks |
 
 mod clock;
@@ -43,7 +43,7 @@ use raftd::net::Port;
 use raftd::net::dial::Dialler;
 use raftd::node::io::{Effects, LinkId};
 use raftd::node::{self, Node};
-use raftd::storage::{self, SpareMaker, open_disk};
+use raftd::storage::{self, Keeper, SpareMaker, open_disk};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
 use wire::peer::DiskState;
@@ -78,6 +78,10 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Bounds of the node; that of an entry follows from the size of a segment.
     pub limits: node::Limits,
+    /// When snapshots are taken.
+    pub snapshots: node::Policy,
+    /// How much of the log each member keeps before a snapshot; as the policy says for the others.
+    pub keep_bytes: Vec<u64>,
     /// The size of a segment.
     pub segment_bytes: u64,
     /// Entries given back at start, in bytes.
@@ -208,6 +212,14 @@ impl Member {
         self.process.as_ref().map(|process| &process.effects)
     }
 
+    /// Requests that wait for its keeper of snapshots.
+    #[must_use]
+    pub fn snapshot_requests(&self) -> usize {
+        self.process
+            .as_ref()
+            .map_or(0, |process| process.keeper.waiting())
+    }
+
     /// Whether its process lives.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -276,6 +288,8 @@ impl Member {
             segment_bytes: settings.segment_bytes,
             soft_free_bytes: settings.soft_free_bytes,
             tail_bytes: settings.tail_bytes,
+            sessions_max: settings.limits.sessions_max,
+            snapshot_rate_bytes: 0,
             create: Some(Identity {
                 cluster: CLUSTER,
                 node: self.id,
@@ -288,13 +302,14 @@ impl Member {
         };
         let opened = open_disk(Latched::new(self.disk.clone()), &options)
             .map_err(|fatal| self.death_of(fatal))?;
-        let report = opened.recovered.report;
+        let report = opened.log.recovered.report;
         let say = || format!("{} opens its disk: {report}", self.id);
         around.trace.line(around.now, say);
-        let identity = opened.identity.clone();
+        let identity = opened.log.identity.clone();
         let (restored, worker) = opened.start();
         let next_segment = worker.wal().next_segment();
         let maker = SpareMaker::new(self.disk.clone(), identity.owner(), next_segment, &options);
+        let keeper = Keeper::new(self.disk.clone(), &identity, options.sessions_max);
         let now = self.clock.show(around.now);
         let config = self.config(settings, &identity, worker.wal().bytes());
         let peers = identity.members.iter().filter(|(id, _)| *id != self.id);
@@ -307,6 +322,8 @@ impl Member {
             now,
             worker,
             maker,
+            keeper,
+            keep_at: None,
             waiting: VecDeque::new(),
             at_disk: false,
             round: 0,
@@ -329,6 +346,7 @@ impl Member {
     }
 
     fn config(&mut self, settings: &Settings, identity: &Identity, wal_bytes: u64) -> node::Config {
+        let keep_bytes = settings.keep_bytes.get(self.host);
         node::Config {
             id: self.id,
             name: format!("n{}", self.id),
@@ -345,6 +363,10 @@ impl Member {
             limits: node::Limits {
                 entry_bytes_max: entry_bytes_max(settings.segment_bytes),
                 ..settings.limits
+            },
+            snapshots: node::Policy {
+                keep_bytes: *keep_bytes.unwrap_or(&settings.snapshots.keep_bytes),
+                ..settings.snapshots
             },
             wal_bytes,
             seed: settings.same_seed.unwrap_or_else(|| self.random.bits()),
@@ -375,6 +397,7 @@ impl Member {
             Death::Stopped => {
                 if let Some(process) = process {
                     process.maker.finish();
+                    process.keeper.finish();
                 }
                 around.net.end_process(around.now, self.host, around.events);
             }
@@ -556,6 +579,7 @@ impl Member {
         }
         self.busy_until = self.busy_until.max(around.now + self.pace.turn);
         self.go_to_disk(around);
+        self.plan_keeping(around);
         self.plan_turn();
         Ok(())
     }

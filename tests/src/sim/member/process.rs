@@ -7,8 +7,8 @@ use raftd::disk::Latched;
 use raftd::disk::sim::SimDisk;
 use raftd::net::dial::Dialler;
 use raftd::node::Node;
-use raftd::node::io::{Effects, Input, Now, StorageEvent, StorageRequest};
-use raftd::storage::{SpareMaker, Worker};
+use raftd::node::io::{Effects, Input, Now, SnapshotRequest, StorageEvent, StorageRequest};
+use raftd::storage::{Keeper, SpareMaker, Worker};
 use wire::peer::DiskState;
 
 use super::table::Table;
@@ -26,6 +26,9 @@ pub struct Process {
 
     pub(super) worker: Worker<Latched<SimDisk>>,
     pub(super) maker: SpareMaker<SimDisk>,
+    pub(super) keeper: Keeper<SimDisk>,
+    /// When the keeper goes on, if it has something to do.
+    pub(super) keep_at: Option<Instant>,
     /// For the rounds to come.
     pub(super) waiting: VecDeque<StorageRequest>,
     /// A round is under way.
@@ -77,6 +80,10 @@ impl Process {
         for request in self.effects.storage.drain(..) {
             burn(&mut self.fuse)?;
             note(around.trace, &request);
+            if let StorageRequest::Snapshot(request) = request {
+                self.keeper.push(request);
+                continue;
+            }
             self.waiting.push_back(request);
             self.news = true;
         }
@@ -151,13 +158,41 @@ fn note(trace: &mut Trace, request: &StorageRequest) {
             trace.number(from.0);
             trace.number(to.0);
         }
-        StorageRequest::Mark(snapshot) => trace.number(snapshot.index.0),
-        StorageRequest::Compact(upto) => trace.number(upto.0),
+        StorageRequest::Mark(id) => trace.number(id.index.0),
+        StorageRequest::Compact { upto, keep_bytes } => {
+            trace.number(upto.0);
+            trace.number(*keep_bytes);
+        }
+        StorageRequest::Snapshot(request) => note_snapshot(trace, request),
         StorageRequest::Form(record) => {
             for (node, incarnation) in record {
                 trace.number(node.0);
                 trace.number(incarnation.0);
             }
         }
+    }
+}
+
+fn note_snapshot(trace: &mut Trace, request: &SnapshotRequest) {
+    match request {
+        SnapshotRequest::Take(view) => trace.number(view.applied().index.0),
+        SnapshotRequest::Read {
+            snapshot, offset, ..
+        } => {
+            trace.number(snapshot.index.0);
+            trace.number(*offset);
+        }
+        SnapshotRequest::Receive {
+            snapshot,
+            offset,
+            bytes,
+            ..
+        } => {
+            trace.number(snapshot.index.0);
+            trace.number(*offset);
+            trace.bytes(bytes);
+        }
+        SnapshotRequest::Keep(ids) => ids.iter().for_each(|id| trace.number(id.index.0)),
+        SnapshotRequest::Free(_) => {}
     }
 }

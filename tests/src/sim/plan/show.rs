@@ -17,6 +17,7 @@ impl fmt::Display for Plan {
             heartbeat,
             same_seeds,
             limits,
+            snapshots,
             storage,
             machines,
             links,
@@ -38,6 +39,17 @@ impl fmt::Display for Plan {
             limits.parked_max,
             limits.turn_entries_max,
             limits.sessions_max
+        )?;
+        writeln!(
+            f,
+            "snapshots log={} factor={} entries={} interval={:?} growth={}% gap={:?} piece={}",
+            snapshots.log_bytes,
+            snapshots.log_factor,
+            snapshots.entries,
+            snapshots.interval,
+            snapshots.growth_percent,
+            snapshots.gap,
+            snapshots.piece_bytes
         )?;
         writeln!(
             f,
@@ -74,10 +86,12 @@ fn write_machine(f: &mut fmt::Formatter<'_>, machine: &Machine) -> fmt::Result {
         disk_max,
         clock_rate,
         wall_ahead_ms,
+        keep_bytes,
     } = machine;
     write!(
         f,
-        " [turn={turn:?} disk={disk:?}..{disk_max:?} rate={clock_rate} wall={wall_ahead_ms}ms]"
+        " [turn={turn:?} disk={disk:?}..{disk_max:?} rate={clock_rate} wall={wall_ahead_ms}ms \
+         keep={keep_bytes}]"
     )
 }
 

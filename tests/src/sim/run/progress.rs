@@ -103,7 +103,10 @@ impl Run {
         self.within(hears_from, "a request has no end", |run| {
             run.clients.pending() == 0
         })?;
-        self.within(hears_from, "the core differs", |run| run.agrees(core))
+        self.within(hears_from, "the core differs", |run| run.agrees(core))?;
+        self.within(hears_from, "a snapshot is not done", |run| {
+            run.has_marked(core)
+        })
     }
 
     /// Lets time pass until it is so, but not for more than [`PATIENCE`], which begins at `from` or
@@ -159,6 +162,14 @@ impl Run {
         places.all(|place| place == Some(first))
     }
 
+    /// Whether nobody in the core is busy with a snapshot.
+    fn has_marked(&self, core: &[Host]) -> bool {
+        let nodes = core
+            .iter()
+            .filter_map(|host| self.world.members()[*host].node());
+        nodes.into_iter().all(|node| !node.waiting().snapshot)
+    }
+
     /// Where everybody is.
     fn describe(&self) -> String {
         let mut text = self.clients.describe();
@@ -168,7 +179,8 @@ impl Run {
                 Some(node) => {
                     let raft = node.raft();
                     format!(
-                        "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={}\n",
+                        "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={} \
+                         base={} snapshot={} {:?}\n",
                         host + 1,
                         raft.role(),
                         raft.term(),
@@ -177,6 +189,9 @@ impl Run {
                         raft.durable(),
                         raft.commit(),
                         node.store().applied(),
+                        raft.base(),
+                        node.status().snapshot,
+                        node.waiting(),
                     )
                 }
             };

@@ -1,0 +1,395 @@
+//! Taking snapshots (thesis 5): when, and what of the log they make needless.
+//!
+//! ```text
+//! the leader: due, or asked for ──> a SnapshotAt entry ──> applied, on every node:
+//!   frozen ──its index is durable here──> taking ──the file is whole──> unmarked ─┬─> marking ─> newest
+//! a follower: received from the leader, installed (transfer.rs) ─────────────────┘              │
+//!                                                  older files and segments are removed <───────┘
+//! ```
+
+use std::time::Duration;
+
+use log::Level;
+use raft::{Instant, NotLeader, RoleName};
+use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
+use wire::types::EntryId;
+
+use super::Node;
+use super::client::Caller;
+use super::io::{
+    Discarded, Effects, Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageRequest,
+};
+use super::transfer::Transfers;
+use crate::store::View;
+
+/// When a leader has a snapshot taken, and what is kept behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// After so many bytes of log entries..
+    pub log_bytes: u64,
+    /// ..and so many times the size of the last snapshot.
+    pub log_factor: u64,
+    /// After so many entries; 0 is never.
+    pub entries: u64,
+    /// After so much time, if anything was written; zero is never.
+    pub interval: Duration,
+    /// When keys and values have grown by so many percent; 0 is never.
+    pub growth_percent: u64,
+    /// No sooner after the last one than this, whatever the reason, unless it is asked for.
+    pub gap: Duration,
+    /// Bytes of segments that are kept before a snapshot, for followers that lag a little.
+    pub keep_bytes: u64,
+    /// Bytes of one piece of a snapshot that is sent, at most.
+    pub piece_bytes: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            log_bytes: 64 * 1024 * 1024,
+            log_factor: 4,
+            entries: 0,
+            interval: Duration::ZERO,
+            growth_percent: 0,
+            gap: Duration::from_secs(10),
+            keep_bytes: 64 * 1024 * 1024,
+            piece_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
+        }
+    }
+}
+
+/// What was written since the last view was frozen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Since {
+    at: Instant,
+    log_bytes: u64,
+    entries: u64,
+    /// Bytes of keys and values then.
+    data_bytes: u64,
+}
+
+/// The snapshots of a node.
+///
+/// Invariants:
+/// - `newest` is published and marked in the log; its index never falls;
+/// - one view at most is frozen, one is being written, and one file being marked; what is later
+///   takes the place of what has not begun.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    newest: SnapshotFile,
+    frozen: Option<Box<View>>,
+    /// One is being written, and has come so far.
+    taking: Option<u64>,
+    unmarked: Option<SnapshotFile>,
+    marking: Option<SnapshotFile>,
+    /// A `SnapshotAt` of this leader is on its way through the log.
+    proposed: Option<EntryId>,
+    since: Since,
+    pub(super) transfers: Transfers,
+    /// Why the last one could not be taken; empty if it could.
+    pub(super) trouble: String,
+}
+
+impl Snapshots {
+    /// With the snapshot that the node started from, or none.
+    pub(super) fn new(newest: SnapshotFile, now: Instant, data_bytes: u64) -> Self {
+        Self {
+            newest,
+            since: Since {
+                at: now,
+                data_bytes,
+                ..Since::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// The newest snapshot that is published and marked.
+    pub(super) fn newest(&self) -> SnapshotFile {
+        self.newest
+    }
+
+    /// While one is being written: how far it has come, see [`super::io::SnapshotEvent::Progress`].
+    pub(super) fn written_bytes(&self) -> Option<u64> {
+        self.taking
+    }
+
+    /// The one that is being written has come so far.
+    pub(super) fn progress(&mut self, bytes: u64) {
+        self.taking = Some(bytes);
+    }
+
+    /// An entry was applied.
+    pub(super) fn applied(&mut self, bytes: usize) {
+        self.since.entries += 1;
+        self.since.log_bytes += bytes as u64;
+    }
+
+    /// Whether one is being made, or made known to the log.
+    pub(super) fn is_busy(&self) -> bool {
+        self.frozen.is_some()
+            || self.taking.is_some()
+            || self.unmarked.is_some()
+            || self.marking.is_some()
+            || self.proposed.is_some()
+    }
+
+    /// Whether it is time for the next one.
+    fn is_due(&self, policy: &Policy, now: Instant, data_bytes: u64) -> bool {
+        let Since {
+            at,
+            log_bytes,
+            entries,
+            data_bytes: before,
+        } = self.since;
+        if self.is_busy() || entries == 0 || now.since(at) < policy.gap {
+            return false;
+        }
+        let log_bytes_max = policy.log_bytes.max(policy.log_factor * self.newest.bytes);
+        let grown = before.saturating_mul(100 + policy.growth_percent) / 100;
+        log_bytes >= log_bytes_max
+            || (policy.entries > 0 && entries >= policy.entries)
+            || (policy.interval > Duration::ZERO && now.since(at) >= policy.interval)
+            || (policy.growth_percent > 0 && data_bytes > grown)
+    }
+
+    /// When the next one is due by time alone.
+    fn due_at(&self, policy: &Policy) -> Option<Instant> {
+        let timed = policy.interval > Duration::ZERO && self.since.entries > 0 && !self.is_busy();
+        timed.then(|| self.since.at + policy.interval.max(policy.gap))
+    }
+
+    /// A whole file is there that the log does not know of. A later one takes its place.
+    pub(super) fn found(&mut self, file: SnapshotFile) {
+        let known = [Some(self.newest), self.unmarked, self.marking];
+        if known
+            .iter()
+            .flatten()
+            .all(|known| known.id.index < file.id.index)
+        {
+            self.unmarked = Some(file);
+        }
+    }
+
+    /// The marker is durable. Says which file it names, if that is news. A write that resets the log
+    /// brings its own marker, so that one may be reached that was not asked for, and overtake one
+    /// that was.
+    fn reach(&mut self, marker: EntryId) -> Option<SnapshotFile> {
+        let reached = |file: &mut SnapshotFile| file.id.index <= marker.index;
+        let passed = [
+            self.marking.take_if(reached),
+            self.unmarked.take_if(reached),
+        ];
+        let file = passed
+            .into_iter()
+            .flatten()
+            .find(|file| file.id == marker)?;
+        assert!(
+            file.id.index > self.newest.id.index,
+            "snapshots only become newer"
+        );
+        self.newest = file;
+        Some(file)
+    }
+
+    /// This node leads no more: its proposal may never be applied.
+    pub(super) fn step_down(&mut self) {
+        self.proposed = None;
+        self.transfers.stop_sending();
+    }
+}
+
+impl Node {
+    /// Has a snapshot taken if it is time for one, and this node leads.
+    pub(super) fn propose_due_snapshot(&mut self) {
+        let (policy, now) = (&self.config.snapshots, self.now.monotonic);
+        let due = self.snapshots.is_due(policy, now, self.store.data_bytes());
+        if due && self.may_propose_snapshot() {
+            // It leads: that was looked at.
+            let _ = self.propose_snapshot();
+        }
+    }
+
+    /// When it will be time for one, if this node leads: time alone.
+    pub(super) fn snapshot_due_at(&self) -> Option<Instant> {
+        let due_at = self.snapshots.due_at(&self.config.snapshots);
+        due_at.filter(|_| self.may_propose_snapshot())
+    }
+
+    /// Whether this node leads, and a quorum has room for one.
+    fn may_propose_snapshot(&self) -> bool {
+        let members = self.config.members.len();
+        self.raft.role() == RoleName::Leader && !self.disks.full(members, members / 2 + 1)
+    }
+
+    /// Does at the end of a turn what is to be done about snapshots.
+    pub(super) fn tend_snapshots(&mut self, effects: &mut Effects) {
+        let durable = self.raft.durable();
+        let snapshots = &mut self.snapshots;
+        // Nothing is published that this disk lacks the log of (rules E6).
+        if snapshots.taking.is_none()
+            && let Some(view) = snapshots
+                .frozen
+                .take_if(|view| view.applied().index <= durable)
+        {
+            snapshots.taking = Some(0);
+            push(effects, SnapshotRequest::Take(view));
+        }
+        if snapshots.marking.is_none()
+            && let Some(file) = snapshots.unmarked.take_if(|file| file.id.index <= durable)
+        {
+            snapshots.marking = Some(file);
+            effects.storage.push(StorageRequest::Mark(file.id));
+        }
+        self.send_snapshots(effects);
+    }
+
+    /// The background thread reports.
+    pub(super) fn snapshot_event(&mut self, event: SnapshotEvent, effects: &mut Effects) {
+        match event {
+            SnapshotEvent::Progress(bytes) => self.snapshots.progress(bytes),
+            SnapshotEvent::Taken(file) => self.taken(file),
+            SnapshotEvent::NotTaken { snapshot, reason } => self.not_taken(snapshot, &reason),
+            SnapshotEvent::Read {
+                reader: Reader::Follower(to),
+                snapshot,
+                offset,
+                bytes,
+                ..
+            } => self.snapshot_read(to, snapshot, offset, bytes, effects),
+            SnapshotEvent::Read {
+                reader: Reader::Client(connection, request_id),
+                total_bytes,
+                bytes,
+                ..
+            } => {
+                let caller = Caller {
+                    connection,
+                    request_id,
+                };
+                self.answer_piece(caller, total_bytes, &bytes, effects);
+            }
+            SnapshotEvent::Received {
+                snapshot,
+                received_bytes,
+            } => self.chunk_stored(snapshot, received_bytes, effects),
+            SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
+        }
+    }
+
+    /// Has every node take a snapshot at the same entry.
+    ///
+    /// # Errors
+    /// This node does not lead.
+    pub(super) fn propose_snapshot(&mut self) -> Result<EntryId, NotLeader> {
+        let id = self.raft.propose_snapshot(self.now.wall_ms)?;
+        self.snapshots.proposed = Some(id);
+        Ok(id)
+    }
+
+    /// A `SnapshotAt` entry was applied: the state as it is now is to be kept. One that was frozen
+    /// before and not begun gives way to it.
+    pub(super) fn freeze(&mut self, effects: &mut Effects) {
+        let view = Box::new(self.store.view());
+        let snapshots = &mut self.snapshots;
+        if snapshots
+            .proposed
+            .is_some_and(|id| id.index <= view.applied().index)
+        {
+            snapshots.proposed = None;
+        }
+        snapshots.since = Since {
+            at: self.now.monotonic,
+            data_bytes: self.store.data_bytes(),
+            ..Since::default()
+        };
+        if let Some(view) = snapshots.frozen.replace(view) {
+            push(effects, SnapshotRequest::Free(Discarded::View(view)));
+        }
+    }
+
+    /// The background thread wrote a snapshot.
+    pub(super) fn taken(&mut self, file: SnapshotFile) {
+        let snapshots = &mut self.snapshots;
+        snapshots.taking = None;
+        snapshots.trouble.clear();
+        snapshots.found(file);
+    }
+
+    /// The background thread could not write one: an alarm, and no more (rules D3).
+    pub(super) fn not_taken(&mut self, snapshot: EntryId, reason: &str) {
+        let text = format!("snapshot not taken id={snapshot} reason=\"{reason}\"");
+        self.journal.line(Level::Error, text);
+        self.snapshots.taking = None;
+        self.snapshots.trouble = format!("the snapshot at {snapshot} could not be taken: {reason}");
+    }
+
+    /// The log says that a snapshot is published: what it makes needless may go. What is kept for a
+    /// follower that is being sent an older one goes with the next.
+    pub(super) fn marked(&mut self, id: EntryId, effects: &mut Effects) {
+        let snapshots = &mut self.snapshots;
+        let Some(file) = snapshots.reach(id) else {
+            return;
+        };
+        let transfers = &snapshots.transfers;
+        // The log from a snapshot on goes to the follower that is being sent it.
+        let oldest = transfers.sent().map(|id| id.index).min();
+        let upto = oldest.map_or(id.index, |oldest| oldest.min(id.index));
+        let read = transfers.read(self.now.monotonic);
+        let kept = transfers.sent().chain(read).chain([id]).collect();
+        push(effects, SnapshotRequest::Keep(kept));
+        effects.storage.push(StorageRequest::Compact {
+            upto,
+            keep_bytes: self.config.snapshots.keep_bytes,
+        });
+        let text = format!("snapshot published id={id} bytes={}", file.bytes);
+        self.journal.line(Level::Info, text);
+    }
+}
+
+/// Hands work to the background thread.
+pub(super) fn push(effects: &mut Effects, request: SnapshotRequest) {
+    effects.storage.push(StorageRequest::Snapshot(request));
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::types::{Index, Term};
+
+    use super::*;
+
+    fn file(index: u64) -> SnapshotFile {
+        SnapshotFile {
+            id: EntryId {
+                term: Term(1),
+                index: Index(index),
+            },
+            bytes: 1,
+        }
+    }
+
+    #[test]
+    fn a_marker_may_overtake_the_one_that_was_asked_for() {
+        let mut snapshots = Snapshots {
+            marking: Some(file(4)),
+            unmarked: Some(file(9)),
+            ..Snapshots::default()
+        };
+        assert_eq!(snapshots.reach(file(9).id), Some(file(9)));
+        assert_eq!(snapshots.newest(), file(9));
+        assert!(!snapshots.is_busy(), "nobody answers for the one before");
+        assert_eq!(snapshots.reach(file(9).id), None);
+    }
+
+    #[test]
+    fn a_marker_that_is_not_known_leaves_what_is_later() {
+        let mut snapshots = Snapshots {
+            marking: Some(file(4)),
+            unmarked: Some(file(9)),
+            ..Snapshots::default()
+        };
+        assert_eq!(snapshots.reach(file(4).id), Some(file(4)));
+        assert_eq!(snapshots.reach(file(7).id), None);
+        assert_eq!(snapshots.unmarked, Some(file(9)));
+    }
+}

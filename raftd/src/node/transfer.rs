@@ -1,0 +1,362 @@
+//! Snapshots between nodes (thesis 5.3): a leader sends the file of its newest one, piece by piece,
+//! to a follower that lacks what the leader's log no longer holds; the follower stores the pieces,
+//! and takes the state over once the file is whole and verified.
+//!
+//! The follower says after each piece how much it has, and the next one begins there: so a lost
+//! piece, a broken link and a restart cost one question. One piece is on its way at a time, beside
+//! the ordinary flow of entries to the others.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use log::Level;
+use raft::{Effect, Installed, Instant};
+use wire::client::{Install, Reply};
+use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
+use wire::peer::{InstallSnapshot, SnapshotOk};
+use wire::types::{EntryId, NodeId};
+
+use super::Node;
+use super::admission::overloaded;
+use super::client::Caller;
+use super::io::{ConnectionId, Discarded, Effects, Reader, SnapshotFile, SnapshotRequest};
+use super::snapshots::push;
+use crate::store::Store;
+
+/// Pieces received and not yet stored, at most. A leader sends one at a time; a second one may
+/// follow a change of leader.
+const STORING_MAX: usize = 4;
+/// A follower that did not answer for so long is asked again how much it has.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// A follower that took nothing for so long no longer holds on to its snapshot, and to the log
+/// behind it; nor does a client that asked for nothing.
+const GIVE_UP: Duration = Duration::from_secs(30);
+
+/// Clients that read a snapshot, at most: each is answered up to 1 MiB at a time.
+const READERS_MAX: usize = 16;
+
+/// A snapshot on its way to a follower.
+#[derive(Clone, Copy, Debug)]
+struct Sending {
+    file: SnapshotFile,
+    /// What the follower holds of it, as far as it told.
+    received_bytes: u64,
+    /// A piece is being read from the file; else the follower's answer is awaited.
+    reading: bool,
+    /// It was sent a piece, not only asked.
+    sent: bool,
+    /// When it was last sent something.
+    asked_at: Instant,
+    /// When it last told of another state than before.
+    moved_at: Instant,
+    /// When its first answer came, and what it had then.
+    began: Option<(Instant, u64)>,
+}
+
+/// A client that reads a snapshot.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    snapshot: EntryId,
+    /// When it last asked.
+    asked_at: Instant,
+    /// An answer is under way.
+    busy: bool,
+}
+
+/// Invariants:
+/// - only a leader sends, to each follower one piece at a time;
+/// - each client is answered one piece at a time, and there are [`READERS_MAX`] at most;
+/// - `storing` counts the pieces given to the background thread and not answered, up to
+///   [`STORING_MAX`].
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    sending: BTreeMap<NodeId, Sending>,
+    reading: BTreeMap<ConnectionId, Reading>,
+    storing: usize,
+}
+
+impl Transfers {
+    /// The snapshots that are being sent to followers that take them.
+    pub(super) fn sent(&self) -> impl Iterator<Item = EntryId> {
+        let begun = |sending: &Sending| sending.began.map(|_| sending.file.id);
+        self.sending.values().filter_map(begun)
+    }
+
+    /// The snapshots that clients read.
+    pub(super) fn read(&self, now: Instant) -> impl Iterator<Item = EntryId> {
+        let readers = self.reading.values();
+        let awake = readers.filter(move |reading| now.since(reading.asked_at) < GIVE_UP);
+        awake.map(|reading| reading.snapshot)
+    }
+
+    /// A client is gone. An answer that is under way for it still counts.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        self.reading
+            .retain(|reader, reading| *reader != connection || reading.busy);
+    }
+
+    /// How far a follower has come with the snapshot that it is sent.
+    pub(super) fn progress(&self, to: NodeId, now: Instant) -> Option<Install> {
+        let sending = self.sending.get(&to)?;
+        let (received, total) = (sending.received_bytes, sending.file.bytes);
+        // From where this life of the transfer began: a resumed one has had some for nothing.
+        let left_ms = sending.began.and_then(|(at, had)| {
+            let gained = u128::from(received.saturating_sub(had));
+            let took_ms = now.since(at).as_millis();
+            (u128::from(total - received) * took_ms).checked_div(gained)
+        });
+        Some(Install {
+            received_bytes: received,
+            total_bytes: total,
+            left_ms: left_ms.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+        })
+    }
+
+    /// Pieces received and not yet stored.
+    pub(super) fn storing(&self) -> usize {
+        self.storing
+    }
+
+    /// When a follower is to be asked again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let awaited = self.sending.values().filter(|sending| !sending.reading);
+        let asked = awaited.map(|sending| sending.asked_at);
+        asked.min().map(|at| at + ASK_AGAIN)
+    }
+
+    /// This node leads no more.
+    pub(super) fn stop_sending(&mut self) {
+        self.sending.clear();
+    }
+}
+
+impl Node {
+    /// Begins with the followers that need a snapshot, asks those again that do not answer, and
+    /// ends with those that need none any more.
+    pub(super) fn send_snapshots(&mut self, effects: &mut Effects) {
+        let now = self.now.monotonic;
+        let newest = self.snapshots.newest();
+        let needy: Vec<NodeId> = self.raft.needs_snapshot().collect();
+        let sending = &mut self.snapshots.transfers.sending;
+        sending.retain(|to, transfer| needy.contains(to) && now.since(transfer.moved_at) < GIVE_UP);
+        let mut to_ask = Vec::new();
+        for to in needy {
+            let transfer = sending.entry(to).or_insert_with(|| {
+                let text = format!("sending a snapshot to={to} id={}", newest.id);
+                self.journal
+                    .repeated(now, Level::Info, ("snapshot to", to.0), || text);
+                to_ask.push(to);
+                Sending {
+                    file: newest,
+                    received_bytes: 0,
+                    reading: false,
+                    sent: false,
+                    asked_at: now,
+                    moved_at: now,
+                    began: None,
+                }
+            });
+            if transfer.began.is_none() {
+                transfer.file = newest;
+            }
+            // This node's own disk is waited for as long as it takes.
+            if !transfer.reading && now.since(transfer.asked_at) >= ASK_AGAIN {
+                transfer.asked_at = now;
+                to_ask.push(to);
+            }
+        }
+        for to in to_ask {
+            self.send_piece(to, 0, Bytes::new(), effects);
+        }
+    }
+
+    /// Sends a piece of what this follower is sent; an empty one asks how much it has.
+    fn send_piece(&mut self, to: NodeId, offset: u64, bytes: Bytes, effects: &mut Effects) {
+        let Some(transfer) = self.snapshots.transfers.sending.get_mut(&to) else {
+            return;
+        };
+        transfer.asked_at = self.now.monotonic;
+        transfer.reading = false;
+        transfer.sent = !bytes.is_empty();
+        let SnapshotFile { id, bytes: total } = transfer.file;
+        let mut raft_effects = std::mem::take(&mut self.raft_effects);
+        self.raft
+            .chunk(to, id, total, offset, bytes, &mut raft_effects);
+        self.absorb(raft_effects, effects);
+    }
+
+    /// A follower tells how much it has: the next piece is read.
+    pub(super) fn snapshot_answered(
+        &mut self,
+        from: NodeId,
+        answer: &SnapshotOk,
+        effects: &mut Effects,
+    ) {
+        let now = self.now.monotonic;
+        let Some(transfer) = self.snapshots.transfers.sending.get_mut(&from) else {
+            return;
+        };
+        if transfer.file.id != answer.snapshot || transfer.reading {
+            return;
+        }
+        transfer.began.get_or_insert((now, answer.received_bytes));
+        let moved = answer.received_bytes != transfer.received_bytes;
+        if moved {
+            transfer.moved_at = now;
+        }
+        transfer.received_bytes = answer.received_bytes.min(transfer.file.bytes);
+        // Whole: it is being verified and installed. Not stored: its disk may be full. It is asked
+        // again after a while.
+        let whole = transfer.received_bytes == transfer.file.bytes;
+        if !whole && (moved || !transfer.sent) {
+            transfer.reading = true;
+            transfer.asked_at = now;
+            let read = SnapshotRequest::Read {
+                reader: Reader::Follower(from),
+                snapshot: transfer.file.id,
+                offset: transfer.received_bytes,
+                max_bytes: self.config.snapshots.piece_bytes,
+            };
+            push(effects, read);
+        }
+    }
+
+    /// A piece was read from the file.
+    pub(super) fn snapshot_read(
+        &mut self,
+        to: NodeId,
+        snapshot: EntryId,
+        offset: u64,
+        bytes: Bytes,
+        effects: &mut Effects,
+    ) {
+        let transfers = &mut self.snapshots.transfers;
+        let Some(transfer) = transfers.sending.get(&to) else {
+            return;
+        };
+        let wanted =
+            transfer.reading && (transfer.file.id, transfer.received_bytes) == (snapshot, offset);
+        if !wanted {
+            return;
+        }
+        if bytes.is_empty() {
+            let text = format!("snapshot unreadable, cannot be sent to={to} id={snapshot}");
+            let key = ("snapshot unreadable", to.0);
+            self.journal
+                .repeated(self.now.monotonic, Level::Error, key, || text);
+            // Asked again after a while: another one may be there by then.
+            transfers.sending.remove(&to);
+            return;
+        }
+        self.send_piece(to, offset, bytes, effects);
+    }
+
+    /// A client asks for a piece of a snapshot.
+    pub(super) fn admit_piece(
+        &mut self,
+        caller: Caller,
+        snapshot: EntryId,
+        offset: u64,
+        effects: &mut Effects,
+    ) {
+        let now = self.now.monotonic;
+        let reading = &mut self.snapshots.transfers.reading;
+        reading.retain(|_, reading| reading.busy || now.since(reading.asked_at) < GIVE_UP);
+        let known = reading.get(&caller.connection);
+        if known.map_or(reading.len() >= READERS_MAX, |reading| reading.busy) {
+            return self.refuse(caller, overloaded(), effects);
+        }
+        let asked = Reading {
+            snapshot,
+            asked_at: now,
+            busy: true,
+        };
+        reading.insert(caller.connection, asked);
+        let read = SnapshotRequest::Read {
+            reader: Reader::Client(caller.connection, caller.request_id),
+            snapshot,
+            offset,
+            max_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
+        };
+        push(effects, read);
+    }
+
+    /// A piece was read for a client.
+    pub(super) fn answer_piece(
+        &mut self,
+        caller: Caller,
+        total_bytes: u64,
+        bytes: &[u8],
+        effects: &mut Effects,
+    ) {
+        let reading = &mut self.snapshots.transfers.reading;
+        if let Some(reading) = reading.get_mut(&caller.connection) {
+            reading.busy = false;
+        }
+        let reply = Reply::SnapshotPiece { total_bytes, bytes };
+        self.clients.answer(caller, &reply, effects);
+    }
+
+    /// The leader sent a piece. What is not newer than the state is not wanted: it says so, and the
+    /// leader goes on with entries.
+    pub(super) fn chunk_received(&mut self, chunk: InstallSnapshot, effects: &mut Effects) {
+        if self.store.has_applied(chunk.snapshot.index) {
+            return self.answer_chunk(chunk.snapshot, chunk.total_bytes, effects);
+        }
+        let storing = &mut self.snapshots.transfers.storing;
+        if *storing >= STORING_MAX {
+            return;
+        }
+        *storing += 1;
+        let receive = SnapshotRequest::Receive {
+            snapshot: chunk.snapshot,
+            total_bytes: chunk.total_bytes,
+            offset: chunk.offset,
+            bytes: chunk.bytes,
+        };
+        push(effects, receive);
+    }
+
+    /// The background thread stored a piece, or found how much is there.
+    pub(super) fn chunk_stored(
+        &mut self,
+        snapshot: EntryId,
+        received_bytes: u64,
+        effects: &mut Effects,
+    ) {
+        let storing = &mut self.snapshots.transfers.storing;
+        assert!(*storing > 0, "a piece is answered once");
+        *storing -= 1;
+        self.answer_chunk(snapshot, received_bytes, effects);
+    }
+
+    fn answer_chunk(&mut self, snapshot: EntryId, received_bytes: u64, effects: &mut Effects) {
+        let mut raft_effects: Vec<Effect> = std::mem::take(&mut self.raft_effects);
+        self.raft
+            .answer_chunk(snapshot, received_bytes, &mut raft_effects);
+        self.absorb(raft_effects, effects);
+    }
+
+    /// A snapshot is whole: the node goes on from its state, if that is newer than its own.
+    pub(super) fn install(&mut self, file: SnapshotFile, store: Box<Store>, effects: &mut Effects) {
+        let id = file.id;
+        assert_eq!(store.applied(), id, "the state of another entry");
+        if self.raft.install(id, store.wall_ms()) == Installed::Stale {
+            return push(effects, SnapshotRequest::Free(Discarded::Store(store)));
+        }
+        let text = format!("snapshot installed id={id} bytes={}", file.bytes);
+        self.journal.line(Level::Info, text);
+        // Whoever waits for an entry up to there will not learn what came of it from here.
+        self.abandon_proposals_upto(id.index, effects);
+        let old = std::mem::replace(&mut self.store, *store);
+        push(
+            effects,
+            SnapshotRequest::Free(Discarded::Store(Box::new(old))),
+        );
+        self.committed = self.committed.max(id.index);
+        self.loader.applied(id.index);
+        self.reads.applied(id.index);
+        self.snapshots.found(file);
+    }
+}

@@ -1,0 +1,262 @@
+//! The snapshots of a data directory: written, sent, received and removed, step by step; and the
+//! segments that they make needless.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use wire::types::{ClusterId, EntryId, Epoch, NodeId};
+
+use super::fatal_of_disk;
+use crate::disk::Disk;
+use crate::fatal::Fatal;
+use crate::node::io::{SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
+use crate::snapshot::{self, Expected, Piece, Receiver, Step, Writer};
+use crate::wal::identity::Identity;
+use crate::wal::segment;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// There is nothing to do.
+    Idle,
+    /// Something that others wait for was done: the next step should follow at once.
+    Served,
+    /// So many bytes of a snapshot were written, or read again: whoever sets the pace may rest
+    /// before the next step.
+    Wrote(u64),
+}
+
+/// Looks after the snapshots of a node. Deterministic: whoever calls [`Keeper::step`] sets the
+/// pace. A failure on this disk is no failure of the log: a snapshot that cannot be written is
+/// thrown away (rules D3).
+///
+/// Invariants:
+/// - one snapshot is written at a time, and one received;
+/// - requests are answered in their order, but what is written waits for what others wait for.
+pub struct Keeper<D: Disk> {
+    disk: D,
+    cluster: ClusterId,
+    epoch: Epoch,
+    members: Vec<(NodeId, String)>,
+    sessions_max: usize,
+    requests: VecDeque<SnapshotRequest>,
+    /// Segments to be removed.
+    garbage: Range<u64>,
+    writer: Option<Writer<D::File>>,
+    receiver: Option<Receiver<D::File>>,
+}
+
+impl<D: Disk> Keeper<D> {
+    /// For the snapshots of this data directory, which may hold so many sessions.
+    pub fn new(disk: D, identity: &Identity, sessions_max: usize) -> Self {
+        Self {
+            disk,
+            cluster: identity.cluster,
+            epoch: identity.epoch,
+            members: identity.members.clone(),
+            sessions_max,
+            requests: VecDeque::new(),
+            garbage: 0..0,
+            writer: None,
+            receiver: None,
+        }
+    }
+
+    /// Adds work for the steps to come.
+    pub fn push(&mut self, request: SnapshotRequest) {
+        self.requests.push_back(request);
+    }
+
+    /// Requests that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// The log has forgotten these segments, the next ones after those before.
+    pub fn remove_segments(&mut self, ids: Range<u64>) {
+        if self.garbage.is_empty() {
+            self.garbage = ids;
+        } else if !ids.is_empty() {
+            assert_eq!(self.garbage.end, ids.start, "the log's front has no gap");
+            self.garbage.end = ids.end;
+        }
+    }
+
+    /// Whether something is to be done.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.writer.is_some() || !self.requests.is_empty() || !self.garbage.is_empty()
+    }
+
+    /// Does the next thing: what others wait for, then one segment is removed, then a part of a
+    /// snapshot is written.
+    ///
+    /// # Errors
+    /// How the process must end: the log's directory is in doubt (rules D3).
+    pub fn step(&mut self, events: &mut VecDeque<StorageEvent>) -> Result<Kept, Fatal> {
+        let mut report = |event| events.push_back(StorageEvent::Snapshot(event));
+        if let Some(request) = self.requests.pop_front() {
+            self.serve(request, &mut report);
+            return Ok(Kept::Served);
+        }
+        if !self.garbage.is_empty() {
+            segment::remove(&self.disk, &mut self.garbage).map_err(|e| fatal_of_disk(&e))?;
+            return Ok(Kept::Served);
+        }
+        Ok(self.write(&mut report))
+    }
+
+    /// Removes what is half-written. What is half-received stays, to go on with.
+    pub fn finish(self) {
+        if let Some(writer) = self.writer {
+            writer.discard(&self.disk);
+        }
+    }
+
+    fn serve(&mut self, request: SnapshotRequest, report: &mut impl FnMut(SnapshotEvent)) {
+        match request {
+            SnapshotRequest::Take(view) => {
+                assert!(self.writer.is_none(), "one snapshot is written at a time");
+                let snapshot = view.applied();
+                match Writer::begin(&self.disk, *view, self.cluster, &self.members) {
+                    Ok(writer) => self.writer = Some(writer),
+                    Err(error) => report(SnapshotEvent::NotTaken {
+                        snapshot,
+                        reason: error.to_string(),
+                    }),
+                }
+            }
+            SnapshotRequest::Read {
+                reader,
+                snapshot,
+                offset,
+                max_bytes,
+            } => {
+                let read = snapshot::read_at(&self.disk, snapshot, offset, max_bytes);
+                let piece = read.unwrap_or_else(|error| {
+                    log::error!("a snapshot cannot be read id={snapshot} reason={error}");
+                    Piece::default()
+                });
+                report(SnapshotEvent::Read {
+                    reader,
+                    snapshot,
+                    offset,
+                    total_bytes: piece.total_bytes,
+                    bytes: piece.bytes,
+                });
+            }
+            SnapshotRequest::Receive {
+                snapshot,
+                total_bytes,
+                offset,
+                bytes,
+            } => self.receive(snapshot, total_bytes, offset, &bytes, report),
+            SnapshotRequest::Keep(ids) => {
+                let newest = ids.iter().map(|id| id.index).max();
+                self.receiver
+                    .take_if(|receiver| Some(receiver.id().index) <= newest);
+                if let Err(error) = snapshot::remove_older(&self.disk, &ids) {
+                    log::error!("old snapshots cannot be removed reason={error}");
+                }
+            }
+            SnapshotRequest::Free(discarded) => drop(discarded),
+        }
+    }
+
+    /// A step of what is being written.
+    fn write(&mut self, report: &mut impl FnMut(SnapshotEvent)) -> Kept {
+        let Some(writer) = &mut self.writer else {
+            return Kept::Idle;
+        };
+        let (snapshot, before) = (writer.id(), writer.progress_bytes());
+        match writer.step(&self.disk) {
+            Ok(Step::Writing { .. } | Step::Verifying { .. }) => {
+                let done = writer.progress_bytes();
+                report(SnapshotEvent::Progress(done));
+                Kept::Wrote(done - before)
+            }
+            Ok(Step::Published(info)) => {
+                self.writer = None;
+                report(SnapshotEvent::Taken(SnapshotFile {
+                    id: info.id,
+                    bytes: info.bytes,
+                }));
+                Kept::Served
+            }
+            Err(error) => {
+                self.writer = None;
+                report(SnapshotEvent::NotTaken {
+                    snapshot,
+                    reason: error.to_string(),
+                });
+                Kept::Served
+            }
+        }
+    }
+
+    /// A piece came from the leader, or the question how much is there. Of another snapshot than
+    /// before: that one is not sent any more.
+    fn receive(
+        &mut self,
+        snapshot: EntryId,
+        total_bytes: u64,
+        offset: u64,
+        bytes: &[u8],
+        report: &mut impl FnMut(SnapshotEvent),
+    ) {
+        let mut receiver = match self.receiver.take() {
+            Some(receiver)
+                if (receiver.id(), receiver.total_bytes()) == (snapshot, total_bytes) =>
+            {
+                receiver
+            }
+            _ => match Receiver::open(&self.disk, snapshot, total_bytes) {
+                Ok(receiver) => receiver,
+                Err(error) => {
+                    log::error!("a snapshot cannot be received id={snapshot} reason={error}");
+                    return report(SnapshotEvent::Received {
+                        snapshot,
+                        received_bytes: 0,
+                    });
+                }
+            },
+        };
+        if !bytes.is_empty()
+            && let Err(error) = receiver.write(&self.disk, offset, bytes)
+        {
+            // What is there is in doubt: it is looked at again when the next piece comes.
+            log::error!("a piece of a snapshot cannot be stored id={snapshot} reason={error}");
+            return report(SnapshotEvent::Received {
+                snapshot,
+                received_bytes: 0,
+            });
+        }
+        report(SnapshotEvent::Received {
+            snapshot,
+            received_bytes: receiver.received_bytes(),
+        });
+        if !receiver.is_complete() {
+            self.receiver = Some(receiver);
+            return;
+        }
+        let expected = Expected {
+            cluster: self.cluster,
+            epoch: self.epoch,
+            id: snapshot,
+        };
+        match receiver.finish(&self.disk, &expected, self.sessions_max) {
+            Ok(loaded) => {
+                let file = SnapshotFile {
+                    id: snapshot,
+                    bytes: total_bytes,
+                };
+                report(SnapshotEvent::Whole(file, Box::new(loaded.store)));
+            }
+            // Nothing is left of it: the leader hears 0 when it asks again, and begins anew.
+            Err(error) => {
+                log::error!("a received snapshot is damaged id={snapshot} reason={error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Snapshots in clusters of nodes under the harness: taken, sent, installed, and what is left of the
+//! log. Files are written and read by the shipped code on a simulated disk.
+
+use raftd::node::Policy;
+use raftd::node::io::ConnectionId;
+use wire::client::{Reply, Request};
+use wire::command::{Command, Outcome};
+use wire::error::Error;
+use wire::types::{Index, NodeId};
+
+use super::node_cluster::{put, session, stale_get, value, written};
+use super::node_harness::{Cluster, Options, Session, error, ms};
+
+/// A snapshot every 20 entries, and no log kept before it.
+fn eager() -> Options {
+    Options {
+        snapshots: Policy {
+            entries: 20,
+            gap: ms(0),
+            keep_bytes: 0,
+            ..Policy::default()
+        },
+        ..Options::default()
+    }
+}
+
+/// A snapshot only when it is asked for.
+fn patient() -> Options {
+    Options {
+        snapshots: Policy {
+            keep_bytes: 0,
+            ..Policy::default()
+        },
+        ..Options::default()
+    }
+}
+
+/// A client with a session on a node.
+struct Client {
+    connection: ConnectionId,
+    session: Session,
+    asked: u64,
+}
+
+impl Client {
+    fn new(cluster: &mut Cluster, to: NodeId, nonce: u64) -> Self {
+        Self {
+            session: session(cluster, nonce),
+            connection: cluster.connect(to),
+            asked: 0,
+        }
+    }
+
+    fn put(&mut self, cluster: &mut Cluster, key: &[u8], value: &[u8]) -> Index {
+        self.asked += 1;
+        let put = self.session.next(put(key, value));
+        written(cluster.ask(self.connection, self.asked, put))
+    }
+
+    fn snapshot(&mut self, cluster: &mut Cluster) -> Index {
+        self.asked += 1;
+        match cluster.ask(self.connection, self.asked, Request::Snapshot) {
+            Reply::Written { index, outcome, .. } => {
+                assert_eq!(outcome, Outcome::Applied);
+                index
+            }
+            other => panic!("no snapshot but {other:?}"),
+        }
+    }
+}
+
+fn snapshot_of(cluster: &Cluster, id: NodeId) -> Index {
+    cluster.status(id).snapshot.index
+}
+
+fn await_snapshot(cluster: &mut Cluster, ids: &[NodeId], index: Index) {
+    cluster.run_until("snapshot", ms(5_000), |cluster| {
+        ids.iter().all(|id| snapshot_of(cluster, *id) >= index)
+    });
+}
+
+fn holds(cluster: &mut Cluster, id: NodeId, key: &[u8]) -> Option<Vec<u8>> {
+    let reader = cluster.connect(id);
+    value(cluster.ask(reader, 1, stale_get(key)))
+}
+
+#[test]
+fn every_node_takes_the_same_snapshot_and_drops_the_log_before_it() {
+    let mut cluster = Cluster::serving(eager());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..50_u8 {
+        client.put(&mut cluster, &[n], b"v");
+    }
+    let ids = cluster.ids();
+    await_snapshot(&mut cluster, &ids, Index(40));
+    let first = cluster.status(leader);
+    assert!(first.snapshot_bytes > 0 && first.snapshot_written_bytes.is_none());
+    for id in ids {
+        let status = cluster.status(id);
+        assert_eq!(
+            (status.snapshot, status.snapshot_bytes),
+            (first.snapshot, first.snapshot_bytes)
+        );
+        assert_eq!(cluster.snapshot_bytes(id), cluster.snapshot_bytes(leader));
+        assert_eq!(cluster.node(id).raft().base(), first.snapshot);
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_asked_for_is_taken_on_every_node() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    let index = client.snapshot(&mut cluster);
+    let ids = cluster.ids();
+    await_snapshot(&mut cluster, &ids, index);
+    let follower = cluster.other_than(leader);
+    let other = cluster.connect(follower);
+    let refusal = error(cluster.ask(other, 1, Request::Snapshot));
+    assert!(matches!(refusal, Error::NotLeader { .. }), "{refusal:?}");
+}
+
+#[test]
+fn a_node_starts_from_its_snapshot_and_the_log_behind_it() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"before", b"1");
+    let index = client.snapshot(&mut cluster);
+    client.put(&mut cluster, b"after", b"2");
+    let ids = cluster.ids();
+    await_snapshot(&mut cluster, &ids, index);
+    for id in &ids {
+        cluster.crash(*id);
+    }
+    for id in &ids {
+        cluster.start(*id);
+        assert_eq!(cluster.node(*id).store().applied().index, index);
+        assert_eq!(snapshot_of(&cluster, *id), index);
+    }
+    cluster.elect();
+    for id in ids {
+        assert_eq!(holds(&mut cluster, id, b"before"), Some(b"1".to_vec()));
+        cluster.run_until("replay", ms(1_000), |cluster| {
+            cluster.node(id).store().applied().index > index.next()
+        });
+        assert_eq!(holds(&mut cluster, id, b"after"), Some(b"2".to_vec()));
+    }
+}
+
+/// Row 57 of the bugs that others had, too: the log behind the snapshot that is being sent stays, so
+/// that the follower does not need the next one at once.
+#[test]
+fn a_follower_that_lacks_what_is_gone_is_sent_a_snapshot_and_goes_on_from_it() {
+    let mut cluster = Cluster::serving(eager());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.isolate(follower);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    let large = vec![7; 300 * 1024];
+    for n in 0..60_u8 {
+        client.put(&mut cluster, &[n], &large);
+    }
+    cluster.run_until("compaction", ms(5_000), |cluster| {
+        cluster.node(leader).raft().base().index > Index(40)
+    });
+    cluster.heal();
+    let last = client.put(&mut cluster, b"last", b"v");
+    cluster.run_until("follower", ms(10_000), |cluster| {
+        cluster.node(follower).store().applied().index >= last
+    });
+    let installed = |line: &&String| line.starts_with("snapshot installed");
+    assert_eq!(cluster.events(follower).iter().filter(installed).count(), 1);
+    assert_eq!(holds(&mut cluster, follower, &[0]), Some(large));
+    assert_eq!(holds(&mut cluster, follower, b"last"), Some(b"v".to_vec()));
+    // Once what it got is durable, it comes back from it.
+    cluster.run_until("durable", ms(1_000), |cluster| {
+        cluster.status(follower).durable >= last
+    });
+    cluster.crash(follower);
+    cluster.start(follower);
+    assert!(cluster.node(follower).store().applied().index > Index(40));
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.crash(follower);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..16_u64 {
+        // Hard to compress, so that there are many pieces.
+        let noise: Vec<u8> = (0..64 * 1024_u64)
+            .flat_map(|at| {
+                (at ^ n << 32)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .to_be_bytes()
+            })
+            .collect();
+        client.put(&mut cluster, &n.to_be_bytes(), &noise);
+    }
+    let index = client.snapshot(&mut cluster);
+    cluster.run_until("compaction", ms(5_000), |cluster| {
+        cluster.node(leader).raft().base().index >= index
+    });
+    cluster.start(follower);
+    let half = cluster.status(leader).snapshot_bytes / 2;
+    let received = |cluster: &Cluster| {
+        let status = cluster.status(leader);
+        let member = status
+            .members
+            .into_iter()
+            .find(|member| member.node == follower);
+        member
+            .and_then(|member| member.install)
+            .map(|install| install.received_bytes)
+    };
+    cluster.run_until("half of it", ms(5_000), |cluster| {
+        received(cluster) >= Some(half)
+    });
+    cluster.crash(follower);
+    cluster.start(follower);
+    cluster.run_until("the end of it", ms(5_000), |cluster| {
+        let now = received(cluster);
+        assert!(now.is_none() || now >= Some(half), "it began anew: {now:?}");
+        cluster.node(follower).store().applied().index >= index
+    });
+}
+
+/// Row 59: what makes a retry harmless is part of a snapshot.
+#[test]
+fn a_retry_is_recognised_by_a_leader_that_was_made_from_a_snapshot() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.isolate(follower);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    let add = Command::Increment {
+        key: b"n",
+        delta: 5,
+    };
+    let first = client.session.next(add);
+    let first = written(cluster.ask(client.connection, 100, first));
+    let index = client.snapshot(&mut cluster);
+    cluster.run_until("compaction", ms(5_000), |cluster| {
+        cluster.node(leader).raft().base().index >= index
+    });
+    cluster.heal();
+    cluster.run_until("installed", ms(5_000), |cluster| {
+        cluster.node(follower).store().applied().index >= index
+    });
+    // The third one cannot lead without having what the other two have committed.
+    let third = cluster
+        .ids()
+        .into_iter()
+        .find(|id| ![leader, follower].contains(id))
+        .unwrap();
+    cluster.run(ms(200));
+    cluster.crash(leader);
+    cluster.hang_disk(third, true);
+    cluster.run(ms(1_000));
+    cluster.hang_disk(third, false);
+    let new = cluster.elect();
+    let connection = cluster.connect(new);
+    let again = client.session.again(add);
+    match cluster.ask(connection, 1, again) {
+        Reply::Written { index, outcome, .. } => {
+            assert_eq!((index, outcome), (first, Outcome::Incremented(5)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(holds(&mut cluster, new, b"n"), Some(b"5".to_vec()));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_is_an_alarm_and_no_more() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    cluster.fill_snapshot_disk(leader);
+    let index = client.snapshot(&mut cluster);
+    let follower = cluster.other_than(leader);
+    await_snapshot(&mut cluster, &[follower], index);
+    cluster.run(ms(200));
+    let status = cluster.status(leader);
+    assert_eq!(status.snapshot.index, Index(0));
+    assert!(
+        status.error.contains("could not be taken"),
+        "{}",
+        status.error
+    );
+    client.put(&mut cluster, b"k", b"w");
+    // The next one finds room again.
+    let index = client.snapshot(&mut cluster);
+    await_snapshot(&mut cluster, &[leader], index);
+    assert_eq!(cluster.status(leader).error, "");
+}
+
+/// Whoever does not lead has nothing to do when it is time for a snapshot.
+#[test]
+fn a_follower_does_not_wake_up_for_a_snapshot_that_is_due() {
+    let mut cluster = Cluster::serving(Options {
+        snapshots: Policy {
+            interval: ms(100),
+            gap: ms(0),
+            ..Policy::default()
+        },
+        ..Options::default()
+    });
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    cluster.isolate(follower);
+    cluster.run(ms(500));
+    let deadline = cluster.node(follower).deadline();
+    assert!(deadline > Some(cluster.now()), "{deadline:?}");
+}
