@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use raftctl::bench;
 
-use crate::cmd::{cas, count, del, get, incr, is_healthy, put, scan, wait_ready};
+use crate::cmd::{cas, count, del, get, incr, is_healthy, put, scan, snapshot, wait_ready, wal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +52,7 @@ pub(crate) enum Verb {
     Incr(incr::Args),
     Scan(scan::Args),
     Count(count::Args),
+    Snapshot(snapshot::Args),
     /// Show the cluster and every member, dead ones too.
     #[command(before_help = "Examples:\n  raftctl status\n  raftctl status --json | jq .leader")]
     Status,
@@ -63,6 +64,7 @@ pub(crate) enum Verb {
     IsLeader,
     IsHealthy(is_healthy::Args),
     WaitReady(wait_ready::Args),
+    Wal(wal::Args),
     /// Measure how fast the cluster answers.
     #[command(before_help = "Examples:\n  raftctl bench put --connections 64\n  \
         raftctl bench mixed --connections 16 --in-flight 64 --seconds 30 --json")]

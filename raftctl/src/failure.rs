@@ -25,6 +25,8 @@ pub enum Exit {
     Unknown = 5,
     /// Refused: trying again as it is cannot help.
     Refused = 6,
+    /// A file or a data directory is damaged.
+    Damaged = 9,
     /// Our own failure.
     Bug = 125,
     /// Interrupted, after what was known so far was printed.
@@ -43,6 +45,7 @@ impl Exit {
         Self::NotApplied,
         Self::Unknown,
         Self::Refused,
+        Self::Damaged,
         Self::Bug,
         Self::Interrupted,
         Self::Pipe,

@@ -11,9 +11,11 @@ pub(crate) mod is_leader;
 pub(crate) mod peers;
 pub(crate) mod put;
 pub(crate) mod scan;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod version;
 pub(crate) mod wait_ready;
+pub(crate) mod wal;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -148,11 +150,13 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Incr(args) => incr::run(&args, session),
         Verb::Scan(args) => scan::run(&args, session),
         Verb::Count(args) => count::run(&args, session),
+        Verb::Snapshot(args) => snapshot::run(&args, session),
         Verb::Status => status::run(session),
         Verb::Peers => peers::run(session),
         Verb::IsLeader => is_leader::run(session),
         Verb::IsHealthy(args) => is_healthy::run(&args, session),
         Verb::WaitReady(args) => wait_ready::run(&args, session),
+        Verb::Wal(args) => wal::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Version => version::run(session),
     };

@@ -16,6 +16,15 @@ impl<'a> Datum<'a> {
         Self { bytes, encoding }
     }
 
+    /// The field that it is in an object, with its name: `name`, or with what it is written in.
+    pub(crate) fn named(&self, name: &str) -> (String, String) {
+        match (self.text(), self.hex()) {
+            (Some(text), _) => (name.to_owned(), text.to_owned()),
+            (None, Some(hex)) => (format!("{name}_hex"), hex),
+            (None, None) => (format!("{name}_b64"), Encoding::Base64.encode(self.bytes)),
+        }
+    }
+
     fn text(&self) -> Option<&'a str> {
         match self.encoding {
             None => std::str::from_utf8(self.bytes).ok(),

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use wire::client::NodeRole;
+use wire::client::{NodeRole, Reply};
+use wire::command::Outcome;
 use wire::error::Error as WireError;
+use wire::types::{Index, Term};
 
 use super::client::closed_port;
-use super::fake::Fake;
+use super::fake::{Fake, What};
 use super::run::{run, store};
 use super::script::{always, status};
 
@@ -24,7 +26,7 @@ fn status_lists_every_member_dead_ones_too() {
             if role == NodeRole::Follower {
                 told.last.0 = 97;
             }
-            asked.reply(&wire::client::Reply::Status(told))
+            asked.reply(&Reply::Status(told))
         })
     };
     let leader = serve(1, NodeRole::Leader);
@@ -46,7 +48,9 @@ fn status_lists_every_member_dead_ones_too() {
             "id": 1, "name": "n1", "peer_addr": "127.0.0.1:7001", "client_addr": leader.addr,
             "reachable": true, "role": "leader", "kind": "voter", "term": 5, "last_index": 100,
             "durable_index": 100, "commit_index": 99, "applied_index": 99, "lag_entries": 0,
-            "snapshot_index": 0, "wal_bytes": 1 << 20, "keys": 12, "digest": null,
+            "snapshot_index": 0, "snapshot_term": 0, "snapshot_bytes": 0, "install_bytes": null,
+            "install_total_bytes": null, "install_left_ms": null, "wal_bytes": 1 << 20, "keys": 12,
+            "digest": format!("{:032x}", 0xd16),
             "uptime_ms": 61_000, "version": "0.1.0", "state": "serving", "error": null,
         });
         assert_eq!(members[0], expected);
@@ -99,10 +103,74 @@ fn a_node_that_is_not_ready_is_no_after_a_while_without_progress() {
     let node = Fake::start(1, |asked| {
         let mut told = status(1, NodeRole::Follower, ["", "", ""], [true; 3]);
         told.state = "replaying".into();
-        asked.reply(&wire::client::Reply::Status(told))
+        asked.reply(&Reply::Status(told))
     });
     let done = run(&node.addr, &["-t", "100ms", "wait-ready"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("it is replaying"), "{}", done.stderr);
     run(&node.addr, &["is-healthy", "--node"]).silently(1, "");
+}
+
+/// A leader whose next snapshot is as of entry 40, and there once status was asked for so often.
+fn snapshot_taker(questions: u64) -> Fake {
+    let addr: Arc<Mutex<String>> = Arc::default();
+    let known = Arc::clone(&addr);
+    let (mut taken, mut asked_for) = (false, 0);
+    let taker = Fake::start(1, move |asked| {
+        if asked.what == What::Snapshot {
+            taken = true;
+            return asked.reply(&Reply::Written {
+                term: Term(5),
+                index: Index(40),
+                outcome: Outcome::Applied,
+            });
+        }
+        let addr = known.lock().unwrap().clone();
+        let mut told = status(1, NodeRole::Leader, [&addr, "", ""], [true, false, false]);
+        (told.snapshot.term, told.snapshot.index) = (Term(3), Index(7));
+        if taken {
+            asked_for += 1;
+            told.snapshot_written_bytes = Some(asked_for);
+        }
+        if asked_for >= questions {
+            (told.snapshot.term, told.snapshot.index) = (Term(5), Index(40));
+            told.snapshot_bytes = 1_234;
+        }
+        asked.reply(&Reply::Status(told))
+    });
+    taker.addr.clone_into(&mut addr.lock().unwrap());
+    taker
+}
+
+#[test]
+fn a_snapshot_is_awaited_as_long_as_it_is_being_written() {
+    let taker = snapshot_taker(12);
+    // Far less than twelve questions take; each brings more of it.
+    let done = run(&taker.addr, &["-t", "300ms", "snapshot"]);
+    done.silently(0, "n1\t40\t5\t1234\n");
+    run(&taker.addr, &["snapshot", "ls"]).silently(0, "n1\t40\t5\t1234\n");
+    let done = run(&taker.addr, &["--json", "snapshot", "--node", "1"]);
+    let line = json!({"node": "n1", "index": 40, "term": 5, "bytes": 1234});
+    assert_eq!(done.json(), line);
+    let unknown = run(&taker.addr, &["snapshot", "--node", "n9"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+}
+
+#[test]
+fn a_snapshot_that_does_not_come_is_told_with_its_reason() {
+    let addr: Arc<Mutex<String>> = Arc::default();
+    let known = Arc::clone(&addr);
+    let stuck = Fake::start(1, move |asked| {
+        if asked.what == What::Snapshot {
+            return asked.done(40, Outcome::Applied);
+        }
+        let addr = known.lock().unwrap().clone();
+        let mut told = status(1, NodeRole::Leader, [&addr, "", ""], [true, false, false]);
+        told.error = "the snapshot at 40@1 could not be taken: no space".into();
+        asked.reply(&Reply::Status(told))
+    });
+    stuck.addr.clone_into(&mut addr.lock().unwrap());
+    let done = run(&stuck.addr, &["-t", "200ms", "snapshot", "--all"]);
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert!(done.stderr.contains("no space"), "{}", done.stderr);
 }

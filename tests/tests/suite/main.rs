@@ -12,6 +12,7 @@ mod refusals;
 mod restart;
 mod scripts;
 mod sim;
+mod snapshots;
 mod tidy;
 mod torture;
 mod values;

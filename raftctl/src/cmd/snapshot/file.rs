@@ -1,0 +1,214 @@
+//! Snapshot files on this machine: verified, looked into, made into a new cluster. No node is asked.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use raftctl::failure::{Exit, Failure};
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::snapshot::{self, Found, Verified, Verifier};
+use raftd::storage;
+use serde_json::json;
+
+use super::super::Session;
+use crate::output::table;
+
+/// The size of segments that the daemon makes if it is not told otherwise.
+const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// Which file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Source {
+    /// A snapshot's file; - is standard input.
+    file: OsString,
+}
+
+/// Make a new cluster of one node from a snapshot, under a new cluster id and epoch. Members and
+/// clients of the old cluster are refused by it.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl snapshot restore backup.snap --data-dir /var/lib/raftd/new")]
+pub(super) struct Restore {
+    /// A snapshot's file.
+    file: PathBuf,
+    /// The data directory to make; it is not there yet, or empty.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+}
+
+/// Says whether the file is whole and sound; all of it is read.
+pub(super) fn verify(source: &Source, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let verified = read(source, "snapshot verify")?;
+    if session.out.json() {
+        session.out.object(&json!({"ok": true}))?;
+    }
+    let header = &verified.header;
+    let (id, keys) = (header.head.applied, header.head.keys);
+    session
+        .out
+        .note(&format!("sound: {keys} keys as of {id}"))?;
+    Ok(Exit::Done)
+}
+
+/// Tells what is in the file; all of it is read.
+pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let verified = read(source, "snapshot inspect")?;
+    let (info, header) = (verified.info(), &verified.header);
+    let members: Vec<_> = header
+        .members
+        .iter()
+        .map(|(node, addr)| json!({"id": node.0, "peer_addr": addr}))
+        .collect();
+    let told = json!({
+        "format": snapshot::format::FORMAT,
+        "cluster_id": header.cluster.to_string(),
+        "epoch": format!("{:016x}", header.head.epoch.0),
+        "index": info.id.index.0,
+        "term": info.id.term.0,
+        "entries": header.head.keys,
+        "sessions": header.head.sessions,
+        "members": members,
+        "bytes": info.bytes,
+        "digest": format!("{:032x}", info.digest),
+    });
+    let out = &mut session.out;
+    if out.json() {
+        out.object(&told)?;
+        return Ok(Exit::Done);
+    }
+    let shown = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(_) => {
+            let members = header.members.iter();
+            let members: Vec<_> = members
+                .map(|(node, addr)| format!("{node}={addr}"))
+                .collect();
+            members.join(",")
+        }
+        other => other.to_string(),
+    };
+    let fields = told.as_object().expect("it is an object").iter();
+    let rows: Vec<_> = fields
+        .map(|(name, value)| vec![name.clone(), shown(value)])
+        .collect();
+    if out.for_person() {
+        out.line(&table(&[], &[], rows))?;
+    } else {
+        rows.iter().try_for_each(|row| out.line(&row.join("\t")))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes a data directory, and prints the command that starts a node from it.
+pub(super) fn restore(args: &Restore, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let restored = storage::restore(&args.file, &args.data_dir, SEGMENT_BYTES)
+        .map_err(|fatal| refused("snapshot restore", &fatal))?;
+    let identity = &restored.identity;
+    let dir = args.data_dir.display().to_string();
+    let command = format!("raftd --id {} --data-dir {}", identity.node, quoted(&dir));
+    let out = &mut session.out;
+    if out.json() {
+        out.object(&json!({
+            "cluster_id": identity.cluster.to_string(),
+            "epoch": format!("{:016x}", identity.epoch.0),
+            "index": restored.snapshot.index.0,
+            "entries": restored.keys,
+            "command": command,
+        }))?;
+    } else {
+        out.line(&command)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A word of a shell's command line.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Reads all of it, with a bar on a terminal.
+fn read(source: &Source, doing: &str) -> Result<Verified, Failure> {
+    let name = source.file.to_string_lossy().into_owned();
+    let unreadable = |cause: io::Error| {
+        Failure::new(
+            Exit::Usage,
+            "unreadable",
+            format!("{doing} failed: {cause}"),
+        )
+        .at(&name)
+    };
+    let (mut input, bytes): (Box<dyn Read>, u64) = if source.file == "-" {
+        if io::stdin().is_terminal() {
+            return Err(
+                Failure::usage(format!("{doing} reads a snapshot, not a terminal"))
+                    .remedy(format!("raftctl {doing} FILE")),
+            );
+        }
+        (Box::new(io::stdin().lock()), 0)
+    } else {
+        let path = Path::new(&source.file);
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+        }
+        (Box::new(file), metadata.len())
+    };
+    let bar = bar(bytes);
+    let verified = walk(&mut input, &name, &bar).map_err(|error| {
+        Failure::new(Exit::Damaged, "damaged", format!("{doing} failed: {error}")).remedy(
+            "use another copy: members that are sound write the same file at the same index",
+        )
+    });
+    bar.finish_and_clear();
+    verified
+}
+
+fn walk(input: &mut impl Read, name: &str, bar: &ProgressBar) -> Result<Verified, snapshot::Error> {
+    let mut verifier = Verifier::open(input, name)?;
+    loop {
+        bar.set_position(verifier.offset());
+        if let Found::End(verified) = verifier.step(input)? {
+            return Ok(verified);
+        }
+    }
+}
+
+/// For a person who waits; for anybody else there is none.
+pub(super) fn bar(bytes: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, form) = match bytes {
+        0 => (ProgressBar::new_spinner(), "{bytes} {bytes_per_sec}"),
+        _ => (
+            ProgressBar::new(bytes),
+            "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        ),
+    };
+    let style = ProgressStyle::with_template(form).expect("the template is one");
+    bar.with_style(style)
+}
+
+/// What the daemon's own code says of a directory or a file.
+fn refused(doing: &str, fatal: &Fatal) -> Failure {
+    let exit = match fatal.status {
+        ExitStatus::Damaged => Exit::Damaged,
+        ExitStatus::Usage | ExitStatus::Io | ExitStatus::Permission => Exit::Usage,
+        _ => Exit::Refused,
+    };
+    let name = match exit {
+        Exit::Damaged => "damaged",
+        Exit::Usage => "unusable",
+        _ => "refused",
+    };
+    Failure::new(exit, name, format!("{doing} failed: {}", fatal.what))
+        .at(&fatal.place)
+        .remedy(&fatal.remedy)
+}

@@ -1,0 +1,221 @@
+//! `raftctl snapshot`: the state in a file, on the nodes and here.
+
+mod file;
+mod save;
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use raftctl::client::status_of;
+use raftctl::failure::{Exit, Failure};
+use serde_json::json;
+use wire::types::{EntryId, Index, Term};
+
+use super::Session;
+use crate::cluster::{Row, survey};
+use crate::output::table;
+
+/// Pause between two questions.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Time for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// Take a snapshot now, on all members at the same entry, and wait until it is durable.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(before_help = "Examples:
+  raftctl snapshot              the leader's is awaited
+  raftctl snapshot --all        every member's
+  raftctl snapshot ls           the newest of each member")]
+pub(crate) struct Args {
+    /// Wait for that of this member, a name or an id, instead of the leader's.
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    node: Option<String>,
+    /// Wait for those of all members that can be reached.
+    #[arg(long)]
+    all: bool,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the newest snapshot of every member that has one.
+    #[command(before_help = "Examples:\n  raftctl snapshot ls\n  raftctl snapshot ls | sort -k2n")]
+    Ls,
+    /// Say whether a snapshot's file is whole and sound: exit 0 or 9.
+    #[command(before_help = "Examples:
+  raftctl snapshot verify backup.snap
+  gunzip < backup.snap.gz | raftctl snapshot verify -")]
+    Verify(file::Source),
+    /// Tell what is in a snapshot's file.
+    #[command(before_help = "Examples:
+  raftctl snapshot inspect backup.snap
+  raftctl snapshot inspect backup.snap --json | jq .index")]
+    Inspect(file::Source),
+    Restore(file::Restore),
+    Save(save::Args),
+}
+
+/// A member's snapshot, for a line.
+struct Line {
+    node: String,
+    snapshot: EntryId,
+    bytes: u64,
+}
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    match &args.verb {
+        None => take(args, session),
+        Some(Verb::Ls) => list(session),
+        Some(Verb::Verify(source)) => file::verify(source, session),
+        Some(Verb::Inspect(source)) => file::inspect(source, session),
+        Some(Verb::Restore(args)) => file::restore(args, session),
+        Some(Verb::Save(args)) => save::run(args, session),
+    }
+}
+
+fn list(session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let line = |member: &Row| {
+        let (index, term) = (member.snapshot_index?, member.snapshot_term?);
+        (index > 0).then(|| Line {
+            node: member.title(),
+            snapshot: EntryId {
+                term: Term(term),
+                index: Index(index),
+            },
+            bytes: member.snapshot_bytes.unwrap_or(0),
+        })
+    };
+    let lines: Vec<_> = members(session)?.iter().filter_map(line).collect();
+    print(&lines, session)?;
+    Ok(Exit::Done)
+}
+
+fn take(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let wanted = match (&args.node, args.all) {
+        (None, false) => vec![leader_of(session)?],
+        (name, _) => {
+            let wanted = |row: &Row| match name {
+                Some(name) => row.name == *name || row.id.to_string() == *name,
+                None => row.reachable,
+            };
+            let wanted: Vec<Row> = members(session)?.into_iter().filter(wanted).collect();
+            if let (Some(name), []) = (name, wanted.as_slice()) {
+                return Err(Failure::usage(format!("no member is called {name}")));
+            }
+            wanted
+        }
+    };
+    let id = session.client().snapshot(session.deadline);
+    let id = id.map_err(|error| Failure::of("snapshot", &error))?;
+    let lines = wait(&wanted, id, session)?;
+    print(&lines, session)?;
+    Ok(Exit::Done)
+}
+
+fn members(session: &Session<'_>) -> Result<Vec<Row>, Failure> {
+    let cluster = survey(&mut session.client(), session.deadline)
+        .map_err(|error| Failure::of("snapshot", &error))?;
+    Ok(cluster.members)
+}
+
+/// The member that leads now.
+fn leader_of(session: &Session<'_>) -> Result<Row, Failure> {
+    let leads = |row: &Row| row.role == Some("leader");
+    let leader = members(session)?.into_iter().find(leads);
+    leader.ok_or_else(|| {
+        let what = "snapshot failed: no member leads";
+        Failure::new(Exit::NotApplied, "no-leader", what).remedy("raftctl wait-ready --leader")
+    })
+}
+
+/// Waits until each of them has a durable snapshot as of `id`, or a later one; as long as they get
+/// on with it.
+fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>, Failure> {
+    let mut lines: Vec<Option<Line>> = wanted.iter().map(|_| None).collect();
+    let mut best = (0, 0);
+    let mut moved = Instant::now();
+    loop {
+        let mut written = 0;
+        let mut missing = Vec::new();
+        let waiting = wanted.iter().zip(&mut lines);
+        for (row, line) in waiting.filter(|(_, line)| line.is_none()) {
+            match look(row, id, session.timeout) {
+                Ok(found) => *line = Some(found),
+                Err((why, progress)) => {
+                    written += progress;
+                    missing.push(format!("{}: {why}", row.title()));
+                }
+            }
+        }
+        let done = lines.iter().flatten().count();
+        if missing.is_empty() {
+            return Ok(lines.into_iter().flatten().collect());
+        }
+        if (done, written) > best {
+            best = (done, written);
+            moved = Instant::now();
+        } else if moved.elapsed() >= session.timeout {
+            let what = format!("the snapshot at {id} is not durable, and nothing moves");
+            return Err(Failure::new(Exit::NotApplied, "snapshot", what).at(missing.join("; ")));
+        }
+        if session.signals.cancel.load(Ordering::Relaxed) {
+            let what = format!("interrupted: the snapshot at {id} may still be written");
+            return Err(Failure::new(Exit::Interrupted, "interrupted", what));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The member's snapshot if it is as of `id` or later; else why not, and how far it has come.
+fn look(row: &Row, id: EntryId, timeout: Duration) -> Result<Line, (String, u64)> {
+    let status = status_of(&row.client_addr, ANSWER_TIMEOUT.min(timeout))
+        .map_err(|cause| (cause.text, 0))?;
+    if status.snapshot.index >= id.index {
+        return Ok(Line {
+            node: row.title(),
+            snapshot: status.snapshot,
+            bytes: status.snapshot_bytes,
+        });
+    }
+    let why = match status.error.is_empty() {
+        true => "it is not written yet".to_owned(),
+        false => status.error,
+    };
+    Err((why, status.snapshot_written_bytes.unwrap_or(0)))
+}
+
+fn print(lines: &[Line], session: &mut Session<'_>) -> Result<(), Failure> {
+    let out = &mut session.out;
+    if out.json() {
+        for line in lines {
+            out.object(&json!({
+                "node": line.node,
+                "index": line.snapshot.index.0,
+                "term": line.snapshot.term.0,
+                "bytes": line.bytes,
+            }))?;
+        }
+        return Ok(());
+    }
+    let fields = |line: &Line| {
+        vec![
+            line.node.clone(),
+            line.snapshot.index.to_string(),
+            line.snapshot.term.to_string(),
+            line.bytes.to_string(),
+        ]
+    };
+    let rows: Vec<_> = lines.iter().map(fields).collect();
+    if out.for_person() {
+        return out.line(&table(
+            &["NODE", "INDEX", "TERM", "BYTES"],
+            &[1, 2, 3],
+            rows,
+        ));
+    }
+    rows.iter().try_for_each(|row| out.line(&row.join("\t")))
+}

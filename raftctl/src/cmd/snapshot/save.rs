@@ -1,0 +1,207 @@
+//! `raftctl snapshot save`: a backup, from the leader to a file or a pipe.
+//!
+//! A snapshot is taken anew, so it holds every write that was acknowledged before. What arrives is
+//! verified while it is written; a file gets its name only when it is whole, sound and durable.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use indicatif::ProgressBar;
+use raftctl::client::{Client, Deadline, Options};
+use raftctl::failure::{Exit, Failure};
+use raftd::snapshot::{self, Verified};
+use serde_json::json;
+use wire::types::EntryId;
+
+use super::super::Session;
+use super::file::bar;
+use super::{Line, leader_of, wait};
+use crate::output;
+
+/// Pieces on their way to the thread that verifies them.
+const PIECES: usize = 4;
+
+/// Take a snapshot and save it in a file, or write it to a pipe.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl snapshot save backup.snap
+  raftctl snapshot save - | gzip > backup.snap.gz")]
+pub(super) struct Args {
+    /// The file; - is standard output.
+    file: OsString,
+}
+
+pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let to_stdout = args.file == "-";
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(Failure::usage("a snapshot is not written to a terminal")
+            .remedy("raftctl snapshot save FILE, or pipe it to a command"));
+    }
+    let leader = leader_of(session)?;
+    let failed = |error| Failure::of("snapshot save", &error);
+    let id = session
+        .client()
+        .snapshot(session.deadline)
+        .map_err(failed)?;
+    let found = wait(std::slice::from_ref(&leader), id, session)?;
+    let mut options = Options::new(vec![leader.client_addr]);
+    options.cancel = Some(session.signals.cancel.clone());
+    let mut source = Source {
+        client: Client::new(options),
+        line: &found[0],
+        session,
+    };
+    if to_stdout {
+        source.copy(&mut io::stdout().lock(), &|error| output::failure(error))?;
+        return Ok(Exit::Done);
+    }
+    let verified = save(&mut source, &args.file)?;
+    let info = verified.info();
+    let out = &mut session.out;
+    if out.json() {
+        out.object(&json!({
+            "index": info.id.index.0,
+            "term": info.id.term.0,
+            "bytes": info.bytes,
+            "digest": format!("{:032x}", info.digest),
+        }))?;
+    }
+    out.note(&format!(
+        "saved: {} keys as of {}",
+        verified.header.head.keys, info.id
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Under another name until it is whole, sound and durable.
+fn save(source: &mut Source<'_, '_>, file: &OsStr) -> Result<Verified, Failure> {
+    let path = Path::new(file);
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let unwritable = |error: &io::Error| {
+        let what = format!("snapshot save failed: {error}");
+        Failure::new(Exit::Usage, "unwritable", what).at(part.display())
+    };
+    let saved = File::create(&part)
+        .map_err(|error| unwritable(&error))
+        .and_then(|mut file| {
+            let verified = source.copy(&mut file, &unwritable)?;
+            file.sync_all().map_err(|error| unwritable(&error))?;
+            fs::rename(&part, path).map_err(|error| unwritable(&error))?;
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            let dir = File::open(dir.unwrap_or(Path::new(".")));
+            dir.and_then(|dir| dir.sync_all())
+                .map_err(|error| unwritable(&error))?;
+            Ok(verified)
+        });
+    if saved.is_err() {
+        // The first error counts, and what is left has a name that says what it is.
+        let _ = fs::remove_file(&part);
+    }
+    saved
+}
+
+/// A snapshot on a node.
+struct Source<'a, 's> {
+    client: Client,
+    line: &'a Line,
+    session: &'a mut Session<'s>,
+}
+
+impl Source<'_, '_> {
+    /// Copies all of it, and says what it is if it is sound.
+    fn copy(
+        &mut self,
+        to: &mut impl Write,
+        unwritable: &dyn Fn(&io::Error) -> Failure,
+    ) -> Result<Verified, Failure> {
+        let (pieces, arriving) = sync_channel(PIECES);
+        let name = format!("{} of {}", self.line.snapshot, self.line.node);
+        let verifier = thread::spawn(move || {
+            let mut arriving = Arriving {
+                pieces: arriving,
+                piece: Vec::new(),
+                at: 0,
+            };
+            snapshot::verify(&mut arriving, &name)
+        });
+        let bar = bar(self.line.bytes);
+        let copied = self.transfer(to, &pieces, &bar, unwritable);
+        bar.finish_and_clear();
+        drop(pieces);
+        let verified = verifier
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        copied?;
+        verified.map_err(|error| {
+            let what = format!("snapshot save failed: what arrived is damaged: {error}");
+            Failure::new(Exit::Damaged, "damaged", what)
+                .remedy("raftctl snapshot takes another one; `raftctl status` tells what is wrong")
+        })
+    }
+
+    fn transfer(
+        &mut self,
+        to: &mut impl Write,
+        pieces: &SyncSender<Vec<u8>>,
+        bar: &ProgressBar,
+        unwritable: &dyn Fn(&io::Error) -> Failure,
+    ) -> Result<(), Failure> {
+        let Line {
+            snapshot, bytes, ..
+        } = *self.line;
+        let mut offset = 0;
+        while offset < bytes {
+            let mut piece = Vec::new();
+            let deadline = Deadline::after(self.session.timeout);
+            let total = self
+                .client
+                .read_snapshot(snapshot, offset, deadline, |bytes| {
+                    piece.extend_from_slice(bytes);
+                })
+                .map_err(|error| Failure::of("snapshot save", &error))?;
+            if total != bytes || piece.is_empty() {
+                return Err(gone(snapshot, &self.line.node));
+            }
+            to.write_all(&piece).map_err(|error| unwritable(&error))?;
+            offset += piece.len() as u64;
+            bar.set_position(offset);
+            // If nobody takes it, it is known to be damaged already.
+            let _ = pieces.send(piece);
+        }
+        to.flush().map_err(|error| unwritable(&error))
+    }
+}
+
+fn gone(snapshot: EntryId, node: &str) -> Failure {
+    let what =
+        format!("snapshot save failed: {node} does not have the snapshot {snapshot} any more");
+    Failure::new(Exit::NotApplied, "gone", what).remedy("run it again")
+}
+
+/// What arrives, as a stream.
+struct Arriving {
+    pieces: Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            // Without more of them it is the end.
+            self.piece = self.pieces.recv().unwrap_or_default();
+            self.at = 0;
+        }
+        let rest = &self.piece[self.at..];
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        self.at += count;
+        Ok(count)
+    }
+}

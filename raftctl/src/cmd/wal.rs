@@ -1,0 +1,245 @@
+//! `raftctl wal`: a write-ahead log on this machine, looked at without changing a byte of it.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use raftctl::failure::{Exit, Failure};
+use raftd::disk::ReadOnly;
+
+use raftd::wal::format::BatchKind;
+use raftd::wal::{Contents, Error, Examination, FoundBatch, examine, segment};
+use serde_json::{Map, Value, json};
+use wire::command::{Command, Write};
+use wire::entry::{Entry, EntryKind};
+
+use super::Session;
+use crate::encoding::json::Datum;
+use crate::encoding::tsv;
+use crate::output::{Out, table};
+
+/// Look at the write-ahead log in a data directory. Nothing is changed, and no node is asked.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl wal verify /var/lib/raftd/main && echo sound
+  raftctl wal stat /var/lib/raftd/main
+  raftctl wal dump /var/lib/raftd/main | tail -n 20")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Say whether a node could start from it: exit 0 or 9.
+    #[command(before_help = "Examples:\n  raftctl wal verify /var/lib/raftd/main")]
+    Verify(Dir),
+    /// List its segments.
+    #[command(before_help = "Examples:\n  raftctl wal stat /var/lib/raftd/main")]
+    Stat(Dir),
+    /// List its entries, also those that a later batch replaced.
+    #[command(before_help = "Examples:
+  raftctl wal dump /var/lib/raftd/main
+  raftctl wal dump /var/lib/raftd/main --json | jq -r 'select(.kind==\"put\").key'")]
+    Dump(Dir),
+}
+
+#[derive(Debug, clap::Args)]
+struct Dir {
+    /// A node's data directory, of a process that is stopped, or a copy.
+    dir: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let out = &mut session.out;
+    match &args.verb {
+        Verb::Verify(dir) => {
+            let examined = dir.examine("wal verify", &mut |_| Ok(()))?;
+            let report = judged("wal verify", examined.verdict)?;
+            if out.json() {
+                out.object(&json!({"ok": true, "torn_bytes": report.torn_bytes}))?;
+            }
+            out.note(&format!("sound: {report}"))?;
+        }
+        Verb::Stat(dir) => {
+            let examined = dir.examine("wal stat", &mut |_| Ok(()))?;
+            segments(&examined, out)?;
+            judged("wal stat", examined.verdict)?;
+        }
+        Verb::Dump(dir) => {
+            let examined = dir.examine("wal dump", &mut |batch| batch_lines(&batch, out))?;
+            judged("wal dump", examined.verdict)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+impl Dir {
+    /// Shows every batch, in order, as long as `show` takes them.
+    fn examine(
+        &self,
+        doing: &str,
+        show: &mut dyn FnMut(FoundBatch<'_>) -> Result<(), Failure>,
+    ) -> Result<Examination, Failure> {
+        if !self.dir.join(segment::WAL_DIR).is_dir() {
+            let what = format!("{doing} failed: there is no write-ahead log");
+            return Err(Failure::new(Exit::Usage, "unreadable", what)
+                .at(self.dir.display())
+                .remedy("a node's data directory: the one with IDENTITY and wal/"));
+        }
+        let mut shown = Ok(());
+        let examined = examine(&ReadOnly::new(self.dir.clone()), None, |batch| {
+            if shown.is_ok() {
+                shown = show(batch);
+            }
+        });
+        shown?;
+        examined.map_err(|error| {
+            let what = format!("{doing} failed: {error}");
+            Failure::new(Exit::Usage, "unreadable", what).at(self.dir.display())
+        })
+    }
+}
+
+/// Damage is exit 9, with its place.
+fn judged<T>(doing: &str, verdict: Result<T, Error>) -> Result<T, Failure> {
+    verdict.map_err(|error| match error {
+        Error::Damaged(damage) => {
+            let what = format!("{doing}: the log is damaged: {}", damage.what);
+            Failure::new(Exit::Damaged, "damaged", what)
+                .at(format!("{} offset {}", damage.file, damage.offset))
+        }
+        error => Failure::new(Exit::Damaged, "damaged", format!("{doing} failed: {error}")),
+    })
+}
+
+fn segments(examined: &Examination, out: &mut Out) -> Result<(), Failure> {
+    if out.json() {
+        return examined.segments.iter().try_for_each(|contents| {
+            let indexes = contents.indexes.map(|(first, last)| (first.0, last.0));
+            out.object(&json!({
+                "segment": contents.header.id,
+                "bytes": contents.header.bytes,
+                "used_bytes": contents.end,
+                "batches": contents.batches,
+                "entries": contents.entries,
+                "first_index": indexes.map(|(first, _)| first),
+                "last_index": indexes.map(|(_, last)| last),
+                "first_term": contents.terms.0.0,
+                "last_term": contents.terms.1.0,
+                "cuts": contents.cuts,
+                "resets": contents.resets,
+                "snapshot_index": contents.snapshot.index.0,
+                "case": contents.case,
+            }))
+        });
+    }
+    let rows: Vec<_> = examined.segments.iter().map(row).collect();
+    if out.for_person() {
+        let header = [
+            "SEGMENT", "BYTES", "USED", "BATCHES", "ENTRIES", "FIRST", "LAST", "TERMS", "CUTS",
+            "RESETS", "SNAPSHOT", "CASE",
+        ];
+        return out.line(&table(&header, &[0, 1, 2, 3, 4, 5, 6, 8, 9, 10], rows));
+    }
+    rows.iter().try_for_each(|row| out.line(&row.join("\t")))
+}
+
+fn row(contents: &Contents) -> Vec<String> {
+    let known = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+    let (first_term, last_term) = contents.terms;
+    vec![
+        contents.header.id.to_string(),
+        contents.header.bytes.to_string(),
+        contents.end.to_string(),
+        contents.batches.to_string(),
+        contents.entries.to_string(),
+        known(contents.indexes.map(|(first, _)| first.0)),
+        known(contents.indexes.map(|(_, last)| last.0)),
+        format!("{first_term}-{last_term}"),
+        contents.cuts.to_string(),
+        contents.resets.to_string(),
+        contents.snapshot.index.to_string(),
+        contents.case.map_or("-".into(), String::from),
+    ]
+}
+
+/// The entries of a batch; a reset of the log is a line of its own.
+fn batch_lines(batch: &FoundBatch<'_>, out: &mut Out) -> Result<(), Failure> {
+    if batch.header.kind == BatchKind::Reset {
+        let id = batch.header.snapshot;
+        let line = Line {
+            index: id.index.0,
+            term: id.term.0,
+            kind: "reset",
+            key: None,
+            value: None,
+        };
+        line.print(batch.segment, out)?;
+    }
+    batch
+        .entries()
+        .try_for_each(|entry| Line::of(&entry).print(batch.segment, out))
+}
+
+/// An entry, as far as it is shown.
+struct Line<'a> {
+    index: u64,
+    term: u64,
+    kind: &'static str,
+    key: Option<&'a [u8]>,
+    value: Option<Vec<u8>>,
+}
+
+impl<'a> Line<'a> {
+    fn of(entry: &'a Entry) -> Self {
+        let (kind, key, value) = match entry.kind() {
+            EntryKind::Noop => ("noop", None, None),
+            EntryKind::SnapshotAt => ("snapshot", None, None),
+            EntryKind::Command => match Write::decode_body(entry.body()).map(|write| write.command)
+            {
+                Ok(Command::Put { key, value }) => ("put", Some(key), Some(value.to_vec())),
+                Ok(Command::Delete { key }) => ("delete", Some(key), None),
+                Ok(Command::CompareAndSwap { key, value, .. }) => {
+                    ("cas", Some(key), Some(value.to_vec()))
+                }
+                Ok(Command::Increment { key, delta }) => {
+                    ("increment", Some(key), Some(delta.to_string().into_bytes()))
+                }
+                Err(_) => ("unknown", None, None),
+            },
+        };
+        Self {
+            index: entry.index().0,
+            term: entry.term().0,
+            kind,
+            key,
+            value,
+        }
+    }
+
+    fn print(&self, segment: u64, out: &mut Out) -> Result<(), Failure> {
+        if out.json() {
+            let mut object = Map::from_iter([
+                ("segment".to_owned(), Value::from(segment)),
+                ("index".to_owned(), Value::from(self.index)),
+                ("term".to_owned(), Value::from(self.term)),
+                ("kind".to_owned(), Value::from(self.kind)),
+            ]);
+            let data = [("key", self.key), ("value", self.value.as_deref())];
+            for (name, bytes) in data {
+                if let Some(bytes) = bytes {
+                    let (name, text) = Datum::new(bytes, None).named(name);
+                    object.insert(name, Value::from(text));
+                }
+            }
+            return out.object(&object);
+        }
+        let line = format!("{segment}\t{}\t{}\t{}\t", self.index, self.term, self.kind);
+        let mut line = line.into_bytes();
+        tsv::escape(self.key.unwrap_or_default(), &mut line);
+        line.push(b'\t');
+        tsv::escape(self.value.as_deref().unwrap_or_default(), &mut line);
+        line.push(b'\n');
+        out.bytes(&line)
+    }
+}
