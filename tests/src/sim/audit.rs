@@ -80,7 +80,7 @@ pub struct Audit {
     snapshot: EntryId,
     base: EntryId,
     log: Vec<Held>,
-    /// The last entry as of the end of each sealed segment.
+    /// The last entry in each sealed segment that was not cut since.
     ends: BTreeMap<u64, Index>,
     buffer: Vec<u8>,
 }
@@ -175,8 +175,7 @@ impl Audit {
         &self.log
     }
 
-    /// The last entry as of the end of a segment that was not discarded by a reset since; `None` if
-    /// it is not sealed.
+    /// The last entry that the log has in a segment or before it; `None` if it is not sealed.
     #[must_use]
     pub fn end_of(&self, segment: u64) -> Option<Index> {
         self.ends.get(&segment).copied()
@@ -220,8 +219,10 @@ impl Audit {
         let cut = self.log.split_off(kept.min(self.log.len()));
         if resets {
             self.base = read.snapshot;
+        }
+        if !cut.is_empty() {
             for end in self.ends.values_mut() {
-                *end = (*end).min(self.base.index);
+                *end = (*end).min(read.first.prev());
             }
         }
         let mut appended = read.entries.as_slice();

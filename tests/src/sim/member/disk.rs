@@ -172,7 +172,9 @@ impl Member {
         life: u64,
         around: &mut Surroundings<'_>,
     ) -> Result<(), Death> {
-        let Some(process) = self.process.as_mut().filter(|process| process.life == life) else {
+        // What was planned before the machine was cured does not count.
+        let due = |process: &Process| process.life == life && process.keep_at == Some(around.now);
+        let Some(process) = self.process.as_mut().filter(|process| due(process)) else {
             return Ok(());
         };
         process.keep_at = None;

@@ -490,10 +490,12 @@ impl Member {
         if let Some(process) = &mut self.process {
             process.fuse = None;
             process.crash_at_report = None;
+            process.keep_at = None;
             if process.at_disk {
                 self.plan_disk_done(around);
             }
         }
+        self.plan_keeping(around);
         self.resume(around.now);
     }
 
