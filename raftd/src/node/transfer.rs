@@ -231,8 +231,7 @@ impl Node {
         bytes: Bytes,
         effects: &mut Effects,
     ) {
-        let transfers = &mut self.snapshots.transfers;
-        let Some(transfer) = transfers.sending.get(&to) else {
+        let Some(transfer) = self.snapshots.transfers.sending.get_mut(&to) else {
             return;
         };
         let wanted =
@@ -245,8 +244,10 @@ impl Node {
             let key = ("snapshot unreadable", to.0);
             self.journal
                 .repeated(self.now.monotonic, Level::Error, key, || text);
-            // Asked again after a while: another one may be there by then.
-            transfers.sending.remove(&to);
+            // It is asked again after a while: another one may be there by then.
+            transfer.asked_at = self.now.monotonic;
+            transfer.reading = false;
+            transfer.began = None;
             return;
         }
         self.send_piece(to, offset, bytes, effects);
