@@ -55,13 +55,18 @@ pub struct Restored {
     pub formed: bool,
 }
 
-/// Term and vote, durable together (thesis 3.3, figure 3.1).
+/// What must not be forgotten beside the entries, durable together: term and vote (thesis 3.3,
+/// figure 3.1), and whether the log can be relied upon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     /// The current term.
     pub term: Term,
     /// Who got this node's vote in it.
     pub vote: Option<NodeId>,
+    /// The log has lost entries that this node may have acknowledged, and nobody knows which: until
+    /// a leader says that it is whole again the node neither votes, campaigns nor counts (rules
+    /// D4). Unlike the other two it may be taken back.
+    pub lost: bool,
 }
 
 /// Names a write. One increasing sequence; writes complete in its order (rules A1).

@@ -129,7 +129,8 @@ impl State {
     /// Enters a later term, with or without this node's vote for itself (thesis 3.3, 3.4).
     pub(crate) fn enter_term(&mut self, term: Term, vote: Option<NodeId>) {
         assert!(term > self.term(), "term {term} after {}", self.term());
-        self.hard_state = HardState { term, vote };
+        self.hard_state.term = term;
+        self.hard_state.vote = vote;
         self.term_leader = None;
         self.log.journal_mut().hard_state_changed();
     }

@@ -152,6 +152,7 @@ fn begin_log<D: Disk>(
         hard_state: HardState {
             term: snapshot.term,
             vote: None,
+            lost: false,
         },
         reset: Some(snapshot),
         commit: snapshot.index,

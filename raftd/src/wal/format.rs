@@ -27,6 +27,8 @@ pub const SEGMENT_MAGIC: &[u8; 8] = b"RAFTDWAL";
 pub const BATCH_MAGIC: u32 = 0x5242_4154;
 /// Opens a sync mark: "RSYN".
 pub const MARK_MAGIC: u32 = 0x5253_594e;
+/// A flag of header and mark: the log has lost entries, and nobody knows which (rules D4).
+pub const FLAG_LOST: u16 = 1;
 
 /// Batches start at multiples of this: no sector holds parts of two (rules E1).
 pub const ALIGN_BYTES: u64 = SECTOR_BYTES;
@@ -187,7 +189,7 @@ pub enum BatchKind {
 }
 
 impl BatchKind {
-    fn code(self) -> u32 {
+    fn code(self) -> u16 {
         match self {
             Self::Open => 1,
             Self::Append => 2,
@@ -196,7 +198,7 @@ impl BatchKind {
         }
     }
 
-    fn from_code(code: u32) -> Option<Self> {
+    fn from_code(code: u16) -> Option<Self> {
         match code {
             1 => Some(Self::Open),
             2 => Some(Self::Append),
@@ -229,7 +231,8 @@ pub struct Chain {
 /// 32  u64  batch number                      96  u64  durable up to this batch number
 /// 40  u64  term                             104  u64  commit hint
 /// 48  u64  vote, 0 for none                 112  u64  snapshot's index, 0 for none
-/// 56  u32  kind: see [BatchKind]            120  u64  snapshot's term
+/// 56  u16  flags: 1 lost                    120  u64  snapshot's term
+/// 58  u16  kind: see [BatchKind]
 /// 60  u32  entries
 /// 128 table: per entry u64 term, u32 length, u32 CRC of the record
 /// ..  payload: the records, verbatim; then zeros to the sector's end
@@ -248,7 +251,7 @@ pub struct BatchHeader {
     pub number: u64,
     /// What it follows.
     pub previous: Chain,
-    /// Term and vote as of this batch.
+    /// Term, vote and whether the log is lost, as of this batch.
     pub hard_state: HardState,
     /// Index of the first entry, or of the next one if there is none.
     pub first_index: Index,
@@ -298,9 +301,9 @@ impl BatchHeader {
         BigEndian::write_u64(&mut out[24..], segment.id);
         BigEndian::write_u64(&mut out[32..], self.number);
         BigEndian::write_u64(&mut out[40..], self.hard_state.term.0);
-        let vote = self.hard_state.vote.unwrap_or_default();
-        BigEndian::write_u64(&mut out[48..], vote.0);
-        BigEndian::write_u32(&mut out[56..], self.kind.code());
+        BigEndian::write_u64(&mut out[48..], vote_code(self.hard_state));
+        BigEndian::write_u16(&mut out[56..], flags(self.hard_state));
+        BigEndian::write_u16(&mut out[58..], self.kind.code());
         BigEndian::write_u32(&mut out[60..], self.entries);
         BigEndian::write_u64(&mut out[64..], self.first_index.0);
         BigEndian::write_u64(&mut out[72..], self.previous.last.index.0);
@@ -347,9 +350,8 @@ impl BatchHeader {
         if crc32fast::hash(&head[8..]) != crc {
             return None;
         }
-        let vote = NodeId(BigEndian::read_u64(&head[48..]));
         let header = Self {
-            kind: BatchKind::from_code(BigEndian::read_u32(&head[56..]))?,
+            kind: BatchKind::from_code(BigEndian::read_u16(&head[58..]))?,
             offset,
             number: BigEndian::read_u64(&head[32..]),
             previous: Chain {
@@ -360,10 +362,7 @@ impl BatchHeader {
                     index: Index(BigEndian::read_u64(&head[72..])),
                 },
             },
-            hard_state: HardState {
-                term: Term(BigEndian::read_u64(&head[40..])),
-                vote: (vote.0 != 0).then_some(vote),
-            },
+            hard_state: hard_state(&head[40..], BigEndian::read_u16(&head[56..]))?,
             first_index: Index(BigEndian::read_u64(&head[64..])),
             entries: BigEndian::read_u32(&head[60..]),
             payload_bytes: BigEndian::read_u32(&head[92..]),
@@ -420,7 +419,7 @@ pub fn table(head: &[u8]) -> impl Iterator<Item = TableRow> + '_ {
 ///  4  u32  CRC-32 of bytes 8..64     40  u64  term
 ///  8  u64  salt of the segment       48  u64  vote, 0 for none
 /// 16  u64  own offset                56  u32  header CRC of the batch
-/// 24  u64  batch number              60  u32  0
+/// 24  u64  batch number              60  u16  flags: 1 lost; then u16 0
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncMark {
@@ -445,9 +444,9 @@ impl SyncMark {
         BigEndian::write_u64(&mut mark[24..], self.number);
         BigEndian::write_u64(&mut mark[32..], self.offset);
         BigEndian::write_u64(&mut mark[40..], self.hard_state.term.0);
-        let vote = self.hard_state.vote.unwrap_or_default();
-        BigEndian::write_u64(&mut mark[48..], vote.0);
+        BigEndian::write_u64(&mut mark[48..], vote_code(self.hard_state));
         BigEndian::write_u32(&mut mark[56..], self.header_crc);
+        BigEndian::write_u16(&mut mark[60..], flags(self.hard_state));
         let crc = crc32fast::hash(&mark[8..]);
         BigEndian::write_u32(&mut mark[4..], crc);
         mark
@@ -458,18 +457,34 @@ impl SyncMark {
     #[must_use]
     pub fn decode(sector: &[u8], segment: &SegmentHeader, offset: u64) -> Option<Self> {
         let bytes = sector.get(..MARK_BYTES)?;
-        let vote = NodeId(BigEndian::read_u64(&bytes[48..]));
         let mark = Self {
             offset,
             number: BigEndian::read_u64(&bytes[24..]),
-            hard_state: HardState {
-                term: Term(BigEndian::read_u64(&bytes[40..])),
-                vote: (vote.0 != 0).then_some(vote),
-            },
+            hard_state: hard_state(&bytes[40..], BigEndian::read_u16(&bytes[60..]))?,
             header_crc: BigEndian::read_u32(&bytes[56..]),
         };
         (bytes == mark.encode(segment)).then_some(mark)
     }
+}
+
+/// What stands for the vote: no node has id 0.
+fn vote_code(hard_state: HardState) -> u64 {
+    hard_state.vote.unwrap_or_default().0
+}
+
+fn flags(hard_state: HardState) -> u16 {
+    u16::from(hard_state.lost) * FLAG_LOST
+}
+
+/// Term and vote as they stand in header and mark, and the flags; `None` with a flag that nobody
+/// knows.
+fn hard_state(bytes: &[u8], flags: u16) -> Option<HardState> {
+    let vote = NodeId(BigEndian::read_u64(&bytes[8..]));
+    (flags & !FLAG_LOST == 0).then_some(HardState {
+        term: Term(BigEndian::read_u64(bytes)),
+        vote: (vote.0 != 0).then_some(vote),
+        lost: flags & FLAG_LOST != 0,
+    })
 }
 
 /// Whether every byte is zero, at the speed of memcmp.

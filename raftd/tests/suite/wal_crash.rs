@@ -584,6 +584,7 @@ fn no_space_is_never_damage_and_never_fatal() {
             hard_state: HardState {
                 term,
                 vote: Some(NodeId(2)),
+                lost: false,
             },
             ..Write::default()
         });
@@ -643,6 +644,7 @@ fn a_batch_is_exactly_one_sync() {
     let hard_state = HardState {
         term: Term(1),
         vote: Some(NodeId(1)),
+        lost: false,
     };
     let mut next = 1;
     for waiting in [1, 1, 10, 100] {
@@ -675,6 +677,7 @@ fn an_entry_that_no_segment_can_hold_is_refused_by_name() {
     let hard_state = HardState {
         term: Term(1),
         vote: None,
+        lost: false,
     };
     let write = |ticket, entries| Write {
         ticket: Ticket(ticket),

@@ -52,6 +52,7 @@ fn batch() -> (BatchHeader, Entry) {
         hard_state: HardState {
             term: Term(5),
             vote: Some(NodeId(2)),
+            lost: false,
         },
         first_index: Index(1001),
         entries: 1,

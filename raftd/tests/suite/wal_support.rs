@@ -49,6 +49,7 @@ pub(crate) fn write(ticket: u64, term: u64, entries: Vec<Entry>) -> Write {
         hard_state: HardState {
             term: Term(term),
             vote: Some(NodeId(1)),
+            lost: false,
         },
         reset: None,
         truncate_from: None,

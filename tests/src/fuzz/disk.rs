@@ -43,6 +43,7 @@ impl Disk {
         disk.hard_state = HardState {
             term: Term(term + script.below(3) as u64),
             vote: None,
+            lost: false,
         };
         if disk.hard_state.term > Term(0) {
             disk.hard_state.vote = script.pick(&[None, Some(1), Some(2), Some(9)]).map(NodeId);

@@ -302,6 +302,7 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
     let hard_state = HardState {
         term,
         vote: Some(NodeId(1)),
+        lost: false,
     };
     let mut pending = Pending::default();
     pending.push(Write {

@@ -25,8 +25,10 @@ const HEADER_BYTES: usize = 128;
 const ROW_BYTES: usize = 16;
 const RECORD_HEADER_BYTES: usize = 48;
 const SECTOR_BYTES: u64 = 512;
-const SEAL: u32 = 3;
-const RESET: u32 = 4;
+const SEAL: u16 = 3;
+const RESET: u16 = 4;
+/// A bit of the flags.
+const LOST: u16 = 1;
 /// No batch is longer.
 const BATCH_BYTES_MAX: usize = 2 << 20;
 
@@ -90,7 +92,7 @@ struct Read {
     number: u64,
     header_crc: u32,
     hard_state: HardState,
-    kind: u32,
+    kind: u16,
     first: Index,
     commit: Index,
     snapshot: EntryId,
@@ -346,7 +348,7 @@ impl Audit {
             return None;
         }
         let first = Index(BigEndian::read_u64(&head[64..]));
-        let kind = BigEndian::read_u32(&head[56..]);
+        let kind = BigEndian::read_u16(&head[58..]);
         let snapshot = read_id(&head[112..]);
         let fits = if kind == RESET {
             first == snapshot.index.next()
@@ -362,6 +364,7 @@ impl Audit {
             hard_state: HardState {
                 term: Term(BigEndian::read_u64(&head[40..])),
                 vote: (vote != 0).then_some(NodeId(vote)),
+                lost: BigEndian::read_u16(&head[56..]) & LOST != 0,
             },
             kind,
             first,

@@ -76,6 +76,7 @@ fn a_start_from_a_snapshot_holds_little_of_what_is_before_it() {
         hard_state: HardState {
             term: Term(1),
             vote: None,
+            lost: false,
         },
         terms: vec![entries[0].id()],
         last: entries[49].id(),

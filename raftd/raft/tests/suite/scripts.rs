@@ -288,6 +288,7 @@ impl Script {
         node.disk.hard_state = HardState {
             term: Term(args.named("term", newest)?),
             vote: (vote > 0).then_some(NodeId(vote)),
+            lost: false,
         };
         self.cluster.start(id);
         Ok(())

@@ -88,6 +88,7 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
             hard_state: HardState {
                 term: Term(term),
                 vote: Some(NodeId(1)),
+                lost: false,
             },
             reset,
             truncate_from,
@@ -318,6 +319,7 @@ fn seal_batches(bytes: &mut [u8], batches: &[usize]) {
         BigEndian::write_u32(&mut batch[4..], crc);
         previous = Some(crc);
         let (number, term, vote) = (field(batch, 32), field(batch, 40), field(batch, 48));
+        let flags = BigEndian::read_u16(&batch[56..]);
         let end = usize::try_from(batch_bytes(entries, payload)).expect("64 bits");
         if let Some(mark) = batch.get_mut(end..end + MARK_BYTES)
             && mark.starts_with(&MARK_MAGIC.to_be_bytes())
@@ -326,6 +328,7 @@ fn seal_batches(bytes: &mut [u8], batches: &[usize]) {
             BigEndian::write_u64(&mut mark[40..], term);
             BigEndian::write_u64(&mut mark[48..], vote);
             BigEndian::write_u32(&mut mark[56..], crc);
+            BigEndian::write_u16(&mut mark[60..], flags);
             let crc = crc32fast::hash(&mark[8..]);
             BigEndian::write_u32(&mut mark[4..], crc);
         }

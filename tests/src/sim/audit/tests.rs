@@ -61,6 +61,7 @@ fn push(log: &mut Log, ticket: u64, term: u64, first: u64, count: u64, cut: bool
         hard_state: HardState {
             term: Term(term),
             vote: Some(NodeId(1)),
+            lost: false,
         },
         reset: None,
         truncate_from: cut.then_some(Index(first)),

@@ -75,6 +75,7 @@ fn write(n: u64) -> Write {
         hard_state: HardState {
             term: Term(1),
             vote: Some(NodeId(1)),
+            lost: false,
         },
         reset: None,
         truncate_from: None,

@@ -94,6 +94,7 @@ mod tests {
         HardState {
             term: Term(term),
             vote: vote.map(NodeId),
+            lost: false,
         }
     }
 

@@ -458,6 +458,7 @@ fn a_disk_that_holds_what_nobody_wrote() {
     let state = HardState {
         term: Term(2),
         vote: None,
+        lost: false,
     };
     let entry = Held {
         term: Term(2),
