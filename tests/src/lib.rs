@@ -2,6 +2,7 @@
 //! processes.
 
 pub mod cluster;
+pub mod fixture;
 pub mod fuzz;
 pub mod history;
 pub mod proc;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod daemon_config;
+mod daemon_fixture;
 mod daemon_life;
 mod daemon_log;
 mod daemon_man;

@@ -37,6 +37,8 @@ pub(crate) fn expected(id: EntryId) -> Expected {
 /// A state that is made write by write.
 pub(crate) struct Maker {
     pub(crate) store: Store,
+    /// Of the entries to come.
+    pub(crate) term: u64,
     /// Writes of each session so far.
     seqs: Vec<u64>,
 }
@@ -46,6 +48,7 @@ impl Maker {
     pub(crate) fn new(sessions: usize) -> Self {
         Self {
             store: Store::new(EPOCH, SESSIONS_MAX),
+            term: 3,
             seqs: vec![0; sessions],
         }
     }
@@ -54,9 +57,9 @@ impl Maker {
         self.apply(Command::Put { key, value });
     }
 
-    pub(crate) fn apply(&mut self, command: Command<'_>) {
-        let id = id(self.store.applied().index.0 + 1, 3);
-        let session = id.index.0 as usize % self.seqs.len();
+    pub(crate) fn apply(&mut self, command: Command<'_>) -> Entry {
+        let index = self.store.applied().index.0 + 1;
+        let session = index as usize % self.seqs.len();
         self.seqs[session] += 1;
         let seq = self.seqs[session];
         let write = Write {
@@ -72,14 +75,15 @@ impl Maker {
         };
         let mut body = BytesMut::new();
         write.encode_body(&mut body);
-        let entry = Entry::build(
-            &mut BytesMut::new(),
-            id,
-            id.index.0 * 10,
-            EntryKind::Command,
-            &body,
-        );
+        self.append(EntryKind::Command, &body)
+    }
+
+    pub(crate) fn append(&mut self, kind: EntryKind, body: &[u8]) -> Entry {
+        let index = self.store.applied().index.0 + 1;
+        let id = id(index, self.term);
+        let entry = Entry::build(&mut BytesMut::new(), id, index * 10, kind, body);
         self.store.apply(&entry);
+        entry
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use raftctl::client::{Client, Consistency, Deadline, Options, Scan, ScanMode};
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, PATIENCE, Running};
-use raftd_tests::wait;
+use raftd_tests::{fixture, wait};
 use rustix::process::Signal;
 
 #[test]
@@ -60,6 +60,30 @@ fn a_cluster_keeps_its_data_over_a_full_stop() {
     let scan = cluster.ctl(&["scan", "k/"]).quietly();
     let expected: String = (0..20).map(|n| format!("k/{n:02}\t{n}\n")).collect();
     assert_eq!(scan.text(), expected);
+}
+
+/// Whatever is released later starts from what was written once, and goes on.
+#[test]
+fn the_data_directory_of_format_1_serves() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let data_dir = dir.path().join("data");
+    fixture::unpack(&fixture::data_dir(1), &data_dir).expect("a copy");
+    let ports = proc::free_ports(2);
+    let [client, peer] = [ports[0], ports[1]].map(|port| format!("127.0.0.1:{port}"));
+    let ask = |args: &[&str]| proc::raftctl(&client, args, b"");
+    for life in 1..=2 {
+        let mut node = proc::command("raftd");
+        node.args(["--id", "1", "--set", "wal.segment_bytes=256KiB"]);
+        node.args(["--listen", &client, "--peer-listen", &peer]);
+        node.arg("--data-dir").arg(&data_dir);
+        let _running = Running::start(node, &dir.path().join("log"));
+        wait::until_true("it serves", PATIENCE, || {
+            ask(&["-t", "1s", "wait-ready", "--leader"]).code == Some(0)
+        });
+        let scan = ask(&["scan", ""]).quietly();
+        assert_eq!(scan.text(), format!("bytes\ttext\ncounter\t{}\n", life + 1));
+        let _ = ask(&["incr", "counter"]).exits(0);
+    }
 }
 
 #[test]
