@@ -99,6 +99,8 @@ impl Fault {
 pub const ACKED_PER_SECOND_MIN: u64 = 100;
 /// Faults of each kind that a run of [`WHOLE_RUN`] or longer must reach.
 pub const EACH_FAULT_MIN: u64 = 5;
+/// Snapshots that a run of [`WHOLE_RUN`] or longer must reach.
+pub const SNAPSHOTS_MIN: u64 = 20;
 /// Shorter runs are looked at for violations only.
 pub const WHOLE_RUN: Duration = Duration::from_secs(60);
 
@@ -148,6 +150,10 @@ pub struct Ledger {
     pub longest_gap: Duration,
     /// The longest time from the end of all faults until every member had everything.
     pub healed_within: Duration,
+    /// Snapshots that members took or were sent, and published.
+    pub snapshots: u64,
+    /// Snapshots that members were sent and went on from.
+    pub installs: u64,
     /// Entries of the committed logs that were read back from the members' files.
     pub entries: u64,
     /// Keys whose windows the exhaustive search decided.
@@ -170,6 +176,8 @@ impl Ledger {
         self.unknown += round.unknown;
         self.longest_gap = self.longest_gap.max(round.longest_gap);
         self.healed_within = self.healed_within.max(round.healed_within);
+        self.snapshots += round.snapshots;
+        self.installs += round.installs;
         self.entries += round.entries;
         self.searched += round.searched;
     }
@@ -193,6 +201,12 @@ impl Ledger {
         }
         if self.tortured < WHOLE_RUN {
             return below;
+        }
+        if self.snapshots < SNAPSHOTS_MIN {
+            let taken = self.snapshots;
+            below.push(format!(
+                "{taken} snapshots, and {SNAPSHOTS_MIN} are the floor"
+            ));
         }
         for fault in Fault::ALL {
             let count = self.faults.get(&fault).copied().unwrap_or(0);
@@ -232,6 +246,8 @@ impl fmt::Display for Ledger {
         writeln!(f, "  unknown         {}", self.unknown)?;
         writeln!(f, "longest gap       {} ms", self.longest_gap.as_millis())?;
         writeln!(f, "healed within     {} ms", self.healed_within.as_millis())?;
+        writeln!(f, "snapshots         {}", self.snapshots)?;
+        writeln!(f, "  installed       {}", self.installs)?;
         writeln!(f, "entries checked   {}", self.entries)?;
         write!(f, "keys searched     {}", self.searched)
     }
@@ -246,6 +262,7 @@ mod tests {
         let mut ledger = Ledger {
             tortured: WHOLE_RUN,
             acknowledged: 6_000,
+            snapshots: SNAPSHOTS_MIN,
             faults: Fault::ALL.map(|fault| (fault, EACH_FAULT_MIN)).into(),
             ..Ledger::default()
         };

@@ -8,10 +8,12 @@ use raftd::disk::{self, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::storage::{self, OpenedLog, Options};
 use raftd::store::session::SESSIONS_MAX;
+use wire::command::Write;
 use wire::entry::Entry;
 use wire::types::{EntryId, Epoch, Index};
 
 use crate::history::witness::Committed;
+use crate::history::{Answer, History, Operation};
 
 /// Bytes of entries read at a time.
 const LOAD_BYTES: usize = 4 * 1024 * 1024;
@@ -21,21 +23,80 @@ const LOAD_BYTES: usize = 4 * 1024 * 1024;
 pub struct Log {
     /// The history of the data.
     pub epoch: Epoch,
-    /// Every entry, from index 1 on.
+    /// The last entry that is gone: a snapshot covers it.
+    pub base: Index,
+    /// Every entry behind that.
     pub entries: Vec<Entry>,
     /// What is known to be committed, from the files alone.
     pub commit: Index,
 }
 
 impl Log {
-    /// As the checkers want it.
+    /// As the checkers want it: from its first entry on, or not at all.
     #[must_use]
-    pub fn committed(&self) -> Committed<'_> {
-        Committed {
+    pub fn committed(&self) -> Option<Committed<'_>> {
+        (self.base == Index(0)).then_some(Committed {
             epoch: self.epoch,
             sessions_max: SESSIONS_MAX,
             entries: &self.entries,
+        })
+    }
+
+    /// The index of its last entry.
+    #[must_use]
+    pub fn last(&self) -> Index {
+        Index(self.base.0 + self.entries.len() as u64)
+    }
+
+    /// An entry that is there.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        let at = index.0.checked_sub(self.base.0 + 1)?;
+        self.entries.get(usize::try_from(at).ok()?)
+    }
+
+    /// Drops what is behind `last`.
+    pub fn truncate(&mut self, last: Index) {
+        let entries = last.0.saturating_sub(self.base.0);
+        self.entries.truncate(entries as usize);
+    }
+
+    /// Demands that both hold the same wherever both hold anything.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn agree(&self, other: &Self) -> Result<(), String> {
+        let differs = self.entries.iter().find(|entry| {
+            let same = |there: &Entry| there.bytes() == entry.bytes();
+            !other.entry(entry.id().index).is_none_or(same)
+        });
+        differs.map_or(Ok(()), |entry| Err(entry.id().to_string()))
+    }
+
+    /// Demands that every acknowledged write is the entry that its acknowledgement names, as far as
+    /// the log goes back; returns how many it has.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn holds_acknowledged(&self, history: &History) -> Result<u64, String> {
+        let mut held = 0;
+        for record in &history.records {
+            let (Operation::Write { session, seq, .. }, Answer::Written { id, .. }) =
+                (&record.operation, &record.answer)
+            else {
+                continue;
+            };
+            if id.index <= self.base {
+                continue;
+            }
+            let entry = self.entry(id.index).filter(|entry| entry.id() == *id);
+            let write = entry.and_then(|entry| Write::decode_body(entry.body()).ok());
+            if write.is_none_or(|write| (write.session, write.seq) != (*session, *seq)) {
+                return Err(format!("the log has something else at {id} than {record}"));
+            }
+            held += 1;
         }
+        Ok(held)
     }
 
     /// Reads the log of the member whose data directory this is. Nobody may use it meanwhile.
@@ -46,10 +107,10 @@ impl Log {
         let told = |what: &dyn fmt::Display| format!("{}: {what}", data_dir.display());
         let opened = open(data_dir, segment_bytes).map_err(|fatal| told(&fatal))?;
         let wal = &opened.recovered.wal;
+        let (base, last) = (wal.base().index, wal.last().index);
         let mut entries: Vec<Entry> = Vec::new();
-        let last = wal.last().index;
-        while (entries.len() as u64) < last.0 {
-            let from = Index(entries.len() as u64 + 1);
+        while base.0 + (entries.len() as u64) < last.0 {
+            let from = Index(base.0 + entries.len() as u64 + 1);
             let loaded = wal
                 .load(from, last, LOAD_BYTES)
                 .map_err(|error| told(&error))?;
@@ -60,6 +121,7 @@ impl Log {
         }
         Ok(Self {
             epoch: opened.identity.epoch,
+            base,
             entries,
             commit: wal.commit(),
         })

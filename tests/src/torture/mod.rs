@@ -14,8 +14,12 @@
 //! - a member ends only if it was ended, with the code that belongs to what was done to it;
 //! - after all faults, every member has applied everything within [`HEALS_WITHIN`], and a client is
 //!   served;
-//! - the members' files hold the same committed log;
-//! - that log explains every answer that any client got ([`crate::history`]).
+//! - all members then have the same state, by its digest;
+//! - the members' files hold the same committed log, and snapshots that are whole and, of the same
+//!   entry, equal;
+//! - that log explains every answer that any client got ([`crate::history`]). In every other round
+//!   members keep no more of it than they must, so that who falls behind is sent a snapshot: there
+//!   the answers must explain each other, and what is left of the log hold what it should.
 
 pub mod client;
 pub mod disks;

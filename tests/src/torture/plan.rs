@@ -121,6 +121,9 @@ pub struct Plan {
     pub seed: u64,
     /// Members of the cluster.
     pub members: usize,
+    /// Members keep their whole log behind snapshots; else they keep what they must, and who falls
+    /// behind is sent a snapshot.
+    pub keeps_logs: bool,
     kinds: Bag,
     member: Random,
     paths: Bag,
@@ -149,6 +152,8 @@ impl Plan {
             client: random.fork(),
             proxy_seed: random.bits(),
             load_seed: random.bits(),
+            // Rounds alternate.
+            keeps_logs: seed.is_multiple_of(2),
         }
     }
 
@@ -233,7 +238,12 @@ fn millis(count: u64) -> Duration {
 /// Its beginning, for people: the same seed tells the same.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "seed {} members {}:", self.seed, self.members)?;
+        let logs = if self.keeps_logs { "whole" } else { "cut" };
+        write!(
+            f,
+            "seed {} members {} logs {logs}:",
+            self.seed, self.members
+        )?;
         let mut plan = self.clone();
         for _ in 0..OF_MEMBERS.len() {
             write!(f, " {}", plan.next_member_fault().fault.name())?;
@@ -260,6 +270,7 @@ mod tests {
                 plan.next_full_disk(),
                 plan.next_client_reset(9),
                 plan.load_seed,
+                plan.keeps_logs,
             );
             (members, paths, rest)
         };

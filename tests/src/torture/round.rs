@@ -1,7 +1,8 @@
 //! One round: a cluster, its torture, and the verdict on it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use raftctl::client::status_of;
+use raftd::snapshot::{SNAPSHOT_DIR, snapshot_id, verify};
 use rustix::process::Signal;
 use wire::client::{Consistency, Status};
 use wire::types::Index;
@@ -25,20 +27,23 @@ use super::proxy::Proxies;
 use super::{Failure, HEALS_WITHIN, Options, SEGMENT_BYTES};
 use crate::cluster::Cluster;
 use crate::history::search::{self, Budget};
-use crate::history::{Answer, History, Operation, text, witness};
+use crate::history::{Answer, History, Operation, acks, text, witness};
 use crate::wait;
 
 /// Of every member, whatever the tests of other things set: the timing that ships, and segments so
 /// small that a disk can be full in a second.
 const SETTINGS: [&str; 6] = [
-    "--set",
     "raft.timing=lan",
-    "--set",
     // SEGMENT_BYTES
     "wal.segment_bytes=256KiB",
-    "--set",
     "wal.soft_free_bytes=1MiB",
+    // A snapshot every few seconds.
+    "snapshot.log_bytes=256KiB",
+    "snapshot.log_factor=0",
+    "snapshot.gap=0s",
 ];
+/// How much of the log stays behind a snapshot: nothing, or all that a round can write.
+const KEEPS: [&str; 2] = ["snapshot.keep_bytes=0", "snapshot.keep_bytes=16GiB"];
 /// Clients at a time.
 const CLIENTS: usize = 10;
 /// Who reads everything at the end.
@@ -122,7 +127,13 @@ impl<'a> Stage<'a> {
         let tally = Arc::new(Tally::default());
         let proxies = Proxies::open(plan.members, plan.proxy_seed, Arc::clone(&tally));
         let proxies = proxies.expect("ports on loopback");
-        let mut cluster = Cluster::prepare_behind(Some(proxies.addrs()), plan.members, &SETTINGS);
+        let keeps = KEEPS[usize::from(plan.keeps_logs)];
+        let settings: Vec<&str> = SETTINGS
+            .into_iter()
+            .chain([keeps])
+            .flat_map(|setting| ["--set", setting])
+            .collect();
+        let mut cluster = Cluster::prepare_behind(Some(proxies.addrs()), plan.members, &settings);
         let peers = cluster.nodes.iter().map(|node| node.peer_addr.parse());
         proxies.lead_to(peers.collect::<Result<_, _>>().expect("addresses"));
         let file = File::create(cluster.path("torture.log")).expect("a log");
@@ -185,6 +196,7 @@ impl<'a> Stage<'a> {
         self.ledger.healed_within = healed.elapsed();
         self.audit(&shared)?;
         let log = self.read_back(committed)?;
+        self.compare_snapshots()?;
         let verdict = self.judge(&log);
         self.log = Some(log);
         verdict
@@ -318,9 +330,9 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Stops the members and reads their logs, which must agree on everything committed.
+    /// Stops the members and reads their logs, which must agree on everything committed; returns
+    /// the one that goes back furthest.
     fn read_back(&mut self, committed: Index) -> Result<Log, Stop> {
-        let mut first: Option<Log> = None;
         for node in &mut self.cluster.nodes {
             let status = node.stop(Signal::TERM);
             if status.code() != Some(0) {
@@ -329,45 +341,66 @@ impl<'a> Stage<'a> {
                 return Err(Stop::Failed(what));
             }
         }
+        let mut whole: Option<Log> = None;
         for node in &self.cluster.nodes {
+            let id = node.id;
             let mut log = Log::read(&node.data_dir, SEGMENT_BYTES)?;
-            let held = log.entries.len() as u64;
-            if held < committed.0 || log.commit > committed {
-                let commit = log.commit;
+            let (held, commit) = (log.last(), log.commit);
+            if held < committed || commit > committed {
                 let what = format!(
-                    "member {} holds {held} entries and believes {commit} are committed; \
+                    "member {id} holds entries up to {held} and believes {commit} are committed; \
                      {committed} are",
-                    node.id
                 );
                 return Err(Stop::Failed(what));
             }
-            log.entries.truncate(committed.0 as usize);
-            let differs = |first: &Log| {
-                let both = first.entries.iter().zip(&log.entries);
-                both.into_iter()
-                    .find(|(one, other)| one.bytes() != other.bytes())
-                    .map(|(one, _)| one.id())
-            };
-            if let Some(id) = first.as_ref().and_then(differs) {
-                let what = format!(
-                    "members {} and 1 differ at {id}, which is committed",
-                    node.id
-                );
+            log.truncate(committed);
+            if let Some(Err(entry)) = whole.as_ref().map(|whole| whole.agree(&log)) {
+                let what = format!("member {id} has another entry {entry}, which is committed");
                 return Err(Stop::Failed(what));
             }
-            first.get_or_insert(log);
+            if whole.as_ref().is_none_or(|whole| log.base < whole.base) {
+                whole = Some(log);
+            }
         }
-        first.ok_or_else(|| Stop::Failed("a cluster without members".to_owned()))
+        whole.ok_or_else(|| Stop::Failed("a cluster without members".to_owned()))
     }
 
-    /// The log must explain what clients were told, and so must some order that knows no log.
+    /// Snapshots must be whole and, of one entry, the same bytes on all members.
+    fn compare_snapshots(&mut self) -> Result<(), Stop> {
+        let mut seen: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for node in &self.cluster.nodes {
+            let found = snapshots(&node.data_dir).map_err(|error| error.to_string())?;
+            for (name, bytes) in found {
+                let place = format!("member {}'s snapshot {name}", node.id);
+                verify(&mut &bytes[..], &name).map_err(|error| format!("{place}: {error}"))?;
+                if *seen.entry(name).or_insert_with(|| bytes.clone()) != bytes {
+                    return Err(Stop::Failed(format!("{place} is not what another has")));
+                }
+            }
+            let said = fs::read(&node.log).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said);
+            let count = |words| said.matches(words).count() as u64;
+            self.ledger.snapshots += count("snapshot published id=");
+            self.ledger.installs += count("snapshot installed id=");
+        }
+        Ok(())
+    }
+
+    /// The log must explain what clients were told, as far as it goes back, and so must some order
+    /// that knows no log.
     fn judge(&mut self, log: &Log) -> Result<(), Stop> {
         let told = |violation: &dyn std::fmt::Display| Stop::Failed(violation.to_string());
-        let summary = witness::check(&self.history, log.committed()).map_err(|v| told(&v))?;
+        let held = log.holds_acknowledged(&self.history)?;
+        let summary = match log.committed() {
+            Some(committed) => witness::check(&self.history, committed),
+            None => acks::check(&self.history),
+        };
+        let summary = summary.map_err(|v| told(&v))?;
         let searched = search::check(&self.history, Budget::default()).map_err(|v| told(&v))?;
-        let entries = log.entries.len() as u64;
-        self.diary
-            .write(&format!("{entries} entries explain it all: {summary:?}"));
+        let (base, entries) = (log.base, log.entries.len() as u64);
+        self.diary.write(&format!(
+            "{entries} entries behind {base} hold {held} acknowledged writes: {summary:?}"
+        ));
         self.diary.write(&format!("{searched:?}"));
         self.ledger.entries = entries;
         self.ledger.searched = searched.keys - searched.gave_up.len() as u64;
@@ -398,7 +431,7 @@ impl<'a> Stage<'a> {
         // What cannot be kept is missed, and no more.
         if let Ok(file) = File::create(cluster.path("history.jsonl")) {
             let mut out = BufWriter::new(file);
-            let _ = text::write(&mut out, &history, log.as_ref().map(Log::committed));
+            let _ = text::write(&mut out, &history, log.as_ref().and_then(Log::committed));
         }
         for (member, disk) in &disks {
             let copy = cluster.path(&format!("n{}", member + 1));
@@ -445,6 +478,19 @@ fn image(folder: &Path) -> PathBuf {
     folder.join("disk2.ext4")
 }
 
+/// The published snapshots of a stopped member.
+fn snapshots(data_dir: &Path) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(data_dir.join(SNAPSHOT_DIR))? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if snapshot_id(&name).is_some() {
+            found.push((name, fs::read(entry.path())?));
+        }
+    }
+    Ok(found)
+}
+
 /// Waits until an answer came after now.
 fn served_again(shared: &Shared) -> Result<(), Stop> {
     let now_ns = shared.now_ns();
@@ -458,7 +504,8 @@ fn served_again(shared: &Shared) -> Result<(), Stop> {
     })
 }
 
-/// Waits until every member has applied and made durable all that there is; returns its last index.
+/// Waits until every member has applied and made durable all that there is, and all have the same
+/// state; returns the last index.
 fn converge(addrs: &[String], what: &str) -> Result<Index, Stop> {
     let end = Instant::now() + HEALS_WITHIN;
     wait::until(what, HEALS_WITHIN * 3, || {
@@ -476,6 +523,7 @@ fn converge(addrs: &[String], what: &str) -> Result<Index, Stop> {
                     && status.applied == first.last
                     && status.last == first.last
                     && status.durable == first.last
+                    && status.digest == first.digest
             };
             if first.last > Index(0) && all.iter().all(same) {
                 return Some(Ok(first.last));
