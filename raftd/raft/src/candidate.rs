@@ -79,8 +79,8 @@ impl Candidate {
         }
     }
 
-    /// Writes completed up to `ticket`; true if that makes this node the leader.
-    pub(crate) fn on_durable(&mut self, state: &State, ticket: Ticket) -> bool {
+    /// Hard states up to `ticket` are durable; true if that makes this node the leader.
+    pub(crate) fn on_hard_state_durable(&mut self, state: &State, ticket: Ticket) -> bool {
         if ticket >= self.own_vote {
             self.tally.count(state.own_place(), true);
         }

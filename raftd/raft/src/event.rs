@@ -87,6 +87,9 @@ pub enum Input {
     },
     /// Every write up to this ticket is on disk.
     Durable(Ticket),
+    /// Term and vote of every write up to this ticket are on disk, or newer ones; their entries need
+    /// not be: a full disk has room for the former only.
+    HardStateDurable(Ticket),
     /// The answer to [`Effect::Load`]. Empty if the range could not be read.
     Loaded {
         /// The follower that the load was for.
@@ -111,8 +114,8 @@ pub enum Effect {
     Send {
         /// To whom.
         to: NodeId,
-        /// What must be durable first: the term that the message reveals, the vote that it gives
-        /// (rules A2). May name a write that the turn's `flush` has yet to bring.
+        /// The write whose term and vote must be durable first: the term that the message reveals,
+        /// the vote that it gives (rules A2). May name a write that the turn's `flush` has yet to bring.
         after: Option<Ticket>,
         /// What.
         message: Message,

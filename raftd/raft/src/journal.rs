@@ -31,12 +31,16 @@ struct Pending {
 /// - `durable <= submitted`; pending `upto`s never fall along the queue, lie between the two;
 /// - tickets of pending writes ascend, above `completed`, up to `issued`;
 /// - `truncate_from`, if any, is `submitted + 1`: what replaces the suffix is not submitted yet;
+/// - `hard_states` is between `completed` and `issued`: a term and vote may be durable before the
+///   entries that were submitted with them or before, never the other way round;
 /// - `reset`, if any, ends at `submitted`, and is above all that older writes will report; then
 ///   `truncate_from` is none.
 #[derive(Clone, Debug)]
 pub(crate) struct Journal {
     issued: Ticket,
     completed: Ticket,
+    /// Up to this write, terms and votes are durable.
+    hard_states: Ticket,
     pending: VecDeque<Pending>,
     submitted: Index,
     durable: Index,
@@ -63,6 +67,7 @@ impl Journal {
         Self {
             issued: Ticket(0),
             completed: Ticket(0),
+            hard_states: Ticket(0),
             pending: VecDeque::new(),
             submitted: last,
             durable: last,
@@ -84,7 +89,7 @@ impl Journal {
 
     /// What a message that reveals the term or the vote has to wait for.
     pub(crate) fn hard_state_wait(&self) -> Option<Ticket> {
-        (self.hard_state > self.completed).then_some(self.hard_state)
+        (self.hard_state > self.hard_states).then_some(self.hard_state)
     }
 
     /// Term or vote changed: the next write carries them.
@@ -167,6 +172,14 @@ impl Journal {
             self.durable = self.durable.max(write.upto);
         }
         self.completed = self.completed.max(ticket);
+        self.hard_states = self.hard_states.max(ticket);
+        self.check();
+    }
+
+    /// Every write's term and vote up to `ticket` are on disk; of entries that says nothing.
+    pub(crate) fn complete_hard_state(&mut self, ticket: Ticket) {
+        assert!(ticket <= self.issued, "{ticket:?} was never issued");
+        self.hard_states = self.hard_states.max(ticket);
         self.check();
     }
 
@@ -179,7 +192,7 @@ impl Journal {
             self.submitted
         );
         assert!(
-            self.completed <= self.issued,
+            self.completed <= self.hard_states && self.hard_states <= self.issued,
             "a completion before its write"
         );
         if let Some(from) = self.truncate_from {
@@ -294,6 +307,22 @@ mod tests {
         journal.complete(second.ticket);
         journal.complete(Ticket(1));
         assert_eq!(journal.durable(), Index(2));
+    }
+
+    /// Rules E5: on a full disk a vote is durable before entries that were submitted before it.
+    #[test]
+    fn a_hard_state_that_overtook_entries_marks_none_durable() {
+        let mut journal = Journal::new(Index(4));
+        let entries = submit(&mut journal, 7);
+        journal.hard_state_changed();
+        let vote = submit(&mut journal, 7);
+        journal.complete_hard_state(vote.ticket);
+        assert_eq!(journal.hard_state_wait(), None);
+        assert_eq!(journal.durable(), Index(4));
+        journal.complete(entries.ticket);
+        assert_eq!(journal.durable(), Index(7));
+        journal.hard_state_changed();
+        assert_eq!(journal.hard_state_wait(), Some(Ticket(3)));
     }
 
     #[test]

@@ -96,7 +96,9 @@
 //! 2. End the turn with one [`Raft::flush`].
 //! 3. Carry out the effects, those for the disk first. Writes are made durable in their order and
 //!    reported by [`Input::Durable`], never before the sync returned. A [`Effect::Send`] leaves
-//!    once everything up to its ticket is durable; held ones may be dropped at a change of term.
+//!    once term and vote of every write up to its ticket are durable; held ones may be dropped at
+//!    a change of term. Where entries have no room, the newest term and vote may be made durable
+//!    before them, which [`Input::HardStateDurable`] reports: so a full disk takes part in elections.
 //!    Messages may get lost, repeated or reordered; order per peer is merely faster.
 //! 4. Apply what [`Effect::Commit`] tells, as far as the state lacks it, and report it by
 //!    [`Raft::applied`]; entries that are no longer in memory ([`Raft::entry`]) are on the disk.

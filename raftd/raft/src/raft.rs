@@ -83,6 +83,7 @@ impl Raft {
             Input::Tick => self.on_tick(now, effects),
             Input::Receive { from, message } => self.on_receive(now, from, message, effects),
             Input::Durable(ticket) => self.on_durable(now, ticket),
+            Input::HardStateDurable(ticket) => self.on_hard_state_durable(now, ticket),
             Input::Loaded { to, entries } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.on_loaded(&self.state, to, entries);
@@ -164,19 +165,24 @@ impl Raft {
     /// Writes completed.
     fn on_durable(&mut self, now: Instant, ticket: Ticket) {
         self.state.complete(ticket);
-        match &mut self.role {
-            // The acknowledgement was waiting for this (rules A3).
-            Role::Follower(Follower {
-                following: Some(following),
-            }) => following.on_durable(&self.state),
-            // A candidate's own vote counts from now on (rules A2).
-            Role::Candidate(candidate) => {
-                if candidate.on_durable(&self.state, ticket) {
-                    self.become_leader(now);
-                }
-            }
-            // The leader's share of the commit quorum is counted in `flush` (rules A4).
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => {}
+        // The acknowledgement was waiting for this (rules A3). A leader's share of the commit quorum
+        // is counted in `flush` (rules A4).
+        if let Role::Follower(Follower {
+            following: Some(following),
+        }) = &mut self.role
+        {
+            following.on_durable(&self.state);
+        }
+        self.on_hard_state_durable(now, ticket);
+    }
+
+    /// Term and vote are durable: a candidate's own vote counts from now on (rules A2).
+    fn on_hard_state_durable(&mut self, now: Instant, ticket: Ticket) {
+        self.state.log.journal_mut().complete_hard_state(ticket);
+        if let Role::Candidate(candidate) = &mut self.role
+            && candidate.on_hard_state_durable(&self.state, ticket)
+        {
+            self.become_leader(now);
         }
     }
 

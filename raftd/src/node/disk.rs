@@ -90,13 +90,19 @@ impl Disks {
             state: self.own,
             oldest_write_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
         };
-        (report, age > STALL)
+        (report, age > STALL && !self.is_full())
+    }
+
+    /// Whether writes wait for room, not for the disk: such a one is not slow, and takes votes (rules
+    /// B4, E5).
+    fn is_full(&self) -> bool {
+        self.own == DiskState::Hard
     }
 
     /// When the disk counts as stalled if nothing is finished until then.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
         let (_, started) = self.unfinished.front()?;
-        Some(*started + STALL + Duration::from_nanos(1))
+        (!self.is_full()).then(|| *started + STALL + Duration::from_nanos(1))
     }
 
     /// Writes that are not finished.

@@ -251,6 +251,9 @@ pub enum StorageEvent {
         /// Room on the disk.
         disk: wire::peer::DiskState,
     },
+    /// Every write's term and vote up to the ticket are on disk, or newer ones, though entries of
+    /// these writes wait for room (rules E5).
+    HardStateDurable(Ticket),
     /// Entries, or none if they could not be read.
     Loaded {
         /// For whom.

@@ -421,9 +421,13 @@ impl Node {
                 disk,
             } => {
                 self.disks.room(disk, wal_bytes);
-                if self.outbox.is_news(ticket) {
-                    self.durable(ticket, effects);
-                }
+                self.disks.finished(ticket);
+                self.release(ticket, effects);
+                self.step_raft(raft::Input::Durable(ticket), effects);
+            }
+            StorageEvent::HardStateDurable(ticket) => {
+                self.release(ticket, effects);
+                self.step_raft(raft::Input::HardStateDurable(ticket), effects);
             }
             StorageEvent::Loaded {
                 purpose: LoadPurpose::Replicate(to),
@@ -445,12 +449,11 @@ impl Node {
         }
     }
 
-    fn durable(&mut self, ticket: Ticket, effects: &mut Effects) {
-        self.disks.finished(ticket);
+    /// Sends what waited for the hard states up to this write.
+    fn release(&mut self, ticket: Ticket, effects: &mut Effects) {
         let links = &self.links;
         self.outbox
             .durable(ticket, |to, message| post(links, to, message, effects));
-        self.step_raft(raft::Input::Durable(ticket), effects);
     }
 
     fn step_raft(&mut self, input: raft::Input, effects: &mut Effects) {

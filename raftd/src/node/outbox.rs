@@ -16,14 +16,15 @@ struct Held {
     message: Message,
 }
 
-/// Holds each message until what it reveals is durable.
+/// Holds each message until what it reveals is durable: a hard state, never an entry.
 ///
 /// Invariants:
-/// - nothing leaves before the ticket that it waits for is durable;
+/// - nothing leaves before the hard state of the write that it waits for is durable;
 /// - nothing of an older term leaves once the term has changed: an acknowledgement that was held
 ///   over a change of leader could speak of entries that were replaced meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// The newest write whose hard state is durable.
     durable: Ticket,
     held: VecDeque<Held>,
 }
@@ -32,11 +33,6 @@ impl Outbox {
     /// Whether a message that waits for `after` may leave at once.
     pub(super) fn may_leave(&self, after: Ticket) -> bool {
         after <= self.durable
-    }
-
-    /// Whether `ticket` was not durable so far.
-    pub(super) fn is_news(&self, ticket: Ticket) -> bool {
-        ticket > self.durable
     }
 
     /// Whether nothing is held.
@@ -57,10 +53,9 @@ impl Outbox {
         self.held.push_back(Held { after, to, message });
     }
 
-    /// Everything up to `ticket` is durable: what waited for it leaves, in order.
+    /// Every hard state up to `ticket` is durable: what waited for it leaves, in order.
     pub(super) fn durable(&mut self, ticket: Ticket, mut send: impl FnMut(NodeId, Message)) {
-        assert!(ticket >= self.durable, "tickets complete in order");
-        self.durable = ticket;
+        self.durable = self.durable.max(ticket);
         // Tickets of held messages nearly always ascend; an exception waits a little longer for
         // those before it, which is harmless.
         while self.held.front().is_some_and(|held| held.after <= ticket) {

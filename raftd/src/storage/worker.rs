@@ -26,7 +26,8 @@ struct Load {
 /// Owns the log and does what the node asks of it. Deterministic: no thread, no clock.
 ///
 /// Invariants:
-/// - Writes become durable in the order in which they came, and are reported in it.
+/// - Writes become durable in the order in which they came, and are reported in it. Only while
+///   entries have no room, hard states overtake them, and are reported by themselves.
 /// - `garbage` are segments that the log has forgotten, up to its first one, until they are taken.
 /// - After an error nothing more is done or reported: the process must end (rules D3).
 pub struct Worker<D: Disk> {
@@ -41,6 +42,8 @@ pub struct Worker<D: Disk> {
     compact: (Index, u64),
     garbage: Range<u64>,
     durable: Ticket,
+    /// The last write whose hard state was reported by itself.
+    hard_state: Ticket,
     room: DiskState,
     room_changed: bool,
 }
@@ -68,6 +71,7 @@ impl<D: Disk> Worker<D> {
             loads: VecDeque::new(),
             forms: VecDeque::new(),
             durable: Ticket::default(),
+            hard_state: Ticket::default(),
             room: DiskState::Ok,
             room_changed: false,
         }
@@ -166,7 +170,11 @@ impl<D: Disk> Worker<D> {
             .write(&mut self.pending)
             .map_err(|e| fatal_of(&e))?
         {
-            Progress::Idle | Progress::NoRoom => Ok(false),
+            Progress::Idle => Ok(false),
+            Progress::NoRoom => {
+                self.report_hard_state(events);
+                Ok(false)
+            }
             Progress::Durable(ticket) => {
                 if let Some(ticket) = ticket {
                     self.durable = ticket;
@@ -174,6 +182,15 @@ impl<D: Disk> Worker<D> {
                 }
                 Ok(true)
             }
+        }
+    }
+
+    /// Entries wait for room: what only waits for term and vote need not wait with them.
+    fn report_hard_state(&mut self, events: &mut VecDeque<StorageEvent>) {
+        let newest = self.pending.newest_of(self.wal.hard_state());
+        if let Some(ticket) = newest.filter(|ticket| *ticket > self.hard_state) {
+            self.hard_state = ticket;
+            events.push_back(StorageEvent::HardStateDurable(ticket));
         }
     }
 

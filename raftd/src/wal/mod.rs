@@ -68,7 +68,8 @@
 //!
 //! Segments are made ahead of need, by another thread. When none can be made, the last 64 KiB of
 //! the active one still take batches without entries: a full node can vote, and say so (rules E5),
-//! and mark a snapshot, so that what it covers can go. Entries wait. ENOSPC is never damage and
+//! and mark a snapshot, so that what it covers can go. Entries wait, and terms and votes that come
+//! behind them overtake them (`pending.rs` says why they may). ENOSPC is never damage and
 //! never fatal; a failed write or sync always is (rules D3), since after it nobody knows what the
 //! disk holds.
 //!

@@ -19,7 +19,10 @@ pub(super) struct Room {
 
 /// Writes in the order of their tickets.
 ///
-/// Invariant: an entry is in exactly one of: a waiting write, the draft, the log.
+/// Invariants:
+/// - an entry is in exactly one of: a waiting write, the draft, the log;
+/// - a write that resets the log is the first that waits: what it overtook is void;
+/// - along the writes terms never fall, and within a term a vote that is given stays.
 #[derive(Debug, Default)]
 pub struct Pending {
     writes: VecDeque<Write>,
@@ -92,13 +95,18 @@ impl Draft {
 }
 
 impl Pending {
-    /// Adds a write.
+    /// Adds a write. One that resets the log makes void what waits before it: it is dropped, and
+    /// its tickets complete with this one's. So a full disk, which has no room for those entries,
+    /// still takes the snapshot that stands for them.
     ///
     /// # Panics
     /// If its ticket is not above the last waiting one: a bug of the caller.
     pub fn push(&mut self, write: Write) {
         let newest = self.writes.back().map(|write| write.ticket);
         assert!(newest < Some(write.ticket), "tickets ascend");
+        if write.reset.is_some() {
+            self.writes.clear();
+        }
         self.writes.push_back(write);
     }
 
@@ -171,6 +179,40 @@ impl Pending {
             self.writes.pop_front();
         }
         filled
+    }
+
+    /// Gives the draft, which is clear, the newest term and vote that wait, and no entries. False:
+    /// they are durable.
+    ///
+    /// That they overtake entries which have no room is sound:
+    /// - such a batch says nothing of those entries; they follow it, in their order, with a term
+    ///   and vote that are as new, so that neither ever falls on disk;
+    /// - no ticket completes by it: what counts entries as durable (rules A1, A3, A4) learns
+    ///   nothing, and only what waits for term and vote (rules A2) goes on;
+    /// - a crash leaves a later term with a shorter log, as one before the entries were written
+    ///   would: nothing that is not durable was ever acknowledged. What this node campaigned and
+    ///   voted with was its log in memory, which is that of its life (rules A3).
+    pub(super) fn overtake(&mut self, draft: &mut Draft) -> bool {
+        let Some(newest) = self.writes.back().map(|write| write.hard_state) else {
+            return false;
+        };
+        if newest == draft.hard_state {
+            return false;
+        }
+        draft.hard_state = newest;
+        for write in &mut self.writes {
+            write.hard_state = newest;
+        }
+        true
+    }
+
+    /// The newest waiting write with this hard state, which is durable. No write before it has a
+    /// newer one.
+    #[must_use]
+    pub fn newest_of(&self, hard_state: HardState) -> Option<Ticket> {
+        let mut writes = self.writes.iter().rev();
+        let newest = writes.find(|write| write.hard_state == hard_state)?;
+        Some(newest.ticket)
     }
 
     /// Moves the reset that comes next into the draft, and no entries.

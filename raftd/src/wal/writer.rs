@@ -36,7 +36,7 @@ pub enum Progress {
     /// Nothing waits.
     Idle,
     /// One batch is durable, and with it every write up to the ticket; `None` if the batch holds
-    /// only parts of a large write, or only a marker.
+    /// only parts of a large write, or no entries at all while some wait for room.
     Durable(Option<Ticket>),
     /// The active segment is full and no spare is there: add one and call again.
     NoRoom,
@@ -204,7 +204,7 @@ impl<D: Disk> Wal<D> {
                 continue;
             }
             let room = self.room();
-            if pending.fill(&mut self.draft, room) || self.fits_marker(room) {
+            if pending.fill(&mut self.draft, room) || self.fits_without_entries(pending, room) {
                 self.store_batch(None)?;
                 return Ok(Progress::Durable(self.draft.ticket));
             }
@@ -217,9 +217,14 @@ impl<D: Disk> Wal<D> {
         Ok(Progress::Idle)
     }
 
-    /// Whether a batch is to be made for the marker alone, and can be.
-    fn fits_marker(&self, room: Room) -> bool {
-        !self.is_marked() && batch_bytes(0, 0) <= room.hard_state_bytes
+    /// Whether a batch is to be made for the marker alone, or for a term and vote that entries
+    /// without room are in the way of; and can be.
+    fn fits_without_entries(&mut self, pending: &mut Pending, room: Room) -> bool {
+        if batch_bytes(0, 0) > room.hard_state_bytes {
+            return false;
+        }
+        let overtakes = self.spares.is_empty() && pending.overtake(&mut self.draft);
+        overtakes || !self.is_marked()
     }
 
     /// An empty batch at the end of the log.

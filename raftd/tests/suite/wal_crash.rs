@@ -104,10 +104,9 @@ impl Content {
         self.hard_state = write.hard_state;
     }
 
-    /// Whether this is what `whole` says, but for entries that are gone from the front.
+    /// Whether this log is what `whole` says, but for entries that are gone from the front.
     fn is_end_of(&self, whole: &Self) -> bool {
-        self.hard_state == whole.hard_state
-            && self.last() == whole.last()
+        self.last() == whole.last()
             && whole.at(self.base.index.0) == Some(self.base)
             && whole.entries.ends_with(&self.entries)
     }
@@ -250,7 +249,12 @@ impl Story {
 
     /// Whether the log may hold this.
     pub(crate) fn allows(&self, found: &Content) -> bool {
-        let fits = |whole: &Content| {
+        // Entries that have no room are overtaken by the terms and votes behind them (rules E5).
+        let is_promised = |n: usize| {
+            let mut later = self.after[n..].iter();
+            later.any(|after| after.hard_state == found.hard_state)
+        };
+        let fits = |n: usize, whole: &Content| {
             let own = found.snapshot == whole.snapshot;
             let newer = found.snapshot.index > whole.snapshot.index;
             let bases = whole.base.index..=self.compacted.max(whole.base.index);
@@ -259,9 +263,11 @@ impl Story {
                 && found.base.index <= found.snapshot.index
                 && bases.contains(&found.base.index)
                 && found.is_end_of(whole)
+                && is_promised(n)
         };
+        let mut whole = self.after.iter().enumerate().skip(self.durable);
         let parts = self.writes[self.durable..].iter().enumerate();
-        self.after[self.durable..].iter().any(fits)
+        whole.any(|(n, whole)| fits(n, whole))
             || parts.into_iter().any(|(n, write)| {
                 let least = usize::from(write.reset.is_none());
                 (least..write.entries.len()).any(|part| {
@@ -270,7 +276,7 @@ impl Story {
                         entries: write.entries[..part].to_vec(),
                         ..write.clone()
                     });
-                    fits(&content)
+                    fits(self.durable + n + 1, &content)
                 })
             })
     }

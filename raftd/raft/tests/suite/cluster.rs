@@ -53,6 +53,8 @@ pub(crate) struct Node {
     /// Submitted, not durable.
     pub(crate) writes: VecDeque<Write>,
     completed: Ticket,
+    /// The newest write whose term and vote are durable.
+    hard_states: Ticket,
     /// Sends that wait for a ticket.
     held: Vec<(Ticket, NodeId, Message)>,
     /// Reads of old entries that wait for the disk.
@@ -127,6 +129,7 @@ impl Cluster {
                     log: Log::default(),
                     writes: VecDeque::new(),
                     completed: Ticket(0),
+                    hard_states: Ticket(0),
                     held: Vec::new(),
                     loads: VecDeque::new(),
                     reads: Vec::new(),
@@ -193,6 +196,7 @@ impl Cluster {
         node.log = node.disk.log.clone();
         node.snapshot = node.disk.snapshot;
         node.completed = Ticket(0);
+        node.hard_states = Ticket(0);
         self.turn(id, Vec::new());
     }
 
@@ -246,7 +250,7 @@ impl Cluster {
                 self.oracle.on_write(&self.nodes[&id], &write);
             }
             Effect::Send { to, after, message } => match after {
-                Some(ticket) if ticket > self.node(id).completed => {
+                Some(ticket) if ticket > self.node(id).hard_states => {
                     self.node(id).held.push((ticket, to, message));
                 }
                 _ => self.send(id, to, message),
@@ -322,16 +326,42 @@ impl Cluster {
             node.completed = write.ticket;
         }
         let completed = node.completed;
+        self.say(&format!("n{id} has #{} on disk", completed.0));
+        self.release(id, completed);
+        Some(completed)
+    }
+
+    /// A full disk: the newest term and vote overtake all entries that wait.
+    pub(crate) fn sync_hard_state(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let Some(newest) = node.writes.back() else {
+            return;
+        };
+        let (ticket, hard_state) = (newest.ticket, newest.hard_state);
+        node.disk.hard_state = hard_state;
+        for write in &mut node.writes {
+            write.hard_state = hard_state;
+        }
+        self.say(&format!(
+            "n{id} has the hard state of #{} on disk",
+            ticket.0
+        ));
+        self.release(id, ticket);
+        self.turn(id, vec![Input::HardStateDurable(ticket)]);
+    }
+
+    /// Lets go what waits for the hard states up to `ticket`.
+    fn release(&mut self, id: NodeId, ticket: Ticket) {
+        let node = self.node(id);
+        node.hard_states = node.hard_states.max(ticket);
         let (ready, held): (Vec<_>, Vec<_>) = std::mem::take(&mut node.held)
             .into_iter()
-            .partition(|(ticket, _, _)| *ticket <= completed);
+            .partition(|(after, _, _)| *after <= ticket);
         node.held = held;
-        self.say(&format!("n{id} has #{} on disk", completed.0));
         self.oracle.on_durable(&self.nodes[&id]);
         for (_, to, message) in ready {
             self.send(id, to, message);
         }
-        Some(completed)
     }
 
     /// Hands over the packet at `place`; it stays queued too if `keep`.

@@ -31,6 +31,8 @@ enum Op {
     Duplicate(u8),
     /// A disk completes some writes.
     Sync(u8, u8),
+    /// A full disk completes the newest term and vote before all entries.
+    SyncHardState(u8),
     /// Old entries come from a disk, or cannot be read.
     Load(u8, bool),
     /// A process dies; some of its unfinished writes are on disk.
@@ -74,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => any::<u8>().prop_map(Op::Drop),
         4 => any::<u8>().prop_map(Op::Duplicate),
         30 => (any::<u8>(), 1_u8..4).prop_map(|(n, k)| Op::Sync(n, k)),
+        2 => any::<u8>().prop_map(Op::SyncHardState),
         4 => (any::<u8>(), prop::bool::weighted(0.2)).prop_map(|(n, f)| Op::Load(n, f)),
         2 => (any::<u8>(), 0_u8..3).prop_map(|(n, k)| Op::Crash(n, k)),
         4 => any::<u8>().prop_map(Op::Start),
@@ -138,6 +141,11 @@ fn apply(cluster: &mut Cluster, op: Op) {
         Op::Duplicate(n) => {
             if let Some(place) = place(cluster, n) {
                 cluster.deliver(place, true);
+            }
+        }
+        Op::SyncHardState(n) => {
+            if let Some(id) = up(cluster, n) {
+                cluster.sync_hard_state(id);
             }
         }
         Op::Sync(n, count) => cluster.sync(pick(n), usize::from(count)),

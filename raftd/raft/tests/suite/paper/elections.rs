@@ -229,6 +229,36 @@ fn s3_4_a_candidate_yields_to_the_leader_of_its_own_term() {
     assert_eq!(cluster.raft(ONE).role(), RoleName::Follower);
 }
 
+/// Rules E5: on full disks a vote is durable before entries that were taken before it. So there is
+/// a new leader; and nothing that has no room counts for anything.
+#[test]
+fn e5_full_disks_elect_and_commit_nothing_that_waits_for_room() {
+    let mut cluster = in_role(RoleName::Leader);
+    let sent = cluster.propose(ONE, &[b"no room"]).expect("it leads");
+    while !cluster.packets.is_empty() {
+        cluster.deliver(0, false);
+    }
+    let before = cluster.raft(TWO).commit();
+    assert_eq!(cluster.raft(TWO).last(), sent[0]);
+    cluster.crash(ONE, 0);
+    cluster.advance(Duration::from_millis(301));
+    cluster.turn(TWO, vec![Input::Tick]);
+    for _ in 0..4 {
+        while !cluster.packets.is_empty() {
+            cluster.deliver(0, false);
+        }
+        cluster.sync_hard_state(TWO);
+        cluster.sync_hard_state(THREE);
+    }
+    assert_eq!(cluster.raft(TWO).role(), RoleName::Leader);
+    assert_eq!(cluster.raft(TWO).commit(), before);
+    assert!(cluster.raft(TWO).durable() < sent[0].index);
+    // There is room again: what waited follows, and then counts.
+    cluster.run(Duration::from_millis(100));
+    assert!(cluster.raft(TWO).commit() > sent[0].index);
+    assert_eq!(cluster.raft(THREE).commit(), cluster.raft(TWO).commit());
+}
+
 #[test]
 fn s3_4_a_split_vote_ends_in_a_later_term() {
     let mut cluster = of(4);
