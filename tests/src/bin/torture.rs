@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use raftd_tests::torture::{Options, run};
+use raftd_tests::torture::{Failure, Options, run, sweep};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -16,8 +16,8 @@ const INTERRUPTED: u8 = 130;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let (options, verbose) = match options(env::args().skip(1)) {
-        Ok(options) => options,
+    let asked = match asked(env::args().skip(1)) {
+        Ok(asked) => asked,
         Err(what) => {
             say(&format!("torture: {what} (--help lists the arguments)"));
             return ExitCode::from(USAGE);
@@ -34,12 +34,27 @@ fn main() -> ExitCode {
         twice.and(once).expect("handlers of signals");
     }
     let tell = |line: &str| {
-        if verbose || line.contains("SKIP") || line.starts_with("round") {
+        if asked.verbose || line.contains("SKIP") || line.starts_with("round") {
             say(line);
         }
     };
-    let ledger = match run(options, &cancelled, &tell) {
-        Ok(ledger) => ledger,
+    let done = match asked.strikes {
+        Some(strikes) => {
+            let seed = asked.options.seed;
+            say(&format!("damage from seed {seed}"));
+            let tally = sweep::run(sweep::Options { strikes, seed }, &cancelled, &tell);
+            tally.map(|tally| (tally.to_string(), Vec::new()))
+        }
+        None => run(asked.options, &cancelled, &tell)
+            .map(|ledger| (ledger.to_string(), ledger.below_floors())),
+    };
+    end(done, &cancelled)
+}
+
+/// Tells what came of it: the text for stdout, and what there was too little of.
+fn end(done: Result<(String, Vec<String>), Failure>, cancelled: &AtomicBool) -> ExitCode {
+    let (text, below) = match done {
+        Ok(done) => done,
         Err(failure) => {
             say(&format!("torture: failed: {failure}"));
             return ExitCode::FAILURE;
@@ -49,9 +64,7 @@ fn main() -> ExitCode {
         say("torture: interrupted");
         return ExitCode::from(INTERRUPTED);
     }
-    let mut stdout = std::io::stdout();
-    let below = ledger.below_floors();
-    let written = writeln!(stdout, "{ledger}\nviolations        0");
+    let written = writeln!(std::io::stdout(), "{text}\nviolations        0");
     if written.is_err() || !below.is_empty() {
         say(&format!(
             "torture: too little to mean something: {}",
@@ -62,7 +75,15 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn options(mut args: impl Iterator<Item = String>) -> Result<(Options, bool), String> {
+/// What the command line asks for.
+struct Asked {
+    options: Options,
+    /// Not a torture, but a sweep of damage with so many strikes.
+    strikes: Option<u32>,
+    verbose: bool,
+}
+
+fn asked(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
     let mut options = Options {
         time: Duration::from_secs(60),
         seed: draw(),
@@ -70,7 +91,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<(Options, bool), St
         keep: false,
         unprivileged: false,
     };
-    let mut verbose = false;
+    let (mut verbose, mut strikes) = (false, None);
     while let Some(arg) = args.next() {
         let mut number = || {
             let text = args.next().ok_or(format!("{arg} needs a number"))?;
@@ -81,6 +102,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<(Options, bool), St
             "--seconds" => options.time = Duration::from_secs(number()?),
             "--seed" => options.seed = number()?,
             "--members" => options.members = number()? as usize,
+            "--damage" => strikes = Some(number()? as u32),
             "--unprivileged" => options.unprivileged = true,
             "--keep" => options.keep = true,
             "--verbose" => verbose = true,
@@ -90,7 +112,11 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<(Options, bool), St
     if !(3..=7).contains(&options.members) || options.time.is_zero() {
         return Err("3 to 7 members, and at least a second".to_owned());
     }
-    Ok((options, verbose))
+    Ok(Asked {
+        options,
+        strikes,
+        verbose,
+    })
 }
 
 /// Another seed each time, short enough to be typed.

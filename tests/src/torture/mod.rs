@@ -31,6 +31,7 @@ pub mod plan;
 pub mod proxy;
 pub mod rot;
 mod round;
+pub mod sweep;
 
 use std::fmt;
 use std::path::PathBuf;

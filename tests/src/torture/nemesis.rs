@@ -229,7 +229,7 @@ impl Scene<'_> {
 
 /// How a member is started.
 #[derive(Clone, Copy, Debug)]
-enum Under {
+pub(super) enum Under {
     Nothing,
     /// Every fdatasync but the first few takes so many microseconds longer.
     SlowSync(u64),
@@ -445,18 +445,18 @@ impl Members<'_> {
     }
 
     /// Starts a member and waits until it serves.
-    fn start(&mut self, i: usize) -> Result<(), Stop> {
+    pub(super) fn start(&mut self, i: usize) -> Result<(), Stop> {
         self.launch(i, Under::Nothing);
         self.await_ready(i)
     }
 
-    fn launch(&mut self, i: usize, under: Under) {
+    pub(super) fn launch(&mut self, i: usize, under: Under) {
         self.restarts += 1;
         let command = command(&self.nodes[i], under);
         self.nodes[i].start_as(command);
     }
 
-    fn await_ready(&mut self, i: usize) -> Result<(), Stop> {
+    pub(super) fn await_ready(&mut self, i: usize) -> Result<(), Stop> {
         match self.ready_or_end(i)? {
             None => Ok(()),
             Some(status) => {
@@ -466,7 +466,7 @@ impl Members<'_> {
     }
 
     /// How a member ended that was just started; `None` if it came up.
-    fn ready_or_end(&mut self, i: usize) -> Result<Option<ExitStatus>, Stop> {
+    pub(super) fn ready_or_end(&mut self, i: usize) -> Result<Option<ExitStatus>, Stop> {
         let bound = Instant::now() + READY_WITHIN;
         let what = "a member is ready, or ends, or takes too long";
         wait::until(what, READY_WITHIN * 2, || {
@@ -483,7 +483,7 @@ impl Members<'_> {
     }
 
     /// SIGTERM to a member, which must end in order.
-    fn stop(&mut self, i: usize) -> Result<(), Stop> {
+    pub(super) fn stop(&mut self, i: usize) -> Result<(), Stop> {
         self.all_live()?;
         proc::signal(self.nodes[i].pid(), Signal::TERM);
         let status = self.await_end(i, ENDS_WITHIN)?;
@@ -491,7 +491,7 @@ impl Members<'_> {
     }
 
     /// SIGKILL to a member, which must have lived until then.
-    fn kill(&mut self, i: usize) -> Result<(), Stop> {
+    pub(super) fn kill(&mut self, i: usize) -> Result<(), Stop> {
         self.all_live()?;
         self.nodes[i].kill();
         Ok(())
@@ -512,7 +512,13 @@ impl Members<'_> {
     }
 
     /// Demands an exit code.
-    fn demand(&self, i: usize, status: ExitStatus, code: i32, why: &str) -> Result<(), Stop> {
+    pub(super) fn demand(
+        &self,
+        i: usize,
+        status: ExitStatus,
+        code: i32,
+        why: &str,
+    ) -> Result<(), Stop> {
         if status.code() == Some(code) {
             return Ok(());
         }
@@ -528,7 +534,7 @@ impl Members<'_> {
         lines.into_iter().filter(injected)
     }
 
-    fn failed(&self, i: usize, what: &str) -> Stop {
+    pub(super) fn failed(&self, i: usize, what: &str) -> Stop {
         let node = &self.nodes[i];
         let said = node.log_since_start();
         let lines: Vec<&str> = said.lines().collect();

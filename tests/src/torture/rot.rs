@@ -3,7 +3,7 @@
 //! All of it lies within one sector of 512 bytes: more would be a double fault, against which one
 //! member alone promises nothing (raftd-wal(5), LIMITS).
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ const BEHIND_BYTES: u64 = 1024;
 const IDENTITY_EVERY: u64 = 10;
 
 /// Bytes that are not what they were.
+///
+/// Invariant: if `is` is shorter than what was there, the file ends behind it.
 #[derive(Clone, Debug)]
 pub struct Rot {
     path: PathBuf,
@@ -46,13 +48,26 @@ impl Rot {
             1 => (at - at % WORD_BYTES, WORD_BYTES),
             _ => (at - at % SECTOR_BYTES, SECTOR_BYTES),
         };
-        let was = content[offset as usize..(offset + bytes) as usize].to_vec();
+        let was = &content[offset as usize..(offset + bytes) as usize];
         let zeros = bytes > 1 && random.below(3) > 0 && was.iter().any(|&byte| byte != 0);
         let is = match bytes {
             _ if zeros => vec![0; was.len()],
             1 => vec![was[0] ^ (1 << random.below(8))],
             _ => was.iter().map(|_| random.bits() as u8).collect(),
         };
+        Self::put(path, offset, is)
+    }
+
+    /// Puts other bytes into a file; none: it ends there.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn put(path: PathBuf, offset: u64, is: Vec<u8>) -> io::Result<Self> {
+        let content = fs::read(&path)?;
+        let mut was = content[offset as usize..].to_vec();
+        if !is.is_empty() {
+            was.truncate(is.len());
+        }
         let rot = Self {
             path,
             offset,
@@ -63,13 +78,21 @@ impl Rot {
         Ok(rot)
     }
 
+    /// Whether anything is other than it was.
+    #[must_use]
+    pub fn bites(&self) -> bool {
+        self.was != self.is
+    }
+
     /// Puts back what was there.
     ///
     /// # Errors
     /// The file system's; that somebody changed the place since.
     pub fn put_back(&self) -> io::Result<()> {
-        let mut found = vec![0; self.is.len()];
-        File::open(&self.path)?.read_exact_at(&mut found, self.offset)?;
+        let mut found = fs::read(&self.path)?.split_off(self.offset as usize);
+        if !self.is.is_empty() {
+            found.truncate(self.is.len());
+        }
         if found != self.is {
             return Err(io::Error::other(
                 "a start that refused the damage changed it",
@@ -81,6 +104,9 @@ impl Rot {
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(&self.path)?;
         file.write_all_at(bytes, self.offset)?;
+        if bytes.is_empty() {
+            file.set_len(self.offset)?;
+        }
         file.sync_all()
     }
 
@@ -95,12 +121,11 @@ impl Rot {
     /// Where and what, for the log of the run.
     #[must_use]
     pub fn describe(&self) -> String {
-        format!(
-            "{} bytes of {} at {}",
-            self.is.len(),
-            self.path.display(),
-            self.offset
-        )
+        let (path, offset) = (self.path.display(), self.offset);
+        match self.is.len() {
+            0 => format!("{path} ends at {offset}"),
+            bytes => format!("{bytes} bytes of {path} at {offset}"),
+        }
     }
 }
 

@@ -506,7 +506,7 @@ fn served_again(shared: &Shared) -> Result<(), Stop> {
 
 /// Waits until every member has applied and made durable all that there is, and all have the same
 /// state; returns the last index.
-fn converge(addrs: &[String], what: &str) -> Result<Index, Stop> {
+pub(super) fn converge(addrs: &[String], what: &str) -> Result<Index, Stop> {
     let end = Instant::now() + HEALS_WITHIN;
     wait::until(what, HEALS_WITHIN * 3, || {
         let asked = addrs.iter().map(|addr| status_of(addr, STATUS_WITHIN));
