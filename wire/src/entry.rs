@@ -90,6 +90,16 @@ impl core::fmt::Display for EntryError {
     }
 }
 
+/// What tells an entry from any other, apart from its bytes: whoever has lost these can say which
+/// they were, and know them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Term and index.
+    pub id: EntryId,
+    /// The record's checksum.
+    pub crc: u32,
+}
+
 /// One verified record.
 ///
 /// Invariants: `bytes` is exactly one record; its length, checksum and kind were checked (when
@@ -233,6 +243,15 @@ impl Entry {
     #[must_use]
     pub fn kind(&self) -> EntryKind {
         EntryKind::from_code(self.bytes[32]).expect("the kind was checked")
+    }
+
+    /// Its id and checksum.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            id: self.id(),
+            crc: self.crc(),
+        }
     }
 
     /// The checksum stored in the record.

@@ -82,6 +82,12 @@ kinds! {
     InstallSnapshot = 0x18,
     /// [`crate::peer::SnapshotOk`].
     SnapshotOk = 0x19,
+    /// [`crate::peer::TimeoutNow`].
+    TimeoutNow = 0x1a,
+    /// [`crate::peer::Fetch`].
+    Fetch = 0x1b,
+    /// [`crate::peer::Fetched`].
+    Fetched = 0x1c,
     /// [`crate::client::Request::Write`].
     Write = 0x20,
     /// [`crate::client::Request::Get`].

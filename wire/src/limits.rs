@@ -14,10 +14,12 @@ pub const KEY_BYTES_MAX: usize = 4 * 1024;
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// A log entry, header included.
 pub const ENTRY_BYTES_MAX: usize = 3 * 512 * 1024;
-/// The entries of one `Append` together. One entry always fits.
+/// The entries of one `Append` or `Fetched` together. One entry always fits.
 pub const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Entries in one `Append`.
 pub const APPEND_ENTRIES_MAX: usize = 16 * 1024;
+/// Entries in one `Fetch`.
+pub const FETCH_ENTRIES_MAX: usize = 64;
 /// A piece of a snapshot's file in one `InstallSnapshot`.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Items in one page of a scan.

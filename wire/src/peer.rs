@@ -14,6 +14,12 @@ use crate::frame::{self, Frame, Kind};
 use crate::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::types::{EntryId, Index, Term};
 
+mod fetch;
+mod report;
+
+pub use crate::peer::fetch::{Fetch, Fetched};
+pub use crate::peer::report::{Digest, DiskReport, DiskState, Health, Standing};
+
 /// A message between peers. See [`Message::is_answer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -37,6 +43,12 @@ pub enum Message {
     InstallSnapshot(InstallSnapshot),
     /// The answer to [`InstallSnapshot`].
     SnapshotOk(SnapshotOk),
+    /// The leader hands its office over: "campaign now" (thesis 3.10).
+    TimeoutNow(TimeoutNow),
+    /// Asks any peer for entries that are damaged here.
+    Fetch(Fetch),
+    /// The answer to [`Fetch`].
+    Fetched(Fetched),
 }
 
 impl Message {
@@ -47,20 +59,23 @@ impl Message {
             Self::Append(_)
             | Self::PreVote(_)
             | Self::RequestVote(_)
-            | Self::InstallSnapshot(_) => false,
+            | Self::InstallSnapshot(_)
+            | Self::TimeoutNow(_)
+            | Self::Fetch(_) => false,
             Self::AppendOk(_)
             | Self::AppendConflict(_)
             | Self::StaleTerm(_)
             | Self::PreVoteAnswer(_)
             | Self::VoteAnswer(_)
-            | Self::SnapshotOk(_) => true,
+            | Self::SnapshotOk(_)
+            | Self::Fetched(_) => true,
         }
     }
 
-    /// The term that the message carries.
+    /// The term that the message carries; `None` if it concerns none.
     #[must_use]
-    pub fn term(&self) -> Term {
-        match self {
+    pub fn term(&self) -> Option<Term> {
+        let term = match self {
             Self::Append(m) => m.term,
             Self::AppendOk(m) => m.term,
             Self::AppendConflict(m) => m.term,
@@ -71,14 +86,17 @@ impl Message {
             Self::VoteAnswer(m) => m.term,
             Self::InstallSnapshot(m) => m.term,
             Self::SnapshotOk(m) => m.term,
-        }
+            Self::TimeoutNow(m) => m.term,
+            Self::Fetch(_) | Self::Fetched(_) => return None,
+        };
+        Some(term)
     }
 
     /// Appends it to `out` as a frame.
     ///
     /// # Panics
-    /// If an `Append` is over [`APPEND_BYTES_MAX`] or [`APPEND_ENTRIES_MAX`], or a piece of a
-    /// snapshot over [`SNAPSHOT_CHUNK_BYTES_MAX`].
+    /// If it is over a limit: [`APPEND_BYTES_MAX`], [`APPEND_ENTRIES_MAX`],
+    /// [`SNAPSHOT_CHUNK_BYTES_MAX`], [`crate::limits::FETCH_ENTRIES_MAX`].
     pub fn encode(&self, out: &mut BytesMut) {
         let kind = match self {
             Self::Append(_) => Kind::Append,
@@ -91,14 +109,19 @@ impl Message {
             Self::VoteAnswer(_) => Kind::VoteAnswer,
             Self::InstallSnapshot(_) => Kind::InstallSnapshot,
             Self::SnapshotOk(_) => Kind::SnapshotOk,
+            Self::TimeoutNow(_) => Kind::TimeoutNow,
+            Self::Fetch(_) => Kind::Fetch,
+            Self::Fetched(_) => Kind::Fetched,
         };
         let start = frame::begin(out, kind, 0);
-        out.put_u64(self.term().0);
+        if let Some(term) = self.term() {
+            out.put_u64(term.0);
+        }
         match self {
             Self::Append(m) => m.encode(out),
             Self::AppendOk(m) => m.encode(out),
             Self::AppendConflict(m) => m.encode(out),
-            Self::StaleTerm(_) => {}
+            Self::StaleTerm(_) | Self::TimeoutNow(_) => {}
             Self::PreVote(m) => put_entry_id(out, m.last),
             Self::PreVoteAnswer(m) => out.put_u8(u8::from(m.granted)),
             Self::RequestVote(m) => {
@@ -108,6 +131,8 @@ impl Message {
             Self::VoteAnswer(m) => out.put_u8(u8::from(m.granted)),
             Self::InstallSnapshot(m) => m.encode(out),
             Self::SnapshotOk(m) => m.encode(out),
+            Self::Fetch(m) => m.encode(out),
+            Self::Fetched(m) => m.encode(out),
         }
         frame::finish(out, start);
     }
@@ -157,12 +182,45 @@ impl Message {
                 Self::InstallSnapshot(InstallSnapshot::decode(term, &mut reader)?)
             }
             Kind::SnapshotOk => Self::SnapshotOk(SnapshotOk::decode(&mut reader)?),
+            Kind::TimeoutNow => Self::TimeoutNow(TimeoutNow {
+                term: term(&mut reader)?,
+            }),
+            Kind::Fetch => Self::Fetch(Fetch::decode(&mut reader)?),
+            Kind::Fetched => Self::Fetched(Fetched::decode(&mut reader)?),
             _ => return Err(malformed("the frame is not one between peers")),
         };
         frame::expect_request_id(frame, false)?;
         reader.finish()?;
         Ok(message)
     }
+}
+
+/// Entries as a list of their records.
+fn put_records(out: &mut BytesMut, entries: &[Entry], limit: usize) {
+    put_count(out, entries.len(), limit);
+    let bytes = entries.iter().map(|entry| entry.bytes().len()).sum();
+    assert!(bytes <= APPEND_BYTES_MAX, "entries of {bytes} bytes");
+    out.reserve(bytes);
+    for entry in entries {
+        out.put_slice(entry.bytes());
+    }
+}
+
+/// Verified entries, which are the rest of the message: copied once, into a buffer that they share.
+fn read_records(reader: &mut Reader<'_>, what: &str, limit: usize) -> Result<Vec<Entry>, Error> {
+    let count = reader.count(limit, ENTRY_HEADER_BYTES)?;
+    let records = reader.rest();
+    limited(what, APPEND_BYTES_MAX, records.len())?;
+    let mut shared = Bytes::copy_from_slice(records);
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let entry = Entry::split_from(&mut shared).map_err(|error| Error::Malformed {
+            reason: error.to_string(),
+        })?;
+        entries.push(entry);
+    }
+    reader.skip(records.len() - shared.len())?;
+    Ok(entries)
 }
 
 /// `AppendEntries` (thesis 3.5). Entries follow `prev` without a gap.
@@ -176,7 +234,10 @@ pub struct Append {
     pub commit: Index,
     /// The leader's newest read round (rules C1); never falls within a term.
     pub round: u64,
-    /// State digest that the leader holds at an index, for comparison; `None` in this version.
+    /// What the leader holds of the receiver's log.
+    pub standing: Standing,
+    /// What a quorum's states are known to have as their digest (rules D5), as of the newest index
+    /// that this leader has a verdict on.
     pub digest: Option<Digest>,
     /// May be empty.
     pub entries: Vec<Entry>,
@@ -187,14 +248,9 @@ impl Append {
         put_entry_id(out, self.prev);
         out.put_u64(self.commit.0);
         out.put_u64(self.round);
+        self.standing.encode(out);
         put_option(out, self.digest, |out, digest| digest.encode(out));
-        put_count(out, self.entries.len(), APPEND_ENTRIES_MAX);
-        let bytes = self.entries.iter().map(|entry| entry.bytes().len()).sum();
-        assert!(bytes <= APPEND_BYTES_MAX, "an append of {bytes} bytes");
-        out.reserve(bytes);
-        for entry in &self.entries {
-            out.put_slice(entry.bytes());
-        }
+        put_records(out, &self.entries, APPEND_ENTRIES_MAX);
     }
 
     /// Entries must follow `prev` without a gap, in terms that never fall and are not above the
@@ -203,113 +259,28 @@ impl Append {
         let prev = reader.entry_id()?;
         let commit = reader.index()?;
         let round = reader.counter()?;
+        let standing = Standing::decode(reader)?;
         let digest = reader.option(Digest::decode)?;
-        let count = reader.count(APPEND_ENTRIES_MAX, ENTRY_HEADER_BYTES)?;
-        let records = reader.rest();
-        limited("append", APPEND_BYTES_MAX, records.len())?;
-
-        let mut shared = Bytes::copy_from_slice(records);
-        let mut entries = Vec::with_capacity(count);
+        let entries = read_records(reader, "append", APPEND_ENTRIES_MAX)?;
         let mut last = prev;
-        for _ in 0..count {
-            let entry = Entry::split_from(&mut shared).map_err(|error| Error::Malformed {
-                reason: error.to_string(),
-            })?;
+        for entry in &entries {
             let id = entry.id();
             if id.index != last.index.next() || id.term < last.term {
                 return Err(malformed("entries do not follow each other"));
             }
             last = id;
-            entries.push(entry);
         }
         if last.term > term {
             return Err(malformed("an entry is of a later term than its leader"));
         }
-        reader.skip(records.len() - shared.len())?;
         Ok(Self {
             term,
             prev,
             commit,
             round,
+            standing,
             digest,
             entries,
-        })
-    }
-}
-
-/// A state digest at an index (rules D5). Reserved: version 1 of the daemon sends none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest {
-    /// The applied index that it belongs to.
-    pub index: Index,
-    /// The digest.
-    pub sum: u128,
-}
-
-impl Digest {
-    fn encode(self, out: &mut BytesMut) {
-        out.put_u64(self.index.0);
-        out.put_u128(self.sum);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        Ok(Self {
-            index: reader.index()?,
-            sum: reader.u128()?,
-        })
-    }
-}
-
-/// How much room a node's disk has (rules E5).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DiskState {
-    /// Enough.
-    #[default]
-    Ok,
-    /// Below the soft mark: client writes should stop.
-    Soft,
-    /// No new segment is possible.
-    Hard,
-}
-
-impl DiskState {
-    pub(crate) fn encode(self, out: &mut BytesMut) {
-        out.put_u8(match self {
-            Self::Ok => 1,
-            Self::Soft => 2,
-            Self::Hard => 3,
-        });
-    }
-
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        match reader.u8()? {
-            1 => Ok(Self::Ok),
-            2 => Ok(Self::Soft),
-            3 => Ok(Self::Hard),
-            _ => Err(malformed("the state of a disk is not known")),
-        }
-    }
-}
-
-/// The state of the answering node's disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiskReport {
-    /// Room.
-    pub state: DiskState,
-    /// Age of the oldest unfinished write, in milliseconds; 0 if none.
-    pub oldest_write_ms: u32,
-}
-
-impl DiskReport {
-    fn encode(self, out: &mut BytesMut) {
-        self.state.encode(out);
-        out.put_u32(self.oldest_write_ms);
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        Ok(Self {
-            state: DiskState::decode(reader)?,
-            oldest_write_ms: reader.u32()?,
         })
     }
 }
@@ -327,7 +298,9 @@ pub struct AppendOk {
     pub received: Index,
     /// The follower's disk.
     pub disk: DiskReport,
-    /// The follower's state digest, for comparison; `None` in this version.
+    /// In what the follower is less than whole.
+    pub health: Health,
+    /// The follower's own state digest (rules D5), as of the newest index that it has one for.
     pub digest: Option<Digest>,
 }
 
@@ -337,6 +310,7 @@ impl AppendOk {
         out.put_u64(self.match_index.0);
         out.put_u64(self.received.0);
         self.disk.encode(out);
+        self.health.encode(out);
         put_option(out, self.digest, |out, digest| digest.encode(out));
     }
 
@@ -347,6 +321,7 @@ impl AppendOk {
             match_index: reader.index()?,
             received: reader.index()?,
             disk: DiskReport::decode(reader)?,
+            health: Health::decode(reader)?,
             digest: reader.option(Digest::decode)?,
         })
     }
@@ -368,6 +343,8 @@ pub struct AppendConflict {
     pub last: EntryId,
     /// The follower's disk.
     pub disk: DiskReport,
+    /// In what the follower is less than whole.
+    pub health: Health,
 }
 
 impl AppendConflict {
@@ -377,6 +354,7 @@ impl AppendConflict {
         put_option(out, self.conflict, put_entry_id);
         put_entry_id(out, self.last);
         self.disk.encode(out);
+        self.health.encode(out);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
@@ -387,6 +365,7 @@ impl AppendConflict {
             conflict: reader.option(Reader::entry_id)?,
             last: reader.entry_id()?,
             disk: DiskReport::decode(reader)?,
+            health: Health::decode(reader)?,
         })
     }
 }
@@ -423,9 +402,15 @@ pub struct RequestVote {
     pub term: Term,
     /// The candidate's last entry.
     pub last: EntryId,
-    /// Set when a leader asked for this election (thesis 3.10): votes are not withheld. Always
-    /// false in this version.
+    /// Set when a leader asked for this election (thesis 3.10): votes are not withheld.
     pub transfer: bool,
+}
+
+/// See [`Message::TimeoutNow`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeoutNow {
+    /// The leader's term.
+    pub term: Term,
 }
 
 /// See [`Message::VoteAnswer`].
@@ -506,6 +491,8 @@ pub struct SnapshotOk {
     pub received_bytes: u64,
     /// The follower's disk.
     pub disk: DiskReport,
+    /// In what the follower is less than whole.
+    pub health: Health,
 }
 
 impl SnapshotOk {
@@ -514,6 +501,7 @@ impl SnapshotOk {
         put_entry_id(out, self.snapshot);
         out.put_u64(self.received_bytes);
         self.disk.encode(out);
+        self.health.encode(out);
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
@@ -523,6 +511,7 @@ impl SnapshotOk {
             snapshot: snapshot_id(reader)?,
             received_bytes: reader.counter()?,
             disk: DiskReport::decode(reader)?,
+            health: Health::decode(reader)?,
         })
     }
 }

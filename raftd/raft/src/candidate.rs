@@ -58,8 +58,9 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Asks every peer, once (term, own vote) is durable (thesis 3.4; rules A2).
-    pub(crate) fn ask(state: &State, effects: &mut Vec<Effect>) -> Self {
+    /// Asks every peer, once (term, own vote) is durable (thesis 3.4; rules A2); in a transfer of
+    /// leadership, also those that hear the leader (3.10).
+    pub(crate) fn ask(state: &State, transfer: bool, effects: &mut Vec<Effect>) -> Self {
         assert!(
             state.hard_state().vote == Some(state.config.id),
             "a candidate votes for itself"
@@ -67,7 +68,7 @@ impl Candidate {
         let request = RequestVote {
             term: state.term(),
             last: state.log.last(),
-            transfer: false,
+            transfer,
         };
         for peer in state.peers() {
             state.send(peer, Message::RequestVote(request), effects);

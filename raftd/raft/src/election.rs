@@ -8,7 +8,6 @@ use wire::types::{NodeId, Term};
 use crate::candidate::{Candidate, PreCandidate};
 use crate::event::Effect;
 use crate::follower::Follower;
-use crate::gate;
 use crate::leader::Leader;
 use crate::raft::{Raft, Role};
 use crate::time::Instant;
@@ -36,6 +35,7 @@ impl Raft {
     ) {
         let granted = !self.withholds(now)
             && !self.state.stalled
+            && !self.state.is_lost()
             && m.term > self.state.term()
             && self.state.is_up_to_date(m.last);
         let term = if granted { m.term } else { self.state.term() };
@@ -58,6 +58,7 @@ impl Raft {
             self.adopt(now, m.term);
         }
         let granted = !withheld
+            && !self.state.is_lost()
             && m.term == self.state.term()
             && self.state.is_up_to_date(m.last)
             && self.state.vote_for(from);
@@ -87,7 +88,7 @@ impl Raft {
             // A yes names the term that was asked for; one to an older question does not count.
             let is_stale = m.granted && m.term != term.next();
             if !is_stale && candidate.count(&self.state, from, m.granted) {
-                self.campaign(now, effects);
+                self.campaign(now, false, effects);
             }
         }
     }
@@ -116,11 +117,10 @@ impl Raft {
         self.role = Role::Follower(follower);
     }
 
-    /// Asks whether an election would be won (thesis 9.6), unless the disk is too slow to lead
-    /// (rules B4) or the terms are used up.
+    /// Asks whether an election would be won (thesis 9.6), unless this node would not lead.
     pub(crate) fn pre_campaign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.state.timer.repeat(now);
-        if self.state.stalled || self.state.term() >= gate::TERM_MAX {
+        if !self.state.may_campaign() {
             self.become_follower(now, Follower::default());
             return;
         }
@@ -128,20 +128,30 @@ impl Raft {
         let has_won = candidate.has_won(&self.state);
         self.role = Role::PreCandidate(candidate);
         if has_won {
-            self.campaign(now, effects);
+            self.campaign(now, false, effects);
         }
     }
 
-    /// Campaigns in the next term (thesis 3.4).
-    fn campaign(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        assert!(
-            matches!(self.role, Role::PreCandidate(_)),
-            "an election without a PreVote"
-        );
+    /// The leader asks this node to take its office over (thesis 3.10): the others need not be asked
+    /// whether they would miss it, unless this node would not lead.
+    pub(crate) fn campaign_now(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if self.state.may_campaign() {
+            self.campaign(now, true, effects);
+        }
+    }
+
+    /// Campaigns in the next term (thesis 3.4), after a PreVote or by the leader's wish.
+    fn campaign(&mut self, now: Instant, transfer: bool, effects: &mut Vec<Effect>) {
+        let is_asked_for = match &self.role {
+            Role::PreCandidate(_) => !transfer,
+            Role::Follower(follower) => transfer && follower.following.is_some(),
+            Role::Candidate(_) | Role::Leader(_) => false,
+        };
+        assert!(is_asked_for, "an election that nobody wants");
         let (term, own) = (self.state.term().next(), self.state.config.id);
         self.state.enter_term(term, Some(own));
         self.state.timer.rest(now);
-        self.role = Role::Candidate(Candidate::ask(&self.state, effects));
+        self.role = Role::Candidate(Candidate::ask(&self.state, transfer, effects));
     }
 
     /// A quorum voted for this node (thesis 3.4).

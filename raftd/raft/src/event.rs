@@ -5,8 +5,10 @@ use core::time::Duration;
 
 use wire::entry::Entry;
 use wire::error::Error;
-use wire::peer::{InstallSnapshot, Message, SnapshotOk};
+use wire::peer::{Digest, DiskReport, Health, InstallSnapshot, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId, Term};
+
+use crate::time::Instant;
 
 /// What never changes in a node's life.
 #[derive(Clone, Debug)]
@@ -40,7 +42,8 @@ pub struct Restored {
     /// The entry that the log begins behind: what is up to it was compacted. 0@0 if the log is
     /// whole.
     pub base: EntryId,
-    /// The snapshot's index, from `base` to `last`; 0 without one.
+    /// The snapshot's index, from `base` to `last`; 0 without one. The base's index while
+    /// rebuilding.
     pub applied: Index,
     /// The wall clock that the snapshot ends with, which no later entry may undercut.
     pub wall_ms: u64,
@@ -53,6 +56,10 @@ pub struct Restored {
     pub tail: Vec<Entry>,
     /// Whether the cluster is formed (rules D1); until then the node is passive.
     pub formed: bool,
+    /// The first faulty entry; see [`crate::Raft::set_faulty`].
+    pub faulty: Option<Index>,
+    /// There is no state to go on from; see [`crate::Raft::rebuild`].
+    pub rebuilding: bool,
 }
 
 /// What must not be forgotten beside the entries, durable together: term and vote (thesis 3.3,
@@ -146,6 +153,14 @@ pub enum Effect {
         /// What it said.
         answer: SnapshotOk,
     },
+    /// A peer holds this digest: the leader a quorum's, a follower its own (rules D5). Told when it
+    /// is not what that peer told last.
+    Digest {
+        /// The peer.
+        from: NodeId,
+        /// What it holds.
+        digest: Digest,
+    },
     /// The role, the term or the known leader changed. A leader that became something else has
     /// lost its pending rounds, and the outcome of its pending proposals is unknown.
     RoleChanged(RoleChange),
@@ -213,7 +228,8 @@ pub struct ReadTicket {
 /// What became of a snapshot that the node would install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Installed {
-    /// The log is past it, or this node leads: nothing changed.
+    /// The log is past it, or this node leads: nothing changed. A node that is rebuilding says so
+    /// only of what its log does not reach back to.
     Stale,
     /// The log holds the snapshot's last entry: it goes on as it was, and what the snapshot covers
     /// counts as applied.
@@ -221,6 +237,43 @@ pub enum Installed {
     /// The log was discarded and begins behind the snapshot. The next [`Write`] says so, and until
     /// it is durable nothing that the snapshot covers is acknowledged.
     Reset,
+}
+
+/// Why nothing was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotPropose {
+    /// This node does not lead.
+    NotLeader(NotLeader),
+    /// Leadership is being transferred: try again when [`crate::Raft::is_transferring`] says no.
+    Transferring,
+}
+
+/// Why leadership is not transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotTransfer {
+    /// This node does not lead.
+    NotLeader(NotLeader),
+    /// A transfer is under way.
+    Transferring,
+    /// The target is no other voter, or it would not campaign: it is lost or rebuilding.
+    Unfit,
+}
+
+/// What a leader knows of a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FollowerView {
+    /// The follower.
+    pub id: NodeId,
+    /// Its log is known to agree up to here, durably.
+    pub match_index: Index,
+    /// When `match_index` last rose; the start of the reign before that.
+    pub match_rose_at: Instant,
+    /// When it last answered; the start of the reign before that.
+    pub heard_at: Instant,
+    /// What it told of its disk; room and no unfinished write before that.
+    pub disk: DiskReport,
+    /// In what it is less than whole. While `lost` it counts for nothing, whether it knows or not.
+    pub health: Health,
 }
 
 /// This node does not lead.

@@ -4,7 +4,9 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use wire::error::Error;
-use wire::peer::{Append, AppendConflict, AppendOk, InstallSnapshot, Message, SnapshotOk};
+use wire::peer::{
+    Append, AppendConflict, AppendOk, Digest, InstallSnapshot, Message, SnapshotOk, Standing,
+};
 use wire::types::{EntryId, Index, NodeId};
 
 use crate::event::Effect;
@@ -27,7 +29,7 @@ pub(crate) struct Follower {
 /// Invariants:
 /// - `verified` never falls; up to it the log agrees with this leader's, so nothing at or below
 ///   it is ever truncated for this leader;
-/// - `acked <= min(durable, verified)`.
+/// - `acked <= min(durable, verified)`, and was below the first faulty entry.
 #[derive(Clone, Debug)]
 pub(crate) struct Following {
     pub(crate) leader: NodeId,
@@ -41,6 +43,8 @@ pub(crate) struct Following {
     acked: Index,
     /// An `AppendOk` is due at the end of the turn.
     owes_answer: bool,
+    /// The quorum's digest, as it told last (rules D5).
+    digest: Option<Digest>,
 }
 
 impl Follower {
@@ -54,6 +58,7 @@ impl Follower {
                 round: 0,
                 acked: Index(0),
                 owes_answer: false,
+                digest: None,
             }),
         }
     }
@@ -78,7 +83,12 @@ impl Following {
         m: &Append,
         effects: &mut Vec<Effect>,
     ) {
+        let is_late = m.round < self.round;
         let round_is_new = self.hear(state, now, m.round);
+        if !is_late && m.standing == Standing::Lost {
+            state.set_lost(true);
+        }
+        self.note_digest(m.digest, effects);
         if state.log.contradicts(m.prev) {
             if m.prev.index <= state.commit() {
                 self.refuse(state, m.prev, effects);
@@ -122,6 +132,21 @@ impl Following {
         state.advance_commit(m.commit.min(self.verified));
         // New entries are acknowledged when they are durable, all of a sync at once.
         self.owes_answer |= round_is_new || fresh.is_none();
+        if let Standing::Whole(upto) = m.standing
+            && !is_late
+            && self.match_index(state) >= upto
+        {
+            state.set_lost(false);
+        }
+    }
+
+    fn note_digest(&mut self, digest: Option<Digest>, effects: &mut Vec<Effect>) {
+        if let Some(digest) = digest
+            && self.digest.replace(digest) != Some(digest)
+        {
+            let from = self.leader;
+            effects.push(Effect::Digest { from, digest });
+        }
     }
 
     /// The leader's piece of a snapshot in this term (thesis 5.3). A follower that has what the
@@ -136,10 +161,15 @@ impl Following {
         self.hear(state, now, m.round);
         let agreed = state.log.id_at(state.commit().max(self.verified));
         let is_news = m.snapshot.index > agreed.index;
-        if is_news && m.snapshot.term >= agreed.term {
-            effects.push(Effect::Chunk(m));
-        } else if is_news || state.log.contradicts(m.snapshot) {
+        let differs = if is_news {
+            m.snapshot.term < agreed.term
+        } else {
+            state.log.contradicts(m.snapshot)
+        };
+        if differs {
             self.refuse(state, m.snapshot, effects);
+        } else if is_news || state.wants(m.snapshot) {
+            effects.push(Effect::Chunk(m));
         } else {
             self.verify(m.snapshot.index);
             self.owes_answer = true;
@@ -160,6 +190,7 @@ impl Following {
             snapshot,
             received_bytes,
             disk: state.disk,
+            health: state.health(),
         };
         state.send(self.leader, Message::SnapshotOk(answer), effects);
     }
@@ -191,14 +222,16 @@ impl Following {
             match_index: self.acked,
             received: self.verified,
             disk: state.disk,
-            digest: None,
+            health: state.health(),
+            digest: state.digest,
         };
         state.send(self.leader, Message::AppendOk(answer), effects);
     }
 
-    /// What may be acknowledged: never a durable suffix that this leader did not confirm.
+    /// What may be acknowledged: never a durable suffix that this leader did not confirm, nor what
+    /// the disk has lost since.
     fn match_index(&self, state: &State) -> Index {
-        self.verified.min(state.log.durable())
+        self.verified.min(state.intact())
     }
 
     fn answer_conflict(&self, state: &State, prev: EntryId, effects: &mut Vec<Effect>) {
@@ -209,6 +242,7 @@ impl Following {
             conflict: state.log.run_at(prev.index),
             last: state.log.last(),
             disk: state.disk,
+            health: state.health(),
         };
         state.send(self.leader, Message::AppendConflict(answer), effects);
     }
@@ -237,7 +271,7 @@ impl Following {
             self.verified
         );
         assert!(
-            self.acked <= self.match_index(state),
+            self.acked <= self.verified.min(state.log.durable()),
             "acknowledged too much"
         );
     }

@@ -21,7 +21,7 @@ pub(crate) fn malformed(reason: &'static str) -> Error {
 
 /// Whether the message makes sense, whatever this node's state.
 pub(crate) fn check(message: &Message) -> Check {
-    check_that(message.term() <= TERM_MAX, "the term is absurd")?;
+    check_that(message.term() <= Some(TERM_MAX), "the term is absurd")?;
     match message {
         Message::Append(m) => check_append(m),
         Message::AppendOk(m) => check_append_ok(m),
@@ -30,7 +30,12 @@ pub(crate) fn check(message: &Message) -> Check {
         Message::RequestVote(m) => check_ballot(m.term, m.last),
         Message::InstallSnapshot(m) => check_chunk(m),
         Message::SnapshotOk(m) => check_snapshot(m.term, m.snapshot),
-        Message::StaleTerm(_) | Message::PreVoteAnswer(_) | Message::VoteAnswer(_) => Ok(()),
+        Message::TimeoutNow(m) => check_that(m.term > Term(0), "a leader of term 0"),
+        Message::StaleTerm(_)
+        | Message::PreVoteAnswer(_)
+        | Message::VoteAnswer(_)
+        | Message::Fetch(_)
+        | Message::Fetched(_) => Ok(()),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::state::State;
 
 /// What the last check saw.
 ///
+/// Invariants of a state: whoever campaigns would lead, and who leads is not lost and has a state
+/// (rules D4, D5).
+///
 /// Invariants between two checks:
 /// - term, base and commit index never fall;
 /// - within a term the vote, once given, stays (thesis 3.4);
@@ -93,7 +96,13 @@ impl Seen {
 fn check_state(state: &State, role: &Role) {
     state.check();
     match role {
-        Role::Leader(leader) => leader.check(state),
+        Role::Leader(leader) => {
+            leader.check(state);
+            assert!(
+                !state.is_lost() && !state.is_rebuilding(),
+                "a leader that is not whole"
+            );
+        }
         Role::Follower(follower) => {
             if let Some(following) = &follower.following {
                 assert!(
@@ -114,5 +123,12 @@ fn check_state(state: &State, role: &Role) {
             );
             assert!(state.term() > Term(0), "a candidate of term 0");
         }
+    }
+    if matches!(role, Role::PreCandidate(_) | Role::Candidate(_)) {
+        let health = state.health();
+        assert!(
+            !health.lost && !health.rebuilding && state.faulty.is_none(),
+            "a campaign of a node that is not whole"
+        );
     }
 }

@@ -8,13 +8,14 @@ use wire::error::Error;
 use wire::peer::{AppendConflict, AppendOk, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId};
 
-use crate::event::{Effect, ReadTicket};
+use crate::event::{CannotTransfer, Effect, FollowerView, ReadTicket};
 use crate::gate::malformed;
 use crate::progress::Progress;
 use crate::quorum;
 use crate::round::Rounds;
 use crate::state::State;
 use crate::time::Instant;
+use crate::transfer::Transfer;
 
 /// New entries are cut from buffers of this size, so that a small entry costs no allocation.
 const POOL_BYTES: usize = 64 * 1024;
@@ -31,6 +32,7 @@ pub(crate) struct Leader {
     heartbeat_at: Instant,
     /// When to look again whether a quorum is heard.
     check_quorum_at: Instant,
+    transfer: Option<Transfer>,
     pool: BytesMut,
 }
 
@@ -58,6 +60,7 @@ impl Leader {
             rounds: Rounds::default(),
             heartbeat_at: now,
             check_quorum_at: now + state.config.election_timeout_max,
+            transfer: None,
             pool: BytesMut::new(),
         };
         let wall_ms = state.log.wall_ms();
@@ -96,9 +99,53 @@ impl Leader {
         }
     }
 
-    fn peer_mut(&mut self, id: NodeId) -> &mut Progress {
+    /// A follower, and the rounds that tell its answers' order.
+    fn peer_mut(&mut self, id: NodeId) -> (&mut Progress, &mut Rounds) {
         let peer = self.peers.iter_mut().find(|peer| peer.id == id);
-        peer.expect("the sender is a voter")
+        (peer.expect("the sender is a voter"), &mut self.rounds)
+    }
+
+    /// What a quorum has reached, given what each follower has, and this node; who is lost has
+    /// nothing.
+    fn quorum<T: Copy + Ord + Default>(&self, of: impl Fn(&Progress) -> T, own: T) -> T {
+        let counted = |peer: &Progress| {
+            if peer.is_lost() {
+                T::default()
+            } else {
+                of(peer)
+            }
+        };
+        quorum::reached(self.peers.iter().map(counted).chain([own]))
+    }
+
+    /// What is known of the followers.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = FollowerView> {
+        self.peers.iter().map(Progress::view)
+    }
+
+    /// Begins to hand this office over (thesis 3.10).
+    pub(crate) fn transfer(
+        &mut self,
+        state: &State,
+        now: Instant,
+        to: NodeId,
+    ) -> Result<(), CannotTransfer> {
+        if self.is_transferring() {
+            return Err(CannotTransfer::Transferring);
+        }
+        let target = self.followers().find(|follower| follower.id == to);
+        let health = target.ok_or(CannotTransfer::Unfit)?.health;
+        if health.lost || health.rebuilding {
+            return Err(CannotTransfer::Unfit);
+        }
+        let until = now + state.config.election_timeout_max;
+        self.transfer = Some(Transfer::new(to, until));
+        Ok(())
+    }
+
+    /// Whether this office is being handed over.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.transfer.is_some()
     }
 
     /// Where a follower's log is known to agree.
@@ -114,11 +161,13 @@ impl Leader {
         now: Instant,
         from: NodeId,
         m: &AppendOk,
+        effects: &mut Vec<Effect>,
     ) -> Result<(), Error> {
         if m.received > state.log.last().index || m.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        self.peer_mut(from).on_append_ok(state, now, m);
+        let (peer, rounds) = self.peer_mut(from);
+        peer.on_append_ok(state, now, m, rounds, effects);
         Ok(())
     }
 
@@ -134,13 +183,15 @@ impl Leader {
         if !was_sent || m.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        self.peer_mut(from).on_append_conflict(state, now, m);
+        let (peer, rounds) = self.peer_mut(from);
+        peer.on_append_conflict(state, now, m, rounds);
         Ok(())
     }
 
     /// A follower holds so much of a snapshot (thesis 5.3).
     pub(crate) fn on_snapshot_ok(
         &mut self,
+        state: &State,
         now: Instant,
         from: NodeId,
         answer: SnapshotOk,
@@ -149,7 +200,8 @@ impl Leader {
         if answer.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        if self.peer_mut(from).on_snapshot_ok(now, &answer) {
+        let (peer, rounds) = self.peer_mut(from);
+        if peer.on_snapshot_ok(state, now, &answer, rounds) {
             effects.push(Effect::SnapshotAnswer { from, answer });
         }
         Ok(())
@@ -187,11 +239,12 @@ impl Leader {
     }
 
     fn quorum_heard(&self, now: Instant) -> Instant {
-        quorum::reached(self.peers.iter().map(|peer| peer.heard).chain([now]))
+        self.quorum(|peer| peer.heard, now)
     }
 
     /// Time passed; false if the leader must step down.
     pub(crate) fn on_tick(&mut self, state: &State, now: Instant) -> bool {
+        self.transfer.take_if(|transfer| now >= transfer.until());
         if now < self.check_quorum_at {
             return true;
         }
@@ -202,18 +255,23 @@ impl Leader {
     /// When time matters next: never, if there is nobody to talk to.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = self.heartbeat_at.min(self.check_quorum_at);
+        let due = self
+            .transfer
+            .map_or(due, |transfer| due.min(transfer.until()));
         (!self.peers.is_empty()).then_some(due)
     }
 
     /// Draws conclusions from the turn's answers and completions: what is committed (thesis
     /// 3.5, 3.6.2) and which round is confirmed.
     pub(crate) fn conclude(&mut self, state: &mut State, effects: &mut Vec<Effect>) {
-        let own = state.log.durable();
-        let held = quorum::reached(self.peers.iter().map(|peer| peer.match_index).chain([own]));
+        let held = self.quorum(|peer| peer.match_index, state.intact());
         // Counting replicas commits only what this leader made; what is before it follows. An
         // older entry may be held by a quorum and still be overwritten (figure 3.7).
         if held > state.commit() && held >= self.noop {
             state.advance_commit(held);
+        }
+        for peer in &mut self.peers {
+            peer.mend(held);
         }
         self.confirm_round(effects);
         if self.rounds.start() {
@@ -228,13 +286,11 @@ impl Leader {
     /// it already.
     pub(crate) fn awaits_own_disk(&self, state: &State) -> bool {
         let last = state.log.last().index;
-        let matches = self.peers.iter().map(|peer| peer.match_index);
-        quorum::reached(matches.chain([last])) > state.commit()
+        self.quorum(|peer| peer.match_index, last) > state.commit()
     }
 
     fn confirm_round(&mut self, effects: &mut Vec<Effect>) {
-        let own = self.rounds.started();
-        let answered = quorum::reached(self.peers.iter().map(|peer| peer.round).chain([own]));
+        let answered = self.quorum(|peer| peer.round, self.rounds.started());
         if let Some(round) = self.rounds.confirm(answered) {
             effects.push(Effect::RoundConfirmed(round));
         }
@@ -251,6 +307,9 @@ impl Leader {
         }
         if said_to_all {
             self.heartbeat_at = now + state.config.heartbeat;
+        }
+        if let Some(transfer) = &mut self.transfer {
+            transfer.flush(state, &self.peers, effects);
         }
     }
 

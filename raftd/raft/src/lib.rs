@@ -148,11 +148,13 @@ mod election;
 pub mod event;
 mod follower;
 mod gate;
+mod health;
 mod invariant;
 mod jitter;
 mod journal;
 mod leader;
 mod log;
+mod loss;
 mod progress;
 mod quorum;
 mod raft;
@@ -162,10 +164,11 @@ mod state;
 mod terms;
 pub mod time;
 mod timer;
+mod transfer;
 
 pub use crate::event::{
-    Config, Effect, HardState, Input, Installed, NotLeader, ReadTicket, Restored, RoleChange,
-    RoleName, Ticket, Write,
+    CannotPropose, CannotTransfer, Config, Effect, FollowerView, HardState, Input, Installed,
+    NotLeader, ReadTicket, Restored, RoleChange, RoleName, Ticket, Write,
 };
 pub use crate::raft::Raft;
 pub use crate::time::Instant;

@@ -20,10 +20,14 @@ use core::mem;
 
 use wire::entry::Entry;
 use wire::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
-use wire::peer::{Append, AppendConflict, AppendOk, Message, SnapshotOk};
+use wire::peer::{
+    Append, AppendConflict, AppendOk, Digest, DiskReport, Health, Message, SnapshotOk, Standing,
+};
 use wire::types::{Index, NodeId};
 
-use crate::event::Effect;
+use crate::event::{Effect, FollowerView};
+use crate::loss::Loss;
+use crate::round::Rounds;
 use crate::state::State;
 use crate::time::Instant;
 
@@ -130,7 +134,7 @@ enum Load {
 }
 
 /// Invariants:
-/// - `match_index < next <= last + 1`; `match_index` never falls (rules A5);
+/// - `match_index < next <= last + 1`; `match_index` never falls but by a loss (rules A5, D4);
 /// - `next` is behind the base, in flow Snapshot right behind it;
 /// - `round` is at most the leader's newest.
 #[derive(Clone, Debug)]
@@ -142,6 +146,14 @@ pub(crate) struct Progress {
     pub(crate) round: u64,
     /// When it last answered.
     pub(crate) heard: Instant,
+    /// When `match_index` last rose, and by an answer to which round.
+    match_rose: (Instant, u64),
+    disk: DiskReport,
+    /// It waits for a snapshot to replace its state by.
+    rebuilding: bool,
+    /// Its own digest, as it told last (rules D5).
+    digest: Option<Digest>,
+    loss: Option<Loss>,
     next: Index,
     flow: Flow,
     in_flight: InFlight,
@@ -156,6 +168,11 @@ impl Progress {
             match_index: Index(0),
             round: 0,
             heard: now,
+            match_rose: (now, 0),
+            disk: DiskReport::default(),
+            rebuilding: false,
+            digest: None,
+            loss: None,
             next: last.next(),
             flow: Flow::Probe { asked: false },
             in_flight: InFlight::default(),
@@ -163,11 +180,92 @@ impl Progress {
         }
     }
 
-    /// The follower agrees (thesis 3.5). Repeated and late answers raise nothing.
-    pub(crate) fn on_append_ok(&mut self, state: &State, now: Instant, m: &AppendOk) {
+    /// What every answer tells beside its subject.
+    fn hear(
+        &mut self,
+        state: &State,
+        now: Instant,
+        (round, disk, health): (u64, DiskReport, Health),
+        rounds: &mut Rounds,
+    ) {
         self.heard = now;
-        self.round = self.round.max(m.round);
-        self.match_index = self.match_index.max(m.match_index);
+        self.disk = disk;
+        if round < self.round {
+            // It is late: it tells nothing of the health now.
+            return;
+        }
+        self.round = round;
+        self.rebuilding = health.rebuilding;
+        if health.lost && self.loss.is_none() {
+            self.lose(state, rounds);
+        } else if !health.lost {
+            self.loss.take_if(|loss| loss.ends(round));
+        }
+    }
+
+    /// The follower lacks what it acknowledged (rules D4).
+    fn lose(&mut self, state: &State, rounds: &mut Rounds) {
+        self.match_index = Index(0);
+        self.loss = Some(Loss::new(state.log.last().index, rounds.want()));
+    }
+
+    /// Whether it counts for nothing because its log is not what it acknowledged.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.loss.is_some()
+    }
+
+    /// A quorum holds everything up to `held`.
+    pub(crate) fn mend(&mut self, held: Index) {
+        if let Some(loss) = &mut self.loss {
+            loss.mend(self.match_index, held);
+        }
+    }
+
+    /// For the node's decisions.
+    pub(crate) fn view(&self) -> FollowerView {
+        FollowerView {
+            id: self.id,
+            match_index: self.match_index,
+            match_rose_at: self.match_rose.0,
+            heard_at: self.heard,
+            disk: self.disk,
+            health: Health {
+                lost: self.is_lost(),
+                rebuilding: self.rebuilding,
+            },
+        }
+    }
+
+    /// The follower holds everything up to an index. Repeated and late answers raise nothing, nor
+    /// does what may be of a log that is lost.
+    fn raise_match(&mut self, now: Instant, m: &AppendOk) {
+        let is_current = match &self.loss {
+            None => !m.health.lost,
+            Some(loss) => loss.believes(m.round),
+        };
+        if is_current && m.match_index > self.match_index {
+            self.match_index = m.match_index;
+            self.match_rose = (now, m.round);
+        }
+    }
+
+    /// The follower agrees (thesis 3.5).
+    pub(crate) fn on_append_ok(
+        &mut self,
+        state: &State,
+        now: Instant,
+        m: &AppendOk,
+        rounds: &mut Rounds,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.hear(state, now, (m.round, m.disk, m.health), rounds);
+        self.raise_match(now, m);
+        if let Some(digest) = m.digest
+            && self.digest.replace(digest) != Some(digest)
+        {
+            let from = self.id;
+            effects.push(Effect::Digest { from, digest });
+        }
         self.in_flight.acknowledge(self.match_index);
         match self.flow {
             Flow::Probe { .. } | Flow::Snapshot => {
@@ -188,10 +286,26 @@ impl Progress {
 
     /// The follower disagrees at `m.prev` (thesis 3.5): probe where it may agree. Each answer
     /// passes over a whole term of either log. A refusal still answers the round.
-    pub(crate) fn on_append_conflict(&mut self, state: &State, now: Instant, m: &AppendConflict) {
-        self.heard = now;
-        self.round = self.round.max(m.round);
+    ///
+    /// A log that ends or differs before `match_index` has lost what it acknowledged, if the answer
+    /// is younger than the one that acknowledged it: if it is to a later round.
+    pub(crate) fn on_append_conflict(
+        &mut self,
+        state: &State,
+        now: Instant,
+        m: &AppendConflict,
+        rounds: &mut Rounds,
+    ) {
+        self.hear(state, now, (m.round, m.disk, m.health), rounds);
         let refused = m.prev.index;
+        if refused.min(m.last.index.next()) <= self.match_index {
+            if m.round <= self.match_rose.1 {
+                // It may be late: the next round will tell.
+                rounds.want();
+                return;
+            }
+            self.lose(state, rounds);
+        }
         let is_stale = match self.flow {
             Flow::Probe { .. } => refused.next() != self.next,
             // It was asked before an older answer made the leader step back.
@@ -199,7 +313,7 @@ impl Progress {
             // That it lacks the base is known; a snapshot is on its way.
             Flow::Snapshot => true,
         };
-        if is_stale || refused <= self.match_index {
+        if is_stale {
             return;
         }
         let agreed = match m.conflict {
@@ -231,15 +345,20 @@ impl Progress {
     }
 
     /// The follower told how much of a snapshot it holds; whether that matters to anyone.
-    pub(crate) fn on_snapshot_ok(&mut self, now: Instant, m: &SnapshotOk) -> bool {
-        self.heard = now;
-        self.round = self.round.max(m.round);
+    pub(crate) fn on_snapshot_ok(
+        &mut self,
+        state: &State,
+        now: Instant,
+        m: &SnapshotOk,
+        rounds: &mut Rounds,
+    ) -> bool {
+        self.hear(state, now, (m.round, m.disk, m.health), rounds);
         self.needs_snapshot()
     }
 
-    /// Whether the follower lacks what the log no longer holds.
+    /// Whether the follower lacks what the log no longer holds, or its state.
     pub(crate) fn needs_snapshot(&self) -> bool {
-        self.flow == Flow::Snapshot
+        self.flow == Flow::Snapshot || self.rebuilding
     }
 
     /// The disk's answer to a [`Effect::Load`].
@@ -330,7 +449,8 @@ impl Progress {
             prev,
             commit: state.commit(),
             round,
-            digest: None,
+            standing: self.loss.as_ref().map_or(Standing::Unsaid, Loss::standing),
+            digest: state.digest,
             entries,
         };
         state.send(self.id, Message::Append(append), effects);
@@ -365,7 +485,7 @@ impl Progress {
         );
         let first = state.log.base().index.next();
         assert!(
-            self.next >= first && (self.next == first || !self.needs_snapshot()),
+            self.next >= first && (self.next == first || self.flow != Flow::Snapshot),
             "next {} in flow {:?}, the log begins at {first}",
             self.next,
             self.flow

@@ -11,7 +11,8 @@ use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::candidate::{Candidate, PreCandidate};
 use crate::event::{
-    Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleChange, RoleName, Ticket,
+    CannotPropose, Config, Effect, HardState, Input, NotLeader, ReadTicket, Restored, RoleChange,
+    RoleName, Ticket,
 };
 use crate::follower::{Follower, Following};
 use crate::gate;
@@ -253,19 +254,19 @@ impl Raft {
             // A follower agrees, or does not (thesis 3.5). Answers to an earlier reign of this
             // node say nothing of this one.
             Message::AppendOk(m) => {
-                if let Some(leader) = self.leading(m.term) {
-                    return leader.0.on_append_ok(leader.1, now, from, &m);
+                if let Some((leader, state)) = self.leading(m.term) {
+                    return leader.on_append_ok(state, now, from, &m, effects);
                 }
             }
             Message::AppendConflict(m) => {
-                if let Some(leader) = self.leading(m.term) {
-                    return leader.0.on_append_conflict(leader.1, now, from, &m);
+                if let Some((leader, state)) = self.leading(m.term) {
+                    return leader.on_append_conflict(state, now, from, &m);
                 }
             }
             // A follower tells how much of a snapshot it holds (thesis 5.3).
             Message::SnapshotOk(m) => {
-                if let Some(leader) = self.leading(m.term) {
-                    return leader.0.on_snapshot_ok(now, from, m, effects);
+                if let Some((leader, state)) = self.leading(m.term) {
+                    return leader.on_snapshot_ok(state, now, from, m, effects);
                 }
             }
             // A follower has moved on: so must its leader (thesis 3.3).
@@ -274,6 +275,14 @@ impl Raft {
                     self.adopt(now, theirs);
                 }
             }
+            // The leader hands its office over (thesis 3.10).
+            Message::TimeoutNow(m) => {
+                if self.hear(now, from, m.term, effects)?.is_some() {
+                    self.campaign_now(now, effects);
+                }
+            }
+            // They are between the nodes: an entry is the same whatever the term.
+            Message::Fetch(_) | Message::Fetched(_) => {}
             // The answers that an election waits for; to anybody else they come too late. A
             // refusal may show a later term: without taking it over, two groups that each refuse
             // the other could never elect anybody (thesis 3.3).
@@ -342,16 +351,24 @@ impl Raft {
 
     /// Appends a command to the leader's log, in memory; `flush` sends and writes it.
     /// # Errors
-    /// This node does not lead.
+    /// See [`CannotPropose`].
     ///
     /// # Panics
     /// If the body is over the limit of an entry: requests are checked at admission.
-    pub fn propose(&mut self, wall_ms: u64, body: &[u8]) -> Result<EntryId, NotLeader> {
+    pub fn propose(&mut self, wall_ms: u64, body: &[u8]) -> Result<EntryId, CannotPropose> {
+        self.append(wall_ms, EntryKind::Command, body)
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        wall_ms: u64,
+        kind: EntryKind,
+        body: &[u8],
+    ) -> Result<EntryId, CannotPropose> {
         match &mut self.role {
-            Role::Leader(leader) => {
-                Ok(leader.append(&mut self.state, wall_ms, EntryKind::Command, body))
-            }
-            _ => Err(self.not_leader()),
+            Role::Leader(leader) if leader.is_transferring() => Err(CannotPropose::Transferring),
+            Role::Leader(leader) => Ok(leader.append(&mut self.state, wall_ms, kind, body)),
+            _ => Err(CannotPropose::NotLeader(self.not_leader())),
         }
     }
 

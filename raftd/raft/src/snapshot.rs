@@ -7,7 +7,7 @@ use wire::entry::EntryKind;
 use wire::peer::{InstallSnapshot, Message};
 use wire::types::{EntryId, Index, NodeId};
 
-use crate::event::{Effect, Installed, NotLeader};
+use crate::event::{CannotPropose, Effect, Installed};
 use crate::follower::Follower;
 use crate::leader::Leader;
 use crate::raft::{Raft, Role};
@@ -21,14 +21,9 @@ impl Raft {
 
     /// Appends the entry as of which every node takes a snapshot; `flush` sends and writes it.
     /// # Errors
-    /// This node does not lead.
-    pub fn propose_snapshot(&mut self, wall_ms: u64) -> Result<EntryId, NotLeader> {
-        match &mut self.role {
-            Role::Leader(leader) => {
-                Ok(leader.append(&mut self.state, wall_ms, EntryKind::SnapshotAt, &[]))
-            }
-            _ => Err(self.not_leader()),
-        }
+    /// See [`CannotPropose`].
+    pub fn propose_snapshot(&mut self, wall_ms: u64) -> Result<EntryId, CannotPropose> {
+        self.append(wall_ms, EntryKind::SnapshotAt, &[])
     }
 
     /// Lets the log begin behind `upto`: a published snapshot covers what is before (thesis 5.1).
@@ -55,7 +50,7 @@ impl Raft {
             Role::Follower(Follower { following }) => following.as_mut(),
             Role::PreCandidate(_) | Role::Candidate(_) => None,
         };
-        if snapshot.index <= self.state.commit() {
+        if snapshot.index <= self.state.commit() && !self.state.wants(snapshot) {
             return Installed::Stale;
         }
         let installed = if !self.state.log.contradicts(snapshot) {
@@ -91,9 +86,9 @@ impl Raft {
         }
     }
 
-    /// On a leader: the followers that lack entries which the log no longer holds. The node sends
-    /// each a snapshot of the base or a later entry, by [`Raft::chunk`], and compacts no further
-    /// than that meanwhile.
+    /// On a leader: the followers that lack entries which the log no longer holds, and those that
+    /// rebuild their state, to which entries flow meanwhile. The node sends each a snapshot of the
+    /// base or a later entry, by [`Raft::chunk`], and compacts no further than that meanwhile.
     pub fn needs_snapshot(&self) -> impl Iterator<Item = NodeId> {
         let leader = match &self.role {
             Role::Leader(leader) => Some(leader),

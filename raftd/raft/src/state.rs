@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use wire::peer::{DiskReport, Message};
+use wire::peer::{Digest, DiskReport, Health, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::event::{Config, Effect, HardState, Restored, Ticket, Write};
+use crate::gate;
 use crate::jitter::Jitter;
 use crate::log::Log;
 use crate::time::Instant;
@@ -13,7 +14,7 @@ use crate::timer::ElectionTimer;
 
 /// Invariants:
 /// - term and commit index never fall; within a term the vote is given once;
-/// - `base <= applied <= commit <= last`;
+/// - `base <= applied <= commit <= last`; while rebuilding, nothing behind the base is applied;
 /// - an unformed node has no timer and takes no message (rules D1).
 #[derive(Clone, Debug)]
 pub(crate) struct State {
@@ -25,6 +26,11 @@ pub(crate) struct State {
     /// The disk is too slow to lead (rules B4).
     pub(crate) stalled: bool,
     pub(crate) formed: bool,
+    /// What messages tell of states (rules D5).
+    pub(crate) digest: Option<Digest>,
+    /// The first entry whose payload the disk has lost (rules D4).
+    pub(crate) faulty: Option<Index>,
+    rebuilding: bool,
     hard_state: HardState,
     /// Who leads the term, as far as it was seen in this life; not forgotten with the contact.
     term_leader: Option<NodeId>,
@@ -41,6 +47,7 @@ impl State {
             jitter,
         );
         let (hard_state, formed) = (restored.hard_state, restored.formed);
+        let (faulty, rebuilding) = (restored.faulty, restored.rebuilding);
         let applied = restored.applied;
         // The hint may be older than the snapshot.
         let commit = restored.commit.max(applied);
@@ -61,6 +68,10 @@ impl State {
             "the log begins behind {}, the snapshot ends at {applied}",
             log.base()
         );
+        assert!(
+            !rebuilding || applied == log.base().index,
+            "{applied} is applied by a node that has no state"
+        );
         let mut state = Self {
             config,
             log,
@@ -68,6 +79,9 @@ impl State {
             disk: DiskReport::default(),
             stalled: false,
             formed,
+            digest: None,
+            faulty,
+            rebuilding,
             hard_state,
             term_leader: None,
             commit,
@@ -100,6 +114,60 @@ impl State {
 
     pub(crate) fn applied(&self) -> Index {
         self.applied
+    }
+
+    /// Whether entries that this node acknowledged are gone, and which they were is not known
+    /// (rules D4).
+    pub(crate) fn is_lost(&self) -> bool {
+        self.hard_state.lost
+    }
+
+    /// The leader says that this log is lost, or is no more.
+    pub(crate) fn set_lost(&mut self, lost: bool) {
+        if lost != self.is_lost() {
+            self.hard_state.lost = lost;
+            self.log.journal_mut().hard_state_changed();
+        }
+    }
+
+    /// Whether the log is good and the state is not.
+    pub(crate) fn is_rebuilding(&self) -> bool {
+        self.rebuilding
+    }
+
+    /// The state is good for nothing: a snapshot will replace it.
+    pub(crate) fn rebuild(&mut self) {
+        self.rebuilding = true;
+        self.applied = self.log.base().index;
+    }
+
+    /// Whether this snapshot, which the log holds, is what a node that rebuilds waits for. One
+    /// below the base leaves a gap before the log.
+    pub(crate) fn wants(&self, snapshot: EntryId) -> bool {
+        self.rebuilding && snapshot.index >= self.log.base().index
+    }
+
+    /// In what this node is less than whole, as its answers tell.
+    pub(crate) fn health(&self) -> Health {
+        Health {
+            lost: self.is_lost(),
+            rebuilding: self.rebuilding,
+        }
+    }
+
+    /// The last index that this node's disk counts for: it holds everything up to there. Faulty
+    /// entries are durable, and gone (rules D4).
+    pub(crate) fn intact(&self) -> Index {
+        let durable = self.log.durable();
+        self.faulty
+            .map_or(durable, |first| durable.min(first.prev()))
+    }
+
+    /// Whether this node would lead: with a disk that is fast enough (rules B4), a log that has
+    /// everything in it, and a state to serve (rules D4, D5), and a term to lead in.
+    pub(crate) fn may_campaign(&self) -> bool {
+        let is_whole = !self.is_lost() && self.faulty.is_none() && !self.rebuilding;
+        is_whole && !self.stalled && self.term() < gate::TERM_MAX
     }
 
     pub(crate) fn voters(&self) -> usize {
@@ -179,6 +247,7 @@ impl State {
             "applied {index}, committed {}",
             self.commit
         );
+        assert!(!self.rebuilding, "{index} is applied to no state");
         self.applied = self.applied.max(index);
         self.evict();
     }
@@ -197,12 +266,17 @@ impl State {
 
     /// The store holds this snapshot's state now.
     pub(crate) fn pass(&mut self, snapshot: EntryId) {
+        self.rebuilding = false;
         self.advance_commit(snapshot.index);
         self.set_applied(snapshot.index);
     }
 
-    fn evict(&mut self) {
-        self.log.evict(self.config.cache_bytes, self.applied);
+    /// What is not applied stays in memory, unless it waits for peers to heal this node: then it
+    /// may be any number of entries.
+    pub(crate) fn evict(&mut self) {
+        let waits = self.rebuilding || self.faulty.is_some();
+        let upto = if waits { self.commit } else { self.applied };
+        self.log.evict(self.config.cache_bytes, upto);
     }
 
     /// Every write up to `ticket` is on disk.
@@ -241,5 +315,10 @@ impl State {
             "the base is not applied"
         );
         assert!(last.term <= self.term(), "the log is ahead of the term");
+        assert!(
+            !self.rebuilding || self.applied == self.log.base().index,
+            "a node that rebuilds has applied {}",
+            self.applied
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use raft::Instant;
+use raft::{CannotPropose, Instant};
 use wire::client::{Consistency, Items, Reply, Request};
 use wire::entry::ENTRY_HEADER_BYTES;
 use wire::error::Error;
@@ -235,7 +235,7 @@ impl Node {
         }
         match self.propose_snapshot() {
             Ok(id) => self.proposals.push(id.index, caller),
-            Err(not_leader) => self.refuse_leaderless(caller, not_leader.leader, effects),
+            Err(reason) => self.refuse_proposal(caller, reason, effects),
         }
     }
 
@@ -250,7 +250,16 @@ impl Node {
                 self.proposals.push(id.index, caller);
                 self.clients.wrote(caller.connection, id);
             }
-            Err(not_leader) => self.refuse_leaderless(caller, not_leader.leader, effects),
+            Err(reason) => self.refuse_proposal(caller, reason, effects),
+        }
+    }
+
+    fn refuse_proposal(&mut self, caller: Caller, reason: CannotPropose, effects: &mut Effects) {
+        match reason {
+            CannotPropose::NotLeader(not_leader) => {
+                self.refuse_leaderless(caller, not_leader.leader, effects);
+            }
+            CannotPropose::Transferring => self.refuse(caller, overloaded(), effects),
         }
     }
 

@@ -486,6 +486,7 @@ impl Node {
                     max_bytes,
                 }),
                 // No log is compacted, so that no honest leader sends a snapshot.
+                Effect::Digest { .. } => {}
                 Effect::RoleChanged(change) => self.role_changed(change, effects),
                 Effect::Chunk(chunk) => self.chunk_received(chunk, effects),
                 Effect::SnapshotAnswer { from, answer } => {

@@ -67,7 +67,7 @@ impl Outbox {
 
     /// The term is now `term`: what is held from older ones never leaves.
     pub(super) fn enter_term(&mut self, term: Term) {
-        self.held.retain(|held| held.message.term() >= term);
+        self.held.retain(|held| held.message.term() >= Some(term));
     }
 }
 

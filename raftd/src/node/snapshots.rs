@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use log::Level;
-use raft::{Instant, NotLeader, RoleName};
+use raft::{CannotPropose, Instant, RoleName};
 use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use wire::types::EntryId;
 
@@ -280,8 +280,8 @@ impl Node {
     /// Has every node take a snapshot at the same entry.
     ///
     /// # Errors
-    /// This node does not lead.
-    pub(super) fn propose_snapshot(&mut self) -> Result<EntryId, NotLeader> {
+    /// See [`CannotPropose`].
+    pub(super) fn propose_snapshot(&mut self) -> Result<EntryId, CannotPropose> {
         let id = self.raft.propose_snapshot(self.now.wall_ms)?;
         self.snapshots.proposed = Some(id);
         Ok(id)

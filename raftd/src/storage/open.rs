@@ -124,6 +124,8 @@ impl<D: Disk> OpenedDisk<D> {
             last: wal.last(),
             tail,
             formed: !identity.formed.is_empty(),
+            faulty: None,
+            rebuilding: false,
         };
         let restored = node::Restored {
             raft,

@@ -129,6 +129,8 @@ impl Disk {
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
             formed,
+            faulty: None,
+            rebuilding: false,
         }
     }
 

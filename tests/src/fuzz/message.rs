@@ -3,8 +3,9 @@
 use raft::Raft;
 use wire::entry::Entry;
 use wire::peer::{
-    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
-    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Health, InstallSnapshot,
+    Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing, TimeoutNow,
+    VoteAnswer,
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -57,7 +58,8 @@ impl Asked {
                     match_index: script.pick(&[received, received, Index(0), received.prev()]),
                     received,
                     disk: disk_report(script),
-                    digest: None,
+                    health: health(script),
+                    digest: digest(script),
                 })
             }
             Message::Append(m) => {
@@ -76,6 +78,7 @@ impl Asked {
                     conflict: script.pick(&[None, Some(older)]),
                     last: script.pick(&[short, m.prev, EntryId::default()]),
                     disk: disk_report(script),
+                    health: health(script),
                 })
             }
             Message::InstallSnapshot(m) => Message::SnapshotOk(SnapshotOk {
@@ -84,6 +87,7 @@ impl Asked {
                 snapshot: m.snapshot,
                 received_bytes: script.near(m.offset + m.bytes.len() as u64),
                 disk: disk_report(script),
+                health: health(script),
             }),
             _ => return None,
         };
@@ -101,6 +105,21 @@ fn disk_report(script: &mut Script<'_>) -> DiskReport {
     DiskReport {
         state,
         oldest_write_ms: u32::from(choice) << 24,
+    }
+}
+
+fn health(script: &mut Script<'_>) -> Health {
+    Health {
+        lost: script.rarely(8),
+        rebuilding: script.rarely(8),
+    }
+}
+
+fn standing(script: &mut Script<'_>, last: Index) -> Standing {
+    match script.below(8) {
+        0..=4 => Standing::Unsaid,
+        5 => Standing::Lost,
+        _ => Standing::Whole(script.index(last)),
     }
 }
 
@@ -149,6 +168,7 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
                 prev,
                 commit: script.index(raft.commit()),
                 round: script.near(1),
+                standing: standing(script, last.index),
                 digest: digest(script),
                 entries: entries(script, prev),
             })
@@ -159,6 +179,7 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             match_index: script.index(last.index),
             received: script.index(last.index),
             disk: disk_report(script),
+            health: health(script),
             digest: digest(script),
         }),
         5 => Message::AppendConflict(AppendConflict {
@@ -168,6 +189,7 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             conflict: script.flag().then(|| script.id(last)),
             last: script.id(last),
             disk: disk_report(script),
+            health: health(script),
         }),
         6 => Message::StaleTerm(StaleTerm { term }),
         7 => Message::PreVote(PreVote {
@@ -193,7 +215,9 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             snapshot: script.id(raft.base()),
             received_bytes: script.near(1),
             disk: disk_report(script),
+            health: health(script),
         }),
+        13 => Message::TimeoutNow(TimeoutNow { term }),
         _ => {
             let near = script.pick(&[last, last, raft.base()]);
             let length = script.below(4);

@@ -45,6 +45,9 @@ pub fn peer(bytes: &[u8]) {
         Kind::VoteAnswer,
         Kind::InstallSnapshot,
         Kind::SnapshotOk,
+        Kind::TimeoutNow,
+        Kind::Fetch,
+        Kind::Fetched,
     ];
     sealed(bytes, &kinds, |frame| {
         round_trip(frame, Message::decode(frame), |message, out| {

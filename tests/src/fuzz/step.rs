@@ -296,6 +296,9 @@ impl Life {
                 Effect::SnapshotAnswer { from, .. } => {
                     assert!(self.config.voters.contains(&from), "a stranger needs one");
                 }
+                Effect::Digest { from, .. } => {
+                    assert!(self.config.voters.contains(&from), "a stranger has one");
+                }
                 Effect::RoundConfirmed(_) | Effect::RoleChanged(_) => {}
             }
         }
@@ -338,7 +341,7 @@ impl Life {
                 Message::PreVote(m) => assert!(m.term.0 <= hard_state.term.0 + 1),
                 Message::PreVoteAnswer(m) if m.granted => {}
                 message => assert!(
-                    message.term() <= hard_state.term,
+                    message.term() <= Some(hard_state.term),
                     "an unwritten term leaves: {message:?}"
                 ),
             }

@@ -45,7 +45,10 @@ impl<'a> Any<'a> {
             | Kind::RequestVote
             | Kind::VoteAnswer
             | Kind::InstallSnapshot
-            | Kind::SnapshotOk => Message::decode(frame).map(Self::Peer),
+            | Kind::SnapshotOk
+            | Kind::TimeoutNow
+            | Kind::Fetch
+            | Kind::Fetched => Message::decode(frame).map(Self::Peer),
             Kind::Write
             | Kind::Get
             | Kind::Scan

@@ -305,6 +305,7 @@ fn append(prev: (u64, u64), count: u16, records: &[u8]) -> Result<(), Error> {
         .u64(prev.1)
         .u64(0)
         .u64(0)
+        .u8(1)
         .u8(0)
         .u16(count)
         .raw(records)
@@ -377,6 +378,49 @@ fn bytes_of_entries() {
 }
 
 #[test]
+fn fetched_entries() {
+    let ids = |count: usize| {
+        let ids =
+            (0..count).flat_map(|_| [&[0, 0, 0, 0, 0, 0, 0, 1].repeat(2)[..], &[7; 4]].concat());
+        Payload::default()
+            .u16(u16::try_from(count).unwrap())
+            .raw(&ids.collect::<Vec<_>>())
+            .decode(Kind::Fetch)
+    };
+    assert_eq!(ids(0), Ok(()));
+    assert_eq!(ids(FETCH_ENTRIES_MAX), Ok(()));
+    malformed(ids(FETCH_ENTRIES_MAX + 1), "a list is longer than allowed");
+    malformed(
+        Payload::default().u16(1).raw(&[0; 20]).decode(Kind::Fetch),
+        "the entry before the log is asked for",
+    );
+    let of = |count: usize, records: &[u8]| {
+        Payload::default()
+            .u16(u16::try_from(count).unwrap())
+            .raw(records)
+            .decode(Kind::Fetched)
+    };
+    // They come as they were asked for, which need not be the order of the log.
+    assert_eq!(of(3, &records(&[(3, 9), (1, 1), (3, 9)])), Ok(()));
+    let most = vec![(1, 1); FETCH_ENTRIES_MAX + 1];
+    malformed(
+        of(most.len(), &records(&most)),
+        "a list is longer than allowed",
+    );
+    malformed(of(2, &records(&[(1, 1)])), "a list is cut short");
+    let mut flipped = records(&[(1, 1)]);
+    flipped[40] ^= 1;
+    malformed(of(1, &flipped), "the entry's checksum is wrong");
+    let large = entry(
+        id(1, 1),
+        EntryKind::Command,
+        zeros(APPEND_BYTES_MAX / 2 - 47),
+    );
+    let over = large.bytes().repeat(2);
+    too_large(of(2, &over), "fetched", APPEND_BYTES_MAX, over.len());
+}
+
+#[test]
 fn pieces_of_snapshots() {
     let of = |snapshot: (u64, u64), total: u64, offset: u64, bytes: usize| {
         Payload::default()
@@ -424,6 +468,7 @@ fn requests_of_peers_have_a_term_and_counters_end() {
         Kind::RequestVote,
         Kind::Append,
         Kind::InstallSnapshot,
+        Kind::TimeoutNow,
     ] {
         malformed(
             Payload::default().u64(0).raw(&[0; 100]).decode(kind),
@@ -433,7 +478,7 @@ fn requests_of_peers_have_a_term_and_counters_end() {
     for (name, any) in samples::all() {
         let good = any.encode();
         let frame = parse(&good);
-        if matches!(any, Any::Peer(_)) {
+        if matches!(&any, Any::Peer(message) if message.term().is_some()) {
             let mut payload = frame.payload.to_vec();
             payload[..8].copy_from_slice(&(COUNTER_MAX + 1).to_be_bytes());
             let refusal = decode_payload(frame.kind, &payload).expect_err(&name);

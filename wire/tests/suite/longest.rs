@@ -6,7 +6,7 @@ use wire::entry::{ENTRY_HEADER_BYTES, EntryKind};
 use wire::error::Error;
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
 use wire::limits::*;
-use wire::peer::{Append, InstallSnapshot, Message};
+use wire::peer::{Append, InstallSnapshot, Message, Standing};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
 use crate::any::{Any, parse};
@@ -77,6 +77,7 @@ fn between_peers() {
         prev: id(0, 0),
         commit: Index(0),
         round: 0,
+        standing: Standing::Whole(Index(1)),
         digest: None,
         entries: vec![
             entry(id(1, 1), EntryKind::Command, body),

@@ -190,6 +190,7 @@ fn every_sample_is_laid_out_as_the_page_says() {
     for form in [
         "role",
         "room",
+        "standing",
         "command",
         "expect",
         "consistency",
@@ -280,6 +281,7 @@ fn the_limits_are_those_of_the_code() {
         ("ENTRY_BYTES_MAX", limits::ENTRY_BYTES_MAX),
         ("APPEND_BYTES_MAX", limits::APPEND_BYTES_MAX),
         ("APPEND_ENTRIES_MAX", limits::APPEND_ENTRIES_MAX),
+        ("FETCH_ENTRIES_MAX", limits::FETCH_ENTRIES_MAX),
         ("SNAPSHOT_CHUNK_BYTES_MAX", limits::SNAPSHOT_CHUNK_BYTES_MAX),
         ("PAGE_ITEMS_MAX", limits::PAGE_ITEMS_MAX as usize),
         ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX as usize),

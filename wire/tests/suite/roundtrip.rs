@@ -7,13 +7,14 @@ use wire::client::{
     Consistency, Install, Item, Member, NodeRole, Reply, Request, ScanMode, Status,
 };
 use wire::command::{Command, Expect, Outcome, SessionId, Write};
-use wire::entry::EntryKind;
+use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome, negotiate};
 use wire::limits::COUNTER_MAX;
 use wire::peer::{
-    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
-    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
+    InstallSnapshot, Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing,
+    TimeoutNow, VoteAnswer,
 };
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -148,10 +149,23 @@ fn disk() -> impl Strategy<Value = DiskReport> {
     })
 }
 
+fn health() -> impl Strategy<Value = Health> {
+    any::<(bool, bool)>().prop_map(|(lost, rebuilding)| Health { lost, rebuilding })
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        Just(Standing::Unsaid),
+        Just(Standing::Lost),
+        index().prop_map(Standing::Whole),
+    ]
+}
+
 prop_compose! {
     /// Entries that follow `prev` in terms that rise now and then.
     fn append()(
-        prev in (0..1_u64 << 40), commit in index(), round in counter(), digest in digest(),
+        prev in (0..1_u64 << 40), commit in index(), round in counter(), standing in standing(),
+        digest in digest(),
         bodies in vec((0..3_u64, vec(any::<u8>(), 0..100)), 0..20), above in 0..5_u64,
     ) -> Append {
         let prev = if prev == 0 { EntryId::default() } else { crate::make::id(7, prev) };
@@ -167,7 +181,8 @@ prop_compose! {
             entries.push(entry(last, kind, &body));
         }
         Append {
-            term: Term((last.term.0 + above).max(1)), prev, commit, round, digest, entries,
+            term: Term((last.term.0 + above).max(1)), prev, commit, round, standing, digest,
+            entries,
         }
     }
 }
@@ -175,9 +190,9 @@ prop_compose! {
 prop_compose! {
     fn append_ok()(
         term in term(), round in counter(), match_index in index(), received in index(),
-        disk in disk(), digest in digest(),
+        disk in disk(), health in health(), digest in digest(),
     ) -> AppendOk {
-        AppendOk { term, round, match_index, received, disk, digest }
+        AppendOk { term, round, match_index, received, disk, health, digest }
     }
 }
 
@@ -185,8 +200,9 @@ prop_compose! {
     fn append_conflict()(
         term in term(), round in counter(), prev in entry_id(),
         conflict in option::of(entry_id()), last in entry_id(), disk in disk(),
+        health in health(),
     ) -> AppendConflict {
-        AppendConflict { term, round, prev, conflict, last, disk }
+        AppendConflict { term, round, prev, conflict, last, disk, health }
     }
 }
 
@@ -209,9 +225,19 @@ prop_compose! {
 prop_compose! {
     fn snapshot_ok()(
         term in term(), round in counter(), snapshot in snapshot(), received_bytes in counter(),
-        disk in disk(),
+        disk in disk(), health in health(),
     ) -> SnapshotOk {
-        SnapshotOk { term, round, snapshot, received_bytes, disk }
+        SnapshotOk { term, round, snapshot, received_bytes, disk, health }
+    }
+}
+
+prop_compose! {
+    /// Entries of a log with gaps, in any order.
+    fn fetched()(
+        items in vec((entry_id(), vec(any::<u8>(), 1..100)), 0..20),
+    ) -> Fetched {
+        let named = items.into_iter().filter(|(id, _)| *id != EntryId::default());
+        Fetched { entries: named.map(|(id, body)| entry(id, EntryKind::Command, &body)).collect() }
     }
 }
 
@@ -237,6 +263,12 @@ fn message() -> BoxedStrategy<Message> {
             .prop_map(|(term, granted)| Message::VoteAnswer(VoteAnswer { term, granted })),
         install_snapshot().prop_map(Message::InstallSnapshot),
         snapshot_ok().prop_map(Message::SnapshotOk),
+        asking().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
+        fetched().prop_map(|fetched| {
+            let entries = fetched.entries.iter().map(Entry::identity).collect();
+            Message::Fetch(Fetch { entries })
+        }),
+        fetched().prop_map(Message::Fetched),
     ]
     .boxed()
 }

@@ -4,12 +4,13 @@ use wire::client::{
     Consistency, Install, Item, Member, NodeRole, Reply, Request, ScanMode, Status,
 };
 use wire::command::{Command, Expect, Outcome};
-use wire::entry::EntryKind;
+use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
 use wire::peer::{
-    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, InstallSnapshot, Message,
-    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
+    InstallSnapshot, Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing,
+    TimeoutNow, VoteAnswer,
 };
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -95,6 +96,7 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         prev: id(0, 0),
         commit: Index(0),
         round: 77,
+        standing: Standing::Unsaid,
         digest: None,
         entries: Vec::new(),
     };
@@ -113,12 +115,21 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         ],
         ..append.clone()
     };
+    let judged = |standing| {
+        Message::Append(Append {
+            standing,
+            ..append.clone()
+        })
+    };
+    let (lost, whole) = (judged(Standing::Lost), judged(Standing::Whole(Index(42))));
+    let health = |lost, rebuilding| Health { lost, rebuilding };
     let ok = AppendOk {
         term: Term(5),
         round: 77,
         match_index: Index(42),
         received: Index(43),
         disk: disk(DiskState::Ok),
+        health: health(false, false),
         digest: None,
     };
     let conflict = AppendConflict {
@@ -128,6 +139,7 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         conflict: None,
         last: id(2, 12),
         disk: disk(DiskState::Hard),
+        health: health(true, true),
     };
     let vote = RequestVote {
         term: Term(6),
@@ -144,13 +156,16 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
     };
     [
         ("append-empty", Message::Append(append)),
-        ("append-entries", Message::Append(full)),
+        ("append-entries", Message::Append(full.clone())),
+        ("append-lost", lost),
+        ("append-whole", whole),
         ("append-ok", Message::AppendOk(ok)),
         (
             "append-ok-digest",
             Message::AppendOk(AppendOk {
                 digest,
                 disk: disk(DiskState::Soft),
+                health: health(true, false),
                 ..ok
             }),
         ),
@@ -212,6 +227,23 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
                 snapshot: id(4, 41),
                 received_bytes: 0x0001_0203,
                 disk: disk(DiskState::Ok),
+                health: health(false, true),
+            }),
+        ),
+        (
+            "timeout-now",
+            Message::TimeoutNow(TimeoutNow { term: Term(5) }),
+        ),
+        (
+            "fetch",
+            Message::Fetch(Fetch {
+                entries: full.entries.iter().map(Entry::identity).collect(),
+            }),
+        ),
+        (
+            "fetched",
+            Message::Fetched(Fetched {
+                entries: full.entries,
             }),
         ),
     ]

@@ -285,6 +285,7 @@ impl Cluster {
             }
             Effect::Chunk(chunk) => self.on_chunk(id, &chunk),
             Effect::SnapshotAnswer { from, answer } => self.on_snapshot_answer(id, from, answer),
+            Effect::Digest { .. } => {}
             Effect::RoleChanged(change) => self.on_role(id, change),
             Effect::Refuse { peer, error } => self.refusals.push((id, peer, error)),
         }

@@ -52,6 +52,8 @@ impl Disk {
             last: self.log.last(),
             tail: self.log[tail..].to_vec(),
             formed,
+            faulty: None,
+            rebuilding: false,
         }
     }
 }

@@ -253,10 +253,9 @@ impl Oracle {
         }
         let disk = &nodes[&from].disk;
         assert!(
-            disk.hard_state.term >= message.term()
+            Some(disk.hard_state.term) >= message.term()
                 || matches!(message, Message::PreVote(_) | Message::PreVoteAnswer(_)),
-            "node {from} reveals term {}, which is not on its disk",
-            message.term()
+            "node {from} reveals a term that is not on its disk: {message:?}"
         );
         match message {
             Message::VoteAnswer(m) if m.granted => {

@@ -59,8 +59,8 @@ use goldenscript::{Command, Context, Runner};
 use raft::{HardState, Input};
 use wire::entry::Entry;
 use wire::peer::{
-    Append, AppendConflict, AppendOk, DiskReport, InstallSnapshot, Message, PreVote, PreVoteAnswer,
-    RequestVote, SnapshotOk, StaleTerm, VoteAnswer,
+    Append, AppendConflict, AppendOk, Digest, DiskReport, Health, InstallSnapshot, Message,
+    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing, TimeoutNow, VoteAnswer,
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -139,6 +139,18 @@ impl<'a> Args<'a> {
         self.get(name).map_or(Ok(EntryId::default()), parse_id)
     }
 
+    /// `digest=SUM@INDEX`.
+    fn digest(&self) -> Fallible<Option<Digest>> {
+        let Some(word) = self.get("digest") else {
+            return Ok(None);
+        };
+        let (sum, index) = word.split_once('@').ok_or("a digest is SUM@INDEX")?;
+        Ok(Some(Digest {
+            index: Index(index.parse()?),
+            sum: u128::from_str_radix(sum, 16)?,
+        }))
+    }
+
     /// `1/1/2`: the terms of a log from index 1 on.
     fn terms(&self, name: &str) -> Fallible<Vec<u64>> {
         let words = self
@@ -182,13 +194,23 @@ fn message(args: &Args) -> Fallible<Message> {
     let term = Term(args.named("term", 0)?);
     let granted = args.has("yes");
     let disk = DiskReport::default();
+    let health = Health {
+        lost: args.has("lost"),
+        rebuilding: args.has("rebuilding"),
+    };
+    let digest = args.digest()?;
     Ok(match *args.positional.get(2).ok_or("no kind")? {
         "append" => Message::Append(Append {
             term,
             prev: args.id("prev")?,
             commit: Index(args.named("commit", 0)?),
             round: args.named("round", 0)?,
-            digest: None,
+            standing: match args.get("whole") {
+                Some(upto) => Standing::Whole(Index(upto.parse()?)),
+                None if health.lost => Standing::Lost,
+                None => Standing::Unsaid,
+            },
+            digest,
             entries: args.entries("entries")?,
         }),
         "append-ok" => Message::AppendOk(AppendOk {
@@ -197,7 +219,8 @@ fn message(args: &Args) -> Fallible<Message> {
             match_index: Index(args.named("match", 0)?),
             received: Index(args.named("received", args.named("match", 0)?)?),
             disk,
-            digest: None,
+            health,
+            digest,
         }),
         "append-conflict" => Message::AppendConflict(AppendConflict {
             term,
@@ -206,6 +229,7 @@ fn message(args: &Args) -> Fallible<Message> {
             conflict: args.get("conflict").map(parse_id).transpose()?,
             last: args.id("last")?,
             disk,
+            health,
         }),
         "stale-term" => Message::StaleTerm(StaleTerm { term }),
         "pre-vote" => Message::PreVote(PreVote {
@@ -236,7 +260,9 @@ fn message(args: &Args) -> Fallible<Message> {
             snapshot: args.id("snapshot")?,
             received_bytes: args.named("received", 0)?,
             disk,
+            health,
         }),
+        "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
         other => return Err(format!("no message is called {other}").into()),
     })
 }

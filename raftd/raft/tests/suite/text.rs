@@ -2,7 +2,7 @@
 
 use raft::{Effect, RoleName, Ticket, Write};
 use wire::entry::Entry;
-use wire::peer::{InstallSnapshot, Message};
+use wire::peer::{Digest, Health, InstallSnapshot, Message, Standing};
 use wire::types::{EntryId, NodeId, Term};
 
 pub(crate) fn kind(message: &Message) -> &'static str {
@@ -17,6 +17,9 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::VoteAnswer(_) => "vote-answer",
         Message::InstallSnapshot(_) => "install-snapshot",
         Message::SnapshotOk(_) => "snapshot-ok",
+        Message::TimeoutNow(_) => "timeout-now",
+        Message::Fetch(_) => "fetch",
+        Message::Fetched(_) => "fetched",
     }
 }
 
@@ -34,29 +37,37 @@ fn entries(entries: &[Entry]) -> String {
 }
 
 pub(crate) fn message(message: &Message) -> String {
-    let head = format!("{} term={}", kind(message), message.term());
+    let term = message.term().map(|term| format!(" term={term}"));
+    let head = kind(message).to_string() + &term.unwrap_or_default();
     let rest = match message {
         Message::Append(m) => format!(
-            " prev={} commit={} round={} entries={}",
+            " prev={} commit={} round={} entries={}{}{}",
             m.prev,
             m.commit,
             m.round,
-            entries(&m.entries)
+            entries(&m.entries),
+            standing(m.standing),
+            digest(m.digest)
         ),
         Message::AppendOk(m) => {
             format!(
-                " round={} match={} received={}",
-                m.round, m.match_index, m.received
+                " round={} match={} received={}{}{}",
+                m.round,
+                m.match_index,
+                m.received,
+                health(m.health),
+                digest(m.digest)
             )
         }
         Message::AppendConflict(m) => format!(
-            " round={} prev={} conflict={} last={}",
+            " round={} prev={} conflict={} last={}{}",
             m.round,
             m.prev,
             m.conflict.map_or("none".to_string(), |id| id.to_string()),
-            m.last
+            m.last,
+            health(m.health)
         ),
-        Message::StaleTerm(_) => String::new(),
+        Message::StaleTerm(_) | Message::TimeoutNow(_) => String::new(),
         Message::PreVote(m) => format!(" last={}", m.last),
         Message::RequestVote(m) if m.transfer => format!(" last={} transfer", m.last),
         Message::RequestVote(m) => format!(" last={}", m.last),
@@ -65,10 +76,33 @@ pub(crate) fn message(message: &Message) -> String {
         Message::InstallSnapshot(m) => format!(" round={} {}", m.round, chunk(m)),
         Message::SnapshotOk(m) => {
             let (round, snapshot, received) = (m.round, m.snapshot, m.received_bytes);
-            format!(" round={round} snapshot={snapshot} received={received}")
+            let health = health(m.health);
+            format!(" round={round} snapshot={snapshot} received={received}{health}")
         }
+        Message::Fetch(m) => format!(" {} entries", m.entries.len()),
+        Message::Fetched(m) => format!(" entries={}", entries(&m.entries)),
     };
     head + &rest
+}
+
+fn standing(standing: Standing) -> String {
+    match standing {
+        Standing::Unsaid => String::new(),
+        Standing::Lost => " lost".to_string(),
+        Standing::Whole(upto) => format!(" whole={upto}"),
+    }
+}
+
+fn health(health: Health) -> String {
+    let lost = if health.lost { " lost" } else { "" };
+    let rebuilding = if health.rebuilding { " rebuilding" } else { "" };
+    format!("{lost}{rebuilding}")
+}
+
+fn digest(digest: Option<Digest>) -> String {
+    digest.map_or(String::new(), |digest| {
+        format!(" digest={:x}@{}", digest.sum, digest.index)
+    })
 }
 
 fn chunk(chunk: &InstallSnapshot) -> String {
@@ -90,6 +124,9 @@ fn write(write: &Write) -> String {
         "writes #{} term={} vote={vote}",
         write.ticket.0, write.hard_state.term
     );
+    if write.hard_state.lost {
+        line += " lost";
+    }
     if let Some(snapshot) = write.reset {
         line += &format!(" reset={snapshot}");
     }
@@ -134,6 +171,12 @@ pub(crate) fn effect(id: NodeId, effect: &Effect) -> String {
             "n{id} hears that n{from} holds {} bytes of {}",
             answer.received_bytes, answer.snapshot
         ),
+        Effect::Digest { from, digest } => {
+            format!(
+                "n{id} hears that n{from} has {:x} at {}",
+                digest.sum, digest.index
+            )
+        }
         Effect::RoleChanged(r) => format!("n{id} {}", role(r.role, r.term, r.leader)),
         Effect::Refuse { peer, error } => format!("n{id} refuses n{peer}: {error:?}"),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use raft::Input;
-use wire::peer::{Append, Message, PreVoteAnswer, VoteAnswer};
+use wire::peer::{Append, Message, PreVoteAnswer, Standing, VoteAnswer};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Options, log};
@@ -132,6 +132,7 @@ proptest! {
                 prev,
                 commit: Index(commit as u64),
                 round: 0,
+                standing: Standing::Unsaid,
                 digest: None,
                 entries: entries[..to - from].to_vec(),
             });

@@ -151,7 +151,7 @@ impl Disk {
         };
         let durable = self.hard_state;
         assert!(
-            !reveals || message.term() <= durable.term,
+            !reveals || message.term() <= Some(durable.term),
             "{message:?} before {durable:?}"
         );
         match message {

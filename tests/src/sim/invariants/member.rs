@@ -288,7 +288,9 @@ impl Watched {
     /// Judges a message that leaves for `to` now.
     pub(super) fn tells(&self, message: &Message, to: Option<NodeId>) -> Result<(), String> {
         let state = self.audit.hard_state();
-        let term = message.term();
+        let Some(term) = message.term() else {
+            return Ok(());
+        };
         let (reveals, vote) = match message {
             Message::PreVote(_) => (Term(term.0 - 1), None),
             // The term is the one that was asked about.

@@ -7,7 +7,9 @@ use raftd::disk::Disk;
 use raftd::node::Policy;
 use wire::client::Reply;
 use wire::command::{Command, Outcome};
-use wire::peer::{AppendOk, DiskReport, Message, PreVote, RequestVote, StaleTerm, VoteAnswer};
+use wire::peer::{
+    AppendOk, DiskReport, Health, Message, PreVote, RequestVote, StaleTerm, VoteAnswer,
+};
 
 use super::*;
 use crate::sim::member::{Crash, EPOCH, Member, Pace, Settings, TRUE_RATE, Timeouts};
@@ -390,6 +392,7 @@ fn answer(term: Term, match_index: u64) -> AppendOk {
         match_index: Index(match_index),
         received: Index(match_index),
         disk: DiskReport::default(),
+        health: Health::default(),
         digest: None,
     }
 }

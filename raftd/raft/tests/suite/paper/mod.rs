@@ -6,7 +6,7 @@ mod replication;
 mod snapshots;
 
 use raft::{Input, RoleName};
-use wire::peer::{Append, Message, RequestVote};
+use wire::peer::{Append, Message, RequestVote, Standing};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::{Cluster, Options, entry, log};
@@ -58,6 +58,7 @@ fn append(term: u64, prev: EntryId, entries: &[(u64, u64)], commit: u64) -> Mess
         prev,
         commit: Index(commit),
         round: 0,
+        standing: Standing::Unsaid,
         digest: None,
         entries: entries
             .iter()

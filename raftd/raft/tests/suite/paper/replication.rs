@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use raft::{Input, RoleName};
+use raft::{CannotPropose, Input, NotLeader, RoleName};
 use wire::entry::EntryKind;
-use wire::peer::{AppendOk, DiskReport, Message};
+use wire::peer::{AppendOk, DiskReport, Health, Message};
 use wire::types::{EntryId, Index, Term};
 
 use super::{ONE, THREE, TWO, append, id, in_role, say, sent, terms, three, with_logs};
@@ -36,10 +36,8 @@ fn s3_5_a_leader_appends_and_commits_what_a_quorum_holds() {
 fn s3_5_others_take_no_proposals_and_name_the_leader() {
     let mut cluster = in_role(RoleName::Leader);
     let raft = cluster.node(TWO).raft.as_mut().expect("it is up");
-    assert_eq!(
-        raft.propose(0, b"a").expect_err("it follows").leader,
-        Some(ONE)
-    );
+    let leader = NotLeader { leader: Some(ONE) };
+    assert_eq!(raft.propose(0, b"a"), Err(CannotPropose::NotLeader(leader)));
     assert_eq!(raft.read().expect_err("it follows").leader, Some(ONE));
 }
 
@@ -124,6 +122,7 @@ fn s3_6_2_only_entries_of_the_own_term_are_committed_by_counting() {
             match_index: Index(2),
             received: Index(2),
             disk: DiskReport::default(),
+            health: Health::default(),
             digest: None,
         };
         say(&mut cluster, follower, ONE, Message::AppendOk(ok));
