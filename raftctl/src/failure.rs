@@ -238,7 +238,14 @@ fn remedy(error: &E) -> String {
         E::TooLarge { what, limit, .. } => {
             format!("a {what} has at most {limit} bytes: split it over several keys")
         }
-        E::DiskFull => "make room on the disks of a quorum; deletes still work".into(),
+        E::DiskFull { hard: false } => "delete keys, or make room: `raftctl status` shows which \
+                                        disks are low; it goes on by itself"
+            .into(),
+        E::DiskFull { hard: true } => {
+            "make room on the disks that `raftctl status` shows as full; \
+                                       it goes on by itself"
+                .into()
+        }
         E::IdReused => "use the id with exactly the command that it was given for".into(),
         E::TooManyConnections { .. } => "close idle clients, or ask another node with -e".into(),
         E::Overloaded { .. } => "it had no effect: run it again, or with a longer -t".into(),

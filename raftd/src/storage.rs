@@ -50,7 +50,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Size of new segments in bytes, 256 KiB to 1 GiB.
     pub segment_bytes: u64,
-    /// Below this many free bytes the disk state is `Soft`; two segments if that is more.
+    /// Below this many free bytes the disk state is `Soft`, see [`SpareMaker`]; what the next
+    /// snapshot and two segments take if that is more.
     pub soft_free_bytes: u64,
     /// Bytes of entries that are given back at start, about.
     pub tail_bytes: usize,

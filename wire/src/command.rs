@@ -107,6 +107,16 @@ pub enum Command<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// Whether it can only take from the state, never add to it: a disk that is low takes it (rules
+    /// E5).
+    #[must_use]
+    pub fn only_removes(&self) -> bool {
+        match self {
+            Self::Delete { .. } => true,
+            Self::Put { .. } | Self::CompareAndSwap { .. } | Self::Increment { .. } => false,
+        }
+    }
+
     fn encode(&self, out: &mut BytesMut) {
         match *self {
             Self::Put { key, value } => {

@@ -83,8 +83,13 @@ pub enum Error {
     },
     /// The node is stopping.
     ShuttingDown,
-    /// The disks of a quorum are full.
-    DiskFull,
+    /// The disks of fewer than a quorum have the room that this write needs (rules E5).
+    DiskFull {
+        /// They are past their hard mark: no segment of the log can be made, and deletes are refused
+        /// as well. Else they are past the soft one: what removes keys is taken, so that there is a
+        /// way out.
+        hard: bool,
+    },
     /// The session is not known any more (rules C3). Not applied on the first send, unknown on a
     /// retry: the client knows which.
     SessionExpired,
@@ -176,7 +181,7 @@ impl Error {
             Self::Overloaded { .. } => 4,
             Self::TooManyConnections { .. } => 5,
             Self::ShuttingDown => 6,
-            Self::DiskFull => 7,
+            Self::DiskFull { .. } => 7,
             Self::SessionExpired => 8,
             Self::OutOfOrder { .. } => 9,
             Self::OutcomeUnknown => 10,
@@ -208,7 +213,7 @@ impl Error {
             | Self::Overloaded { .. }
             | Self::TooManyConnections { .. }
             | Self::ShuttingDown
-            | Self::DiskFull
+            | Self::DiskFull { .. }
             | Self::OutOfOrder { .. } => Class::NotApplied,
             Self::SessionExpired | Self::OutcomeUnknown => Class::Unknown,
             Self::Stale
@@ -238,7 +243,7 @@ impl Error {
             Self::Overloaded { .. } => "overloaded",
             Self::TooManyConnections { .. } => "too-many-connections",
             Self::ShuttingDown => "shutting-down",
-            Self::DiskFull => "disk-full",
+            Self::DiskFull { .. } => "disk-full",
             Self::SessionExpired => "session-expired",
             Self::OutOfOrder { .. } => "out-of-order",
             Self::OutcomeUnknown => "outcome-unknown",
@@ -274,7 +279,6 @@ impl Error {
             Self::NoLeader
             | Self::DeadlineExpired
             | Self::ShuttingDown
-            | Self::DiskFull
             | Self::SessionExpired
             | Self::OutcomeUnknown
             | Self::Stale
@@ -282,6 +286,7 @@ impl Error {
             | Self::BornInFuture
             | Self::WrongEpoch => {}
             Self::NotLeader { leader } => leader.encode(out),
+            Self::DiskFull { hard } => out.put_u8(u8::from(*hard)),
             Self::Overloaded { retry_after_ms } => out.put_u32(*retry_after_ms),
             Self::TooManyConnections { limit } => out.put_u64(*limit),
             Self::OutOfOrder { expected } => out.put_u64(*expected),
@@ -324,9 +329,25 @@ impl Error {
         let mut reader = Reader::new(frame.payload);
         let code = reader.u16()?;
         let class = Class::decode(&mut reader)?;
-        let error = match code {
+        let Some(error) = Self::decode_known(code, &mut reader)? else {
+            return Ok(Self::Unknown {
+                code,
+                class,
+                text: text(&mut reader)?,
+            });
+        };
+        reader.finish()?;
+        if error.class() != class {
+            return Err(malformed("an error's class is not the one of its code"));
+        }
+        Ok(error)
+    }
+
+    /// `None`: a code that this version does not know.
+    fn decode_known(code: u16, reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
+        Ok(Some(match code {
             1 => Self::NotLeader {
-                leader: LeaderHint::decode(&mut reader)?,
+                leader: LeaderHint::decode(reader)?,
             },
             2 => Self::NoLeader,
             3 => Self::DeadlineExpired,
@@ -337,7 +358,9 @@ impl Error {
                 limit: reader.u64()?,
             },
             6 => Self::ShuttingDown,
-            7 => Self::DiskFull,
+            7 => Self::DiskFull {
+                hard: reader.flag()?,
+            },
             8 => Self::SessionExpired,
             9 => Self::OutOfOrder {
                 expected: reader.counter()?,
@@ -347,12 +370,12 @@ impl Error {
             12 => Self::IdReused,
             13 => Self::BornInFuture,
             14 => Self::TooLarge {
-                what: text(&mut reader)?,
+                what: text(reader)?,
                 limit: reader.u64()?,
                 actual: reader.u64()?,
             },
             15 => Self::Malformed {
-                reason: text(&mut reader)?,
+                reason: text(reader)?,
             },
             16 => Self::UnknownKind { kind: reader.u8()? },
             17 => Self::UnknownFlags {
@@ -363,31 +386,20 @@ impl Error {
                 max: reader.u8()?,
             },
             19 => Self::WrongCluster {
-                cluster: text(&mut reader)?,
+                cluster: text(reader)?,
             },
             20 => Self::WrongEpoch,
             21 => Self::WrongNode {
-                reason: text(&mut reader)?,
+                reason: text(reader)?,
             },
             22 => Self::WrongIncarnation {
-                reason: text(&mut reader)?,
+                reason: text(reader)?,
             },
             23 => Self::Divergence {
-                reason: text(&mut reader)?,
+                reason: text(reader)?,
             },
-            code => {
-                return Ok(Self::Unknown {
-                    code,
-                    class,
-                    text: text(&mut reader)?,
-                });
-            }
-        };
-        reader.finish()?;
-        if error.class() != class {
-            return Err(malformed("an error's class is not the one of its code"));
-        }
-        Ok(error)
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -420,7 +432,13 @@ impl fmt::Display for Error {
                 write!(f, "the node has its limit of {limit} connections")
             }
             Self::ShuttingDown => f.write_str("the node is stopping"),
-            Self::DiskFull => f.write_str("the disks of a quorum are full"),
+            Self::DiskFull { hard: false } => f.write_str(
+                "too few disks have more left than wal.soft_free_bytes and the next snapshot need: \
+                 only deletes are taken",
+            ),
+            Self::DiskFull { hard: true } => {
+                f.write_str("too few disks have room for another segment of the log")
+            }
             Self::SessionExpired => f.write_str("the session is not known any more"),
             Self::OutOfOrder { expected } => {
                 write!(

@@ -109,7 +109,7 @@ fn an_unknown_outcome_names_a_request_that_tells_it() {
 
 #[test]
 fn a_refusal_is_exit_6() {
-    let full = Fake::start(1, always(WireError::DiskFull));
+    let full = Fake::start(1, always(WireError::DiskFull { hard: false }));
     let done = run(&full.addr, &["put", "k", "v"]);
     assert_eq!(done.code, Some(6));
     assert!(

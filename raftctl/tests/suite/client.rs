@@ -287,7 +287,7 @@ fn an_overloaded_server_gets_the_time_that_it_asks_for() {
 #[test]
 fn a_final_error_is_refused_at_once() {
     for error in [
-        WireError::DiskFull,
+        WireError::DiskFull { hard: true },
         WireError::BornInFuture,
         WireError::Stale,
     ] {

@@ -129,7 +129,7 @@ fn after_a_lost_connection_all_without_verdict_are_sent_again() {
 fn a_refused_write_fails_those_behind_it_for_certain() {
     let mut sequence = Sequence {
         last: 0,
-        refuse: Some((2, WireError::DiskFull)),
+        refuse: Some((2, WireError::DiskFull { hard: true })),
     };
     let server = Fake::start(1, move |asked| sequence.act(asked));
     let mut client = client(&[&server]);

@@ -307,7 +307,9 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         default: "256MiB",
         placeholder: "SIZE",
-        doc: "With less room than this on the disk the node warns the others.",
+        doc: "With less room than this on the disk, or than the next snapshot and two segments take, \
+              the disk is low. While the disks of fewer than a quorum are not low, only deletes are \
+              taken, and snapshots make the log shorter sooner.",
         kind: Kind::Size {
             min: 0,
             max: 1024 * GIB,

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use raft::{CannotPropose, Instant};
 use wire::client::{Consistency, Items, Reply, Request};
+use wire::command::Write;
 use wire::entry::ENTRY_HEADER_BYTES;
 use wire::error::Error;
+use wire::peer::DiskState;
 use wire::types::NodeId;
 
 use super::Node;
@@ -227,11 +229,11 @@ impl Node {
         }
     }
 
-    /// Has every node take a snapshot at the same entry; answered when that is applied.
+    /// Has every node take a snapshot at the same entry; answered when that is applied. However
+    /// full the disks are: it is what makes the log before it needless.
     fn admit_snapshot(&mut self, caller: Caller, effects: &mut Effects) {
-        let members = self.config.members.len();
-        if self.disks.full(members, members / 2 + 1) {
-            return self.refuse(caller, Error::DiskFull, effects);
+        if self.is_overloaded() {
+            return self.refuse(caller, overloaded(), effects);
         }
         match self.propose_snapshot() {
             Ok(id) => self.proposals.push(id.index, caller),
@@ -239,11 +241,22 @@ impl Node {
         }
     }
 
+    /// Whether the disks of a quorum have the room for this write (rules E5). Between the soft and
+    /// the hard mark the room is for what makes more of it: deletes, snapshots.
+    fn check_room(&self, body: &[u8]) -> Result<(), Error> {
+        let members = self.config.members.len();
+        match self.disks.room_of(members / 2 + 1, members) {
+            DiskState::Ok => Ok(()),
+            DiskState::Soft if only_removes(body) => Ok(()),
+            DiskState::Soft => Err(Error::DiskFull { hard: false }),
+            DiskState::Hard => Err(Error::DiskFull { hard: true }),
+        }
+    }
+
     /// Appends a write to the log, in memory (thesis 3.5).
     fn propose(&mut self, caller: Caller, body: &[u8], effects: &mut Effects) {
-        let members = self.config.members.len();
-        if self.disks.full(members, members / 2 + 1) {
-            return self.refuse(caller, Error::DiskFull, effects);
+        if let Err(error) = self.check_room(body) {
+            return self.refuse(caller, error, effects);
         }
         match self.raft.propose(self.now.wall_ms, body) {
             Ok(id) => {
@@ -513,6 +526,11 @@ impl Node {
     fn expires(&mut self, deadline: Option<Instant>) {
         self.expiry = [self.expiry, deadline].into_iter().flatten().min();
     }
+}
+
+/// Whether a write, which was checked when it came, can only take from the state.
+fn only_removes(body: &[u8]) -> bool {
+    Write::decode_body(body).is_ok_and(|write| write.command.only_removes())
 }
 
 pub(super) fn overloaded() -> Error {

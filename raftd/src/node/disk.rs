@@ -115,12 +115,26 @@ impl Disks {
         self.unfinished.len() >= WRITES_MAX
     }
 
-    /// Whether too few disks for a `quorum` of `members` have room for a new segment. A member
-    /// that has not told counts as one with room.
-    pub(super) fn full(&self, members: usize, quorum: usize) -> bool {
-        let hard = |state: &DiskState| *state >= DiskState::Hard;
-        let own = usize::from(hard(&self.own));
-        let others = self.others.values().filter(|state| hard(state)).count();
-        members - (own + others).min(members) < quorum
+    /// The room that at least `quorum` disks of `members` have: what one more write may count on
+    /// (rules E5). A member that has not told counts as one with room.
+    pub(super) fn room_of(&self, quorum: usize, members: usize) -> DiskState {
+        let are_left = |limit: DiskState| {
+            let states = self.others.values().chain([&self.own]);
+            let low = states.filter(|state| **state >= limit).count();
+            members - low.min(members) >= quorum
+        };
+        if !are_left(DiskState::Hard) {
+            DiskState::Hard
+        } else if !are_left(DiskState::Soft) {
+            DiskState::Soft
+        } else {
+            DiskState::Ok
+        }
+    }
+
+    /// Whether any disk is low, as far as it is known.
+    pub(super) fn any_low(&self) -> bool {
+        let mut states = self.others.values().chain([&self.own]);
+        states.any(|state| *state >= DiskState::Soft)
     }
 }

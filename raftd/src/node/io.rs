@@ -143,6 +143,9 @@ pub enum SnapshotRequest {
     /// Write this state into a file; answered by any number of [`SnapshotEvent::Progress`], then
     /// [`SnapshotEvent::Taken`] or [`SnapshotEvent::NotTaken`]. One at a time.
     Take(Box<View>),
+    /// The state has about so many bytes of keys and values now: room for the next snapshot is kept
+    /// by that (rules E5).
+    Expect(u64),
     /// Read a piece of a snapshot's file; answered by [`SnapshotEvent::Read`].
     Read {
         /// Who it is for.

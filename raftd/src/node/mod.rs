@@ -41,7 +41,7 @@ use log::Level;
 use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
 use wire::error::Error;
 use wire::limits::ENTRY_BYTES_MAX;
-use wire::peer::Message;
+use wire::peer::{DiskState, Message};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
 use self::admission::ParkingLot;
@@ -420,7 +420,7 @@ impl Node {
                 wal_bytes,
                 disk,
             } => {
-                self.disks.room(disk, wal_bytes);
+                self.room(disk, wal_bytes, effects);
                 self.disks.finished(ticket);
                 self.release(ticket, effects);
                 self.step_raft(raft::Input::Durable(ticket), effects);
@@ -446,6 +446,15 @@ impl Node {
                 self.raft.compact(base.index);
             }
             StorageEvent::Snapshot(event) => self.snapshot_event(event, effects),
+        }
+    }
+
+    /// The room on the disk. When it gets low, what the log keeps for followers that lag goes.
+    fn room(&mut self, state: DiskState, wal_bytes: u64, effects: &mut Effects) {
+        let was_ok = self.disks.state() == DiskState::Ok;
+        self.disks.room(state, wal_bytes);
+        if was_ok && state != DiskState::Ok {
+            self.compact(effects);
         }
     }
 

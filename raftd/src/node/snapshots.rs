@@ -12,6 +12,7 @@ use std::time::Duration;
 use log::Level;
 use raft::{CannotPropose, Instant, RoleName};
 use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
+use wire::peer::DiskState;
 use wire::types::EntryId;
 
 use super::Node;
@@ -58,6 +59,19 @@ impl Default for Policy {
     }
 }
 
+/// While a disk is low, a snapshot is taken when it frees this part of what it takes, or more..
+const LOW_PART: u64 = 4;
+/// ..but not less than the smallest segment.
+const LOW_BYTES_MIN: u64 = 256 * 1024;
+/// After a failure the gap to the next one is this at least..
+const RETRY_GAP: Duration = Duration::from_secs(1);
+/// ..and twice as long after each further one in a row, up to so many times.
+const DOUBLINGS_MAX: u32 = 4;
+/// A change of the state's size is told when it is this part of what was told before, and..
+const TOLD_PART: u64 = 8;
+/// ..so many bytes.
+const TOLD_BYTES: u64 = 64 * 1024;
+
 /// What was written since the last view was frozen.
 #[derive(Clone, Copy, Debug, Default)]
 struct Since {
@@ -66,6 +80,21 @@ struct Since {
     entries: u64,
     /// Bytes of keys and values then.
     data_bytes: u64,
+}
+
+impl Since {
+    /// As if the view between the two had not been frozen.
+    fn after(self, before: Self) -> Self {
+        if before.entries == 0 {
+            return self;
+        }
+        Self {
+            at: self.at,
+            log_bytes: before.log_bytes + self.log_bytes,
+            entries: before.entries + self.entries,
+            data_bytes: before.data_bytes,
+        }
+    }
 }
 
 /// The snapshots of a node.
@@ -85,6 +114,12 @@ pub(super) struct Snapshots {
     /// A `SnapshotAt` of this leader is on its way through the log.
     proposed: Option<EntryId>,
     since: Since,
+    /// The same up to the last view, while that is not in a file.
+    owed: Since,
+    /// Snapshots that could not be taken, in a row.
+    failures: u32,
+    /// The size of the state that the background thread knows of.
+    told_bytes: u64,
     pub(super) transfers: Transfers,
     /// Why the last one could not be taken; empty if it could.
     pub(super) trouble: String,
@@ -134,29 +169,39 @@ impl Snapshots {
             || self.proposed.is_some()
     }
 
-    /// Whether it is time for the next one.
-    fn is_due(&self, policy: &Policy, now: Instant, data_bytes: u64) -> bool {
+    /// When it is time for the next one, if nothing more is written. `low`: a disk is.
+    fn due_at(&self, policy: &Policy, data_bytes: u64, low: bool) -> Option<Instant> {
+        if self.is_busy() || self.since.entries == 0 {
+            return None;
+        }
+        let gap = match self.failures {
+            0 => policy.gap,
+            n => policy.gap.max(RETRY_GAP) * (1 << (n - 1).min(DOUBLINGS_MAX)),
+        };
+        if self.is_wanted(policy, data_bytes, low) {
+            Some(self.since.at + gap)
+        } else if policy.interval > Duration::ZERO {
+            Some(self.since.at + policy.interval.max(gap))
+        } else {
+            None
+        }
+    }
+
+    /// Whether what was written is reason for one.
+    fn is_wanted(&self, policy: &Policy, data_bytes: u64, low: bool) -> bool {
         let Since {
-            at,
             log_bytes,
             entries,
             data_bytes: before,
+            ..
         } = self.since;
-        if self.is_busy() || entries == 0 || now.since(at) < policy.gap {
-            return false;
-        }
         let log_bytes_max = policy.log_bytes.max(policy.log_factor * self.newest.bytes);
         let grown = before.saturating_mul(100 + policy.growth_percent) / 100;
+        let freed = log_bytes + before.saturating_sub(data_bytes);
         log_bytes >= log_bytes_max
             || (policy.entries > 0 && entries >= policy.entries)
-            || (policy.interval > Duration::ZERO && now.since(at) >= policy.interval)
             || (policy.growth_percent > 0 && data_bytes > grown)
-    }
-
-    /// When the next one is due by time alone.
-    fn due_at(&self, policy: &Policy) -> Option<Instant> {
-        let timed = policy.interval > Duration::ZERO && self.since.entries > 0 && !self.is_busy();
-        timed.then(|| self.since.at + policy.interval.max(policy.gap))
+            || (low && freed >= LOW_BYTES_MIN.max(data_bytes / LOW_PART))
     }
 
     /// A whole file is there that the log does not know of. A later one takes its place.
@@ -202,24 +247,22 @@ impl Snapshots {
 impl Node {
     /// Has a snapshot taken if it is time for one, and this node leads.
     pub(super) fn propose_due_snapshot(&mut self) {
-        let (policy, now) = (&self.config.snapshots, self.now.monotonic);
-        let due = self.snapshots.is_due(policy, now, self.store.data_bytes());
-        if due && self.may_propose_snapshot() {
+        let now = self.now.monotonic;
+        if self.snapshot_due_at().is_some_and(|at| at <= now) {
             // It leads: that was looked at.
             let _ = self.propose_snapshot();
         }
     }
 
-    /// When it will be time for one, if this node leads: time alone.
+    /// When it will be time for one, if this node leads and nothing more is written. However full
+    /// the disks are: snapshots are the way out.
     pub(super) fn snapshot_due_at(&self) -> Option<Instant> {
-        let due_at = self.snapshots.due_at(&self.config.snapshots);
-        due_at.filter(|_| self.may_propose_snapshot())
-    }
-
-    /// Whether this node leads, and a quorum has room for one.
-    fn may_propose_snapshot(&self) -> bool {
-        let members = self.config.members.len();
-        self.raft.role() == RoleName::Leader && !self.disks.full(members, members / 2 + 1)
+        if self.raft.role() != RoleName::Leader {
+            return None;
+        }
+        let (data_bytes, low) = (self.store.data_bytes(), self.disks.any_low());
+        self.snapshots
+            .due_at(&self.config.snapshots, data_bytes, low)
     }
 
     /// Does at the end of a turn what is to be done about snapshots.
@@ -240,6 +283,11 @@ impl Node {
         {
             snapshots.marking = Some(file);
             effects.storage.push(StorageRequest::Mark(file.id));
+        }
+        let (data_bytes, told_bytes) = (self.store.data_bytes(), &mut snapshots.told_bytes);
+        if data_bytes.abs_diff(*told_bytes) > TOLD_BYTES + *told_bytes / TOLD_PART {
+            *told_bytes = data_bytes;
+            push(effects, SnapshotRequest::Expect(data_bytes));
         }
         self.send_snapshots(effects);
     }
@@ -298,6 +346,7 @@ impl Node {
         {
             snapshots.proposed = None;
         }
+        snapshots.owed = snapshots.since.after(snapshots.owed);
         snapshots.since = Since {
             at: self.now.monotonic,
             data_bytes: self.store.data_bytes(),
@@ -312,16 +361,22 @@ impl Node {
     pub(super) fn taken(&mut self, file: SnapshotFile) {
         let snapshots = &mut self.snapshots;
         snapshots.taking = None;
+        snapshots.owed = Since::default();
+        snapshots.failures = 0;
         snapshots.trouble.clear();
         snapshots.found(file);
     }
 
-    /// The background thread could not write one: an alarm, and no more (rules D3).
+    /// The background thread could not write one: an alarm, and no more (rules D3). The leader tries
+    /// again later.
     pub(super) fn not_taken(&mut self, snapshot: EntryId, reason: &str) {
         let text = format!("snapshot not taken id={snapshot} reason=\"{reason}\"");
         self.journal.line(Level::Error, text);
-        self.snapshots.taking = None;
-        self.snapshots.trouble = format!("the snapshot at {snapshot} could not be taken: {reason}");
+        let snapshots = &mut self.snapshots;
+        snapshots.taking = None;
+        snapshots.failures = snapshots.failures.saturating_add(1);
+        snapshots.since = snapshots.since.after(std::mem::take(&mut snapshots.owed));
+        snapshots.trouble = format!("the snapshot at {snapshot} could not be taken: {reason}");
     }
 
     /// The log says that a snapshot is published: what it makes needless may go. What is kept for a
@@ -332,18 +387,28 @@ impl Node {
             return;
         };
         let transfers = &snapshots.transfers;
-        // The log from a snapshot on goes to the follower that is being sent it.
-        let oldest = transfers.sent().map(|id| id.index).min();
-        let upto = oldest.map_or(id.index, |oldest| oldest.min(id.index));
         let read = transfers.read(self.now.monotonic);
         let kept = transfers.sent().chain(read).chain([id]).collect();
         push(effects, SnapshotRequest::Keep(kept));
-        effects.storage.push(StorageRequest::Compact {
-            upto,
-            keep_bytes: self.config.snapshots.keep_bytes,
-        });
+        self.compact(effects);
         let text = format!("snapshot published id={id} bytes={}", file.bytes);
         self.journal.line(Level::Info, text);
+    }
+
+    /// Has the log drop what the newest snapshot makes needless. On a low disk nothing of that is
+    /// kept for followers that lag.
+    pub(super) fn compact(&self, effects: &mut Effects) {
+        let newest = self.snapshots.newest().id.index;
+        // The log from a snapshot on goes to the follower that is being sent it.
+        let oldest = self.snapshots.transfers.sent().map(|id| id.index).min();
+        let keep_bytes = match self.disks.state() {
+            DiskState::Ok => self.config.snapshots.keep_bytes,
+            DiskState::Soft | DiskState::Hard => 0,
+        };
+        effects.storage.push(StorageRequest::Compact {
+            upto: oldest.map_or(newest, |oldest| oldest.min(newest)),
+            keep_bytes,
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use raft::RoleName;
 use wire::client::{Member, NodeRole, Status};
+use wire::peer::DiskState;
 
 use super::Node;
 
@@ -94,7 +95,14 @@ impl Node {
         if self.stalled {
             return "the disk is stalled".to_owned();
         }
-        self.snapshots.trouble.clone()
+        if !self.snapshots.trouble.is_empty() {
+            return self.snapshots.trouble.clone();
+        }
+        match self.disks.state() {
+            DiskState::Ok => String::new(),
+            DiskState::Soft => "the disk is low".to_owned(),
+            DiskState::Hard => "the disk is full".to_owned(),
+        }
     }
 
     fn members(&self) -> Vec<Member> {

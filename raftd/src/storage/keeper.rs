@@ -11,6 +11,7 @@ use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
 use crate::snapshot::{self, Expected, Piece, Receiver, Step, Writer};
+use crate::store::View;
 use crate::wal::identity::Identity;
 use crate::wal::segment;
 
@@ -43,6 +44,14 @@ pub struct Keeper<D: Disk> {
     /// Segments to be removed.
     garbage: Range<u64>,
     writer: Option<Writer<D::File>>,
+    /// Bytes of keys and values that it writes.
+    writing_data_bytes: u64,
+    /// What the newest snapshot holds: bytes of keys and values..
+    newest_data_bytes: u64,
+    /// ..and of its file; 0 without one.
+    newest_bytes: u64,
+    /// Bytes of keys and values that the next one is expected to hold.
+    next_data_bytes: u64,
     receiver: Option<Receiver<D::File>>,
 }
 
@@ -58,8 +67,33 @@ impl<D: Disk> Keeper<D> {
             requests: VecDeque::new(),
             garbage: 0..0,
             writer: None,
+            writing_data_bytes: 0,
+            newest_data_bytes: 0,
+            newest_bytes: 0,
+            next_data_bytes: 0,
             receiver: None,
         }
+    }
+
+    /// The newest snapshot has so many bytes of keys and values, in a file of so many.
+    pub fn set_newest(&mut self, data_bytes: u64, bytes: u64) {
+        self.newest_data_bytes = data_bytes;
+        self.newest_bytes = bytes;
+    }
+
+    /// The room that the next snapshot is expected to take: not less than the newest one.
+    #[must_use]
+    pub fn next_bytes(&self) -> u64 {
+        let expected = self.file_bytes(self.next_data_bytes);
+        self.newest_bytes
+            .max(expected.unwrap_or(self.next_data_bytes))
+    }
+
+    /// About what the file of so many bytes of keys and values takes, if the newest one tells.
+    fn file_bytes(&self, data_bytes: u64) -> Option<u64> {
+        let product = u128::from(data_bytes) * u128::from(self.newest_bytes);
+        let ratio = product.checked_div(u128::from(self.newest_data_bytes));
+        ratio.and_then(|bytes| u64::try_from(bytes).ok())
     }
 
     /// Adds work for the steps to come.
@@ -117,16 +151,12 @@ impl<D: Disk> Keeper<D> {
     fn serve(&mut self, request: SnapshotRequest, report: &mut impl FnMut(SnapshotEvent)) {
         match request {
             SnapshotRequest::Take(view) => {
-                assert!(self.writer.is_none(), "one snapshot is written at a time");
                 let snapshot = view.applied();
-                match Writer::begin(&self.disk, *view, self.cluster, &self.members) {
-                    Ok(writer) => self.writer = Some(writer),
-                    Err(error) => report(SnapshotEvent::NotTaken {
-                        snapshot,
-                        reason: error.to_string(),
-                    }),
+                if let Err(reason) = self.begin(*view) {
+                    report(SnapshotEvent::NotTaken { snapshot, reason });
                 }
             }
+            SnapshotRequest::Expect(data_bytes) => self.next_data_bytes = data_bytes,
             SnapshotRequest::Read {
                 reader,
                 snapshot,
@@ -164,6 +194,25 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
+    /// Begins to write a snapshot, if there is room for about as much as the newest one tells: for
+    /// one that cannot succeed, the log would have to wait for room meanwhile.
+    fn begin(&mut self, view: View) -> Result<(), String> {
+        assert!(self.writer.is_none(), "one snapshot is written at a time");
+        let data_bytes = view.data_bytes();
+        let available = self.disk.available_bytes().unwrap_or(u64::MAX);
+        if let Some(expected) = self.file_bytes(data_bytes)
+            && available < expected
+        {
+            return Err(format!(
+                "the disk is full: about {expected} bytes are needed, {available} are there"
+            ));
+        }
+        let writer = Writer::begin(&self.disk, view, self.cluster, &self.members);
+        self.writer = Some(writer.map_err(|error| error.to_string())?);
+        self.writing_data_bytes = data_bytes;
+        Ok(())
+    }
+
     /// A step of what is being written.
     fn write(&mut self, report: &mut impl FnMut(SnapshotEvent)) -> Kept {
         let Some(writer) = &mut self.writer else {
@@ -178,6 +227,7 @@ impl<D: Disk> Keeper<D> {
             }
             Ok(Step::Published(info)) => {
                 self.writer = None;
+                self.set_newest(self.writing_data_bytes, info.bytes);
                 report(SnapshotEvent::Taken(SnapshotFile {
                     id: info.id,
                     bytes: info.bytes,
@@ -251,6 +301,7 @@ impl<D: Disk> Keeper<D> {
                     id: snapshot,
                     bytes: total_bytes,
                 };
+                self.set_newest(loaded.store.data_bytes(), total_bytes);
                 report(SnapshotEvent::Whole(file, Box::new(loaded.store)));
             }
             // Nothing is left of it: the leader hears 0 when it asks again, and begins anew.

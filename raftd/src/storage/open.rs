@@ -42,6 +42,8 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
     let identity = opened.log.identity.clone();
     let created = opened.log.created;
     let report = opened.log.recovered.report.to_string();
+    let mut keeper = Keeper::new(disk.clone(), &identity, options.sessions_max);
+    keeper.set_newest(opened.store.data_bytes(), opened.snapshot.bytes);
     let (restored, worker) = opened.start();
     let next_segment = worker.wal().next_segment();
     Ok(Opened {
@@ -49,8 +51,8 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
         restored,
         report,
         worker,
-        spare_maker: SpareMaker::new(disk.clone(), identity.owner(), next_segment, options),
-        keeper: Keeper::new(disk, &identity, options.sessions_max),
+        spare_maker: SpareMaker::new(disk, identity.owner(), next_segment, options),
+        keeper,
         snapshot_rate_bytes: options.snapshot_rate_bytes,
         identity,
         lock,

@@ -13,15 +13,21 @@ const SPARES: usize = 3;
 
 /// Makes spares, piece by piece. Deterministic: whoever calls [`SpareMaker::step`] sets the pace.
 ///
+/// The *soft mark* leaves room for the next snapshot, which may become larger than expected, and for
+/// two segments: so a node that takes nothing but deletes from there on can still make its log and
+/// its state smaller. At the *hard mark* no segment can be made.
+///
 /// Invariants: spares are made in the order of their ids, without gap; at most one is half-made.
 pub struct SpareMaker<D: Disk> {
     disk: D,
     owner: Owner,
     next_segment: u64,
     segment_bytes: u64,
-    soft_bytes: u64,
+    soft_free_bytes: u64,
     seed: u64,
     making: Option<SegmentMaker<D::File>>,
+    /// What was last told, to say when it changes.
+    room: DiskState,
 }
 
 /// What a step brought.
@@ -45,9 +51,10 @@ impl<D: Disk> SpareMaker<D> {
             owner,
             next_segment,
             segment_bytes: options.segment_bytes,
-            soft_bytes: options.soft_free_bytes.max(2 * options.segment_bytes),
+            soft_free_bytes: options.soft_free_bytes,
             seed: options.seed,
             making: None,
+            room: DiskState::Ok,
         }
     }
 
@@ -58,11 +65,13 @@ impl<D: Disk> SpareMaker<D> {
     }
 
     /// Makes a piece of a spare, if one is wanted beside the `left` that are not in use.
-    pub fn step(&mut self, left: usize) -> Step<D::File> {
+    /// `snapshot_bytes` is what the next snapshot is expected to take.
+    pub fn step(&mut self, left: usize, snapshot_bytes: u64) -> Step<D::File> {
+        let soft_bytes = self.soft_bytes(snapshot_bytes);
         if self.making.is_none() {
             let available = self.disk.available_bytes().unwrap_or(0);
-            if left >= self.wanted(available) {
-                return Step::Rest(if available < self.soft_bytes {
+            if left >= self.wanted(available, soft_bytes) {
+                return self.rest(if available < soft_bytes {
                     DiskState::Soft
                 } else {
                     DiskState::Ok
@@ -79,13 +88,28 @@ impl<D: Disk> SpareMaker<D> {
                 if !error.is_no_space() {
                     log::error!("a spare segment cannot be made reason={error}");
                 }
-                Step::Rest(if left == 0 {
+                self.rest(if left == 0 {
                     DiskState::Hard
                 } else {
                     DiskState::Soft
                 })
             }
         }
+    }
+
+    /// Rules E5.
+    fn soft_bytes(&self, snapshot_bytes: u64) -> u64 {
+        let next_bytes = snapshot_bytes + snapshot_bytes / 4 + 2 * self.segment_bytes;
+        self.soft_free_bytes.max(next_bytes)
+    }
+
+    fn rest(&mut self, room: DiskState) -> Step<D::File> {
+        if self.room != room {
+            self.room = room;
+            let available = self.disk.available_bytes().unwrap_or(0);
+            log::info!("disk room changed state={room:?} available_bytes={available}");
+        }
+        Step::Rest(room)
     }
 
     /// Removes what is half-made.
@@ -96,8 +120,8 @@ impl<D: Disk> SpareMaker<D> {
     }
 
     /// The first spare is always tried; others only where they leave the disk some air.
-    fn wanted(&self, available: u64) -> usize {
-        let air = available.saturating_sub(self.soft_bytes) / (2 * self.segment_bytes);
+    fn wanted(&self, available: u64, soft_bytes: u64) -> usize {
+        let air = available.saturating_sub(soft_bytes) / (2 * self.segment_bytes);
         SPARES.min(air as usize).max(1)
     }
 

@@ -335,7 +335,7 @@ impl Background {
 
     /// A piece of a spare. Says how long the next one may wait.
     fn make_spares(&mut self, left: usize) -> Duration {
-        match self.maker.step(left) {
+        match self.maker.step(left, self.keeper.next_bytes()) {
             Step::Made(spare) => {
                 let mut inbox = self.shared.inbox();
                 inbox.spares.push(spare);
@@ -366,6 +366,8 @@ impl Background {
         match kept {
             Kept::Idle => LOOK,
             Kept::Served => Duration::ZERO,
+            // The log waits for the room that a snapshot may make, or else give back.
+            Kept::Wrote(_) if self.shared.is_urgent() => Duration::ZERO,
             Kept::Wrote(bytes) => match (bytes * 1_000_000).checked_div(self.rate_bytes) {
                 Some(micros) => Duration::from_micros(micros),
                 None => Duration::ZERO,
@@ -399,7 +401,6 @@ fn tell_room(room: DiskState, shared: &Shared) {
     inbox.room = room;
     drop(inbox);
     if changed {
-        log::info!("disk room changed state={room:?}");
         shared.wake_storage_thread();
     }
 }

@@ -1,4 +1,4 @@
-//! What the node does at its limits: overload, deadlines, full and stalled disks, the end.
+//! What the node does at its limits: overload, deadlines, stalled disks, the end.
 
 use std::time::Duration;
 
@@ -6,7 +6,6 @@ use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
 use wire::client::{Consistency, NodeRole, Reply, Request, ScanMode};
 use wire::error::{Class, Error};
-use wire::peer::DiskState;
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
@@ -323,40 +322,6 @@ fn an_entry_over_the_limit_is_refused_for_good() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn a_quorum_of_full_disks_refuses_writes_until_there_is_room() {
-    let mut cluster = Cluster::serving(Options::default());
-    let leader = cluster.elect();
-    let client = cluster.connect(leader);
-    let mut session = session(&cluster, 1);
-    let follower = cluster.other_than(leader);
-    // One full disk is no reason: a quorum has room.
-    cluster.set_room(follower, DiskState::Hard);
-    let write = session.next(put(b"k", b"1"));
-    written(cluster.ask(client, 1, write));
-    cluster.run(ms(100));
-    let write = session.next(put(b"k", b"2"));
-    written(cluster.ask(client, 2, write));
-    cluster.set_room(leader, DiskState::Hard);
-    let write = session.next(put(b"k", b"3"));
-    written(cluster.ask(client, 3, write));
-    cluster.run(ms(100));
-    assert_eq!(cluster.status(leader).disk, DiskState::Hard);
-    let write = session.next(put(b"k", b"4"));
-    let reason = error(cluster.ask(client, 4, write));
-    assert_eq!(
-        (&reason, reason.class()),
-        (&Error::DiskFull, Class::NotApplied)
-    );
-    assert_eq!(
-        value(cluster.ask(client, 5, get(b"k"))),
-        Some(b"3".to_vec())
-    );
-    cluster.set_room(leader, DiskState::Ok);
-    cluster.report_room(leader);
-    written(cluster.ask(client, 6, write));
 }
 
 #[test]

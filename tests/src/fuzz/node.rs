@@ -509,7 +509,7 @@ impl Life {
                     report(SnapshotEvent::Whole(file, Box::new(store)));
                 }
             }
-            SnapshotRequest::Keep(_) | SnapshotRequest::Free(_) => {}
+            SnapshotRequest::Expect(_) | SnapshotRequest::Keep(_) | SnapshotRequest::Free(_) => {}
         }
     }
 

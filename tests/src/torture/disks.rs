@@ -9,11 +9,6 @@ use rustix::fs::{FallocateFlags, StatVfs, fallocate, statvfs};
 
 use super::ledger::Fault;
 
-/// What a tmpfs may hold while it is not full; it takes only what is used.
-const TMPFS_BYTES: u64 = 4 << 30;
-/// What the image of an ext4 may hold; a sparse file.
-const EXT4_BYTES: u64 = 1 << 30;
-
 /// Attempts to make a tmpfs as small as what is in it.
 const SHRINKS_MAX: usize = 20;
 
@@ -24,6 +19,7 @@ const SHRINKS_MAX: usize = 20;
 pub struct Small {
     at: PathBuf,
     kind: Kind,
+    bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,31 +29,32 @@ enum Kind {
 }
 
 impl Small {
-    /// A tmpfs at the folder `at`, which is made.
+    /// A tmpfs of so many bytes at the folder `at`, which is made; it takes only what is used.
     ///
     /// # Errors
     /// This user may not mount: the words of mount(8).
-    pub fn tmpfs(at: &Path) -> Result<Self, String> {
+    pub fn tmpfs(at: &Path, bytes: u64) -> Result<Self, String> {
         fs::create_dir_all(at).map_err(|error| error.to_string())?;
-        let size = format!("size={TMPFS_BYTES},mode=0700");
+        let size = format!("size={bytes},mode=0700");
         run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
             .arg(at))?;
         Ok(Self {
             at: at.to_path_buf(),
             kind: Kind::Tmpfs,
+            bytes,
         })
     }
 
-    /// An ext4 in the image file `image`, which is made, at the folder `at`, which is made.
+    /// An ext4 of so many bytes in the image file `image`, which is made and sparse, at the folder
+    /// `at`, which is made.
     ///
     /// # Errors
     /// This user may not mount, or the machine has no loop devices: the words of mount(8).
-    pub fn ext4(image: &Path, at: &Path) -> Result<Self, String> {
+    pub fn ext4(image: &Path, at: &Path, bytes: u64) -> Result<Self, String> {
         fs::create_dir_all(at).map_err(|error| error.to_string())?;
         let file = File::create(image).map_err(|error| error.to_string())?;
-        file.set_len(EXT4_BYTES)
-            .map_err(|error| error.to_string())?;
+        file.set_len(bytes).map_err(|error| error.to_string())?;
         // Nothing is kept back for the superuser: he is who runs this.
         run(Command::new("mkfs.ext4")
             .args(["-q", "-F", "-m", "0"])
@@ -69,6 +66,7 @@ impl Small {
         Ok(Self {
             at: at.to_path_buf(),
             kind: Kind::Ext4,
+            bytes,
         })
     }
 
@@ -104,7 +102,7 @@ impl Small {
     /// What failed.
     pub fn free(&self) -> Result<(), String> {
         match self.kind {
-            Kind::Tmpfs => self.resize(TMPFS_BYTES),
+            Kind::Tmpfs => self.resize(self.bytes),
             Kind::Ext4 => match fs::remove_file(self.ballast()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.told(&error)),
                 _ => Ok(()),

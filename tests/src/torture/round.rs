@@ -44,6 +44,10 @@ const SETTINGS: [&str; 6] = [
 ];
 /// How much of the log stays behind a snapshot: nothing, or all that a round can write.
 const KEEPS: [&str; 2] = ["snapshot.keep_bytes=0", "snapshot.keep_bytes=16GiB"];
+/// What a tmpfs may hold while it is not full.
+const TMPFS_BYTES: u64 = 4 << 30;
+/// What an ext4 may hold while it is not full.
+const EXT4_BYTES: u64 = 1 << 30;
 /// Clients at a time.
 const CLIENTS: usize = 10;
 /// Who reads everything at the end.
@@ -452,8 +456,8 @@ impl<'a> Stage<'a> {
 fn mount(cluster: &mut Cluster, ledger: &mut Ledger) -> Vec<(usize, Small)> {
     let image = image(&cluster.path(""));
     let made = [
-        Small::tmpfs(&cluster.path("disk1")),
-        Small::ext4(&image, &cluster.path("disk2")),
+        Small::tmpfs(&cluster.path("disk1"), TMPFS_BYTES),
+        Small::ext4(&image, &cluster.path("disk2"), EXT4_BYTES),
     ];
     let mut disks = Vec::new();
     for ((i, small), fault) in made

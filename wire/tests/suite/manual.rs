@@ -139,7 +139,7 @@ impl Manual {
 
     fn is_type(&self, word: &str) -> bool {
         let word = word.trim_end_matches('?');
-        ["u8", "u16", "u32", "u64", "i64", "bytes", "text"].contains(&word)
+        ["u8", "u16", "u32", "u64", "i64", "flag", "bytes", "text"].contains(&word)
             || self.blocks.contains_key(word)
     }
 

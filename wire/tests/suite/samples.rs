@@ -495,7 +495,7 @@ pub(crate) fn errors() -> Vec<Error> {
         Error::Overloaded { retry_after_ms: 20 },
         Error::TooManyConnections { limit: 4096 },
         Error::ShuttingDown,
-        Error::DiskFull,
+        Error::DiskFull { hard: true },
         Error::SessionExpired,
         Error::OutOfOrder { expected: 8 },
         Error::OutcomeUnknown,

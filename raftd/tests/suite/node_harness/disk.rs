@@ -75,11 +75,9 @@ impl Disk {
                 self.snapshot = self.snapshot.max(id);
                 StorageEvent::Marked(id)
             }
-            StorageRequest::Compact { upto, .. } => {
+            StorageRequest::Compact { upto, keep_bytes } => {
                 assert!(upto <= self.snapshot.index, "no snapshot covers {upto}");
-                while self.log.first().is_some_and(|entry| entry.index() <= upto) {
-                    self.base = self.log.remove(0).id();
-                }
+                self.compact(upto, keep_bytes);
                 StorageEvent::Compacted {
                     base: self.base,
                     wal_bytes: self.bytes(),
@@ -199,6 +197,17 @@ impl Disk {
         self.commit = self.commit.max(write.commit.min(self.last().index));
     }
 
+    /// Drops the first entries up to `upto`, all but the last so many bytes of them.
+    fn compact(&mut self, upto: Index, keep_bytes: u64) {
+        let covered = self.log.iter().take_while(|entry| entry.index() <= upto);
+        let mut covered_bytes: u64 = covered.map(|entry| entry.bytes().len() as u64).sum();
+        while covered_bytes > keep_bytes {
+            let entry = self.log.remove(0);
+            covered_bytes -= entry.bytes().len() as u64;
+            self.base = entry.id();
+        }
+    }
+
     fn load(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
         let mut bytes = 0;
         let entries = self
@@ -218,7 +227,6 @@ impl Disk {
     /// Opens it for a new life.
     pub(super) fn restore(&mut self, identity: &Identity, tail_entries: usize) -> Restored {
         self.files = self.files.restart();
-        self.keeper = Some(Keeper::new(self.files.clone(), identity, SESSIONS_MAX));
         snapshot::remove_others(&self.files, self.snapshot).unwrap();
         let (store, bytes) = match self.snapshot == EntryId::default() {
             true => (Store::new(identity.epoch, SESSIONS_MAX), 0),
@@ -232,6 +240,9 @@ impl Disk {
                 (loaded.store, loaded.info.bytes)
             }
         };
+        let mut keeper = Keeper::new(self.files.clone(), identity, SESSIONS_MAX);
+        keeper.set_newest(store.data_bytes(), bytes);
+        self.keeper = Some(keeper);
         Restored {
             raft: raft::Restored {
                 wall_ms: store.wall_ms(),

@@ -268,7 +268,7 @@ fn behind_a_gap_the_client_goes_back() {
     let got = stage.writes(50);
     assert_eq!(got.iter().map(|got| got.seq).collect::<Vec<_>>(), [1, 2, 3]);
     stage.clients.stop_issuing();
-    stage.refuse(got[0], Error::DiskFull);
+    stage.refuse(got[0], Error::DiskFull { hard: true });
     stage.refuse(got[1], Error::OutOfOrder { expected: 1 });
     stage.refuse(got[2], Error::OutOfOrder { expected: 1 });
     let again = stage.writes(500);

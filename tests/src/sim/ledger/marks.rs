@@ -156,7 +156,7 @@ pub fn expected_errors() -> BTreeSet<&'static str> {
         Error::DeadlineExpired,
         Error::Overloaded { retry_after_ms: 0 },
         Error::ShuttingDown,
-        Error::DiskFull,
+        Error::DiskFull { hard: false },
         Error::SessionExpired,
         Error::OutOfOrder { expected: 0 },
         Error::OutcomeUnknown,

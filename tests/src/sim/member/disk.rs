@@ -126,7 +126,7 @@ impl Member {
             return Ok(());
         }
         let left = process.worker.wal().spares();
-        let pause = match process.maker.step(left) {
+        let pause = match process.maker.step(left, process.keeper.next_bytes()) {
             Step::Made(spare) => {
                 process.worker.add_spare(spare);
                 process.news = true;

@@ -306,10 +306,11 @@ impl Member {
         let say = || format!("{} opens its disk: {report}", self.id);
         around.trace.line(around.now, say);
         let identity = opened.log.identity.clone();
+        let mut keeper = Keeper::new(self.disk.clone(), &identity, options.sessions_max);
+        keeper.set_newest(opened.store.data_bytes(), opened.snapshot.bytes);
         let (restored, worker) = opened.start();
         let next_segment = worker.wal().next_segment();
         let maker = SpareMaker::new(self.disk.clone(), identity.owner(), next_segment, &options);
-        let keeper = Keeper::new(self.disk.clone(), &identity, options.sessions_max);
         let now = self.clock.show(around.now);
         let config = self.config(settings, &identity, worker.wal().bytes());
         let peers = identity.members.iter().filter(|(id, _)| *id != self.id);

@@ -176,6 +176,7 @@ fn note(trace: &mut Trace, request: &StorageRequest) {
 fn note_snapshot(trace: &mut Trace, request: &SnapshotRequest) {
     match request {
         SnapshotRequest::Take(view) => trace.number(view.applied().index.0),
+        SnapshotRequest::Expect(data_bytes) => trace.number(*data_bytes),
         SnapshotRequest::Read {
             snapshot, offset, ..
         } => {

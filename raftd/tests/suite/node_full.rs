@@ -1,0 +1,174 @@
+//! What the nodes do while disks are low or full (rules E5).
+
+use raftd::node::Policy;
+use wire::client::{Reply, Request};
+use wire::command::{Command, Outcome};
+use wire::error::{Class, Error};
+use wire::peer::DiskState;
+use wire::types::{Index, NodeId};
+
+use super::node_cluster::{get, put, session, value, written};
+use super::node_harness::{Cluster, Options, Session, error, ms};
+
+/// Snapshots when a disk is low, and else when asked for.
+fn patient() -> Options {
+    Options {
+        snapshots: Policy {
+            gap: ms(100),
+            ..Policy::default()
+        },
+        ..Options::default()
+    }
+}
+
+/// A write for which a snapshot is worth while.
+fn write(cluster: &mut Cluster, leader: NodeId, session: &mut Session) {
+    let client = cluster.connect(leader);
+    let write = session.next(put(b"k", &[7; 300 * 1024]));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(100));
+}
+
+fn set_room(cluster: &mut Cluster, ids: &[NodeId], state: DiskState) {
+    for id in ids {
+        cluster.set_room(*id, state);
+        cluster.report_room(*id);
+    }
+    // The leader hears of the others by its next round.
+    cluster.run(ms(200));
+}
+
+#[test]
+fn a_quorum_of_full_disks_refuses_writes_until_there_is_room() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let follower = cluster.other_than(leader);
+    // One full disk is no reason: a quorum has room.
+    cluster.set_room(follower, DiskState::Hard);
+    let write = session.next(put(b"k", b"1"));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(100));
+    let write = session.next(put(b"k", b"2"));
+    written(cluster.ask(client, 2, write));
+    cluster.set_room(leader, DiskState::Hard);
+    let write = session.next(put(b"k", b"3"));
+    written(cluster.ask(client, 3, write));
+    cluster.run(ms(100));
+    let status = cluster.status(leader);
+    assert_eq!(
+        (status.disk, status.error.as_str()),
+        (DiskState::Hard, "the disk is full")
+    );
+    let write = session.next(put(b"k", b"4"));
+    let reason = error(cluster.ask(client, 4, write));
+    assert_eq!(
+        (&reason, reason.class()),
+        (&Error::DiskFull { hard: true }, Class::NotApplied)
+    );
+    assert_eq!(
+        value(cluster.ask(client, 5, get(b"k"))),
+        Some(b"3".to_vec())
+    );
+    cluster.set_room(leader, DiskState::Ok);
+    cluster.report_room(leader);
+    written(cluster.ask(client, 6, write));
+}
+
+#[test]
+fn low_disks_take_what_makes_room_and_nothing_else() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    write(&mut cluster, leader, &mut session);
+    let low = [leader, cluster.other_than(leader)];
+    set_room(&mut cluster, &low, DiskState::Soft);
+    assert_eq!(cluster.status(leader).error, "the disk is low");
+    let client = cluster.connect(leader);
+    let adding = [
+        put(b"k", b"w"),
+        Command::Increment {
+            key: b"n",
+            delta: 1,
+        },
+    ];
+    for (n, command) in adding.into_iter().enumerate() {
+        let mut refused = session.clone();
+        let refused = refused.next(command);
+        let reason = error(cluster.ask(client, 1 + n as u64, refused));
+        assert_eq!(reason, Error::DiskFull { hard: false });
+        assert_eq!(reason.class(), Class::NotApplied);
+    }
+    let delete = session.next(Command::Delete { key: b"k" });
+    written(cluster.ask(client, 10, delete));
+    assert_eq!(value(cluster.ask(client, 11, get(b"k"))), None);
+    match cluster.ask(client, 12, Request::Snapshot) {
+        Reply::Written { outcome, .. } => assert_eq!(outcome, Outcome::Applied),
+        other => panic!("{other:?}"),
+    }
+    // By itself, once there is room again.
+    set_room(&mut cluster, &low, DiskState::Ok);
+    write(&mut cluster, leader, &mut session);
+    assert_eq!(cluster.status(leader).error, "");
+}
+
+#[test]
+fn while_a_disk_is_low_snapshots_come_sooner() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    write(&mut cluster, leader, &mut session);
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.status(leader).snapshot.index, Index(0));
+    let low = cluster.other_than(leader);
+    set_room(&mut cluster, &[low], DiskState::Soft);
+    let ids = cluster.ids();
+    cluster.run_until("snapshots", ms(1_000), |cluster| {
+        ids.iter()
+            .all(|id| cluster.status(*id).snapshot.index > Index(0))
+    });
+    // With little to be gained there is no next one.
+    let taken = cluster.status(leader).snapshot;
+    let client = cluster.connect(leader);
+    let little = session.next(put(b"little", b"v"));
+    written(cluster.ask(client, 1, little));
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.status(leader).snapshot, taken);
+    // The disk that is low keeps nothing for followers that lag, the others do.
+    assert_eq!(cluster.node(low).raft().base(), taken);
+    assert!(cluster.node(leader).raft().base() < taken);
+    set_room(&mut cluster, &[leader], DiskState::Soft);
+    assert_eq!(cluster.node(leader).raft().base(), taken);
+}
+
+/// What a snapshot failed to make needless is reason for the next one, which waits longer.
+#[test]
+fn a_snapshot_without_room_is_tried_again_and_ever_less_often() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    write(&mut cluster, leader, &mut session);
+    let failures = |cluster: &Cluster| {
+        let failed = |line: &&String| line.starts_with("snapshot not taken");
+        cluster.events(leader).iter().filter(failed).count()
+    };
+    (0..3).for_each(|_| cluster.fill_snapshot_disk(leader));
+    cluster.set_room(leader, DiskState::Soft);
+    cluster.report_room(leader);
+    let mut failed_at = Vec::new();
+    for n in 1..=3 {
+        cluster.run_until("a failure", ms(5_000), |cluster| failures(cluster) == n);
+        failed_at.push(cluster.now());
+    }
+    let gaps = [
+        failed_at[1].since(failed_at[0]),
+        failed_at[2].since(failed_at[1]),
+    ];
+    assert!(gaps[0] >= ms(990) && gaps[1] >= ms(1_990), "{gaps:?}");
+    assert!(cluster.status(leader).error.contains("could not be taken"));
+    cluster.run_until("a snapshot", ms(5_000), |cluster| {
+        cluster.status(leader).snapshot.index > Index(0)
+    });
+    assert_eq!(cluster.status(leader).error, "the disk is low");
+}
