@@ -6,7 +6,6 @@ use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
 use raftd::disk::ReadOnly;
 
-use raftd::wal::format::BatchKind;
 use raftd::wal::{Contents, Error, Examination, FoundBatch, examine, segment};
 use serde_json::{Map, Value, json};
 use wire::command::{Command, Write};
@@ -165,7 +164,7 @@ fn row(contents: &Contents) -> Vec<String> {
 
 /// The entries of a batch; a reset of the log is a line of its own.
 fn batch_lines(batch: &FoundBatch<'_>, out: &mut Out) -> Result<(), Failure> {
-    if batch.header.kind == BatchKind::Reset {
+    if batch.header.kind.resets() {
         let id = batch.header.snapshot;
         let line = Line {
             index: id.index.0,

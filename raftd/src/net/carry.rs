@@ -201,6 +201,7 @@ fn is_small(request: &StorageRequest) -> bool {
         StorageRequest::Mark(_) => true,
         StorageRequest::Load { .. }
         | StorageRequest::Form(_)
+        | StorageRequest::Mend(_)
         | StorageRequest::Compact { .. }
         | StorageRequest::Snapshot(_) => false,
     }

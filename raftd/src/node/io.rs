@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 use raft::{Instant, Ticket};
 use wire::client::Request;
-use wire::entry::Entry;
+use wire::entry::{Entry, Identity};
 use wire::error::Error;
 use wire::peer::Message;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
@@ -124,6 +124,9 @@ pub enum StorageRequest {
         /// Bytes of segments to keep before it, for followers that lag a little.
         keep_bytes: u64,
     },
+    /// Put these entries in the place of those that are faulty in the log and the same as they;
+    /// answered by [`StorageEvent::Faulty`]. Others are left out.
+    Mend(Vec<Entry>),
     /// For the background thread.
     Snapshot(SnapshotRequest),
 }
@@ -231,6 +234,8 @@ pub enum SnapshotEvent {
     /// A snapshot was received: its file is whole, verified and durable under its name, and this is
     /// the state that it holds.
     Whole(SnapshotFile, Box<Store>),
+    /// A published one was found damaged.
+    Rotten(EntryId),
 }
 
 /// Who wants entries read.
@@ -278,6 +283,25 @@ pub enum StorageEvent {
         base: EntryId,
         /// Bytes of all segments now.
         wal_bytes: u64,
+    },
+    /// The first of the entries that are damaged in the log, by index, at most
+    /// [`FETCH_ENTRIES_MAX`]; none: it is whole. None at or behind the first may be acknowledged or
+    /// counted as durable here, whatever was reported. Said at start if there are any, when that
+    /// changes, and in answer to each [`StorageRequest::Mend`].
+    Faulty(Vec<Identity>),
+    /// What the log held up to this index can be read no more, and nobody knows which part: the next
+    /// start would find it lost, unless a snapshot covers it by then. Until then all of it is in
+    /// memory or applied. Said once for each index.
+    Rot {
+        /// A marker at or behind this index makes up for it.
+        upto: Index,
+    },
+    /// Everything that is written no more, of log and snapshots, was read once more.
+    Scrubbed {
+        /// How much that was.
+        bytes: u64,
+        /// Places that were found damaged.
+        findings: u64,
     },
     /// The background thread reports.
     Snapshot(SnapshotEvent),

@@ -445,6 +445,7 @@ impl Node {
                 self.disks.wal_bytes = wal_bytes;
                 self.raft.compact(base.index);
             }
+            StorageEvent::Faulty(_) | StorageEvent::Rot { .. } | StorageEvent::Scrubbed { .. } => {}
             StorageEvent::Snapshot(event) => self.snapshot_event(event, effects),
         }
     }

@@ -322,6 +322,7 @@ impl Node {
                 received_bytes,
             } => self.chunk_stored(snapshot, received_bytes, effects),
             SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
+            SnapshotEvent::Rotten(_) => {}
         }
     }
 

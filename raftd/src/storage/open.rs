@@ -20,7 +20,7 @@ use crate::snapshot::{self, Expected};
 use crate::store::Store;
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
-use crate::wal::{self, Owner, Recovered, Settings};
+use crate::wal::{self, Recovered, Settings};
 use wire::types::EntryId;
 
 const LOCK_NAME: &str = "LOCK";
@@ -144,6 +144,14 @@ impl<D: Disk> OpenedDisk<D> {
 /// As [`open`].
 pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, Fatal> {
     let log = open_log(disk, options)?;
+    if !log.recovered.faulty.is_empty() || log.recovered.wal.hard_state().lost {
+        let damage = log.recovered.damage.clone().unwrap_or_else(|| wal::Damage {
+            file: wal::segment::WAL_DIR.to_owned(),
+            offset: 0,
+            what: "the log is lost".to_owned(),
+        });
+        return Err(fatal_of(&wal::Error::Damaged(damage)));
+    }
     let (store, snapshot) = load_snapshot(&log, options)?;
     Ok(OpenedDisk {
         log,
@@ -163,7 +171,7 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
         Some(identity) => identity,
         None => create(&disk, options)?,
     };
-    let settings = settings(identity.owner(), options);
+    let settings = settings(&identity, options);
     match wal::recover(disk, &settings).map_err(|error| fatal_of(&error))? {
         Some(recovered) => Ok(OpenedLog {
             identity,
@@ -226,11 +234,14 @@ fn check_segment_bytes(bytes: u64) -> Result<(), Fatal> {
         .remedy("a multiple of 4KiB from 256KiB to 1GiB; 64MiB is the default"))
 }
 
-fn settings(owner: Owner, options: &Options) -> Settings {
+fn settings(identity: &Identity, options: &Options) -> Settings {
     Settings {
-        owner,
+        owner: identity.owner(),
         segment_bytes: options.segment_bytes,
         tail_bytes: options.tail_bytes,
+        alone: identity.members.len() == 1,
+        // The background thread continues with the same seed; ids differ, so salts do.
+        seed: options.seed,
     }
 }
 
@@ -282,9 +293,8 @@ fn create<D: Disk>(disk: &D, options: &Options) -> Result<Identity, Fatal> {
                 .remedy("name the first members with --initial-cluster"),
         );
     };
-    let settings = settings(identity.owner(), options);
-    // The background thread continues with the same seed; ids differ, so salts do.
-    wal::create(disk, &settings, options.seed).map_err(|error| fatal_of(&error))?;
+    let settings = settings(&identity, options);
+    wal::create(disk, &settings).map_err(|error| fatal_of(&error))?;
     identity
         .create(disk)
         .map_err(|error| fatal_of_disk(&error))?;

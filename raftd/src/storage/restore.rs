@@ -142,8 +142,10 @@ fn begin_log<D: Disk>(
         owner: identity.owner(),
         segment_bytes,
         tail_bytes: 0,
+        alone: false,
+        seed: random_u64()?,
     };
-    wal::create(&disk, &settings, random_u64()?).map_err(failed)?;
+    wal::create(&disk, &settings).map_err(failed)?;
     let made = wal::recover(disk, &settings).map_err(failed)?;
     let mut log = made.expect("it was made just now").wal;
     let mut pending = Pending::default();

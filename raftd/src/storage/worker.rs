@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use raft::Ticket;
+use wire::entry::{Entry, Identity as EntryIdentity};
+use wire::limits::FETCH_ENTRIES_MAX;
 use wire::peer::DiskState;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
@@ -13,7 +15,7 @@ use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use crate::wal::identity::Identity;
 use crate::wal::segment::Spare;
-use crate::wal::{Pending, Progress, Wal};
+use crate::wal::{self, Inspected, Pending, Progress, Wal};
 
 /// A read that waits.
 struct Load {
@@ -41,6 +43,11 @@ pub struct Worker<D: Disk> {
     /// What may go of the log, and how many bytes before it are to be kept.
     compact: (Index, u64),
     garbage: Range<u64>,
+    mends: VecDeque<Vec<Entry>>,
+    /// The faulty entries that were last reported; `None` if they are to be said again.
+    faulty: Option<Vec<EntryIdentity>>,
+    /// The highest index up to which rot was reported.
+    rot: Index,
     durable: Ticket,
     /// The last write whose hard state was reported by itself.
     hard_state: Ticket,
@@ -70,6 +77,9 @@ impl<D: Disk> Worker<D> {
             pending: Pending::default(),
             loads: VecDeque::new(),
             forms: VecDeque::new(),
+            mends: VecDeque::new(),
+            faulty: Some(Vec::new()),
+            rot: Index::default(),
             durable: Ticket::default(),
             hard_state: Ticket::default(),
             room: DiskState::Ok,
@@ -108,6 +118,7 @@ impl<D: Disk> Worker<D> {
                 self.wal.mark(snapshot);
                 self.marked = None;
             }
+            StorageRequest::Mend(entries) => self.mends.push_back(entries),
             StorageRequest::Compact { upto, keep_bytes } => self.compact = (upto, keep_bytes),
             StorageRequest::Snapshot(_) => unreachable!("that is the keeper's"),
         }
@@ -133,6 +144,7 @@ impl<D: Disk> Worker<D> {
         let idle = self.pending.is_empty()
             && self.loads.is_empty()
             && self.forms.is_empty()
+            && self.mends.is_empty()
             && self.marked.is_some();
         !idle
     }
@@ -154,12 +166,14 @@ impl<D: Disk> Worker<D> {
         }
         let wrote = self.write(events)?;
         self.report_marker(events);
-        self.compact(events);
         let read = self.load(events)?;
+        self.compact(events);
+        let mended = self.mend()?;
         let formed = !wrote && self.form(events)?;
+        self.report_faulty(events);
         Ok(Round {
             wrote,
-            worked: wrote || read || formed,
+            worked: wrote || read || mended || formed,
         })
     }
 
@@ -210,15 +224,16 @@ impl<D: Disk> Worker<D> {
         let max_bytes = load.max_bytes.min(LOAD_BYTES_MAX);
         let entries = match self.wal.load(load.from, load.to, max_bytes) {
             Ok(entries) => entries,
-            Err(error) => match load.purpose {
+            Err(error @ wal::Error::Damaged(_)) => {
                 // Other members may have what this one cannot read.
-                LoadPurpose::Replicate(_) => {
-                    log::error!("entries cannot be read reason={error}");
-                    Vec::new()
+                log::error!("entries cannot be read reason={error}");
+                if load.purpose == LoadPurpose::Apply && self.is_alone() {
+                    return Err(fatal_of(&error));
                 }
-                // The store cannot go on without it.
-                LoadPurpose::Apply => return Err(fatal_of(&error)),
-            },
+                self.inspect(load.from, events)?;
+                Vec::new()
+            }
+            Err(error) => return Err(fatal_of(&error)),
         };
         events.push_back(StorageEvent::Loaded {
             purpose: load.purpose,
@@ -241,6 +256,53 @@ impl<D: Disk> Worker<D> {
         Ok(true)
     }
 
+    /// Whether nobody else could have what is damaged here.
+    fn is_alone(&self) -> bool {
+        self.identity.members.len() == 1
+    }
+
+    /// Finds out what is damaged where this entry stands.
+    fn inspect(&mut self, index: Index, events: &mut VecDeque<StorageEvent>) -> Result<(), Fatal> {
+        let found = self.wal.inspect(index).map_err(|error| fatal_of(&error))?;
+        if let Inspected::Rotten(upto) = found
+            && upto > self.rot.max(self.wal.base().index)
+        {
+            self.rot = upto;
+            events.push_back(StorageEvent::Rot { upto });
+        }
+        Ok(())
+    }
+
+    /// Puts entries back that were faulty.
+    fn mend(&mut self) -> Result<bool, Fatal> {
+        let Some(entries) = self.mends.pop_front() else {
+            return Ok(false);
+        };
+        self.wal.mend(&entries).map_err(|error| fatal_of(&error))?;
+        self.faulty = None;
+        Ok(true)
+    }
+
+    fn report_faulty(&mut self, events: &mut VecDeque<StorageEvent>) {
+        let faulty = self.wal.faulty().take(FETCH_ENTRIES_MAX);
+        if self
+            .faulty
+            .as_ref()
+            .is_none_or(|told| !faulty.eq(told.iter().copied()))
+        {
+            let faulty: Vec<EntryIdentity> = self.wal.faulty().take(FETCH_ENTRIES_MAX).collect();
+            events.push_back(StorageEvent::Faulty(faulty.clone()));
+            self.faulty = Some(faulty);
+        }
+    }
+
+    fn compacted(&self) -> StorageEvent {
+        StorageEvent::Compacted {
+            base: self.wal.base(),
+            wal_bytes: self.wal.bytes(),
+        }
+    }
+
     fn report_marker(&mut self, events: &mut VecDeque<StorageEvent>) {
         let marker = self.wal.snapshot();
         if self.wal.is_marked() && self.marked != Some(marker) {
@@ -255,11 +317,8 @@ impl<D: Disk> Worker<D> {
         let upto = upto.min(self.wal.snapshot().index);
         let forgotten = self.wal.compact(upto, keep_bytes);
         self.garbage.end = forgotten.end;
-        if !forgotten.is_empty() {
-            events.push_back(StorageEvent::Compacted {
-                base: self.wal.base(),
-                wal_bytes: self.wal.bytes(),
-            });
+        if self.wal.take_forgotten() || !forgotten.is_empty() {
+            events.push_back(self.compacted());
         }
     }
 }

@@ -2,6 +2,8 @@
 //! `recover.rs`; each combination of them matches exactly one row, which a test proves by walking
 //! through all of them. `man/raftd-wal.5` tells the rows in words.
 
+use super::Damage;
+
 /// A fact that a row asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
@@ -39,6 +41,14 @@ pub(super) struct Decision<Verdict> {
     pub(super) verdict: Verdict,
     /// Why, for a person.
     pub(super) why: &'static str,
+}
+
+impl<Verdict> Decision<Verdict> {
+    /// The damage that it tells of.
+    pub(super) fn damage(&self, segment: u64, offset: u64) -> Damage {
+        let what = format!("{} (case {})", self.why, self.label);
+        Damage::new(segment, offset, what)
+    }
 }
 
 fn decide<const FACTS: usize, Verdict: Copy>(
@@ -83,6 +93,8 @@ pub(super) struct PlaceFacts {
     pub(super) sealed: bool,
     /// A later segment is in use.
     pub(super) successor: bool,
+    /// From here to the last byte that is not zero, all can be read.
+    pub(super) readable: bool,
 }
 
 /// What to do about a place.
@@ -90,58 +102,69 @@ pub(super) struct PlaceFacts {
 pub(super) enum PlaceVerdict {
     /// The batch is in the log; go on behind it.
     Accept,
+    /// The same, but some of its entries are damaged: their identities are known.
+    Faulty,
     /// The log ends here.
     End,
     /// The log ends here; what follows was never acknowledged: zero and sync it before anything
     /// is appended.
     Torn,
-    /// Something that was durable is gone: exit 65.
+    /// Batches that were durable are gone, and nobody knows what was in them: the log goes on where
+    /// a later one is genuine.
+    Gap,
+    /// Something that was durable is gone, and maybe the newest term and vote with it: exit 65.
     Damage,
 }
 
-/// The facts: header, follows, payload, blank, in_reach, evidence, sealed, successor.
+/// The facts: header, follows, payload, blank, in_reach, evidence, sealed, successor, readable.
 #[rustfmt::skip]
-const PLACE: &[Row<8, PlaceVerdict>] = &[
+const PLACE: &[Row<9, PlaceVerdict>] = &[
     // The ordinary case, and also a batch that was stored whole when the process or the machine
     // died before its sync returned: nobody was told of it, keeping it is as good as losing it.
-    Row { label: 'A', asks: [Yes, Yes, Yes, Any, Any, Any, No, Any], verdict: PlaceVerdict::Accept,
+    Row { label: 'A', asks: [Yes, Yes, Yes, Any, Any, Any, No, Any, Any], verdict: PlaceVerdict::Accept,
         why: "a whole batch that follows the one before" },
     // Headers are stored only at the end of the chain, so a genuine one that does not follow means
     // that what stood between is not what was written.
-    Row { label: 'B', asks: [Yes, No, Any, Any, Any, Any, No, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'B', asks: [Yes, No, Any, Any, Any, Any, No, Any, Any], verdict: PlaceVerdict::Gap,
         why: "a genuine batch does not follow the one before it" },
     // Nothing is ever stored behind a seal.
-    Row { label: 'C', asks: [Yes, Any, Any, Any, Any, Any, Yes, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'C', asks: [Yes, Any, Any, Any, Any, Any, Yes, Any, Any], verdict: PlaceVerdict::Damage,
         why: "a batch stands behind the seal of its segment" },
     // Its mark, or a batch behind it, could only be stored after its sync had returned.
-    Row { label: 'D', asks: [Yes, Yes, No, Any, Any, Yes, No, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'D', asks: [Yes, Yes, No, Any, Any, Yes, No, Any, Any], verdict: PlaceVerdict::Faulty,
         why: "entries of a batch that was durable are damaged" },
-    Row { label: 'E', asks: [Yes, Yes, No, Any, Any, No, No, Yes], verdict: PlaceVerdict::Damage,
+    Row { label: 'E', asks: [Yes, Yes, No, Any, Any, No, No, Yes, Any], verdict: PlaceVerdict::Faulty,
         why: "entries of a batch are damaged, and a later segment is in use" },
     // One unsynced batch is all that a crash can leave.
-    Row { label: 'F', asks: [Yes, Yes, No, Any, No, No, No, No], verdict: PlaceVerdict::Damage,
+    Row { label: 'F', asks: [Yes, Yes, No, Any, No, No, No, No, Any], verdict: PlaceVerdict::Damage,
         why: "more bytes than one batch holds follow a damaged one" },
     // A power cut during the sync of the last batch: the header reached the disk, some record not.
-    Row { label: 'G', asks: [Yes, Yes, No, Any, Yes, No, No, No], verdict: PlaceVerdict::Torn,
+    Row { label: 'G', asks: [Yes, Yes, No, Any, Yes, No, No, No, Yes], verdict: PlaceVerdict::Torn,
         why: "the last batch is torn in its entries" },
-    Row { label: 'H', asks: [No, Any, Any, Any, Any, Yes, No, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'H', asks: [No, Any, Any, Any, Any, Yes, No, Any, Any], verdict: PlaceVerdict::Gap,
         why: "a batch that was durable is gone" },
     // The next segment is opened only after the seal is durable.
-    Row { label: 'I', asks: [No, Any, Any, Any, Any, No, No, Yes], verdict: PlaceVerdict::Damage,
+    Row { label: 'I', asks: [No, Any, Any, Any, Any, No, No, Yes, Any], verdict: PlaceVerdict::Gap,
         why: "the segment has no seal, and a later segment is in use" },
     // A clean stop, or a crash with nothing in flight.
-    Row { label: 'J', asks: [No, Any, Any, Yes, Any, No, No, No], verdict: PlaceVerdict::End,
+    Row { label: 'J', asks: [No, Any, Any, Yes, Any, No, No, No, Any], verdict: PlaceVerdict::End,
         why: "the log ends here" },
     // A power cut during the sync of the last batch: its header did not reach the disk.
-    Row { label: 'K', asks: [No, Any, Any, No, Yes, No, No, No], verdict: PlaceVerdict::Torn,
+    Row { label: 'K', asks: [No, Any, Any, No, Yes, No, No, No, Yes], verdict: PlaceVerdict::Torn,
         why: "the last batch is torn in its header" },
-    Row { label: 'L', asks: [No, Any, Any, No, No, No, No, No], verdict: PlaceVerdict::Damage,
+    Row { label: 'L', asks: [No, Any, Any, No, No, No, No, No, Any], verdict: PlaceVerdict::Damage,
         why: "more bytes than one batch holds stand behind the end of the log" },
     // Sealed: the log goes on in the next segment, or stops here for the moment.
-    Row { label: 'M', asks: [No, Any, Any, Yes, Any, Any, Yes, Any], verdict: PlaceVerdict::End,
+    Row { label: 'M', asks: [No, Any, Any, Yes, Any, Any, Yes, Any, Any], verdict: PlaceVerdict::End,
         why: "the segment is sealed" },
-    Row { label: 'N', asks: [No, Any, Any, No, Any, Any, Yes, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'N', asks: [No, Any, Any, No, Any, Any, Yes, Any, Any], verdict: PlaceVerdict::Damage,
         why: "bytes stand behind the seal of the segment" },
+    // A power cut leaves no sector that cannot be read, so the batch may have been durable. If it
+    // was not, somebody else's log will replace it.
+    Row { label: 'O', asks: [Yes, Yes, No, Any, Yes, No, No, No, No], verdict: PlaceVerdict::Faulty,
+        why: "entries of the last batch cannot be read" },
+    Row { label: 'P', asks: [No, Any, Any, No, Yes, No, No, No, No], verdict: PlaceVerdict::Damage,
+        why: "what stands behind the last batch cannot be read" },
 ];
 
 /// What to make of the bytes at a place.
@@ -156,6 +179,7 @@ pub(super) fn decide_place(f: &PlaceFacts) -> Decision<PlaceVerdict> {
         f.evidence,
         f.sealed,
         f.successor,
+        f.readable,
     ];
     decide(PLACE, facts)
 }
@@ -169,8 +193,8 @@ pub(super) struct FileFacts {
     pub(super) header: bool,
     /// Where its first batch would stand there are only zeros.
     pub(super) blank: bool,
-    /// It holds the mark or a genuine header of a batch that comes after its `Open`.
-    pub(super) evidence: bool,
+    /// All that it holds can be read.
+    pub(super) readable: bool,
     /// It is the next after the newest in use.
     pub(super) next: bool,
     /// The newest in use is sealed.
@@ -192,7 +216,7 @@ pub(super) enum FileVerdict {
     Damage,
 }
 
-/// The facts: present, header, blank, evidence, next, sealed.
+/// The facts: present, header, blank, readable, next, sealed.
 #[rustfmt::skip]
 const FILE: &[Row<6, FileVerdict>] = &[
     // A segment is sealed only when the next one exists, durably.
@@ -210,18 +234,19 @@ const FILE: &[Row<6, FileVerdict>] = &[
         why: "a spare with a damaged header page" },
     Row { label: 'f', asks: [Yes, No, Any, Any, No, Any], verdict: FileVerdict::Discard,
         why: "a spare with a damaged header page" },
-    Row { label: 'g', asks: [Yes, Yes, Yes, No, Any, Any], verdict: FileVerdict::Spare,
+    Row { label: 'g', asks: [Yes, Yes, Yes, Any, Any, Any], verdict: FileVerdict::Spare,
         why: "a spare" },
-    Row { label: 'h', asks: [Yes, Yes, Any, Yes, Any, Any], verdict: FileVerdict::Damage,
-        why: "the first batch of a segment in use is damaged" },
+    // A power cut leaves no sector that cannot be read, so that batch may have been durable.
+    Row { label: 'h', asks: [Yes, Yes, No, No, Yes, Yes], verdict: FileVerdict::Damage,
+        why: "the first batch of the newest segment cannot be read" },
     // A power cut during the sync of the first batch.
-    Row { label: 'i', asks: [Yes, Yes, No, No, Yes, Yes], verdict: FileVerdict::TornOpen,
+    Row { label: 'i', asks: [Yes, Yes, No, Yes, Yes, Yes], verdict: FileVerdict::TornOpen,
         why: "the first batch of the newest segment is torn" },
     // Stored to before its predecessor was sealed: that seal is gone.
-    Row { label: 'j', asks: [Yes, Yes, No, No, Yes, No], verdict: FileVerdict::Damage,
+    Row { label: 'j', asks: [Yes, Yes, No, Any, Yes, No], verdict: FileVerdict::Damage,
         why: "a segment was begun, but the one before has no seal" },
     // Only the next segment is ever stored into.
-    Row { label: 'k', asks: [Yes, Yes, No, No, No, Any], verdict: FileVerdict::Discard,
+    Row { label: 'k', asks: [Yes, Yes, No, Any, No, Any], verdict: FileVerdict::Discard,
         why: "a spare that is not blank" },
 ];
 
@@ -230,7 +255,7 @@ const FILE: &[Row<6, FileVerdict>] = &[
 pub(super) fn decide_file(f: &FileFacts) -> Decision<FileVerdict> {
     decide(
         FILE,
-        [f.present, f.header, f.blank, f.evidence, f.next, f.sealed],
+        [f.present, f.header, f.blank, f.readable, f.next, f.sealed],
     )
 }
 
@@ -283,12 +308,13 @@ mod tests {
             assert_eq!(row.asks[5], No, "row {} asks for no evidence", row.label);
             assert_eq!(row.asks[7], No, "row {} asks for no successor", row.label);
             assert_eq!(row.asks[4], Yes, "row {} is bounded", row.label);
+            assert_eq!(row.asks[8], Yes, "row {} cuts what was seen", row.label);
         }
         for row in FILE
             .iter()
             .filter(|row| row.verdict == FileVerdict::TornOpen)
         {
-            assert_eq!(row.asks[3], No, "row {} asks for no evidence", row.label);
+            assert_eq!(row.asks[3], Yes, "row {} cuts what was seen", row.label);
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use wire::entry::Entry;
 use wire::types::{EntryId, Index, Term};
 
-use super::format::{BatchHeader, BatchKind, Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{BatchHeader, Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::recover::{Report, Settings, read_log, survey};
 use super::repair::Repair;
 use super::scan::{Scan, Seen, Watch};
@@ -81,7 +81,7 @@ impl Contents {
         }
         // Terms never fall, or the batch would not be here.
         self.terms.1 = batch.hard_state.term;
-        let resets = batch.kind == BatchKind::Reset;
+        let resets = batch.kind.resets();
         self.resets += u64::from(resets);
         let cuts = !resets && batch.first_index <= batch.previous.last.index;
         self.cuts += u64::from(cuts);
@@ -182,6 +182,8 @@ fn read<D: Disk>(
         owner: newest.owner,
         segment_bytes: newest.bytes,
         tail_bytes: 0,
+        alone: false,
+        seed: 0,
     };
     let files = read_log(disk, &settings, &candidates, scan, watch)?;
     Ok(files.spares.len() as u64)

@@ -186,6 +186,9 @@ pub enum BatchKind {
     Seal,
     /// Everything before it is gone; the log goes on behind its `snapshot`. No entries.
     Reset,
+    /// The first of a segment, instead of `Open`: the log was lost and begins anew behind its
+    /// `snapshot`, 0@0 without one. Everything before it is gone (rules D4). No entries.
+    Anew,
 }
 
 impl BatchKind {
@@ -195,6 +198,7 @@ impl BatchKind {
             Self::Append => 2,
             Self::Seal => 3,
             Self::Reset => 4,
+            Self::Anew => 5,
         }
     }
 
@@ -204,8 +208,20 @@ impl BatchKind {
             2 => Some(Self::Append),
             3 => Some(Self::Seal),
             4 => Some(Self::Reset),
+            5 => Some(Self::Anew),
             _ => None,
         }
+    }
+
+    /// Whether everything before it is gone.
+    #[must_use]
+    pub fn resets(self) -> bool {
+        matches!(self, Self::Reset | Self::Anew)
+    }
+
+    /// Whether it opens a segment.
+    fn opens(self) -> bool {
+        matches!(self, Self::Open | Self::Anew)
     }
 }
 
@@ -288,6 +304,12 @@ impl BatchHeader {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset + batch_bytes(self.entries as usize, self.payload_bytes as usize)
+    }
+
+    /// Whether a log that was lost begins with it.
+    #[must_use]
+    pub fn begins_anew(&self) -> bool {
+        self.kind == BatchKind::Anew
     }
 
     /// Writes header and table into `out`, which is emptied first, and returns the header's CRC.
@@ -381,7 +403,7 @@ impl BatchHeader {
             && payload_bytes == u64::from(header.payload_bytes)
             && header.first_index.0 >= 1
             && header.begins_in_place()
-            && (header.kind == BatchKind::Open) == (offset == SEGMENT_HEADER_BYTES);
+            && header.kind.opens() == (offset == SEGMENT_HEADER_BYTES);
         (in_place && consistent).then_some((header, crc))
     }
 
@@ -397,6 +419,9 @@ impl BatchHeader {
                 }
                 BatchKind::Reset => {
                     snapshot.index.0 != 0 && snapshot.index == before && self.entries == 0
+                }
+                BatchKind::Anew => {
+                    snapshot.index == before && self.entries == 0 && self.hard_state.lost
                 }
             }
     }

@@ -13,8 +13,8 @@ pub(super) struct Position {
     pub(super) first: Index,
     pub(super) segment: u64,
     pub(super) offset: u64,
-    /// The log was cut between the position before and this one.
-    pub(super) after_cut: bool,
+    /// Between the position before and this one the log was cut, or a batch is damaged.
+    pub(super) after_break: bool,
 }
 
 /// A place where the log may begin when what is before it goes.
@@ -31,22 +31,23 @@ struct Border {
 /// Invariants:
 /// - The log holds the entries behind `base`, up to `last`; `base.index <= last.index`.
 /// - `positions` ascends strictly, by index and by place; the first is at the log's first entry, or
-///   at `base`.
-/// - Between a position and the next one that is `after_cut` no batch cuts the log: walking
+///   before it.
+/// - Between a position and the next one that is `after_break` batches follow each other and none
+///   cuts the log: walking
 ///   forward from the one, each entry before the other is the one that is met first.
 /// - `terms` holds the first entry of each term behind `base`, ascending by term and index; the
 ///   first of them is the log's first entry.
 /// - `last` is the last entry; its term is that of the last of `terms`, or of `base`.
 /// - `borders` ascends by segment, strictly, and by index. Each is the last entry before its
-///   segment, which is still in the log, or `base`: no later batch cuts at or below it. So who
-///   begins to read with that segment finds this log from there on.
+///   segment, which is still in the log, or not behind `base`: no later batch cuts at or below it.
+///   So who begins to read with that segment finds this log from there on.
 #[derive(Debug, Default)]
 pub(super) struct LogIndex {
     base: EntryId,
     positions: Vec<Position>,
     terms: Vec<EntryId>,
     last: EntryId,
-    cut_since_position: bool,
+    broken_since_position: bool,
     borders: Vec<Border>,
 }
 
@@ -107,6 +108,13 @@ impl LogIndex {
                 segment,
                 base: self.last,
             }),
+            BatchKind::Anew => {
+                self.borders.push(Border {
+                    segment,
+                    base: header.snapshot,
+                });
+                return self.reset(segment, header.snapshot);
+            }
             BatchKind::Reset => return self.reset(segment, header.snapshot),
             BatchKind::Append | BatchKind::Seal => {}
         }
@@ -123,7 +131,7 @@ impl LogIndex {
             first,
             segment,
             offset: header.offset,
-            after_cut: self.cut_since_position,
+            after_break: self.broken_since_position,
         });
         if replaces_base && let Some(term) = terms.next() {
             self.base = EntryId { term, index: first };
@@ -142,11 +150,16 @@ impl LogIndex {
         while self.positions.pop_if(|p| p.first >= from).is_some() {}
         while self.terms.pop_if(|id| id.index >= from).is_some() {}
         while self.borders.pop_if(|b| b.base.index >= from).is_some() {}
-        self.cut_since_position = true;
+        self.broken_since_position = true;
         self.last = EntryId {
             term: self.terms.last().unwrap_or(&self.base).term,
             index: from.prev(),
         };
+    }
+
+    /// Batches that held no entries cannot be read: no walk goes past them.
+    pub(super) fn skip(&mut self) {
+        self.broken_since_position = true;
     }
 
     /// Everything is gone; the log goes on behind `base`, in `segment`.
@@ -159,7 +172,7 @@ impl LogIndex {
         }
         self.positions.clear();
         self.terms.clear();
-        self.cut_since_position = false;
+        self.broken_since_position = false;
         self.base = base;
         self.last = base;
     }
@@ -171,11 +184,29 @@ impl LogIndex {
         let first = after.checked_sub(1)?.saturating_sub(kept);
         let border = self.borders[first];
         self.borders.drain(..first);
-        if border.base == self.base {
-            return Some(border.segment);
-        }
         self.positions.retain(|p| p.segment >= border.segment);
-        let base = border.base;
+        if border.base.index > self.base.index {
+            self.begin_behind(border.base);
+        }
+        Some(border.segment)
+    }
+
+    /// Forgets the entries up to `upto`, which the log holds: they cannot be read, and nobody needs
+    /// them. Their segments stay as long as others need them.
+    pub(super) fn forget(&mut self, upto: Index) {
+        assert!(
+            (self.base.index..=self.last.index).contains(&upto),
+            "only what is in the log is forgotten"
+        );
+        let first = self.positions.partition_point(|p| p.first <= upto.next());
+        self.positions.drain(..first.saturating_sub(1));
+        self.begin_behind(EntryId {
+            term: self.term_before(upto.next()),
+            index: upto,
+        });
+    }
+
+    fn begin_behind(&mut self, base: EntryId) {
         let run = self
             .terms
             .partition_point(|id| id.index <= base.index.next());
@@ -188,16 +219,21 @@ impl LogIndex {
             self.terms.clear();
         }
         self.base = base;
-        Some(border.segment)
+    }
+
+    /// The first index behind `index` whose place is remembered.
+    pub(super) fn next_known(&self, index: Index) -> Option<Index> {
+        let after = self.positions.partition_point(|p| p.first <= index);
+        self.positions.get(after).map(|p| p.first)
     }
 
     fn remember(&mut self, position: Position) {
         let near = self.positions.last().is_some_and(|last| {
             last.segment == position.segment && position.offset - last.offset < STEP_BYTES
         });
-        if !near || self.cut_since_position {
+        if !near || self.broken_since_position {
             self.positions.push(position);
-            self.cut_since_position = false;
+            self.broken_since_position = false;
         }
     }
 
@@ -212,7 +248,7 @@ impl LogIndex {
         let start = *known.last()?;
         let stop = behind
             .iter()
-            .find(|p| p.after_cut || p.segment != start.segment);
+            .find(|p| p.after_break || p.segment != start.segment);
         let end = stop.map_or(self.last.index, |p| p.first.prev());
         Some((start, end))
     }

@@ -1,7 +1,5 @@
 //! Reading entries back, with pread, for followers that lag and for the store after a restart.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use wire::entry::Entry;
 use wire::types::Index;
@@ -15,7 +13,7 @@ use super::{Damage, Error};
 use crate::disk::Disk;
 
 /// Read at a time.
-const READ_AHEAD_BYTES: usize = 256 * 1024;
+pub(super) const READ_AHEAD_BYTES: usize = 256 * 1024;
 
 /// Entries being collected.
 struct Loading {
@@ -27,57 +25,54 @@ struct Loading {
 }
 
 impl Loading {
-    /// Takes what is wanted of a batch, up to `last`. False: a record is not what the table names.
+    /// Takes what is wanted of a batch, up to `last`. False: a record is not what the table names;
+    /// those before it were taken.
     fn take(&mut self, batch: &Batch<'_>, last: Index) -> bool {
         let mut index = batch.header.first_index;
         let mut at = 0;
-        let mut wanted = 0..0;
+        let (mut wanted, mut names) = (0..0, Vec::new());
         for row in batch.rows() {
             let length = row.length as usize;
             if index == self.next && index <= last {
-                let first = self.entries.is_empty() && wanted.is_empty();
+                let first = self.entries.is_empty() && names.is_empty();
                 if length > self.bytes_left && !first {
                     self.full = true;
                     break;
                 }
-                if wanted.is_empty() {
+                if names.is_empty() {
                     wanted = at..at;
                 }
                 wanted.end = at + length;
+                names.push((row.crc, length));
                 self.bytes_left = self.bytes_left.saturating_sub(length);
                 self.next = self.next.next();
             }
             at += length;
             index = index.next();
         }
-        self.collect(batch.payload.get(wanted))
-    }
-
-    fn collect(&mut self, records: Option<&[u8]>) -> bool {
-        let Some(records) = records else {
-            return false;
-        };
-        let mut records = Bytes::copy_from_slice(records);
-        while !records.is_empty() {
-            match Entry::split_from(&mut records) {
-                Ok(entry) => self.entries.push(entry),
-                Err(_) => return false,
-            }
-        }
-        true
+        let mut records = Bytes::copy_from_slice(&batch.payload[wanted]);
+        names.into_iter().all(|(crc, length)| {
+            let mut record = records.split_to(length);
+            let entry = Entry::split_from(&mut record);
+            let named = entry
+                .ok()
+                .filter(|entry| entry.crc() == crc && record.is_empty());
+            named.map(|entry| self.entries.push(entry)).is_some()
+        })
     }
 }
 
 impl<D: Disk> Wal<D> {
-    /// Entries `from..=to`, as many as fit `max_bytes`, at least one. Empty if the log does not
-    /// hold `from`.
+    /// Entries `from..=to`, as many as fit `max_bytes`, at least one; none behind one that is
+    /// faulty. Empty if the log does not hold `from`, or it is faulty.
     ///
     /// # Errors
-    /// [`Error::Damaged`]: what stands there is not what was written; the disk's.
+    /// [`Error::Damaged`]: where `from` stands is not what was written, see [`Wal::inspect`]; the
+    /// disk's.
     pub fn load(&self, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, Error> {
         let mut loading = Loading {
             next: from,
-            to: to.min(self.last().index),
+            to: self.last_sound(from).min(to),
             bytes_left: max_bytes,
             full: false,
             entries: Vec::new(),
@@ -86,37 +81,55 @@ impl<D: Disk> Wal<D> {
             let Some((position, last)) = self.index.find(loading.next) else {
                 break;
             };
-            self.walk(&mut loading, position, last)?;
+            match self.walk(&mut loading, position, last) {
+                // Whoever asks for what comes next is told.
+                Err(Error::Damaged(_)) if !loading.entries.is_empty() => break,
+                walked => walked?,
+            }
         }
         Ok(loading.entries)
     }
 
-    /// Whether these are the entries of that range, by index and term: the checksums vouch for what
-    /// they say, not for their being what this log has there.
-    fn holds(&self, entries: &[Entry], range: Range<Index>) -> bool {
-        let count = range.end.0 - range.start.0;
-        let is_held = |(entry, index): (&Entry, u64)| {
-            let index = Index(index);
+    /// The last entry before the first faulty one from `from` on.
+    fn last_sound(&self, from: Index) -> Index {
+        let last = self.last().index;
+        let faulty = self.faults.first_from(from);
+        faulty.map_or(last, |faulty| faulty.prev())
+    }
+
+    /// How many of these are the entries from `first` on, by index and term: the checksums vouch
+    /// for what they say, not for their being what this log has there.
+    fn count_held(&self, entries: &[Entry], first: Index) -> usize {
+        let is_held = |(entry, index): &(&Entry, u64)| {
+            let index = Index(*index);
             entry.index() == index && entry.term() == self.index.term_before(index.next())
         };
-        entries.len() as u64 == count && entries.iter().zip(range.start.0..).all(is_held)
+        entries.iter().zip(first.0..).take_while(is_held).count()
+    }
+
+    /// The file of a segment, and its header page if that is sound.
+    pub(super) fn open_segment(&self, id: u64) -> Result<(D::File, Option<SegmentHeader>), Error> {
+        let file = self.disk.open(&segment_name(id))?;
+        let mut page = [0; SEGMENT_HEADER_BYTES as usize];
+        let read = self.disk.read_at(&file, 0, &mut page).is_ok();
+        let bytes = self.disk.bytes(&file)?;
+        let is_own = |header: &SegmentHeader| header.id == id && header.bytes == bytes;
+        let header = SegmentHeader::decode(&page).filter(|header| read && is_own(header));
+        Ok((file, header))
     }
 
     /// Reads on from `position`, up to `last`, which lies in the same segment.
     fn walk(&self, loading: &mut Loading, position: Position, last: Index) -> Result<(), Error> {
         let last = last.min(loading.to);
         let id = position.segment;
-        let file = self.disk.open(&segment_name(id))?;
-        let mut page = [0; SEGMENT_HEADER_BYTES as usize];
-        let unreadable = |cause| Damage::unreadable(id, position.offset, &cause);
-        self.disk.read_at(&file, 0, &mut page).map_err(unreadable)?;
-        let here = |header: &SegmentHeader| header.id == id && header.bytes > position.offset;
-        let Some(segment) = SegmentHeader::decode(&page).filter(here) else {
+        let (file, header) = self.open_segment(id)?;
+        let Some(segment) = header else {
             return Err(Damage::new(id, 0, "the header page is damaged").into());
         };
         let mut window = Window::new(&self.disk, &file, segment, READ_AHEAD_BYTES);
         let mut offset = position.offset;
         while loading.next <= last && !loading.full {
+            let unreadable = |cause| Damage::unreadable(id, offset, &cause);
             let batch = match window.batch(offset).map_err(unreadable)? {
                 // Walking forward from `position` meets `next` before anything above it.
                 Some(batch) if batch.header.first_index <= loading.next => batch,
@@ -127,7 +140,9 @@ impl<D: Disk> Wal<D> {
             };
             let (before, next) = (loading.entries.len(), loading.next);
             let whole = loading.take(&batch, last);
-            if !whole || !self.holds(&loading.entries[before..], next..loading.next) {
+            let held = self.count_held(&loading.entries[before..], next);
+            if !whole || next.0 + held as u64 != loading.next.0 {
+                loading.entries.truncate(before + held);
                 let what = "an entry that was durable is damaged";
                 return Err(Damage::new(id, offset, what).into());
             }

@@ -88,8 +88,11 @@
 //! the log that says whose it is.
 
 mod decide;
+mod evidence;
 mod examine;
+mod faulty;
 pub mod format;
+mod gap;
 pub mod identity;
 mod index;
 mod load;
@@ -104,6 +107,7 @@ mod writer;
 use std::fmt;
 
 pub use self::examine::{Contents, Examination, FoundBatch, examine};
+pub use self::faulty::Inspected;
 pub use self::format::{Owner, entry_bytes_max};
 pub use self::pending::Pending;
 pub use self::recover::{Cases, Recovered, Report, Settings, create, recover, remove_virgin};

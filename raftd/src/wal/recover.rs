@@ -4,15 +4,16 @@
 use std::fmt;
 
 use raft::HardState;
-use wire::entry::Entry;
+use wire::entry::{Entry, Identity};
 use wire::types::{EntryId, Index};
 
 use super::decide::labels;
+use super::evidence::{Look, look};
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, Owner, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use super::scan::{Scan, Watch};
-use super::segment::{SegmentMaker, Spare, UNFINISHED_SUFFIX, WAL_DIR, segment_id, segment_name};
+use super::segment::{SegmentMaker, UNFINISHED_SUFFIX, WAL_DIR, segment_id, segment_name};
 use super::window::Window;
 use super::writer::Wal;
 use super::{Damage, Error};
@@ -22,7 +23,7 @@ use crate::disk::Disk;
 pub(super) const READ_AHEAD_BYTES: usize = 1024 * 1024;
 
 /// What recovery needs to know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Whose segments they must be.
     pub owner: Owner,
@@ -30,6 +31,10 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Entries given back, in bytes, about.
     pub tail_bytes: usize,
+    /// No other member could have what is damaged here: any damage is final.
+    pub alone: bool,
+    /// For the salts of segments made here; random, another one in each life of the process.
+    pub seed: u64,
 }
 
 /// A log, and what it held.
@@ -38,8 +43,14 @@ pub struct Recovered<D: Disk> {
     pub wal: Wal<D>,
     /// The first entry of each term.
     pub terms: Vec<EntryId>,
-    /// The newest entries.
+    /// The newest entries, without gap; none if the last one is faulty.
     pub tail: Vec<Entry>,
+    /// Entries that are damaged and whose identities are known, by index: see
+    /// [`Wal::faulty`].
+    pub faulty: Vec<Identity>,
+    /// The first damage that was found, for a person: of faulty entries, of a log that is lost since
+    /// now ([`HardState::lost`]), or of what a snapshot covers.
+    pub damage: Option<Damage>,
     /// What was done.
     pub report: Report,
 }
@@ -61,6 +72,10 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Files that were removed: unfinished or useless spares.
     pub discarded: u64,
+    /// Entries that are faulty.
+    pub faulty: u64,
+    /// The log is lost, since now or since an earlier start.
+    pub lost: bool,
     /// The rows of the decision tables that applied.
     pub cases: Cases,
 }
@@ -100,7 +115,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "wal recovered segments={} batches={} base={} last={} snapshot={} torn_bytes={} \
-             discarded={} cases={}",
+             discarded={} faulty={} lost={} cases={}",
             self.segments,
             self.batches,
             self.base,
@@ -108,6 +123,8 @@ impl fmt::Display for Report {
             self.snapshot,
             self.torn_bytes,
             self.discarded,
+            self.faulty,
+            self.lost,
             self.cases
         )
     }
@@ -119,21 +136,31 @@ pub(super) struct Candidate {
     pub(super) id: u64,
     /// The genuine header page, if there is one.
     pub(super) header: Option<SegmentHeader>,
-    /// What its first batch follows, if it has a genuine one.
-    pub(super) previous: Option<Chain>,
-    /// Its first batch is whole: the segment is in use.
-    pub(super) open: bool,
+    /// What is behind it.
+    pub(super) look: Option<Look>,
+}
+
+impl Candidate {
+    fn is_in_use(&self) -> bool {
+        self.look.is_some_and(|look| look.in_use)
+    }
+
+    fn begins_anew(&self) -> bool {
+        self.is_in_use()
+            && self
+                .look
+                .and_then(|look| look.first)
+                .is_some_and(|(_, anew)| anew)
+    }
 }
 
 /// Makes the first segment of a new log, with an `Open` batch that says: term 0, no vote, empty.
 ///
 /// # Errors
 /// The disk's, also that it is full.
-pub fn create<D: Disk>(disk: &D, settings: &Settings, seed: u64) -> Result<(), Error> {
+pub fn create<D: Disk>(disk: &D, settings: &Settings) -> Result<(), Error> {
     disk.create_dir(WAL_DIR)?;
     disk.sync_dir("")?;
-    let maker = SegmentMaker::begin(disk, settings.owner, 1, settings.segment_bytes, seed)?;
-    let Spare { header, file } = maker.finish(disk)?;
     let open = BatchHeader {
         kind: BatchKind::Open,
         offset: SEGMENT_HEADER_BYTES,
@@ -146,10 +173,9 @@ pub fn create<D: Disk>(disk: &D, settings: &Settings, seed: u64) -> Result<(), E
         commit: Index::default(),
         snapshot: EntryId::default(),
     };
-    let mut head = Vec::new();
-    open.encode(&header, &[], &mut head);
-    disk.write_at(&file, open.offset, &head)?;
-    disk.sync(&file)?;
+    let bytes = settings.segment_bytes;
+    let maker = SegmentMaker::begin(disk, settings.owner, 1, bytes, settings.seed)?;
+    maker.finish_with(disk, Some(&open))?;
     Ok(())
 }
 
@@ -204,13 +230,31 @@ fn is_ours(file_name: &str) -> bool {
 /// Reads the log and makes it ready to be written. `None`: there is no segment.
 ///
 /// # Errors
-/// [`Error::Damaged`] if something durable is gone; the disk's.
+/// [`Error::Damaged`] if something durable is gone that cannot be had from other members; the
+/// disk's.
 pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered<D>>, Error> {
+    let Some((mut scan, mut files)) = settle(&disk, settings)? else {
+        return Ok(None);
+    };
+    let mut damage = None;
+    if scan.is_lost() {
+        damage = scan.damage().cloned();
+        let anew = settle(&disk, settings)?;
+        (scan, files) = anew.expect("the log has begun anew in a segment");
+        assert!(!scan.is_lost(), "a log that begins anew holds together");
+    }
+    let mut recovered = scan.into_log(disk, settings, files)?;
+    recovered.damage = damage.or(recovered.damage);
+    Ok(Some(recovered))
+}
+
+/// Reads the log, judges it and makes the changes. One that is lost is to be read once more.
+fn settle<D: Disk>(disk: &D, settings: &Settings) -> Result<Option<(Scan, Files)>, Error> {
     // Bytes that a failed sync left in the cache only, or that no sync has covered yet, must not
     // be taken for durable: sync, forget, and look at what the device holds. The same of names: a
     // process killed between the rename of a spare and the sync of its directory leaves one that
     // is there to see, and gone with the power.
-    let candidates = survey(&disk, Some(settings.owner))?;
+    let candidates = survey(disk, Some(settings.owner))?;
     if !candidates.is_empty() {
         disk.sync_dir(WAL_DIR)?;
     }
@@ -218,18 +262,18 @@ pub fn recover<D: Disk>(disk: D, settings: &Settings) -> Result<Option<Recovered
         let file = disk.open(&segment_name(candidate.id))?;
         disk.sync(&file)?;
         disk.drop_cache(&file);
-        if candidate.open {
+        if candidate.is_in_use() {
             break;
         }
     }
-    let candidates = survey(&disk, Some(settings.owner))?;
+    let candidates = survey(disk, Some(settings.owner))?;
     if candidates.is_empty() {
         return Ok(None);
     }
     let mut scan = Scan::new(settings.tail_bytes);
-    let files = read_log(&disk, settings, &candidates, &mut scan, &mut |_| {})?;
-    scan.carry_out(&disk)?;
-    scan.into_log(disk, settings, files).map(Some)
+    let files = read_log(disk, settings, &candidates, &mut scan, &mut |_| {})?;
+    scan.carry_out(disk)?;
+    Ok(Some((scan, files)))
 }
 
 /// The files of a log, judged.
@@ -248,26 +292,52 @@ pub(super) fn read_log<D: Disk>(
     scan: &mut Scan,
     watch: &mut Watch<'_>,
 ) -> Result<Files, Error> {
+    let begin = candidates.iter().rposition(Candidate::begins_anew);
+    let (gone, candidates) = candidates.split_at(begin.unwrap_or(0));
+    scan.remove(gone.iter().map(|candidate| candidate.id));
     let first = candidates.first().expect("the caller saw a file");
-    let Some(newest) = candidates.iter().filter(|c| c.open).map(|c| c.id).max() else {
+    let in_use = candidates.iter().filter(|candidate| candidate.is_in_use());
+    let Some(newest) = in_use.map(|candidate| candidate.id).max() else {
         let what = "no segment has a whole first batch";
         return Err(Damage::new(first.id, SEGMENT_HEADER_BYTES, what).into());
     };
-    let in_use = check_in_use(candidates, newest)?;
-    if let Some(previous) = first.previous.filter(|_| first.id != 1) {
+    let opens_with = first.look.and_then(|look| look.first);
+    if let Some((previous, _)) = opens_with.filter(|_| first.id != 1) {
         scan.begin(previous);
     }
     let tail_segments = settings.tail_bytes as u64 / settings.segment_bytes + 1;
-    for header in &in_use {
-        scan.keeps_tail = newest - header.id <= tail_segments;
-        scan.segment(disk, header, header.id < newest, watch)?;
+    let mut in_use = Vec::new();
+    for id in first.id..=newest {
+        match in_use_at(candidates, id) {
+            Ok(header) => {
+                scan.keeps_tail = newest - id <= tail_segments;
+                scan.segment(disk, &header, id < newest, watch)?;
+                in_use.push(header);
+            }
+            // The next one does not follow what was before, and is taken as the table says.
+            Err(damage) => scan.note(damage),
+        }
     }
-    if !scan.begins_covered() {
+    if scan.is_lost() {
         let what = "a segment is missing, and no snapshot covers what was in it";
-        return Err(Damage::new(first.id - 1, 0, what).into());
+        scan.note(Damage::new(first.id - 1, 0, what));
+    } else {
+        scan.forget_covered();
     }
-    let spares = scan.files_behind(disk, candidates, newest, settings.segment_bytes)?;
+    if let Some(damage) = scan.damage().filter(|_| settings.alone)
+        && (scan.is_lost() || scan.has_faults())
+    {
+        return Err(damage.clone().into());
+    }
+    let spares = scan.files_behind(candidates, newest, settings.segment_bytes)?;
     scan.unfinished_files(disk)?;
+    if scan.is_lost() {
+        // Behind a seal there must be a segment, also if this is interrupted.
+        let kept = newest + u64::from(scan.is_sealed());
+        let needless = spares.iter().map(|spare| spare.id);
+        scan.remove(needless.filter(|id| *id > kept));
+        scan.begin_anew(settings, kept + 1);
+    }
     Ok(Files { in_use, spares })
 }
 
@@ -287,45 +357,34 @@ pub(super) fn survey<D: Disk>(disk: &D, mut owner: Option<Owner>) -> Result<Vec<
         let bytes = disk.bytes(&file)?;
         let header = SegmentHeader::decode(&page)
             .filter(|header| read && header.id == id && header.bytes == bytes);
-        let (mut previous, mut open) = (None, false);
+        let mut found = None;
         if let Some(header) = header {
             if header.owner != *owner.get_or_insert(header.owner) {
                 let what = format!("a segment of another node or life: {:?}", header.owner);
                 return Err(Damage::new(id, 0, what).into());
             }
-            let mut window = Window::new(disk, &file, header, ALIGN_BYTES as usize);
-            if let Ok(Some(first)) = window.batch(SEGMENT_HEADER_BYTES) {
-                previous = Some(first.header.previous);
-                open = first.payload_is_intact();
-            }
+            let unreadable = |cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause);
+            found = Some(look(disk, &header).map_err(unreadable)?);
         }
         candidates.push(Candidate {
             id,
             header,
-            previous,
-            open,
+            look: found,
         });
     }
     candidates.sort_by_key(|candidate| candidate.id);
     Ok(candidates)
 }
 
-/// The segments from the oldest to the newest in use: all there, all with a header page.
-fn check_in_use(candidates: &[Candidate], newest: u64) -> Result<Vec<SegmentHeader>, Error> {
-    let mut in_use = Vec::new();
-    let first = candidates.first().map_or(1, |first| first.id);
-    for id in first..=newest {
-        let candidate = candidates.iter().find(|candidate| candidate.id == id);
-        let Some(candidate) = candidate else {
-            return Err(Damage::new(id, 0, "a segment in use is missing").into());
-        };
-        let Some(header) = candidate.header else {
-            let what = "the header page of a segment in use is damaged, or its size is wrong";
-            return Err(Damage::new(id, 0, what).into());
-        };
-        in_use.push(header);
-    }
-    Ok(in_use)
+/// The header page of a segment that must be there.
+fn in_use_at(candidates: &[Candidate], id: u64) -> Result<SegmentHeader, Damage> {
+    let Some(candidate) = candidates.iter().find(|candidate| candidate.id == id) else {
+        return Err(Damage::new(id, 0, "a segment in use is missing"));
+    };
+    candidate.header.ok_or_else(|| {
+        let what = "the header page of a segment in use is damaged, or its size is wrong";
+        Damage::new(id, 0, what)
+    })
 }
 
 pub(super) fn read_header<D: Disk>(

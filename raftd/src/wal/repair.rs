@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::Error;
-use super::format::SyncMark;
-use super::recover::read_header;
-use super::segment::{WAL_DIR, segment_name};
+use super::format::{BatchHeader, SyncMark};
+use super::recover::{Settings, read_header};
+use super::segment::{SegmentMaker, WAL_DIR, segment_name};
 use crate::disk::Disk;
 
 /// One change.
@@ -22,8 +22,17 @@ pub enum Repair {
         /// Stored in front, in the same sync: the mark of the batch before.
         mark: Option<SyncMark>,
     },
-    /// Remove a file that was never used.
+    /// Remove a file that was never used, or is needed no more.
     Remove(String),
+    /// Make a segment with which the log begins anew.
+    Anew {
+        /// Its owner and size.
+        settings: Settings,
+        /// The segment.
+        id: u64,
+        /// Its first batch.
+        first: BatchHeader,
+    },
 }
 
 impl Repair {
@@ -51,6 +60,20 @@ impl Repair {
                 disk.remove(name)?;
                 disk.sync_dir(WAL_DIR)?;
             }
+            Self::Anew {
+                settings,
+                id,
+                first,
+            } => {
+                SegmentMaker::begin(
+                    disk,
+                    settings.owner,
+                    *id,
+                    settings.segment_bytes,
+                    settings.seed,
+                )?
+                .finish_with(disk, Some(first))?;
+            }
         }
         Ok(())
     }
@@ -66,6 +89,7 @@ impl fmt::Display for Repair {
                 write!(f, "{name} from {from} to {to}: zeros")
             }
             Self::Remove(name) => write!(f, "{name}: removed"),
+            Self::Anew { id, .. } => write!(f, "{}: the log begins anew", segment_name(*id)),
         }
     }
 }

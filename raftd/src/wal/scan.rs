@@ -11,6 +11,8 @@ use wire::limits::COUNTER_MAX;
 use wire::types::{EntryId, Index, Term};
 
 use super::decide::{FileFacts, FileVerdict, PlaceFacts, PlaceVerdict, decide_file, decide_place};
+use super::evidence::{is_durable, known_behind};
+use super::faulty::{Faults, faults_of};
 use super::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, BatchKind, Chain, MARK_BYTES, SEGMENT_HEADER_BYTES,
     SegmentHeader, SyncMark, is_zero,
@@ -39,20 +41,25 @@ pub(super) type Watch<'a> = dyn FnMut(Seen<'_>) + 'a;
 /// The log as read so far, unverified until all segments were read.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    index: LogIndex,
-    chain: Chain,
-    hard_state: HardState,
+    pub(super) index: LogIndex,
+    pub(super) chain: Chain,
+    pub(super) hard_state: HardState,
     commit: Index,
-    snapshot: EntryId,
-    tail: VecDeque<Entry>,
-    tail_bytes: usize,
+    pub(super) snapshot: EntryId,
+    pub(super) tail: VecDeque<Entry>,
+    pub(super) tail_bytes: usize,
     tail_bytes_max: usize,
     /// The segment is near enough to the end for its entries to be among the newest.
     pub(super) keeps_tail: bool,
+    pub(super) faults: Faults,
+    /// The first damage that is not fatal.
+    pub(super) damage: Option<Damage>,
+    /// Of the last batch its mark is all that is left: what was in it is not known.
+    pub(super) headless: bool,
     sealed: bool,
     /// Where the newest segment goes on.
-    offset: u64,
-    repairs: Vec<Repair>,
+    pub(super) offset: u64,
+    pub(super) repairs: Vec<Repair>,
     report: Report,
 }
 
@@ -92,22 +99,41 @@ impl Scan {
             let decision = decide_place(&facts);
             self.report.cases.insert(decision.label);
             match decision.verdict {
-                PlaceVerdict::Accept => {
+                PlaceVerdict::Accept | PlaceVerdict::Faulty => {
                     let batch = window.batch(self.offset).map_err(unreadable)?;
-                    let batch = batch.expect("row A asks for a batch");
+                    let batch = batch.expect("these rows ask for a batch");
                     if let Some(what) = self.contradiction(&batch) {
                         return Err(Damage::new(segment.id, self.offset, what).into());
                     }
-                    self.accept(segment.id, &batch);
+                    let intact = decision.verdict == PlaceVerdict::Accept;
+                    if !intact {
+                        self.note(decision.damage(segment.id, self.offset));
+                    }
+                    self.accept(segment.id, &batch, intact);
                     watch(Seen::Batch(segment, &batch));
                 }
                 PlaceVerdict::End | PlaceVerdict::Torn => {
                     watch(Seen::End(decision.label));
                     return self.end(&mut window, segment, nonzero_end);
                 }
+                PlaceVerdict::Gap => {
+                    let damage = decision.damage(segment.id, self.offset);
+                    let (from, number) = (self.offset, self.chain.number);
+                    let known = known_behind(&mut window, segment, from, number, nonzero_end)
+                        .map_err(unreadable)?;
+                    match known {
+                        Some(known) => self.resume(known),
+                        None if successor => {
+                            self.note(damage);
+                            watch(Seen::End(decision.label));
+                            return Ok(());
+                        }
+                        None => return Err(damage.into()),
+                    }
+                    self.note(damage);
+                }
                 PlaceVerdict::Damage => {
-                    let what = format!("{} (case {})", decision.why, decision.label);
-                    return Err(Damage::new(segment.id, self.offset, what).into());
+                    return Err(decision.damage(segment.id, self.offset).into());
                 }
             }
         }
@@ -140,13 +166,9 @@ impl Scan {
         let nonzero_end = far_end.unwrap_or(behind);
         facts.blank = quiet && far_end.is_none();
         facts.in_reach = nonzero_end <= self.offset + BATCH_BYTES_MAX;
-        facts.evidence = evidence(
-            window,
-            segment,
-            self.offset,
-            self.chain.number + 1,
-            nonzero_end,
-        )?;
+        facts.readable = window.was_readable(self.offset..nonzero_end);
+        let number = self.chain.number + 1;
+        facts.evidence = is_durable(window, segment, self.offset, number, nonzero_end)?;
         Ok((facts, nonzero_end))
     }
 
@@ -190,7 +212,7 @@ impl Scan {
         }
         let before = match header.kind {
             BatchKind::Open | BatchKind::Append | BatchKind::Seal => self.index.last(),
-            BatchKind::Reset => header.snapshot,
+            BatchKind::Reset | BatchKind::Anew => header.snapshot,
         };
         let cuts = header.first_index <= before.index;
         if cuts && header.first_index <= self.index.base().index && header.entries == 0 {
@@ -225,15 +247,21 @@ impl Scan {
             BatchKind::Open | BatchKind::Append | BatchKind::Seal => {
                 newer && self.index.agrees_with(new)
             }
-            BatchKind::Reset => newer && header.commit == new.index,
+            BatchKind::Reset | BatchKind::Anew => newer && header.commit == new.index,
         }
     }
 
-    fn accept(&mut self, segment: u64, batch: &Batch<'_>) {
+    /// The log now holds what this batch says; if it is not `intact`, some of its entries are faulty.
+    fn accept(&mut self, segment: u64, batch: &Batch<'_>, intact: bool) {
         let header = &batch.header;
         let terms = batch.rows().map(|row| row.term);
-        let resets = header.kind == BatchKind::Reset;
+        let resets = header.kind.resets();
         let is_cut = |entry: &Entry| resets || entry.index() >= header.first_index;
+        if resets {
+            self.faults = Faults::default();
+        } else {
+            self.faults.cut(header.first_index);
+        }
         while self.tail.back().is_some_and(is_cut) {
             let cut = self.tail.pop_back().expect("the tail has entries");
             self.tail_bytes -= cut.bytes().len();
@@ -246,13 +274,27 @@ impl Scan {
         self.sealed = header.kind == BatchKind::Seal;
         self.offset = header.end();
         self.report.batches += 1;
+        if !intact {
+            self.faults.add(faults_of(segment, batch));
+            self.faults.forget(self.index.base().index);
+            // The newest entries have no gap: they begin anew behind the faulty ones.
+            self.tail.clear();
+            self.tail_bytes = 0;
+        }
         if self.keeps_tail && header.entries > 0 {
-            self.keep(batch.payload);
+            self.keep(batch);
         }
     }
 
-    fn keep(&mut self, payload: &[u8]) {
-        let mut payload = Bytes::copy_from_slice(payload);
+    /// Adds the entries of a batch, behind its last faulty one, to the newest.
+    fn keep(&mut self, batch: &Batch<'_>) {
+        let faulty = self.faults.last();
+        let rows = batch.rows().zip(batch.header.first_index.0..);
+        let skipped: usize = rows
+            .take_while(|(_, index)| faulty >= Some(Index(*index)))
+            .map(|(row, _)| row.length as usize)
+            .sum();
+        let mut payload = Bytes::copy_from_slice(&batch.payload[skipped..]);
         while let Ok(entry) = Entry::split_from(&mut payload) {
             self.tail_bytes += entry.bytes().len();
             self.tail.push_back(entry);
@@ -294,16 +336,14 @@ impl Scan {
         Ok(())
     }
 
-    /// Whether everything that is missing from the front was covered by a snapshot: what the log
-    /// begins behind, and no marker covers, was in segments that are gone.
-    pub(super) fn begins_covered(&self) -> bool {
-        self.index.base().index <= self.snapshot.index
+    /// Whether the newest segment ends with a seal.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// Judges the files behind the newest segment in use and returns the spares among them.
-    pub(super) fn files_behind<D: Disk>(
+    pub(super) fn files_behind(
         &mut self,
-        disk: &D,
         candidates: &[Candidate],
         newest: u64,
         segment_bytes: u64,
@@ -321,10 +361,11 @@ impl Scan {
             };
             let header = candidate.and_then(|candidate| candidate.header);
             let mut dirty_end = SEGMENT_HEADER_BYTES;
-            if let Some(header) = header {
+            if let Some(found) = candidate.and_then(|candidate| candidate.look) {
                 facts.header = true;
-                dirty_end = look_at_spare(disk, &header, self.chain.number + 1, &mut facts)
-                    .map_err(|cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause))?;
+                facts.blank = found.is_blank();
+                facts.readable = found.readable;
+                dirty_end = found.end;
             }
             let decision = decide_file(&facts);
             self.report.cases.insert(decision.label);
@@ -350,8 +391,7 @@ impl Scan {
                     self.repairs.push(Repair::Remove(segment_name(id)));
                 }
                 FileVerdict::Damage => {
-                    let what = format!("{} (case {})", decision.why, decision.label);
-                    return Err(Damage::new(id, SEGMENT_HEADER_BYTES, what).into());
+                    return Err(decision.damage(id, SEGMENT_HEADER_BYTES).into());
                 }
             }
         }
@@ -385,6 +425,8 @@ impl Scan {
             base: self.index.base(),
             last: self.index.last(),
             snapshot: self.snapshot,
+            faulty: self.faults.count(),
+            lost: self.hard_state.lost || self.is_lost(),
             ..self.report
         }
     }
@@ -421,11 +463,6 @@ impl Scan {
             (newest, disk.open(&segment_name(newest.id))?)
         };
         disk.map(&mut file)?;
-        // The first entry read may be the one that the log begins behind.
-        let base = self.index.base();
-        let before = self
-            .tail
-            .partition_point(|entry| entry.index() <= base.index);
         let report = self.report();
         let wal = Wal {
             disk,
@@ -441,6 +478,9 @@ impl Scan {
             bytes,
             segment_bytes: settings.segment_bytes,
             index: self.index,
+            faults: self.faults,
+            rotten: None,
+            forgotten: false,
             chain: self.chain,
             hard_state: self.hard_state,
             commit: self.commit,
@@ -449,60 +489,18 @@ impl Scan {
             draft: Draft::default(),
             head: Vec::new(),
         };
+        // Entries that were read may be before what the log begins behind.
+        let base = wal.base();
+        let before = self
+            .tail
+            .partition_point(|entry| entry.index() <= base.index);
         Ok(Recovered {
             terms: wal.index.terms().to_vec(),
+            faulty: wal.faulty().collect(),
+            damage: self.damage,
             wal,
             tail: self.tail.split_off(before).into(),
             report,
         })
     }
-}
-
-/// Whether something behind `offset`, up to `end`, could only be stored after batch `number` was
-/// durable: the mark of that batch or a later one, or a genuine header of a later batch.
-fn evidence<D: Disk>(
-    window: &mut Window<'_, D>,
-    segment: &SegmentHeader,
-    offset: u64,
-    number: u64,
-    end: u64,
-) -> Result<bool, crate::disk::Error> {
-    let mut at = offset;
-    while at < end {
-        let sector = window.bytes(at, ALIGN_BYTES as usize)?;
-        let mark = SyncMark::decode(sector, segment, at);
-        if mark.is_some_and(|mark| mark.number >= number) {
-            return Ok(true);
-        }
-        if window
-            .batch(at)?
-            .is_some_and(|batch| batch.header.number > number)
-        {
-            return Ok(true);
-        }
-        at += ALIGN_BYTES;
-    }
-    Ok(false)
-}
-
-/// Fills in what the file of a segment that is not in use holds: where its first batch would
-/// stand, and if that is not blank, everywhere. Returns where its bytes end.
-fn look_at_spare<D: Disk>(
-    disk: &D,
-    segment: &SegmentHeader,
-    number: u64,
-    facts: &mut FileFacts,
-) -> Result<u64, crate::disk::Error> {
-    let file = disk.open(&segment_name(segment.id))?;
-    let mut window = Window::new(disk, &file, *segment, READ_AHEAD_BYTES);
-    let start = SEGMENT_HEADER_BYTES;
-    let reach = (start + BATCH_BYTES_MAX + ALIGN_BYTES).min(segment.bytes);
-    let Some(end) = window.last_nonzero(start, reach)? else {
-        facts.blank = true;
-        return Ok(start);
-    };
-    // A damaged `Open` may have batches far behind it.
-    let end = window.last_nonzero(reach, segment.bytes)?.unwrap_or(end);
-    facts.evidence = evidence(&mut window, segment, start, number, end)?;
-    Ok(end)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::format::{Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{BatchHeader, Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::disk::{Disk, Error};
 
 /// The directory of the segments.
@@ -123,7 +123,16 @@ impl<F> SegmentMaker<F> {
     ///
     /// # Errors
     /// The device's.
-    pub fn finish<D: Disk<File = F>>(mut self, disk: &D) -> Result<Spare<F>, Error> {
+    pub fn finish<D: Disk<File = F>>(self, disk: &D) -> Result<Spare<F>, Error> {
+        self.finish_with(disk, None)
+    }
+
+    /// The same; `first`, a batch without entries, is in it from the start.
+    pub(super) fn finish_with<D: Disk<File = F>>(
+        mut self,
+        disk: &D,
+        first: Option<&BatchHeader>,
+    ) -> Result<Spare<F>, Error> {
         while self.zeroed_bytes < self.header.bytes {
             self.step(disk)?;
         }
@@ -131,6 +140,11 @@ impl<F> SegmentMaker<F> {
         let used = self.header.encode();
         page[..used.len()].copy_from_slice(&used);
         disk.write_at(&self.file, 0, &page)?;
+        if let Some(first) = first {
+            let mut head = Vec::new();
+            first.encode(&self.header, &[], &mut head);
+            disk.write_at(&self.file, first.offset, &head)?;
+        }
         disk.sync(&self.file)?;
         disk.rename(
             &temporary_name(self.header.id),

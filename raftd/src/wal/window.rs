@@ -1,8 +1,11 @@
 //! Reading a segment with pread, a window at a time.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+
 use raft::HardState;
-use wire::entry::Entry;
-use wire::types::Index;
+use wire::entry::{Entry, Identity};
+use wire::types::{EntryId, Index};
 
 use super::format::{
     BATCH_HEADER_BYTES, BatchHeader, Chain, SegmentHeader, TableRow, is_zero, table,
@@ -11,8 +14,14 @@ use crate::disk::{Disk, Error, SECTOR_BYTES};
 
 /// A part of a segment in memory that moves as it is asked for other places.
 ///
-/// Invariant: `buffer` holds the file's bytes from `start` on; memory is bounded by the largest
-/// batch plus the read-ahead.
+/// What the device cannot read is damage at that place and no other (rules D3): such sectors read as
+/// [`UNREADABLE`], which no checksum takes for what was there.
+///
+/// Invariants:
+/// - `buffer` holds the file's bytes from `start` on; memory is bounded by the largest batch plus
+///   the read-ahead.
+/// - `unreadable` are the offsets of the sectors that could not be read, at most
+///   [`UNREADABLE_MAX`].
 pub(super) struct Window<'d, D: Disk> {
     disk: &'d D,
     file: &'d D::File,
@@ -20,6 +29,22 @@ pub(super) struct Window<'d, D: Disk> {
     buffer: Vec<u8>,
     start: u64,
     read_ahead: usize,
+    unreadable: BTreeSet<u64>,
+}
+
+/// What stands for the bytes of a sector that cannot be read: not zeros, which mean something.
+const UNREADABLE: u8 = 0xee;
+/// Sectors of a segment that cannot be read. With more the device is broken, and each one more
+/// would cost as long as it takes to say so.
+const UNREADABLE_MAX: usize = 4096;
+
+/// A record of a batch, as the table names it.
+pub(super) struct Record {
+    pub(super) identity: Identity,
+    /// Where it stands in the payload.
+    pub(super) at: Range<usize>,
+    /// What stands there is what the table names.
+    pub(super) is_intact: bool,
 }
 
 /// A genuine batch header with its table, and the bytes where its payload should be.
@@ -36,22 +61,41 @@ impl Batch<'_> {
         table(self.head)
     }
 
+    /// The records that the table names, in order: a genuine header's lengths fill the payload.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        let mut end = 0;
+        let indexes = (self.header.first_index.0..).map(Index);
+        self.rows().zip(indexes).map(move |(row, index)| {
+            let at = end..end + row.length as usize;
+            end = at.end;
+            let identity = Identity {
+                id: EntryId {
+                    term: row.term,
+                    index,
+                },
+                crc: row.crc,
+            };
+            Record {
+                is_intact: is_record(&self.payload[at.clone()], identity),
+                identity,
+                at,
+            }
+        })
+    }
+
+    /// Where the payload and the zeros behind it stand in the segment.
+    pub(super) fn payload_range(&self) -> Range<u64> {
+        let start = self.header.offset + self.header.head_bytes() as u64;
+        start..self.header.end()
+    }
+
     /// Whether every record is the one that the table names.
     pub(super) fn payload_is_intact(&self) -> bool {
-        let mut rest = self.payload;
-        let mut index = self.header.first_index;
-        for row in self.rows() {
-            match check_record(rest, row, index) {
-                Some(length) => rest = &rest[length..],
-                None => return false,
-            }
-            index = index.next();
-        }
-        rest.is_empty()
+        self.records().all(|record| record.is_intact)
     }
 
     /// What the next batch must follow.
-    pub(super) fn chain(&self, last: wire::types::EntryId) -> Chain {
+    pub(super) fn chain(&self, last: EntryId) -> Chain {
         Chain {
             number: self.header.number,
             header_crc: self.header_crc,
@@ -65,19 +109,9 @@ impl Batch<'_> {
     }
 }
 
-/// The length of the record at the front of `bytes`, if it is the one that `row` names.
-fn check_record(bytes: &[u8], row: TableRow, index: Index) -> Option<usize> {
-    let length = Entry::check(bytes).ok()?;
-    let named = length == row.length as usize
-        && Entry::peek(bytes)
-            == (
-                wire::types::EntryId {
-                    term: row.term,
-                    index,
-                },
-                row.crc,
-            );
-    named.then_some(length)
+/// Whether these bytes are the record of this entry.
+fn is_record(bytes: &[u8], identity: Identity) -> bool {
+    Entry::check(bytes) == Ok(bytes.len()) && Entry::peek(bytes) == (identity.id, identity.crc)
 }
 
 impl<'d, D: Disk> Window<'d, D> {
@@ -96,6 +130,7 @@ impl<'d, D: Disk> Window<'d, D> {
             buffer: Vec::new(),
             start: 0,
             read_ahead,
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -111,8 +146,10 @@ impl<'d, D: Disk> Window<'d, D> {
             let most = (self.segment.bytes - offset) as usize;
             let ahead = length.max(self.read_ahead).min(most);
             self.start = offset;
-            // If what lies ahead cannot be read, what was asked for may still be.
-            self.read(ahead).or_else(|_| self.read(length))?;
+            // If what lies ahead cannot be read, what was asked for may still be, or parts of it.
+            self.read(ahead)
+                .or_else(|_| self.read(length))
+                .or_else(|_| self.read_sectors(length))?;
         }
         let from = (offset - self.start) as usize;
         Ok(&self.buffer[from..from + length])
@@ -125,6 +162,33 @@ impl<'d, D: Disk> Window<'d, D> {
             self.buffer.clear();
         }
         read
+    }
+
+    /// Reads sector by sector, and notes those that cannot be read.
+    fn read_sectors(&mut self, length: usize) -> Result<(), Error> {
+        let mut buffer = vec![UNREADABLE; length];
+        let mut at = self.start;
+        let end = at + length as u64;
+        while at < end {
+            let next = (at + 1).next_multiple_of(SECTOR_BYTES).min(end);
+            let sector = &mut buffer[(at - self.start) as usize..(next - self.start) as usize];
+            if let Err(error) = self.disk.read_at(self.file, at, sector) {
+                self.unreadable.insert(at / SECTOR_BYTES * SECTOR_BYTES);
+                if self.unreadable.len() > UNREADABLE_MAX {
+                    return Err(error);
+                }
+                sector.fill(UNREADABLE);
+            }
+            at = next;
+        }
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    /// Whether all that was looked at in this range could be read.
+    pub(super) fn was_readable(&self, range: Range<u64>) -> bool {
+        let from = range.start / SECTOR_BYTES * SECTOR_BYTES;
+        self.unreadable.range(from..range.end).next().is_none()
     }
 
     /// The batch at `offset`, if a genuine header stands there. The payload is not checked.

@@ -7,6 +7,7 @@ use raft::{HardState, Ticket};
 use wire::types::{EntryId, Index};
 
 use super::Error;
+use super::faulty::Faults;
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES, SegmentHeader, SyncMark,
     batch_bytes, batch_bytes_max, entry_bytes_max,
@@ -54,6 +55,8 @@ pub enum Progress {
 /// - `sizes` are those of the segments up to the active one, without gap; `bytes` is their sum and
 ///   that of the spares.
 /// - `spares` are the segments behind the active one, in order, without gap.
+/// - `faults` are entries of the log behind `snapshot`, and so is `rotten`: what the marker covers is
+///   forgotten when it cannot be read.
 /// - After an error nothing more is written: the disk is [`crate::disk::Latched`], or the caller
 ///   ends the process.
 pub struct Wal<D: Disk> {
@@ -66,6 +69,11 @@ pub struct Wal<D: Disk> {
     pub(super) bytes: u64,
     pub(super) segment_bytes: u64,
     pub(super) index: LogIndex,
+    pub(super) faults: Faults,
+    /// Up to this index nobody knows what was in the log: a header was damaged while it was open.
+    pub(super) rotten: Option<Index>,
+    /// Entries were forgotten because they cannot be read, see [`Wal::take_forgotten`].
+    pub(super) forgotten: bool,
     pub(super) chain: Chain,
     pub(super) hard_state: HardState,
     pub(super) commit: Index,
@@ -187,6 +195,7 @@ impl<D: Disk> Wal<D> {
         for bytes in self.sizes.drain(..(first - old) as usize) {
             self.bytes -= bytes;
         }
+        self.faults.forget(self.base().index);
         old..first
     }
 
@@ -340,6 +349,12 @@ impl<D: Disk> Wal<D> {
         }
 
         let terms = draft.entries.iter().map(wire::entry::Entry::term);
+        if kind == BatchKind::Reset {
+            self.faults = Faults::default();
+            self.rotten = None;
+        } else {
+            self.faults.cut(header.first_index);
+        }
         self.index.accept(segment.id, &header, terms);
         self.active.offset = end;
         assert!(end.is_multiple_of(ALIGN_BYTES), "batches start at sectors");
@@ -350,6 +365,7 @@ impl<D: Disk> Wal<D> {
         if self.snapshot.index > self.marked.index {
             self.marked = self.snapshot;
         }
+        self.forget_covered();
         self.chain = Chain {
             number: header.number,
             header_crc,

@@ -1,11 +1,13 @@
 //! Damage of what was durable: told with its place, or harmless; never taken for the log's end.
 
-use raft::Write;
+use raft::{HardState, Write};
+use raftd::disk::Latched;
 use raftd::disk::sim::SimDisk;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::wal::format::BATCH_HEADER_BYTES;
 use raftd::wal::segment::{self, segment_name};
-use raftd::wal::{Pending, Progress};
+use raftd::wal::{Pending, Progress, Recovered};
+use wire::entry::Entry;
 use wire::types::{EntryId, Index, Term};
 
 use crate::wal_crash::{Content, Random, SimWal, content, make_spare, open};
@@ -118,52 +120,163 @@ pub(crate) fn interesting_sectors(disk: &SimDisk, name: &str) -> Vec<usize> {
     used.into_iter().filter(|at| !filler(*at)).collect()
 }
 
+/// What became of a damaged log. Nothing else may: never a shorter or another one.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// As it was, but maybe for entries that a snapshot covers.
+    Same,
+    /// As it was, but for entries that are named; with them, it is as it was.
+    Faulty,
+    /// It began anew, and says so: term and vote are as they were.
+    Lost,
+    /// Refused with 65 and a place.
+    Refused(Fatal),
+}
+
+impl Outcome {
+    pub(crate) fn is_told(&self) -> bool {
+        !matches!(self, Self::Same)
+    }
+}
+
 impl Sound {
-    /// Opens a damaged copy: refused with 65 and a place, or as good as the original.
-    fn judge(&self, context: &str, damage: impl FnOnce(&SimDisk)) -> Result<(), Fatal> {
+    /// Opens a damaged copy.
+    pub(crate) fn judge(&self, context: &str, damage: impl FnOnce(&SimDisk)) -> Outcome {
         let disk = self.disk.fork(1);
         damage(&disk);
-        match open(&disk) {
+        let opened = match open(&disk) {
             Err(fatal) => {
                 assert_eq!(fatal.status, ExitStatus::Damaged, "{context}: {fatal}");
                 assert!(!fatal.place.is_empty(), "{context}: {fatal}");
                 assert!(!fatal.remedy.is_empty(), "{context}: {fatal}");
-                Err(fatal)
+                return Outcome::Refused(fatal);
             }
-            Ok(opened) => {
-                let found = content(&opened.recovered);
-                assert!(
-                    found == self.content,
-                    "{context}: something was dropped silently"
-                );
-                Ok(())
-            }
+            Ok(opened) => opened,
+        };
+        let told = opened.recovered.damage.is_some();
+        if opened.recovered.wal.hard_state().lost {
+            assert!(told, "{context}: lost");
+            drop(opened);
+            disk.power_loss();
+            let again = open(&disk.restart()).expect("it has begun anew");
+            self.check_lost(&again.recovered, context);
+            return Outcome::Lost;
         }
+        if opened.recovered.faulty.is_empty() {
+            self.check_same(&opened.recovered, context);
+            return Outcome::Same;
+        }
+        assert!(told, "{context}: faulty");
+        self.mend(opened.recovered, context);
+        let again = open(&disk.restart()).expect("it is mended").recovered;
+        assert_eq!(again.faulty, [], "{context}: mended for good");
+        self.check_same(&again, context);
+        Outcome::Faulty
+    }
+
+    fn check_same(&self, recovered: &Recovered<Latched<SimDisk>>, context: &str) {
+        let found = content(recovered);
+        let sound = &self.content;
+        assert_eq!(found.hard_state, sound.hard_state, "{context}");
+        assert_eq!(found.snapshot, sound.snapshot, "{context}");
+        let covered = found.base.index <= sound.snapshot.index && recovered.damage.is_some();
+        assert!(
+            found.base == sound.base || covered,
+            "{context}: {}",
+            found.base
+        );
+        assert!(
+            sound.entries.ends_with(&found.entries),
+            "{context}: something else is there"
+        );
+        let held = sound.entries.last().map_or(found.base, Entry::id);
+        assert_eq!(
+            recovered.wal.last(),
+            held,
+            "{context}: something was dropped silently"
+        );
+    }
+
+    fn check_lost(&self, recovered: &Recovered<Latched<SimDisk>>, context: &str) {
+        let hard_state = HardState {
+            lost: true,
+            ..self.content.hard_state
+        };
+        let found = content(recovered);
+        assert_eq!(found.hard_state, hard_state, "{context}");
+        assert_eq!(found.entries, [], "{context}");
+        assert_eq!(found.base, found.snapshot, "{context}");
+        let marker = found.snapshot;
+        assert!(
+            marker == self.content.snapshot || marker == EntryId::default(),
+            "{context}"
+        );
+    }
+
+    /// Puts back what is faulty, which must be what was there.
+    fn mend(&self, recovered: Recovered<Latched<SimDisk>>, context: &str) {
+        let mut wal = recovered.wal;
+        let entry = |index: Index| {
+            let place = index.0 - self.content.base.index.0 - 1;
+            self.content.entries[place as usize].clone()
+        };
+        let first = recovered.faulty[0].id.index;
+        let before = wal.load(wal.base().index.next(), wal.last().index, usize::MAX);
+        let before = before.expect("it can be read");
+        assert_eq!(
+            before.len() as u64,
+            first.0 - 1 - wal.base().index.0,
+            "{context}"
+        );
+        let from_first = wal.load(first, wal.last().index, usize::MAX);
+        assert_eq!(
+            from_first.expect("it is known to be faulty"),
+            [],
+            "{context}"
+        );
+        let wanted: Vec<Entry> = recovered
+            .faulty
+            .iter()
+            .map(|faulty| {
+                let entry = entry(faulty.id.index);
+                assert_eq!(entry.identity(), *faulty, "{context}");
+                entry
+            })
+            .collect();
+        wal.mend(&wanted).expect("no fault is planned");
+        assert_eq!(wal.faulty().next(), None, "{context}: mended");
+        let all = wal.load(first, wal.last().index, usize::MAX);
+        assert!(
+            all.expect("it can be read").starts_with(&wanted[..1]),
+            "{context}"
+        );
     }
 }
 
 #[test]
 fn every_flipped_byte_is_told_or_harmless() {
-    flip_bytes(&sound(), 3);
+    let (told, harmless) = flip_bytes(&sound(), 5);
+    // Harmless are the mark of the last batch and the zeros behind batches.
+    assert!(told > harmless, "{told} told, {harmless} harmless");
 }
 
-fn flip_bytes(sound: &Sound, step: usize) {
+fn flip_bytes(sound: &Sound, step: usize) -> (u32, u32) {
     let (mut told, mut harmless) = (0, 0);
     for name in &sound.segments {
         let sectors = interesting_sectors(&sound.disk, name);
         let bytes = sectors.iter().flat_map(|at| *at..at + SECTOR);
         for at in bytes.step_by(step) {
             let context = format!("{name}: byte {at} flipped");
-            match sound.judge(&context, |disk| {
+            let outcome = sound.judge(&context, |disk| {
                 disk.tamper(name, |bytes| bytes[at] ^= 0x41);
-            }) {
-                Ok(()) => harmless += 1,
-                Err(_) => told += 1,
+            });
+            match outcome.is_told() {
+                false => harmless += 1,
+                true => told += 1,
             }
         }
     }
-    // Harmless are the mark of the last batch and the zeros behind batches.
-    assert!(told > harmless, "{told} told, {harmless} harmless");
+    (told, harmless)
 }
 
 #[test]
@@ -236,11 +349,8 @@ fn a_zeroed_length_is_never_the_end_of_the_log() {
         for field in [60, 92, BATCH_HEADER_BYTES + 8] {
             let context = format!("length at {at}+{field} zeroed");
             let zero = |bytes: &mut Vec<u8>| bytes[at + field..at + field + 4].fill(0);
-            told += u32::from(
-                sound
-                    .judge(&context, |disk| disk.tamper(&name, zero))
-                    .is_err(),
-            );
+            let outcome = sound.judge(&context, |disk| disk.tamper(&name, zero));
+            told += u32::from(outcome.is_told());
         }
     }
     assert!(told > 0);
@@ -252,12 +362,16 @@ fn an_unreadable_sector_is_damage_at_its_place() {
     for name in [segment_name(1), segment_name(2)] {
         for at in used_sectors(&sound.disk, &name).into_iter().step_by(16) {
             let context = format!("{name}: {at} unreadable");
-            let fatal = sound
-                .judge(&context, |disk| {
-                    disk.make_unreadable(&name, at as u64..at as u64 + 512);
-                })
-                .expect_err("what cannot be read is not there");
-            assert!(fatal.place.starts_with(&name), "{context}: {fatal}");
+            let outcome = sound.judge(&context, |disk| {
+                disk.make_unreadable(&name, at as u64..at as u64 + 512);
+            });
+            assert!(
+                outcome.is_told(),
+                "{context}: what cannot be read is not there"
+            );
+            if let Outcome::Refused(fatal) = outcome {
+                assert!(fatal.place.starts_with(&name), "{context}: {fatal}");
+            }
         }
     }
 }
@@ -268,28 +382,26 @@ fn missing_short_swapped_and_foreign_segments_are_damage() {
     let remove = |name: String| {
         move |disk: &SimDisk| raftd::disk::Disk::remove(disk, &name).expect("it goes")
     };
-    sound
-        .judge("first removed", remove(segment_name(1)))
-        .expect_err("told");
+    let outcome = sound.judge("first removed", remove(segment_name(1)));
+    assert!(outcome.is_told(), "{outcome:?}");
     // The newest in use is gone; its predecessor is sealed.
-    sound
-        .judge("newest removed", remove(segment_name(2)))
-        .expect_err("told");
-    sound
-        .judge("spare removed", remove(segment_name(3)))
-        .expect("harmless");
+    let outcome = sound.judge("newest removed", remove(segment_name(2)));
+    assert!(outcome.is_told(), "{outcome:?}");
+    let outcome = sound.judge("spare removed", remove(segment_name(3)));
+    assert!(!outcome.is_told(), "{outcome:?}");
     for id in [1, 2] {
         let name = segment_name(id);
         let short = |disk: &SimDisk| disk.tamper(&name, |bytes| bytes.truncate(200_000));
-        sound.judge("short file", short).expect_err("told");
+        let outcome = sound.judge("short file", short);
+        assert!(outcome.is_told(), "{outcome:?}");
         let empty = |disk: &SimDisk| disk.tamper(&name, Vec::clear);
-        sound.judge("empty file", empty).expect_err("told");
+        let outcome = sound.judge("empty file", empty);
+        assert!(outcome.is_told(), "{outcome:?}");
     }
     let first = sound.disk.content(&segment_name(1)).expect("it exists");
     let copy = |disk: &SimDisk| disk.tamper(&segment_name(2), |bytes| *bytes = first.clone());
-    sound
-        .judge("the first over the second", copy)
-        .expect_err("told");
+    let outcome = sound.judge("the first over the second", copy);
+    assert!(outcome.is_told(), "{outcome:?}");
     let other = {
         let disk = SimDisk::new(9, 8 << 20);
         open(&disk).expect("it opens");
@@ -297,9 +409,8 @@ fn missing_short_swapped_and_foreign_segments_are_damage() {
     };
     // Same node, another salt: as if an old file had been put back.
     let foreign = |disk: &SimDisk| disk.tamper(&segment_name(1), |bytes| *bytes = other.clone());
-    sound
-        .judge("a foreign first segment", foreign)
-        .expect_err("told");
+    let outcome = sound.judge("a foreign first segment", foreign);
+    assert!(outcome.is_told(), "{outcome:?}");
 }
 
 #[test]
@@ -338,12 +449,19 @@ fn arbitrary_damage_never_invents_entries() {
                 }
             });
         }
-        if let Ok(opened) = open(&disk) {
-            let found = content(&opened.recovered);
-            assert!(
-                sound.content.entries.starts_with(&found.entries),
-                "round {round}"
-            );
+        let Ok(opened) = open(&disk) else {
+            continue;
+        };
+        let recovered = opened.recovered;
+        let written = &sound.content.entries;
+        let mut faulty = recovered.faulty.iter();
+        assert!(
+            faulty.all(|id| written.iter().any(|entry| entry.identity() == *id)),
+            "round {round}"
+        );
+        if recovered.faulty.is_empty() {
+            let found = content(&recovered).entries;
+            assert!(written.starts_with(&found), "round {round}");
         }
     }
 }
@@ -365,7 +483,8 @@ fn the_last_batch_without_its_mark_is_the_stated_ambiguity() {
     assert!(found.entries.len() < sound.content.entries.len());
     // With either of the two in place it is told.
     let rot = |disk: &SimDisk| disk.tamper(&name, |bytes| bytes[last + SECTOR / 4] ^= 1);
-    sound.judge("rot under the mark", rot).expect_err("told");
+    let outcome = sound.judge("rot under the mark", rot);
+    assert!(outcome.is_told(), "{outcome:?}");
 }
 
 /// The header of the last batch proves that the one before it was durable, mark or no mark.
@@ -387,11 +506,10 @@ fn a_later_header_is_evidence_without_any_mark() {
             bytes[mark..mark + SECTOR].fill(0);
             bytes[rot] ^= 1;
         };
-        sound
-            .judge("rot under a later header", |disk| {
-                disk.tamper(&name, damage);
-            })
-            .expect_err("told");
+        let outcome = sound.judge("rot under a later header", |disk| {
+            disk.tamper(&name, damage);
+        });
+        assert!(outcome.is_told(), "{outcome:?}");
     }
 }
 
@@ -400,14 +518,21 @@ fn a_later_header_is_evidence_without_any_mark() {
 fn a_damaged_first_batch_of_a_young_log_is_told_with_its_place() {
     let disk = SimDisk::new(1, 8 << 20);
     open(&disk).expect("it opens");
-    for at in [20, 1000, 4096 + 20] {
+    for at in [20, 1000] {
         let disk = disk.fork(1);
         disk.tamper(&segment_name(1), |bytes| bytes[at] ^= 1);
         let fatal = open(&disk).err();
-        let fatal = fatal.expect("every byte of both counts");
+        let fatal = fatal.expect("the header page counts");
         assert_eq!(fatal.status, ExitStatus::Damaged);
         assert!(fatal.place.starts_with(&segment_name(1)), "{fatal}");
     }
+    // Of the first batch the mark tells term and vote.
+    let rotten = disk.fork(1);
+    rotten.tamper(&segment_name(1), |bytes| bytes[4096 + 20] ^= 1);
+    let recovered = open(&rotten).expect("it begins anew").recovered;
+    assert!(recovered.wal.hard_state().lost);
+    let place = recovered.damage.expect("it is told").file;
+    assert_eq!(place, segment_name(1));
     let disk = disk.fork(1);
     raftd::disk::Disk::remove(&disk, &segment_name(1)).expect("it goes");
     let fatal = open(&disk).err().expect("votes and entries are lost");

@@ -35,6 +35,8 @@ fn start(disk: &SimDisk) -> Result<String, String> {
         owner: identity().owner(),
         segment_bytes: 256 * 1024,
         tail_bytes: 0,
+        alone: false,
+        seed: 1,
     };
     match recover(disk.fork(1), &settings) {
         Ok(recovered) => Ok(recovered.expect("there are segments").report.to_string()),
@@ -120,15 +122,24 @@ fn a_cut_is_counted() {
 #[test]
 fn the_verdict_is_that_of_a_start() {
     let sounds = [sound(), sound_behind_snapshot(false)];
-    let (mut sane, mut damaged) = (0, 0);
+    let (mut sane, mut healing, mut lost, mut damaged) = (0, 0, 0, 0);
     for sound in sounds {
         let mut judge = |damage: &dyn Fn(&SimDisk)| {
             let disk = sound.disk.fork(1);
             damage(&disk);
-            let verdict = verdict(&disk);
-            assert_eq!(verdict, start(&disk));
+            let (verdict, start) = (verdict(&disk), start(&disk));
+            let is_lost = |said: &str| said.contains("lost=true");
+            match &verdict {
+                // The start says what is left when the log has begun anew.
+                Ok(said) if is_lost(said) => {
+                    assert!(start.is_ok_and(|said| is_lost(&said)));
+                    lost += 1;
+                }
+                _ => assert_eq!(verdict, start),
+            }
             match verdict {
-                Ok(_) => sane += 1,
+                Ok(said) if said.contains("faulty=0 lost=false") => sane += 1,
+                Ok(_) => healing += 1,
                 Err(_) => damaged += 1,
             }
         };
@@ -152,7 +163,10 @@ fn the_verdict_is_that_of_a_start() {
                 .expect("there is room");
         });
     }
-    assert!(sane > 10 && damaged > 100, "{sane} sane, {damaged} damaged");
+    assert!(
+        sane > 10 && healing > lost && lost > 10 && damaged > 10,
+        "{sane} sane, {healing} to be healed, {lost} of them lost, {damaged} damaged"
+    );
 }
 
 /// A torn batch: what the start will zero is told, and still there.

@@ -6,7 +6,6 @@ use std::ops::Range;
 use raft::{Ticket, Write};
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::disk::{Disk, Latched};
-use raftd::fatal::ExitStatus;
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::Worker;
 use raftd::wal::segment::{self, segment_name};
@@ -428,10 +427,14 @@ fn a_front_that_no_marker_covers_is_missing() {
         assert!(found(&disk).base.index.0 <= 6, "covered");
     }
     segment::remove(&disk, &mut files).expect("it goes");
-    let fatal = open(&disk.fork(1)).err().expect("7 is gone");
-    assert_eq!(fatal.status, ExitStatus::Damaged);
-    assert!(fatal.place.starts_with(&segment_name(4)), "{fatal}");
-    assert!(fatal.what.contains("missing"), "{fatal}");
+    let recovered = open(&disk.fork(1)).expect("7 is lost").recovered;
+    let damage = recovered.damage.expect("it is told");
+    assert_eq!(damage.file, segment_name(4));
+    assert!(damage.what.contains("missing"), "{damage}");
+    let wal = recovered.wal;
+    assert!(wal.hard_state().lost);
+    assert_eq!((wal.base(), wal.last()), (id(1, 6), id(1, 6)));
+    assert_eq!(wal.snapshot(), id(1, 6));
 }
 
 /// All that a worker says and does until it rests.

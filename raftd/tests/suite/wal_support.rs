@@ -14,7 +14,9 @@ pub(crate) fn identity() -> Identity {
         incarnation: Incarnation(77),
         epoch: Epoch(5),
         formed: Vec::new(),
-        members: vec![(NodeId(1), "127.0.0.1:7401".to_owned())],
+        members: (1..=3)
+            .map(|n| (NodeId(n), format!("127.0.0.1:740{n}")))
+            .collect(),
     }
 }
 

@@ -595,6 +595,9 @@ impl Life {
                         wal_bytes: 1 << 20,
                     });
                 }
+                StorageRequest::Mend(_) => {
+                    self.background.push_back(StorageEvent::Faulty(Vec::new()));
+                }
                 StorageRequest::Snapshot(request) => self.keep(request),
             }
         }

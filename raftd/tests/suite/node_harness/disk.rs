@@ -83,6 +83,7 @@ impl Disk {
                     wal_bytes: self.bytes(),
                 }
             }
+            StorageRequest::Mend(_) => StorageEvent::Faulty(Vec::new()),
             StorageRequest::Snapshot(request) => {
                 let keeper = self.keeper.as_mut().expect("the node is up");
                 keeper.push(request);

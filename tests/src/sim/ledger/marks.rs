@@ -394,7 +394,7 @@ impl Watch {
                 LoadPurpose::Apply => LOAD_STORE,
             }),
             StorageRequest::Form(_) => self.marks.reach(FORMED),
-            StorageRequest::Mark(_) | StorageRequest::Compact { .. } => {}
+            StorageRequest::Mark(_) | StorageRequest::Compact { .. } | StorageRequest::Mend(_) => {}
             StorageRequest::Snapshot(request) => match request {
                 SnapshotRequest::Take(_) => self.marks.reach(SNAPSHOT_FROZEN),
                 SnapshotRequest::Receive { .. } => self.marks.reach(SNAPSHOT_RECEIVED),

@@ -163,6 +163,9 @@ fn note(trace: &mut Trace, request: &StorageRequest) {
             trace.number(upto.0);
             trace.number(*keep_bytes);
         }
+        StorageRequest::Mend(entries) => {
+            entries.iter().for_each(|entry| trace.bytes(entry.bytes()));
+        }
         StorageRequest::Snapshot(request) => note_snapshot(trace, request),
         StorageRequest::Form(record) => {
             for (node, incarnation) in record {

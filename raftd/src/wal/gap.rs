@@ -1,0 +1,107 @@
+//! A log with a gap in it: batches that were durable are gone, and what was in them is not known. What
+//! comes of it is decided when all is read: nothing, if they held no entries or a snapshot covers
+//! them; else the log is lost, and begins anew (rules D4).
+
+use raft::HardState;
+
+use super::Damage;
+use super::evidence::Known;
+use super::faulty::{Faults, forget_covered};
+use super::format::{BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES};
+use super::recover::Settings;
+use super::repair::Repair;
+use super::scan::Scan;
+use super::segment::segment_name;
+
+impl Scan {
+    /// Something is damaged, and the log goes on.
+    pub(super) fn note(&mut self, damage: Damage) {
+        self.damage.get_or_insert(damage);
+    }
+
+    /// Batches are missing: the log goes on with what is known behind them.
+    pub(super) fn resume(&mut self, known: Known) {
+        match known {
+            Known::Batch { offset, previous } => {
+                self.offset = offset;
+                if previous.last == self.index.last() {
+                    // An entry names all before it (thesis 3.5, Log Matching): none is missing.
+                    self.index.skip();
+                    self.chain = previous;
+                } else {
+                    self.begin_behind_gap(previous);
+                }
+            }
+            Known::Mark(mark) => {
+                self.offset = mark.offset;
+                self.hard_state = mark.hard_state;
+                self.headless = true;
+                self.begin_behind_gap(Chain {
+                    number: mark.number,
+                    header_crc: mark.header_crc,
+                    last: self.snapshot,
+                });
+            }
+        }
+    }
+
+    /// What was read before has no connection any more to what follows.
+    fn begin_behind_gap(&mut self, previous: Chain) {
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.faults = Faults::default();
+        self.begin(previous);
+    }
+
+    /// Whether entries are gone that no snapshot covers, and nobody knows which: what the log begins
+    /// behind, and the marker is not at or behind, was in batches that are damaged or missing.
+    pub(super) fn is_lost(&self) -> bool {
+        self.headless || self.index.base().index > self.snapshot.index
+    }
+
+    /// The damage that the log has survived.
+    pub(super) fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    /// Whether entries are faulty.
+    pub(super) fn has_faults(&self) -> bool {
+        self.faults.last().is_some()
+    }
+
+    /// All segments were read: what is faulty and covered by the marker is needed no more.
+    pub(super) fn forget_covered(&mut self) {
+        forget_covered(&mut self.index, &mut self.faults, None, self.snapshot.index);
+    }
+
+    /// Files of segments from before the log began anew.
+    pub(super) fn remove(&mut self, ids: impl Iterator<Item = u64>) {
+        let removals = ids.map(|id| Repair::Remove(segment_name(id)));
+        self.repairs.extend(removals);
+    }
+
+    /// What makes a lost log begin anew, behind what its marker says, in segment `id` (rules D4). It
+    /// takes the room of the spares, if there are any, and appears under its name with its first
+    /// batch in it: before that, what is damaged is as it was, and afterwards nothing of it counts.
+    pub(super) fn begin_anew(&mut self, settings: &Settings, id: u64) {
+        self.repairs.push(Repair::Anew {
+            settings: *settings,
+            id,
+            first: BatchHeader {
+                kind: BatchKind::Anew,
+                offset: SEGMENT_HEADER_BYTES,
+                number: self.chain.number + 1,
+                previous: self.chain,
+                hard_state: HardState {
+                    lost: true,
+                    ..self.hard_state
+                },
+                first_index: self.snapshot.index.next(),
+                entries: 0,
+                payload_bytes: 0,
+                commit: self.snapshot.index,
+                snapshot: self.snapshot,
+            },
+        });
+    }
+}
