@@ -52,7 +52,7 @@ pub struct Restored {
     /// The last entry; `base` if the log is empty.
     pub last: EntryId,
     /// The newest entries, without gap, ending at `last`; may be fewer than the log holds, but
-    /// the last one is among them.
+    /// the last one is among them, unless it is faulty.
     pub tail: Vec<Entry>,
     /// Whether the cluster is formed (rules D1); until then the node is passive.
     pub formed: bool,

@@ -1,5 +1,6 @@
 //! A node that is less than whole (rules D4, D5): what the driver tells of it, and asks.
 
+use wire::entry::Entry;
 use wire::peer::Digest;
 use wire::types::Index;
 
@@ -24,6 +25,12 @@ impl Raft {
         }
         self.state.evict();
         self.check();
+    }
+
+    /// A faulty entry was fetched from a peer, and will be whole on the disk before
+    /// [`Raft::set_faulty`] says so: if this node ever leads, its clock does not fall behind.
+    pub fn mended(&mut self, entry: &Entry) {
+        self.state.log.note_wall_ms(entry.wall_ms());
     }
 
     /// The state is missing, or is not what a quorum has: a snapshot must replace it, which

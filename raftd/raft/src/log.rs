@@ -21,7 +21,8 @@ pub(crate) struct Log {
     terms: Terms,
     cache: Cache,
     journal: Journal,
-    /// No later entry's wall clock may undercut it: for a log that is empty behind its base.
+    /// No later entry's wall clock may undercut it: for a log whose newest entry is not in memory,
+    /// because there is none behind the base, or because it is faulty.
     wall_ms_min: u64,
 }
 
@@ -130,6 +131,11 @@ impl Log {
         newest.map_or(self.wall_ms_min, Entry::wall_ms)
     }
 
+    /// An entry of this log, or the snapshot that it goes on behind, has this wall clock.
+    pub(crate) fn note_wall_ms(&mut self, wall_ms: u64) {
+        self.wall_ms_min = self.wall_ms_min.max(wall_ms);
+    }
+
     /// Bytes of the entries in memory after `index`.
     pub(crate) fn bytes_after(&self, index: Index) -> usize {
         self.cache.bytes_after(index)
@@ -173,7 +179,8 @@ impl Log {
     }
 
     /// Forgets the entries up to `upto`, which are applied and durable. They may have left memory,
-    /// but never all entries have while there are some: so the newest wall clock is known.
+    /// but never all entries have while there are some: so the newest wall clock is known, unless
+    /// that entry is faulty.
     pub(crate) fn compact(&mut self, upto: Index) {
         assert!(
             upto <= self.durable(),

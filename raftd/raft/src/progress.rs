@@ -198,8 +198,9 @@ impl Progress {
         self.rebuilding = health.rebuilding;
         if health.lost && self.loss.is_none() {
             self.lose(state, rounds);
-        } else if !health.lost {
-            self.loss.take_if(|loss| loss.ends(round));
+        } else if !health.lost && self.loss.take_if(|loss| loss.ends(round)).is_some() {
+            // What it acknowledged while it was lost may be gone again: it tells anew.
+            self.match_index = Index(0);
         }
     }
 

@@ -54,6 +54,7 @@ impl Raft {
             return Installed::Stale;
         }
         let installed = if !self.state.log.contradicts(snapshot) {
+            self.state.log.note_wall_ms(wall_ms);
             Installed::Kept
         } else {
             // Up to here the log agrees with the leader's, and so with the snapshot.
