@@ -66,16 +66,29 @@ pub(crate) struct Node {
     pub(crate) snapshot: EntryId,
     /// What a leader sends of it.
     pub(crate) transfers: BTreeMap<NodeId, Transfer>,
+    /// It was lost when it started.
+    pub(crate) was_lost: bool,
     /// Something happened outside of a turn: another one is due.
     pub(crate) wants_turn: bool,
 }
 
 impl Node {
+    /// Applies what is committed, as far as there is a state and whole entries to apply to it.
+    pub(crate) fn apply(&mut self) {
+        let raft = self.raft.as_mut().expect("the node is up");
+        if !raft.is_rebuilding() {
+            raft.applied(self.disk.first_faulty().map_or(raft.commit(), |first| {
+                raft.commit().min(first.prev()).max(raft.base().index)
+            }));
+        }
+    }
+
     /// The marker follows once the log on disk reaches the snapshot (rules E6).
     pub(crate) fn mark(&mut self) {
         let raft = self.raft.as_ref().expect("the node is up");
         if raft.durable() >= self.snapshot.index {
             self.disk.snapshot = self.snapshot;
+            self.disk.rebuilding = raft.is_rebuilding();
         }
     }
 }
@@ -136,6 +149,7 @@ impl Cluster {
                     reads_served: 0,
                     snapshot: EntryId::default(),
                     transfers: BTreeMap::new(),
+                    was_lost: false,
                     wants_turn: false,
                 },
             );
@@ -195,6 +209,7 @@ impl Cluster {
         node.raft = Some(Raft::new(config, restored, now));
         node.log = node.disk.log.clone();
         node.snapshot = node.disk.snapshot;
+        node.was_lost = node.disk.hard_state.lost;
         node.completed = Ticket(0);
         node.hard_states = Ticket(0);
         self.turn(id, Vec::new());
@@ -249,6 +264,14 @@ impl Cluster {
                 node.writes.push_back(write.clone());
                 self.oracle.on_write(&self.nodes[&id], &write);
             }
+            Effect::Send {
+                message: Message::AppendOk(m),
+                ..
+            } if self.nodes[&id].disk.first_faulty() <= Some(m.match_index)
+                && !self.nodes[&id].disk.faulty.is_empty() =>
+            {
+                panic!("node {id} acknowledges faulty entries: {m:?}")
+            }
             Effect::Send { to, after, message } => match after {
                 Some(ticket) if ticket > self.node(id).hard_states => {
                     self.node(id).held.push((ticket, to, message));
@@ -257,8 +280,7 @@ impl Cluster {
             },
             Effect::Commit(index) => {
                 self.oracle.on_commit(id, index, &self.nodes);
-                let raft = self.node(id).raft.as_mut().expect("the node is up");
-                raft.applied(index);
+                self.node(id).apply();
             }
             Effect::RoundConfirmed(round) => {
                 let node = self.node(id);
@@ -285,7 +307,7 @@ impl Cluster {
             }
             Effect::Chunk(chunk) => self.on_chunk(id, &chunk),
             Effect::SnapshotAnswer { from, answer } => self.on_snapshot_answer(id, from, answer),
-            Effect::Digest { .. } => {}
+            Effect::Digest { from, digest } => self.oracle.on_digest(from, digest),
             Effect::RoleChanged(change) => self.on_role(id, change),
             Effect::Refuse { peer, error } => self.refusals.push((id, peer, error)),
         }
@@ -322,11 +344,15 @@ impl Cluster {
         if count == 0 || node.raft.is_none() {
             return None;
         }
+        let was_lost = node.disk.hard_state.lost;
         for write in node.writes.drain(..count) {
             node.disk.apply(&write);
             node.completed = write.ticket;
         }
+        let healed = was_lost && !node.disk.hard_state.lost;
         let completed = node.completed;
+        self.oracle.marks.healed += u64::from(healed);
+        self.tell_faulty(id);
         self.say(&format!("n{id} has #{} on disk", completed.0));
         self.release(id, completed);
         Some(completed)

@@ -1,6 +1,7 @@
 //! What a node has on disk, as far as the algorithm sees it: hard state, a log behind a base, a
 //! snapshot that a marker in the log names, and what was received of another one.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use raft::{HardState, Restored, Write};
@@ -15,6 +16,10 @@ const TAIL_ENTRIES: usize = 3;
 pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) log: Log,
+    /// Entries whose payload is gone; their identities are in `log`.
+    pub(crate) faulty: BTreeSet<Index>,
+    /// The snapshot is good for nothing.
+    pub(crate) rebuilding: bool,
     pub(crate) commit: Index,
     /// The snapshot that the marker names, or 0@0; a file without marker is no good after a crash.
     pub(crate) snapshot: EntryId,
@@ -26,11 +31,32 @@ impl Disk {
     pub(crate) fn apply(&mut self, write: &Write) {
         self.hard_state = write.hard_state;
         self.log.splice(write);
+        let from = match write.reset {
+            Some(_) => Index(0),
+            None => write.truncate_from.unwrap_or(Index(u64::MAX)),
+        };
+        self.faulty.retain(|index| *index < from);
         self.commit = self.commit.max(write.commit);
         if let Some(snapshot) = write.reset {
             assert!(write.commit >= snapshot.index, "{snapshot} is committed");
             self.snapshot = snapshot;
         }
+    }
+
+    /// The first faulty entry.
+    pub(crate) fn first_faulty(&self) -> Option<Index> {
+        self.faulty.first().copied()
+    }
+
+    /// Forgets the entries up to `upto`.
+    pub(crate) fn compact(&mut self, upto: Index) {
+        self.log.compact(upto);
+        self.faulty.retain(|index| *index > upto);
+    }
+
+    /// Whether it is less than whole.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.hard_state.lost || self.rebuilding || !self.faulty.is_empty()
     }
 
     /// What a process that starts on this disk is told.
@@ -41,19 +67,26 @@ impl Disk {
                 terms.push(entry.id());
             }
         }
-        let tail = self.log.len().saturating_sub(TAIL_ENTRIES);
+        let base = self.log.base().index;
+        let readable = self.faulty.last().map_or(0, |last| last.0 - base.0);
+        let readable = usize::try_from(readable).expect("small");
+        let tail = self.log.len().saturating_sub(TAIL_ENTRIES).max(readable);
         Restored {
             hard_state: self.hard_state,
             commit: self.commit,
             base: self.log.base(),
-            applied: self.snapshot.index,
-            wall_ms,
+            applied: if self.rebuilding {
+                base
+            } else {
+                self.snapshot.index
+            },
+            wall_ms: if self.rebuilding { 0 } else { wall_ms },
             terms,
             last: self.log.last(),
             tail: self.log[tail..].to_vec(),
             formed,
-            faulty: None,
-            rebuilding: false,
+            faulty: self.first_faulty(),
+            rebuilding: self.rebuilding,
         }
     }
 }
@@ -81,6 +114,12 @@ impl Deref for Log {
 }
 
 impl Log {
+    /// Nothing behind a base.
+    pub(crate) fn behind(base: EntryId) -> Self {
+        let entries = Vec::new();
+        Self { base, entries }
+    }
+
     pub(crate) fn base(&self) -> EntryId {
         self.base
     }

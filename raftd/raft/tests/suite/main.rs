@@ -1,6 +1,7 @@
 //! Tests of the Raft core: scenarios, the thesis rule by rule, random runs.
 
 mod cluster;
+mod damage;
 mod disk;
 mod entries;
 mod oracle;

@@ -1,12 +1,12 @@
 //! What must be true of a whole cluster over all lives of its nodes (thesis figure 3.2): the
 //! oracle sees every disk and every message and never forgets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use raft::{Installed, Write};
 use wire::entry::Entry;
-use wire::peer::Message;
+use wire::peer::{Digest, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::Node;
@@ -25,67 +25,64 @@ pub(crate) struct Oracle {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// The highest durable term of each node.
     terms: BTreeMap<NodeId, Term>,
+    /// What each damaged disk held before: it may have acknowledged that.
+    former: BTreeMap<NodeId, BTreeMap<Index, EntryId>>,
+    /// Digests that a node was told to tell.
+    pub(crate) digests: BTreeSet<(NodeId, u128)>,
     pub(crate) marks: Marks,
     /// A message was invented: what follows proves nothing about a cluster.
     pub(crate) blind: bool,
 }
 
-/// How often a rare thing was seen: a run without it proves nothing about it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Marks {
-    pub(crate) leaders: u64,
-    pub(crate) commits: u64,
-    pub(crate) truncations: u64,
-    pub(crate) conflicts: u64,
-    pub(crate) stale_terms: u64,
-    pub(crate) votes_refused: u64,
-    pub(crate) loads: u64,
-    pub(crate) reads_served: u64,
-    pub(crate) compactions: u64,
-    pub(crate) resets: u64,
-    /// Of these, the ones that discarded another entry in the place of the snapshot's last.
-    pub(crate) conflicting_resets: u64,
-    pub(crate) kept: u64,
-    pub(crate) stale_snapshots: u64,
+/// How often each rare thing was seen.
+macro_rules! marks {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// How often a rare thing was seen: a run without it proves nothing about it.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct Marks {
+            $($(#[$doc])* pub(crate) $name: u64,)*
+        }
+
+        impl Marks {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            pub(crate) fn least(&self) -> u64 {
+                [$(self.$name),*].into_iter().min().unwrap_or(0)
+            }
+        }
+    };
 }
 
-impl Marks {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.leaders += other.leaders;
-        self.commits += other.commits;
-        self.truncations += other.truncations;
-        self.conflicts += other.conflicts;
-        self.stale_terms += other.stale_terms;
-        self.votes_refused += other.votes_refused;
-        self.loads += other.loads;
-        self.reads_served += other.reads_served;
-        self.compactions += other.compactions;
-        self.resets += other.resets;
-        self.conflicting_resets += other.conflicting_resets;
-        self.kept += other.kept;
-        self.stale_snapshots += other.stale_snapshots;
-    }
-
-    pub(crate) fn least(&self) -> u64 {
-        [
-            self.leaders,
-            self.commits,
-            self.truncations,
-            self.conflicts,
-            self.stale_terms,
-            self.votes_refused,
-            self.loads,
-            self.reads_served,
-            self.compactions,
-            self.resets,
-            self.conflicting_resets,
-            self.kept,
-            self.stale_snapshots,
-        ]
-        .into_iter()
-        .min()
-        .unwrap_or(0)
-    }
+marks! {
+    leaders,
+    commits,
+    truncations,
+    conflicts,
+    stale_terms,
+    votes_refused,
+    loads,
+    reads_served,
+    compactions,
+    resets,
+    /// Of these, the ones that discarded another entry in the place of the snapshot's last.
+    conflicting_resets,
+    kept,
+    stale_snapshots,
+    /// Leaders that told a follower to campaign.
+    timeouts_now,
+    /// Candidates that a leader had told to.
+    handovers,
+    /// Logs that were lost, and are whole again.
+    lost,
+    healed,
+    /// Entries that were faulty, and are whole again.
+    faulty,
+    mended,
+    /// States that a snapshot replaced.
+    rebuilt,
+    digests,
 }
 
 impl Oracle {
@@ -97,6 +94,8 @@ impl Oracle {
             committed: Vec::new(),
             votes: BTreeMap::new(),
             terms: BTreeMap::new(),
+            former: BTreeMap::new(),
+            digests: BTreeSet::new(),
             marks: Marks::default(),
             blind: false,
         }
@@ -184,6 +183,9 @@ impl Oracle {
             node.id
         );
         *term = node.disk.hard_state.term;
+        if !node.disk.is_damaged() {
+            self.former.remove(&node.id);
+        }
     }
 
     /// Election Safety and Leader Completeness (thesis 3.4, 3.6.3).
@@ -227,10 +229,7 @@ impl Oracle {
                 assert_eq!(*known, here, "node {id} commits something else");
                 continue;
             }
-            let holders = nodes
-                .values()
-                .filter(|node| self.id_in(&node.disk.log, index) == Some(here))
-                .count();
+            let holders = nodes.values().filter(|node| self.holds(node, here)).count();
             assert!(
                 holders >= self.quorum,
                 "{here} is committed with {holders} copies on disk"
@@ -238,6 +237,40 @@ impl Oracle {
             self.marks.commits += 1;
             self.committed.push(here);
         }
+    }
+
+    /// Whether a disk counts for an entry: it has it, or had it before it was damaged. One that is
+    /// lost counts for nothing that it was given since.
+    fn holds(&self, node: &Node, id: EntryId) -> bool {
+        let disk = &node.disk;
+        let had = self
+            .former
+            .get(&node.id)
+            .and_then(|held| held.get(&id.index));
+        let has = self.id_in(&disk.log, id.index) == Some(id);
+        had == Some(&id) || has && !disk.faulty.contains(&id.index) && !disk.hard_state.lost
+    }
+
+    /// A disk is about to lose something.
+    pub(crate) fn on_damage(&mut self, node: &Node) {
+        let held = node
+            .disk
+            .log
+            .iter()
+            .map(|entry| (entry.index(), entry.id()));
+        let held = held.filter(|(index, _)| !node.disk.faulty.contains(index));
+        if !node.disk.hard_state.lost {
+            self.former.entry(node.id).or_default().extend(held);
+        }
+    }
+
+    /// A digest is told as it was.
+    pub(crate) fn on_digest(&mut self, from: NodeId, digest: Digest) {
+        self.marks.digests += 1;
+        assert!(
+            self.blind || self.digests.contains(&(from, digest.sum)),
+            "node {from} never had {digest:?}"
+        );
     }
 
     /// What a message promises is true on disk when it leaves.
@@ -258,7 +291,17 @@ impl Oracle {
             "node {from} reveals a term that is not on its disk: {message:?}"
         );
         match message {
+            Message::PreVoteAnswer(m) if m.granted => {
+                assert!(
+                    !nodes[&from].was_lost || !disk.hard_state.lost,
+                    "a lost node grants"
+                );
+            }
             Message::VoteAnswer(m) if m.granted => {
+                assert!(
+                    !nodes[&from].was_lost || !disk.hard_state.lost,
+                    "a lost node votes"
+                );
                 let vote = *self.votes.entry((from, m.term)).or_insert(to);
                 assert_eq!(vote, to, "node {from} votes twice in term {}", m.term);
                 if disk.hard_state.term == m.term {
@@ -285,6 +328,8 @@ impl Oracle {
             Message::AppendConflict(_) => self.marks.conflicts += 1,
             Message::StaleTerm(_) => self.marks.stale_terms += 1,
             Message::VoteAnswer(_) => self.marks.votes_refused += 1,
+            Message::TimeoutNow(_) => self.marks.timeouts_now += 1,
+            Message::RequestVote(m) if m.transfer => self.marks.handovers += 1,
             _ => {}
         }
     }

@@ -28,7 +28,12 @@ impl Cluster {
     pub(crate) fn publish(&mut self, id: NodeId) -> EntryId {
         let raft = self.raft(id);
         let index = raft.commit().min(raft.durable());
+        if raft.is_rebuilding() {
+            return EntryId::default();
+        }
         let node = self.node(id);
+        let whole = node.disk.first_faulty().map_or(index, Index::prev);
+        let index = index.min(whole);
         if index > node.snapshot.index {
             node.snapshot = node.log.id_at(index).expect("it is in the log");
             node.mark();
@@ -55,7 +60,8 @@ impl Cluster {
         }
         let node = self.node(id);
         if on_disk {
-            node.disk.log.compact(upto);
+            node.disk.compact(upto);
+            self.tell_faulty(id);
         }
         self.oracle.check_node(&self.nodes[&id]);
     }
@@ -65,7 +71,7 @@ impl Cluster {
     pub(crate) fn transfer(&mut self, id: NodeId) -> bool {
         let raft = self.raft(id);
         let base = raft.base();
-        let needy: Vec<NodeId> = raft.needs_snapshot().collect();
+        let mut needy: Vec<NodeId> = raft.needs_snapshot().collect();
         let node = self.node(id);
         node.transfers.retain(|to, _| needy.contains(to));
         let newest = node.snapshot;
@@ -73,6 +79,10 @@ impl Cluster {
             needy.is_empty() || newest.index >= base.index,
             "a base without snapshot"
         );
+        if newest == EntryId::default() {
+            // Who rebuilds waits until there is one.
+            needy.clear();
+        }
         let mut effects = Vec::new();
         for to in needy {
             let fresh = Transfer {
@@ -81,7 +91,9 @@ impl Cluster {
                 waits: false,
             };
             let transfer = node.transfers.entry(to).or_insert(fresh);
-            if transfer.snapshot.index < base.index {
+            // One that begins before the follower's log is never answered.
+            let is_ignored = transfer.received.is_none() && transfer.snapshot != newest;
+            if transfer.snapshot.index < base.index || is_ignored {
                 *transfer = fresh;
             }
             if transfer.waits {
@@ -148,19 +160,25 @@ impl Cluster {
         let node = self.node(id);
         let raft = node.raft.as_mut().expect("the node is up");
         let (commit, last) = (raft.commit(), raft.last());
+        let was_rebuilding = raft.is_rebuilding();
         let conflicts = last.index >= snapshot.index;
         let installed = raft.install(snapshot, wall_ms);
         if installed == Installed::Stale {
             assert_eq!((raft.commit(), raft.last()), (commit, last));
         } else {
-            assert!(snapshot.index > commit, "an older snapshot was installed");
-            assert_eq!(raft.commit(), snapshot.index);
-            assert!(snapshot.index > node.snapshot.index);
+            assert!(
+                was_rebuilding || snapshot.index > commit,
+                "an older snapshot was installed"
+            );
+            assert_eq!(raft.commit(), snapshot.index.max(commit));
+            assert!(was_rebuilding || snapshot.index > node.snapshot.index);
             node.snapshot = snapshot;
+            node.apply();
             node.wants_turn = true;
         }
         self.say(&format!("n{id} installs {snapshot}: {installed:?}"));
         self.oracle.on_install(id, snapshot, installed);
+        self.oracle.marks.rebuilt += u64::from(was_rebuilding && installed != Installed::Stale);
         self.oracle.marks.conflicting_resets +=
             u64::from(conflicts && installed == Installed::Reset);
         installed

@@ -1,9 +1,11 @@
 //! The thesis, rule by rule: a test's name begins with the section that states the rule.
 
+mod damage;
 mod elections;
 mod reads;
 mod replication;
 mod snapshots;
+mod transfer;
 
 use raft::{Input, RoleName};
 use wire::peer::{Append, Message, RequestVote, Standing};
