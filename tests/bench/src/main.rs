@@ -8,6 +8,7 @@ mod etcd;
 mod kernel;
 mod redis;
 mod server;
+mod storage;
 mod table;
 
 use std::error::Error;
@@ -56,6 +57,13 @@ struct Args {
     /// One JSON object per row.
     #[arg(long)]
     json: bool,
+    /// Measure what the storage does, and nothing else; --only then names a part: restart, p99,
+    /// catch-up.
+    #[arg(long)]
+    storage: bool,
+    /// Of the storage's keys lay down only this part, to try it.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    divide: u32,
     /// Where the data goes; a disk, not tmpfs.
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
@@ -111,6 +119,9 @@ fn main() -> ExitCode {
 fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
     fs::create_dir_all(&args.directory)?;
     describe_machine(args)?;
+    if args.storage {
+        return storage::bench(args);
+    }
     let echo = echo::serve()?.to_string();
     let mut random = Random::new(u64::from(std::process::id()));
     let mut results = Results::default();

@@ -1,6 +1,6 @@
 //! The systems under measurement: how each is started, and where it listens.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -67,10 +67,55 @@ fn find(name: &str) -> Option<PathBuf> {
     places.find_map(|place| Some(place.join(name)).filter(|program| program.is_file()))
 }
 
+/// A node, running or not; it ends with this value.
+#[derive(Debug)]
+struct Node {
+    program: PathBuf,
+    arguments: Vec<String>,
+    directory: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Node {
+    fn start(&mut self) -> io::Result<()> {
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)?;
+        // Should this process be killed, its servers go too.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(&self.program)
+            .args(&self.arguments)
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 /// A running cluster; it ends with this value.
 #[derive(Debug)]
 pub struct Cluster {
-    children: Vec<Child>,
+    nodes: Vec<Node>,
     /// `HOST:PORT` for clients, one per node; the leader's first where that is not told.
     pub endpoints: Vec<String>,
 }
@@ -81,33 +126,44 @@ impl Cluster {
     /// # Errors
     /// It does not start, or does not serve within 30 seconds; the logs are in `directory`.
     pub fn start(system: System, program: &Path, directory: &Path) -> io::Result<Self> {
+        Self::start_of(system, program, directory, system.nodes(), &[])
+    }
+
+    /// Like [`Cluster::start`], with so many nodes and with more arguments for each.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_of(
+        system: System,
+        program: &Path,
+        directory: &Path,
+        count: usize,
+        more: &[&str],
+    ) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
-        let ports = free_ports(2 * system.nodes())?;
-        let (clients, peers) = ports.split_at(system.nodes());
+        let ports = free_ports(2 * count)?;
+        let (clients, peers) = ports.split_at(count);
         let at = |port: &u16| format!("127.0.0.1:{port}");
-        let mut cluster = Self {
-            children: Vec::new(),
-            endpoints: clients.iter().map(at).collect(),
-        };
-        for node in 0..system.nodes() {
-            let arguments = match system {
+        let node = |node| {
+            let mut arguments = match system {
                 System::Raftd => raftd(node, clients, peers, directory),
                 System::Etcd => etcd(node, clients, peers, directory),
                 System::Redis => redis(clients[node], directory),
             };
-            let log = File::create(directory.join(format!("{node}.log")))?;
-            // Should this process be killed, its servers go too.
-            let child = Command::new("setpriv")
-                .args(["--pdeathsig", "KILL"])
-                .arg(program)
-                .args(arguments)
-                .current_dir(directory)
-                .stdin(Stdio::null())
-                .stdout(log.try_clone()?)
-                .stderr(log)
-                .spawn()?;
-            cluster.children.push(child);
-        }
+            arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+            Node {
+                program: program.to_path_buf(),
+                arguments,
+                directory: directory.to_path_buf(),
+                log: directory.join(format!("{node}.log")),
+                child: None,
+            }
+        };
+        let mut cluster = Self {
+            nodes: (0..count).map(node).collect(),
+            endpoints: clients.iter().map(at).collect(),
+        };
+        cluster.nodes.iter_mut().try_for_each(Node::start)?;
         cluster.wait(system)?;
         Ok(cluster)
     }
@@ -115,13 +171,27 @@ impl Cluster {
     /// The processes.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
-        self.children.iter().map(Child::id).collect()
+        let running = self.nodes.iter().filter_map(|node| node.child.as_ref());
+        running.map(Child::id).collect()
+    }
+
+    /// Kills a node, counted from 0 in the order of starting.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// Starts a node that was killed, on the data that it left, and does not wait.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn restart(&mut self, node: usize) -> io::Result<()> {
+        self.nodes[node].start()
     }
 
     fn wait(&mut self, system: System) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.serves(system) {
-            for child in &mut self.children {
+            for child in self.nodes.iter_mut().filter_map(|node| node.child.as_mut()) {
                 if let Some(status) = child.try_wait()? {
                     return Err(io::Error::other(format!("a node ended: {status}")));
                 }
@@ -154,16 +224,6 @@ impl Cluster {
                     metrics(endpoint).is_ok_and(|m| m.contains("\netcd_server_has_leader 1\n"))
                 })
             }
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            // It may have ended by itself.
-            let _ = child.kill();
-            let _ = child.wait();
         }
     }
 }

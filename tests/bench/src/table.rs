@@ -7,9 +7,10 @@ use crate::case::Sample;
 /// One comparison, medians over the rounds.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// `CASE/PEER`.
+    /// `CASE/PEER`; for the storage also `CASE/WITHOUT-IT`.
     pub name: String,
-    /// This project's operations per second (KiB for memory, milliseconds for idle).
+    /// This project's operations per second (KiB for memory, milliseconds for idle; for the storage
+    /// the name tells the unit).
     pub ours: Option<f64>,
     /// The peer's.
     pub peer: Option<f64>,
@@ -40,7 +41,7 @@ impl Table {
     /// On standard output, for people.
     pub fn print(&self) {
         println!(
-            "{:28} {:>9} {:>9} {:>7} {:>7} {:>7} {:>13}",
+            "{:30} {:>9} {:>9} {:>7} {:>7} {:>7} {:>13}",
             "name", "ours", "peer", "ratio", "p50_us", "p99_us", "cpu_us_per_op"
         );
         for row in &self.rows {
@@ -50,7 +51,7 @@ impl Table {
                 cell(row.peer, 0)
             };
             println!(
-                "{:28} {:>9} {peer:>9} {:>7} {:>7} {:>7} {:>13}",
+                "{:30} {:>9} {peer:>9} {:>7} {:>7} {:>7} {:>13}",
                 row.name,
                 cell(row.ours, 0),
                 cell(row.ratio, 2),
