@@ -23,6 +23,10 @@ pub(super) struct Disk {
     /// What the marker names: from `base` to the end of the log.
     snapshot: EntryId,
     commit: Index,
+    /// The first entry whose payload is gone.
+    pub(super) faulty: Option<Index>,
+    /// The snapshot is good for nothing.
+    pub(super) rebuilding: bool,
     pending: VecDeque<Write>,
     issued: Ticket,
     durable: Ticket,
@@ -111,6 +115,7 @@ impl Disk {
         if upto > self.base.index {
             self.base = self.id_at(upto).expect("the snapshot is in the log");
             self.log.retain(|entry| entry.index() > upto);
+            self.faulty.take_if(|faulty| *faulty <= upto);
         }
     }
 
@@ -123,14 +128,18 @@ impl Disk {
             hard_state: self.hard_state,
             commit: self.commit,
             base: self.base,
-            applied: self.snapshot.index,
+            applied: if self.rebuilding {
+                self.base.index
+            } else {
+                self.snapshot.index
+            },
             wall_ms: self.snapshot.index.0,
             terms,
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
             formed,
-            faulty: None,
-            rebuilding: false,
+            faulty: self.faulty,
+            rebuilding: self.rebuilding,
         }
     }
 
@@ -179,12 +188,14 @@ impl Disk {
             assert!(snapshot.index > covered, "{snapshot} is none too new");
             (self.base, self.snapshot) = (snapshot, snapshot);
             self.log.clear();
+            self.faulty = None;
             assert!(write.commit >= snapshot.index, "{snapshot} is committed");
         }
         if let Some(from) = write.truncate_from {
             let covered = self.commit.max(self.snapshot.index);
             assert!(from > covered, "{from} is cut and was committed");
             self.log.retain(|entry| entry.index() < from);
+            self.faulty.take_if(|faulty| *faulty >= from);
         }
         for entry in write.entries {
             assert_eq!(entry.index(), self.last().index.next(), "a gap on disk");
@@ -203,6 +214,16 @@ impl Disk {
         self.sync(done);
         self.pending.clear();
         (self.issued, self.durable) = (Ticket(0), Ticket(0));
+    }
+
+    /// Loses its log but for what the snapshot covers, and what was not done.
+    pub(super) fn lose(&mut self) {
+        self.crash(0);
+        self.base = self.snapshot;
+        self.log.clear();
+        self.commit = self.snapshot.index;
+        self.faulty = None;
+        self.hard_state.lost = true;
     }
 
     /// Entries from an index on, as a load would bring them.

@@ -123,7 +123,7 @@ fn standing(script: &mut Script<'_>, last: Index) -> Standing {
     }
 }
 
-fn digest(script: &mut Script<'_>) -> Option<Digest> {
+pub(super) fn digest(script: &mut Script<'_>) -> Option<Digest> {
     script.rarely(32).then(|| Digest {
         index: script.index(Index(1024)),
         sum: u128::from(script.byte()),

@@ -23,7 +23,8 @@ const EVENTS_MAX: usize = 400;
 /// The core asserts its invariants after every step. Checked here besides: writes leave no gap,
 /// what is committed is never cut nor told twice, at most one vote is given in a term, and nothing
 /// leaves before what it reveals is durable (rules A1, A2, A3). Its log is compacted behind
-/// snapshots, and it installs any that a leader spoke of.
+/// snapshots, and it installs any that a leader spoke of. Entries, its log or its state turn out to
+/// be damaged (rules D4, D5); no faulty entry is acknowledged.
 pub fn step(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let mut life = Life::draw(&mut script);
@@ -96,7 +97,7 @@ impl Life {
     }
 
     fn event(&mut self, script: &mut Script<'_>) {
-        match script.below(18) {
+        match script.below(20) {
             0..=4 => {
                 let message = message::draw(script, &self.raft);
                 let from = self.sender(script);
@@ -119,11 +120,12 @@ impl Life {
             }
             10 => {
                 let ticket = self.disk.sync(script.pick(&[usize::MAX, 1, 2]));
+                self.raft.set_faulty(self.disk.faulty);
                 self.turn(Some(Input::Durable(ticket)));
                 self.release(ticket);
             }
             11 => {
-                let led = self.raft.role() == RoleName::Leader;
+                let led = self.raft.role() == RoleName::Leader && !self.raft.is_transferring();
                 let body = vec![1; script.below(256)];
                 let wall_ms = script.near(1000);
                 assert_eq!(self.raft.propose(wall_ms, &body).is_ok(), led);
@@ -146,11 +148,52 @@ impl Life {
             },
             15 => self.compact(script),
             16 => self.install(script),
+            17 => self.harm(script),
+            18 => {
+                // It may be told off.
+                let _ = self.raft.transfer(self.now, self.sender(script));
+                self.turn(None);
+            }
             _ => {
                 if script.rarely(3) {
                     self.crash(script);
                 }
             }
+        }
+    }
+
+    /// Something is less than whole, or is whole again.
+    fn harm(&mut self, script: &mut Script<'_>) {
+        match script.below(4) {
+            0 => {
+                let first = Index(self.disk.base().index.0 + 1 + script.below(8) as u64);
+                self.disk.faulty = self.disk.entry(first).map(|_| first);
+            }
+            1 => {
+                if let Some(entry) = self.disk.faulty.and_then(|index| self.disk.entry(index)) {
+                    self.raft.mended(entry);
+                }
+                self.disk.faulty = None;
+            }
+            2 => {
+                self.disk.rebuilding = true;
+                self.raft.rebuild(self.now);
+                self.applied = self.raft.base().index;
+            }
+            _ => self.raft.set_digest(message::digest(script)),
+        }
+        self.raft.set_faulty(self.disk.faulty);
+        self.apply();
+        self.turn(None);
+    }
+
+    /// What is committed is applied, as far as there are a state and whole entries.
+    fn apply(&mut self) {
+        let whole = self.disk.faulty.map_or(Index(u64::MAX), Index::prev);
+        let upto = self.raft.commit().min(whole);
+        if upto > self.applied && !self.raft.is_rebuilding() {
+            self.applied = upto;
+            self.raft.applied(upto);
         }
     }
 
@@ -165,7 +208,7 @@ impl Life {
             self.published = self.disk.snapshot();
         }
         let back = script.below(4) as u64;
-        let upto = Index(self.disk.snapshot().index.0.saturating_sub(back));
+        let upto = Index(self.disk.snapshot().index.0.saturating_sub(back)).min(self.applied);
         let before = self.raft.base();
         self.raft.compact(upto);
         assert_eq!(self.raft.base().index, upto.max(before.index));
@@ -188,18 +231,27 @@ impl Life {
             return;
         }
         let snapshot = script.pick(&self.offered);
+        let was_rebuilding = self.raft.is_rebuilding();
         let before = (self.raft.base(), self.raft.last(), self.raft.commit());
         let installed = self.raft.install(snapshot, snapshot.index.0);
         let after = (self.raft.base(), self.raft.last(), self.raft.commit());
         match installed {
             Installed::Stale => assert_eq!(before, after),
-            Installed::Kept => assert_eq!((before.0, before.1, snapshot.index), after),
+            Installed::Kept => {
+                let commit = before.2.max(snapshot.index);
+                assert_eq!((before.0, before.1, commit), after);
+            }
             Installed::Reset => assert_eq!((snapshot, snapshot, snapshot.index), after),
         }
         if installed != Installed::Stale {
-            assert!(snapshot.index > self.applied, "{snapshot} is none too new");
+            assert!(
+                was_rebuilding || snapshot.index > self.applied,
+                "{snapshot} is none too new"
+            );
             self.applied = snapshot.index;
             self.published = snapshot;
+            self.disk.rebuilding = false;
+            self.apply();
         }
         self.turn(None);
     }
@@ -231,11 +283,19 @@ impl Life {
     }
 
     fn crash(&mut self, script: &mut Script<'_>) {
-        self.disk.crash(script.below(8));
+        if script.rarely(4) {
+            self.disk.lose();
+        } else {
+            self.disk.crash(script.below(8));
+        }
         self.held.clear();
         self.told_commit = Index(0);
         self.published = self.disk.snapshot();
-        self.applied = self.published.index;
+        self.applied = if self.disk.rebuilding {
+            self.disk.base().index
+        } else {
+            self.published.index
+        };
         self.offered.clear();
         let restored = self.disk.restored(script.below(16), self.formed);
         self.raft = Raft::new(self.config.clone(), restored, self.now);
@@ -262,8 +322,7 @@ impl Life {
                 Effect::Commit(index) => {
                     assert!(index > self.told_commit, "a commit is told once");
                     self.told_commit = index;
-                    self.applied = self.applied.max(index);
-                    self.raft.applied(index);
+                    self.apply();
                 }
                 Effect::Send { to, after, message } => {
                     self.asked.note(to, &message);
@@ -310,6 +369,11 @@ impl Life {
         if let Message::AppendOk(m) = message
             && m.match_index > self.disk.base().index
         {
+            let faulty = self.disk.faulty;
+            assert!(
+                faulty.is_none_or(|faulty| m.match_index < faulty),
+                "a faulty entry is acknowledged"
+            );
             let durable = self.disk.entry(m.match_index);
             let durable = durable.expect("what is acknowledged is on the disk");
             let entry = self.raft.entry(m.match_index);
