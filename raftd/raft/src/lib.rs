@@ -73,6 +73,36 @@
 //! base, and nothing of what the snapshot covers is acknowledged before that write is durable
 //! ([`Raft::install`]). Then entries flow again.
 //!
+//! # Damage
+//!
+//! The thesis assumes that a disk keeps what it has synced. This one may lose some, on a minority
+//! of the nodes, and gets it back from the others. A node is less than whole in three ways:
+//!
+//! - Entries are *faulty*: their payload is lost, and which they were (index, term, checksum) is
+//!   known. The node stands by them when it votes, but from the first one on it acknowledges
+//!   nothing, counts for nothing and applies nothing, and it does not campaign: nobody could be
+//!   sent them. They are fetched from any node and *mended* in their places ([`Raft::set_faulty`]).
+//!   One that only few ever had goes as ever: the others elect a leader without it, whose log
+//!   replaces it.
+//! - The log is *lost*: it is not known which entries it had. To vote by what is left could elect a
+//!   leader that lacks what was committed by this node's word; to count it could commit what nobody
+//!   has. So it does neither, nor campaigns, and leaders do not wait for it. `HardState::lost` says
+//!   so, durably. It takes entries as any follower, and the leader says when it is whole again:
+//!   when it, and a quorum without it, hold all that was in the leader's log when the leader learned
+//!   of the loss (`loss.rs` says why that is enough). A leader also finds out by itself that a
+//!   follower's log ends before what it acknowledged, and then it is the follower that learns it.
+//! - The state is lost or wrong, and the log is good: the node is *rebuilding*. It votes and
+//!   acknowledges, for both are about the log, but does not lead or apply before it has installed a
+//!   snapshot, which may be one that its log is past ([`Raft::rebuild`]). The leader sends one
+//!   beside the entries.
+//!
+//! # Leadership transfer (3.10)
+//!
+//! A leader that is about to stop, or should not lead, appends nothing more, brings a follower of
+//! the node's choice up to date, and has it campaign at once; the others vote although they hear
+//! their leader. It has not left its office, so that nothing is lost if the follower fails: after
+//! an election timeout it goes on ([`Raft::transfer`]).
+//!
 //! # Reads (6.4)
 //!
 //! A linearizable read needs no entry, only proof that no later leader existed when it arrived: the
@@ -83,10 +113,8 @@
 //!
 //! - *Membership changes* (4): the voters are those of [`Config`]. Joint consensus will make the
 //!   voters a function of the log; `quorum.rs` is the place where majorities are computed.
-//! - *Leadership transfer* (3.10): no leader asks for it. Its one mark on the wire, the flag that
-//!   lifts withholding, is obeyed.
-//! - *Repair* of a follower that lost what it had acknowledged: its conflict at or below its match
-//!   index is not believed, so that it lags for ever instead of breaking a promise.
+//! - *Damage that is not noticed*: of a log that forgot what it acknowledged, and does not know,
+//!   only the leader that was told can find out. If that one fails first, the vote is counted.
 //! - *Leases* (6.4.1): reads trust no clock.
 //!
 //! # The driver's duties, in order
@@ -99,17 +127,22 @@
 //!    once term and vote of every write up to its ticket are durable; held ones may be dropped at
 //!    a change of term. Where entries have no room, the newest term and vote may be made durable
 //!    before them, which [`Input::HardStateDurable`] reports: so a full disk takes part in elections.
-//!    Messages may get lost, repeated or reordered; order per peer is merely faster.
+//!    Messages may get lost, repeated or reordered; order per peer is merely faster. One that was
+//!    sent to an earlier life of a node never reaches a later one: links end with their processes.
 //! 4. Apply what [`Effect::Commit`] tells, as far as the state lacks it, and report it by
 //!    [`Raft::applied`]; entries that are no longer in memory ([`Raft::entry`]) are on the disk.
 //! 5. Publish a snapshot only of what this node's own disk has durably, and compact only up to one
 //!    that the disk names durably. Store pieces of a leader's snapshot, answer each, install the
 //!    whole, and take its state over in the same turn. As a leader, send one to each follower that
-//!    [`Raft::needs_snapshot`] names, and compact no further than that meanwhile.
-//! 6. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
+//!    [`Raft::needs_snapshot`] names, and compact no further than that meanwhile; one that the
+//!    follower does not take, because its log begins later, is followed by a newer one.
+//! 6. Tell the first faulty entry, at the start and whenever another one is the first. Fetch it
+//!    from the others ([`Raft::mended`]); if the leader's log no longer holds it, let a snapshot
+//!    cover it: one's own, or by [`Raft::rebuild`] the leader's.
+//! 7. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
 //!    [`Effect::RoleChanged`] tells that this node leads no more.
-//! 7. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
-//! 8. After a crash, build a new [`Raft`] from what the disk holds.
+//! 8. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
+//! 9. After a crash, build a new [`Raft`] from what the disk holds.
 //!
 //! # Words
 //!
@@ -121,10 +154,14 @@
 //! | snapshot | the state as of one applied entry | 5 |
 //! | base | the entry that a compacted log begins behind | 5.1 |
 //! | install | take over a leader's snapshot | 5.3 |
+//! | faulty, mend | an entry whose payload the disk lost; to put it back in its place | |
+//! | lost, whole | a log of which it is not known what it had; one that has all again | |
+//! | rebuilding | without a good state, until a snapshot is installed | |
 //! | last | the newest entry in memory | |
 //! | durable | the last index on this node's disk | 3.8 |
 //! | verified | the last index that agrees with the leader heard | 3.5 |
-//! | match | min(durable, verified) of a follower, as its leader knows it | 3.5 |
+//! | intact | the last index before anything faulty, at most durable | |
+//! | match | min(intact, verified) of a follower, as its leader knows it | 3.5 |
 //! | next | the next index to send to a follower | 3.5 |
 //! | commit, applied | known to be committed; taken by the store | 3.5 |
 //! | probe, replicate, snapshot | how a follower is brought up | 10.2.2, 5.3 |

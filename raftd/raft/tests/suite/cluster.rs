@@ -573,7 +573,7 @@ impl Cluster {
                 None => writeln!(out, "n{} is down", node.id),
                 Some(raft) => writeln!(
                     out,
-                    "n{} {}{} last={} durable={} commit={}",
+                    "n{} {}{} last={} durable={} commit={}{}{}",
                     node.id,
                     text::role(raft.role(), raft.term(), raft.leader()),
                     match raft.base() {
@@ -582,7 +582,13 @@ impl Cluster {
                     },
                     raft.last(),
                     raft.durable(),
-                    raft.commit()
+                    raft.commit(),
+                    if raft.hard_state().lost { " lost" } else { "" },
+                    if raft.is_rebuilding() {
+                        " rebuilding"
+                    } else {
+                        ""
+                    }
                 ),
             }
             .expect("writing to a string");

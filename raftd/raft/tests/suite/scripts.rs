@@ -3,7 +3,7 @@
 //!
 //! Real Raft cores had bugs of 72 classes; which class is shown where is in the table, by the
 //! number that the project's research gave it. Not here: those that need a disk, membership
-//! changes, transfer, leases, a store or a real process.
+//! changes, leases, a store or a real process.
 //!
 //! | row | class | script or test |
 //! |---|---|---|
@@ -44,6 +44,8 @@
 //! | 55 | a discarded log's write marks it durable | `acknowledgement_waits_for_the_snapshot` |
 //! | 56 | gap between log and snapshot after a restart | `restart_behind_a_base` |
 //! | 57 | snapshot loop or dead end | `snapshot_transfer_goes_on`, `compaction_passes_a_follower` |
+//! | 68 | damage of a minority spreads | `lost_follower_is_healed`, `leader_finds_a_loss`, \
+//! `faulty_entries_are_mended`, `state_is_rebuilt`, `paper::damage::*` |
 //! | 69 | unbounded memory by a slow follower | `window_limits_what_is_in_flight`, `window_spans_a_probe`, `flood_is_not_taken` |
 //! | 70 | slow sync starves heartbeats | `slow_disk_does_not_stop_heartbeats` |
 //! | 72 | panic on an odd message | `absurd_messages_cost_the_link`, fuzz target `step` |
@@ -397,6 +399,7 @@ impl Script {
                     .collect();
                 match cluster.propose(args.node(0)?, &bodies) {
                     Some(ids) => cluster.say(&format!("appended {}", crate::text::ids(&ids))),
+                    None if cluster.raft(args.node(0)?).is_transferring() => cluster.say("not now"),
                     None => cluster.say("not the leader"),
                 }
             }
@@ -441,6 +444,13 @@ impl Script {
                 let ids: Vec<String> = raft.needs_snapshot().map(|id| format!("n{id}")).collect();
                 let line = ids.join(" ");
                 cluster.say(if ids.is_empty() { "nobody" } else { &line });
+            }
+            "lose" | "rot" | "mend" | "rebuild" | "digest" => damage(command, args, cluster)?,
+            // `hand-over NODE TO`
+            "hand-over" => {
+                if let Err(reason) = cluster.hand_over(args.node(0)?, args.node(1)?) {
+                    cluster.say(&format!("{reason:?}"));
+                }
             }
             "crash" => {
                 let kept = args.named("keep", 0)?;
@@ -509,6 +519,27 @@ impl Script {
         }
         Ok(())
     }
+}
+
+fn damage(command: &Command, args: &Args, cluster: &mut Cluster) -> Fallible<()> {
+    let id = args.node(0)?;
+    match command.name.as_str() {
+        // Its log is lost, but for the snapshot; it starts.
+        "lose" => {
+            cluster.lose(id);
+            cluster.start(id);
+        }
+        // `rot NODE INDEX..`: these are faulty, too.
+        "rot" => {
+            let places = 1..args.positional.len();
+            let indexes: Fallible<Vec<_>> = places.map(|n| Ok(Index(args.number(n)?))).collect();
+            cluster.rot(id, &indexes?);
+        }
+        "mend" => cluster.mend(id),
+        "rebuild" => cluster.rebuild(id),
+        _ => cluster.set_digest(id, args.digest()?.ok_or("no digest")?),
+    }
+    Ok(())
 }
 
 impl Runner for Script {
