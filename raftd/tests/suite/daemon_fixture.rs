@@ -25,6 +25,7 @@ fn identity() -> Identity {
         cluster: CLUSTER,
         epoch: EPOCH,
         formed: vec![(NodeId(1), Incarnation(77))],
+        members: vec![(NodeId(1), "127.0.0.1:7401".to_owned())],
         ..crate::wal_support::identity()
     }
 }
