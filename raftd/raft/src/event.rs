@@ -37,7 +37,8 @@ pub struct Restored {
     /// Newest durable term and vote.
     pub hard_state: HardState,
     /// The durable commit hint: everything up to it is committed. At most `last`; may be below
-    /// `applied`.
+    /// `applied`. While rebuilding, not below the snapshot that is no good: what it covered is
+    /// committed.
     pub commit: Index,
     /// The entry that the log begins behind: what is up to it was compacted. 0@0 if the log is
     /// whole.

@@ -15,6 +15,7 @@ use crate::state::State;
 /// Invariants between two checks:
 /// - term, base and commit index never fall;
 /// - within a term the vote, once given, stays (thesis 3.4);
+/// - whoever is lost gives none (rules D4);
 /// - within a term the leader, once seen, stays the leader (Election Safety, 3.4);
 /// - within a term a leader's log only grows (Leader Append-Only, 3.5);
 /// - what is committed keeps its term (State Machine Safety, 3.6.3).
@@ -69,6 +70,11 @@ impl Seen {
             !state.log.contradicts(self.commit),
             "committed {} was replaced",
             self.commit
+        );
+        assert!(
+            !(before.lost && after.lost) || [before.vote, None].contains(&after.vote),
+            "a lost node votes in term {}",
+            after.term
         );
         if after.term > before.term {
             return;

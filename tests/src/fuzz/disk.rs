@@ -126,7 +126,7 @@ impl Disk {
         let tail = tail.clamp(1, self.log.len().max(1));
         Restored {
             hard_state: self.hard_state,
-            commit: self.commit,
+            commit: self.commit.max(self.snapshot.index),
             base: self.base,
             applied: if self.rebuilding {
                 self.base.index

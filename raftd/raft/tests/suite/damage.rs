@@ -31,6 +31,37 @@ impl Cluster {
         self.say(&format!("n{id} loses its log"));
     }
 
+    /// A process dies, and its disk has forgotten what is after an index, but for the snapshot:
+    /// nothing shows it.
+    pub(crate) fn roll_back(&mut self, id: NodeId, upto: Index) {
+        self.crash(id, 0);
+        self.packets.retain(|packet| packet.to != id);
+        self.oracle.on_damage(&self.nodes[&id]);
+        let disk = &mut self.node(id).disk;
+        let upto = upto.max(disk.snapshot.index);
+        disk.log.cut_after(upto);
+        disk.faulty.retain(|index| *index <= upto);
+        disk.commit = disk.commit.min(upto);
+        self.say(&format!("n{id} forgets what is after {upto}"));
+    }
+
+    /// Delivers what is under way between two nodes, and syncs them, until nothing is left.
+    pub(crate) fn settle_between(&mut self, one: NodeId, other: NodeId) {
+        loop {
+            let mut links = self.packets.iter().map(|packet| (packet.from, packet.to));
+            let place = links.position(|link| link == (one, other) || link == (other, one));
+            if let Some(place) = place {
+                self.deliver(place, false);
+                continue;
+            }
+            let mut both = [one, other].into_iter();
+            let Some(busy) = both.find(|id| !self.nodes[id].writes.is_empty()) else {
+                return;
+            };
+            self.sync(busy, usize::MAX);
+        }
+    }
+
     /// A disk loses the payload of entries behind its log's base; a process that runs is told.
     pub(crate) fn rot(&mut self, id: NodeId, indexes: &[Index]) {
         self.oracle.on_damage(&self.nodes[&id]);

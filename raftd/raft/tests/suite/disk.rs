@@ -73,7 +73,7 @@ impl Disk {
         let tail = self.log.len().saturating_sub(TAIL_ENTRIES).max(readable);
         Restored {
             hard_state: self.hard_state,
-            commit: self.commit,
+            commit: self.commit.max(self.snapshot.index),
             base: self.log.base(),
             applied: if self.rebuilding {
                 base
@@ -164,6 +164,11 @@ impl Log {
             assert_eq!(entry.index(), self.last().index.next(), "a gap in a write");
             self.entries.push(entry.clone());
         }
+    }
+
+    /// Forgets the entries after `upto`.
+    pub(crate) fn cut_after(&mut self, upto: Index) {
+        self.entries.retain(|entry| entry.index() <= upto);
     }
 
     /// Forgets the entries up to `upto`, which the log holds; nothing if it begins later.

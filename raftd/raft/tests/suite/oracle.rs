@@ -76,6 +76,8 @@ marks! {
     handovers,
     /// Logs that were lost, and are whole again.
     lost,
+    /// Of these, the ones that a leader noticed first.
+    found,
     healed,
     /// Entries that were faulty, and are whole again.
     faulty,

@@ -65,6 +65,8 @@ enum Op {
     /// A disk loses its log, or the payload of some entries; the process notices later or at once.
     Lose(u8),
     Rot(u8, u8, bool),
+    /// A disk forgets what it acknowledged to the leader, some entries more, and that it did.
+    RollBack(u8, u8),
     /// Faulty entries are fetched from the others' disks.
     Mend(u8),
     /// A state turns out to be wrong; at a start, or at once.
@@ -80,7 +82,10 @@ enum Op {
 
 impl Op {
     fn damages(self) -> bool {
-        matches!(self, Self::Lose(_) | Self::Rot(..) | Self::Rebuild(..))
+        matches!(
+            self,
+            Self::Lose(_) | Self::RollBack(..) | Self::Rot(..) | Self::Rebuild(..)
+        )
     }
 }
 
@@ -114,6 +119,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(Op::ProposeSnapshot),
         3 => (1_u8..5).prop_map(Op::Overtake),
         2 => any::<u8>().prop_map(Op::Lose),
+        5 => (any::<u8>(), any::<u8>()).prop_map(|(n, k)| Op::RollBack(n, k)),
         2 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(n, k, now)| Op::Rot(n, k, now)),
         4 => any::<u8>().prop_map(Op::Mend),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(n, now)| Op::Rebuild(n, now)),
@@ -252,7 +258,9 @@ fn apply(cluster: &mut Cluster, op: Op) {
                 }
             }
         }
-        Op::Lose(_) | Op::Rot(..) | Op::Mend(_) | Op::Rebuild(..) => damage(cluster, op),
+        Op::Lose(_) | Op::RollBack(..) | Op::Rot(..) | Op::Mend(_) | Op::Rebuild(..) => {
+            damage(cluster, op);
+        }
         Op::Digest(n, k) => {
             let index = Index(u64::from(k));
             let sum = u128::from(k);
@@ -288,7 +296,8 @@ fn apply(cluster: &mut Cluster, op: Op) {
 
 /// Never more than a minority is less than whole.
 fn damage(cluster: &mut Cluster, op: Op) {
-    let (Op::Lose(n) | Op::Rot(n, ..) | Op::Mend(n) | Op::Rebuild(n, _)) = op else {
+    let (Op::Lose(n) | Op::RollBack(n, _) | Op::Rot(n, ..) | Op::Mend(n) | Op::Rebuild(n, _)) = op
+    else {
         return;
     };
     let id = NodeId(u64::from(n) % cluster.options.nodes + 1);
@@ -300,6 +309,7 @@ fn damage(cluster: &mut Cluster, op: Op) {
             cluster.lose(id);
             cluster.oracle.marks.lost += 1;
         }
+        Op::RollBack(_, k) => roll_back(cluster, id, k),
         Op::Rot(_, k, now) => {
             if !now {
                 cluster.crash(id, 0);
@@ -316,6 +326,28 @@ fn damage(cluster: &mut Cluster, op: Op) {
             cluster.rebuild(id);
         }
         _ => cluster.mend(id),
+    }
+}
+
+/// As long as the leader that was told lives, it finds out before anything else happens: that is
+/// assumed of damage that nothing shows.
+fn roll_back(cluster: &mut Cluster, id: NodeId, k: u8) {
+    let Some(leader) = cluster.leader().filter(|leader| *leader != id) else {
+        return;
+    };
+    let matched = cluster.raft(leader).match_index(id).unwrap_or_default();
+    cluster.roll_back(id, Index(matched.0.saturating_sub(u64::from(k % 8) + 1)));
+    if cluster.nodes[&id].disk.log.last().index < matched {
+        cluster.start(id);
+        for _ in 0..4 {
+            cluster.timeout(leader);
+            cluster.settle_between(leader, id);
+        }
+        cluster.oracle.marks.found += u64::from(cluster.nodes[&id].disk.hard_state.lost);
+    }
+    if !cluster.nodes[&id].disk.hard_state.lost {
+        // Its leader is out of office, or was never told of what is gone.
+        cluster.lose(id);
     }
 }
 
