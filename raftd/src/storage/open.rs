@@ -20,7 +20,7 @@ use crate::snapshot::{self, Expected};
 use crate::store::Store;
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
-use crate::wal::{self, Recovered, Settings};
+use crate::wal::{self, Recovered, Report, Settings};
 use wire::types::EntryId;
 
 const LOCK_NAME: &str = "LOCK";
@@ -41,7 +41,12 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
     let opened = open_disk(latched, options).map_err(|fatal| under(fatal, dir))?;
     let identity = opened.log.identity.clone();
     let created = opened.log.created;
-    let report = opened.log.recovered.report.to_string();
+    let recovered = &opened.log.recovered;
+    let report = recovered.report.to_string();
+    if let Some(damage) = &recovered.damage {
+        let Report { faulty, lost, .. } = recovered.report;
+        log::error!("write-ahead log damaged faulty={faulty} lost={lost} first={damage}");
+    }
     let mut keeper = Keeper::new(disk.clone(), &identity, options.sessions_max);
     keeper.set_newest(opened.store.data_bytes(), opened.snapshot.bytes);
     let (restored, worker) = opened.start();

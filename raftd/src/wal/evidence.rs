@@ -16,6 +16,7 @@ enum Genuine {
 }
 
 /// What is known again behind damage.
+#[derive(Clone, Copy)]
 pub(super) enum Known {
     /// A batch: the log goes on with it, behind an entry that it names.
     Batch {

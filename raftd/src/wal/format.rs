@@ -139,6 +139,15 @@ impl SegmentHeader {
         page
     }
 
+    /// The whole page.
+    #[must_use]
+    pub fn page(&self) -> [u8; SEGMENT_HEADER_BYTES as usize] {
+        let mut page = [0; SEGMENT_HEADER_BYTES as usize];
+        let used = self.encode();
+        page[..used.len()].copy_from_slice(&used);
+        page
+    }
+
     /// The header in a page, or `None` if none is there: wrong magic, CRC, format or a size out
     /// of bounds.
     #[must_use]
@@ -173,6 +182,13 @@ impl SegmentHeader {
     pub fn reserve_end(&self) -> u64 {
         self.bytes - ALIGN_BYTES
     }
+}
+
+/// The salt that a batch says it was written with; to be believed only if its header is genuine by it.
+#[must_use]
+pub(super) fn claimed_salt(batch: &[u8]) -> Option<u64> {
+    let bytes = batch.get(..16)?;
+    (BigEndian::read_u32(bytes) == BATCH_MAGIC).then(|| BigEndian::read_u64(&bytes[8..]))
 }
 
 /// What a batch is for.

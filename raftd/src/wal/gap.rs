@@ -8,7 +8,7 @@ use super::Damage;
 use super::evidence::Known;
 use super::faulty::{Faults, forget_covered};
 use super::format::{BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES};
-use super::recover::Settings;
+use super::recover::{Candidate, Settings};
 use super::repair::Repair;
 use super::scan::Scan;
 use super::segment::segment_name;
@@ -17,6 +17,19 @@ impl Scan {
     /// Something is damaged, and the log goes on.
     pub(super) fn note(&mut self, damage: Damage) {
         self.damage.get_or_insert(damage);
+    }
+
+    /// If the header page of this segment is damaged, and known, it is written anew.
+    pub(super) fn rebuild_page(&mut self, candidate: Option<&Candidate>) {
+        let damaged = candidate.filter(|candidate| candidate.page_is_damaged);
+        if let Some(header) = damaged.and_then(|candidate| candidate.header) {
+            self.note(Damage::new(
+                header.id,
+                0,
+                "the header page of a segment is damaged",
+            ));
+            self.repairs.push(Repair::Page(header));
+        }
     }
 
     /// Batches are missing: the log goes on with what is known behind them.

@@ -206,6 +206,9 @@ impl Identity {
             };
         }
         let newer = usize::from(sequence(&slots[1]) > sequence(&slots[0]));
+        if slots[1 - newer].is_none() {
+            log::warn!("a copy in IDENTITY is damaged, and made anew from the other one");
+        }
         let Some((identity, sequence)) = slots[newer].take() else {
             return Err(IdentityError::Damaged);
         };

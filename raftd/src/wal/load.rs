@@ -94,7 +94,7 @@ impl<D: Disk> Wal<D> {
     fn last_sound(&self, from: Index) -> Index {
         let last = self.last().index;
         let faulty = self.faults.first_from(from);
-        faulty.map_or(last, |faulty| faulty.prev())
+        faulty.map_or(last, Index::prev)
     }
 
     /// How many of these are the entries from `first` on, by index and term: the checksums vouch

@@ -11,6 +11,7 @@ use super::decide::labels;
 use super::evidence::{Look, look};
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, Owner, SEGMENT_HEADER_BYTES, SegmentHeader,
+    claimed_salt,
 };
 use super::scan::{Scan, Watch};
 use super::segment::{SegmentMaker, UNFINISHED_SUFFIX, WAL_DIR, segment_id, segment_name};
@@ -134,8 +135,10 @@ impl fmt::Display for Report {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) id: u64,
-    /// The genuine header page, if there is one.
+    /// The header page, if there is a genuine one, or its first batch tells what stood there.
     pub(super) header: Option<SegmentHeader>,
+    /// The page is damaged.
+    pub(super) page_is_damaged: bool,
     /// What is behind it.
     pub(super) look: Option<Look>,
 }
@@ -308,6 +311,7 @@ pub(super) fn read_log<D: Disk>(
     let tail_segments = settings.tail_bytes as u64 / settings.segment_bytes + 1;
     let mut in_use = Vec::new();
     for id in first.id..=newest {
+        scan.rebuild_page(candidates.iter().find(|candidate| candidate.id == id));
         match in_use_at(candidates, id) {
             Ok(header) => {
                 scan.keeps_tail = newest - id <= tail_segments;
@@ -343,37 +347,68 @@ pub(super) fn read_log<D: Disk>(
 
 /// Looks at every segment file's header page and first batch. Without `owner` all must be the
 /// first one's.
-pub(super) fn survey<D: Disk>(disk: &D, mut owner: Option<Owner>) -> Result<Vec<Candidate>, Error> {
-    let mut candidates = Vec::new();
-    for id in disk
-        .list(WAL_DIR)?
-        .iter()
-        .filter_map(|name| segment_id(name))
-    {
-        let file = disk.open(&segment_name(id))?;
-        let mut page = [0; SEGMENT_HEADER_BYTES as usize];
-        // A page that cannot be read is a damaged page (rules D3).
-        let read = disk.read_at(&file, 0, &mut page).is_ok();
+pub(super) fn survey<D: Disk>(disk: &D, owner: Option<Owner>) -> Result<Vec<Candidate>, Error> {
+    let mut pages = Vec::new();
+    for name in disk.list(WAL_DIR)? {
+        if let Some(id) = segment_id(&name) {
+            let file = disk.open(&segment_name(id))?;
+            // A page that cannot be read is a damaged page (rules D3).
+            pages.push((id, read_header(disk, &file).unwrap_or_default(), file));
+        }
+    }
+    pages.sort_by_key(|(id, ..)| *id);
+    let first = pages.iter().find_map(|(_, page, _)| *page);
+    let owner = owner.or(first.map(|page| page.owner));
+    let candidates = pages.into_iter().map(|(id, page, file)| {
         let bytes = disk.bytes(&file)?;
-        let header = SegmentHeader::decode(&page)
-            .filter(|header| read && header.id == id && header.bytes == bytes);
-        let mut found = None;
+        let told = || owner.and_then(|owner| header_told(disk, &file, owner, id, bytes));
+        let header = page.or_else(told);
+        let header = header.filter(|header| header.id == id && header.bytes == bytes);
+        let mut candidate = Candidate {
+            id,
+            header,
+            page_is_damaged: page.is_none(),
+            look: None,
+        };
         if let Some(header) = header {
-            if header.owner != *owner.get_or_insert(header.owner) {
+            if Some(header.owner) != owner {
                 let what = format!("a segment of another node or life: {:?}", header.owner);
                 return Err(Damage::new(id, 0, what).into());
             }
             let unreadable = |cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause);
-            found = Some(look(disk, &header).map_err(unreadable)?);
+            let found = look(disk, &header).map_err(unreadable)?;
+            candidate.look = Some(found);
+            if candidate.page_is_damaged && !found.in_use {
+                candidate.header = None;
+                candidate.look = None;
+            }
         }
-        candidates.push(Candidate {
-            id,
-            header,
-            look: found,
-        });
-    }
-    candidates.sort_by_key(|candidate| candidate.id);
-    Ok(candidates)
+        Ok(candidate)
+    });
+    candidates.collect()
+}
+
+/// What must have stood in the header page of this file, by its first batch: that it is genuine proves
+/// the salt, and with it the rest.
+fn header_told<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    owner: Owner,
+    id: u64,
+    bytes: u64,
+) -> Option<SegmentHeader> {
+    let mut sector = [0; ALIGN_BYTES as usize];
+    disk.read_at(file, SEGMENT_HEADER_BYTES, &mut sector).ok()?;
+    let header = SegmentHeader {
+        owner,
+        id,
+        salt: claimed_salt(&sector)?,
+        bytes,
+    };
+    let header = SegmentHeader::decode(&header.page())?;
+    let mut window = Window::new(disk, file, header, ALIGN_BYTES as usize);
+    let first = window.batch(SEGMENT_HEADER_BYTES).ok()?;
+    first.map(|_| header)
 }
 
 /// The header page of a segment that must be there.

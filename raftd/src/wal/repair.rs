@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Error;
-use super::format::{BatchHeader, SyncMark};
+use super::format::{BatchHeader, SegmentHeader, SyncMark};
 use super::recover::{Settings, read_header};
 use super::segment::{SegmentMaker, WAL_DIR, segment_name};
 use crate::disk::Disk;
@@ -22,6 +22,8 @@ pub enum Repair {
         /// Stored in front, in the same sync: the mark of the batch before.
         mark: Option<SyncMark>,
     },
+    /// Write the header page of a segment anew: its first batch tells what was there.
+    Page(SegmentHeader),
     /// Remove a file that was never used, or is needed no more.
     Remove(String),
     /// Make a segment with which the log begins anew.
@@ -56,6 +58,11 @@ impl Repair {
                 disk.write_at(&file, *from, &bytes)?;
                 disk.sync(&file)?;
             }
+            Self::Page(header) => {
+                let file = disk.open(&segment_name(header.id))?;
+                disk.write_at(&file, 0, &header.page())?;
+                disk.sync(&file)?;
+            }
             Self::Remove(name) => {
                 disk.remove(name)?;
                 disk.sync_dir(WAL_DIR)?;
@@ -88,6 +95,7 @@ impl fmt::Display for Repair {
                 let name = segment_name(*segment);
                 write!(f, "{name} from {from} to {to}: zeros")
             }
+            Self::Page(header) => write!(f, "{}: its header page", segment_name(header.id)),
             Self::Remove(name) => write!(f, "{name}: removed"),
             Self::Anew { id, .. } => write!(f, "{}: the log begins anew", segment_name(*id)),
         }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::format::{BatchHeader, Owner, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::format::{BatchHeader, Owner, SegmentHeader};
 use crate::disk::{Disk, Error};
 
 /// The directory of the segments.
@@ -136,10 +136,7 @@ impl<F> SegmentMaker<F> {
         while self.zeroed_bytes < self.header.bytes {
             self.step(disk)?;
         }
-        let mut page = [0; SEGMENT_HEADER_BYTES as usize];
-        let used = self.header.encode();
-        page[..used.len()].copy_from_slice(&used);
-        disk.write_at(&self.file, 0, &page)?;
+        disk.write_at(&self.file, 0, &self.header.page())?;
         if let Some(first) = first {
             let mut head = Vec::new();
             first.encode(&self.header, &[], &mut head);

@@ -521,8 +521,20 @@ fn a_damaged_first_batch_of_a_young_log_is_told_with_its_place() {
     for at in [20, 1000] {
         let disk = disk.fork(1);
         disk.tamper(&segment_name(1), |bytes| bytes[at] ^= 1);
-        let fatal = open(&disk).err();
-        let fatal = fatal.expect("the header page counts");
+        let sound = disk.fork(2).content(&segment_name(1));
+        let recovered = open(&disk)
+            .expect("the first batch tells the page")
+            .recovered;
+        assert!(!recovered.wal.hard_state().lost);
+        assert_eq!(recovered.damage.expect("it is told").file, segment_name(1));
+        assert_ne!(disk.content(&segment_name(1)), sound, "it is written anew");
+        // Without that, the only segment is not known to be one.
+        disk.tamper(&segment_name(1), |bytes| {
+            bytes[at] ^= 1;
+            bytes[4096 + 20] ^= 1;
+        });
+        let fatal = open(&disk.restart()).err();
+        let fatal = fatal.expect("term and vote are in doubt");
         assert_eq!(fatal.status, ExitStatus::Damaged);
         assert!(fatal.place.starts_with(&segment_name(1)), "{fatal}");
     }

@@ -50,7 +50,8 @@ pub enum Damage {
     RecordAndFarByte,
     /// The first batch of the newest segment in use (case h).
     FirstBatch,
-    /// The header page of the newest segment in use (case d).
+    /// The header page of the newest segment in use, and its first batch, which would tell what stood
+    /// there (case d).
     NewestPage,
     /// The name of the newest segment in use (case a).
     NewestName,
@@ -367,7 +368,10 @@ impl Victim<'_> {
         let last = segment.batches.last()?.header;
         let room_beyond = end + BATCH_BYTES_MAX + SECTOR_BYTES < bytes;
         match damage {
-            Damage::NewestPage => self.rot_within(&name, 0, 64),
+            Damage::NewestPage => {
+                self.rot_within(&name, 0, 64);
+                self.rot_within(&name, SEGMENT_HEADER_BYTES, BATCH_HEADER_BYTES);
+            }
             Damage::NewestName => self.lose(&name),
             Damage::FirstBatch => {
                 let first = segment.batches[0].header;
