@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
-use raftd::disk::ReadOnly;
-
-use raftd::wal::{Contents, Error, Examination, FoundBatch, examine, segment};
+use raftd::disk::{Damage, ReadOnly};
+use raftd::wal::{Contents, Error, Examination, FoundBatch, Report, examine, segment};
 use serde_json::{Map, Value, json};
 use wire::command::{Command, Write};
 use wire::entry::{Entry, EntryKind};
@@ -53,7 +52,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     match &args.verb {
         Verb::Verify(dir) => {
             let examined = dir.examine("wal verify", &mut |_| Ok(()))?;
-            let report = judged("wal verify", examined.verdict)?;
+            let report = judged("wal verify", examined)?;
             if out.json() {
                 out.object(&json!({"ok": true, "torn_bytes": report.torn_bytes}))?;
             }
@@ -62,11 +61,11 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         Verb::Stat(dir) => {
             let examined = dir.examine("wal stat", &mut |_| Ok(()))?;
             segments(&examined, out)?;
-            judged("wal stat", examined.verdict)?;
+            judged("wal stat", examined)?;
         }
         Verb::Dump(dir) => {
             let examined = dir.examine("wal dump", &mut |batch| batch_lines(&batch, out))?;
-            judged("wal dump", examined.verdict)?;
+            judged("wal dump", examined)?;
         }
     }
     Ok(Exit::Done)
@@ -99,16 +98,28 @@ impl Dir {
     }
 }
 
-/// Damage is exit 9, with its place.
-fn judged<T>(doing: &str, verdict: Result<T, Error>) -> Result<T, Failure> {
-    verdict.map_err(|error| match error {
-        Error::Damaged(damage) => {
-            let what = format!("{doing}: the log is damaged: {}", damage.what);
-            Failure::new(Exit::Damaged, "damaged", what)
-                .at(format!("{} offset {}", damage.file, damage.offset))
-        }
+/// Damage is exit 9, with its place, also such that a start goes on from.
+fn judged(doing: &str, examined: Examination) -> Result<Report, Failure> {
+    let damaged = |damage: &Damage| {
+        let what = format!("{doing}: the log is damaged: {}", damage.what);
+        Failure::new(Exit::Damaged, "damaged", what)
+            .at(format!("{} offset {}", damage.file, damage.offset))
+    };
+    let report = examined.verdict.map_err(|error| match error {
+        Error::Damaged(damage) => damaged(&damage),
         error => Failure::new(Exit::Damaged, "damaged", format!("{doing} failed: {error}")),
-    })
+    })?;
+    let Some(damage) = examined.damage else {
+        return Ok(report);
+    };
+    let remedy = match report {
+        Report { lost: true, .. } => "start the member: it takes the log from the leader",
+        Report { faulty: 1.., .. } => {
+            "start the member: it takes the entries in question from the others"
+        }
+        Report { .. } => "none needed: nothing that counts is lost",
+    };
+    Err(damaged(&damage).remedy(remedy))
 }
 
 fn segments(examined: &Examination, out: &mut Out) -> Result<(), Failure> {

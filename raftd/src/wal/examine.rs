@@ -24,6 +24,8 @@ pub struct Examination {
     pub spares: u64,
     /// What the next start would change.
     pub repairs: Vec<Repair>,
+    /// The first damage that the next start would find and go on from.
+    pub damage: Option<Damage>,
     /// What the next start would say, or [`Error::Damaged`] with the place and the case.
     pub verdict: Result<Report, Error>,
 }
@@ -150,6 +152,7 @@ pub fn examine<D: Disk>(
         segments: Vec::new(),
         spares: 0,
         repairs: Vec::new(),
+        damage: None,
         verdict: Ok(Report::default()),
     };
     match read(disk, owner, &mut scan, &mut watch) {
@@ -159,6 +162,7 @@ pub fn examine<D: Disk>(
         Ok(spares) => {
             examination.spares = spares;
             examination.verdict = Ok(scan.report());
+            examination.damage = scan.damage().cloned();
             examination.repairs = scan.into_repairs();
         }
     }
