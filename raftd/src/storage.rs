@@ -2,9 +2,9 @@
 //!
 //! [`open`] brings a data directory back. A [`Worker`] owns the log and the map of the active
 //! segment, and does every sync; a [`SpareMaker`] makes segments before they are needed and watches
-//! the room on the disk; a [`Keeper`] writes, reads, receives and removes snapshots. All are
-//! deterministic and work on any [`crate::disk::Disk`]: the simulator runs them too. Here the first
-//! has a thread, and the other two share one (`threads.rs`). All writes that wait when a sync
+//! the room on the disk; a [`Keeper`] writes, reads, receives and removes snapshots; a [`Scrubber`]
+//! looks for rot. All are deterministic and work on any [`crate::disk::Disk`]: the simulator runs them
+//! too. Here the first has a thread, and the others share one (`threads.rs`). All writes that wait when a sync
 //! returns share the next one (group commit): nothing is delayed to form a batch, and a batch forms
 //! by itself while the disk is busy.
 
@@ -12,6 +12,7 @@ mod keeper;
 mod load;
 mod open;
 mod restore;
+mod scrub;
 mod spares;
 mod threads;
 mod worker;
@@ -22,6 +23,7 @@ pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
 pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
 pub use self::restore::{Restored, restore};
+pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};
 pub use self::spares::{SpareMaker, Step};
 pub use self::threads::Storage;
 pub use self::worker::{Round, Worker};
@@ -59,6 +61,8 @@ pub struct Options {
     pub sessions_max: usize,
     /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
     pub snapshot_rate_bytes: u64,
+    /// How to look for rot.
+    pub scrubbing: Scrubbing,
     /// Who a data directory without content becomes.
     pub create: Option<Identity>,
     /// Random, for each life of the process another.

@@ -15,6 +15,7 @@ use wire::types::NodeId;
 use crate::fatal::{ExitStatus, Fatal};
 use crate::flags::Flags;
 use crate::node::Policy;
+use crate::storage::Scrubbing;
 use table::SETTINGS;
 
 /// The value of every setting, each one checked by itself; `raftd.toml(5)` says what they mean.
@@ -47,6 +48,8 @@ pub struct Settings {
     pub soft_free_bytes: u64,
     pub snapshots: Policy,
     pub snapshot_rate_bytes: u64,
+    /// How to look for rot.
+    pub scrubbing: Scrubbing,
     pub log_level: LevelFilter,
 }
 
@@ -81,6 +84,7 @@ impl Settings {
             soft_free_bytes: 0,
             snapshots: Policy::default(),
             snapshot_rate_bytes: 0,
+            scrubbing: Scrubbing::default(),
             log_level: LevelFilter::Off,
         };
         for setting in SETTINGS

@@ -416,6 +416,32 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "scrub.interval",
+        flag: None,
+        default: "24h",
+        placeholder: "TIME",
+        doc: "How often log and snapshots are read again, from the device, to find rot before it is \
+              needed; also the time before the first look. What is damaged is had from other members.",
+        kind: Kind::Time {
+            min: millis(1_000),
+            max: millis(1_000 * 86_400 * 365),
+            set: |s, time| s.scrubbing.interval = time,
+        },
+    },
+    Setting {
+        key: "scrub.rate_bytes",
+        flag: None,
+        default: "8MiB",
+        placeholder: "SIZE",
+        doc: "How much of them is read in a second, while nothing else is to be done in the background; \
+              0 is nothing, ever.",
+        kind: Kind::Size {
+            min: 0,
+            max: 1024 * GIB,
+            set: |s, bytes| s.scrubbing.rate_bytes = bytes,
+        },
+    },
+    Setting {
         key: "log.level",
         flag: None,
         default: "info",

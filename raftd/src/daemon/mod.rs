@@ -138,6 +138,7 @@ fn open(settings: &Settings) -> Result<Opened, Fatal> {
         tail_bytes: settings.cache_bytes,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: settings.snapshot_rate_bytes,
+        scrubbing: settings.scrubbing,
         create,
         seed: random_u64()?,
     })?;

@@ -8,8 +8,8 @@ use std::path::Path;
 use fs2::FileExt;
 
 use super::{
-    Keeper, Options, SpareMaker, Worker, fatal_of, fatal_of_disk, fatal_of_identity,
-    fatal_of_snapshot, load,
+    Keeper, Options, Scrubber, Scrubbing, SpareMaker, Worker, fatal_of, fatal_of_disk,
+    fatal_of_identity, fatal_of_snapshot, load,
 };
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
@@ -56,9 +56,11 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
         restored,
         report,
         worker,
-        spare_maker: SpareMaker::new(disk, identity.owner(), next_segment, options),
+        spare_maker: SpareMaker::new(disk.clone(), identity.owner(), next_segment, options),
         keeper,
         snapshot_rate_bytes: options.snapshot_rate_bytes,
+        scrubbing: options.scrubbing,
+        scrubber: Scrubber::new(disk),
         identity,
         lock,
     })
@@ -78,6 +80,8 @@ pub struct Opened {
     pub(super) spare_maker: SpareMaker<OsDisk>,
     pub(super) keeper: Keeper<OsDisk>,
     pub(super) snapshot_rate_bytes: u64,
+    pub(super) scrubbing: Scrubbing,
+    pub(super) scrubber: Scrubber<OsDisk>,
     pub(super) lock: File,
 }
 

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
+use raft::Instant;
 use wire::peer::DiskState;
+use wire::types::Index;
 
 use super::open::Opened;
-use super::{Keeper, Kept, SpareMaker, Step, Worker};
+use super::{Keeper, Kept, Scrubber, Scrubbing, SpareMaker, Step, Worker};
 use crate::clock::Clock;
 use crate::disk::Latched;
 use crate::disk::os::{OsDisk, OsFile};
@@ -49,6 +51,8 @@ impl Opened {
                 spares_left: self.worker.wal().spares(),
                 sealed: Vec::new(),
                 garbage: 0..0,
+                segments: 0..0,
+                suspects: Vec::new(),
                 snapshots: VecDeque::new(),
                 room: DiskState::Ok,
                 finish: false,
@@ -78,6 +82,10 @@ impl Opened {
             maker: self.spare_maker,
             keeper: self.keeper,
             rate_bytes: self.snapshot_rate_bytes,
+            scrubbing: self.scrubbing,
+            scrubber: self.scrubber,
+            clock: Clock::start(),
+            next_scrub: Instant::default() + self.scrubbing.interval,
             shared: Arc::clone(&shared),
             events: VecDeque::new(),
         };
@@ -129,6 +137,10 @@ struct Inbox {
     sealed: Vec<OsFile>,
     /// For the background thread: segments that the log has forgotten.
     garbage: Range<u64>,
+    /// For the background thread: the segments that the log needs and that are written no more.
+    segments: Range<u64>,
+    /// From the background thread, for the storage thread: entries where something is damaged.
+    suspects: Vec<Index>,
     /// From the node, for the background thread.
     snapshots: VecDeque<SnapshotRequest>,
     /// Room on the disk, as the background thread last saw it.
@@ -266,6 +278,10 @@ impl Bench {
         for spare in inbox.spares.drain(..) {
             self.worker.add_spare(spare);
         }
+        for suspect in inbox.suspects.drain(..) {
+            self.worker.suspect(suspect);
+        }
+        inbox.segments = self.worker.wal().sealed_segments();
         self.worker.set_room(inbox.room);
         self.finish = inbox.finish;
         drop(inbox);
@@ -300,6 +316,11 @@ struct Background {
     keeper: Keeper<OsDisk>,
     /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
     rate_bytes: u64,
+    scrubbing: Scrubbing,
+    scrubber: Scrubber<OsDisk>,
+    clock: Clock,
+    /// When the next round of the scrubber begins. What was read at start needs no look at once.
+    next_scrub: Instant,
     shared: Arc<Shared>,
     events: VecDeque<StorageEvent>,
 }
@@ -313,6 +334,7 @@ impl Background {
             let sealed = std::mem::take(&mut inbox.sealed);
             let requests = std::mem::take(&mut inbox.snapshots);
             let garbage = std::mem::take(&mut inbox.garbage);
+            let segments = inbox.segments.clone();
             drop(inbox);
             if finish {
                 self.maker.finish();
@@ -326,7 +348,11 @@ impl Background {
             for file in sealed {
                 retire(file, self.maker.segment_bytes(), &self.shared);
             }
-            let rest = self.make_spares(left).min(self.keep_snapshots());
+            let mut rest = self.make_spares(left).min(self.keep_snapshots());
+            if rest == LOOK {
+                // All others rest.
+                rest = self.scrub(segments);
+            }
             if !rest.is_zero() {
                 std::thread::park_timeout(rest);
             }
@@ -359,21 +385,47 @@ impl Background {
             Ok(kept) => kept,
             Err(fatal) => fatal::die(&fatal),
         };
-        if !self.events.is_empty() {
-            self.shared.reports().events.append(&mut self.events);
-            (self.shared.notify)();
-        }
+        self.report();
         match kept {
             Kept::Idle => LOOK,
             Kept::Served => Duration::ZERO,
             // The log waits for the room that a snapshot may make, or else give back.
             Kept::Wrote(_) if self.shared.is_urgent() => Duration::ZERO,
-            Kept::Wrote(bytes) => match (bytes * 1_000_000).checked_div(self.rate_bytes) {
-                Some(micros) => Duration::from_micros(micros),
-                None => Duration::ZERO,
-            },
+            Kept::Wrote(bytes) => pace(bytes, self.rate_bytes),
         }
     }
+
+    /// A step of a look for rot, if it is time for one. Says how long the next one may wait.
+    fn scrub(&mut self, segments: Range<u64>) -> Duration {
+        let now = self.clock.monotonic();
+        if !self.scrubber.has_work() {
+            if self.scrubbing.rate_bytes == 0 || now < self.next_scrub {
+                return LOOK;
+            }
+            self.next_scrub = now + self.scrubbing.interval;
+            self.scrubber.begin(segments);
+        }
+        let scrubbed = self.scrubber.step(&mut self.events);
+        self.report();
+        if let Some(suspect) = scrubbed.suspect {
+            self.shared.inbox().suspects.push(suspect);
+            self.shared.wake_storage_thread();
+        }
+        pace(scrubbed.bytes, self.scrubbing.rate_bytes).min(LOOK)
+    }
+
+    fn report(&mut self) {
+        if !self.events.is_empty() {
+            self.shared.reports().events.append(&mut self.events);
+            (self.shared.notify)();
+        }
+    }
+}
+
+/// How long to rest after so many bytes; not at all if there is no rate.
+fn pace(bytes: u64, rate_bytes: u64) -> Duration {
+    let micros = (bytes * 1_000_000).checked_div(rate_bytes);
+    Duration::from_micros(micros.unwrap_or(0))
 }
 
 /// Frees the memory of a segment that is written no more: it goes into the next spare, and a log

@@ -17,6 +17,9 @@ use crate::wal::identity::Identity;
 use crate::wal::segment::Spare;
 use crate::wal::{self, Inspected, Pending, Progress, Wal};
 
+/// Places that may be damaged and that wait to be looked at, at most.
+const SUSPECTS_MAX: usize = 1024;
+
 /// A read that waits.
 struct Load {
     purpose: LoadPurpose,
@@ -44,6 +47,8 @@ pub struct Worker<D: Disk> {
     compact: (Index, u64),
     garbage: Range<u64>,
     mends: VecDeque<Vec<Entry>>,
+    /// Where the log may be damaged.
+    suspects: VecDeque<Index>,
     /// The faulty entries that were last reported; `None` if they are to be said again.
     faulty: Option<Vec<EntryIdentity>>,
     /// The highest index up to which rot was reported.
@@ -78,6 +83,7 @@ impl<D: Disk> Worker<D> {
             loads: VecDeque::new(),
             forms: VecDeque::new(),
             mends: VecDeque::new(),
+            suspects: VecDeque::new(),
             faulty: Some(Vec::new()),
             rot: Index::default(),
             durable: Ticket::default(),
@@ -124,6 +130,14 @@ impl<D: Disk> Worker<D> {
         }
     }
 
+    /// Something may be damaged where this entry stands: a round finds out. What is too much at once
+    /// is found again in the next round of the scrubber.
+    pub fn suspect(&mut self, index: Index) {
+        if self.suspects.len() < SUSPECTS_MAX {
+            self.suspects.push_back(index);
+        }
+    }
+
     /// A spare is ready.
     ///
     /// # Panics
@@ -145,6 +159,7 @@ impl<D: Disk> Worker<D> {
             && self.loads.is_empty()
             && self.forms.is_empty()
             && self.mends.is_empty()
+            && self.suspects.is_empty()
             && self.marked.is_some();
         !idle
     }
@@ -168,7 +183,7 @@ impl<D: Disk> Worker<D> {
         self.report_marker(events);
         let read = self.load(events)?;
         self.compact(events);
-        let mended = self.mend()?;
+        let mended = self.mend()? | self.inspect_suspect(events)?;
         let formed = !wrote && self.form(events)?;
         self.report_faulty(events);
         Ok(Round {
@@ -264,13 +279,30 @@ impl<D: Disk> Worker<D> {
     /// Finds out what is damaged where this entry stands.
     fn inspect(&mut self, index: Index, events: &mut VecDeque<StorageEvent>) -> Result<(), Fatal> {
         let found = self.wal.inspect(index).map_err(|error| fatal_of(&error))?;
-        if let Inspected::Rotten(upto) = found
-            && upto > self.rot.max(self.wal.base().index)
-        {
+        let upto = match found {
+            Inspected::Sound => return Ok(()),
+            // Nobody has it but this member's own state: a snapshot of that makes up for it.
+            Inspected::Faulty if self.is_alone() => {
+                self.wal.faulty().last().map(|faulty| faulty.id.index)
+            }
+            Inspected::Faulty => None,
+            Inspected::Rotten(upto) => Some(upto),
+        };
+        log::error!("the log is damaged index={index} found={found:?}");
+        if let Some(upto) = upto.filter(|upto| *upto > self.rot.max(self.wal.base().index)) {
             self.rot = upto;
             events.push_back(StorageEvent::Rot { upto });
         }
         Ok(())
+    }
+
+    fn inspect_suspect(&mut self, events: &mut VecDeque<StorageEvent>) -> Result<bool, Fatal> {
+        let Some(index) = self.suspects.pop_front() else {
+            return Ok(false);
+        };
+        let first = self.wal.base().index.next();
+        self.inspect(index.max(first), events)?;
+        Ok(true)
     }
 
     /// Puts entries back that were faulty.
@@ -284,6 +316,9 @@ impl<D: Disk> Worker<D> {
     }
 
     fn report_faulty(&mut self, events: &mut VecDeque<StorageEvent>) {
+        if self.is_alone() {
+            return;
+        }
         let faulty = self.wal.faulty().take(FETCH_ENTRIES_MAX);
         if self
             .faulty

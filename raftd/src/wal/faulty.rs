@@ -124,6 +124,16 @@ pub enum Inspected {
     Rotten(Index),
 }
 
+/// What is wrong where an entry stands.
+enum Found {
+    /// These entries of its batch; maybe none.
+    Batch(Vec<Fault>),
+    /// A header on the way to it.
+    Header,
+    /// The header page of its segment, or all of it.
+    Page,
+}
+
 impl<D: Disk> Wal<D> {
     /// The faulty entries, by index. They count as not durable: none at or behind the first of them
     /// may be acknowledged.
@@ -140,12 +150,10 @@ impl<D: Disk> Wal<D> {
         let Some((position, end)) = self.index.find(index) else {
             return Ok(Inspected::Sound);
         };
-        let Some(found) = self.faults_at(position, index)? else {
-            let next = self.index.next_known(index).map_or(end, Index::prev);
-            let upto = next.max(index);
-            self.rotten = self.rotten.max(Some(upto));
-            self.forget_covered();
-            return Ok(Inspected::Rotten(upto));
+        let found = match self.look_at(position, index)? {
+            Found::Batch(found) => found,
+            Found::Header => return Ok(self.rot(index.max(self.index.next_known(index, end)))),
+            Found::Page => return Ok(self.rot(index.max(self.index.last_before(position)))),
         };
         let held = self.base().index.next()..=end;
         let held = |fault: &Fault| held.contains(&fault.identity.id.index);
@@ -158,22 +166,28 @@ impl<D: Disk> Wal<D> {
         Ok(Inspected::Faulty)
     }
 
-    /// What is wrong with the batch that has the entry at `index`, which is behind `position`; `None`
-    /// if the way there is damaged.
-    fn faults_at(&self, position: Position, index: Index) -> Result<Option<Vec<Fault>>, Error> {
-        let (file, Some(segment)) = self.open_segment(position.segment)? else {
-            return Ok(None);
+    /// Up to this index nobody knows any more what was there.
+    fn rot(&mut self, upto: Index) -> Inspected {
+        self.rotten = self.rotten.max(Some(upto));
+        self.forget_covered();
+        Inspected::Rotten(upto)
+    }
+
+    /// What is wrong with the batch that has the entry at `index`, which is behind `position`.
+    fn look_at(&self, position: Position, index: Index) -> Result<Found, Error> {
+        let Some((file, segment)) = self.open_segment(position.segment)? else {
+            return Ok(Found::Page);
         };
         let mut window = Window::new(&self.disk, &file, segment, READ_AHEAD_BYTES);
         let mut offset = position.offset;
         loop {
             let batch = window.batch(offset)?;
             let Some(batch) = batch.filter(|batch| batch.header.first_index <= index) else {
-                return Ok(None);
+                return Ok(Found::Header);
             };
             let header = &batch.header;
             if index.0 - header.first_index.0 < u64::from(header.entries) {
-                return Ok(Some(faults_of(segment.id, &batch).collect()));
+                return Ok(Found::Batch(faults_of(segment.id, &batch).collect()));
             }
             offset = header.end();
         }
@@ -208,7 +222,7 @@ impl<D: Disk> Wal<D> {
             }
         }
         for ((segment, offset), wanted) in batches {
-            if let (file, Some(header)) = self.open_segment(segment)? {
+            if let Some((file, header)) = self.open_segment(segment)? {
                 self.mend_batch(&file, header, offset, &wanted)?;
             }
         }

@@ -221,10 +221,17 @@ impl LogIndex {
         self.base = base;
     }
 
-    /// The first index behind `index` whose place is remembered.
-    pub(super) fn next_known(&self, index: Index) -> Option<Index> {
+    /// The last index before the next one behind `index` whose place is remembered; `end` if none is.
+    pub(super) fn next_known(&self, index: Index, end: Index) -> Index {
         let after = self.positions.partition_point(|p| p.first <= index);
-        self.positions.get(after).map(|p| p.first)
+        self.positions.get(after).map_or(end, |p| p.first.prev())
+    }
+
+    /// The last index before the segments behind that of `position`.
+    pub(super) fn last_before(&self, position: Position) -> Index {
+        let behind = self.positions.iter().rev();
+        let behind = behind.take_while(|p| p.segment > position.segment).last();
+        behind.map_or(self.last.index, |p| p.first.prev())
     }
 
     fn remember(&mut self, position: Position) {

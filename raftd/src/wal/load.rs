@@ -107,24 +107,28 @@ impl<D: Disk> Wal<D> {
         entries.iter().zip(first.0..).take_while(is_held).count()
     }
 
-    /// The file of a segment, and its header page if that is sound.
-    pub(super) fn open_segment(&self, id: u64) -> Result<(D::File, Option<SegmentHeader>), Error> {
-        let file = self.disk.open(&segment_name(id))?;
+    /// The file of a segment, and its header page; `None` if either is gone.
+    pub(super) fn open_segment(&self, id: u64) -> Result<Option<(D::File, SegmentHeader)>, Error> {
+        let file = match self.disk.open(&segment_name(id)) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         let mut page = [0; SEGMENT_HEADER_BYTES as usize];
         let read = self.disk.read_at(&file, 0, &mut page).is_ok();
         let bytes = self.disk.bytes(&file)?;
         let is_own = |header: &SegmentHeader| header.id == id && header.bytes == bytes;
         let header = SegmentHeader::decode(&page).filter(|header| read && is_own(header));
-        Ok((file, header))
+        Ok(header.map(|header| (file, header)))
     }
 
     /// Reads on from `position`, up to `last`, which lies in the same segment.
     fn walk(&self, loading: &mut Loading, position: Position, last: Index) -> Result<(), Error> {
         let last = last.min(loading.to);
         let id = position.segment;
-        let (file, header) = self.open_segment(id)?;
-        let Some(segment) = header else {
-            return Err(Damage::new(id, 0, "the header page is damaged").into());
+        let Some((file, segment)) = self.open_segment(id)? else {
+            let what = "the header page is damaged, or the file is gone";
+            return Err(Damage::new(id, 0, what).into());
         };
         let mut window = Window::new(&self.disk, &file, segment, READ_AHEAD_BYTES);
         let mut offset = position.offset;

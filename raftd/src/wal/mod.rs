@@ -101,6 +101,7 @@ mod recover;
 mod repair;
 mod scan;
 pub mod segment;
+mod verify;
 mod window;
 mod writer;
 
@@ -112,6 +113,7 @@ pub use self::format::{Owner, entry_bytes_max};
 pub use self::pending::Pending;
 pub use self::recover::{Cases, Recovered, Report, Settings, create, recover, remove_virgin};
 pub use self::repair::Repair;
+pub use self::verify::{SegmentPiece, SegmentVerifier};
 pub use self::writer::{Progress, Wal};
 use crate::disk;
 pub use crate::disk::Damage;

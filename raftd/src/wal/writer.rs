@@ -126,6 +126,13 @@ impl<D: Disk> Wal<D> {
         self.active.header.id + 1 - self.sizes.len() as u64
     }
 
+    /// The segments before the active one that the log needs: they are written no more, but where
+    /// entries are mended.
+    #[must_use]
+    pub fn sealed_segments(&self) -> Range<u64> {
+        self.first_segment()..self.active.header.id
+    }
+
     /// The id that the next spare must have.
     #[must_use]
     pub fn next_segment(&self) -> u64 {

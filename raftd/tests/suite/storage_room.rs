@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use raftd::disk::sim::SimDisk;
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
-use raftd::storage::{Keeper, Kept, Options, SpareMaker, Step};
+use raftd::storage::{Keeper, Kept, Options, Scrubbing, SpareMaker, Step};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
 use wire::peer::DiskState;
@@ -23,6 +23,7 @@ fn maker(disk: &SimDisk, soft_free_bytes: u64) -> SpareMaker<SimDisk> {
         tail_bytes: 1 << 20,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         create: Some(identity()),
         seed: 1,
     };

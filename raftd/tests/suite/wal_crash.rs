@@ -13,7 +13,7 @@ use raft::{HardState, Ticket, Write};
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::disk::{Disk, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::storage::{OpenedLog, Options, open_log};
+use raftd::storage::{OpenedLog, Options, Scrubbing, open_log};
 use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::segment::{self, SegmentMaker};
 use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
@@ -33,6 +33,7 @@ pub(crate) fn options(seed: u64) -> Options {
         tail_bytes: 8 << 20,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         create: Some(identity()),
         seed,
     }

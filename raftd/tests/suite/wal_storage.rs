@@ -7,7 +7,7 @@ use std::time::Duration;
 use raft::Ticket;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
-use raftd::storage::{Opened, Options, Storage, open};
+use raftd::storage::{Opened, Options, Scrubbing, Storage, open};
 use raftd::store::session::SESSIONS_MAX;
 use wire::entry::Entry;
 use wire::types::{Incarnation, Index, NodeId};
@@ -24,6 +24,7 @@ fn options(dir: &Path) -> Options {
         tail_bytes: 8 << 20,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         create: Some(identity()),
         seed: 42,
     }

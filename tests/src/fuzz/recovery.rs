@@ -9,7 +9,7 @@ use raft::{HardState, Instant, Raft, Restored, Ticket, Write};
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::storage::{OpenedLog, Options, open_log};
+use raftd::storage::{OpenedLog, Options, Scrubbing, open_log};
 use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::identity::{IDENTITY_NAME, Identity, IdentityError, SLOT_BYTES};
 use raftd::wal::segment::{SegmentMaker, WAL_DIR};
@@ -181,6 +181,7 @@ fn open(disk: &SimDisk) -> Result<OpenedLog<Latched<SimDisk>>, Fatal> {
         tail_bytes: 100_000,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         create: Some(own_identity()),
         seed: disk.operations(),
     };

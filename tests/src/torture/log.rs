@@ -6,7 +6,7 @@ use std::path::Path;
 use raftd::disk::os::OsDisk;
 use raftd::disk::{self, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::storage::{self, OpenedLog, Options};
+use raftd::storage::{self, OpenedLog, Options, Scrubbing};
 use raftd::store::session::SESSIONS_MAX;
 use wire::command::Write;
 use wire::entry::Entry;
@@ -147,6 +147,7 @@ fn open(data_dir: &Path, segment_bytes: u64) -> Result<OpenedLog<Latched<OsDisk>
         tail_bytes: LOAD_BYTES,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         seed: 0,
     };
     let io = |error: disk::Error| Fatal::new(ExitStatus::Io, error.to_string());

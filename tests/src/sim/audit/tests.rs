@@ -8,7 +8,7 @@ use raft::{Ticket, Write};
 use raftd::disk::sim::Fault;
 use raftd::disk::{Disk, Latched};
 use raftd::node::io::StorageRequest;
-use raftd::storage::{Options, SpareMaker, Step, Worker, open_disk};
+use raftd::storage::{Options, Scrubbing, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::identity::Identity;
 use raftd::wal::segment::{self, Spare};
 use wire::entry::{Entry, EntryKind};
@@ -27,6 +27,7 @@ fn options() -> Options {
         tail_bytes: 1 << 20,
         sessions_max: 8,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         create: Some(Identity {
             cluster: CLUSTER,
             node: NodeId(1),

@@ -9,7 +9,7 @@ use raftd::disk::Latched;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::node::io::{SnapshotRequest, StorageRequest};
 use raftd::snapshot::snapshot_name;
-use raftd::storage::{Keeper, Kept, Options, SpareMaker, Step, Worker, open_disk};
+use raftd::storage::{Keeper, Kept, Options, Scrubbing, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::Recovered;
 use raftd::wal::identity::Identity;
 use wire::entry::EntryKind;
@@ -25,6 +25,7 @@ fn options(segment_bytes: u64) -> Options {
         tail_bytes: 0,
         sessions_max: 8,
         snapshot_rate_bytes: 0,
+        scrubbing: Scrubbing::default(),
         create: Some(Identity {
             cluster: ClusterId(1),
             node: NodeId(1),

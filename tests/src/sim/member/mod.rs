@@ -290,6 +290,7 @@ impl Member {
             tail_bytes: settings.tail_bytes,
             sessions_max: settings.limits.sessions_max,
             snapshot_rate_bytes: 0,
+            scrubbing: storage::Scrubbing::default(),
             create: Some(Identity {
                 cluster: CLUSTER,
                 node: self.id,
