@@ -34,4 +34,5 @@ mod wal_full;
 mod wal_life;
 mod wal_storage;
 mod wal_support;
+mod wal_sweep;
 mod wal_twin;

@@ -13,7 +13,7 @@ use wire::types::{EntryId, Index, Term};
 use crate::wal_crash::{Content, Random, SimWal, content, make_spare, open};
 use crate::wal_support::{entries, write};
 
-const SECTOR: usize = 512;
+pub(crate) const SECTOR: usize = 512;
 
 /// A log over two segments and a spare, everything in it durable and marked.
 pub(crate) struct Sound {
@@ -24,7 +24,7 @@ pub(crate) struct Sound {
 
 impl Sound {
     /// The log as it is on this disk; its second segment is `newest`.
-    fn of(disk: SimDisk, newest: u64) -> Self {
+    pub(crate) fn of(disk: SimDisk, newest: u64) -> Self {
         // The write-back of the mark.
         disk.tamper(&segment_name(newest), |_| {});
         let recovered = open(&disk.restart()).expect("it is sound").recovered;
@@ -43,7 +43,7 @@ impl Sound {
 }
 
 /// Writes until everything is durable.
-fn put(wal: &mut SimWal, pending: &mut Pending) {
+pub(crate) fn put(wal: &mut SimWal, pending: &mut Pending) {
     loop {
         match wal.write(pending).expect("no fault is planned") {
             Progress::Idle => return,
@@ -174,7 +174,7 @@ impl Sound {
         Outcome::Faulty
     }
 
-    fn check_same(&self, recovered: &Recovered<Latched<SimDisk>>, context: &str) {
+    pub(crate) fn check_same(&self, recovered: &Recovered<Latched<SimDisk>>, context: &str) {
         let found = content(recovered);
         let sound = &self.content;
         assert_eq!(found.hard_state, sound.hard_state, "{context}");
@@ -197,7 +197,7 @@ impl Sound {
         );
     }
 
-    fn check_lost(&self, recovered: &Recovered<Latched<SimDisk>>, context: &str) {
+    pub(crate) fn check_lost(&self, recovered: &Recovered<Latched<SimDisk>>, context: &str) {
         let hard_state = HardState {
             lost: true,
             ..self.content.hard_state
@@ -255,7 +255,7 @@ impl Sound {
 
 #[test]
 fn every_flipped_byte_is_told_or_harmless() {
-    let (told, harmless) = flip_bytes(&sound(), 5);
+    let (told, harmless) = flip_bytes(&sound(), 13);
     // Harmless are the mark of the last batch and the zeros behind batches.
     assert!(told > harmless, "{told} told, {harmless} harmless");
 }
@@ -282,14 +282,14 @@ fn flip_bytes(sound: &Sound, step: usize) -> (u32, u32) {
 #[test]
 fn every_zeroed_word_and_sector_is_told_or_harmless() {
     let sound = sound();
-    zero_words(&sound);
+    zero_words(&sound, 1);
     zero_sectors(&sound, 2);
 }
 
-fn zero_words(sound: &Sound) {
+fn zero_words(sound: &Sound, step: usize) {
     for name in &sound.segments {
         for at in interesting_sectors(&sound.disk, name) {
-            for word in (at..at + SECTOR).step_by(8) {
+            for word in (at..at + SECTOR).step_by(8 * step) {
                 let bytes = sound.disk.content(name).expect("the file exists");
                 if bytes[word..word + 8] == [0; 8] {
                     continue;
@@ -319,8 +319,8 @@ fn damage_of_a_log_behind_a_snapshot_is_told_or_harmless() {
         let sound = sound_behind_snapshot(resets);
         let base = if resets { id(2, 11) } else { id(1, 2) };
         assert_eq!(sound.content.base, base);
-        flip_bytes(&sound, 13);
-        zero_words(&sound);
+        flip_bytes(&sound, 31);
+        zero_words(&sound, 3);
         zero_sectors(&sound, 17);
         // A marker covers what is in the first segment: that it is gone costs nothing.
         let disk = sound.disk.fork(1);
@@ -331,7 +331,7 @@ fn damage_of_a_log_behind_a_snapshot_is_told_or_harmless() {
     }
 }
 
-fn id(term: u64, index: u64) -> EntryId {
+pub(crate) fn id(term: u64, index: u64) -> EntryId {
     EntryId {
         term: Term(term),
         index: Index(index),
