@@ -160,6 +160,7 @@ impl<D: Disk> Worker<D> {
             && self.forms.is_empty()
             && self.mends.is_empty()
             && self.suspects.is_empty()
+            && self.told_faulty()
             && self.marked.is_some();
         !idle
     }
@@ -315,16 +316,16 @@ impl<D: Disk> Worker<D> {
         Ok(true)
     }
 
-    fn report_faulty(&mut self, events: &mut VecDeque<StorageEvent>) {
-        if self.is_alone() {
-            return;
-        }
+    /// Whether the first faulty entries are those that were last reported. One that is alone reports
+    /// none: nobody could help.
+    fn told_faulty(&self) -> bool {
         let faulty = self.wal.faulty().take(FETCH_ENTRIES_MAX);
-        if self
-            .faulty
-            .as_ref()
-            .is_none_or(|told| !faulty.eq(told.iter().copied()))
-        {
+        let told = self.faulty.as_ref();
+        self.is_alone() || told.is_some_and(|told| faulty.eq(told.iter().copied()))
+    }
+
+    fn report_faulty(&mut self, events: &mut VecDeque<StorageEvent>) {
+        if !self.told_faulty() {
             let faulty: Vec<EntryIdentity> = self.wal.faulty().take(FETCH_ENTRIES_MAX).collect();
             events.push_back(StorageEvent::Faulty(faulty.clone()));
             self.faulty = Some(faulty);

@@ -243,9 +243,11 @@ impl<D: Disk> Wal<D> {
         for (fault, entry) in wanted {
             self.put_back(file, fault, entry, &payload)?;
         }
-        self.disk.sync(file)?;
-        // Only what the device gives back is mended.
+        let synced = self.disk.sync(file);
+        // Only what the device gives back is mended, and a sync that failed must not look as if it had
+        // not: this file is not read from the device at every start.
         self.disk.drop_cache(file);
+        synced?;
         let mut window = window();
         let Some(batch) = window.batch(offset)? else {
             return Ok(());

@@ -256,17 +256,18 @@ fn settle<D: Disk>(disk: &D, settings: &Settings) -> Result<Option<(Scan, Files)
     // Bytes that a failed sync left in the cache only, or that no sync has covered yet, must not
     // be taken for durable: sync, forget, and look at what the device holds. The same of names: a
     // process killed between the rename of a spare and the sync of its directory leaves one that
-    // is there to see, and gone with the power.
+    // is there to see, and gone with the power. Sealed segments are written where entries are mended,
+    // and who fails to sync that drops it from the cache.
     let candidates = survey(disk, Some(settings.owner))?;
     if !candidates.is_empty() {
         disk.sync_dir(WAL_DIR)?;
     }
-    for candidate in candidates.iter().rev() {
+    let newest = candidates.iter().rposition(Candidate::is_in_use);
+    for (n, candidate) in candidates.iter().enumerate() {
         let file = disk.open(&segment_name(candidate.id))?;
         disk.sync(&file)?;
-        disk.drop_cache(&file);
-        if candidate.is_in_use() {
-            break;
+        if Some(n) >= newest {
+            disk.drop_cache(&file);
         }
     }
     let candidates = survey(disk, Some(settings.owner))?;

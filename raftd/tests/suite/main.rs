@@ -31,6 +31,7 @@ mod wal_damage;
 mod wal_examine;
 mod wal_format;
 mod wal_full;
+mod wal_heal;
 mod wal_life;
 mod wal_storage;
 mod wal_support;
