@@ -396,8 +396,11 @@ fn a_scrub_finds_what_rots_in_sealed_segments() {
     let events = scrub(&disk, &mut worker);
     let told = faulty(&events).expect("it is told");
     assert_eq!(told.len(), count);
-    let is_end = |event: &StorageEvent| matches!(event, StorageEvent::Scrubbed { findings, .. } if *findings == count as u64);
-    assert!(events.iter().any(is_end), "{events:?}");
+    let findings = events.iter().find_map(|event| match event {
+        StorageEvent::Scrubbed { findings, .. } => Some(*findings),
+        _ => None,
+    });
+    assert_eq!(findings, Some(count as u64));
     let wanted = told
         .iter()
         .map(|faulty| entry_of(&sound, *faulty))
