@@ -188,6 +188,15 @@ impl Cluster {
         self.nodes[node].start()
     }
 
+    /// Starts every node that was killed.
+    ///
+    /// # Errors
+    /// One cannot be started.
+    pub fn restart_all(&mut self) -> io::Result<()> {
+        let mut killed = self.nodes.iter_mut().filter(|node| node.child.is_none());
+        killed.try_for_each(Node::start)
+    }
+
     fn wait(&mut self, system: System) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !self.serves(system) {
