@@ -159,6 +159,8 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// The node's state is missing, or not what a quorum holds; it is being rebuilt (rules D5).
+    StateInDoubt,
     /// An error that this version does not know; the class says how to go on.
     Unknown {
         /// Its code.
@@ -198,6 +200,7 @@ impl Error {
             Self::WrongNode { .. } => 21,
             Self::WrongIncarnation { .. } => 22,
             Self::Divergence { .. } => 23,
+            Self::StateInDoubt => 24,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -214,6 +217,7 @@ impl Error {
             | Self::TooManyConnections { .. }
             | Self::ShuttingDown
             | Self::DiskFull { .. }
+            | Self::StateInDoubt
             | Self::OutOfOrder { .. } => Class::NotApplied,
             Self::SessionExpired | Self::OutcomeUnknown => Class::Unknown,
             Self::Stale
@@ -260,6 +264,7 @@ impl Error {
             Self::WrongNode { .. } => "wrong-node",
             Self::WrongIncarnation { .. } => "wrong-incarnation",
             Self::Divergence { .. } => "divergence",
+            Self::StateInDoubt => "state-in-doubt",
             Self::Unknown { .. } => "unknown",
         }
     }
@@ -284,7 +289,8 @@ impl Error {
             | Self::Stale
             | Self::IdReused
             | Self::BornInFuture
-            | Self::WrongEpoch => {}
+            | Self::WrongEpoch
+            | Self::StateInDoubt => {}
             Self::NotLeader { leader } => leader.encode(out),
             Self::DiskFull { hard } => out.put_u8(u8::from(*hard)),
             Self::Overloaded { retry_after_ms } => out.put_u32(*retry_after_ms),
@@ -398,6 +404,7 @@ impl Error {
             23 => Self::Divergence {
                 reason: text(reader)?,
             },
+            24 => Self::StateInDoubt,
             _ => return Ok(None),
         }))
     }
@@ -439,6 +446,7 @@ impl fmt::Display for Error {
             Self::DiskFull { hard: true } => {
                 f.write_str("too few disks have room for another segment of the log")
             }
+            Self::StateInDoubt => f.write_str("the node's state is in doubt: it is being rebuilt"),
             Self::SessionExpired => f.write_str("the session is not known any more"),
             Self::OutOfOrder { expected } => {
                 write!(

@@ -46,7 +46,8 @@ impl Advice {
             WireError::NotLeader { leader } => Self::Redirect(leader.clone()),
             WireError::NoLeader
             | WireError::TooManyConnections { .. }
-            | WireError::ShuttingDown => Self::Elsewhere,
+            | WireError::ShuttingDown
+            | WireError::StateInDoubt => Self::Elsewhere,
             WireError::Overloaded { retry_after_ms } => Self::Later(u64::from(*retry_after_ms)),
             WireError::DeadlineExpired
             | WireError::OutcomeUnknown

@@ -65,7 +65,8 @@ pub struct Status {
     pub disk: DiskState,
     /// Its program version.
     pub version: String,
-    /// In one word what it is busy with: `serving`, `forming`, `replaying`.
+    /// In one word what it is busy with: `serving`, `forming`, `replaying`, `rebuilding` (it waits for
+    /// a snapshot), `recovering` (it lost entries, and does not count).
     pub state: String,
     /// What is wrong, for a person; empty if nothing.
     pub error: String,

@@ -526,6 +526,7 @@ pub(crate) fn errors() -> Vec<Error> {
         Error::Divergence {
             reason: "entry 40 is committed".into(),
         },
+        Error::StateInDoubt,
         Error::Unknown {
             code: 999,
             class: Class::NotApplied,

@@ -147,6 +147,7 @@ impl Client {
             Error::NotLeader { leader } => self.follow(leader, desk),
             Error::NoLeader
             | Error::ShuttingDown
+            | Error::StateInDoubt
             | Error::TooManyConnections { .. }
             | Error::OutcomeUnknown => self.elsewhere(desk),
             Error::Overloaded { retry_after_ms } => {
