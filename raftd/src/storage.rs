@@ -14,6 +14,7 @@ mod open;
 mod restore;
 mod scrub;
 mod spares;
+mod state;
 mod threads;
 mod worker;
 
@@ -25,6 +26,7 @@ pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
 pub use self::restore::{Restored, restore};
 pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};
 pub use self::spares::{SpareMaker, Step};
+pub use self::state::State;
 pub use self::threads::Storage;
 pub use self::worker::{Round, Worker};
 use crate::disk;

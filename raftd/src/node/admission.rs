@@ -433,6 +433,12 @@ impl Node {
                 self.reads.hold(read);
                 continue;
             }
+            if let Some(error) = self.state_in_doubt() {
+                keys += 1;
+                self.refuse(read.caller, error, effects);
+                self.reads.recycle(read.query.keys);
+                continue;
+            }
             keys += 1 + self.serve(&read, effects);
             self.reads.recycle(read.query.keys);
         }
@@ -504,10 +510,13 @@ impl Node {
     }
 
     /// Whether more writes would make the log grow faster than it is committed, or faster than this
-    /// node's own disk takes it: the others' disks may commit without it (rules A7).
+    /// node's own disk takes it: the others' disks may commit without it (rules A7). A leader that
+    /// hands over, or has to, takes none (thesis 3.10).
     fn is_overloaded(&self) -> bool {
         self.raft.unsettled_bytes() >= self.config.limits.uncommitted_bytes_max
             || self.disks.is_busy()
+            || self.raft.is_transferring()
+            || self.condemned
     }
 
     fn query(&mut self, shape: Shape, first: &[u8], second: &[u8]) -> Query {

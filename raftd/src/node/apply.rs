@@ -96,6 +96,14 @@ impl Loader {
         self.bytes
     }
 
+    /// What was loaded is not what comes next any more. A read that is under way is still answered.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            under_way: self.under_way,
+            ..Self::default()
+        };
+    }
+
     fn entry(&self, index: Index) -> Option<&Entry> {
         let first = self.loaded.front()?.index();
         let at = index.0.checked_sub(first.0)?;
@@ -123,6 +131,9 @@ impl Node {
     /// Applies what is committed, as much as a turn allows, and answers whose writes it was.
     /// Says whether more could be applied at once.
     pub(super) fn apply_committed(&mut self, effects: &mut Effects) -> bool {
+        if self.raft.is_rebuilding() {
+            return false;
+        }
         let entries_max = self.config.limits.turn_entries_max;
         let (mut entries, mut bytes) = (0, 0);
         while !self.store.has_applied(self.committed) {
@@ -138,11 +149,16 @@ impl Node {
             self.snapshots.applied(entry.bytes().len());
             let (id, kind) = (entry.id(), entry.kind());
             let answer = self.store.apply(entry).answer;
+            if self.digests.is_due(next) {
+                self.compare_state(next);
+            }
             if kind == EntryKind::SnapshotAt {
                 self.freeze(effects);
             }
             if let Some(caller) = self.proposals.take(next) {
                 let reply = match answer {
+                    // Nobody is told what a wrong state made of it.
+                    _ if self.condemned => Reply::Error(Error::OutcomeUnknown),
                     Answer::Written { id, outcome } => Reply::Written {
                         term: id.term,
                         index: id.index,
@@ -200,8 +216,12 @@ impl Node {
     pub(super) fn loaded(&mut self, from: Index, entries: Vec<Entry>) {
         let loader = &mut self.loader;
         loader.under_way = false;
-        if self.store.has_applied(from) {
-            // A snapshot has overtaken it.
+        let last = match loader.loaded.back() {
+            Some(entry) => entry.index(),
+            None => self.store.applied().index,
+        };
+        if self.raft.is_rebuilding() || from != last.next() {
+            // A snapshot has overtaken it, or the state is another one now.
             return;
         }
         if entries.is_empty() {
@@ -212,14 +232,7 @@ impl Node {
             );
             return;
         }
-        let last = match loader.loaded.back() {
-            Some(entry) => entry.index(),
-            None => self.store.applied().index,
-        };
-        for entry in entries
-            .into_iter()
-            .skip_while(|entry| entry.index() <= last)
-        {
+        for entry in entries {
             loader.bytes += entry.bytes().len();
             loader.loaded.push_back(entry);
         }

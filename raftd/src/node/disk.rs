@@ -99,6 +99,12 @@ impl Disks {
         self.own == DiskState::Hard
     }
 
+    /// If the disk is stalled: since when.
+    pub(super) fn stalled_since(&self, now: Instant) -> Option<Instant> {
+        let (_, started) = self.unfinished.front()?;
+        (now.since(*started) > STALL).then_some(*started)
+    }
+
     /// When the disk counts as stalled if nothing is finished until then.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
         let (_, started) = self.unfinished.front()?;

@@ -175,6 +175,12 @@ pub enum SnapshotRequest {
     /// Remove all snapshots older than the newest of these but these, and what was received of
     /// such.
     Keep(Vec<EntryId>),
+    /// Remove every snapshot of a later entry than this one, and give up the one being written if
+    /// it is: they hold a state that is not to be believed.
+    Distrust {
+        /// The last entry up to which the state was right.
+        after: Index,
+    },
     /// Free it: for a large state that takes longer than the loop may wait (rules A7).
     Free(Discarded),
 }
@@ -245,6 +251,8 @@ pub enum LoadPurpose {
     Replicate(NodeId),
     /// The store, after a restart.
     Apply,
+    /// Another member, whose disk has damaged what it asked for.
+    Fetch(NodeId),
 }
 
 /// The storage thread's reports, in order.

@@ -19,17 +19,24 @@
 //! | `forming.rs` | the whole node | the cluster is formed |
 //! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |
 //! | `transfer.rs` | pieces of a snapshot for a follower | the follower has stored the one before |
+//! | `fetch.rs` | damaged entries | another member has sent them |
+//! | `rebuild.rs` | all who read | the leader's snapshot has replaced a state in doubt |
 
 mod admission;
 mod apply;
 mod client;
+mod config;
+mod digests;
 mod disk;
+mod fetch;
 mod forming;
+mod handover;
 pub mod io;
 mod journal;
 mod links;
 mod outbox;
 mod reads;
+mod rebuild;
 mod snapshots;
 pub mod status;
 mod transfer;
@@ -40,14 +47,16 @@ use bytes::BytesMut;
 use log::Level;
 use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
 use wire::error::Error;
-use wire::limits::ENTRY_BYTES_MAX;
 use wire::peer::{DiskState, Message};
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
+use wire::types::{Index, NodeId};
 
 use self::admission::ParkingLot;
 use self::apply::{Loader, Proposals};
 use self::client::Clients;
+pub use self::config::{Config, Limits};
+use self::digests::Digests;
 use self::disk::Disks;
+use self::fetch::Fetching;
 use self::forming::Forming;
 use self::io::{
     Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent, StorageRequest,
@@ -59,83 +68,9 @@ use self::reads::Reads;
 pub use self::snapshots::Policy;
 use self::snapshots::Snapshots;
 use crate::store::Store;
-use crate::store::session::SESSIONS_MAX;
 
 /// After [`Input::Stop`], how long pending requests may take.
 const STOP_GRACE: Duration = Duration::from_secs(5);
-
-/// What never changes in a node's life.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This node.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// The address that its clients use.
-    pub client_addr: String,
-    /// All members, this node included, sorted by id, with the addresses that peers use.
-    pub members: Vec<(NodeId, String)>,
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The history of its data. Members of a new cluster must agree on it from the start.
-    pub epoch: Epoch,
-    /// The data directory's life.
-    pub incarnation: Incarnation,
-    /// This process's life: random at each start.
-    pub life: u64,
-    /// The incarnations that formed the cluster, as IDENTITY holds them; empty before.
-    pub formed: Vec<(NodeId, Incarnation)>,
-    /// Lower end of the randomized election timeout.
-    pub election_timeout_min: Duration,
-    /// Upper end of the randomized election timeout.
-    pub election_timeout_max: Duration,
-    /// How often an idle leader shows that it lives.
-    pub heartbeat: Duration,
-    /// Bounds.
-    pub limits: Limits,
-    /// When snapshots are taken.
-    pub snapshots: Policy,
-    /// Bytes of the log's segments at start.
-    pub wal_bytes: u64,
-    /// Seeds the one random generator.
-    pub seed: u64,
-    /// The program's version, for status.
-    pub version: String,
-}
-
-/// How much of what may be pending. What the daemon has no setting for is smaller only in tests.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Entries sent to a follower and not yet acknowledged.
-    pub window_bytes: usize,
-    /// Entries kept in memory behind what is applied and durable.
-    pub cache_bytes: usize,
-    /// Entries not yet committed, or not yet on this node's own disk, from which on client writes
-    /// wait (rules A7).
-    pub uncommitted_bytes_max: usize,
-    /// One entry with its header; less where segments are small.
-    pub entry_bytes_max: usize,
-    /// Requests that wait for a leader or for room.
-    pub parked_max: usize,
-    /// Entries that one turn applies.
-    pub turn_entries_max: usize,
-    /// Sessions that are known at a time (rules C3). All members must agree on it.
-    pub sessions_max: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            window_bytes: 4 * 1024 * 1024,
-            cache_bytes: 8 * 1024 * 1024,
-            uncommitted_bytes_max: 64 * 1024 * 1024,
-            entry_bytes_max: ENTRY_BYTES_MAX,
-            parked_max: 16_384,
-            turn_entries_max: 4_096,
-            sessions_max: SESSIONS_MAX,
-        }
-    }
-}
 
 /// What a data directory holds.
 #[derive(Debug)]
@@ -144,7 +79,8 @@ pub struct Restored {
     pub raft: raft::Restored,
     /// The state that its newest snapshot holds; an empty one if there is none.
     pub store: Store,
-    /// That snapshot.
+    /// That snapshot. If it is damaged and the log before it is gone, `raft` is rebuilding, the store
+    /// empty, and there is no snapshot.
     pub snapshot: SnapshotFile,
 }
 
@@ -172,6 +108,11 @@ pub struct Node {
     reads: Reads,
     loader: Loader,
     snapshots: Snapshots,
+    fetching: Fetching,
+    digests: Digests,
+    /// The state is not what a quorum holds, and is to be thrown away.
+    condemned: bool,
+    handed_over_at: Option<Instant>,
     journal: Journal,
 
     /// The times of the last input.
@@ -240,6 +181,10 @@ impl Node {
             proposals: Proposals::default(),
             reads: Reads::default(),
             loader: Loader::default(),
+            fetching: Fetching::default(),
+            digests: Digests::new(config.limits.digest_entries),
+            condemned: false,
+            handed_over_at: None,
             journal: Journal::default(),
             now,
             started: now.monotonic,
@@ -295,6 +240,11 @@ impl Node {
         self.parked.len()
     }
 
+    /// How many members a quorum has.
+    fn quorum(&self) -> usize {
+        self.config.members.len() / 2 + 1
+    }
+
     /// Takes one input.
     pub fn step(&mut self, now: Now, input: Input<'_>, effects: &mut Effects) {
         self.now = now;
@@ -342,10 +292,14 @@ impl Node {
         self.expire(effects);
         self.unpark(effects);
         self.propose_due_snapshot();
+        self.hand_over_if_due();
+        self.fetch_faulty(effects);
+        self.tell_digest();
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
         self.raft.flush(now.monotonic, &mut raft_effects);
         self.absorb(raft_effects, effects);
         let applying = self.apply_committed(effects);
+        self.rebuild_if_condemned(effects);
         self.tend_snapshots(effects);
         let serving = self.serve_reads(effects);
         // What this flush committed may have made room.
@@ -373,6 +327,7 @@ impl Node {
             self.stop_at,
             self.snapshot_due_at(),
             self.snapshots.transfers.deadline(),
+            self.fetching.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -393,6 +348,11 @@ impl Node {
         }
         self.disks.heard(from, &message);
         self.forming.heard_message(from);
+        let message = match message {
+            Message::Fetch(asked) => return self.fetch_asked(from, asked, effects),
+            Message::Fetched(answer) => return self.fetched(from, answer, effects),
+            message => message,
+        };
         let append_term = match &message {
             Message::Append(append) => Some(append.term),
             _ => None,
@@ -439,13 +399,27 @@ impl Node {
                 from,
                 entries,
             } => self.loaded(from, entries),
+            StorageEvent::Loaded {
+                purpose: LoadPurpose::Fetch(to),
+                entries,
+                ..
+            } => self.fetch_read(to, entries, effects),
+            StorageEvent::Faulty(entries) => self.found_faulty(entries),
+            StorageEvent::Rot { upto } => {
+                let text = format!("the log is damaged, a snapshot takes its place upto={upto}");
+                self.journal.line(Level::Error, text);
+                self.snapshots.want(upto);
+            }
             StorageEvent::Formed => self.formed(effects),
             StorageEvent::Marked(id) => self.marked(id, effects),
             StorageEvent::Compacted { base, wal_bytes } => {
                 self.disks.wal_bytes = wal_bytes;
                 self.raft.compact(base.index);
             }
-            StorageEvent::Faulty(_) | StorageEvent::Rot { .. } | StorageEvent::Scrubbed { .. } => {}
+            StorageEvent::Scrubbed { bytes, findings } => {
+                let text = format!("scrubbed bytes={bytes} findings={findings}");
+                self.journal.line(Level::Info, text);
+            }
             StorageEvent::Snapshot(event) => self.snapshot_event(event, effects),
         }
     }
@@ -495,8 +469,7 @@ impl Node {
                     to: self.raft.durable(),
                     max_bytes,
                 }),
-                // No log is compacted, so that no honest leader sends a snapshot.
-                Effect::Digest { .. } => {}
+                Effect::Digest { from, digest } => self.digest_told(from, digest),
                 Effect::RoleChanged(change) => self.role_changed(change, effects),
                 Effect::Chunk(chunk) => self.chunk_received(chunk, effects),
                 Effect::SnapshotAnswer { from, answer } => {
@@ -531,6 +504,9 @@ impl Node {
         }
         if leads && !led {
             self.disks.forget_others();
+        }
+        if leads != led {
+            self.digests.forget_told();
         }
         self.note_role(before, change);
     }

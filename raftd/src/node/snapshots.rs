@@ -13,7 +13,7 @@ use log::Level;
 use raft::{CannotPropose, Instant, RoleName};
 use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use wire::peer::DiskState;
-use wire::types::EntryId;
+use wire::types::{EntryId, Index};
 
 use super::Node;
 use super::client::Caller;
@@ -22,6 +22,9 @@ use super::io::{
 };
 use super::transfer::Transfers;
 use crate::store::View;
+
+/// Between two attempts at a snapshot that is wanted, at least.
+const WANTED_PAUSE: Duration = Duration::from_secs(1);
 
 /// When a leader has a snapshot taken, and what is kept behind it.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +103,8 @@ impl Since {
 /// The snapshots of a node.
 ///
 /// Invariants:
-/// - `newest` is published and marked in the log; its index never falls;
+/// - `newest` is published and marked in the log; its index never falls, unless the state is
+///   thrown away;
 /// - one view at most is frozen, one is being written, and one file being marked; what is later
 ///   takes the place of what has not begun.
 #[derive(Debug, Default)]
@@ -113,6 +117,11 @@ pub(super) struct Snapshots {
     marking: Option<SnapshotFile>,
     /// A `SnapshotAt` of this leader is on its way through the log.
     proposed: Option<EntryId>,
+    /// One at least as new as this is wanted: for a follower that rebuilds, or because the log up
+    /// to here cannot all be read any more.
+    wanted: Index,
+    /// The newest one's file is in doubt: another is wanted, whatever its index.
+    doubted: bool,
     since: Since,
     /// The same up to the last view, while that is not in a file.
     owed: Since,
@@ -142,6 +151,29 @@ impl Snapshots {
     /// The newest snapshot that is published and marked.
     pub(super) fn newest(&self) -> SnapshotFile {
         self.newest
+    }
+
+    /// One of this index or above is wanted.
+    pub(super) fn want(&mut self, index: Index) {
+        self.wanted = self.wanted.max(index);
+    }
+
+    /// The file of this one may be damaged.
+    pub(super) fn doubt(&mut self, id: EntryId) {
+        self.doubted |= id == self.newest.id;
+    }
+
+    /// The state after `agreed` was not right, and neither is what was made of it.
+    pub(super) fn distrust(&mut self, agreed: Index, effects: &mut Effects) {
+        if let Some(view) = self.frozen.take() {
+            push(effects, SnapshotRequest::Free(Discarded::View(view)));
+        }
+        let wrong = |file: &mut SnapshotFile| file.id.index > agreed;
+        self.unmarked.take_if(wrong);
+        self.marking.take_if(wrong);
+        if wrong(&mut self.newest) {
+            self.newest = SnapshotFile::default();
+        }
     }
 
     /// While one is being written: how far it has come, see [`super::io::SnapshotEvent::Progress`].
@@ -234,6 +266,7 @@ impl Snapshots {
             "snapshots only become newer"
         );
         self.newest = file;
+        self.doubted = false;
         Some(file)
     }
 
@@ -265,8 +298,25 @@ impl Node {
             .due_at(&self.config.snapshots, data_bytes, low)
     }
 
+    /// Takes one by itself, if one is wanted that no entry of the log asks for: whoever takes one at
+    /// an entry takes the same.
+    fn freeze_if_wanted(&mut self, effects: &mut Effects) {
+        let snapshots = &self.snapshots;
+        let applied = self.store.applied().index;
+        let missing = snapshots.newest.id.index < snapshots.wanted && applied >= snapshots.wanted;
+        let rested = self.now.monotonic.since(snapshots.since.at) >= WANTED_PAUSE;
+        if (missing || snapshots.doubted)
+            && rested
+            && !snapshots.is_busy()
+            && self.state_in_doubt().is_none()
+        {
+            self.freeze(effects);
+        }
+    }
+
     /// Does at the end of a turn what is to be done about snapshots.
     pub(super) fn tend_snapshots(&mut self, effects: &mut Effects) {
+        self.freeze_if_wanted(effects);
         let durable = self.raft.durable();
         let snapshots = &mut self.snapshots;
         // Nothing is published that this disk lacks the log of (rules E6).
@@ -322,7 +372,11 @@ impl Node {
                 received_bytes,
             } => self.chunk_stored(snapshot, received_bytes, effects),
             SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
-            SnapshotEvent::Rotten(_) => {}
+            SnapshotEvent::Rotten(id) => {
+                let text = format!("snapshot damaged on disk, taking another id={id}");
+                self.journal.line(Level::Error, text);
+                self.snapshots.doubt(id);
+            }
         }
     }
 
@@ -365,7 +419,13 @@ impl Node {
         snapshots.owed = Since::default();
         snapshots.failures = 0;
         snapshots.trouble.clear();
-        snapshots.found(file);
+        if file.id == snapshots.newest.id {
+            snapshots.doubted = false;
+        }
+        // One of a state that was thrown away since is not to be used.
+        if !self.raft.is_rebuilding() {
+            snapshots.found(file);
+        }
     }
 
     /// The background thread could not write one: an alarm, and no more (rules D3). The leader tries

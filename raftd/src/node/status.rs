@@ -80,6 +80,10 @@ impl Node {
     fn state(&self) -> &'static str {
         if !self.forming.is_formed() {
             "forming"
+        } else if self.raft.hard_state().lost {
+            "recovering"
+        } else if self.raft.is_rebuilding() {
+            "rebuilding"
         } else if !self.store.has_applied(self.replay_to) {
             "replaying"
         } else {
@@ -88,6 +92,19 @@ impl Node {
     }
 
     fn trouble(&self) -> String {
+        if self.raft.hard_state().lost {
+            return "acknowledged entries were lost; not counted until a leader has brought them"
+                .to_owned();
+        }
+        if let Some(index) = self.fetching.first() {
+            return format!("entries from index {index} on are damaged, and fetched from others");
+        }
+        if self.raft.is_rebuilding() {
+            return "the state was damaged; waiting for a snapshot of the leader".to_owned();
+        }
+        if let Some(index) = self.digests.split() {
+            return format!("no quorum agrees on the state at index {index}: reads are refused");
+        }
         if self.loader.retry_at.is_some() {
             let next = self.store.applied().index.next();
             return format!("the log cannot be read from index {next} on");

@@ -15,7 +15,7 @@ use raft::{Effect, Installed, Instant};
 use wire::client::{Install, Reply};
 use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use wire::peer::{InstallSnapshot, SnapshotOk};
-use wire::types::{EntryId, NodeId};
+use wire::types::{EntryId, Index, NodeId};
 
 use super::Node;
 use super::admission::overloaded;
@@ -40,6 +40,8 @@ const READERS_MAX: usize = 16;
 #[derive(Clone, Copy, Debug)]
 struct Sending {
     file: SnapshotFile,
+    /// It must be at least as new as this: the follower has no state, and may lack the log before.
+    least: Index,
     /// What the follower holds of it, as far as it told.
     received_bytes: u64,
     /// A piece is being read from the file; else the follower's answer is awaited.
@@ -47,11 +49,31 @@ struct Sending {
     /// It was sent a piece, not only asked.
     sent: bool,
     /// When it was last sent something.
-    asked_at: Instant,
+    asked_at: Option<Instant>,
     /// When it last told of another state than before.
     moved_at: Instant,
     /// When its first answer came, and what it had then.
     began: Option<(Instant, u64)>,
+}
+
+impl Sending {
+    fn new(file: SnapshotFile, least: Index, now: Instant) -> Self {
+        Self {
+            file,
+            least,
+            received_bytes: 0,
+            reading: false,
+            sent: false,
+            asked_at: None,
+            moved_at: now,
+            began: None,
+        }
+    }
+
+    /// Whether it was not asked yet, or does not answer.
+    fn is_to_ask(&self, now: Instant) -> bool {
+        self.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN)
+    }
 }
 
 /// A client that reads a snapshot.
@@ -121,7 +143,7 @@ impl Transfers {
     /// When a follower is to be asked again.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let awaited = self.sending.values().filter(|sending| !sending.reading);
-        let asked = awaited.map(|sending| sending.asked_at);
+        let asked = awaited.filter_map(|sending| sending.asked_at);
         asked.min().map(|at| at + ASK_AGAIN)
     }
 
@@ -138,35 +160,39 @@ impl Node {
         let now = self.now.monotonic;
         let newest = self.snapshots.newest();
         let needy: Vec<NodeId> = self.raft.needs_snapshot().collect();
+        let followers = self.raft.followers();
+        let rebuilding: Vec<NodeId> = followers
+            .filter_map(|follower| follower.health.rebuilding.then_some(follower.id))
+            .collect();
         let sending = &mut self.snapshots.transfers.sending;
         sending.retain(|to, transfer| needy.contains(to) && now.since(transfer.moved_at) < GIVE_UP);
+        let mut wanted = Index(0);
         let mut to_ask = Vec::new();
         for to in needy {
-            let transfer = sending.entry(to).or_insert_with(|| {
-                let text = format!("sending a snapshot to={to} id={}", newest.id);
-                self.journal
-                    .repeated(now, Level::Info, ("snapshot to", to.0), || text);
-                to_ask.push(to);
-                Sending {
-                    file: newest,
-                    received_bytes: 0,
-                    reading: false,
-                    sent: false,
-                    asked_at: now,
-                    moved_at: now,
-                    began: None,
-                }
-            });
+            let least = if rebuilding.contains(&to) {
+                self.committed
+            } else {
+                Index(0)
+            };
+            let transfer = sending
+                .entry(to)
+                .or_insert_with(|| Sending::new(newest, least, now));
             if transfer.began.is_none() {
                 transfer.file = newest;
             }
             // This node's own disk is waited for as long as it takes.
-            if !transfer.reading && now.since(transfer.asked_at) >= ASK_AGAIN {
-                transfer.asked_at = now;
+            if transfer.file.id.index < transfer.least {
+                wanted = wanted.max(transfer.least);
+                transfer.moved_at = now;
+            } else if !transfer.reading && transfer.is_to_ask(now) {
                 to_ask.push(to);
             }
         }
+        self.snapshots.want(wanted);
         for to in to_ask {
+            let text = format!("sending a snapshot to={to} id={}", newest.id);
+            self.journal
+                .repeated(now, Level::Info, ("snapshot to", to.0), || text);
             self.send_piece(to, 0, Bytes::new(), effects);
         }
     }
@@ -176,7 +202,7 @@ impl Node {
         let Some(transfer) = self.snapshots.transfers.sending.get_mut(&to) else {
             return;
         };
-        transfer.asked_at = self.now.monotonic;
+        transfer.asked_at = Some(self.now.monotonic);
         transfer.reading = false;
         transfer.sent = !bytes.is_empty();
         let SnapshotFile { id, bytes: total } = transfer.file;
@@ -205,13 +231,19 @@ impl Node {
         if moved {
             transfer.moved_at = now;
         }
+        // It had all, and what it had was damaged: perhaps before it was read here.
+        let was_whole = transfer.received_bytes == transfer.file.bytes;
+        let damaged = was_whole && answer.received_bytes == 0;
+        if damaged {
+            transfer.began = None;
+        }
         transfer.received_bytes = answer.received_bytes.min(transfer.file.bytes);
         // Whole: it is being verified and installed. Not stored: its disk may be full. It is asked
         // again after a while.
         let whole = transfer.received_bytes == transfer.file.bytes;
         if !whole && (moved || !transfer.sent) {
             transfer.reading = true;
-            transfer.asked_at = now;
+            transfer.asked_at = Some(now);
             let read = SnapshotRequest::Read {
                 reader: Reader::Follower(from),
                 snapshot: transfer.file.id,
@@ -219,6 +251,9 @@ impl Node {
                 max_bytes: self.config.snapshots.piece_bytes,
             };
             push(effects, read);
+        }
+        if damaged {
+            self.snapshots.doubt(answer.snapshot);
         }
     }
 
@@ -245,9 +280,10 @@ impl Node {
             self.journal
                 .repeated(self.now.monotonic, Level::Error, key, || text);
             // It is asked again after a while: another one may be there by then.
-            transfer.asked_at = self.now.monotonic;
+            transfer.asked_at = Some(self.now.monotonic);
             transfer.reading = false;
             transfer.began = None;
+            self.snapshots.doubt(snapshot);
             return;
         }
         self.send_piece(to, offset, bytes, effects);

@@ -133,6 +133,16 @@ impl Error {
         matches!(self, Self::Disk(error) if error.is_no_space())
     }
 
+    /// The file is missing, or not what was written: a good one may be had from elsewhere.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.is_not_found(),
+            Self::Damaged(_) | Self::Digest { .. } => true,
+            Self::Foreign { .. } => false,
+        }
+    }
+
     fn damaged(file: &str, offset: u64, what: impl Into<String>) -> Self {
         Self::Damaged(Damage {
             file: file.to_owned(),
@@ -244,10 +254,26 @@ pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, Di
 /// The disk's. Some may be removed then.
 pub fn remove_older<D: Disk>(disk: &D, kept: &[EntryId]) -> Result<(), DiskError> {
     let newest = kept.iter().map(|id| id.index).max();
+    // A part of one that is kept is of no use.
+    remove_if(disk, |id, whole| {
+        Some(id.index) <= newest && !(whole && kept.contains(&id))
+    })
+}
+
+/// Removes the snapshots, whole or received in part, of later entries than `after`.
+///
+/// # Errors
+/// The disk's. Some may be removed then.
+pub fn remove_newer<D: Disk>(disk: &D, after: Index) -> Result<(), DiskError> {
+    remove_if(disk, |id, _| id.index > after)
+}
+
+/// Removes snapshots by id, and whether they are whole.
+fn remove_if<D: Disk>(disk: &D, goes: impl Fn(EntryId, bool) -> bool) -> Result<(), DiskError> {
     for file_name in disk.list(SNAPSHOT_DIR)? {
-        let whole = snapshot_id(&file_name).filter(|id| !kept.contains(id));
-        let id = whole.or_else(|| named_id(&file_name, PARTIAL_SUFFIX));
-        if id.is_some_and(|id| Some(id.index) <= newest) {
+        let whole = snapshot_id(&file_name).map(|id| (id, true));
+        let named = whole.or_else(|| Some((named_id(&file_name, PARTIAL_SUFFIX)?, false)));
+        if named.is_some_and(|(id, whole)| goes(id, whole)) {
             disk.remove(&format!("{SNAPSHOT_DIR}/{file_name}"))?;
             disk.sync_dir(SNAPSHOT_DIR)?;
         }

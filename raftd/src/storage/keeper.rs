@@ -190,6 +190,15 @@ impl<D: Disk> Keeper<D> {
                     log::error!("old snapshots cannot be removed reason={error}");
                 }
             }
+            SnapshotRequest::Distrust { after } => {
+                let suspect = self.writer.take_if(|writer| writer.id().index > after);
+                if let Some(writer) = suspect {
+                    writer.discard(&self.disk);
+                }
+                if let Err(error) = snapshot::remove_newer(&self.disk, after) {
+                    log::error!("snapshots cannot be removed reason={error}");
+                }
+            }
             SnapshotRequest::Free(discarded) => drop(discarded),
         }
     }

@@ -8,20 +8,17 @@ use std::path::Path;
 use fs2::FileExt;
 
 use super::{
-    Keeper, Options, Scrubber, Scrubbing, SpareMaker, Worker, fatal_of, fatal_of_disk,
-    fatal_of_identity, fatal_of_snapshot, load,
+    Keeper, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
+    fatal_of_identity, fatal_of_snapshot,
 };
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::node;
-use crate::node::io::SnapshotFile;
-use crate::snapshot::{self, Expected};
-use crate::store::Store;
+use crate::snapshot;
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 use crate::wal::{self, Recovered, Report, Settings};
-use wire::types::EntryId;
 
 const LOCK_NAME: &str = "LOCK";
 
@@ -48,7 +45,7 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
         log::error!("write-ahead log damaged faulty={faulty} lost={lost} first={damage}");
     }
     let mut keeper = Keeper::new(disk.clone(), &identity, options.sessions_max);
-    keeper.set_newest(opened.store.data_bytes(), opened.snapshot.bytes);
+    keeper.set_newest(opened.state.store.data_bytes(), opened.state.snapshot.bytes);
     let (restored, worker) = opened.start();
     let next_segment = worker.wal().next_segment();
     Ok(Opened {
@@ -107,41 +104,36 @@ pub struct OpenedLog<D: Disk> {
 pub struct OpenedDisk<D: Disk> {
     /// Who it is, and its log.
     pub log: OpenedLog<D>,
-    /// The state as of the newest snapshot; an empty one if there is none.
-    pub store: Store,
-    /// That snapshot.
-    pub snapshot: SnapshotFile,
+    /// The state as of the newest snapshot.
+    pub state: State,
 }
 
 impl<D: Disk> OpenedDisk<D> {
     /// What the node starts from, and who does its disk work from then on.
     pub fn start(self) -> (node::Restored, Worker<D>) {
-        let OpenedLog {
-            identity,
-            recovered,
-            ..
-        } = self.log;
+        let Self { log, state } = self;
+        let (identity, recovered) = (log.identity, log.recovered);
         let Recovered {
             wal, terms, tail, ..
         } = recovered;
-        let snapshot = self.snapshot;
         let raft = raft::Restored {
             hard_state: wal.hard_state(),
-            commit: wal.commit().max(snapshot.id.index),
+            // What a published snapshot covers is committed, whether it can be read or not.
+            commit: wal.commit().max(wal.snapshot().index),
             base: wal.base(),
-            applied: snapshot.id.index,
-            wall_ms: self.store.wall_ms(),
+            applied: state.snapshot.id.index.max(wal.base().index),
+            wall_ms: state.store.wall_ms(),
             terms,
             last: wal.last(),
             tail,
             formed: !identity.formed.is_empty(),
-            faulty: None,
-            rebuilding: false,
+            faulty: wal.faulty().next().map(|identity| identity.id.index),
+            rebuilding: state.rebuilding,
         };
         let restored = node::Restored {
             raft,
-            store: self.store,
-            snapshot,
+            store: state.store,
+            snapshot: state.snapshot,
         };
         (restored, Worker::new(wal, identity))
     }
@@ -153,20 +145,17 @@ impl<D: Disk> OpenedDisk<D> {
 /// As [`open`].
 pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, Fatal> {
     let log = open_log(disk, options)?;
-    if !log.recovered.faulty.is_empty() || log.recovered.wal.hard_state().lost {
-        let damage = log.recovered.damage.clone().unwrap_or_else(|| wal::Damage {
-            file: wal::segment::WAL_DIR.to_owned(),
-            offset: 0,
-            what: "the log is lost".to_owned(),
-        });
-        return Err(fatal_of(&wal::Error::Damaged(damage)));
-    }
-    let (store, snapshot) = load_snapshot(&log, options)?;
-    Ok(OpenedDisk {
-        log,
-        store,
-        snapshot,
-    })
+    let wal = &log.recovered.wal;
+    snapshot::remove_others(wal.disk(), wal.snapshot()).map_err(|error| fatal_of_disk(&error))?;
+    let state = State::load(
+        wal.disk(),
+        &log.identity,
+        wal.snapshot(),
+        wal.base(),
+        options.sessions_max,
+    )
+    .map_err(|error| fatal_of_snapshot(&error))?;
+    Ok(OpenedDisk { log, state })
 }
 
 /// Reads who the data directory is, or makes it, and recovers its log; looks at no snapshot.
@@ -197,33 +186,6 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
              stopped: neither an older copy nor an empty directory may take its place",
         )),
     }
-}
-
-/// The state that the log goes on from. Snapshots that the log does not know of, or no more, are
-/// removed.
-fn load_snapshot<D: Disk>(
-    log: &OpenedLog<D>,
-    options: &Options,
-) -> Result<(Store, SnapshotFile), Fatal> {
-    let (identity, wal) = (&log.identity, &log.recovered.wal);
-    let id = wal.snapshot();
-    snapshot::remove_others(wal.disk(), id).map_err(|error| fatal_of_disk(&error))?;
-    if id == EntryId::default() {
-        let store = Store::new(identity.epoch, options.sessions_max);
-        return Ok((store, SnapshotFile::default()));
-    }
-    let expected = Expected {
-        cluster: identity.cluster,
-        epoch: identity.epoch,
-        id,
-    };
-    let loaded = load::load_snapshot(wal.disk(), &expected, options.sessions_max)
-        .map_err(|error| fatal_of_snapshot(&error))?;
-    let file = SnapshotFile {
-        id,
-        bytes: loaded.info.bytes,
-    };
-    Ok((loaded.store, file))
 }
 
 /// Places inside the data directory are told with its name.

@@ -13,6 +13,7 @@ mod node_digest;
 mod node_forming;
 mod node_full;
 mod node_harness;
+mod node_heal;
 mod node_image;
 mod node_limits;
 mod node_session;

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use raft::{Instant, RoleName, Ticket};
 use raftd::disk::Disk as _;
 use raftd::disk::sim::{Fault, Operation};
-use raftd::node::io::{ConnectionId, Input, LinkId, Now};
+use raftd::node::io::{ConnectionId, Input, LinkId, Now, StorageEvent};
 use raftd::node::{Config, Limits, Node, Policy};
 use raftd::snapshot;
 use raftd::wal::identity::Identity;
@@ -78,6 +78,8 @@ struct Member {
     disk: Disk,
     /// It had another disk before.
     wiped: bool,
+    /// Its state is wrong, until it is thrown away.
+    spoiled: bool,
     /// `None` while it is down.
     node: Option<Node>,
     life: u64,
@@ -181,6 +183,7 @@ impl Cluster {
             let member = Member {
                 disk: cluster.new_disk(),
                 wiped: false,
+                spoiled: false,
                 node: None,
                 life: 0,
                 stopped: false,
@@ -276,6 +279,7 @@ impl Cluster {
             formed: member.disk.formed.clone(),
             members: members.clone(),
         };
+        member.spoiled = member.disk.spoils;
         let restored = member.disk.restore(&identity, tail_entries);
         let config = Config {
             id,
@@ -308,7 +312,9 @@ impl Cluster {
                 }
             }
         }
-        self.turn(id, Vec::new());
+        let disk = &self.members[&id].disk;
+        let faulty = (!disk.faulty.is_empty()).then(|| Input::Storage(disk.faulty_event()));
+        self.turn(id, faulty.into_iter().collect());
     }
 
     /// Ends a node at once: what was not synced is gone, its links break.
@@ -381,6 +387,45 @@ impl Cluster {
         bytes
     }
 
+    /// The file of the newest snapshot of a node that is down is damaged.
+    pub(crate) fn damage_snapshot(&mut self, id: NodeId) {
+        assert!(!self.is_up(id), "the node is down");
+        let disk = &self.members[&id].disk;
+        let name = snapshot::snapshot_name(disk.snapshot);
+        disk.files.rot(&name, 5_000, 1);
+    }
+
+    /// The payloads of these entries are damaged on the disk of a node that is down.
+    pub(crate) fn damage_entries(&mut self, id: NodeId, indexes: impl IntoIterator<Item = Index>) {
+        assert!(!self.is_up(id), "the node is down");
+        let disk = &mut self.members.get_mut(&id).unwrap().disk;
+        disk.faulty.extend(indexes);
+    }
+
+    /// The payload of an entry is damaged on the disk of a node that runs, and found.
+    pub(crate) fn rot(&mut self, id: NodeId, index: Index) {
+        let disk = &mut self.members.get_mut(&id).unwrap().disk;
+        disk.faulty.insert(index);
+        let event = disk.faulty_event();
+        self.report(id, event);
+    }
+
+    /// The entries that are damaged on the disk.
+    pub(crate) fn damaged(&self, id: NodeId) -> usize {
+        self.members[&id].disk.faulty.len()
+    }
+
+    /// A node that is down comes back with a state that is not what its snapshot says.
+    pub(crate) fn spoil_state(&mut self, id: NodeId) {
+        assert!(!self.is_up(id), "the node is down");
+        self.members.get_mut(&id).unwrap().disk.spoils = true;
+    }
+
+    /// The disk reports something.
+    pub(crate) fn report(&mut self, id: NodeId, event: StorageEvent) {
+        self.turn(id, vec![Input::Storage(event)]);
+    }
+
     /// What the disk reports from its next write on.
     pub(crate) fn set_room(&mut self, id: NodeId, state: DiskState) {
         self.members.get_mut(&id).unwrap().disk.state = state;
@@ -390,7 +435,7 @@ impl Cluster {
     pub(crate) fn report_room(&mut self, id: NodeId) {
         let disk = &self.members[&id].disk;
         let event = disk.durable_event();
-        self.turn(id, vec![Input::Storage(event)]);
+        self.report(id, event);
     }
 
     /// IDENTITY of a node that is down loses its formed record, and nothing else.

@@ -12,7 +12,7 @@ use super::node_cluster::{put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, Session, error, ms};
 
 /// A snapshot every 20 entries, and no log kept before it.
-fn eager() -> Options {
+pub(crate) fn eager() -> Options {
     Options {
         snapshots: Policy {
             entries: 20,
@@ -25,7 +25,7 @@ fn eager() -> Options {
 }
 
 /// A snapshot only when it is asked for.
-fn patient() -> Options {
+pub(crate) fn patient() -> Options {
     Options {
         snapshots: Policy {
             keep_bytes: 0,
@@ -36,14 +36,14 @@ fn patient() -> Options {
 }
 
 /// A client with a session on a node.
-struct Client {
+pub(crate) struct Client {
     connection: ConnectionId,
     session: Session,
     asked: u64,
 }
 
 impl Client {
-    fn new(cluster: &mut Cluster, to: NodeId, nonce: u64) -> Self {
+    pub(crate) fn new(cluster: &mut Cluster, to: NodeId, nonce: u64) -> Self {
         Self {
             session: session(cluster, nonce),
             connection: cluster.connect(to),
@@ -51,13 +51,13 @@ impl Client {
         }
     }
 
-    fn put(&mut self, cluster: &mut Cluster, key: &[u8], value: &[u8]) -> Index {
+    pub(crate) fn put(&mut self, cluster: &mut Cluster, key: &[u8], value: &[u8]) -> Index {
         self.asked += 1;
         let put = self.session.next(put(key, value));
         written(cluster.ask(self.connection, self.asked, put))
     }
 
-    fn snapshot(&mut self, cluster: &mut Cluster) -> Index {
+    pub(crate) fn snapshot(&mut self, cluster: &mut Cluster) -> Index {
         self.asked += 1;
         match cluster.ask(self.connection, self.asked, Request::Snapshot) {
             Reply::Written { index, outcome, .. } => {
@@ -69,17 +69,17 @@ impl Client {
     }
 }
 
-fn snapshot_of(cluster: &Cluster, id: NodeId) -> Index {
+pub(crate) fn snapshot_of(cluster: &Cluster, id: NodeId) -> Index {
     cluster.status(id).snapshot.index
 }
 
-fn await_snapshot(cluster: &mut Cluster, ids: &[NodeId], index: Index) {
+pub(crate) fn await_snapshot(cluster: &mut Cluster, ids: &[NodeId], index: Index) {
     cluster.run_until("snapshot", ms(5_000), |cluster| {
         ids.iter().all(|id| snapshot_of(cluster, *id) >= index)
     });
 }
 
-fn holds(cluster: &mut Cluster, id: NodeId, key: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn holds(cluster: &mut Cluster, id: NodeId, key: &[u8]) -> Option<Vec<u8>> {
     let reader = cluster.connect(id);
     value(cluster.ask(reader, 1, stale_get(key)))
 }

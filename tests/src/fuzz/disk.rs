@@ -1,11 +1,12 @@
 //! The one honest thing in a hostile world: a disk that does what it was given, in order, when the
 //! script says so, and forgets the rest when the node crashes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::BytesMut;
 use raft::{HardState, Restored, Ticket, Write};
-use wire::entry::{Entry, EntryKind};
+use wire::entry::{Entry, EntryKind, Identity};
+use wire::limits::FETCH_ENTRIES_MAX;
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::script::Script;
@@ -23,8 +24,8 @@ pub(super) struct Disk {
     /// What the marker names: from `base` to the end of the log.
     snapshot: EntryId,
     commit: Index,
-    /// The first entry whose payload is gone.
-    pub(super) faulty: Option<Index>,
+    /// The entries of `log` whose payload is gone.
+    pub(super) faulty: BTreeSet<Index>,
     /// The snapshot is good for nothing.
     pub(super) rebuilding: bool,
     pending: VecDeque<Write>,
@@ -115,7 +116,7 @@ impl Disk {
         if upto > self.base.index {
             self.base = self.id_at(upto).expect("the snapshot is in the log");
             self.log.retain(|entry| entry.index() > upto);
-            self.faulty.take_if(|faulty| *faulty <= upto);
+            self.faulty.retain(|index| *index > upto);
         }
     }
 
@@ -138,7 +139,7 @@ impl Disk {
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
             formed,
-            faulty: self.faulty,
+            faulty: self.first_faulty(),
             rebuilding: self.rebuilding,
         }
     }
@@ -188,14 +189,14 @@ impl Disk {
             assert!(snapshot.index > covered, "{snapshot} is none too new");
             (self.base, self.snapshot) = (snapshot, snapshot);
             self.log.clear();
-            self.faulty = None;
+            self.faulty.clear();
             assert!(write.commit >= snapshot.index, "{snapshot} is committed");
         }
         if let Some(from) = write.truncate_from {
             let covered = self.commit.max(self.snapshot.index);
             assert!(from > covered, "{from} is cut and was committed");
             self.log.retain(|entry| entry.index() < from);
-            self.faulty.take_if(|faulty| *faulty >= from);
+            self.faulty.retain(|index| *index < from);
         }
         for entry in write.entries {
             assert_eq!(entry.index(), self.last().index.next(), "a gap on disk");
@@ -222,14 +223,47 @@ impl Disk {
         self.base = self.snapshot;
         self.log.clear();
         self.commit = self.snapshot.index;
-        self.faulty = None;
+        self.faulty.clear();
         self.hard_state.lost = true;
     }
 
     /// Entries from an index on, as a load would bring them.
     pub(super) fn load(&self, from: Index, count: usize) -> Vec<Entry> {
         let entries = self.log.iter().filter(|entry| entry.index() >= from);
-        entries.take(count).cloned().collect()
+        let sound = entries.take_while(|entry| !self.faulty.contains(&entry.index()));
+        sound.take(count).cloned().collect()
+    }
+
+    /// An entry's payload is damaged.
+    pub(super) fn damage(&mut self, script: &mut Script<'_>) {
+        if !self.log.is_empty() {
+            let place = script.below(self.log.len());
+            self.faulty.insert(self.log[place].index());
+        }
+    }
+
+    /// The first that is damaged.
+    pub(super) fn first_faulty(&self) -> Option<Index> {
+        self.faulty.first().copied()
+    }
+
+    /// Which are damaged.
+    pub(super) fn faulty(&self) -> Vec<Identity> {
+        let identity = |index: &Index| Some(self.entry(*index)?.identity());
+        self.faulty
+            .iter()
+            .filter_map(identity)
+            .take(FETCH_ENTRIES_MAX)
+            .collect()
+    }
+
+    /// Puts the same entries in the place of damaged ones.
+    pub(super) fn mend(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if self.entry(entry.index()) == Some(entry) {
+                self.faulty.remove(&entry.index());
+            }
+        }
     }
 }
 

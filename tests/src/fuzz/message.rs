@@ -124,8 +124,8 @@ fn standing(script: &mut Script<'_>, last: Index) -> Standing {
 }
 
 pub(super) fn digest(script: &mut Script<'_>) -> Option<Digest> {
-    script.rarely(32).then(|| Digest {
-        index: script.index(Index(1024)),
+    script.rarely(8).then(|| Digest {
+        index: script.index(Index(16)),
         sum: u128::from(script.byte()),
     })
 }

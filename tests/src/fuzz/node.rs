@@ -111,6 +111,7 @@ impl Life {
                 entry_bytes_max: script.pick(&[1 << 20, 300]),
                 parked_max: script.pick(&[64, 2]),
                 sessions_max: script.pick(&[64, 2]),
+                digest_entries: script.pick(&[4, 1]),
                 turn_entries_max: script.pick(&[64, 2]),
             },
             snapshots: Policy {
@@ -195,6 +196,7 @@ impl Life {
             _ => match script.below(16) {
                 0 => self.turn(vec![Input::Stop]),
                 1..=3 => self.crash(script),
+                4..=6 => self.rot(script),
                 _ => {
                     if let Some(record) = self.forming.take() {
                         self.config.formed = record;
@@ -426,6 +428,21 @@ impl Life {
         self.turn(vec![Input::Storage(event)]);
     }
 
+    /// Something on the disk is damaged, or told again.
+    fn rot(&mut self, script: &mut Script<'_>) {
+        let event = match script.below(4) {
+            0 => StorageEvent::Rot {
+                upto: Index(script.near(self.disk.base().index.0)),
+            },
+            1 => StorageEvent::Snapshot(SnapshotEvent::Rotten(self.disk.snapshot())),
+            _ => {
+                self.disk.damage(script);
+                StorageEvent::Faulty(self.disk.faulty())
+            }
+        };
+        self.turn(vec![Input::Storage(event)]);
+    }
+
     fn load(&mut self, script: &mut Script<'_>) {
         if let Some((purpose, from)) = self.loads.pop_front() {
             let entries = self.disk.load(from, script.below(4));
@@ -509,14 +526,26 @@ impl Life {
                     report(SnapshotEvent::Whole(file, Box::new(store)));
                 }
             }
-            SnapshotRequest::Expect(_) | SnapshotRequest::Keep(_) | SnapshotRequest::Free(_) => {}
+            SnapshotRequest::Expect(_)
+            | SnapshotRequest::Keep(_)
+            | SnapshotRequest::Distrust { .. }
+            | SnapshotRequest::Free(_) => {}
         }
     }
 
-    fn restored(&self, tail: usize, formed: bool) -> Restored {
-        let id = self.disk.snapshot();
+    /// What a start finds; without the `snapshot`, if that is damaged.
+    fn restored(&self, tail: usize, formed: bool, snapshot: bool) -> Restored {
+        let id = match snapshot {
+            true => self.disk.snapshot(),
+            false => EntryId::default(),
+        };
+        let base = self.disk.base();
         Restored {
-            raft: self.disk.restored(tail, formed),
+            raft: raft::Restored {
+                applied: id.index.max(base.index),
+                rebuilding: base.index > id.index,
+                ..self.disk.restored(tail, formed)
+            },
             store: store_at(id, self.config.limits.sessions_max),
             snapshot: SnapshotFile { id, bytes: 10_000 },
         }
@@ -532,7 +561,8 @@ impl Life {
         self.links.clear();
         self.connections.clear();
         self.waiting.clear();
-        let restored = self.restored(script.below(16), false);
+        let snapshot = !script.rarely(4);
+        let restored = self.restored(script.below(16), false, snapshot);
         self.node = Node::new(self.config.clone(), restored, self.now);
         self.turn(Vec::new());
     }
@@ -595,8 +625,10 @@ impl Life {
                         wal_bytes: 1 << 20,
                     });
                 }
-                StorageRequest::Mend(_) => {
-                    self.background.push_back(StorageEvent::Faulty(Vec::new()));
+                StorageRequest::Mend(entries) => {
+                    self.disk.mend(&entries);
+                    let faulty = self.disk.faulty();
+                    self.background.push_back(StorageEvent::Faulty(faulty));
                 }
                 StorageRequest::Snapshot(request) => self.keep(request),
             }

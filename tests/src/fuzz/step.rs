@@ -120,7 +120,7 @@ impl Life {
             }
             10 => {
                 let ticket = self.disk.sync(script.pick(&[usize::MAX, 1, 2]));
-                self.raft.set_faulty(self.disk.faulty);
+                self.raft.set_faulty(self.disk.first_faulty());
                 self.turn(Some(Input::Durable(ticket)));
                 self.release(ticket);
             }
@@ -167,13 +167,17 @@ impl Life {
         match script.below(4) {
             0 => {
                 let first = Index(self.disk.base().index.0 + 1 + script.below(8) as u64);
-                self.disk.faulty = self.disk.entry(first).map(|_| first);
+                self.disk.faulty = self.disk.entry(first).map(|_| first).into_iter().collect();
             }
             1 => {
-                if let Some(entry) = self.disk.faulty.and_then(|index| self.disk.entry(index)) {
+                if let Some(entry) = self
+                    .disk
+                    .first_faulty()
+                    .and_then(|index| self.disk.entry(index))
+                {
                     self.raft.mended(entry);
                 }
-                self.disk.faulty = None;
+                self.disk.faulty.clear();
             }
             2 => {
                 self.disk.rebuilding = true;
@@ -182,14 +186,17 @@ impl Life {
             }
             _ => self.raft.set_digest(message::digest(script)),
         }
-        self.raft.set_faulty(self.disk.faulty);
+        self.raft.set_faulty(self.disk.first_faulty());
         self.apply();
         self.turn(None);
     }
 
     /// What is committed is applied, as far as there are a state and whole entries.
     fn apply(&mut self) {
-        let whole = self.disk.faulty.map_or(Index(u64::MAX), Index::prev);
+        let whole = self
+            .disk
+            .first_faulty()
+            .map_or(Index(u64::MAX), Index::prev);
         let upto = self.raft.commit().min(whole);
         if upto > self.applied && !self.raft.is_rebuilding() {
             self.applied = upto;
@@ -369,7 +376,7 @@ impl Life {
         if let Message::AppendOk(m) = message
             && m.match_index > self.disk.base().index
         {
-            let faulty = self.disk.faulty;
+            let faulty = self.disk.first_faulty();
             assert!(
                 faulty.is_none_or(|faulty| m.match_index < faulty),
                 "a faulty entry is acknowledged"

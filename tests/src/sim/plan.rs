@@ -273,6 +273,7 @@ fn limits(random: &mut Random, storage: &Storage) -> Limits {
         parked_max: if tiny(15) { 16 } else { usual.parked_max },
         turn_entries_max: if tiny(25) { 2 } else { usual.turn_entries_max },
         sessions_max: if tiny(25) { 12 } else { usual.sessions_max },
+        digest_entries: if tiny(75) { 8 } else { usual.digest_entries },
     }
 }
 

@@ -1,16 +1,18 @@
 //! The disk of one simulated node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use raft::{HardState, Instant, Ticket};
 use raftd::disk::sim::SimDisk;
 use raftd::node::Restored;
-use raftd::node::io::{SnapshotFile, StorageEvent, StorageRequest};
-use raftd::snapshot::{self, Expected};
-use raftd::storage::{Keeper, Kept};
-use raftd::store::Store;
+use raftd::node::io::{StorageEvent, StorageRequest};
+use raftd::snapshot;
+use raftd::storage::{Keeper, Kept, State};
+use raftd::store::{Builder, Store};
 use raftd::wal::identity::Identity;
+use wire::client::Item;
 use wire::entry::Entry;
+use wire::limits::FETCH_ENTRIES_MAX;
 use wire::peer::{DiskState, Message};
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
@@ -39,6 +41,10 @@ pub(super) struct Disk {
     pub(super) busy_until: Option<Instant>,
     pub(super) hangs: bool,
     pub(super) fails_loads: bool,
+    /// Entries of `log` whose payload is damaged.
+    pub(super) faulty: BTreeSet<Index>,
+    /// The next start goes on from a state that is not what the others have.
+    pub(super) spoils: bool,
 }
 
 impl Disk {
@@ -59,6 +65,8 @@ impl Disk {
             busy_until: None,
             hangs: false,
             fails_loads: false,
+            faulty: BTreeSet::new(),
+            spoils: false,
         }
     }
 
@@ -73,6 +81,7 @@ impl Disk {
             StorageRequest::Mark(id) => {
                 assert!(id.index <= self.last().index, "marked before it is durable");
                 self.snapshot = self.snapshot.max(id);
+                self.forget_covered(events);
                 StorageEvent::Marked(id)
             }
             StorageRequest::Compact { upto, keep_bytes } => {
@@ -83,7 +92,13 @@ impl Disk {
                     wal_bytes: self.bytes(),
                 }
             }
-            StorageRequest::Mend(_) => StorageEvent::Faulty(Vec::new()),
+            StorageRequest::Mend(entries) => {
+                for entry in entries {
+                    assert!(self.log.contains(&entry), "mended by another entry");
+                    self.faulty.remove(&entry.index());
+                }
+                self.faulty_event()
+            }
             StorageRequest::Snapshot(request) => {
                 let keeper = self.keeper.as_mut().expect("the node is up");
                 keeper.push(request);
@@ -119,11 +134,40 @@ impl Disk {
         }
     }
 
+    pub(super) fn faulty_event(&self) -> StorageEvent {
+        let faulty = self.faulty.iter().take(FETCH_ENTRIES_MAX);
+        StorageEvent::Faulty(
+            faulty
+                .map(|at| self.log[self.place(*at)].identity())
+                .collect(),
+        )
+    }
+
     fn bytes(&self) -> u64 {
         self.log
             .iter()
             .map(|entry| entry.bytes().len() as u64)
             .sum()
+    }
+
+    /// What is damaged and covered by the snapshot is needed no more.
+    fn forget_covered(&mut self, events: &mut VecDeque<StorageEvent>) {
+        if let Some(upto) = self
+            .faulty
+            .range(..=self.snapshot.index)
+            .next_back()
+            .copied()
+        {
+            self.faulty = self.faulty.split_off(&upto.next());
+            while self.base.index < upto {
+                self.base = self.log.remove(0).id();
+            }
+            events.push_back(StorageEvent::Compacted {
+                base: self.base,
+                wal_bytes: self.bytes(),
+            });
+            events.push_back(self.faulty_event());
+        }
     }
 
     fn last(&self) -> EntryId {
@@ -138,7 +182,8 @@ impl Disk {
     /// Whether this very entry is on the disk, or a snapshot with what it did.
     pub(super) fn holds(&self, entry: &Entry) -> bool {
         entry.index() <= self.snapshot.index
-            || self.log.get(self.place(entry.index())) == Some(entry)
+            || (self.log.get(self.place(entry.index())) == Some(entry)
+                && !self.faulty.contains(&entry.index()))
     }
 
     /// What a message reveals must be on the disk before it leaves (rules A2, A3).
@@ -211,10 +256,11 @@ impl Disk {
 
     fn load(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
         let mut bytes = 0;
-        let entries = self
-            .log
-            .iter()
-            .filter(|entry| (from..=to).contains(&entry.index()));
+        let sound = |entry: &&Entry| !self.faulty.contains(&entry.index());
+        let behind = self.log.iter().skip_while(|entry| entry.index() < from);
+        let entries = behind
+            .take_while(sound)
+            .take_while(|entry| entry.index() <= to);
         entries
             .take_while(|entry| {
                 let first = bytes == 0;
@@ -229,31 +275,34 @@ impl Disk {
     pub(super) fn restore(&mut self, identity: &Identity, tail_entries: usize) -> Restored {
         self.files = self.files.restart();
         snapshot::remove_others(&self.files, self.snapshot).unwrap();
-        let (store, bytes) = match self.snapshot == EntryId::default() {
-            true => (Store::new(identity.epoch, SESSIONS_MAX), 0),
-            false => {
-                let expected = Expected {
-                    cluster: identity.cluster,
-                    epoch: identity.epoch,
-                    id: self.snapshot,
-                };
-                let loaded = snapshot::load(&self.files, &expected, SESSIONS_MAX).unwrap();
-                (loaded.store, loaded.info.bytes)
-            }
+        let state = State::load(
+            &self.files,
+            identity,
+            self.snapshot,
+            self.base,
+            SESSIONS_MAX,
+        );
+        let State {
+            store,
+            snapshot,
+            rebuilding,
+        } = state.unwrap();
+        let store = match std::mem::take(&mut self.spoils) {
+            true => spoiled(&store),
+            false => store,
         };
         let mut keeper = Keeper::new(self.files.clone(), identity, SESSIONS_MAX);
-        keeper.set_newest(store.data_bytes(), bytes);
+        keeper.set_newest(store.data_bytes(), snapshot.bytes);
         self.keeper = Some(keeper);
         Restored {
             raft: raft::Restored {
                 wall_ms: store.wall_ms(),
+                applied: snapshot.id.index.max(self.base.index),
+                rebuilding,
                 ..self.restore_log(tail_entries)
             },
             store,
-            snapshot: SnapshotFile {
-                id: self.snapshot,
-                bytes,
-            },
+            snapshot,
         }
     }
 
@@ -268,12 +317,34 @@ impl Disk {
             hard_state: self.hard_state,
             commit: self.commit.max(self.snapshot.index),
             base: self.base,
-            applied: self.snapshot.index,
             terms,
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail_entries.max(1))..].to_vec(),
             formed: !self.formed.is_empty(),
+            faulty: self.faulty.first().copied(),
             ..raft::Restored::default()
         }
     }
+}
+
+/// The same state, but for a key that nobody wrote.
+fn spoiled(store: &Store) -> Store {
+    let mut head = store.view().head();
+    head.keys += 1;
+    let mut builder = Builder::new(head);
+    let wrong = Item {
+        key: b"\0",
+        value: b"wrong",
+        revision: Index(1),
+        create_revision: Index(1),
+        version: 1,
+    };
+    builder.item(wrong).unwrap();
+    for item in store.map().iter() {
+        builder.item(item).unwrap();
+    }
+    for session in store.view().sessions() {
+        builder.session(&session).unwrap();
+    }
+    builder.finish(SESSIONS_MAX).unwrap()
 }

@@ -24,6 +24,7 @@ impl Cluster {
         }
         node.flush(now, &mut effects);
         member.stopped |= effects.stopped;
+        member.spoiled &= !node.raft().is_rebuilding();
         let text = format!("{id} {now:?} {effects:?}");
         self.trace = xxh3_64_with_seed(text.as_bytes(), self.trace);
         self.carry_out(id, effects);
@@ -153,7 +154,7 @@ impl Cluster {
                 self.committed.insert(Index(index), entry.clone());
             }
         }
-        if applied > from {
+        if applied > from && !self.members[&id].spoiled {
             let mut sum = 0;
             for item in node.store().map().iter() {
                 let numbers = [item.revision.0, item.create_revision.0, item.version];

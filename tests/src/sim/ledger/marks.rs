@@ -43,6 +43,7 @@ branches! {
     LONG_TRUNCATION = "log cut by more than 50",
     LOAD_FOLLOWER = "loads for a follower",
     LOAD_STORE = "loads for the store",
+    LOAD_FETCH = "loads for another member's damage",
     FORMED = "formed record written",
     SNAPSHOT_FROZEN = "snapshot begun",
     SNAPSHOT_NOT_TAKEN = "snapshot not taken",
@@ -163,6 +164,7 @@ pub fn expected_errors() -> BTreeSet<&'static str> {
         Error::Stale,
         Error::IdReused,
         Error::BornInFuture,
+        Error::StateInDoubt,
         Error::TooLarge {
             what: text(),
             limit: 0,
@@ -392,6 +394,7 @@ impl Watch {
             StorageRequest::Load { purpose, .. } => self.marks.reach(match purpose {
                 LoadPurpose::Replicate(_) => LOAD_FOLLOWER,
                 LoadPurpose::Apply => LOAD_STORE,
+                LoadPurpose::Fetch(_) => LOAD_FETCH,
             }),
             StorageRequest::Form(_) => self.marks.reach(FORMED),
             StorageRequest::Mark(_) | StorageRequest::Compact { .. } | StorageRequest::Mend(_) => {}

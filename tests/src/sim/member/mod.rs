@@ -308,7 +308,7 @@ impl Member {
         around.trace.line(around.now, say);
         let identity = opened.log.identity.clone();
         let mut keeper = Keeper::new(self.disk.clone(), &identity, options.sessions_max);
-        keeper.set_newest(opened.store.data_bytes(), opened.snapshot.bytes);
+        keeper.set_newest(opened.state.store.data_bytes(), opened.state.snapshot.bytes);
         let (restored, worker) = opened.start();
         let next_segment = worker.wal().next_segment();
         let maker = SpareMaker::new(self.disk.clone(), identity.owner(), next_segment, &options);

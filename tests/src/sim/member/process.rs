@@ -197,6 +197,7 @@ fn note_snapshot(trace: &mut Trace, request: &SnapshotRequest) {
             trace.bytes(bytes);
         }
         SnapshotRequest::Keep(ids) => ids.iter().for_each(|id| trace.number(id.index.0)),
+        SnapshotRequest::Distrust { after } => trace.number(after.0),
         SnapshotRequest::Free(_) => {}
     }
 }

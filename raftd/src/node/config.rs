@@ -1,0 +1,86 @@
+//! What a node is told when it is made.
+
+use std::time::Duration;
+
+use wire::limits::ENTRY_BYTES_MAX;
+use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
+
+use super::snapshots::Policy;
+use crate::store::session::SESSIONS_MAX;
+
+/// What never changes in a node's life.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The address that its clients use.
+    pub client_addr: String,
+    /// All members, this node included, sorted by id, with the addresses that peers use.
+    pub members: Vec<(NodeId, String)>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The history of its data. Members of a new cluster must agree on it from the start.
+    pub epoch: Epoch,
+    /// The data directory's life.
+    pub incarnation: Incarnation,
+    /// This process's life: random at each start.
+    pub life: u64,
+    /// The incarnations that formed the cluster, as IDENTITY holds them; empty before.
+    pub formed: Vec<(NodeId, Incarnation)>,
+    /// Lower end of the randomized election timeout.
+    pub election_timeout_min: Duration,
+    /// Upper end of the randomized election timeout.
+    pub election_timeout_max: Duration,
+    /// How often an idle leader shows that it lives.
+    pub heartbeat: Duration,
+    /// Bounds.
+    pub limits: Limits,
+    /// When snapshots are taken.
+    pub snapshots: Policy,
+    /// Bytes of the log's segments at start.
+    pub wal_bytes: u64,
+    /// Seeds the one random generator.
+    pub seed: u64,
+    /// The program's version, for status.
+    pub version: String,
+}
+
+/// How much of what may be pending. What the daemon has no setting for is smaller only in tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries sent to a follower and not yet acknowledged.
+    pub window_bytes: usize,
+    /// Entries kept in memory behind what is applied and durable.
+    pub cache_bytes: usize,
+    /// Entries not yet committed, or not yet on this node's own disk, from which on client writes
+    /// wait (rules A7).
+    pub uncommitted_bytes_max: usize,
+    /// One entry with its header; less where segments are small.
+    pub entry_bytes_max: usize,
+    /// Requests that wait for a leader or for room.
+    pub parked_max: usize,
+    /// Entries that one turn applies.
+    pub turn_entries_max: usize,
+    /// Sessions that are known at a time (rules C3). All members must agree on it.
+    pub sessions_max: usize,
+    /// Entries from one comparison of the states to the next (rules D5). All members must agree on
+    /// it.
+    pub digest_entries: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            window_bytes: 4 * 1024 * 1024,
+            cache_bytes: 8 * 1024 * 1024,
+            uncommitted_bytes_max: 64 * 1024 * 1024,
+            entry_bytes_max: ENTRY_BYTES_MAX,
+            parked_max: 16_384,
+            turn_entries_max: 4_096,
+            sessions_max: SESSIONS_MAX,
+            digest_entries: 1_024,
+        }
+    }
+}

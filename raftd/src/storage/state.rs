@@ -1,0 +1,72 @@
+//! The state that a node starts with.
+
+use wire::types::EntryId;
+
+use super::load;
+use crate::disk::Disk;
+use crate::node::io::SnapshotFile;
+use crate::snapshot::{Error, Expected};
+use crate::store::Store;
+use crate::wal::identity::Identity;
+
+/// What the log goes on from.
+///
+/// Invariants: `store` is the state of `snapshot`, and empty without one; only a node whose log does
+/// not reach back to the first entry is `rebuilding`.
+#[derive(Debug)]
+pub struct State {
+    /// The state as of the newest snapshot that can be read.
+    pub store: Store,
+    /// That snapshot.
+    pub snapshot: SnapshotFile,
+    /// The state is missing: the leader must send its own.
+    pub rebuilding: bool,
+}
+
+impl State {
+    /// Loads the snapshot that the log names with its `marker`. A damaged one is not needed if the
+    /// log is whole from its first entry on, and else another member has one: what is there of it
+    /// stays until that takes its place.
+    ///
+    /// # Errors
+    /// The disk's; the snapshot's, if it is of another cluster, or there is no other member.
+    pub fn load<D: Disk>(
+        disk: &D,
+        identity: &Identity,
+        marker: EntryId,
+        base: EntryId,
+        sessions_max: usize,
+    ) -> Result<Self, Error> {
+        let without = |rebuilding| Self {
+            store: Store::new(identity.epoch, sessions_max),
+            snapshot: SnapshotFile::default(),
+            rebuilding,
+        };
+        if marker == EntryId::default() {
+            return Ok(without(false));
+        }
+        let expected = Expected {
+            cluster: identity.cluster,
+            epoch: identity.epoch,
+            id: marker,
+        };
+        let whole_log = base == EntryId::default();
+        match load::load_snapshot(disk, &expected, sessions_max) {
+            Ok(loaded) => Ok(Self {
+                store: loaded.store,
+                snapshot: SnapshotFile {
+                    id: marker,
+                    bytes: loaded.info.bytes,
+                },
+                rebuilding: false,
+            }),
+            Err(error) if error.is_damage() && (whole_log || identity.members.len() > 1) => {
+                log::error!(
+                    "the snapshot cannot be read id={marker} whole_log={whole_log} reason={error}"
+                );
+                Ok(without(!whole_log))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Damage, wrong states and bad disks in clusters of nodes under the harness: what is healed, from
+//! whom, and what clients see of it meanwhile (rules B4, D4, D5, E5).
+
+use raft::RoleName;
+use raftd::node::io::{SnapshotEvent, StorageEvent};
+use wire::error::Error;
+use wire::peer::DiskState;
+use wire::types::{Index, NodeId};
+
+use super::node_cluster::{get, put, session, value, written};
+use super::node_harness::{Cluster, Options, error, ms};
+use super::node_snapshots::{Client, await_snapshot, holds, patient};
+
+/// Entries from one comparison of the states to the next.
+const STEP: u64 = 1_024;
+
+/// Three nodes with a snapshot that the log begins behind, and a key in front of and behind it.
+fn with_snapshot() -> (Cluster, NodeId, Client, Index) {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"before", b"1");
+    let index = client.snapshot(&mut cluster);
+    client.put(&mut cluster, b"after", b"2");
+    let ids = cluster.ids();
+    await_snapshot(&mut cluster, &ids, index);
+    cluster.run_until("compaction", ms(1_000), |cluster| {
+        ids.iter()
+            .all(|id| cluster.node(*id).raft().base().index == index)
+    });
+    (cluster, leader, client, index)
+}
+
+fn others(cluster: &Cluster, id: NodeId) -> [NodeId; 2] {
+    let mut ids = cluster.ids();
+    ids.retain(|other| *other != id);
+    ids.try_into().unwrap()
+}
+
+fn said(cluster: &Cluster, id: NodeId, begin: &str) -> usize {
+    let events = cluster.events(id).iter();
+    events.filter(|event| event.starts_with(begin)).count()
+}
+
+/// Writes until the states have been compared once more.
+fn compare(cluster: &mut Cluster, client: &mut Client) -> Index {
+    let applied = |cluster: &Cluster| cluster.status(cluster.leader().unwrap()).applied.0;
+    let next = (applied(cluster) / STEP + 1) * STEP;
+    while applied(cluster) < next {
+        client.put(cluster, b"many", b"v");
+    }
+    Index(next)
+}
+
+#[test]
+fn a_damaged_snapshot_is_replaced_by_the_leaders() {
+    let (mut cluster, leader, _, index) = with_snapshot();
+    let [hurt, other] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.damage_snapshot(hurt);
+    cluster.isolate(leader);
+    cluster.start(hurt);
+    assert_eq!(cluster.status(hurt).state, "rebuilding");
+    assert_ne!(cluster.status(hurt).error, "");
+    let reader = cluster.connect(hurt);
+    let refusal = error(cluster.ask(reader, 1, super::node_cluster::stale_get(b"before")));
+    assert_eq!(refusal, Error::StateInDoubt);
+    // It votes, and does not lead.
+    cluster.run_until("the other leads", ms(5_000), |cluster| {
+        cluster.node(other).raft().role() == RoleName::Leader
+    });
+    cluster.heal();
+    cluster.run_until("a state", ms(10_000), |cluster| {
+        cluster.status(hurt).state == "serving" && cluster.status(hurt).snapshot.index > index
+    });
+    assert_eq!(holds(&mut cluster, hurt, b"before"), Some(b"1".to_vec()));
+    assert_eq!(holds(&mut cluster, hurt, b"after"), Some(b"2".to_vec()));
+    assert_eq!(cluster.status(hurt).error, "");
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 2);
+    client.put(&mut cluster, b"later", b"3");
+}
+
+/// The log of a node without a state is good: what it acknowledges counts.
+#[test]
+fn writes_go_on_while_one_of_two_nodes_rebuilds() {
+    let (mut cluster, leader, mut client, _) = with_snapshot();
+    let [hurt, other] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.damage_snapshot(hurt);
+    cluster.crash(other);
+    cluster.start(hurt);
+    client.put(&mut cluster, b"meanwhile", b"3");
+    assert_eq!(cluster.status(hurt).state, "rebuilding");
+    cluster.run_until("a state", ms(10_000), |cluster| {
+        cluster.status(hurt).state == "serving"
+    });
+    assert_eq!(holds(&mut cluster, hurt, b"meanwhile"), Some(b"3".to_vec()));
+}
+
+#[test]
+fn a_state_that_differs_is_thrown_away_and_rebuilt() {
+    let (mut cluster, leader, mut client, index) = with_snapshot();
+    let [hurt, _] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.spoil_state(hurt);
+    cluster.start(hurt);
+    assert_eq!(cluster.status(hurt).state, "serving", "nobody knows yet");
+    let compared = compare(&mut cluster, &mut client);
+    cluster.run_until("the finding", ms(2_000), |cluster| {
+        said(cluster, hurt, "the state differs from the quorum's") == 1
+    });
+    cluster.run_until("another state", ms(10_000), |cluster| {
+        let status = cluster.status(hurt);
+        status.state == "serving" && status.snapshot.index > index && status.applied >= compared
+    });
+    assert_eq!(cluster.node(hurt).store().map().get(b"\0"), None);
+    assert_eq!(holds(&mut cluster, hurt, b"before"), Some(b"1".to_vec()));
+    // What it holds now is what all hold.
+    compare(&mut cluster, &mut client);
+    cluster.run(ms(1_000));
+    assert_eq!(said(&cluster, hurt, "the state differs"), 1);
+    assert!(
+        cluster
+            .ids()
+            .iter()
+            .all(|id| cluster.status(*id).error.is_empty())
+    );
+}
+
+/// Nobody else may be told what a wrong state holds.
+#[test]
+fn a_leader_whose_state_differs_hands_over_and_is_rebuilt() {
+    let (mut cluster, mut leader, _, _) = with_snapshot();
+    let [hurt, _] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.spoil_state(hurt);
+    cluster.start(hurt);
+    while leader != hurt {
+        cluster.run_until("a whole cluster", ms(5_000), |cluster| {
+            cluster
+                .ids()
+                .iter()
+                .all(|id| cluster.status(*id).applied == cluster.status(leader).last)
+        });
+        cluster.crash(leader);
+        cluster.run_until("another leader", ms(5_000), |cluster| {
+            cluster.leader().is_some_and(|id| id != leader)
+        });
+        cluster.start(leader);
+        leader = cluster.elect();
+    }
+    let mut client = Client::new(&mut cluster, hurt, 2);
+    let applied = |cluster: &Cluster| cluster.status(hurt).applied.0;
+    while applied(&cluster) % STEP < STEP - 10 {
+        client.put(&mut cluster, b"many", b"v");
+    }
+    let writer = cluster.connect(hurt);
+    let mut session = session(&cluster, 3);
+    let writes: Vec<_> = (1..=20)
+        .map(|n| (n, session.next(put(b"late", b"v"))))
+        .collect();
+    cluster.send(writer, &writes);
+    cluster.run_until("another leader", ms(5_000), |cluster| {
+        cluster.leader().is_some_and(|id| id != hurt)
+    });
+    assert_eq!(said(&cluster, hurt, "handing over"), 1);
+    cluster.run_until("another state", ms(15_000), |cluster| {
+        said(cluster, hurt, "snapshot installed") == 1 && cluster.status(hurt).state == "serving"
+    });
+    assert_eq!(cluster.node(hurt).store().map().get(b"\0"), None);
+}
+
+/// Two of three differ from each other, and the third is down: nobody can say who is right.
+#[test]
+fn without_a_quorum_on_any_state_reads_stop() {
+    let (mut cluster, leader, mut client, _) = with_snapshot();
+    let [hurt, other] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.crash(other);
+    cluster.spoil_state(hurt);
+    cluster.start(hurt);
+    compare(&mut cluster, &mut client);
+    cluster.run_until("the finding", ms(2_000), |cluster| {
+        said(cluster, leader, "no quorum agrees on the state") == 1
+    });
+    let reader = cluster.connect(leader);
+    assert_eq!(
+        error(cluster.ask(reader, 1, get(b"many"))),
+        Error::StateInDoubt
+    );
+    // The third decides.
+    cluster.start(other);
+    cluster.run_until("a verdict", ms(15_000), |cluster| {
+        cluster.status(hurt).state == "serving" && said(cluster, hurt, "snapshot installed") == 1
+    });
+    assert_eq!(
+        value(cluster.ask(reader, 2, get(b"many"))),
+        Some(b"v".to_vec())
+    );
+}
+
+#[test]
+fn damaged_entries_are_fetched_from_others_and_mended() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let [hurt, other] = others(&cluster, leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..40_u8 {
+        client.put(&mut cluster, &[b'k', n], &[n]);
+    }
+    cluster.run(ms(200));
+    cluster.crash(hurt);
+    cluster.damage_entries(hurt, (5..=9).chain(20..=21).map(Index));
+    // Whoever leads has them, but it need not be asked: the other is there alone at first.
+    cluster.isolate(leader);
+    cluster.start(hurt);
+    assert_ne!(cluster.status(hurt).error, "");
+    cluster.run_until("mended", ms(5_000), |cluster| cluster.damaged(hurt) == 0);
+    cluster.run_until("a leader of both", ms(5_000), |cluster| {
+        let leader = cluster.leader();
+        leader == Some(hurt) || leader == Some(other)
+    });
+    cluster.heal();
+    cluster.run_until("the state", ms(5_000), |cluster| {
+        cluster.status(hurt).applied.0 > 41
+    });
+    assert_eq!(holds(&mut cluster, hurt, &[b'k', 6]), Some(vec![6]));
+    assert_eq!(cluster.status(hurt).error, "");
+}
+
+/// Nobody has the entries any more: a snapshot stands for them.
+#[test]
+fn damaged_entries_that_others_compacted_are_replaced_by_a_snapshot() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let [hurt, _] = others(&cluster, leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..10_u8 {
+        client.put(&mut cluster, &[b'k', n], &[n]);
+    }
+    cluster.run(ms(200));
+    cluster.crash(hurt);
+    cluster.damage_entries(hurt, [Index(5)]);
+    let index = client.snapshot(&mut cluster);
+    cluster.run_until("compaction", ms(1_000), |cluster| {
+        cluster.node(leader).raft().base().index == index
+    });
+    cluster.start(hurt);
+    cluster.run_until("a state", ms(10_000), |cluster| {
+        said(cluster, hurt, "snapshot installed") == 1 && cluster.damaged(hurt) == 0
+    });
+    assert_eq!(holds(&mut cluster, hurt, &[b'k', 9]), Some(vec![9]));
+    assert_eq!(cluster.status(hurt).error, "");
+}
+
+/// It has applied them, and they rot where they are kept: its own snapshot stands for them.
+#[test]
+fn damaged_entries_that_nobody_else_has_are_replaced_by_an_own_snapshot() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..10_u8 {
+        client.put(&mut cluster, &[b'k', n], &[n]);
+    }
+    cluster.isolate(leader);
+    cluster.rot(leader, Index(5));
+    cluster.run_until("a snapshot", ms(10_000), |cluster| {
+        cluster.damaged(leader) == 0 && cluster.status(leader).snapshot.index >= Index(5)
+    });
+    assert_eq!(cluster.status(leader).error, "");
+}
+
+/// It would be elected with a log that it cannot send.
+#[test]
+fn nobody_campaigns_with_damaged_entries_and_nobody_counts_them() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let [hurt, other] = others(&cluster, leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..10_u8 {
+        client.put(&mut cluster, &[n], b"v");
+    }
+    cluster.run(ms(200));
+    cluster.crash(hurt);
+    cluster.damage_entries(hurt, [Index(5)]);
+    cluster.crash(other);
+    cluster.crash(leader);
+    cluster.start(hurt);
+    cluster.run(ms(2_000));
+    assert_eq!(cluster.node(hurt).raft().role(), RoleName::Follower);
+    cluster.start(other);
+    cluster.run_until("a leader", ms(5_000), |cluster| cluster.leader().is_some());
+}
+
+/// The headers of a part of the log cannot be read any more: a snapshot makes that part needless.
+#[test]
+fn a_log_that_cannot_be_read_is_replaced_by_a_snapshot() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    let mut last = Index(0);
+    for n in 0..20_u8 {
+        last = client.put(&mut cluster, &[n], b"v");
+    }
+    let [hurt, _] = others(&cluster, leader);
+    cluster.run(ms(2_000));
+    cluster.report(hurt, StorageEvent::Rot { upto: last });
+    await_snapshot(&mut cluster, &[hurt], last);
+    assert_eq!(
+        cluster.status(leader).snapshot.index,
+        Index(0),
+        "the others keep theirs"
+    );
+}
+
+#[test]
+fn a_snapshot_that_rots_is_taken_anew() {
+    let (mut cluster, leader, mut client, index) = with_snapshot();
+    let [hurt, _] = others(&cluster, leader);
+    client.put(&mut cluster, b"more", b"3");
+    cluster.run(ms(2_000));
+    let id = cluster.status(hurt).snapshot;
+    cluster.report(hurt, StorageEvent::Snapshot(SnapshotEvent::Rotten(id)));
+    await_snapshot(&mut cluster, &[hurt], index.next());
+    assert_eq!(cluster.status(hurt).state, "serving");
+}
+
+/// Rules B4: nobody waits for the disk of one.
+#[test]
+fn a_leader_whose_disk_stalls_hands_over() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let term = cluster.node(leader).raft().term();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    cluster.hang_disk(leader, true);
+    client.put(&mut cluster, b"k", b"v");
+    cluster.run_until("another leader", ms(1_000), |cluster| {
+        cluster.leader().is_some_and(|id| id != leader)
+    });
+    assert_eq!(
+        cluster.node(cluster.leader().unwrap()).raft().term(),
+        term.next()
+    );
+    assert_eq!(said(&cluster, leader, "handing over"), 1);
+    // Those who waited for the old one need not wait for its disk.
+    cluster.hang_disk(leader, false);
+    cluster.run_until("it follows", ms(1_000), |cluster| {
+        cluster.status(leader).leader == cluster.leader()
+    });
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_to_one_with_room() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let [full, roomy] = others(&cluster, leader);
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    cluster.set_room(full, DiskState::Hard);
+    let write = session.next(put(b"k", b"1"));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(100));
+    cluster.set_room(leader, DiskState::Hard);
+    let write = session.next(put(b"k", b"2"));
+    written(cluster.ask(client, 2, write));
+    cluster.run_until("the one with room leads", ms(1_000), |cluster| {
+        cluster.leader() == Some(roomy)
+    });
+    assert_eq!(said(&cluster, leader, "handing over"), 1);
+}
