@@ -95,6 +95,8 @@ pub(super) struct PlaceFacts {
     pub(super) successor: bool,
     /// From here to the last byte that is not zero, all can be read.
     pub(super) readable: bool,
+    /// The mark of the batch before stands here.
+    pub(super) marked: bool,
 }
 
 /// What to do about a place.
@@ -106,9 +108,13 @@ pub(super) enum PlaceVerdict {
     Faulty,
     /// The log ends here.
     End,
+    /// The same, and what stands behind it is rot that means nothing.
+    Passed,
     /// The log ends here; what follows was never acknowledged: zero and sync it before anything
     /// is appended.
     Torn,
+    /// The same, but no crash left it.
+    Rot,
     /// Batches that were durable are gone, and nobody knows what was in them: the log goes on where
     /// a later one is genuine.
     Gap,
@@ -116,55 +122,61 @@ pub(super) enum PlaceVerdict {
     Damage,
 }
 
-/// The facts: header, follows, payload, blank, in_reach, evidence, sealed, successor, readable.
+/// The facts: header, follows, payload, blank, in_reach, evidence, sealed, successor, readable, marked.
 #[rustfmt::skip]
-const PLACE: &[Row<9, PlaceVerdict>] = &[
+const PLACE: &[Row<10, PlaceVerdict>] = &[
     // The ordinary case, and also a batch that was stored whole when the process or the machine
     // died before its sync returned: nobody was told of it, keeping it is as good as losing it.
-    Row { label: 'A', asks: [Yes, Yes, Yes, Any, Any, Any, No, Any, Any], verdict: PlaceVerdict::Accept,
+    Row { label: 'A', asks: [Yes, Yes, Yes, Any, Any, Any, No, Any, Any, Any], verdict: PlaceVerdict::Accept,
         why: "a whole batch that follows the one before" },
     // Headers are stored only at the end of the chain, so a genuine one that does not follow means
     // that what stood between is not what was written.
-    Row { label: 'B', asks: [Yes, No, Any, Any, Any, Any, No, Any, Any], verdict: PlaceVerdict::Gap,
+    Row { label: 'B', asks: [Yes, No, Any, Any, Any, Any, No, Any, Any, Any], verdict: PlaceVerdict::Gap,
         why: "a genuine batch does not follow the one before it" },
     // Nothing is ever stored behind a seal.
-    Row { label: 'C', asks: [Yes, Any, Any, Any, Any, Any, Yes, Any, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'C', asks: [Yes, Any, Any, Any, Any, Any, Yes, Any, Any, Any], verdict: PlaceVerdict::Damage,
         why: "a batch stands behind the seal of its segment" },
     // Its mark, or a batch behind it, could only be stored after its sync had returned.
-    Row { label: 'D', asks: [Yes, Yes, No, Any, Any, Yes, No, Any, Any], verdict: PlaceVerdict::Faulty,
+    Row { label: 'D', asks: [Yes, Yes, No, Any, Any, Yes, No, Any, Any, Any], verdict: PlaceVerdict::Faulty,
         why: "entries of a batch that was durable are damaged" },
-    Row { label: 'E', asks: [Yes, Yes, No, Any, Any, No, No, Yes, Any], verdict: PlaceVerdict::Faulty,
+    Row { label: 'E', asks: [Yes, Yes, No, Any, Any, No, No, Yes, Any, Any], verdict: PlaceVerdict::Faulty,
         why: "entries of a batch are damaged, and a later segment is in use" },
     // One unsynced batch is all that a crash can leave.
-    Row { label: 'F', asks: [Yes, Yes, No, Any, No, No, No, No, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'F', asks: [Yes, Yes, No, Any, No, No, No, No, Any, Any], verdict: PlaceVerdict::Damage,
         why: "more bytes than one batch holds follow a damaged one" },
     // A power cut during the sync of the last batch: the header reached the disk, some record not.
-    Row { label: 'G', asks: [Yes, Yes, No, Any, Yes, No, No, No, Yes], verdict: PlaceVerdict::Torn,
+    Row { label: 'G', asks: [Yes, Yes, No, Any, Yes, No, No, No, Yes, Any], verdict: PlaceVerdict::Torn,
         why: "the last batch is torn in its entries" },
-    Row { label: 'H', asks: [No, Any, Any, Any, Any, Yes, No, Any, Any], verdict: PlaceVerdict::Gap,
+    Row { label: 'H', asks: [No, Any, Any, Any, Any, Yes, No, Any, Any, Any], verdict: PlaceVerdict::Gap,
         why: "a batch that was durable is gone" },
     // The next segment is opened only after the seal is durable.
-    Row { label: 'I', asks: [No, Any, Any, Any, Any, No, No, Yes, Any], verdict: PlaceVerdict::Gap,
+    Row { label: 'I', asks: [No, Any, Any, Any, Any, No, No, Yes, Any, Any], verdict: PlaceVerdict::Gap,
         why: "the segment has no seal, and a later segment is in use" },
     // A clean stop, or a crash with nothing in flight.
-    Row { label: 'J', asks: [No, Any, Any, Yes, Any, No, No, No, Any], verdict: PlaceVerdict::End,
+    Row { label: 'J', asks: [No, Any, Any, Yes, Any, No, No, No, Any, Any], verdict: PlaceVerdict::End,
         why: "the log ends here" },
     // A power cut during the sync of the last batch: its header did not reach the disk.
-    Row { label: 'K', asks: [No, Any, Any, No, Yes, No, No, No, Yes], verdict: PlaceVerdict::Torn,
+    Row { label: 'K', asks: [No, Any, Any, No, Yes, No, No, No, Yes, Any], verdict: PlaceVerdict::Torn,
         why: "the last batch is torn in its header" },
-    Row { label: 'L', asks: [No, Any, Any, No, No, No, No, No, Any], verdict: PlaceVerdict::Damage,
+    Row { label: 'L', asks: [No, Any, Any, No, No, No, No, No, Any, No], verdict: PlaceVerdict::Damage,
         why: "more bytes than one batch holds stand behind the end of the log" },
     // Sealed: the log goes on in the next segment, or stops here for the moment.
-    Row { label: 'M', asks: [No, Any, Any, Yes, Any, Any, Yes, Any, Any], verdict: PlaceVerdict::End,
+    Row { label: 'M', asks: [No, Any, Any, Yes, Any, Any, Yes, Any, Any, Any], verdict: PlaceVerdict::End,
         why: "the segment is sealed" },
-    Row { label: 'N', asks: [No, Any, Any, No, Any, Any, Yes, Any, Any], verdict: PlaceVerdict::Damage,
+    // Nothing is ever stored there, so they mean nothing.
+    Row { label: 'N', asks: [No, Any, Any, No, Any, Any, Yes, Any, Any, Any], verdict: PlaceVerdict::Passed,
         why: "bytes stand behind the seal of the segment" },
     // A power cut leaves no sector that cannot be read, so the batch may have been durable. If it
     // was not, somebody else's log will replace it.
-    Row { label: 'O', asks: [Yes, Yes, No, Any, Yes, No, No, No, No], verdict: PlaceVerdict::Faulty,
+    Row { label: 'O', asks: [Yes, Yes, No, Any, Yes, No, No, No, No, Any], verdict: PlaceVerdict::Faulty,
         why: "entries of the last batch cannot be read" },
-    Row { label: 'P', asks: [No, Any, Any, No, Yes, No, No, No, No], verdict: PlaceVerdict::Damage,
+    Row { label: 'P', asks: [No, Any, Any, No, Yes, No, No, No, No, No], verdict: PlaceVerdict::Damage,
         why: "what stands behind the last batch cannot be read" },
+    // The header of a next batch would have taken the mark's place: none was ever durable.
+    Row { label: 'Q', asks: [No, Any, Any, No, No, No, No, No, Any, Yes], verdict: PlaceVerdict::Rot,
+        why: "bytes stand behind the mark of the last batch" },
+    Row { label: 'R', asks: [No, Any, Any, No, Yes, No, No, No, No, Yes], verdict: PlaceVerdict::Rot,
+        why: "what stands behind the mark of the last batch cannot be read" },
 ];
 
 /// What to make of the bytes at a place.
@@ -180,6 +192,7 @@ pub(super) fn decide_place(f: &PlaceFacts) -> Decision<PlaceVerdict> {
         f.sealed,
         f.successor,
         f.readable,
+        f.marked,
     ];
     decide(PLACE, facts)
 }
@@ -304,9 +317,13 @@ mod tests {
     /// Safety in one sentence: evidence of a completed sync never leads to cutting.
     #[test]
     fn nothing_proven_durable_is_ever_cut() {
-        for row in PLACE.iter().filter(|row| row.verdict == PlaceVerdict::Torn) {
+        let cuts = [PlaceVerdict::Torn, PlaceVerdict::Rot];
+        for row in PLACE.iter().filter(|row| cuts.contains(&row.verdict)) {
             assert_eq!(row.asks[5], No, "row {} asks for no evidence", row.label);
             assert_eq!(row.asks[7], No, "row {} asks for no successor", row.label);
+            if row.asks[9] == Yes {
+                continue;
+            }
             assert_eq!(row.asks[4], Yes, "row {} is bounded", row.label);
             assert_eq!(row.asks[8], Yes, "row {} cuts what was seen", row.label);
         }

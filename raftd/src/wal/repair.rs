@@ -8,6 +8,9 @@ use super::recover::{Settings, read_header};
 use super::segment::{SegmentMaker, WAL_DIR, segment_name};
 use crate::disk::Disk;
 
+/// Zeros that are written at once. Rot may lie anywhere in a segment.
+const PIECE_BYTES: u64 = 1024 * 1024;
+
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repair {
@@ -50,12 +53,16 @@ impl Repair {
                 let name = segment_name(*segment);
                 let file = disk.open(&name)?;
                 let page = read_header(disk, &file)?.expect("the header was read before");
-                let mut bytes = vec![0; (to - from) as usize];
+                let mut piece = vec![0; PIECE_BYTES.min(to - from) as usize];
                 if let Some(mark) = mark {
                     let mark = mark.encode(&page);
-                    bytes[..mark.len()].copy_from_slice(&mark);
+                    piece[..mark.len()].copy_from_slice(&mark);
                 }
-                disk.write_at(&file, *from, &bytes)?;
+                for at in (*from..*to).step_by(PIECE_BYTES as usize) {
+                    piece.truncate((to - at) as usize);
+                    disk.write_at(&file, at, &piece)?;
+                    piece.fill(0);
+                }
                 disk.sync(&file)?;
             }
             Self::Page(header) => {

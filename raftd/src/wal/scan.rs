@@ -112,7 +112,13 @@ impl Scan {
                     self.accept(segment.id, &batch, intact);
                     watch(Seen::Batch(segment, &batch));
                 }
-                PlaceVerdict::End | PlaceVerdict::Torn => {
+                PlaceVerdict::End
+                | PlaceVerdict::Passed
+                | PlaceVerdict::Torn
+                | PlaceVerdict::Rot => {
+                    if matches!(decision.verdict, PlaceVerdict::Passed | PlaceVerdict::Rot) {
+                        self.note(decision.damage(segment.id, self.offset));
+                    }
                     watch(Seen::End(decision.label));
                     return self.end(&mut window, segment, nonzero_end);
                 }
@@ -164,6 +170,7 @@ impl Scan {
         let behind = (self.offset + ALIGN_BYTES).min(segment.bytes);
         let far_end = window.last_nonzero(behind, segment.bytes)?;
         let nonzero_end = far_end.unwrap_or(behind);
+        facts.marked = self.is_marked(window, segment)?;
         facts.blank = quiet && far_end.is_none();
         facts.in_reach = nonzero_end <= self.offset + BATCH_BYTES_MAX;
         facts.readable = window.was_readable(self.offset..nonzero_end);
@@ -184,6 +191,19 @@ impl Scan {
         let sector = window.bytes(self.offset, ALIGN_BYTES as usize)?;
         let (mark, rest) = sector.split_at(MARK_BYTES);
         Ok(is_zero(rest) && (is_zero(mark) || mark == self.mark().encode(segment)))
+    }
+
+    /// Whether the mark of the last batch is in its place.
+    fn is_marked<D: Disk>(
+        &self,
+        window: &mut Window<'_, D>,
+        segment: &SegmentHeader,
+    ) -> Result<bool, crate::disk::Error> {
+        if self.offset == segment.bytes {
+            return Ok(false);
+        }
+        let sector = window.bytes(self.offset, ALIGN_BYTES as usize)?;
+        Ok(SyncMark::decode(sector, segment, self.offset) == Some(self.mark()))
     }
 
     /// The mark of the last batch.
@@ -318,10 +338,10 @@ impl Scan {
         }
         let mark = self.mark();
         let unreadable = |cause| Damage::unreadable(segment.id, mark.offset, &cause);
+        let marked = self.is_marked(window, segment).map_err(unreadable)?;
         let sector = window
             .bytes(self.offset, ALIGN_BYTES as usize)
             .map_err(unreadable)?;
-        let marked = SyncMark::decode(sector, segment, self.offset) == Some(mark);
         if !marked || nonzero_end > self.offset + ALIGN_BYTES {
             if nonzero_end > self.offset + ALIGN_BYTES || !is_zero(sector) {
                 self.report.torn_bytes += nonzero_end - self.offset;

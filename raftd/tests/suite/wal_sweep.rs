@@ -76,7 +76,7 @@ fn sweep(step: usize) -> Tally {
         let places = (0..(used + 1).next_multiple_of(SECTOR)).step_by(step);
         let places = places.filter(|at| {
             let sector = at / SECTOR * SECTOR;
-            !is_filler(sector) || sector / SECTOR % 64 == 0
+            !is_filler(sector) || (sector / SECTOR).is_multiple_of(64)
         });
         // And zeros: right behind the end, in the middle, in the reserve, at the end of the file.
         let zeros = [used + SECTOR, 100_000, 250_000, 262_143];
@@ -85,13 +85,14 @@ fn sweep(step: usize) -> Tally {
             let flip = |bytes: &mut Vec<u8>| bytes[at] ^= 0x10;
             let zero = |bytes: &mut Vec<u8>| bytes[word..word + 8].fill(0);
             let cut = |bytes: &mut Vec<u8>| bytes.truncate(at);
-            let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 3] =
-                [("flipped", &flip), ("zeroed", &zero), ("cut", &cut)];
-            for (what, damage) in damages {
+            let mut judge = |what: &str, damage: &dyn Fn(&mut Vec<u8>)| {
                 let context = format!("{name}: {what} at {at}");
                 let outcome = sound.judge(&context, |disk| disk.tamper(name, |file| damage(file)));
                 tally.add(&outcome);
-            }
+            };
+            judge("flipped", &flip);
+            judge("zeroed", &zero);
+            judge("cut", &cut);
         }
     }
     tally

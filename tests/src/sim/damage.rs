@@ -44,8 +44,10 @@ pub enum Damage {
     BehindSeal,
     /// A batch behind the seal (case C).
     BatchBehindSeal,
-    /// A byte out of reach behind the end of the log (case L).
+    /// A byte out of reach behind the end of the log (case Q).
     FarByte,
+    /// The same, and the mark of the last batch (case L).
+    MarkAndFarByte,
     /// The last records, their mark, and a byte out of reach (case F).
     RecordAndFarByte,
     /// The first batch of the newest segment in use (case h).
@@ -92,7 +94,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 24] = [
+    pub const INSIDE: [Self; 25] = [
         Self::Record,
         Self::Header,
         Self::Blank,
@@ -103,6 +105,7 @@ impl Damage {
         Self::BehindSeal,
         Self::BatchBehindSeal,
         Self::FarByte,
+        Self::MarkAndFarByte,
         Self::RecordAndFarByte,
         Self::FirstBatch,
         Self::NewestPage,
@@ -133,7 +136,7 @@ impl Damage {
     #[must_use]
     pub fn draw(random: &mut Random, segment_bytes: u64) -> Self {
         if segment_bytes > BATCH_BYTES_MAX && random.chance(MILLION * 3 / 4) {
-            return *random.pick(&[Self::FarByte, Self::RecordAndFarByte]);
+            return *random.pick(&[Self::FarByte, Self::MarkAndFarByte, Self::RecordAndFarByte]);
         }
         if random.chance(MILLION / 6) {
             return Self::Blank;
@@ -287,6 +290,7 @@ impl Victim<'_> {
             | Damage::OlderName
             | Damage::OlderPage => self.older_segment(damage),
             Damage::FarByte
+            | Damage::MarkAndFarByte
             | Damage::RecordAndFarByte
             | Damage::FirstBatch
             | Damage::NewestPage
@@ -378,9 +382,12 @@ impl Victim<'_> {
                 (segment.batches.len() > 1).then_some(())?;
                 self.rot_within(&name, first.offset, BATCH_HEADER_BYTES);
             }
-            Damage::FarByte => {
+            Damage::FarByte | Damage::MarkAndFarByte => {
                 room_beyond.then_some(())?;
                 self.rot_within(&name, bytes - SECTOR_BYTES, 1);
+                if damage == Damage::MarkAndFarByte {
+                    self.rot_within(&name, end, 64);
+                }
             }
             Damage::RecordAndFarByte => {
                 (room_beyond && last.payload_bytes > 0 && !segment.is_sealed()).then_some(())?;

@@ -129,14 +129,18 @@ fn each_case_of_damage_is_reached() {
         (Damage::Seal, 'I'),
         (Damage::BehindSeal, 'N'),
         (Damage::BatchBehindSeal, 'C'),
-        (Damage::FarByte, 'L'),
+        (Damage::FarByte, 'Q'),
+        (Damage::MarkAndFarByte, 'L'),
         (Damage::RecordAndFarByte, 'F'),
         (Damage::FirstBatch, 'H'),
         (Damage::NewestPage, 'd'),
         (Damage::NewestName, 'a'),
         (Damage::NextSpare, 'j'),
     ] {
-        let far = matches!(damage, Damage::FarByte | Damage::RecordAndFarByte);
+        let far = matches!(
+            damage,
+            Damage::FarByte | Damage::MarkAndFarByte | Damage::RecordAndFarByte
+        );
         let (segment_bytes, disk) = if far { &large } else { &small };
         let told = (0..20).filter(|seed| {
             let said = judge(disk, *segment_bytes, damage, *seed);
