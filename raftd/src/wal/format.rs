@@ -14,7 +14,7 @@
 use byteorder::{BigEndian, ByteOrder};
 use raft::HardState;
 use wire::entry::{ENTRY_HEADER_BYTES, Entry};
-use wire::limits::ENTRY_BYTES_MAX;
+use wire::limits::{COUNTER_MAX, ENTRY_BYTES_MAX};
 use wire::types::{ClusterId, EntryId, Incarnation, Index, NodeId, Term};
 
 use crate::disk::SECTOR_BYTES;
@@ -415,7 +415,8 @@ impl BatchHeader {
             && u64::from(header.payload_bytes) <= BATCH_BYTES_MAX
             && header.end() <= segment.bytes;
         let payload_bytes: u64 = table(head).map(|row| u64::from(row.length)).sum();
-        let consistent = header.previous.number.checked_add(1) == Some(header.number)
+        let consistent = header.number <= COUNTER_MAX
+            && header.previous.number.checked_add(1) == Some(header.number)
             && payload_bytes == u64::from(header.payload_bytes)
             && header.first_index.0 >= 1
             && header.begins_in_place()
@@ -504,7 +505,7 @@ impl SyncMark {
             hard_state: hard_state(&bytes[40..], BigEndian::read_u16(&bytes[60..]))?,
             header_crc: BigEndian::read_u32(&bytes[56..]),
         };
-        (bytes == mark.encode(segment)).then_some(mark)
+        (bytes == mark.encode(segment) && mark.number <= COUNTER_MAX).then_some(mark)
     }
 }
 

@@ -11,7 +11,7 @@ use wire::limits::COUNTER_MAX;
 use wire::types::{EntryId, Index, Term};
 
 use super::decide::{FileFacts, FileVerdict, PlaceFacts, PlaceVerdict, decide_file, decide_place};
-use super::evidence::{is_durable, known_behind};
+use super::evidence::{Known, is_durable, known_behind};
 use super::faulty::{Faults, faults_of};
 use super::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, BatchKind, Chain, MARK_BYTES, SEGMENT_HEADER_BYTES,
@@ -128,6 +128,9 @@ impl Scan {
                     let known = known_behind(&mut window, segment, from, number, nonzero_end)
                         .map_err(unreadable)?;
                     match known {
+                        Some(Known::Mark(mark)) if self.takes_back(mark.hard_state).is_some() => {
+                            return Err(damage.into());
+                        }
                         Some(known) => self.resume(known),
                         None if successor => {
                             self.note(damage);
@@ -220,12 +223,9 @@ impl Scan {
     /// promises that the node asserts.
     fn contradiction(&self, batch: &Batch<'_>) -> Option<&'static str> {
         let header = &batch.header;
-        let (old, new) = (self.hard_state, header.hard_state);
-        if new.term < old.term || new.term.0 > COUNTER_MAX {
-            return Some("a batch of a term that falls, or is out of range");
-        }
-        if new.term == old.term && old.vote.is_some() && new.vote != old.vote {
-            return Some("a batch that takes a vote back");
+        let new = header.hard_state;
+        if let Some(what) = self.takes_back(new) {
+            return Some(what);
         }
         if header.first_index <= self.commit {
             return Some("a batch that replaces committed entries");
@@ -258,11 +258,22 @@ impl Scan {
         None
     }
 
+    /// In what term and vote contradict those of the batch before.
+    fn takes_back(&self, new: HardState) -> Option<&'static str> {
+        let old = self.hard_state;
+        if new.term < old.term || new.term.0 > COUNTER_MAX {
+            return Some("a batch of a term that falls, or is out of range");
+        }
+        let taken = new.term == old.term && old.vote.is_some() && new.vote != old.vote;
+        taken.then_some("a batch that takes a vote back")
+    }
+
     /// Whether the snapshot of a batch is the one before or a newer one, of an entry that the log
     /// had, or has from now on.
     fn keeps_marker(&self, header: &BatchHeader) -> bool {
         let (old, new) = (self.snapshot, header.snapshot);
         let newer = new.index > old.index || new == old;
+        let newer = newer && new.term <= header.hard_state.term;
         match header.kind {
             BatchKind::Open | BatchKind::Append | BatchKind::Seal => {
                 newer && self.index.agrees_with(new)

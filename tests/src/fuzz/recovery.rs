@@ -30,7 +30,7 @@ const LOADS_MAX: usize = 32;
 /// A log as a node wrote it, then anything done to its files, with and without the right
 /// checksums: recovery says what is damaged, and says it again when asked again, or brings a log
 /// that
-/// - holds together: every entry can be read, and the Raft core takes it;
+/// - holds together: every entry can be read that is not named as faulty, and the Raft core takes it;
 /// - is found again as it is, also after a loss of power;
 /// - can be written on, and is found again with what was written.
 ///
@@ -60,6 +60,10 @@ pub fn recovery(bytes: &[u8]) {
         Ok(opened) => {
             let found = content(&opened.recovered);
             match looked {
+                Ok(Ok(report)) if report.lost => {
+                    let anew = opened.recovered.wal.hard_state().lost;
+                    assert!(anew || opened.created, "{report}, but it opens");
+                }
                 Ok(Ok(report)) => assert_eq!(report.last, opened.recovered.report.last),
                 _ => assert!(opened.created, "{looked:?}, but it opens"),
             }
@@ -79,6 +83,9 @@ pub fn recovery(bytes: &[u8]) {
                 found,
                 "another log without power"
             );
+            if !found.faulty.is_empty() {
+                return;
+            }
             let written = write_on(&mut opened.recovered.wal, found);
             disk.power_loss();
             let opened = open(&disk.restart()).expect("what was written on opens again");
@@ -169,7 +176,10 @@ fn own_identity() -> Identity {
         incarnation: Incarnation(77),
         epoch: Epoch(5),
         formed: Vec::new(),
-        members: vec![(NodeId(1), "127.0.0.1:7401".to_owned())],
+        // Others have what is damaged here.
+        members: (1..=3)
+            .map(|n| (NodeId(n), format!("127.0.0.1:740{n}")))
+            .collect(),
     }
 }
 
@@ -237,16 +247,21 @@ struct Content {
     commit: Index,
     snapshot: EntryId,
     base: EntryId,
+    /// All of them, or those before the first faulty one.
     entries: Vec<Entry>,
+    faulty: Vec<wire::entry::Identity>,
 }
 
 /// Reads everything back, compares it with what recovery said, and has the Raft core take it.
 fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     let wal = &recovered.wal;
     let (base, last) = (wal.base(), wal.last());
+    let faulty = recovered.faulty.clone();
+    let first_faulty = faulty.first().map(|faulty| faulty.id.index);
+    let end = first_faulty.map_or(last.index, Index::prev);
     assert!(base.index <= wal.snapshot().index, "the front is missing");
     let mut entries: Vec<Entry> = Vec::new();
-    while base.index.0 + (entries.len() as u64) < last.index.0 {
+    while base.index.0 + (entries.len() as u64) < end.0 {
         let next = Index(base.index.0 + entries.len() as u64 + 1);
         let more = wal.load(next, last.index, 100_000);
         let more = more.expect("what was recovered can be read");
@@ -258,8 +273,20 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     }
     let mut terms: Vec<_> = entries.iter().map(Entry::id).collect();
     terms.dedup_by_key(|id| id.term);
-    assert_eq!(recovered.terms, terms, "the first entry of each term");
-    assert!(entries.ends_with(&recovered.tail), "the tail is the end");
+    assert!(
+        recovered.terms.starts_with(&terms),
+        "the first entry of each term"
+    );
+    let mut tail = recovered.tail.iter();
+    let behind = tail.all(|entry| Some(entry.index()) > first_faulty);
+    assert!(
+        behind && faulty.len() as u64 <= last.index.0 - end.0,
+        "what is faulty is not read"
+    );
+    if faulty.is_empty() {
+        assert_eq!(recovered.terms, terms, "the first entry of each term");
+        assert!(entries.ends_with(&recovered.tail), "the tail is the end");
+    }
     let restored = Restored {
         hard_state: wal.hard_state(),
         commit: wal.commit(),
@@ -269,6 +296,7 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
         last,
         tail: recovered.tail.clone(),
         formed: true,
+        faulty: first_faulty,
         ..Restored::default()
     };
     let config = raft::Config {
@@ -288,6 +316,7 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
         snapshot: wal.snapshot(),
         base,
         entries,
+        faulty,
     }
 }
 
@@ -336,5 +365,6 @@ fn write_on(wal: &mut Wal<Latched<SimDisk>>, found: Content) -> Content {
         snapshot,
         base,
         entries,
+        faulty: Vec::new(),
     }
 }
