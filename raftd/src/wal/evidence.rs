@@ -1,6 +1,8 @@
 //! What stands behind a place in a segment, sector by sector: whether it proves that something was
 //! durable, and where a log can be read again behind what is damaged.
 
+use raft::HardState;
+
 use super::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, Chain, SEGMENT_HEADER_BYTES, SegmentHeader, SyncMark,
 };
@@ -24,9 +26,21 @@ pub(super) enum Known {
         offset: u64,
         /// What it follows.
         previous: Chain,
+        /// Term and vote as of then: what is missing had none that are newer.
+        hard_state: HardState,
     },
     /// That a batch was durable, and term and vote as of then.
     Mark(SyncMark),
+}
+
+impl Known {
+    /// Term and vote.
+    pub(super) fn hard_state(&self) -> HardState {
+        match self {
+            Self::Batch { hard_state, .. } => *hard_state,
+            Self::Mark(mark) => mark.hard_state,
+        }
+    }
 }
 
 /// Looks for what is genuine, from `offset` up to `end`, until `found` takes something.
@@ -85,6 +99,7 @@ pub(super) fn known_behind<D: Disk>(
         Genuine::Header(header) if header.number > number => Some(Known::Batch {
             offset: header.offset,
             previous: header.previous,
+            hard_state: header.hard_state,
         }),
         Genuine::Mark(mark) if mark.number > number => {
             newest = newest.filter(|old| old.number > mark.number).or(Some(mark));

@@ -34,9 +34,13 @@ impl Scan {
 
     /// Batches are missing: the log goes on with what is known behind them.
     pub(super) fn resume(&mut self, known: Known) {
+        self.hard_state = known.hard_state();
         match known {
-            Known::Batch { offset, previous } => {
+            Known::Batch {
+                offset, previous, ..
+            } => {
                 self.offset = offset;
+                self.resumed = true;
                 if previous.last == self.index.last() {
                     // An entry names all before it (thesis 3.5, Log Matching): none is missing.
                     self.index.skip();
@@ -47,7 +51,6 @@ impl Scan {
             }
             Known::Mark(mark) => {
                 self.offset = mark.offset;
-                self.hard_state = mark.hard_state;
                 self.headless = true;
                 self.begin_behind_gap(Chain {
                     number: mark.number,

@@ -11,7 +11,7 @@ use wire::limits::COUNTER_MAX;
 use wire::types::{EntryId, Index, Term};
 
 use super::decide::{FileFacts, FileVerdict, PlaceFacts, PlaceVerdict, decide_file, decide_place};
-use super::evidence::{Known, is_durable, known_behind};
+use super::evidence::{is_durable, known_behind};
 use super::faulty::{Faults, faults_of};
 use super::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, BatchKind, Chain, MARK_BYTES, SEGMENT_HEADER_BYTES,
@@ -56,6 +56,8 @@ pub(super) struct Scan {
     pub(super) damage: Option<Damage>,
     /// Of the last batch its mark is all that is left: what was in it is not known.
     pub(super) headless: bool,
+    /// The batch at `offset` is the first behind a gap: what the log is before it, only it can tell.
+    pub(super) resumed: bool,
     sealed: bool,
     /// Where the newest segment goes on.
     pub(super) offset: u64,
@@ -116,6 +118,8 @@ impl Scan {
                 | PlaceVerdict::Passed
                 | PlaceVerdict::Torn
                 | PlaceVerdict::Rot => {
+                    // If that one is torn, and goes, nothing tells.
+                    self.headless |= self.resumed;
                     if matches!(decision.verdict, PlaceVerdict::Passed | PlaceVerdict::Rot) {
                         self.note(decision.damage(segment.id, self.offset));
                     }
@@ -128,7 +132,7 @@ impl Scan {
                     let known = known_behind(&mut window, segment, from, number, nonzero_end)
                         .map_err(unreadable)?;
                     match known {
-                        Some(Known::Mark(mark)) if self.takes_back(mark.hard_state).is_some() => {
+                        Some(known) if self.takes_back(known.hard_state()).is_some() => {
                             return Err(damage.into());
                         }
                         Some(known) => self.resume(known),
@@ -303,6 +307,7 @@ impl Scan {
         self.snapshot = header.snapshot;
         self.chain = batch.chain(self.index.last());
         self.sealed = header.kind == BatchKind::Seal;
+        self.resumed = false;
         self.offset = header.end();
         self.report.batches += 1;
         if !intact {
