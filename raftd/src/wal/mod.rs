@@ -29,7 +29,7 @@
 //! - the next segment's `Open`, stored only after this segment's `Seal` was durable.
 //!
 //! Bytes behind a bad batch are therefore searched for evidence to the segment's end. Found:
-//! damage. Not found, and all that is wrong lies within the size of one batch: torn. The table in
+//! rot. Not found, and all that is wrong lies within the size of one batch: torn. The table in
 //! `decide.rs` has one row for each case. What remains ambiguous, and is taken for torn, is rot in
 //! the very last batch when neither its mark nor the next header reached the disk (rules E3).
 //!
@@ -41,7 +41,7 @@
 //!
 //! # What recovery believes
 //!
-//! Before it reads, recovery syncs the newest segment and drops it from the page cache. Else it
+//! Before it reads, recovery syncs all segments and drops the newest from the page cache. Else it
 //! might believe in bytes that are not on the disk: stored by a process that was killed before its
 //! sync, or left clean in the cache by a sync that failed. Then it reads every segment, decides,
 //! and only then changes anything: zeros over a torn batch with the mark of its predecessor in
@@ -64,6 +64,26 @@
 //! everything before is gone, and names marker and base at once, so that no crash can leave a
 //! snapshot with a conflicting log under it.
 //!
+//! # What damage costs
+//!
+//! Peers have what is damaged here (rules D4), so little of it ends the daemon:
+//!
+//! - Entries with an intact header are *faulty*: known by term, index and CRC, in the log, and not
+//!   durable. [`Wal::mend`] puts the same bytes back in their place, and nothing else changes: a crash
+//!   on the way leaves the same damage.
+//! - Where headers are damaged there is a *gap*. The log goes on behind it. By Log Matching nothing is
+//!   lost if the batch behind the gap follows the entry that the log ended with, and nothing that
+//!   counts if the marker covers what is missing.
+//! - Else the log is *lost*, as long as what is genuine at its end tells the newest term and vote. It
+//!   begins anew in a segment that appears under its name with its first batch in it, and says so in
+//!   its hard state until the leader knows better. That one rename decides; before it, the damage is
+//!   as it was.
+//! - Where term and vote are in doubt, or there is nobody to heal from: exit 65.
+//!
+//! What rots while the log is open is found by loads and by the scrubber, which reads sealed segments
+//! again: faulty entries join the others, and for a gap a snapshot is asked for, since all that is in
+//! it is in memory or applied.
+//!
 //! # A full disk
 //!
 //! Segments are made ahead of need, by another thread. When none can be made, the last 64 KiB of
@@ -75,15 +95,15 @@
 //!
 //! # What is missing, and why
 //!
-//! - Repair from peers (rules D4): until then damage is exit 65.
 //! - Recycling of segments: it would save the zeroing, and cost the certainty that what stands
 //!   behind the end of the log are zeros.
 //!
 //! # The files
 //!
 //! [`mod@format`] has the bytes; `pending.rs` forms batches; `writer.rs` stores them; `window.rs`
-//! reads them; `recover.rs` and `scan.rs` bring a log back, `decide.rs` is their table and
-//! `repair.rs` what they change; `examine.rs` only looks; `index.rs` knows where entries are and
+//! reads them; `recover.rs`, `scan.rs` and `gap.rs` bring a log back, `evidence.rs` looks for what was
+//! durable, `decide.rs` is their table and `repair.rs` what they change; `faulty.rs` mends, `verify.rs`
+//! is for the scrubber; `examine.rs` only looks; `index.rs` knows where entries are and
 //! `load.rs` reads them back; [`segment`] makes and removes files; [`identity`] is the file beside
 //! the log that says whose it is.
 
