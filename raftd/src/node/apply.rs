@@ -226,10 +226,10 @@ impl Node {
         }
         if entries.is_empty() {
             loader.retry_at = Some(self.now.monotonic + LOAD_RETRY);
-            self.journal.line(
-                Level::Error,
-                format!("log unreadable, entries cannot be applied index={from}"),
-            );
+            if self.fetching.first() != Some(from) {
+                let text = format!("log unreadable, entries cannot be applied index={from}");
+                self.journal.line(Level::Error, text);
+            }
             return;
         }
         for entry in entries {

@@ -124,6 +124,8 @@ pub struct Node {
     replay_to: Index,
     /// Whether the own disk was stalled at the last flush.
     stalled: bool,
+    /// Whether the own log was lost at the last flush.
+    lost: bool,
     /// When the next parked request or waiting read expires, or earlier.
     expiry: Option<Instant>,
     /// Set by [`Input::Stop`]: when to end at the latest.
@@ -196,6 +198,7 @@ impl Node {
             committed: raft.commit(),
             replay_to: raft.commit(),
             stalled: false,
+            lost: false,
             expiry: None,
             stop_at: None,
             unfinished: true,
@@ -289,6 +292,7 @@ impl Node {
             );
         }
         self.raft.set_disk(report, stalled);
+        self.note_loss();
         self.expire(effects);
         self.unpark(effects);
         self.propose_due_snapshot();
@@ -509,6 +513,19 @@ impl Node {
             self.digests.forget_told();
         }
         self.note_role(before, change);
+    }
+
+    /// The log was lost, or is whole again (rules D4).
+    fn note_loss(&mut self) {
+        let lost = self.raft.hard_state().lost;
+        if lost && !self.lost {
+            let text = "the log was lost, waiting until a leader has brought it back".to_owned();
+            self.journal.line(Level::Error, text);
+        } else if self.lost && !lost {
+            let text = "the log is whole again, this node votes and counts".to_owned();
+            self.journal.line(Level::Info, text);
+        }
+        self.lost = lost;
     }
 
     /// One line per leader, and not one per attempt to elect one.
