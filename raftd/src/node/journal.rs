@@ -1,11 +1,12 @@
-//! Lines for the log, without floods.
+//! Lines for the log, without floods, and those that tell of changes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use log::Level;
-use raft::Instant;
+use raft::{Instant, RoleChange, RoleName};
 
+use super::Node;
 use super::io::{Effects, Event};
 
 /// A repeated line is written once in this time.
@@ -64,6 +65,57 @@ impl Journal {
     /// Hands the lines over.
     pub(super) fn drain(&mut self, effects: &mut Effects) {
         effects.events.append(&mut self.lines);
+    }
+}
+
+impl Node {
+    /// The log was lost, or is whole again (rules D4).
+    pub(super) fn note_loss(&mut self) {
+        let lost = self.raft.hard_state().lost;
+        if lost && !self.lost {
+            let text = "the log was lost, waiting until a leader has brought it back".to_owned();
+            self.journal.line(Level::Error, text);
+        } else if self.lost && !lost {
+            let text = "the log is whole again, this node votes and counts".to_owned();
+            self.journal.line(Level::Info, text);
+        }
+        self.lost = lost;
+    }
+
+    /// One line per leader, and not one per attempt to elect one.
+    pub(super) fn note_role(&mut self, before: RoleChange, change: RoleChange) {
+        let RoleChange { role, term, leader } = change;
+        let (now, id) = (self.now.monotonic, self.config.id);
+        if let Some(lost) = before.leader
+            && leader != before.leader
+        {
+            let lost_term = before.term;
+            let text = format!("leader lost leader={lost} term={lost_term}");
+            self.journal.line(Level::Warn, text);
+        }
+        match (role, leader) {
+            (RoleName::Leader, _) => {
+                let text = format!("leader elected leader={id} term={term}");
+                self.journal.line(Level::Info, text);
+            }
+            (RoleName::Follower, Some(leader)) => {
+                let text = format!("leader elected leader={leader} term={term}");
+                self.journal.line(Level::Info, text);
+            }
+            (RoleName::PreCandidate, _) => {
+                self.journal
+                    .repeated(now, Level::Info, ("pre-vote", 0), || {
+                        format!("no leader heard, asking for votes term={}", term.next())
+                    });
+            }
+            (RoleName::Candidate, _) => {
+                self.journal
+                    .repeated(now, Level::Info, ("election", 0), || {
+                        format!("election started term={term}")
+                    });
+            }
+            (RoleName::Follower, None) => {}
+        }
     }
 }
 

@@ -515,55 +515,6 @@ impl Node {
         self.note_role(before, change);
     }
 
-    /// The log was lost, or is whole again (rules D4).
-    fn note_loss(&mut self) {
-        let lost = self.raft.hard_state().lost;
-        if lost && !self.lost {
-            let text = "the log was lost, waiting until a leader has brought it back".to_owned();
-            self.journal.line(Level::Error, text);
-        } else if self.lost && !lost {
-            let text = "the log is whole again, this node votes and counts".to_owned();
-            self.journal.line(Level::Info, text);
-        }
-        self.lost = lost;
-    }
-
-    /// One line per leader, and not one per attempt to elect one.
-    fn note_role(&mut self, before: RoleChange, change: RoleChange) {
-        let RoleChange { role, term, leader } = change;
-        let (now, id) = (self.now.monotonic, self.config.id);
-        if let Some(lost) = before.leader
-            && leader != before.leader
-        {
-            let lost_term = before.term;
-            let text = format!("leader lost leader={lost} term={lost_term}");
-            self.journal.line(Level::Warn, text);
-        }
-        match (role, leader) {
-            (RoleName::Leader, _) => {
-                let text = format!("leader elected leader={id} term={term}");
-                self.journal.line(Level::Info, text);
-            }
-            (RoleName::Follower, Some(leader)) => {
-                let text = format!("leader elected leader={leader} term={term}");
-                self.journal.line(Level::Info, text);
-            }
-            (RoleName::PreCandidate, _) => {
-                self.journal
-                    .repeated(now, Level::Info, ("pre-vote", 0), || {
-                        format!("no leader heard, asking for votes term={}", term.next())
-                    });
-            }
-            (RoleName::Candidate, _) => {
-                self.journal
-                    .repeated(now, Level::Info, ("election", 0), || {
-                        format!("election started term={term}")
-                    });
-            }
-            (RoleName::Follower, None) => {}
-        }
-    }
-
     fn refuse_peer(&mut self, peer: NodeId, error: &Error, effects: &mut Effects) {
         let links = self.links.of(peer);
         effects
