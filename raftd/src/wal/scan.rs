@@ -366,7 +366,8 @@ impl Scan {
                 segment: segment.id,
                 from: self.offset,
                 to: nonzero_end,
-                mark: Some(mark),
+                // Where a segment begins there is no batch to mark.
+                mark: (self.offset > SEGMENT_HEADER_BYTES).then_some(mark),
             });
         }
         Ok(())
