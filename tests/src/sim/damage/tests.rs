@@ -229,12 +229,13 @@ fn with_snapshot() -> SimDisk {
     disk
 }
 
+/// The log that goes back to the beginning makes up for it.
 #[test]
-fn a_snapshot_that_is_counted_on_is_missed() {
+fn a_damaged_snapshot_is_not_missed_while_the_log_is_whole() {
     let disk = with_snapshot();
     for damage in [Damage::Snapshot, Damage::SnapshotName] {
         for seed in 0..50 {
-            judge(&disk, 256 << 10, damage, seed).expect_err("it is damage");
+            judge(&disk, 256 << 10, damage, seed).expect("nothing is missing");
         }
     }
 }
@@ -242,7 +243,10 @@ fn a_snapshot_that_is_counted_on_is_missed() {
 #[test]
 fn rot_anywhere_else_loses_nothing_silently() {
     let disk = sound(256 << 10, 30);
-    let told = (0..300).filter(|seed| judge(&disk, 256 << 10, Damage::Anywhere, *seed).is_err());
+    let told = (0..300).filter(|seed| {
+        let said = judge(&disk, 256 << 10, Damage::Anywhere, *seed);
+        said.is_err() || said.is_ok_and(|said| said.contains("at offset"))
+    });
     assert!(told.count() > 100);
 }
 
@@ -257,7 +261,10 @@ fn the_last_batch_is_vouched_for_by_its_mark_alone() {
                 .inflict(&disk, &mut Random::new(*seed))
                 .expect("there is a last batch");
             let recovered = open(&disk, 256 << 10);
-            recovered.is_ok_and(|recovered| recovered.wal.last().index < Index(30))
+            recovered.is_ok_and(|recovered| {
+                let wal = recovered.wal;
+                wal.last().index < Index(30) && !wal.hard_state().lost
+            })
         });
         lost.count()
     };
