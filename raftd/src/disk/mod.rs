@@ -177,6 +177,10 @@ pub trait Disk {
     /// The device's. What was written since the last good sync is then lost or not: nobody knows.
     fn sync(&self, file: &Self::File) -> Result<(), Error>;
 
+    /// Has the device begin with a range that was written, and returns at once: the next sync waits
+    /// less. A promise of nothing.
+    fn write_back(&self, file: &Self::File, offset: u64, bytes: u64);
+
     /// Drops the file's clean pages from the page cache: the next read asks the device.
     fn drop_cache(&self, file: &Self::File);
 
@@ -328,6 +332,10 @@ impl<D: Disk> Disk for Latched<D> {
     fn sync(&self, file: &D::File) -> Result<(), Error> {
         self.check("sync", "a file")?;
         self.latch(self.disk.sync(file))
+    }
+
+    fn write_back(&self, file: &D::File, offset: u64, bytes: u64) {
+        self.disk.write_back(file, offset, bytes);
     }
 
     fn drop_cache(&self, file: &D::File) {

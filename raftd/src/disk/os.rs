@@ -227,6 +227,11 @@ impl Disk for OsDisk {
             .map_err(|cause| file.error("sync", cause))
     }
 
+    fn write_back(&self, file: &OsFile, offset: u64, bytes: u64) {
+        // What is clean is dropped, and what is dirty begins to be written.
+        file.drop_range(offset, bytes);
+    }
+
     fn drop_cache(&self, file: &OsFile) {
         // Advice: when it is not taken, only speed is lost.
         let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::DontNeed);

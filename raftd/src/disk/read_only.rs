@@ -90,6 +90,8 @@ impl Disk for ReadOnly {
         refuse("sync", &file.name)
     }
 
+    fn write_back(&self, _: &ReadOnlyFile, _: u64, _: u64) {}
+
     fn drop_cache(&self, _: &ReadOnlyFile) {}
 
     fn fetch(&self, _: &ReadOnlyFile, _: u64, _: u64) {}

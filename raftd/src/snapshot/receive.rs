@@ -105,8 +105,10 @@ impl<F> Receiver<F> {
         let left = self.total_bytes - self.received_bytes;
         if offset == self.received_bytes && bytes.len() as u64 <= left {
             disk.write_at(&self.file, offset, bytes)?;
-            self.received_bytes += bytes.len() as u64;
-            self.unsynced_bytes += bytes.len() as u64;
+            let bytes = bytes.len() as u64;
+            disk.write_back(&self.file, offset, bytes);
+            self.received_bytes += bytes;
+            self.unsynced_bytes += bytes;
             if self.unsynced_bytes >= SYNC_BYTES {
                 disk.sync(&self.file)?;
                 self.unsynced_bytes = 0;

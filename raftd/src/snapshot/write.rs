@@ -284,8 +284,10 @@ impl<F> Writer<F> {
             disk.resize(&self.file, room_bytes)?;
             self.room_bytes = room_bytes;
         }
+        let bytes = self.out.len() as u64;
         disk.write_at(&self.file, self.offset, &self.out)?;
-        self.unsynced_bytes += self.out.len() as u64;
+        disk.write_back(&self.file, self.offset, bytes);
+        self.unsynced_bytes += bytes;
         self.offset = end;
         self.out.clear();
         if self.unsynced_bytes >= SYNC_BYTES {

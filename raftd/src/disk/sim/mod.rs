@@ -409,6 +409,8 @@ impl Disk for SimDisk {
         })
     }
 
+    fn write_back(&self, _: &SimFile, _: u64, _: u64) {}
+
     fn drop_cache(&self, file: &SimFile) {
         self.state().inodes[file.inode].drop_cache();
     }
