@@ -33,6 +33,12 @@ impl Raft {
         self.state.log.note_wall_ms(entry.wall_ms());
     }
 
+    /// The first entry that is faulty, see [`Raft::set_faulty`].
+    #[must_use]
+    pub fn faulty(&self) -> Option<Index> {
+        self.state.faulty
+    }
+
     /// The state is missing, or is not what a quorum has: a snapshot must replace it, which
     /// [`Raft::install`] then takes though the log is past it. Until that, nothing behind the base
     /// counts as applied, and this node votes and acknowledges but does not lead.

@@ -27,6 +27,7 @@ const RECORD_HEADER_BYTES: usize = 48;
 const SECTOR_BYTES: u64 = 512;
 const SEAL: u16 = 3;
 const RESET: u16 = 4;
+const ANEW: u16 = 5;
 /// A bit of the flags.
 const LOST: u16 = 1;
 /// No batch is longer.
@@ -62,6 +63,8 @@ pub struct Batch<'a> {
     pub snapshot: EntryId,
     /// The snapshot replaced the log: what was before `first` is gone, too.
     pub resets: bool,
+    /// So it is, because the log was lost.
+    pub anew: bool,
 }
 
 /// The durable log of a member.
@@ -84,6 +87,8 @@ pub struct Audit {
     log: Vec<Held>,
     /// The last entry in each sealed segment that was not cut since.
     ends: BTreeMap<u64, Index>,
+    /// Changes of names when a log that begins anew was last looked for.
+    names: u64,
     buffer: Vec<u8>,
 }
 
@@ -115,6 +120,7 @@ impl Default for Audit {
             base: EntryId::default(),
             log: Vec::new(),
             ends: BTreeMap::new(),
+            names: 0,
             buffer: Vec::new(),
         };
         audit.begin_segment(1);
@@ -203,16 +209,12 @@ impl Audit {
 
     /// Reads one batch that has become durable, if there is one, and shows it.
     pub fn step(&mut self, disk: &SimDisk, show: &mut impl FnMut(&Batch<'_>)) -> bool {
-        if !disk.read_durable(&self.name, 0, &mut [0]) && !self.begin_at_oldest(disk) {
-            return false;
-        }
-        if self.offset == FIRST_BATCH && !self.read_segment_header(disk) {
-            return false;
-        }
-        let Some(read) = self.read_batch(disk) else {
+        let next = self.read_next(disk).or_else(|| self.read_anew(disk));
+        let Some(read) = next else {
             return false;
         };
-        let resets = read.kind == RESET;
+        let anew = read.kind == ANEW;
+        let resets = anew || read.kind == RESET;
         let cut_from = match resets {
             true => self.base.index.next(),
             false => read.first,
@@ -249,6 +251,7 @@ impl Audit {
             commit: read.commit,
             snapshot: read.snapshot,
             resets,
+            anew,
         });
         self.log.extend_from_slice(appended);
         self.number = read.number;
@@ -264,6 +267,44 @@ impl Audit {
         true
     }
 
+    /// The batch that follows the last one.
+    fn read_next(&mut self, disk: &SimDisk) -> Option<Read> {
+        if !disk.read_durable(&self.name, 0, &mut [0]) && !self.begin_at_oldest(disk) {
+            return None;
+        }
+        if self.offset == FIRST_BATCH && !self.read_segment_header(disk) {
+            return None;
+        }
+        self.read_batch(disk)
+    }
+
+    /// The first batch of a later segment with which a lost log begins anew, whatever was between.
+    fn read_anew(&mut self, disk: &SimDisk) -> Option<Read> {
+        let names = disk.name_changes();
+        if std::mem::replace(&mut self.names, names) == names {
+            return None;
+        }
+        let later = segments(disk).into_iter().rev();
+        for id in later.take_while(|id| *id > self.segment) {
+            let mut head = [0; HEADER_BYTES];
+            let mut next = self.clone();
+            next.begin_segment(id);
+            if !next.read_segment_header(disk)
+                || !disk.read_durable(&next.name, FIRST_BATCH, &mut head)
+                || BigEndian::read_u16(&head[58..]) != ANEW
+            {
+                continue;
+            }
+            next.number = BigEndian::read_u64(&head[32..]).wrapping_sub(1);
+            next.header_crc = BigEndian::read_u32(&head[88..]);
+            if let Some(read) = next.read_batch(disk) {
+                *self = next;
+                return Some(read);
+            }
+        }
+        None
+    }
+
     fn begin_segment(&mut self, id: u64) {
         self.segment = id;
         self.offset = FIRST_BATCH;
@@ -274,12 +315,8 @@ impl Audit {
     /// If segments are gone up to here, the oldest that is there says what it follows: batches that
     /// nobody looked at may have been between, but no entries. Says whether it does.
     fn begin_at_oldest(&mut self, disk: &SimDisk) -> bool {
-        let files = disk.durable_files();
-        let mut ids = files.iter().filter_map(|(name, _)| {
-            let digits = name.strip_prefix("wal/")?.strip_suffix(".wal")?;
-            u64::from_str_radix(digits, 16).ok()
-        });
-        let Some(oldest) = ids.next().filter(|id| *id > self.segment) else {
+        let oldest = segments(disk).first().copied();
+        let Some(oldest) = oldest.filter(|id| *id > self.segment) else {
             return false;
         };
         let untouched = self.number == 0;
@@ -350,7 +387,7 @@ impl Audit {
         let first = Index(BigEndian::read_u64(&head[64..]));
         let kind = BigEndian::read_u16(&head[58..]);
         let snapshot = read_id(&head[112..]);
-        let fits = if kind == RESET {
+        let fits = if kind == RESET || kind == ANEW {
             first == snapshot.index.next()
         } else {
             first.0 >= 1 && first <= self.last().index.next()
@@ -374,6 +411,16 @@ impl Audit {
             entries,
         })
     }
+}
+
+/// The ids of the segments on a disk, in order.
+fn segments(disk: &SimDisk) -> Vec<u64> {
+    let files = disk.durable_files();
+    let ids = files.iter().filter_map(|(name, _)| {
+        let digits = name.strip_prefix("wal/")?.strip_suffix(".wal")?;
+        u64::from_str_radix(digits, 16).ok()
+    });
+    ids.collect()
 }
 
 /// An index, then its term.

@@ -51,6 +51,7 @@ pub fn carry_out(
             let disk = SimDisk::new(random.bits(), plan.storage.disk_bytes);
             world.member_mut(host).replace_disk(disk);
         }
+        Fault::Spoil(host) => world.member_mut(host).spoil(),
         Fault::Lie(host, lies) => world.members()[host].disk().set_lying(lies),
         Fault::Crash(host, crash, when) => return crash_when(world, host, crash, when),
         Fault::CrashInRecovery(host, after, crash) => {

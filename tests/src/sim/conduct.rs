@@ -25,11 +25,14 @@ const SNAPSHOT_REQUESTS_MAX: usize = 32;
 /// A snapshot is kept at least so long after a piece of it was sent.
 const HELD_MIN: Duration = Duration::from_secs(25);
 
+/// Between two hand-overs of a leader, at least.
+const HAND_OVER_MIN: Duration = Duration::from_secs(10);
+
 /// What was seen of all members.
 ///
 /// Invariants looked after, each within one reign of one leader:
 /// - what it commits is of its own term (rules A5);
-/// - match never falls (rules A5);
+/// - match never falls (rules A5), but for a follower that has lost entries (rules D4);
 /// - a read round begins when a quorum has answered the one before, and a read is answered when a
 ///   quorum has answered a round that began after it was asked (rules C1);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
@@ -39,6 +42,7 @@ const HELD_MIN: Duration = Duration::from_secs(25);
 ///
 /// and always:
 /// - who votes, votes for a member;
+/// - who hands over, does not do so again within ten seconds (rules B4);
 /// - nobody asks for a turn again and again that does nothing;
 /// - members draw different election timeouts, also from one seed;
 /// - no member is refused for what it says: all of them are honest.
@@ -54,6 +58,8 @@ pub struct Conduct {
     first_timeouts: Vec<Option<Duration>>,
     /// Of each member, how many turns it has taken for nothing, one behind the other.
     idle_turns: Vec<u32>,
+    /// Of each member, in which life and when by its own clock it last handed over.
+    handed_over: Vec<Option<(u64, Instant)>>,
 }
 
 /// A leader, in one life and term.
@@ -113,6 +119,7 @@ impl Conduct {
             asked: BTreeMap::new(),
             first_timeouts: vec![None; members],
             idle_turns: vec![0; members],
+            handed_over: vec![None; members],
         }
     }
 
@@ -142,6 +149,7 @@ impl Conduct {
         let local = member.monotonic(now);
         self.rests(who, member, local)?;
         self.draws_its_own(who, node, local)?;
+        self.hands_over(who, member, local)?;
         self.answers(who, effects);
         let reign = &mut self.reigns[who.0 as usize - 1];
         if node.raft().role() != RoleName::Leader {
@@ -223,6 +231,26 @@ impl Conduct {
 }
 
 impl Conduct {
+    /// A leader hands over seldom, whatever is wrong with it.
+    fn hands_over(&mut self, who: NodeId, member: &Member, now: Instant) -> Result<(), String> {
+        let events = member.effects().into_iter().flat_map(|e| &e.events);
+        let mut begun = events.filter(|event| event.text.starts_with("handing over"));
+        let Some(event) = begun.next() else {
+            return Ok(());
+        };
+        let last = &mut self.handed_over[who.0 as usize - 1];
+        let before = last.replace((member.lives(), now));
+        match before.filter(|(life, at)| *life == member.lives() && now.since(*at) < HAND_OVER_MIN)
+        {
+            Some((_, at)) => Err(format!(
+                "{who} hands over again after {:?}: {}",
+                now.since(at),
+                event.text
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// A client has sent this to a member, which calls the connection so.
     pub fn asked(&mut self, now: Instant, host: Host, connection: u64, bytes: &[u8]) {
         for frame in frames(bytes) {
@@ -237,18 +265,21 @@ impl Conduct {
         }
     }
 
-    /// Takes note of the rounds that a follower answers. Whether the answer arrives is another
-    /// matter.
+    /// Takes note of the rounds that a follower answers; one that is lost counts for none (rules
+    /// D4). Whether the answer arrives is another matter.
     fn answers(&mut self, who: NodeId, effects: &Effects) {
         let newest = &mut self.answered[who.0 as usize - 1];
         for (_, message) in &effects.peers {
             let answer = match message {
-                Message::AppendOk(m) => (m.term, m.round),
-                Message::AppendConflict(m) => (m.term, m.round),
-                Message::SnapshotOk(m) => (m.term, m.round),
+                Message::AppendOk(m) => (m.health, (m.term, m.round)),
+                Message::AppendConflict(m) => (m.health, (m.term, m.round)),
+                Message::SnapshotOk(m) => (m.health, (m.term, m.round)),
                 _ => continue,
             };
-            *newest = answer.max(*newest);
+            let (health, round) = answer;
+            if !health.lost {
+                *newest = round.max(*newest);
+            }
         }
     }
 }
@@ -412,7 +443,12 @@ impl Reign {
                 continue;
             };
             let before = std::mem::replace(&mut follower.match_index, match_index);
-            if match_index < before {
+            let lost = || {
+                node.raft()
+                    .followers()
+                    .any(|f| f.id == *peer && f.health.lost)
+            };
+            if match_index < before && !lost() {
                 return Err(format!(
                     "{who} lowers match of {peer} from {before} to {match_index}"
                 ));

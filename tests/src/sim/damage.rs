@@ -34,6 +34,10 @@ pub enum Damage {
     Blank,
     /// A batch cannot be read.
     Unreadable,
+    /// A record of a batch cannot be read, with evidence behind it (case D).
+    RecordUnreadable,
+    /// A sector of the last batch cannot be read, which no crash brings about (cases O and P).
+    LastUnreadable,
     /// A batch says that it follows another than it does (case B).
     Chain,
     /// The last records of a sealed segment, and the seal (case E).
@@ -94,11 +98,13 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 25] = [
+    pub const INSIDE: [Self; 27] = [
         Self::Record,
         Self::Header,
         Self::Blank,
         Self::Unreadable,
+        Self::RecordUnreadable,
+        Self::LastUnreadable,
         Self::Chain,
         Self::RecordAndSeal,
         Self::Seal,
@@ -142,6 +148,30 @@ impl Damage {
             return Self::Blank;
         }
         *random.pick(&Self::INSIDE)
+    }
+
+    /// Whether it may take away the newest term and vote, or who the member is: then it must refuse
+    /// to start (rules D4). After the others it gets whole again.
+    #[must_use]
+    pub fn may_be_final(self) -> bool {
+        !matches!(
+            self,
+            Self::Record
+                | Self::Header
+                | Self::Blank
+                | Self::Unreadable
+                | Self::RecordUnreadable
+                | Self::Chain
+                | Self::RecordAndSeal
+                | Self::Seal
+                | Self::FirstBatch
+                | Self::OlderName
+                | Self::OlderPage
+                | Self::NextPage
+                | Self::IdentityCopy
+                | Self::Snapshot
+                | Self::SnapshotName
+        )
     }
 
     /// Whether a living process goes on writing there and is none the wiser: all that it makes
@@ -282,6 +312,7 @@ impl Victim<'_> {
             | Damage::Header
             | Damage::Blank
             | Damage::Unreadable
+            | Damage::RecordUnreadable
             | Damage::Chain => self.vouched_batch(damage),
             Damage::RecordAndSeal
             | Damage::Seal
@@ -295,6 +326,7 @@ impl Victim<'_> {
             | Damage::FirstBatch
             | Damage::NewestPage
             | Damage::NewestName
+            | Damage::LastUnreadable
             | Damage::LastBatch
             | Damage::LastMark => self.newest_segment(damage),
             Damage::NextPage
@@ -311,7 +343,7 @@ impl Victim<'_> {
     fn vouched_batch(&mut self, damage: Damage) -> Option<()> {
         let vouched = self.log.vouched();
         let fitting = vouched.iter().filter(|(_, batch)| match damage {
-            Damage::Record => batch.header.payload_bytes > 0,
+            Damage::Record | Damage::RecordUnreadable => batch.header.payload_bytes > 0,
             Damage::Chain => batch.header.kind == BatchKind::Append,
             _ => true,
         });
@@ -324,12 +356,11 @@ impl Victim<'_> {
                 self.rot_within(&name, batch.header.offset, batch.header.head_bytes());
             }
             Damage::Blank => self.blank(&name, batch.header.offset),
-            Damage::Unreadable => {
-                let header = &batch.header;
-                self.disk
-                    .make_unreadable(&name, header.offset..header.offset + 1);
-                self.done
-                    .push(format!("{name} at {} cannot be read", header.offset));
+            Damage::Unreadable => self.make_unreadable(&name, batch.header.offset),
+            Damage::RecordUnreadable => {
+                let behind = self.random.below(u64::from(batch.header.payload_bytes));
+                let payload = batch.header.offset + batch.header.head_bytes() as u64;
+                self.make_unreadable(&name, payload + behind);
             }
             _ => self.forge_chain(n, &batch)?,
         }
@@ -381,6 +412,10 @@ impl Victim<'_> {
                 let first = segment.batches[0].header;
                 (segment.batches.len() > 1).then_some(())?;
                 self.rot_within(&name, first.offset, BATCH_HEADER_BYTES);
+            }
+            Damage::LastUnreadable => {
+                let behind = self.random.below(last.end() - last.offset);
+                self.make_unreadable(&name, last.offset + behind);
             }
             Damage::FarByte | Damage::MarkAndFarByte => {
                 room_beyond.then_some(())?;
@@ -501,6 +536,11 @@ impl Victim<'_> {
             self.disk.rot(name, at, byte);
         }
         self.done.push(format!("{name} at {offset} is zeros"));
+    }
+
+    fn make_unreadable(&mut self, name: &str, at: u64) {
+        self.disk.make_unreadable(name, at..at + 1);
+        self.done.push(format!("{name} at {at} cannot be read"));
     }
 
     fn rot_record(&mut self, name: &str, batch: &BatchHeader) {

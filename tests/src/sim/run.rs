@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use raft::{Instant, RoleName};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{SnapshotRequest, StorageRequest};
@@ -139,6 +140,11 @@ struct Run {
     /// The term that a member leads, if it does.
     leads: Vec<Option<Term>>,
     up: Vec<bool>,
+    /// The life in which a member was last damaged, or which came before its wrong state; while it
+    /// is not seen to be whole again.
+    harmed_in: Vec<Option<u64>>,
+    /// Clients' connections, and to whom they lead.
+    dialled: BTreeMap<u64, Host>,
 }
 
 impl Run {
@@ -160,6 +166,8 @@ impl Run {
             moments: Vec::new(),
             leads: vec![None; plan.members],
             up: vec![false; plan.members],
+            harmed_in: vec![None; plan.members],
+            dialled: BTreeMap::new(),
             plan: plan.clone(),
         };
         run.set_up();
@@ -185,7 +193,7 @@ impl Run {
         self.pass(Instant::default() + self.plan.run)?;
         let healed = self.heal()?;
         if self.must_go_on(&healed) {
-            self.demand_progress(&healed.core)?;
+            self.demand_progress(&healed)?;
         } else {
             self.pass(self.world.now() + self.timeouts(PATIENCE))?;
         }
@@ -228,8 +236,7 @@ impl Run {
                 Did::Started(host, found) => {
                     self.up[host] = true;
                     if let Some(node) = self.world.members()[host].node() {
-                        let (cases, torn_bytes) = (found.cases, found.torn_bytes);
-                        self.watch.started(host, node, cases, torn_bytes);
+                        self.watch.started(host, node, &found);
                     }
                     self.check_start(host)?;
                 }
@@ -239,12 +246,9 @@ impl Run {
                     self.clients.connected(now, name, &mut self.actions);
                     self.act();
                 }
-                Did::Received(name, bytes) => {
-                    let now = self.world.now();
-                    self.clients.received(now, name, bytes, &mut self.actions);
-                    self.act();
-                }
+                Did::Received(name, bytes) => self.hears(name, bytes),
                 Did::Disconnected(name) => {
+                    self.dialled.remove(&name);
                     let now = self.world.now();
                     self.clients.closed(now, name, &mut self.actions);
                     self.act();
@@ -252,6 +256,32 @@ impl Run {
                 Did::ToldStranger(bytes) => self.watch.heard(&bytes),
             }
         }
+    }
+
+    /// A client is answered. What a member says whose state is wrong, before anybody can know, is
+    /// heard by no client: the connection breaks instead.
+    fn hears(&mut self, connection: u64, bytes: Bytes) {
+        let server = self.dialled.get(&connection);
+        if let Some(host) = server.filter(|host| self.invariants.is_spoiled(**host)) {
+            return self.hang_up(*host);
+        }
+        let now = self.world.now();
+        self.clients
+            .received(now, connection, bytes, &mut self.actions);
+        self.act();
+    }
+
+    /// The connections of all clients to a member break, with all that is under way.
+    fn hang_up(&mut self, host: Host) {
+        let dialled = self.dialled.iter().filter(|(_, to)| **to == host);
+        let broken: Vec<u64> = dialled.map(|(connection, _)| *connection).collect();
+        let now = self.world.now();
+        for connection in broken {
+            self.dialled.remove(&connection);
+            self.world.disconnect(connection);
+            self.clients.closed(now, connection, &mut self.actions);
+        }
+        self.act();
     }
 
     fn check_start(&mut self, host: Host) -> Result<(), String> {
@@ -288,14 +318,20 @@ impl Run {
     fn act(&mut self) {
         for action in self.actions.drain(..) {
             match action {
-                ClientAction::Connect { connection, to } => self.world.connect(connection, to),
+                ClientAction::Connect { connection, to } => {
+                    self.dialled.insert(connection, to);
+                    self.world.connect(connection, to);
+                }
                 ClientAction::Send { connection, bytes } => {
                     if let Some(Socket { host, name }) = self.world.server_of(connection) {
                         self.conduct.asked(self.world.now(), host, name, &bytes);
                     }
                     self.world.send(connection, bytes);
                 }
-                ClientAction::Close { connection } => self.world.disconnect(connection),
+                ClientAction::Close { connection } => {
+                    self.dialled.remove(&connection);
+                    self.world.disconnect(connection);
+                }
             }
         }
     }
@@ -309,7 +345,12 @@ impl Run {
 
     fn thought(&mut self, host: Host) -> Result<(), String> {
         self.look(host);
+        let was_spoiled = self.invariants.is_spoiled(host);
         self.watch_over(host)?;
+        if was_spoiled && !self.invariants.is_spoiled(host) {
+            self.hang_up(host);
+        }
+        self.see_healing(host);
         if let Some(death) = self.world.carry_out(host) {
             self.died(host, &death)?;
         }
@@ -353,6 +394,25 @@ impl Run {
         };
         self.invariants.after_turn(host, turn, &disks)?;
         self.invariants.matches(host, node)
+    }
+
+    /// Takes note if a member that was damaged is whole again. What was damaged while it lived it
+    /// may have found out only when it started again.
+    fn see_healing(&mut self, host: Host) {
+        let member = &self.world.members()[host];
+        let (Some(node), Some(life)) = (member.node(), self.harmed_in[host]) else {
+            return;
+        };
+        if member.lives() <= life || !self.invariants.is_whole(host, node) {
+            return;
+        }
+        self.nemesis.healed(host);
+        if self.nemesis.atlas().is_sound(host) {
+            self.harmed_in[host] = None;
+            self.invariants.healed(host);
+            self.watch.healed();
+            self.world.note(|| format!("{} is whole again", host + 1));
+        }
     }
 
     /// Whether what was synced stays, but for damage that can be noticed.
@@ -423,10 +483,15 @@ impl Run {
         for fault in faults.drain(..) {
             match fault {
                 Fault::Wipe(host) => self.invariants.new_disk(host),
-                // What is received is verified as if it had not been.
-                Fault::Damage(_, Damage::SnapshotPart) => {}
+                Fault::Damage(_, damage) if Damage::HARMLESS.contains(&damage) => {}
                 Fault::Damage(host, _) => self.invariants.damaged(host),
+                Fault::Spoil(host) => self.invariants.spoiled(host),
                 _ => {}
+            }
+            if let Fault::Damage(host, _) | Fault::Spoil(host) = fault
+                && self.nemesis.atlas().is_harmed(host)
+            {
+                self.harmed_in[host] = Some(self.world.members()[host].lives());
             }
             let died = carry::carry_out(&mut self.world, &self.plan, &fault, &mut self.random);
             if let Some((host, death)) = died {
@@ -440,6 +505,9 @@ impl Run {
     fn died(&mut self, host: Host, death: &Death) -> Result<(), String> {
         self.up[host] = false;
         self.leads[host] = None;
+        if self.invariants.is_spoiled(host) {
+            self.hang_up(host);
+        }
         let for_good = match death {
             Death::Exited(fatal) => {
                 self.watch.exited(fatal.status, &fatal.what);
@@ -451,9 +519,12 @@ impl Run {
             }
             Death::Crashed(_) => false,
         };
-        if for_good && self.plan.faults.outside.is_none() && !self.nemesis.atlas().is_lost(host) {
+        if for_good && self.plan.faults.outside.is_none() && !self.nemesis.atlas().may_refuse(host)
+        {
+            let harmed = self.nemesis.atlas().is_harmed(host);
+            let why = if harmed { "can be healed" } else { "is whole" };
             return Err(format!(
-                "{} ended itself though its data is whole: {death:?}",
+                "{} ended itself though its data {why}: {death:?}",
                 host + 1
             ));
         }

@@ -50,6 +50,8 @@ pub enum Kind {
     Damage,
     /// A member comes back without its data, under its old id.
     Wipe,
+    /// A member's state is not what it should be, and its disk cannot know.
+    WrongState,
     // --- process ---
     /// A process, or a machine, ends at any time.
     Crash,
@@ -100,7 +102,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::OneWayCut,
         Self::Partition,
         Self::Isolation,
@@ -123,6 +125,7 @@ impl Kind {
         Self::FullDisk,
         Self::Damage,
         Self::Wipe,
+        Self::WrongState,
         Self::Crash,
         Self::CrashAtOperation,
         Self::CrashAtSend,
@@ -172,6 +175,7 @@ impl Kind {
             Self::FullDisk => "full-disk",
             Self::Damage => "damage",
             Self::Wipe => "wipe",
+            Self::WrongState => "wrong-state",
             Self::Crash => "crash",
             Self::CrashAtOperation => "crash-at-operation",
             Self::CrashAtSend => "crash-at-send",
@@ -204,6 +208,7 @@ impl Kind {
             Self::Partition
             | Self::Damage
             | Self::Wipe
+            | Self::WrongState
             | Self::CrashAtTruncation
             | Self::ShortReigns
             | Self::Divergence

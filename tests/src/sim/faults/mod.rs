@@ -82,6 +82,8 @@ pub enum Fault {
     Damage(Host, Damage),
     /// The data is gone; the process is down.
     Wipe(Host),
+    /// The next life goes on from a wrong state.
+    Spoil(Host),
     /// Syncs of the disk do nothing, or are honest again.
     Lie(Host, bool),
     /// The process, or the machine, ends.
@@ -120,8 +122,18 @@ pub struct View<'a> {
 pub struct Healed {
     /// A quorum, or more, with whole links, disks and clocks: it must make progress.
     pub core: Vec<Host>,
+    /// Members that the core must heal, and that then belong to it.
+    pub harmed: Vec<Host>,
     /// What becomes of the others, for good.
     pub rest: Rest,
+}
+
+impl Healed {
+    /// Whether this member has whole links, disks and clocks from now on.
+    #[must_use]
+    pub fn lives(&self, host: Host) -> bool {
+        self.core.contains(&host) || self.harmed.contains(&host)
+    }
 }
 
 /// What becomes of members that are not in the core.
@@ -137,7 +149,7 @@ pub enum Rest {
 ///
 /// Invariants:
 /// - every fault that lasts has its end in `schedule` when it begins;
-/// - a process that ended is started again, unless its data is lost ([`Atlas`]);
+/// - a process that ended is started again, unless it is gone for good ([`Atlas`]);
 /// - the same plan and the same views bring the same faults.
 #[derive(Debug)]
 pub struct Nemesis {
@@ -183,6 +195,13 @@ impl Nemesis {
         &self.atlas
     }
 
+    /// A member that was damaged is whole again, unless more is to come.
+    pub fn healed(&mut self, host: Host) {
+        if self.when_down[host].is_empty() {
+            self.atlas.heal(host);
+        }
+    }
+
     /// When [`Nemesis::act`] is due.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
@@ -224,7 +243,7 @@ impl Nemesis {
         if for_good {
             self.atlas.lose(host);
         }
-        let dead = |healed: &Healed| healed.rest == Rest::Dead && !healed.core.contains(&host);
+        let dead = |healed: &Healed| healed.rest == Rest::Dead && !healed.lives(host);
         if for_good || self.healed.as_ref().is_some_and(dead) {
             return;
         }
@@ -258,7 +277,7 @@ impl Nemesis {
         {}
         self.when_down.iter_mut().for_each(Vec::clear);
         let mut sound: Vec<Host> = (0..members)
-            .filter(|host| !self.atlas.is_lost(*host))
+            .filter(|host| self.atlas.is_sound(*host))
             .collect();
         let quorum = members / 2 + 1;
         if self.formed {
@@ -267,8 +286,10 @@ impl Nemesis {
                 sound.remove(self.random.index(sound.len()));
             }
         }
+        let harmed = (0..members).filter(|host| self.atlas.is_harmed(*host));
         let healed = Healed {
             core: sound,
+            harmed: harmed.collect(),
             rest: if self.random.chance(MILLION / 2) {
                 Rest::Dead
             } else {

@@ -56,7 +56,7 @@ impl Nemesis {
             }
             K::DiskError | K::NoSpaceAt => self.fail_disk(kind, view, out),
             K::FullDisk => self.fill_disks(view, out),
-            K::Damage | K::Wipe => self.damage(kind, view, out),
+            K::Damage | K::Wipe | K::WrongState => self.damage(kind, view, out),
             K::Crash
             | K::CrashAtOperation
             | K::CrashAtSend
@@ -370,14 +370,17 @@ impl Nemesis {
             self.when_down(host, harmless, view, out);
             return true;
         }
+        // Digests that are compared seldom find nothing out within a run.
+        let unseen = kind == Kind::WrongState && self.plan.limits.digest_entries > 100;
         // A member less is a lot: it must not happen at the beginning of every run.
-        let rather_not = outside.is_none() && self.random.chance(MILLION * 2 / 3);
-        if rather_not || !self.atlas.may_lose(host) {
+        let rare = *self.random.pick(&[kind == Kind::Wipe, true, false, false]);
+        let rather_not = outside.is_none() && rare && self.random.chance(MILLION * 2 / 3);
+        if unseen || rather_not || !self.atlas.may_harm(host) {
             return false;
         }
-        self.atlas.lose(host);
         let fault = match (kind, outside) {
             (Kind::Wipe, _) => Fault::Wipe(host),
+            (Kind::WrongState, _) => Fault::Spoil(host),
             (_, Some(Outside::LastBatchRots)) => {
                 let damage = *self.random.pick(&[Damage::LastBatch, Damage::LastMark]);
                 Fault::Damage(host, damage)
@@ -387,6 +390,11 @@ impl Nemesis {
                 Fault::Damage(host, Damage::draw(&mut self.random, segment_bytes))
             }
         };
+        match &fault {
+            Fault::Wipe(_) => self.atlas.lose(host),
+            Fault::Damage(_, damage) => self.atlas.harm(host, damage.may_be_final()),
+            _ => self.atlas.harm(host, false),
+        }
         let undermines = matches!(&fault, Fault::Damage(_, damage) if damage.undermines());
         if kind == Kind::Damage && !undermines && self.random.chance(MILLION / 3) {
             out.push(fault);

@@ -38,7 +38,7 @@ impl Books {
             Fault::Damage(host, damage) if Damage::HARMLESS.contains(&damage) => {
                 assert!(!self.up[host], "only who is down is not harmed");
             }
-            Fault::Damage(host, _) => drop(self.damaged.insert(host)),
+            Fault::Damage(host, _) | Fault::Spoil(host) => drop(self.damaged.insert(host)),
             Fault::Wipe(host) => {
                 assert!(!self.up[host], "only who is down is wiped");
                 self.damaged.insert(host);
@@ -163,7 +163,7 @@ fn the_core_is_a_sound_quorum_and_nothing_begins_any_more() {
             healed
                 .core
                 .iter()
-                .all(|host| !nemesis.atlas().is_lost(*host))
+                .all(|host| nemesis.atlas().is_sound(*host))
         );
         if plan.faults.outside.is_none() {
             assert!(healed.core.len() > plan.members / 2, "{plan}");

@@ -119,13 +119,13 @@ impl Committed {
         self.at(index).map(held)
     }
 
-    /// What tells apart the entries up to this one.
+    /// What tells apart the entries up to this one; none if it is none.
     ///
     /// # Errors
     /// It was not committed.
     pub(super) fn upto(&self, id: EntryId) -> Result<Vec<Held>, String> {
         let at = self.held(id.index).map(|held| held.term);
-        if at != Some(id.term) {
+        if id != EntryId::default() && at != Some(id.term) {
             return Err(format!(
                 "there is a snapshot of {id}, where {at:?} is committed"
             ));

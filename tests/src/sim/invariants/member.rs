@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use byteorder::{BigEndian, ByteOrder};
-use raft::HardState;
+use raft::{HardState, Raft};
 use raftd::node::io::Effects;
 use raftd::node::{Limits, Node};
 use wire::frame::{HEADER_BYTES, Kind};
@@ -44,8 +44,12 @@ pub(super) struct Watched {
     lost: Vec<Vec<Held>>,
     /// What was cut from the durable log, with the first index of each piece.
     pub(super) gone: Vec<(Index, Vec<Held>)>,
-    /// Something on its disk was damaged.
+    /// Something on its disk was damaged once: not all that was ever on it is there.
     pub(super) damaged: bool,
+    /// Something of it was damaged, and is not known to be whole again.
+    pub(super) harmed: bool,
+    /// Its state is not that of its log, by no fault of its own.
+    pub(super) spoiled: bool,
     /// What it writes in this life cannot be seen any more: the file lost its name or its header
     /// page, and the next start will find that out.
     pub(super) blind: bool,
@@ -57,6 +61,12 @@ pub(super) struct Watched {
     pub(super) leads: Option<Term>,
     /// What it counts for its followers.
     pub(super) matches: BTreeMap<NodeId, Index>,
+    /// The newest term in which it acknowledged entries, up to where.
+    acknowledged: (Term, Index),
+    /// As of the turn before: its log is lost.
+    lost_before: bool,
+    /// As of the turn before: its first faulty entry.
+    faulty_before: Option<Index>,
     term: Term,
     pub(super) commit: Index,
     pub(super) applied: Index,
@@ -73,11 +83,16 @@ impl Watched {
             lost: Vec::new(),
             gone: Vec::new(),
             damaged: false,
+            harmed: false,
+            spoiled: false,
             blind: false,
             memory: Vec::new(),
             handed_over: Vec::new(),
             leads: None,
             matches: BTreeMap::new(),
+            acknowledged: (Term(0), Index(0)),
+            lost_before: false,
+            faulty_before: None,
             term: Term(0),
             commit: Index(0),
             applied: Index(0),
@@ -91,7 +106,21 @@ impl Watched {
         self.changes = None;
         self.files = Files::default();
         self.damaged = false;
+        self.harmed = false;
         self.blind = false;
+    }
+
+    /// Something of it is damaged, or is not what it should be.
+    pub(super) fn harm(&mut self) {
+        self.damaged = true;
+        self.harmed = true;
+    }
+
+    /// All that was damaged is whole again: from now on it is held to everything.
+    pub(super) fn heal(&mut self) {
+        self.harmed = false;
+        self.blind = false;
+        self.files = Files::default();
     }
 
     /// A life begins with what is durable, all of it.
@@ -110,6 +139,8 @@ impl Watched {
         self.memory = self.durable_log();
         self.blind = false;
         self.leads = None;
+        self.lost_before = found.lost;
+        self.faulty_before = raft.faulty();
         self.term = found.term;
         // What is known of the first ones is looked at like what is learnt later.
         self.commit = Index(0);
@@ -122,10 +153,14 @@ impl Watched {
         let (base, applied) = (node.raft().base(), node.store().applied());
         let marker = self.audit.snapshot();
         let own = self.on_disk(base.index).map(|held| held.term);
+        // A damaged snapshot is not needed by a whole log, and else it is waited for.
+        let without = self.harmed
+            && applied == EntryId::default()
+            && node.raft().is_rebuilding() == (base != EntryId::default());
         let fits = base.index >= self.audit.base().index
             && base.index <= marker.index
             && own.unwrap_or_default() == base.term
-            && applied == marker;
+            && (applied == marker || without);
         if !fits {
             let id = self.id;
             return Err(format!(
@@ -169,6 +204,16 @@ impl Watched {
         let cut = self.memory.split_off(kept);
         self.memory = below;
         Ok(cut)
+    }
+
+    /// Whether a leader of this term may count it for an entry: its disk holds that now, or it said
+    /// so before the disk was damaged.
+    pub(super) fn counts_for(&self, term: Term, index: Index, entry: Option<Held>) -> bool {
+        let sound = !self.audit.hard_state().lost
+            && self.faulty_before.is_none_or(|first| index < first)
+            && self.holds(index, entry);
+        let (said_in, upto) = self.acknowledged;
+        sound || (self.harmed && said_in == term && index <= upto)
     }
 
     /// The log is cut before `from`; what is gone comes back.
@@ -218,6 +263,9 @@ impl Watched {
         let raft = node.raft();
         let (term, commit, last) = (raft.term(), raft.commit(), raft.last());
         let (applied, durable) = (node.store().applied().index, raft.durable());
+        if raft.is_rebuilding() {
+            self.applied = applied;
+        }
         let falls = term < self.term || commit < self.commit || applied < self.applied;
         let ordered = applied <= commit && commit <= last.index && durable <= last.index;
         let id = self.id;
@@ -234,7 +282,7 @@ impl Watched {
                 "{id} ends a turn with a log up to {last}, of which it handed over {handed_over}"
             ));
         }
-        self.blind |= self.damaged && self.audit.last().index < durable;
+        self.blind |= self.harmed && self.audit.last().index < durable;
         if durable.0 > 0 && !self.blind && self.on_disk(durable) != self.in_memory(durable) {
             let (disk, own) = (self.on_disk(durable), self.in_memory(durable));
             return Err(format!(
@@ -282,11 +330,18 @@ impl Watched {
 
     /// Whether this term may be durable where nobody can see it.
     pub(super) fn is_unseen(&self, term: Term) -> bool {
-        self.blind || (self.damaged && self.audit.hard_state().term < term)
+        self.blind || (self.harmed && self.audit.hard_state().term < term)
     }
 
-    /// Judges a message that leaves for `to` now.
-    pub(super) fn tells(&self, message: &Message, to: Option<NodeId>) -> Result<(), String> {
+    /// Judges a message that leaves for `to` now; what `node` is like, it is since some time in
+    /// this turn.
+    pub(super) fn tells(
+        &self,
+        message: &Message,
+        to: Option<NodeId>,
+        node: &Node,
+    ) -> Result<(), String> {
+        self.is_modest(message, node.raft())?;
         let state = self.audit.hard_state();
         let Some(term) = message.term() else {
             return Ok(());
@@ -317,6 +372,61 @@ impl Watched {
             let last = self.audit.last();
             return Err(format!(
                 "{id} tells {answer:?}, but its disk ends at {last}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Watched {
+    /// Who has lost entries does not vote, and who has faulty ones does not acknowledge them (rules
+    /// D4).
+    fn is_modest(&self, message: &Message, raft: &Raft) -> Result<(), String> {
+        let votes = match message {
+            Message::PreVote(_) | Message::RequestVote(_) => true,
+            Message::PreVoteAnswer(answer) => answer.granted,
+            Message::VoteAnswer(answer) => answer.granted,
+            _ => false,
+        };
+        let id = self.id;
+        if votes && self.lost_before && raft.hard_state().lost {
+            return Err(format!("{id} has lost entries, and tells {message:?}"));
+        }
+        let faulty = self.faulty_before.max(raft.faulty());
+        let lasts = self.faulty_before.is_some() && raft.faulty().is_some();
+        if let Message::AppendOk(answer) = message
+            && let Some(first) = faulty.filter(|first| lasts && answer.match_index >= *first)
+        {
+            return Err(format!("{id} tells {answer:?}, but {first} is faulty"));
+        }
+        Ok(())
+    }
+
+    /// A message that was judged leaves.
+    pub(super) fn told(&mut self, message: &Message) {
+        if let Message::AppendOk(answer) = message
+            && !answer.health.lost
+        {
+            let said = (answer.term, answer.match_index);
+            self.acknowledged = self.acknowledged.max(said);
+        }
+    }
+
+    /// A turn ends.
+    pub(super) fn remember(&mut self, raft: &Raft) {
+        self.lost_before = raft.hard_state().lost;
+        self.faulty_before = raft.faulty();
+    }
+
+    /// Whoever is less than whole does not begin to lead (rules D4, D5).
+    pub(super) fn may_lead(&self, raft: &Raft) -> Result<(), String> {
+        let lost = self.lost_before && raft.hard_state().lost;
+        let faulty = self.faulty_before.is_some() && raft.faulty().is_some();
+        if lost || faulty || raft.is_rebuilding() {
+            return Err(format!(
+                "{} begins to lead: lost={lost} faulty={faulty} rebuilding={}",
+                self.id,
+                raft.is_rebuilding()
             ));
         }
         Ok(())

@@ -110,7 +110,35 @@ impl Invariants {
 
     /// Something on a member's disk was damaged: what it holds now is not what it once held.
     pub fn damaged(&mut self, host: Host) {
-        self.members[host].damaged = true;
+        self.members[host].harm();
+    }
+
+    /// A member begins its next life with another state than it should, and cannot know.
+    pub fn spoiled(&mut self, host: Host) {
+        let member = &mut self.members[host];
+        member.harm();
+        member.spoiled = true;
+    }
+
+    /// Whether a member's state is not what it should be, and nobody has found out.
+    #[must_use]
+    pub fn is_spoiled(&self, host: Host) -> bool {
+        self.members[host].spoiled
+    }
+
+    /// Whether a node of a member that was damaged is whole, and names its snapshot.
+    #[must_use]
+    pub fn is_whole(&self, host: Host, node: &Node) -> bool {
+        let (member, raft) = (&self.members[host], node.raft());
+        let sound = !raft.hard_state().lost && raft.faulty().is_none() && !raft.is_rebuilding();
+        let seen = raft.durable() <= member.audit.last().index && !member.blind;
+        let marked = || node.status().snapshot == member.audit.snapshot();
+        sound && seen && !member.spoiled && marked()
+    }
+
+    /// What was damaged of a member is whole again.
+    pub fn healed(&mut self, host: Host) {
+        self.members[host].heal();
     }
 
     /// A member has begun a life with what its disk holds.
@@ -120,6 +148,7 @@ impl Invariants {
     pub fn started(&mut self, host: Host, node: &Node, disk: &SimDisk) -> Result<(), String> {
         self.look(host, disk, true)?;
         let member = &mut self.members[host];
+        member.spoiled &= self.states.check_shape(member.id, node.store()).is_err();
         member.start(node)?;
         if !member.damaged && !member.audit.ends_clean(disk) {
             let id = member.id;
@@ -156,20 +185,35 @@ impl Invariants {
         if turn.node.raft().commit() > self.members[host].commit {
             self.commits(host, turn.node, disks)?;
         }
-        let applied = turn.node.store().applied().index;
+        self.applies(host, turn)?;
+        for (link, message) in &turn.effects.peers {
+            let member = &self.members[host];
+            member.tells(message, (turn.peer_of)(*link), turn.node)?;
+            self.agrees_with_its_leader(host, message)?;
+            self.members[host].told(message);
+        }
+        self.members[host].remember(turn.node.raft());
+        self.acknowledges(host, turn)
+    }
+
+    /// The state is the one that belongs to its index, unless it was spoiled: until that was found
+    /// out, and another has taken its place.
+    fn applies(&mut self, host: Host, turn: Turn<'_>) -> Result<(), String> {
+        let (node, store) = (turn.node, turn.node.store());
+        let applied = store.applied().index;
         let member = &mut self.members[host];
+        if member.spoiled {
+            let wrong = self.states.check_shape(member.id, store).is_err();
+            member.spoiled = wrong || node.raft().is_rebuilding();
+            member.applied = applied;
+            return Ok(());
+        }
         if applied > member.applied {
             let whole = turn.effects.storage.iter().any(replaces_state);
-            let store = turn.node.store();
             self.states.check(member.id, member.applied, store, whole)?;
             member.applied = applied;
         }
-        for (link, message) in &turn.effects.peers {
-            let member = &self.members[host];
-            member.tells(message, (turn.peer_of)(*link))?;
-            self.agrees_with_its_leader(host, message)?;
-        }
-        self.acknowledges(host, turn)
+        Ok(())
     }
 
     /// A member has done disk work.
@@ -220,7 +264,7 @@ impl Invariants {
             return Ok(());
         }
         member.changes = changes;
-        let (id, handed_over) = (member.id, &member.handed_over);
+        let (id, handed_over, harmed) = (member.id, &member.handed_over, member.harmed);
         let (elections, written, committed) = (&mut self.elections, &self.written, &self.committed);
         let mut verdict = Ok(());
         let (gone, below) = (&mut member.gone, &mut member.below);
@@ -234,8 +278,12 @@ impl Invariants {
                 verdict = elections
                     .durable(id, batch.hard_state)
                     .and_then(|()| check_written(written, handed_over, id, batch))
-                    .and_then(|()| check_marker(committed, id, marker, batch))
-                    .and_then(|()| check_durable_cut(committed, id, term, batch));
+                    .and_then(|()| match (batch.anew, harmed) {
+                        (false, _) => check_marker(committed, id, marker, batch)
+                            .and_then(|()| check_durable_cut(committed, id, term, batch)),
+                        (true, true) => Ok(()),
+                        (true, false) => Err(format!("the log of {id} begins anew, undamaged")),
+                    });
             }
             if verdict.is_ok() && batch.resets {
                 verdict = committed.upto(batch.snapshot).map(|held| *below = held);
@@ -262,6 +310,7 @@ impl Invariants {
             return Ok(());
         };
         member.matches.clear();
+        member.may_lead(node.raft())?;
         self.elections.leads(term, member.id)?;
         let durable = member.audit.hard_state();
         if (durable.term, durable.vote) != (term, Some(member.id)) && !member.is_unseen(term) {
@@ -320,20 +369,27 @@ impl Invariants {
         }
         self.members[host].commit = upto;
         if news {
-            self.is_on_a_quorum(upto, disks)?;
+            self.is_on_a_quorum(upto, node.raft().term(), disks)?;
             self.forget_pending(upto);
         }
         Ok(())
     }
 
-    /// By Log Matching, whoever holds the last has those before it.
-    fn is_on_a_quorum(&mut self, index: Index, disks: &[&SimDisk]) -> Result<(), String> {
+    /// By Log Matching, whoever holds the last has those before it. What is faulty or lost is on no
+    /// disk (rules D4), whatever was held there; but if it was acknowledged in this term and damaged
+    /// since then, its leader could not know.
+    fn is_on_a_quorum(
+        &mut self,
+        index: Index,
+        term: Term,
+        disks: &[&SimDisk],
+    ) -> Result<(), String> {
         for (host, disk) in disks.iter().enumerate() {
             self.look(host, disk, false)?;
         }
         let entry = self.committed.held(index);
-        let holds = |member: &&Watched| member.holds(index, entry);
-        let copies = self.members.iter().filter(holds).count();
+        let counts = |member: &&Watched| member.counts_for(term, index, entry);
+        let copies = self.members.iter().filter(counts).count();
         if 2 * copies <= self.members.len() {
             let of = self.members.len();
             return Err(format!(
@@ -458,7 +514,11 @@ fn check_written(
     batch: &Batch<'_>,
 ) -> Result<(), String> {
     let state = batch.hard_state;
-    if state != HardState::default() && !handed_over.contains(&state) {
+    // Recovery says by itself that entries are lost.
+    let found = |known: &HardState| (known.term, known.vote) == (state.term, state.vote);
+    let known = handed_over.contains(&state)
+        || (batch.anew && (state.term == Term(0) || handed_over.iter().any(found)));
+    if state != HardState::default() && !known {
         return Err(format!(
             "the disk of {id} holds {state:?}, which was never written"
         ));

@@ -19,13 +19,13 @@ pub(super) struct Files {
     /// Changes of names, and the durable marker, when it was last looked at.
     seen: Option<(u64, EntryId)>,
     snapshots: BTreeSet<EntryId>,
-    /// The oldest segment.
-    first_segment: u64,
+    /// The oldest segment, if it was looked at before.
+    first_segment: Option<u64>,
 }
 
 /// All snapshots that ever had a durable name.
 ///
-/// Invariants looked after, on disks that are not damaged:
+/// Invariants looked after, on disks that are not damaged, or whole again:
 /// - a file that has a snapshot's name is whole, and holds the state of a committed entry (rules
 ///   E6);
 /// - files of one snapshot are the same byte for byte, whoever wrote or received them (rules D5);
@@ -51,7 +51,7 @@ impl Snapshots {
     ) -> Result<(), String> {
         let (id, marker) = (member.id, member.audit.snapshot());
         let seen = Some((disk.name_changes(), marker));
-        if member.files.seen == seen || member.damaged {
+        if member.files.seen == seen || member.harmed {
             return Ok(());
         }
         member.files.seen = seen;
@@ -66,6 +66,10 @@ impl Snapshots {
                     let Some(snapshot) = snapshot::snapshot_id(file_name) else {
                         continue;
                     };
+                    // What is left of one that was damaged goes when a newer one is marked.
+                    if member.damaged && snapshot.index < marker.index {
+                        continue;
+                    }
                     present.insert(snapshot);
                     if !member.files.snapshots.contains(&snapshot) {
                         let mut content = vec![0; bytes as usize];
@@ -85,7 +89,8 @@ impl Snapshots {
             return Err(format!("{id} has marked {marker}, which its disk lacks"));
         }
         let first_segment = first_segment.unwrap_or_default();
-        for gone in member.files.first_segment.max(1)..first_segment {
+        let before = member.files.first_segment.unwrap_or(first_segment);
+        for gone in before..first_segment {
             let end = member.audit.end_of(gone);
             if end.is_none_or(|end| end > marker.index) {
                 return Err(format!(
@@ -93,7 +98,7 @@ impl Snapshots {
                 ));
             }
         }
-        member.files.first_segment = first_segment;
+        member.files.first_segment = Some(first_segment);
         Ok(())
     }
 

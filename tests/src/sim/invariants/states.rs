@@ -19,7 +19,7 @@ const FULL_EVERY: u64 = 1_024;
 
 /// What the state is like after an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shape {
+pub(super) struct Shape {
     id: EntryId,
     keys: usize,
     sessions: usize,
@@ -92,6 +92,26 @@ impl States {
         self.shapes.get(index.0 as usize).map(|shape| shape.digest)
     }
 
+    /// Looks at sizes and digest of a state.
+    ///
+    /// # Errors
+    /// They are not those that belong to its index.
+    pub(super) fn check_shape(&self, who: NodeId, store: &Store) -> Result<&Shape, String> {
+        let applied = store.applied().index;
+        let Some(known) = self.shapes.get(applied.0 as usize) else {
+            return Err(format!(
+                "{who} has applied {applied}, which nobody committed"
+            ));
+        };
+        let own = shape(store);
+        if own != *known {
+            return Err(format!(
+                "the state of {who} at {applied} is {own:?} and should be {known:?}"
+            ));
+        }
+        Ok(known)
+    }
+
     /// A member has applied more; `seen` is how far it was looked at before. All of the state is
     /// looked at if it is to be `whole`.
     ///
@@ -105,21 +125,11 @@ impl States {
         whole: bool,
     ) -> Result<(), String> {
         let applied = store.applied().index;
-        let Some(known) = self.shapes.get(applied.0 as usize) else {
-            return Err(format!(
-                "{who} has applied {applied}, which nobody committed"
-            ));
-        };
-        let own = shape(store);
-        if own != *known {
-            return Err(format!(
-                "the state of {who} at {applied} is {own:?} and should be {known:?}"
-            ));
-        }
+        let known = self.check_shape(who, store)?;
         if whole || seen.0 / FULL_EVERY != applied.0 / FULL_EVERY {
             let counted = store.view().recompute_digest();
-            if counted != known.digest {
-                let digest = known.digest;
+            let digest = known.digest;
+            if counted != digest {
                 return Err(format!(
                     "the state of {who} at {applied} comes to {counted:032x}, not {digest:032x}"
                 ));

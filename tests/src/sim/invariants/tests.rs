@@ -241,7 +241,7 @@ fn a_commit_that_only_the_leader_holds() {
     let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
     let disks: Vec<&SimDisk> = disks.iter().collect();
     says(
-        stage.seen.is_on_a_quorum(Index(1), &disks),
+        stage.seen.is_on_a_quorum(Index(1), Term(1), &disks),
         "on 1 of 3 disks",
     );
 }
@@ -361,7 +361,8 @@ fn what_is_told_before_it_is_durable() {
     let leader = stage.leader();
     let term = stage.node(leader).raft().term();
     let member = &stage.seen.members[leader];
-    let ok = |message: Message| member.tells(&message, Some(NodeId(9))).is_ok();
+    let node = stage.node(leader);
+    let ok = |message: Message| member.tells(&message, Some(NodeId(9)), node).is_ok();
     let later = term.next();
     let last = EntryId::default();
     assert!(ok(Message::StaleTerm(StaleTerm { term })));
@@ -483,6 +484,7 @@ fn a_disk_that_holds_what_nobody_wrote() {
             commit: Index(0),
             snapshot: EntryId::default(),
             resets: false,
+            anew: false,
         };
         check_written(&written, &[state], NodeId(1), &batch)
     };
@@ -559,6 +561,7 @@ fn markers_that_cannot_be() {
             commit: Index(0),
             snapshot,
             resets: false,
+            anew: false,
         };
         check_marker(&committed, NodeId(1), before, &batch)
     };

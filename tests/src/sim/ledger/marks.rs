@@ -7,7 +7,7 @@ use raft::RoleName;
 use raftd::fatal::ExitStatus;
 use raftd::node::Node;
 use raftd::node::io::{Discarded, Effects, LinkId, LoadPurpose, SnapshotRequest, StorageRequest};
-use raftd::wal::Cases;
+use raftd::wal::{Cases, Report};
 use wire::error::Error;
 use wire::frame::{self, Kind};
 use wire::hello::LeaderHint;
@@ -55,6 +55,20 @@ branches! {
     LOG_RESET = "log replaced by a snapshot",
     COMPACTION = "log begins behind a snapshot",
     SNAPSHOT_START = "started from a snapshot",
+    FAULTY = "entries faulty",
+    MENDED = "faulty entries mended",
+    BEGUN_ANEW = "lost log begun anew",
+    LOST_TOLD = "log lost by the leader's word",
+    LOST_NO_MORE = "lost no more",
+    REBUILDING = "state thrown away",
+    REBUILDING_START = "started without a state",
+    REBUILT = "state rebuilt",
+    SPLIT = "no quorum agrees on the state",
+    HANDED_OVER_STALLED = "handed over, disk stalled",
+    HANDED_OVER_FULL = "handed over, disk full",
+    HANDED_OVER_WRONG = "handed over, wrong state",
+    LED_BY_TRANSFER = "voted with the transfer flag",
+    HEALED = "damaged, and whole again",
     READ_ROUND = "read round",
     PARKED = "request parked",
     UNPARKED = "request unparked",
@@ -192,6 +206,8 @@ struct Glance {
     round: u64,
     parked: usize,
     base: Index,
+    lost: bool,
+    rebuilding: bool,
 }
 
 /// Looks at what members do, and marks what is rare.
@@ -212,17 +228,27 @@ impl Watch {
         self.leaders.len() as u64
     }
 
-    /// A member has recovered; these rows applied.
-    pub fn started(&mut self, host: Host, node: &Node, cases: Cases, torn_bytes: u64) {
+    /// A member has recovered, and found this.
+    pub fn started(&mut self, host: Host, node: &Node, found: &Report) {
         self.glances.remove(&host);
         self.sent.retain(|(sender, _), _| *sender != host);
-        self.cases(cases);
-        if node.store().applied().index > Index(0) {
-            self.marks.reach(SNAPSHOT_START);
+        self.cases(found.cases);
+        for (branch, reached) in [
+            (SNAPSHOT_START, node.store().applied().index > Index(0)),
+            (TORN, found.torn_bytes > 0),
+            // Nothing is behind its first batch yet.
+            (BEGUN_ANEW, found.lost && found.batches == 1),
+            (REBUILDING_START, node.raft().is_rebuilding()),
+        ] {
+            if reached {
+                self.marks.reach(branch);
+            }
         }
-        if torn_bytes > 0 {
-            self.marks.reach(TORN);
-        }
+    }
+
+    /// A member that was damaged is seen to be whole.
+    pub fn healed(&mut self) {
+        self.marks.reach(HEALED);
     }
 
     fn cases(&mut self, cases: Cases) {
@@ -280,6 +306,8 @@ impl Watch {
             round: 0,
             parked: node.parked(),
             base: raft.base().index,
+            lost: raft.hard_state().lost,
+            rebuilding: raft.is_rebuilding(),
         };
         let before = *self.glances.entry(host).or_insert(now);
         let mut round = before.round;
@@ -298,6 +326,10 @@ impl Watch {
             self.told(error);
         }
         let says = |words: &str| effects.events.iter().any(|e| e.text.starts_with(words));
+        let hands_over = |why: &str| {
+            let mut events = effects.events.iter();
+            events.any(|e| e.text.starts_with("handing over") && e.text.ends_with(why))
+        };
         let marked = [
             (SNAPSHOT_NOT_TAKEN, says("snapshot not taken")),
             (SNAPSHOT_PUBLISHED, says("snapshot published")),
@@ -310,6 +342,16 @@ impl Watch {
             (PARKED, now.parked > before.parked),
             (UNPARKED, now.parked < before.parked),
             (DISK_STALLED, says("disk stalled=true")),
+            (FAULTY, says("entries are damaged")),
+            (MENDED, says("damaged entries are whole again")),
+            (LOST_TOLD, now.lost && !before.lost),
+            (LOST_NO_MORE, before.lost && !now.lost),
+            (REBUILDING, now.rebuilding && !before.rebuilding),
+            (REBUILT, before.rebuilding && !now.rebuilding),
+            (SPLIT, says("no quorum agrees")),
+            (HANDED_OVER_STALLED, hands_over("disk-stalled")),
+            (HANDED_OVER_FULL, hands_over("disk-full")),
+            (HANDED_OVER_WRONG, hands_over("state-differs")),
         ];
         for (branch, reached) in marked {
             if reached {
@@ -350,6 +392,7 @@ impl Watch {
                 )
             }
             Message::StaleTerm(_) => (Some(STALE_TERM), None),
+            Message::RequestVote(request) if request.transfer => (Some(LED_BY_TRANSFER), None),
             Message::PreVoteAnswer(answer) => {
                 let branch = match (answer.granted, leader_heard) {
                     (true, _) => PRE_VOTE_GRANTED,

@@ -30,6 +30,8 @@ mod process;
 mod table;
 
 use std::collections::VecDeque;
+use std::iter;
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,10 +46,12 @@ use raftd::net::dial::Dialler;
 use raftd::node::io::{Effects, LinkId};
 use raftd::node::{self, Node};
 use raftd::storage::{self, Keeper, SpareMaker, open_disk};
+use raftd::store::{Builder, Store};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
+use wire::client::Item;
 use wire::peer::DiskState;
-use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
 pub use self::clock::{LocalClock, TRUE_RATE};
 pub use self::process::Process;
@@ -167,6 +171,8 @@ pub struct Member {
     lives: u64,
     /// The process that comes up next ends at this operation of its recovery.
     crash_in_recovery: Option<(u64, Crash)>,
+    /// The next process goes on from a wrong state.
+    spoils: bool,
     /// Rounds of disk work end no earlier.
     disk_hangs_until: Instant,
     /// Nothing happens in the process before this.
@@ -191,6 +197,7 @@ impl Member {
             process: None,
             lives: 0,
             crash_in_recovery: None,
+            spoils: false,
             disk_hangs_until: Instant::default(),
             busy_until: Instant::default(),
             next_turn: None,
@@ -301,8 +308,11 @@ impl Member {
             }),
             seed: self.random.bits(),
         };
-        let opened = open_disk(Latched::new(self.disk.clone()), &options)
+        let mut opened = open_disk(Latched::new(self.disk.clone()), &options)
             .map_err(|fatal| self.death_of(fatal))?;
+        if mem::take(&mut self.spoils) {
+            opened.state.store = spoiled(&opened.state.store, options.sessions_max);
+        }
         let report = opened.log.recovered.report;
         let say = || format!("{} opens its disk: {report}", self.id);
         around.trace.line(around.now, say);
@@ -329,7 +339,8 @@ impl Member {
             waiting: VecDeque::new(),
             at_disk: false,
             round: 0,
-            news: false,
+            // What is damaged is said in the first round.
+            news: true,
             room: DiskState::Ok,
             reports: VecDeque::new(),
             make_at: around.now,
@@ -342,6 +353,7 @@ impl Member {
             crash_at_report: None,
         });
         self.plan_spare(around);
+        self.go_to_disk(around);
         self.busy_until = around.now;
         self.next_turn = Some(around.now);
         Ok(report)
@@ -433,6 +445,11 @@ impl Member {
     /// The next process ends at this change of its disk, most likely in recovery.
     pub fn crash_in_recovery(&mut self, after: u64, crash: Crash) {
         self.crash_in_recovery = Some((after, crash));
+    }
+
+    /// The next process goes on from a state that is not what its disk holds.
+    pub fn spoil(&mut self) {
+        self.spoils = true;
     }
 
     /// The process, or the machine, ends after so many more effects.
@@ -601,6 +618,28 @@ impl Member {
         };
         self.next_turn = at.map(|at| at.max(self.busy_until));
     }
+}
+
+/// The same state, but for a key that nobody wrote.
+fn spoiled(store: &Store, sessions_max: usize) -> Store {
+    let mut head = store.view().head();
+    head.keys += 1;
+    let mut builder = Builder::new(head);
+    let wrong = Item {
+        key: b"\0",
+        value: b"wrong",
+        revision: Index(1),
+        create_revision: Index(1),
+        version: 1,
+    };
+    let items = iter::once(wrong).chain(store.map().iter());
+    for item in items {
+        builder.item(item).expect("keys ascend from the first");
+    }
+    for session in store.view().sessions() {
+        builder.session(&session).expect("it was one before");
+    }
+    builder.finish(sessions_max).expect("all of it is there")
 }
 
 /// Where clients find a member.

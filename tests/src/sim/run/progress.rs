@@ -37,15 +37,20 @@ impl Run {
         }
         self.world.disturb(Net::mend_all);
         for host in 0..self.plan.members {
-            match healed.core.contains(&host) {
-                true => self.cure(host),
+            match healed.lives(host) {
+                true => self.cure(host)?,
                 false => self.leave_behind(host, healed.rest)?,
             }
         }
         Ok(healed)
     }
 
-    fn cure(&mut self, host: Host) {
+    fn cure(&mut self, host: Host) -> Result<(), String> {
+        // What is damaged is found out at the next start at the latest.
+        let lives = self.world.members()[host].lives();
+        if self.harmed_in[host] == Some(lives) && self.world.crash(host, Crash::Kill) {
+            self.died(host, &Death::Crashed(Crash::Kill))?;
+        }
         let pace = Pace {
             disk: Duration::from_micros(200),
             disk_max: Duration::from_millis(20),
@@ -57,6 +62,7 @@ impl Run {
         if !member.is_up() {
             self.world.start_later(host, Duration::ZERO);
         }
+        Ok(())
     }
 
     fn leave_behind(&mut self, host: Host, rest: Rest) -> Result<(), String> {
@@ -85,9 +91,9 @@ impl Run {
         self.plan.faults.outside.is_none() && healed.core.len() >= quorum
     }
 
-    /// Demands what a healed core owes: a leader that commits, an end for every request, the same
-    /// state on all members of the core.
-    pub(super) fn demand_progress(&mut self, core: &[Host]) -> Result<(), String> {
+    /// Demands what a healed core owes: a leader that commits, members that were damaged made whole,
+    /// an end for every request, the same state on all of them.
+    pub(super) fn demand_progress(&mut self, healed: &Healed) -> Result<(), String> {
         let began = self.world.now();
         // Where bytes were damaged on their way, one may have been of a length: then a link is deaf
         // until its frame's time is over, and only then patience begins.
@@ -95,17 +101,43 @@ impl Run {
             0 => began,
             _ => began + FRAME_TIMEOUT,
         };
+        let core = &healed.core;
         self.clients.calm(began, core, &mut self.actions);
         self.act();
         self.within(hears_from, "no leader commits", |run| run.serves(core))?;
         self.pass(self.world.now() + SERVICE)?;
+        self.within(hears_from, "a member is not whole", |run| {
+            run.are_whole(&run.living(healed))
+        })?;
         self.clients.stop_issuing();
         self.within(hears_from, "a request has no end", |run| {
             run.clients.pending() == 0
         })?;
-        self.within(hears_from, "the core differs", |run| run.agrees(core))?;
+        self.within(hears_from, "the core differs", |run| {
+            run.agrees(&run.living(healed))
+        })?;
         self.within(hears_from, "a snapshot is not done", |run| {
-            run.has_marked(core)
+            run.has_marked(&run.living(healed))
+        })
+    }
+
+    /// The core, and the members that it heals; but for those that refuse to start.
+    fn living(&self, healed: &Healed) -> Vec<Host> {
+        let atlas = self.nemesis.atlas();
+        let harmed = healed.harmed.iter().copied();
+        let harmed = harmed.filter(|host| atlas.is_harmed(*host) || atlas.is_sound(*host));
+        healed.core.iter().copied().chain(harmed).collect()
+    }
+
+    /// Whether all of them are up, miss nothing and have a state to serve from.
+    fn are_whole(&self, hosts: &[Host]) -> bool {
+        hosts.iter().all(|host| {
+            let node = self.world.members()[*host].node();
+            node.is_some_and(|node| {
+                let raft = node.raft();
+                let sound = !raft.hard_state().lost && raft.faulty().is_none();
+                sound && node.status().state == "serving" && !self.invariants.is_spoiled(*host)
+            })
         })
     }
 
@@ -180,7 +212,7 @@ impl Run {
                     let raft = node.raft();
                     format!(
                         "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={} \
-                         base={} snapshot={} {:?}\n",
+                         base={} snapshot={} faulty={:?} {:?} spoiled={} {:?} {}\n",
                         host + 1,
                         raft.role(),
                         raft.term(),
@@ -191,7 +223,11 @@ impl Run {
                         node.store().applied(),
                         raft.base(),
                         node.status().snapshot,
+                        raft.faulty(),
+                        node.status().state,
+                        self.invariants.is_spoiled(host),
                         node.waiting(),
+                        node.status().error,
                     )
                 }
             };
