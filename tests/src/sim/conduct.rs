@@ -151,6 +151,7 @@ impl Conduct {
         self.draws_its_own(who, node, local)?;
         self.hands_over(who, member, local)?;
         self.answers(who, effects);
+        self.refuses_snapshots(who, effects);
         let reign = &mut self.reigns[who.0 as usize - 1];
         if node.raft().role() != RoleName::Leader {
             *reign = None;
@@ -279,6 +280,21 @@ impl Conduct {
             let (health, round) = answer;
             if !health.lost {
                 *newest = round.max(*newest);
+            }
+        }
+    }
+}
+
+impl Conduct {
+    /// A follower that has nothing of a snapshot, after it was sent some, could not use it: its
+    /// leader may send it another.
+    fn refuses_snapshots(&mut self, who: NodeId, effects: &Effects) {
+        let refused = |message: &Message| matches!(message, Message::SnapshotOk(answer) if answer.received_bytes == 0);
+        if effects.peers.iter().any(|(_, message)| refused(message)) {
+            for reign in self.reigns.iter_mut().flatten() {
+                if let Some(follower) = reign.followers.get_mut(&who) {
+                    follower.snapshot = None;
+                }
             }
         }
     }

@@ -59,6 +59,8 @@ pub enum Damage {
     /// The header page of the newest segment in use, and its first batch, which would tell what stood
     /// there (case d).
     NewestPage,
+    /// The header page of the newest segment in use, whose first batch tells what stood there.
+    NewestPageAlone,
     /// The name of the newest segment in use (case a).
     NewestName,
     /// The name of an older segment.
@@ -115,6 +117,7 @@ impl Damage {
         Self::RecordAndFarByte,
         Self::FirstBatch,
         Self::NewestPage,
+        Self::NewestPageAlone,
         Self::NewestName,
         Self::OlderName,
         Self::OlderPage,
@@ -165,6 +168,7 @@ impl Damage {
                 | Self::RecordAndSeal
                 | Self::Seal
                 | Self::FirstBatch
+                | Self::NewestPageAlone
                 | Self::OlderName
                 | Self::OlderPage
                 | Self::NextPage
@@ -180,7 +184,11 @@ impl Damage {
     pub fn undermines(self) -> bool {
         matches!(
             self,
-            Self::NewestName | Self::NewestPage | Self::NextPage | Self::NextSpare
+            Self::NewestName
+                | Self::NewestPage
+                | Self::NewestPageAlone
+                | Self::NextPage
+                | Self::NextSpare
         )
     }
 
@@ -325,6 +333,7 @@ impl Victim<'_> {
             | Damage::RecordAndFarByte
             | Damage::FirstBatch
             | Damage::NewestPage
+            | Damage::NewestPageAlone
             | Damage::NewestName
             | Damage::LastUnreadable
             | Damage::LastBatch
@@ -407,6 +416,7 @@ impl Victim<'_> {
                 self.rot_within(&name, 0, 64);
                 self.rot_within(&name, SEGMENT_HEADER_BYTES, BATCH_HEADER_BYTES);
             }
+            Damage::NewestPageAlone => self.rot_within(&name, 0, 64),
             Damage::NewestName => self.lose(&name),
             Damage::FirstBatch => {
                 let first = segment.batches[0].header;

@@ -88,7 +88,9 @@ impl Snapshots {
         if marker != EntryId::default() && !member.files.snapshots.contains(&marker) {
             return Err(format!("{id} has marked {marker}, which its disk lacks"));
         }
-        let first_segment = first_segment.unwrap_or_default();
+        let Some(first_segment) = first_segment else {
+            return Ok(());
+        };
         let before = member.files.first_segment.unwrap_or(first_segment);
         for gone in before..first_segment {
             let end = member.audit.end_of(gone);

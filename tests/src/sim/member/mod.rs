@@ -310,7 +310,8 @@ impl Member {
         };
         let mut opened = open_disk(Latched::new(self.disk.clone()), &options)
             .map_err(|fatal| self.death_of(fatal))?;
-        if mem::take(&mut self.spoils) {
+        // Of no state no part can be wrong.
+        if mem::take(&mut self.spoils) && opened.state.store.applied().index > Index(0) {
             opened.state.store = spoiled(&opened.state.store, options.sessions_max);
         }
         let report = opened.log.recovered.report;
