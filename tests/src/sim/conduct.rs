@@ -85,6 +85,8 @@ struct Follower {
     bytes: usize,
     /// The snapshot that it was sent a piece of, and when it last was.
     snapshot: Option<(EntryId, Instant)>,
+    /// The snapshot that it was sent, and could not use: it may be sent another at any time.
+    refused: Option<EntryId>,
 }
 
 impl Follower {
@@ -286,14 +288,15 @@ impl Conduct {
 }
 
 impl Conduct {
-    /// A follower that has nothing of a snapshot, after it was sent some, could not use it: its
-    /// leader may send it another.
+    /// A follower that has nothing of a snapshot, after it was sent some, could not use it.
     fn refuses_snapshots(&mut self, who: NodeId, effects: &Effects) {
         let refused = |message: &Message| matches!(message, Message::SnapshotOk(answer) if answer.received_bytes == 0);
         if effects.peers.iter().any(|(_, message)| refused(message)) {
             for reign in self.reigns.iter_mut().flatten() {
-                if let Some(follower) = reign.followers.get_mut(&who) {
-                    follower.snapshot = None;
+                if let Some(follower) = reign.followers.get_mut(&who)
+                    && let Some((snapshot, _)) = follower.snapshot.take()
+                {
+                    follower.refused = Some(snapshot);
                 }
             }
         }
@@ -402,7 +405,9 @@ impl Reign {
                     follower.spoken = Some(now);
                     follower.sent(append);
                 }
-                Message::InstallSnapshot(piece) if !piece.bytes.is_empty() => {
+                Message::InstallSnapshot(piece)
+                    if !piece.bytes.is_empty() && follower.refused != Some(piece.snapshot) =>
+                {
                     follower.snapshot = Some((piece.snapshot, now));
                 }
                 _ => {}
