@@ -100,7 +100,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 27] = [
+    pub const INSIDE: [Self; 28] = [
         Self::Record,
         Self::Header,
         Self::Blank,
