@@ -287,10 +287,10 @@ impl Node {
         }
     }
 
-    /// When it will be time for one, if this node leads and nothing more is written. However full
-    /// the disks are: snapshots are the way out.
+    /// When it will be time for one, if this node leads, is not handing over, and nothing more is
+    /// written. However full the disks are: snapshots are the way out.
     pub(super) fn snapshot_due_at(&self) -> Option<Instant> {
-        if self.raft.role() != RoleName::Leader {
+        if self.raft.role() != RoleName::Leader || self.raft.is_transferring() {
             return None;
         }
         let (data_bytes, low) = (self.store.data_bytes(), self.disks.any_low());

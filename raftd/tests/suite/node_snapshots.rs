@@ -1,6 +1,7 @@
 //! Snapshots in clusters of nodes under the harness: taken, sent, installed, and what is left of the
 //! log. Files are written and read by the shipped code on a simulated disk.
 
+use raft::Instant;
 use raftd::node::Policy;
 use raftd::node::io::ConnectionId;
 use wire::client::{Reply, Request};
@@ -318,5 +319,37 @@ fn a_follower_does_not_wake_up_for_a_snapshot_that_is_due() {
     cluster.isolate(follower);
     cluster.run(ms(500));
     let deadline = cluster.node(follower).deadline();
+    assert!(deadline > Some(cluster.now()), "{deadline:?}");
+}
+
+/// While a leader hands over it proposes nothing; when that is over, it looks again.
+#[test]
+fn a_leader_that_hands_over_does_not_wake_up_for_a_snapshot_that_is_due() {
+    let mut cluster = Cluster::serving(Options {
+        snapshots: Policy {
+            interval: ms(5_000),
+            gap: ms(0),
+            ..Policy::default()
+        },
+        ..Options::default()
+    });
+    let started = Instant(1_000_000_000);
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    cluster.run_until("almost the time", ms(5_000), |cluster| {
+        cluster.now() >= started + ms(4_450)
+    });
+    cluster.hang_disk(leader, true);
+    client.put(&mut cluster, b"k", b"w");
+    cluster.run_until("a hand-over", ms(600), |cluster| {
+        let mut said = cluster.events(leader).iter();
+        said.any(|line| line.starts_with("handing over"))
+    });
+    cluster.isolate(leader);
+    cluster.run(ms(100));
+    assert!(cluster.node(leader).raft().is_transferring());
+    assert!(cluster.now() > started + ms(5_000));
+    let deadline = cluster.node(leader).deadline();
     assert!(deadline > Some(cluster.now()), "{deadline:?}");
 }
