@@ -167,6 +167,8 @@ impl Damage {
                 | Self::Chain
                 | Self::RecordAndSeal
                 | Self::Seal
+                | Self::BehindSeal
+                | Self::FarByte
                 | Self::FirstBatch
                 | Self::NewestPageAlone
                 | Self::OlderName

@@ -312,7 +312,7 @@ impl Member {
             .map_err(|fatal| self.death_of(fatal))?;
         // Of no state no part can be wrong.
         if mem::take(&mut self.spoils) && opened.state.store.applied().index > Index(0) {
-            opened.state.store = spoiled(&opened.state.store, options.sessions_max);
+            spoil(&mut opened.state.store, options.sessions_max);
         }
         let report = opened.log.recovered.report;
         let say = || format!("{} opens its disk: {report}", self.id);
@@ -621,13 +621,18 @@ impl Member {
     }
 }
 
-/// The same state, but for a key that nobody wrote.
-fn spoiled(store: &Store, sessions_max: usize) -> Store {
+/// Adds a key that nobody wrote, unless an earlier life has kept it in a snapshot.
+fn spoil(store: &mut Store, sessions_max: usize) {
+    const KEY: &[u8] = b"\0";
     let mut head = store.view().head();
+    let first = store.map().iter().next();
+    if first.is_some_and(|item| item.key == KEY) {
+        return;
+    }
     head.keys += 1;
     let mut builder = Builder::new(head);
     let wrong = Item {
-        key: b"\0",
+        key: KEY,
         value: b"wrong",
         revision: Index(1),
         create_revision: Index(1),
@@ -640,7 +645,7 @@ fn spoiled(store: &Store, sessions_max: usize) -> Store {
     for session in store.view().sessions() {
         builder.session(&session).expect("it was one before");
     }
-    builder.finish(sessions_max).expect("all of it is there")
+    *store = builder.finish(sessions_max).expect("all of it is there");
 }
 
 /// Where clients find a member.

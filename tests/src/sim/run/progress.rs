@@ -101,10 +101,12 @@ impl Run {
             0 => began,
             _ => began + FRAME_TIMEOUT,
         };
-        let core = &healed.core;
-        self.clients.calm(began, core, &mut self.actions);
+        self.clients
+            .calm(began, &self.living(healed), &mut self.actions);
         self.act();
-        self.within(hears_from, "no leader commits", |run| run.serves(core))?;
+        self.within(hears_from, "no leader commits", |run| {
+            run.serves(&run.living(healed))
+        })?;
         self.pass(self.world.now() + SERVICE)?;
         self.within(hears_from, "a member is not whole", |run| {
             run.are_whole(&run.living(healed))
@@ -167,12 +169,12 @@ impl Run {
         Ok(())
     }
 
-    /// Whether a member of the core leads and has committed in its term.
-    fn serves(&self, core: &[Host]) -> bool {
+    /// Whether one of these members leads and has committed in its term.
+    fn serves(&self, living: &[Host]) -> bool {
         let mut leaders = self.world.nodes().filter(|(host, node)| {
             let raft = node.raft();
             let leads = raft.role() == RoleName::Leader && raft.quorum_ok(self.local(*host));
-            leads && core.contains(host) && node.store().applied().term == raft.term()
+            leads && living.contains(host) && node.store().applied().term == raft.term()
         });
         leaders.next().is_some()
     }
