@@ -71,6 +71,8 @@ struct Reign {
     commit: Index,
     /// The read rounds that were told, and since when.
     rounds: Vec<(u64, Instant)>,
+    /// Since when it hears no quorum, by its own clock.
+    deaf_since: Option<Instant>,
     followers: BTreeMap<NodeId, Follower>,
 }
 
@@ -167,15 +169,14 @@ impl Conduct {
                 since: now,
                 commit: node.raft().commit(),
                 rounds: Vec::new(),
+                deaf_since: None,
                 followers: BTreeMap::new(),
             });
         }
         let Some(reign) = reign else {
             return Ok(());
         };
-        if !node.raft().quorum_ok(local) {
-            return Err(format!("{who} leads term {term} on, but hears no quorum"));
-        }
+        reign.hears(who, node, local, settings)?;
         reign.commits(who, node)?;
         reign.begins_rounds(now, who, effects, &self.answered)?;
         let served = served(who, effects, &mut self.asked);
@@ -304,6 +305,28 @@ impl Conduct {
 }
 
 impl Reign {
+    /// It hears a quorum. One that falls apart because a follower has lost entries, and counts no
+    /// more, may be missed at the next look only.
+    fn hears(
+        &mut self,
+        who: NodeId,
+        node: &Node,
+        now: Instant,
+        settings: &Settings,
+    ) -> Result<(), String> {
+        if node.raft().quorum_ok(now) {
+            self.deaf_since = None;
+            return Ok(());
+        }
+        let since = *self.deaf_since.get_or_insert(now);
+        let lost = node.raft().followers().any(|f| f.health.lost);
+        if lost && now.since(since) <= settings.election_timeout * 2 {
+            return Ok(());
+        }
+        let term = self.term;
+        Err(format!("{who} leads term {term} on, but hears no quorum"))
+    }
+
     fn begins_rounds(
         &mut self,
         now: Instant,

@@ -34,7 +34,11 @@ fn options() -> Options {
             incarnation: Incarnation(7),
             epoch: EPOCH,
             formed: Vec::new(),
-            members: vec![(NodeId(1), "10.0.0.1:7".to_owned())],
+            // Who is alone has nobody to heal from.
+            members: vec![
+                (NodeId(1), "10.0.0.1:7".to_owned()),
+                (NodeId(2), "10.0.0.2:7".to_owned()),
+            ],
         }),
         seed: 3,
     }
@@ -235,6 +239,30 @@ fn a_snapshot_in_place_of_the_log_leaves_nothing_before_it() {
     assert_eq!(seen, [(true, 5, last(1, 3)), (false, 0, last(1, 3))]);
     assert_eq!((audit.base(), audit.last()), (last(1, 3), last(1, 4)));
     assert_eq!(audit.at(Index(3)), None);
+    assert!(Audit::afresh(&disk).continues(&audit));
+}
+
+#[test]
+fn a_log_that_begins_anew_is_followed_into_its_new_segment() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let mut log = open(&disk);
+    for ticket in 1..=3 {
+        push(&mut log, ticket, 1, ticket, 1, false);
+        assert!(round(&mut log));
+    }
+    let mut audit = Audit::afresh(&disk);
+    // The header of the second batch; the third proves that there was one.
+    let second = FIRST_BATCH + 512 + 1024;
+    disk.rot("wal/0000000000000001.wal", second + 30, 1);
+    let disk = disk.restart();
+    let log = open(&disk);
+    assert!(log.wal().hard_state().lost);
+    let mut seen = Vec::new();
+    let mut show = |batch: &Batch<'_>| seen.push((batch.anew, batch.resets, batch.cut.len()));
+    while audit.step(&disk, &mut show) {}
+    assert_eq!(seen, [(true, true, 3)]);
+    assert_eq!(audit.hard_state(), log.wal().hard_state());
+    assert_eq!((audit.base(), audit.last()), (last(0, 0), last(0, 0)));
     assert!(Audit::afresh(&disk).continues(&audit));
 }
 

@@ -63,10 +63,8 @@ pub(super) struct Watched {
     pub(super) matches: BTreeMap<NodeId, Index>,
     /// The newest term in which it acknowledged entries, up to where.
     acknowledged: (Term, Index),
-    /// As of the turn before: its log is lost.
-    lost_before: bool,
-    /// As of the turn before: its first faulty entry.
-    faulty_before: Option<Index>,
+    /// As of the turn before.
+    condition: Condition,
     term: Term,
     pub(super) commit: Index,
     pub(super) applied: Index,
@@ -91,8 +89,7 @@ impl Watched {
             leads: None,
             matches: BTreeMap::new(),
             acknowledged: (Term(0), Index(0)),
-            lost_before: false,
-            faulty_before: None,
+            condition: Condition::default(),
             term: Term(0),
             commit: Index(0),
             applied: Index(0),
@@ -139,8 +136,7 @@ impl Watched {
         self.memory = self.durable_log();
         self.blind = false;
         self.leads = None;
-        self.lost_before = found.lost;
-        self.faulty_before = raft.faulty();
+        self.condition = Condition::of(raft);
         self.term = found.term;
         // What is known of the first ones is looked at like what is learnt later.
         self.commit = Index(0);
@@ -210,7 +206,7 @@ impl Watched {
     /// so before the disk was damaged.
     pub(super) fn counts_for(&self, term: Term, index: Index, entry: Option<Held>) -> bool {
         let sound = !self.audit.hard_state().lost
-            && self.faulty_before.is_none_or(|first| index < first)
+            && self.condition.faulty.is_none_or(|first| index < first)
             && self.holds(index, entry);
         let (said_in, upto) = self.acknowledged;
         sound || (self.harmed && said_in == term && index <= upto)
@@ -333,15 +329,15 @@ impl Watched {
         self.blind || (self.harmed && self.audit.hard_state().term < term)
     }
 
-    /// Judges a message that leaves for `to` now; what `node` is like, it is since some time in
-    /// this turn.
+    /// Judges a message that leaves for `to` now; in the `condition` that its node is in after the
+    /// turn, it may be since the message was made.
     pub(super) fn tells(
         &self,
         message: &Message,
         to: Option<NodeId>,
-        node: &Node,
+        condition: Condition,
     ) -> Result<(), String> {
-        self.is_modest(message, node.raft())?;
+        self.is_modest(message, condition)?;
         let state = self.audit.hard_state();
         let Some(term) = message.term() else {
             return Ok(());
@@ -378,24 +374,55 @@ impl Watched {
     }
 }
 
+/// In what a node is less than whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub(super) lost: bool,
+    /// The first faulty entry.
+    pub(super) faulty: Option<Index>,
+    pub(super) rebuilding: bool,
+}
+
+impl Condition {
+    pub(super) fn of(raft: &Raft) -> Self {
+        Self {
+            lost: raft.hard_state().lost,
+            faulty: raft.faulty(),
+            rebuilding: raft.is_rebuilding(),
+        }
+    }
+
+    /// What was so before a turn and is so after it: all the time, but for what was mended and
+    /// damaged again.
+    fn throughout(self, before: Self) -> Self {
+        Self {
+            lost: self.lost && before.lost,
+            faulty: self
+                .faulty
+                .max(before.faulty)
+                .filter(|_| self.faulty.is_some() && before.faulty.is_some()),
+            rebuilding: self.rebuilding,
+        }
+    }
+}
+
 impl Watched {
     /// Who has lost entries does not vote, and who has faulty ones does not acknowledge them (rules
     /// D4).
-    fn is_modest(&self, message: &Message, raft: &Raft) -> Result<(), String> {
+    fn is_modest(&self, message: &Message, condition: Condition) -> Result<(), String> {
         let votes = match message {
             Message::PreVote(_) | Message::RequestVote(_) => true,
             Message::PreVoteAnswer(answer) => answer.granted,
             Message::VoteAnswer(answer) => answer.granted,
             _ => false,
         };
+        let Condition { lost, faulty, .. } = condition.throughout(self.condition);
         let id = self.id;
-        if votes && self.lost_before && raft.hard_state().lost {
+        if votes && lost {
             return Err(format!("{id} has lost entries, and tells {message:?}"));
         }
-        let faulty = self.faulty_before.max(raft.faulty());
-        let lasts = self.faulty_before.is_some() && raft.faulty().is_some();
-        if let Message::AppendOk(answer) = message
-            && let Some(first) = faulty.filter(|first| lasts && answer.match_index >= *first)
+        if let (Message::AppendOk(answer), Some(first)) = (message, faulty)
+            && answer.match_index >= first
         {
             return Err(format!("{id} tells {answer:?}, but {first} is faulty"));
         }
@@ -413,23 +440,17 @@ impl Watched {
     }
 
     /// A turn ends.
-    pub(super) fn remember(&mut self, raft: &Raft) {
-        self.lost_before = raft.hard_state().lost;
-        self.faulty_before = raft.faulty();
+    pub(super) fn remember(&mut self, condition: Condition) {
+        self.condition = condition;
     }
 
     /// Whoever is less than whole does not begin to lead (rules D4, D5).
-    pub(super) fn may_lead(&self, raft: &Raft) -> Result<(), String> {
-        let lost = self.lost_before && raft.hard_state().lost;
-        let faulty = self.faulty_before.is_some() && raft.faulty().is_some();
-        if lost || faulty || raft.is_rebuilding() {
-            return Err(format!(
-                "{} begins to lead: lost={lost} faulty={faulty} rebuilding={}",
-                self.id,
-                raft.is_rebuilding()
-            ));
+    pub(super) fn may_lead(&self, condition: Condition) -> Result<(), String> {
+        let lacks = condition.throughout(self.condition);
+        match lacks == Condition::default() {
+            true => Ok(()),
+            false => Err(format!("{} begins to lead with {lacks:?}", self.id)),
         }
-        Ok(())
     }
 }
 

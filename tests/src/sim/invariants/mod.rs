@@ -32,7 +32,7 @@ use wire::types::{EntryId, Epoch, Index, NodeId, Term};
 
 use self::elections::Elections;
 use self::logs::{Committed, Written, held};
-use self::member::Watched;
+use self::member::{Condition, Watched};
 use self::snapshots::Snapshots;
 use self::states::States;
 use super::audit::{Audit, Batch, Held};
@@ -58,7 +58,8 @@ pub struct Turn<'a> {
 ///
 /// Invariants looked after here, besides those of the parts:
 /// - a committed entry is durable on a quorum of disks when anybody first knows it to be committed
-///   (rules A4), and is cut from no log;
+///   (rules A4), neither faulty nor lost there (rules D4), and is cut from no log, unless that is
+///   lost;
 /// - a leader's own vote is durable before it leads (rules A2);
 /// - a new leader holds everything that is committed (Leader Completeness, thesis 3.6.3);
 /// - nothing is on a disk that its member did not hand to it, and after a crash nothing is missing
@@ -130,7 +131,7 @@ impl Invariants {
     #[must_use]
     pub fn is_whole(&self, host: Host, node: &Node) -> bool {
         let (member, raft) = (&self.members[host], node.raft());
-        let sound = !raft.hard_state().lost && raft.faulty().is_none() && !raft.is_rebuilding();
+        let sound = Condition::of(raft) == Condition::default();
         let seen = raft.durable() <= member.audit.last().index && !member.blind;
         let marked = || node.status().snapshot == member.audit.snapshot();
         sound && seen && !member.spoiled && marked()
@@ -186,13 +187,14 @@ impl Invariants {
             self.commits(host, turn.node, disks)?;
         }
         self.applies(host, turn)?;
+        let condition = Condition::of(turn.node.raft());
         for (link, message) in &turn.effects.peers {
             let member = &self.members[host];
-            member.tells(message, (turn.peer_of)(*link), turn.node)?;
+            member.tells(message, (turn.peer_of)(*link), condition)?;
             self.agrees_with_its_leader(host, message)?;
             self.members[host].told(message);
         }
-        self.members[host].remember(turn.node.raft());
+        self.members[host].remember(condition);
         self.acknowledges(host, turn)
     }
 
@@ -310,7 +312,7 @@ impl Invariants {
             return Ok(());
         };
         member.matches.clear();
-        member.may_lead(node.raft())?;
+        member.may_lead(Condition::of(node.raft()))?;
         self.elections.leads(term, member.id)?;
         let durable = member.audit.hard_state();
         if (durable.term, durable.vote) != (term, Some(member.id)) && !member.is_unseen(term) {

@@ -361,8 +361,8 @@ fn what_is_told_before_it_is_durable() {
     let leader = stage.leader();
     let term = stage.node(leader).raft().term();
     let member = &stage.seen.members[leader];
-    let node = stage.node(leader);
-    let ok = |message: Message| member.tells(&message, Some(NodeId(9)), node).is_ok();
+    let whole = Condition::default();
+    let ok = |message: Message| member.tells(&message, Some(NodeId(9)), whole).is_ok();
     let later = term.next();
     let last = EntryId::default();
     assert!(ok(Message::StaleTerm(StaleTerm { term })));
@@ -384,6 +384,89 @@ fn what_is_told_before_it_is_durable() {
     assert!(ok(Message::VoteAnswer(VoteAnswer { term, granted })));
     assert!(ok(Message::AppendOk(answer(term, 1))));
     assert!(!ok(Message::AppendOk(answer(term, 2))));
+}
+
+/// Rules D4: as long as a log is lost or has faulty entries, before a turn and after it.
+#[test]
+fn what_is_told_by_who_is_less_than_whole() {
+    let stage = Stage::new();
+    let leader = stage.leader();
+    let term = stage.node(leader).raft().term();
+    let mut member = stage.seen.members.into_iter().nth(leader).unwrap();
+    let whole = Condition::default();
+    let lost = Condition {
+        lost: true,
+        ..whole
+    };
+    let faulty = |index| Condition {
+        faulty: Some(Index(index)),
+        ..whole
+    };
+    let vote = Message::RequestVote(RequestVote {
+        term,
+        last: EntryId::default(),
+        transfer: false,
+    });
+    let ok = Message::AppendOk(answer(term, 1));
+    for (before, after, message, words) in [
+        (lost, lost, &vote, Some("has lost entries")),
+        (whole, lost, &vote, None),
+        (lost, whole, &vote, None),
+        (lost, lost, &ok, None),
+        (faulty(1), faulty(1), &ok, Some("is faulty")),
+        (faulty(2), faulty(1), &ok, None),
+        (faulty(1), faulty(2), &ok, None),
+        (whole, faulty(1), &ok, None),
+        (faulty(1), faulty(1), &vote, None),
+    ] {
+        member.remember(before);
+        let told = member.tells(message, Some(NodeId(9)), after);
+        match words {
+            Some(words) => says(told, words),
+            None => told.unwrap(),
+        }
+    }
+    let rebuilding = Condition {
+        rebuilding: true,
+        ..whole
+    };
+    for condition in [lost, faulty(7), rebuilding] {
+        member.remember(condition);
+        says(member.may_lead(condition), "begins to lead");
+        member.may_lead(whole).unwrap();
+    }
+}
+
+/// Rules D4: what was acknowledged in this term and damaged since counts, all else does not.
+#[test]
+fn copies_that_are_damaged_do_not_count() {
+    let entry = Some(Held {
+        term: Term(1),
+        crc: 5,
+    });
+    let member = || {
+        let mut watched = Watched::new(NodeId(1));
+        watched.below = vec![entry.unwrap()];
+        watched
+    };
+    let counts = |member: &Watched| member.counts_for(Term(2), Index(1), entry);
+    assert!(counts(&member()));
+    let faulty = |mut member: Watched| {
+        member.remember(Condition {
+            faulty: Some(Index(1)),
+            ..Condition::default()
+        });
+        member
+    };
+    assert!(!counts(&faulty(member())));
+    for (term, harmed) in [(2, true), (2, false), (1, true)] {
+        let mut told = member();
+        told.told(&Message::AppendOk(answer(Term(term), 1)));
+        if harmed {
+            told.harm();
+        }
+        assert_eq!(counts(&faulty(told)), term == 2 && harmed);
+    }
 }
 
 fn answer(term: Term, match_index: u64) -> AppendOk {
