@@ -11,7 +11,7 @@ use raft::{Instant, RoleName};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{SnapshotRequest, StorageRequest};
 use wire::frame::Kind as FrameKind;
-use wire::types::Term;
+use wire::types::{Index, Term};
 
 pub use self::progress::PATIENCE;
 use super::carry;
@@ -34,6 +34,9 @@ use super::world::{Did, Nature, World};
 const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kernels give up what could not be sent for so long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// So many entries that were mended are looked at.
+const MENDED_MAX: u64 = 64;
 
 /// How much a run tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -392,8 +395,34 @@ impl Run {
             disk: member.disk(),
             peer_of: &|link| member.peer_of(link),
         };
+        let faulty = self.invariants.faulty(host);
         self.invariants.after_turn(host, turn, &disks)?;
-        self.invariants.matches(host, node)
+        self.invariants.matches(host, node)?;
+        match faulty.filter(|first| Some(*first) != node.raft().faulty()) {
+            Some(first) => self.check_mended(host, first),
+            None => Ok(()),
+        }
+    }
+
+    /// Entries from `first` on are faulty no more: the disk gives back what it once held.
+    fn check_mended(&self, host: Host, first: Index) -> Result<(), String> {
+        let member = &self.world.members()[host];
+        let next = member.node().and_then(|node| node.raft().faulty());
+        let end = next.map_or(Index(first.0 + MENDED_MAX), |next| next);
+        for index in (first.0..end.0).map(Index) {
+            match member.read_back(index) {
+                Ok(found) => self.invariants.is_mended(host, index, found)?,
+                // It may be damaged once more.
+                Err(_) if self.nemesis.atlas().may_refuse(host) => {}
+                Err(error) => {
+                    let id = member.id;
+                    return Err(format!(
+                        "{index} of {id} is mended, and cannot be read: {error}"
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes note if a member that was damaged is whole again. What was damaged while it lived it

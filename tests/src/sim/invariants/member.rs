@@ -439,6 +439,10 @@ impl Watched {
         }
     }
 
+    pub(super) fn condition(&self) -> Condition {
+        self.condition
+    }
+
     /// A turn ends.
     pub(super) fn remember(&mut self, condition: Condition) {
         self.condition = condition;

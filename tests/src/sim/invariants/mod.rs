@@ -127,6 +127,28 @@ impl Invariants {
         self.members[host].spoiled
     }
 
+    /// As of the last turn: a member's first faulty entry.
+    #[must_use]
+    pub fn faulty(&self, host: Host) -> Option<Index> {
+        self.members[host].condition().faulty
+    }
+
+    /// Whether what a member's log gives back at `index`, if anything, is what its disk once held.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn is_mended(&self, host: Host, index: Index, found: Option<Held>) -> Result<(), String> {
+        let member = &self.members[host];
+        let held = member.on_disk(index);
+        if found.is_some() && found != held {
+            let id = member.id;
+            return Err(format!(
+                "{index} of {id} is mended by {found:?}, not {held:?}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether a node of a member that was damaged is whole, and names its snapshot.
     #[must_use]
     pub fn is_whole(&self, host: Host, node: &Node) -> bool {

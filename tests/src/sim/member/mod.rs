@@ -57,6 +57,7 @@ pub use self::clock::{LocalClock, TRUE_RATE};
 pub use self::process::Process;
 use self::table::Table;
 pub use self::table::Timeouts;
+use super::audit::Held;
 use super::event::Events;
 use super::net::{End, Host, Net};
 use super::random::Random;
@@ -217,6 +218,22 @@ impl Member {
     #[must_use]
     pub fn effects(&self) -> Option<&Effects> {
         self.process.as_ref().map(|process| &process.effects)
+    }
+
+    /// What its log gives back at `index`, by shipped code; `None` if it holds nothing there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read_back(&self, index: Index) -> Result<Option<Held>, String> {
+        let Some(process) = &self.process else {
+            return Ok(None);
+        };
+        let entries = process.worker.wal().load(index, index, 1);
+        let entries = entries.map_err(|error| error.to_string())?;
+        Ok(entries.first().map(|entry| Held {
+            term: entry.term(),
+            crc: entry.crc(),
+        }))
     }
 
     /// Requests that wait for its keeper of snapshots.
