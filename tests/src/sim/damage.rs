@@ -168,7 +168,6 @@ impl Damage {
                 | Self::RecordAndSeal
                 | Self::Seal
                 | Self::BehindSeal
-                | Self::FarByte
                 | Self::FirstBatch
                 | Self::NewestPageAlone
                 | Self::OlderName

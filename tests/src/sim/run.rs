@@ -146,6 +146,8 @@ struct Run {
     /// The life in which a member was last damaged, or which came before its wrong state; while it
     /// is not seen to be whole again.
     harmed_in: Vec<Option<u64>>,
+    /// It ends here: what follows need not be right.
+    over: bool,
     /// Clients' connections, and to whom they lead.
     dialled: BTreeMap<u64, Host>,
 }
@@ -170,6 +172,7 @@ impl Run {
             leads: vec![None; plan.members],
             up: vec![false; plan.members],
             harmed_in: vec![None; plan.members],
+            over: false,
             dialled: BTreeMap::new(),
             plan: plan.clone(),
         };
@@ -194,6 +197,9 @@ impl Run {
 
     fn go(&mut self) -> Result<(), String> {
         self.pass(Instant::default() + self.plan.run)?;
+        if self.over {
+            return self.judge();
+        }
         let healed = self.heal()?;
         if self.must_go_on(&healed) {
             self.demand_progress(&healed)?;
@@ -222,7 +228,7 @@ impl Run {
 
     /// Lets time pass, with all that is due in it.
     fn pass(&mut self, end: Instant) -> Result<(), String> {
-        loop {
+        while !self.over {
             let due = [self.nemesis.next_at(), self.clients.deadline()];
             let due = due.into_iter().flatten().min();
             let until = due.map_or(end, |due| due.min(end));
@@ -259,6 +265,7 @@ impl Run {
                 Did::ToldStranger(bytes) => self.watch.heard(&bytes),
             }
         }
+        Ok(())
     }
 
     /// A client is answered. What a member says whose state is wrong, before anybody can know, is
@@ -348,6 +355,9 @@ impl Run {
 
     fn thought(&mut self, host: Host) -> Result<(), String> {
         self.look(host);
+        if self.spreads(host) {
+            return Ok(());
+        }
         let was_spoiled = self.invariants.is_spoiled(host);
         self.watch_over(host)?;
         if was_spoiled && !self.invariants.is_spoiled(host) {
@@ -423,6 +433,19 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Whether a wrong state is sent on before any digest could tell: the run ends there. Whoever
+    /// receives it makes a majority with it in a small cluster.
+    fn spreads(&mut self, host: Host) -> bool {
+        let effects = self.world.members()[host].effects();
+        self.over = effects.is_some_and(|effects| self.invariants.spreads(host, effects));
+        if self.over {
+            self.watch.spread();
+            self.world
+                .note(|| format!("{} sends a wrong state on", host + 1));
+        }
+        self.over
     }
 
     /// Takes note if a member that was damaged is whole again. What was damaged while it lived it

@@ -50,6 +50,8 @@ pub(super) struct Watched {
     pub(super) harmed: bool,
     /// Its state is not that of its log, by no fault of its own.
     pub(super) spoiled: bool,
+    /// Up to here it was right when it was spoiled.
+    pub(super) right_upto: Index,
     /// What it writes in this life cannot be seen any more: the file lost its name or its header
     /// page, and the next start will find that out.
     pub(super) blind: bool,
@@ -83,6 +85,7 @@ impl Watched {
             damaged: false,
             harmed: false,
             spoiled: false,
+            right_upto: Index(0),
             blind: false,
             memory: Vec::new(),
             handed_over: Vec::new(),

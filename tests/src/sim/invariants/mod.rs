@@ -118,7 +118,23 @@ impl Invariants {
     pub fn spoiled(&mut self, host: Host) {
         let member = &mut self.members[host];
         member.harm();
+        if !member.spoiled {
+            member.right_upto = Index(0);
+        }
         member.spoiled = true;
+    }
+
+    /// Whether a member sends a part of a snapshot on that it made of a wrong state.
+    #[must_use]
+    pub fn spreads(&self, host: Host, effects: &Effects) -> bool {
+        let member = &self.members[host];
+        let wrong = |message: &wire::peer::Message| match message {
+            wire::peer::Message::InstallSnapshot(piece) => {
+                !piece.bytes.is_empty() && piece.snapshot.index > member.right_upto
+            }
+            _ => false,
+        };
+        member.spoiled && effects.peers.iter().any(|(_, message)| wrong(message))
     }
 
     /// Whether a member's state is not what it should be, and nobody has found out.
@@ -171,7 +187,11 @@ impl Invariants {
     pub fn started(&mut self, host: Host, node: &Node, disk: &SimDisk) -> Result<(), String> {
         self.look(host, disk, true)?;
         let member = &mut self.members[host];
+        let spoiled_now = member.spoiled && member.right_upto == Index(0);
         member.spoiled &= self.states.check_shape(member.id, node.store()).is_err();
+        if spoiled_now || !member.spoiled {
+            member.right_upto = node.store().applied().index;
+        }
         member.start(node)?;
         if !member.damaged && !member.audit.ends_clean(disk) {
             let id = member.id;

@@ -69,6 +69,7 @@ branches! {
     HANDED_OVER_WRONG = "handed over, wrong state",
     LED_BY_TRANSFER = "voted with the transfer flag",
     HEALED = "damaged, and whole again",
+    SPREAD = "wrong state sent on",
     READ_ROUND = "read round",
     PARKED = "request parked",
     UNPARKED = "request unparked",
@@ -277,6 +278,11 @@ impl Watch {
     /// A process ended because it was asked to.
     pub fn stopped(&mut self) {
         self.marks.reach(STOPPED);
+    }
+
+    /// A snapshot of a wrong state is sent to another member.
+    pub fn spread(&mut self) {
+        self.marks.reach(SPREAD);
     }
 
     /// Somebody outside the cluster, a client or a stranger, was sent this.

@@ -153,7 +153,7 @@ impl Run {
     ) -> Result<(), String> {
         let began = self.world.now();
         let end = began.max(from) + self.timeouts(PATIENCE);
-        while !is_so(self) {
+        while !self.over && !is_so(self) {
             let now = self.world.now();
             if now >= end {
                 let states = self.describe();
