@@ -64,6 +64,8 @@ pub struct Storage {
     pub soft_free_bytes: u64,
     /// Bytes of entries given back at start.
     pub tail_bytes: usize,
+    /// Whether disks are scrubbed.
+    pub scrubs: bool,
     /// The size of a disk, which nobody fills.
     pub disk_bytes: u64,
 }
@@ -247,6 +249,7 @@ fn storage(random: &mut Random) -> Storage {
         segment_bytes,
         soft_free_bytes: *random.pick(&[0, 2 * MIB]),
         tail_bytes: *random.pick(&[0, 64 << 10, 8 << 20]),
+        scrubs: random.chance(MILLION / 2),
         disk_bytes: 1 << 30,
     }
 }

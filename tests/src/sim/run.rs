@@ -624,6 +624,7 @@ fn settings(plan: &Plan) -> Settings {
         segment_bytes: plan.storage.segment_bytes,
         tail_bytes: plan.storage.tail_bytes,
         soft_free_bytes: plan.storage.soft_free_bytes,
+        scrubs: plan.storage.scrubs,
         timeouts: Timeouts {
             hello: Duration::from_secs(3),
             frame: FRAME_TIMEOUT,

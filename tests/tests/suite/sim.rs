@@ -34,6 +34,7 @@ fn world(members: usize, seed: u64) -> World {
         segment_bytes: 256 << 10,
         tail_bytes: 8 << 20,
         soft_free_bytes: 0,
+        scrubs: true,
         timeouts: Timeouts {
             hello: 3_000 * MS,
             frame: 10_000 * MS,

@@ -38,6 +38,7 @@ impl Stage {
             segment_bytes: 256 << 10,
             tail_bytes: 8 << 20,
             soft_free_bytes: 0,
+            scrubs: true,
             timeouts: Timeouts {
                 hello: 3_000 * MS,
                 frame: 10_000 * MS,

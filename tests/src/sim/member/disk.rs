@@ -9,8 +9,32 @@ use crate::sim::world::Happening;
 
 /// Between two pieces of a spare, as the daemon's thread has it.
 const PACE: Duration = Duration::from_micros(600);
+/// Between two pieces of what is read again.
+const SCRUB: Duration = Duration::from_millis(20);
 /// Between two looks at the room on the disk.
 const LOOK: Duration = Duration::from_secs(1);
+
+impl Process {
+    /// While no spare is missing: a piece of the log or of a snapshot is read, round after round. Says
+    /// when to go on.
+    fn scrub(&mut self) -> Duration {
+        if !self.scrubs {
+            return LOOK;
+        }
+        if !self.scrubber.has_work() {
+            self.scrubber.begin(self.worker.wal().sealed_segments());
+        }
+        let scrubbed = self.scrubber.step(&mut self.reports);
+        if let Some(suspect) = scrubbed.suspect {
+            self.worker.suspect(suspect);
+            self.news = true;
+        }
+        match self.scrubber.has_work() {
+            true => SCRUB,
+            false => LOOK,
+        }
+    }
+}
 
 impl Member {
     /// Begins a round if there is something new to do and none is under way.
@@ -137,13 +161,16 @@ impl Member {
             Step::Rest(room) => {
                 process.worker.set_room(room);
                 process.news |= std::mem::replace(&mut process.room, room) != room;
-                LOOK
+                process.scrub()
             }
         };
         if self.disk.is_down() {
             return Err(Death::Crashed(self.planned_crash));
         }
         process.make_at = around.now + pause;
+        if !process.reports.is_empty() {
+            self.wake(around.now);
+        }
         self.plan_spare(around);
         self.go_to_disk(around);
         Ok(())

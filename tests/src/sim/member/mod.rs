@@ -45,7 +45,7 @@ use raftd::net::Port;
 use raftd::net::dial::Dialler;
 use raftd::node::io::{Effects, LinkId};
 use raftd::node::{self, Node};
-use raftd::storage::{self, Keeper, SpareMaker, open_disk};
+use raftd::storage::{self, Keeper, Scrubber, SpareMaker, open_disk};
 use raftd::store::{Builder, Store};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
@@ -93,6 +93,8 @@ pub struct Settings {
     pub tail_bytes: usize,
     /// Below this the disk is soft.
     pub soft_free_bytes: u64,
+    /// Whether what is written no more is read again and again.
+    pub scrubs: bool,
     /// How long handshakes and frames may take.
     pub timeouts: Timeouts,
     /// All nodes draw from this seed in all their lives, instead of each from its own.
@@ -352,6 +354,8 @@ impl Member {
             now,
             worker,
             maker,
+            scrubber: Scrubber::new(self.disk.clone()),
+            scrubs: settings.scrubs,
             keeper,
             keep_at: None,
             waiting: VecDeque::new(),

@@ -53,8 +53,12 @@ impl fmt::Display for Plan {
         )?;
         writeln!(
             f,
-            "storage segment={} soft={} tail={} disk={}",
-            storage.segment_bytes, storage.soft_free_bytes, storage.tail_bytes, storage.disk_bytes
+            "storage segment={} soft={} tail={} disk={} scrubs={}",
+            storage.segment_bytes,
+            storage.soft_free_bytes,
+            storage.tail_bytes,
+            storage.disk_bytes,
+            storage.scrubs
         )?;
         write!(f, "machines")?;
         machines
