@@ -98,7 +98,11 @@ impl<D: Disk> Keeper<D> {
 
     /// Adds work for the steps to come.
     pub fn push(&mut self, request: SnapshotRequest) {
-        self.requests.push_back(request);
+        match request {
+            // No work, and the newest is all that is of interest.
+            SnapshotRequest::Expect(data_bytes) => self.next_data_bytes = data_bytes,
+            request => self.requests.push_back(request),
+        }
     }
 
     /// Requests that wait.
@@ -156,7 +160,7 @@ impl<D: Disk> Keeper<D> {
                     report(SnapshotEvent::NotTaken { snapshot, reason });
                 }
             }
-            SnapshotRequest::Expect(data_bytes) => self.next_data_bytes = data_bytes,
+            SnapshotRequest::Expect(_) => unreachable!("it was taken when it came"),
             SnapshotRequest::Read {
                 reader,
                 snapshot,
