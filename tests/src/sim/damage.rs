@@ -10,8 +10,8 @@
 mod tests;
 
 use bytes::Bytes;
-use raftd::disk::SECTOR_BYTES;
 use raftd::disk::sim::SimDisk;
+use raftd::disk::{Disk, SECTOR_BYTES};
 use raftd::snapshot::{PARTIAL_SUFFIX, SNAPSHOT_DIR};
 use raftd::wal::format::{
     BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES,
@@ -261,6 +261,14 @@ fn read_batch(disk: &SimDisk, name: &str, segment: &SegmentHeader, offset: u64) 
     Some(Batch { header, crc })
 }
 
+/// The files with durable names, with their sizes. One that was removed, and may be back after a loss
+/// of power, can be harmed no more.
+fn files(disk: &SimDisk) -> Vec<(String, u64)> {
+    let mut files = disk.durable_files();
+    files.retain(|(name, _)| disk.open(name).is_ok());
+    files
+}
+
 /// The segments of a disk.
 struct Log {
     /// Those with batches, in order.
@@ -275,7 +283,7 @@ impl Log {
             used: Vec::new(),
             spares: Vec::new(),
         };
-        for (name, _) in disk.durable_files() {
+        for (name, _) in files(disk) {
             let file = name
                 .strip_prefix(WAL_DIR)
                 .and_then(|rest| rest.strip_prefix('/'));
@@ -491,7 +499,7 @@ impl Victim<'_> {
             Damage::SnapshotPart => PARTIAL_SUFFIX,
             _ => ".snap",
         };
-        let files = self.disk.durable_files();
+        let files = files(self.disk);
         let mut fitting = files.iter().rev().filter(|(name, _)| {
             let in_dir = name.strip_prefix(SNAPSHOT_DIR);
             in_dir.is_some_and(|rest| rest.starts_with('/') && rest.ends_with(suffix))
@@ -511,7 +519,7 @@ impl Victim<'_> {
         let spared = newest.batches.last()?.header.offset / SECTOR_BYTES;
         let spared_in = newest.name.clone();
         let mut places = Vec::new();
-        for (name, _) in self.disk.durable_files() {
+        for (name, _) in files(self.disk) {
             let sectors = self.disk.used_sectors(&name).into_iter();
             let fitting = sectors.filter(|sector| name != spared_in || *sector < spared);
             places.extend(fitting.map(|sector| (name.clone(), sector)));

@@ -446,6 +446,11 @@ impl Watched {
         self.condition
     }
 
+    /// What was mended in a turn was so before its end.
+    pub(super) fn ease(&mut self, after: Condition) {
+        self.condition = after.throughout(self.condition);
+    }
+
     /// A turn ends.
     pub(super) fn remember(&mut self, condition: Condition) {
         self.condition = condition;

@@ -223,13 +223,14 @@ impl Invariants {
             }
         }
         self.look(host, turn.disk, false)?;
+        let condition = Condition::of(turn.node.raft());
+        self.members[host].ease(condition);
         self.members[host].progress(turn.node, &self.limits)?;
         self.leads(host, turn.node, disks)?;
         if turn.node.raft().commit() > self.members[host].commit {
             self.commits(host, turn.node, disks)?;
         }
         self.applies(host, turn)?;
-        let condition = Condition::of(turn.node.raft());
         for (link, message) in &turn.effects.peers {
             let member = &self.members[host];
             member.tells(message, (turn.peer_of)(*link), condition)?;
