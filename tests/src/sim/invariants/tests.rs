@@ -441,16 +441,16 @@ fn what_is_told_by_who_is_less_than_whole() {
 /// Rules D4: what was acknowledged in this term and damaged since counts, all else does not.
 #[test]
 fn copies_that_are_damaged_do_not_count() {
-    let entry = Some(Held {
+    let entry = Held {
         term: Term(1),
         crc: 5,
-    });
+    };
     let member = || {
         let mut watched = Watched::new(NodeId(1));
-        watched.below = vec![entry.unwrap()];
+        watched.below = vec![entry];
         watched
     };
-    let counts = |member: &Watched| member.counts_for(Term(2), Index(1), entry);
+    let counts = |member: &Watched| member.counts_for(Term(2), Index(1), Some(entry));
     assert!(counts(&member()));
     let faulty = |mut member: Watched| {
         member.remember(Condition {
