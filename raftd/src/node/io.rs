@@ -293,7 +293,7 @@ pub enum StorageEvent {
         wal_bytes: u64,
     },
     /// The first of the entries that are damaged in the log, by index, at most
-    /// [`FETCH_ENTRIES_MAX`]; none: it is whole. None at or behind the first may be acknowledged or
+    /// [`wire::limits::FETCH_ENTRIES_MAX`]; none: it is whole. None at or behind the first may be acknowledged or
     /// counted as durable here, whatever was reported. Said at start if there are any, when that
     /// changes, and in answer to each [`StorageRequest::Mend`].
     Faulty(Vec<Identity>),
