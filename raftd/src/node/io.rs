@@ -176,7 +176,7 @@ pub enum SnapshotRequest {
     /// such.
     Keep(Vec<EntryId>),
     /// Remove every snapshot of a later entry than this one, and give up the one being written if
-    /// it is: they hold a state that is not to be believed.
+    /// it is, which [`SnapshotEvent::NotTaken`] tells: they hold a state that is not to be believed.
     Distrust {
         /// The last entry up to which the state was right.
         after: Index,

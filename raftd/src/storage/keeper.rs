@@ -197,7 +197,10 @@ impl<D: Disk> Keeper<D> {
             SnapshotRequest::Distrust { after } => {
                 let suspect = self.writer.take_if(|writer| writer.id().index > after);
                 if let Some(writer) = suspect {
+                    let snapshot = writer.id();
                     writer.discard(&self.disk);
+                    let reason = "the state is not what a quorum holds".to_owned();
+                    report(SnapshotEvent::NotTaken { snapshot, reason });
                 }
                 if let Err(error) = snapshot::remove_newer(&self.disk, after) {
                     log::error!("snapshots cannot be removed reason={error}");

@@ -26,6 +26,7 @@ mod snap_format;
 mod snap_receive;
 mod snap_support;
 mod snap_write;
+mod storage_keeper;
 mod storage_room;
 mod wal_crash;
 mod wal_damage;

@@ -131,15 +131,3 @@ fn room_is_kept_for_the_snapshot_that_is_to_come() {
         "never less than rules E5 say"
     );
 }
-
-/// A replay tells it again and again, while the disk is busy with something else.
-#[test]
-fn what_is_to_come_does_not_pile_up() {
-    let disk = SimDisk::new(1, 64 << 20);
-    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
-    keeper.push(SnapshotRequest::Keep(Vec::new()));
-    for data_bytes in 1..=1_000 {
-        keeper.push(SnapshotRequest::Expect(data_bytes));
-    }
-    assert_eq!((keeper.waiting(), keeper.next_bytes()), (1, 1_000));
-}

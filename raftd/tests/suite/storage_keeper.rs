@@ -1,0 +1,42 @@
+//! What the keeper of snapshots is asked for, and answers.
+
+use std::collections::VecDeque;
+
+use raftd::disk::sim::SimDisk;
+use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
+use raftd::storage::{Keeper, Kept};
+use raftd::store::session::SESSIONS_MAX;
+use wire::types::Index;
+
+use super::snap_support::store;
+use super::wal_support::identity;
+
+/// A replay tells it again and again, while the disk is busy with something else.
+#[test]
+fn what_is_to_come_does_not_pile_up() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    keeper.push(SnapshotRequest::Keep(Vec::new()));
+    for data_bytes in 1..=1_000 {
+        keeper.push(SnapshotRequest::Expect(data_bytes));
+    }
+    assert_eq!((keeper.waiting(), keeper.next_bytes()), (1, 1_000));
+}
+
+/// Who asked for it waits for an answer, and asks for no other one before.
+#[test]
+fn a_snapshot_that_is_given_up_is_told() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    let view = store(2_000, 100).view();
+    let (id, mut events) = (view.applied(), VecDeque::new());
+    keeper.push(SnapshotRequest::Take(Box::new(view)));
+    let _ = keeper.step(&mut events).expect("the disk is sound");
+    keeper.push(SnapshotRequest::Distrust { after: Index(0) });
+    while keeper.step(&mut events).expect("the disk is sound") != Kept::Idle {}
+    let told = events.iter().any(|event| {
+        matches!(event, StorageEvent::Snapshot(SnapshotEvent::NotTaken { snapshot, .. })
+            if *snapshot == id)
+    });
+    assert!(told, "{events:?}");
+}
