@@ -23,6 +23,9 @@ use wire::entry::Entry;
 
 use super::random::{MILLION, Random};
 
+/// So many batches before the end of a log are new.
+const NEWEST: usize = 8;
+
 /// What is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Damage {
@@ -149,6 +152,9 @@ impl Damage {
         }
         if random.chance(MILLION / 6) {
             return Self::Blank;
+        }
+        if random.chance(MILLION / 4) {
+            return *random.pick(&[Self::Record, Self::Record, Self::RecordUnreadable]);
         }
         *random.pick(&Self::INSIDE)
     }
@@ -366,6 +372,13 @@ impl Victim<'_> {
             _ => true,
         });
         let fitting: Vec<&(usize, Batch)> = fitting.collect();
+        // What is old, a snapshot covers often.
+        let newest = if self.random.chance(MILLION / 2) {
+            fitting.len().saturating_sub(NEWEST)
+        } else {
+            0
+        };
+        let fitting = &fitting[newest..];
         let (n, batch) = **fitting.get(self.random.index(fitting.len()))?;
         let name = self.log.used[n].name.clone();
         match damage {

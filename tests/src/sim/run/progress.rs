@@ -11,6 +11,8 @@ use crate::sim::net::{Host, Net, Weather};
 
 /// So many election timeouts, upper ends, a healed core has for each thing that it owes.
 pub const PATIENCE: u32 = 20;
+/// So many leaders with a wrong state, one behind the other.
+const DEPOSED_MAX: u32 = 5;
 /// So long clients go on asking a healed core.
 const SERVICE: Duration = Duration::from_secs(2);
 
@@ -108,6 +110,7 @@ impl Run {
             run.serves(&run.living(healed))
         })?;
         self.pass(self.world.now() + SERVICE)?;
+        self.depose_wrong_leaders()?;
         self.within(hears_from, "a member is not whole", |run| {
             run.are_whole(&run.living(healed))
         })?;
@@ -121,6 +124,24 @@ impl Run {
         self.within(hears_from, "a snapshot is not done", |run| {
             run.has_marked(&run.living(healed))
         })
+    }
+
+    /// What a leader with a wrong state answers is heard by nobody. So clients ask for the same again
+    /// and again, which brings no entries, and no digest that would tell: it is ended.
+    fn depose_wrong_leaders(&mut self) -> Result<(), String> {
+        for _ in 0..DEPOSED_MAX {
+            let (_, leader) = self.view();
+            let Some(wrong) = leader.filter(|host| self.invariants.is_spoiled(*host)) else {
+                return Ok(());
+            };
+            if self.world.crash(wrong, Crash::Kill) {
+                self.died(wrong, &Death::Crashed(Crash::Kill))?;
+            }
+            self.pass(self.world.now() + SERVICE)?;
+            self.world.start_later(wrong, Duration::ZERO);
+            self.pass(self.world.now() + SERVICE)?;
+        }
+        Ok(())
     }
 
     /// The core, and the members that it heals; but for those that refuse to start.
