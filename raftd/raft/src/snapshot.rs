@@ -31,7 +31,8 @@ impl Raft {
     /// will need a snapshot.
     ///
     /// # Panics
-    /// If `upto` was never reported as applied, or is not durable.
+    /// If `upto` was never reported as applied, to this state or the one before it, or is not
+    /// durable.
     pub fn compact(&mut self, upto: Index) {
         self.state.compact(upto);
         if let Role::Leader(leader) = &mut self.role {

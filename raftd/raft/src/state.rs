@@ -252,15 +252,20 @@ impl State {
         self.evict();
     }
 
-    /// The log forgets what is at or below `upto`.
+    /// The log forgets what is at or below `upto`. While rebuilding, that was asked for before the
+    /// state was thrown away: its snapshot will be a later one.
     pub(crate) fn compact(&mut self, upto: Index) {
-        assert!(
-            upto <= self.applied,
-            "{upto} is compacted, applied is {}",
+        let covered = if self.rebuilding {
+            self.commit
+        } else {
             self.applied
-        );
+        };
+        assert!(upto <= covered, "{upto} is compacted, applied is {covered}");
         if upto > self.log.base().index {
             self.log.compact(upto);
+        }
+        if self.rebuilding {
+            self.applied = self.log.base().index;
         }
     }
 

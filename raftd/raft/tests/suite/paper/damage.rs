@@ -382,6 +382,19 @@ fn d5_a_node_that_rebuilds_takes_none_from_before_its_log() {
     assert!(!cluster.raft(TWO).is_rebuilding());
 }
 
+/// What its disk was asked to forget before the state was thrown away it may tell of afterwards.
+#[test]
+fn d5_a_node_that_rebuilds_follows_a_disk_that_forgets() {
+    let mut cluster = led();
+    cluster.publish(TWO);
+    cluster.rebuild(TWO);
+    cluster.compact(TWO, Index(2), true);
+    assert_eq!(cluster.raft(TWO).base(), id(2, 1));
+    assert!(cluster.raft(TWO).is_rebuilding());
+    assert_eq!(cluster.install(TWO, id(3, 1)), Installed::Kept);
+    assert!(!cluster.raft(TWO).is_rebuilding());
+}
+
 /// A node that begins without a state learns the wall clock with it.
 #[test]
 fn d5_clocks_do_not_fall_after_a_rebuild() {
