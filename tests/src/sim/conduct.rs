@@ -335,21 +335,24 @@ impl Reign {
         answered: &[(Term, u64)],
     ) -> Result<(), String> {
         for (_, message) in &effects.peers {
-            let Message::Append(append) = message else {
-                continue;
+            // Where a follower is sent a snapshot, and no other is linked, a piece of it is first.
+            let (term, round) = match message {
+                Message::Append(append) => (append.term, append.round),
+                Message::InstallSnapshot(piece) => (piece.term, piece.round),
+                _ => continue,
             };
             let newest = self.rounds.last().map_or(0, |(round, _)| *round);
-            if append.term != self.term || append.round <= newest {
+            if term != self.term || round <= newest {
                 continue;
             }
-            self.rounds.push((append.round, now));
-            let before = (self.term, append.round - 1);
+            self.rounds.push((round, now));
+            let before = (self.term, round - 1);
             let others = answered.iter().filter(|newest| **newest >= before).count();
             // Nobody answers the round before the first, and a leader asks itself nothing.
             if before.1 > 0 && 2 * (others + 1) <= answered.len() {
                 return Err(format!(
-                    "{who} begins round {} of term {}, but {others} others have answered the last",
-                    append.round, self.term
+                    "{who} begins round {round} of term {}, but {others} others have answered the last",
+                    self.term
                 ));
             }
         }
