@@ -10,6 +10,7 @@ use wire::frame::{HEADER_BYTES, Kind};
 use wire::peer::Message;
 use wire::types::{EntryId, Index, NodeId, Term};
 
+use super::logs::Committed;
 use super::snapshots::Files;
 use crate::sim::audit::{Audit, Held};
 
@@ -65,6 +66,10 @@ pub(super) struct Watched {
     pub(super) matches: BTreeMap<NodeId, Index>,
     /// The newest term in which it acknowledged entries, up to where.
     acknowledged: (Term, Index),
+    /// The highest index that it ever acknowledged.
+    pub(super) acknowledged_upto: Index,
+    /// What its lost log must hold again before it counts: committed entries up to here.
+    pub(super) owes: Index,
     /// As of the turn before.
     condition: Condition,
     term: Term,
@@ -92,6 +97,8 @@ impl Watched {
             leads: None,
             matches: BTreeMap::new(),
             acknowledged: (Term(0), Index(0)),
+            acknowledged_upto: Index(0),
+            owes: Index(0),
             condition: Condition::default(),
             term: Term(0),
             commit: Index(0),
@@ -439,6 +446,20 @@ impl Watched {
         {
             let said = (answer.term, answer.match_index);
             self.acknowledged = self.acknowledged.max(said);
+            self.acknowledged_upto = self.acknowledged_upto.max(answer.match_index);
+        }
+    }
+
+    /// Its log was lost, and is no more.
+    pub(super) fn has_regained(&mut self, committed: &Committed) -> Result<(), String> {
+        let owed = std::mem::take(&mut self.owes);
+        let (held, known) = (self.on_disk(owed), committed.held(owed));
+        match held == known {
+            true => Ok(()),
+            false => Err(format!(
+                "{} has lost entries no more, but has {held:?} at {owed}, where {known:?} is committed",
+                self.id
+            )),
         }
     }
 

@@ -60,6 +60,8 @@ pub struct Turn<'a> {
 /// - a committed entry is durable on a quorum of disks when anybody first knows it to be committed
 ///   (rules A4), neither faulty nor lost there (rules D4), and is cut from no log, unless that is
 ///   lost;
+/// - what a lost log had acknowledged, and was committed when it was lost, is in it again when that
+///   ends (rules D4);
 /// - a leader's own vote is durable before it leads (rules A2);
 /// - a new leader holds everything that is committed (Leader Completeness, thesis 3.6.3);
 /// - nothing is on a disk that its member did not hand to it, and after a crash nothing is missing
@@ -315,6 +317,9 @@ impl Invariants {
         let (gone, below) = (&mut member.gone, &mut member.below);
         let mut marker = member.audit.snapshot();
         let mut term = member.audit.hard_state().term;
+        let (mut lost, mut regained) = (member.audit.hard_state().lost, false);
+        let owed = committed.last().min(member.acknowledged_upto);
+        let owes = &mut member.owes;
         let mut show = |batch: &Batch<'_>| {
             if !batch.cut.is_empty() {
                 gone.push((batch.cut_from, batch.cut.to_vec()));
@@ -333,11 +338,19 @@ impl Invariants {
             if verdict.is_ok() && batch.resets {
                 verdict = committed.upto(batch.snapshot).map(|held| *below = held);
             }
+            if batch.hard_state.lost && !lost {
+                *owes = owed.max(*owes);
+            }
+            regained |= lost && !batch.hard_state.lost;
+            lost = batch.hard_state.lost;
             term = batch.hard_state.term;
             marker = batch.snapshot;
         };
         while member.audit.step(disk, &mut show) {}
         verdict?;
+        if regained {
+            member.has_regained(&self.committed)?;
+        }
         self.snapshots
             .look(member, disk, &self.committed, &self.states)
     }

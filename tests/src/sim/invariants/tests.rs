@@ -470,6 +470,19 @@ fn copies_that_are_damaged_do_not_count() {
     }
 }
 
+#[test]
+fn a_log_that_is_lost_no_more_before_it_has_what_it_acknowledged() {
+    let mut committed = Committed::default();
+    committed.push(bogus(1, 1), Term(1)).unwrap();
+    let mut member = Watched::new(NodeId(1));
+    member.has_regained(&committed).unwrap();
+    member.owes = Index(1);
+    says(member.has_regained(&committed), "is committed");
+    member.owes = Index(1);
+    member.below = committed.upto(bogus(1, 1).id()).unwrap();
+    member.has_regained(&committed).unwrap();
+}
+
 fn answer(term: Term, match_index: u64) -> AppendOk {
     AppendOk {
         term,
