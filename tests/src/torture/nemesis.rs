@@ -25,6 +25,8 @@ use crate::{proc, wait};
 
 /// How long a member may take to recover and listen.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// A member whose log is damaged is whole again by then, though links are cut meanwhile.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// How long a member may take to end by SIGTERM, to be refused, or to find damage.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a member whose sync is to fail may take to sync that often.
@@ -358,8 +360,8 @@ impl Members<'_> {
     }
 
     /// A member whose file rotted comes up with all it had, because nothing that counts was hit, or
-    /// refuses with 65 and names the place; then it gets back what was there, and rots elsewhere.
-    /// One copy of IDENTITY may rot.
+    /// without a part of it and gets that from the others, or refuses with 65 and names the place; then
+    /// it gets back what was there, and rots elsewhere. One copy of IDENTITY may rot.
     fn rot(&mut self, scene: &Scene<'_>, i: usize, next: &MemberFault) -> Result<(), Stop> {
         self.kill(i)?;
         let told = |error| Stop::Failed(format!("rot: {error}"));
@@ -374,12 +376,11 @@ impl Members<'_> {
             let said = self.nodes[i].log_since_start();
             let Some(status) = ended else {
                 let all = said.contains(&format!(" last={last} "));
-                let what = format!("came up with less than {last} after rot: {place}");
-                return if all {
-                    Ok(())
-                } else {
-                    Err(self.failed(i, &what))
-                };
+                if !all && !said.contains(" lost=true ") {
+                    let what = format!("came up with less than {last} after rot: {place}");
+                    return Err(self.failed(i, &what));
+                }
+                return self.await_whole(i);
             };
             self.demand(i, status, 65, &place)?;
             let name = rot.file_name();
@@ -391,6 +392,24 @@ impl Members<'_> {
             rot.put_back().map_err(told)?;
         }
         self.start(i)
+    }
+
+    /// Waits until a member that came up has back what it said it lacked: two that lack something at
+    /// once may be more than a cluster of three makes up for.
+    fn await_whole(&mut self, i: usize) -> Result<(), Stop> {
+        let bound = Instant::now() + WHOLE_WITHIN;
+        wait::until("a member is whole again", WHOLE_WITHIN * 2, || {
+            let said = self.nodes[i].log_since_start();
+            let lacks = |begun: bool, ended: &str| begun && !said.contains(ended);
+            let lost = lacks(said.contains(" lost=true "), "the log is whole again");
+            let faulty = said.contains(" faulty=") && !said.contains(" faulty=0 ");
+            let faulty = lacks(faulty, "damaged entries are whole again");
+            if !lost && !faulty {
+                return Some(Ok(()));
+            }
+            let late = Instant::now() > bound;
+            late.then(|| Err(self.failed(i, &format!("is not whole within {WHOLE_WITHIN:?}"))))
+        })
     }
 
     /// A member with an empty directory under a known id must be refused, and end with 78.
