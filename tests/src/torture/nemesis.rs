@@ -33,6 +33,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const SYNCS_WITHIN: Duration = Duration::from_secs(6);
 /// How long a member may take to notice that its disk is full.
 const NOTICES_WITHIN: Duration = Duration::from_secs(8);
+/// How long it is kept low, when its snapshots free what the log takes and it never gets full.
+const LOW_FOR: Duration = Duration::from_secs(1);
 /// For a look at a member's status.
 const STATUS_WITHIN: Duration = Duration::from_millis(150);
 /// How often a member rots at most before it may come up.
@@ -215,12 +217,17 @@ impl Scene<'_> {
         Ok(())
     }
 
-    /// Whether the member tells that its disk is full, within a bound.
+    /// Whether the member tells that its disk is full, or low for a while, within a bound.
     fn notices(&self, member: usize) -> Result<bool, Stop> {
         let end = Instant::now() + NOTICES_WITHIN;
+        let mut low_until = None;
         while Instant::now() < end {
             let status = status_of(&self.client_addrs[member], STATUS_WITHIN);
-            if status.is_ok_and(|status| status.disk == DiskState::Hard) {
+            let disk = status.map_or(DiskState::Ok, |status| status.disk);
+            if disk >= DiskState::Soft {
+                low_until.get_or_insert_with(|| Instant::now() + LOW_FOR);
+            }
+            if disk == DiskState::Hard || low_until.is_some_and(|until| Instant::now() > until) {
                 return Ok(true);
             }
             self.halt.rest(Duration::from_millis(50))?;
