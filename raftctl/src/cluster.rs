@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use raftctl::client::{Client, Deadline, Error, Member, NodeRole, Status, status_of};
 use serde::Serialize;
+use wire::membership::Suffrage;
 use wire::types::{Index, NodeId};
 
 /// Time for one member to answer: those that do not are dead, for a person who waits.
@@ -115,14 +116,22 @@ fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
         None => leader.is_some() && alive().any(|status| status.quorum_ok),
     };
     let reference = leading.unwrap_or(newest);
-    let heard = reference.members.iter().filter(|member| {
+    let is_heard = |member: &&Member| {
         let answered = answers
             .iter()
             .any(|(node, answer)| *node == member.node && answer.is_ok());
         member.connected || answered
-    });
-    let voters = reference.members.len() as u64;
-    let quorum = voters / 2 + 1;
+    };
+    // In joint consensus the weaker of both sets of voters counts.
+    let survived = |votes: fn(Suffrage) -> bool| {
+        let voters = reference.members.iter().filter(|m| votes(m.suffrage));
+        let quorum = voters.clone().count() / 2 + 1;
+        voters.filter(is_heard).count().saturating_sub(quorum) as u64
+    };
+    let voters = reference
+        .members
+        .iter()
+        .filter(|m| m.suffrage.votes_after());
     let rows = reference
         .members
         .iter()
@@ -134,8 +143,8 @@ fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
         leader: leader.map(|node| node.0),
         term: newest.term.0,
         quorum_ok,
-        voters,
-        failures_tolerated: (heard.count() as u64).saturating_sub(quorum),
+        voters: voters.count() as u64,
+        failures_tolerated: survived(Suffrage::votes_after).min(survived(Suffrage::votes_before)),
         members: rows,
     }
 }
@@ -162,7 +171,11 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
             NodeRole::Candidate => "candidate",
             NodeRole::Follower => "follower",
         }),
-        kind: "voter",
+        kind: if member.suffrage.votes() {
+            "voter"
+        } else {
+            "learner"
+        },
         term: own(|status| status.term.0),
         last_index: own(|status| status.last.0),
         durable_index: own(|status| status.durable.0),

@@ -195,13 +195,14 @@ impl<'a> Reader<'a> {
         self.bytes("value", VALUE_BYTES_MAX)
     }
 
-    pub(crate) fn text(&mut self, what: &str, limit: usize) -> Result<String, Error> {
+    pub(crate) fn str(&mut self, what: &str, limit: usize) -> Result<&'a str, Error> {
         let length = usize::from(self.u16()?);
         limited(what, limit, length)?;
-        match core::str::from_utf8(self.take(length)?) {
-            Ok(text) => Ok(String::from(text)),
-            Err(_) => Err(malformed("a text is not UTF-8")),
-        }
+        core::str::from_utf8(self.take(length)?).map_err(|_| malformed("a text is not UTF-8"))
+    }
+
+    pub(crate) fn text(&mut self, what: &str, limit: usize) -> Result<String, Error> {
+        self.str(what, limit).map(String::from)
     }
 
     /// The count of a list whose items take at least `item_bytes_min` each: a count that the rest

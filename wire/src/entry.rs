@@ -7,7 +7,7 @@
 //!  8  u64  term
 //! 16  u64  index
 //! 24  u64  leader's wall clock, milliseconds since 1970, non-decreasing along the log
-//! 32  u8   kind (1 no-op, 2 command, 3 snapshot-at)
+//! 32  u8   kind (1 no-op, 2 command, 3 snapshot-at, 4 membership)
 //! 33  u8   format of the body, 1
 //! 34  u16  flags, 0
 //! 36  u32  group id, 0
@@ -23,7 +23,9 @@
 use byteorder::{BigEndian, ByteOrder};
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::error::Error;
 use crate::limits::{COUNTER_MAX, ENTRY_BYTES_MAX};
+use crate::membership::Membership;
 use crate::types::{EntryId, Index, Term};
 
 /// Bytes of a record before its body.
@@ -41,6 +43,8 @@ pub enum EntryKind {
     /// Every node takes a snapshot as of this very entry, so that all of them are alike; changes
     /// nothing. Empty body.
     SnapshotAt,
+    /// A [`crate::membership::Membership`], in force from here on (thesis 4.1).
+    Membership,
 }
 
 impl EntryKind {
@@ -49,7 +53,12 @@ impl EntryKind {
             Self::Noop => 1,
             Self::Command => 2,
             Self::SnapshotAt => 3,
+            Self::Membership => 4,
         }
+    }
+
+    fn has_body(self) -> bool {
+        matches!(self, Self::Command | Self::Membership)
     }
 
     fn from_code(code: u8) -> Option<Self> {
@@ -57,6 +66,7 @@ impl EntryKind {
             1 => Some(Self::Noop),
             2 => Some(Self::Command),
             3 => Some(Self::SnapshotAt),
+            4 => Some(Self::Membership),
             _ => None,
         }
     }
@@ -67,8 +77,8 @@ impl EntryKind {
 pub enum EntryError {
     /// Fewer bytes than the record needs.
     Short,
-    /// The length field is below the header or above [`ENTRY_BYTES_MAX`], or what is no command
-    /// has a body.
+    /// The length field is below the header or above [`ENTRY_BYTES_MAX`], or a kind
+    /// without a body has one.
     Length(u32),
     /// The checksum does not match.
     Checksum,
@@ -114,8 +124,8 @@ impl Entry {
     /// many entries.
     ///
     /// # Panics
-    /// If the record would be over [`ENTRY_BYTES_MAX`] (bodies are limited at admission), or what is
-    /// no command had a body.
+    /// If the record would be over [`ENTRY_BYTES_MAX`] (bodies are limited at admission), or a kind
+    /// without a body has one.
     #[must_use]
     pub fn build(
         pool: &mut BytesMut,
@@ -126,10 +136,7 @@ impl Entry {
     ) -> Self {
         let length = ENTRY_HEADER_BYTES + body.len();
         assert!(length <= ENTRY_BYTES_MAX, "entry of {length} bytes");
-        assert!(
-            kind == EntryKind::Command || body.is_empty(),
-            "{kind:?} with a body"
-        );
+        assert!(kind.has_body() || body.is_empty(), "{kind:?} with a body");
         assert!(pool.is_empty(), "the pool holds half a record");
         pool.reserve(length);
         pool.put_u32(u32::try_from(length).expect("checked above"));
@@ -183,7 +190,7 @@ impl Entry {
         let reserved = source[34..48].iter().all(|byte| *byte == 0);
         match EntryKind::from_code(source[32]) {
             Some(kind) if source[33] == BODY_FORMAT && reserved => {
-                if kind != EntryKind::Command && length > ENTRY_HEADER_BYTES {
+                if !kind.has_body() && length > ENTRY_HEADER_BYTES {
                     return Err(EntryError::Length(claimed));
                 }
             }
@@ -264,6 +271,17 @@ impl Entry {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.bytes[ENTRY_HEADER_BYTES..]
+    }
+
+    /// The membership that is in force from here on; `None` if the entry is for something else.
+    ///
+    /// # Errors
+    /// Its body is none: no log may have such an entry.
+    pub fn membership(&self) -> Result<Option<Membership>, Error> {
+        match self.kind() {
+            EntryKind::Membership => Membership::decode(self.body()).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The whole record.

@@ -161,6 +161,16 @@ pub enum Error {
     },
     /// The node's state is missing, or not what a quorum holds; it is being rebuilt (rules D5).
     StateInDoubt,
+    /// What was asked for would harm the cluster, or cannot be: members, or who leads, stay as they
+    /// are.
+    Refused {
+        /// Why.
+        reason: String,
+        /// What would help; may be empty.
+        advice: String,
+    },
+    /// The caller was a member once, and is none any more.
+    Removed,
     /// An error that this version does not know; the class says how to go on.
     Unknown {
         /// Its code.
@@ -201,6 +211,8 @@ impl Error {
             Self::WrongIncarnation { .. } => 22,
             Self::Divergence { .. } => 23,
             Self::StateInDoubt => 24,
+            Self::Refused { .. } => 25,
+            Self::Removed => 26,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -232,7 +244,9 @@ impl Error {
             | Self::WrongEpoch
             | Self::WrongNode { .. }
             | Self::WrongIncarnation { .. }
-            | Self::Divergence { .. } => Class::Final,
+            | Self::Divergence { .. }
+            | Self::Refused { .. }
+            | Self::Removed => Class::Final,
             Self::Unknown { class, .. } => *class,
         }
     }
@@ -265,6 +279,8 @@ impl Error {
             Self::WrongIncarnation { .. } => "wrong-incarnation",
             Self::Divergence { .. } => "divergence",
             Self::StateInDoubt => "state-in-doubt",
+            Self::Refused { .. } => "refused",
+            Self::Removed => "removed",
             Self::Unknown { .. } => "unknown",
         }
     }
@@ -290,7 +306,8 @@ impl Error {
             | Self::IdReused
             | Self::BornInFuture
             | Self::WrongEpoch
-            | Self::StateInDoubt => {}
+            | Self::StateInDoubt
+            | Self::Removed => {}
             Self::NotLeader { leader } => leader.encode(out),
             Self::DiskFull { hard } => out.put_u8(u8::from(*hard)),
             Self::Overloaded { retry_after_ms } => out.put_u32(*retry_after_ms),
@@ -304,6 +321,10 @@ impl Error {
                 put_text(out, what, TEXT_BYTES_MAX);
                 out.put_u64(*limit);
                 out.put_u64(*actual);
+            }
+            Self::Refused { reason, advice } => {
+                put_text(out, reason, TEXT_BYTES_MAX);
+                put_text(out, advice, TEXT_BYTES_MAX);
             }
             Self::UnknownKind { kind } => out.put_u8(*kind),
             Self::UnknownFlags { flags } => out.put_u16(*flags),
@@ -405,6 +426,11 @@ impl Error {
                 reason: text(reader)?,
             },
             24 => Self::StateInDoubt,
+            25 => Self::Refused {
+                reason: text(reader)?,
+                advice: text(reader)?,
+            },
+            26 => Self::Removed,
             _ => return Ok(None),
         }))
     }
@@ -478,9 +504,11 @@ impl fmt::Display for Error {
             }
             Self::WrongCluster { cluster } => write!(f, "this is cluster {cluster}"),
             Self::WrongEpoch => f.write_str("the cluster's data has another history (epoch)"),
+            Self::Removed => f.write_str("the node was removed from the cluster"),
             Self::WrongNode { reason }
             | Self::WrongIncarnation { reason }
-            | Self::Divergence { reason } => f.write_str(reason),
+            | Self::Divergence { reason }
+            | Self::Refused { reason, .. } => f.write_str(reason),
             Self::Unknown { code, text, .. } => write!(f, "error {code}: {text}"),
         }
     }

@@ -100,6 +100,10 @@ kinds! {
     Snapshot = 0x24,
     /// [`crate::client::Request::ReadSnapshot`].
     ReadSnapshot = 0x25,
+    /// [`crate::client::Request::ChangeMembers`].
+    ChangeMembers = 0x26,
+    /// [`crate::client::Request::Join`].
+    Join = 0x27,
     /// [`crate::client::Reply::Written`].
     Written = 0x30,
     /// [`crate::client::Reply::Value`].
@@ -112,6 +116,10 @@ kinds! {
     StatusReply = 0x34,
     /// [`crate::client::Reply::SnapshotPiece`].
     SnapshotPiece = 0x35,
+    /// [`crate::client::Reply::MembersChanged`].
+    MembersChanged = 0x36,
+    /// [`crate::client::Reply::Admitted`].
+    Admitted = 0x37,
 }
 
 impl Kind {

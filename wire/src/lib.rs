@@ -58,5 +58,6 @@ pub mod error;
 pub mod frame;
 pub mod hello;
 pub mod limits;
+pub mod membership;
 pub mod peer;
 pub mod types;

@@ -32,6 +32,8 @@ pub const MEMBERS_MAX: usize = 16;
 pub const NAME_BYTES_MAX: usize = 64;
 /// `HOST:PORT` of a node.
 pub const ADDR_BYTES_MAX: usize = 262;
+/// All members, encoded: [`crate::membership::Membership`].
+pub const MEMBERSHIP_BYTES_MAX: usize = 6 * 1024;
 /// A message for a person inside an error or a status.
 pub const TEXT_BYTES_MAX: usize = 1024;
 /// A kept reply; a longer one is kept as "applied at revision R" (rules C2).
@@ -49,6 +51,11 @@ const _: () = assert!(
     // not fit together.
     ENTRY_HEADER_BYTES + WRITE_OVERHEAD_BYTES_MAX + KEY_BYTES_MAX + VALUE_BYTES_MAX
         <= ENTRY_BYTES_MAX
+);
+const _: () = assert!(
+    // Its own number and the count; of each member id, name, address, incarnation, suffrage, wish.
+    8 + 2 + MEMBERS_MAX * (8 + 2 + NAME_BYTES_MAX + 2 + ADDR_BYTES_MAX + 9 + 1 + 18)
+        <= MEMBERSHIP_BYTES_MAX
 );
 const _: () = assert!(ENTRY_BYTES_MAX <= APPEND_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);

@@ -150,7 +150,9 @@ fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
         Request::Scan { .. }
         | Request::Status
         | Request::Snapshot
-        | Request::ReadSnapshot { .. } => {
+        | Request::ReadSnapshot { .. }
+        | Request::ChangeMembers { .. }
+        | Request::Join { .. } => {
             panic!("the generator does not ask this")
         }
     };

@@ -231,7 +231,11 @@ impl Protocol for Session {
                 Reply::Error(error) if frame.request_id == 0 => return Err(error.to_string()),
                 Reply::Error(error) => self.refused(token, error, answers)?,
                 Reply::Missing { .. } => answers.push(Answer::Refused { token }),
-                Reply::Page { .. } | Reply::Status(_) | Reply::SnapshotPiece { .. } => {
+                Reply::Page { .. }
+                | Reply::Status(_)
+                | Reply::SnapshotPiece { .. }
+                | Reply::MembersChanged(_)
+                | Reply::Admitted(_) => {
                     return Err("an answer to something else".into());
                 }
             }

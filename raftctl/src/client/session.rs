@@ -373,9 +373,9 @@ impl Session {
             | Reply::Missing { .. }
             | Reply::Page { .. }
             | Reply::Status(_)
-            | Reply::SnapshotPiece { .. } => {
-                Some(Advice::Protocol("a write was answered like a read"))
-            }
+            | Reply::SnapshotPiece { .. }
+            | Reply::MembersChanged(_)
+            | Reply::Admitted(_) => Some(Advice::Protocol("a write was answered like a read")),
         }
     }
 

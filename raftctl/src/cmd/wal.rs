@@ -9,6 +9,7 @@ use raftd::wal::{Contents, Error, Examination, FoundBatch, Report, examine, segm
 use serde_json::{Map, Value, json};
 use wire::command::{Command, Write};
 use wire::entry::{Entry, EntryKind};
+use wire::membership::Membership;
 
 use super::Session;
 use crate::encoding::json::Datum;
@@ -205,6 +206,7 @@ impl<'a> Line<'a> {
         let (kind, key, value) = match entry.kind() {
             EntryKind::Noop => ("noop", None, None),
             EntryKind::SnapshotAt => ("snapshot", None, None),
+            EntryKind::Membership => ("members", None, Some(members(entry.body()))),
             EntryKind::Command => match Write::decode_body(entry.body()).map(|write| write.command)
             {
                 Ok(Command::Put { key, value }) => ("put", Some(key), Some(value.to_vec())),
@@ -252,4 +254,13 @@ impl<'a> Line<'a> {
         line.push(b'\n');
         out.bytes(&line)
     }
+}
+
+/// `1:n1:voter 4:n4:learner`.
+fn members(body: &[u8]) -> Vec<u8> {
+    let Ok(membership) = Membership::decode(body) else {
+        return Vec::new();
+    };
+    let members = membership.members.iter().map(ToString::to_string);
+    members.collect::<Vec<_>>().join(" ").into_bytes()
 }

@@ -31,6 +31,7 @@ pub(crate) enum What {
     Status,
     Snapshot,
     ReadSnapshot(EntryId, u64),
+    Members,
 }
 
 /// A write as it arrived.
@@ -245,6 +246,7 @@ impl What {
             Request::Status => Self::Status,
             Request::Snapshot => Self::Snapshot,
             Request::ReadSnapshot { snapshot, offset } => Self::ReadSnapshot(*snapshot, *offset),
+            Request::ChangeMembers { .. } | Request::Join { .. } => Self::Members,
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use wire::client::{Item, Items, Member, NodeRole, Reply, ScanMode, Status};
 use wire::command::{Command, Expect, Outcome, Write};
 use wire::error::Error as WireError;
+use wire::membership::Suffrage;
 use wire::peer::DiskState;
 use wire::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 
@@ -64,6 +65,7 @@ impl Store {
                 self.page(asked, *mode, prefix, after.as_deref(), *limit)
             }
             What::Snapshot => asked.done(self.index, Outcome::Applied),
+            What::Members => panic!("nobody changes the members of this script"),
             What::ReadSnapshot(..) => Act::Close,
             What::Status => match &self.status {
                 Some(status) => asked.reply(&Reply::Status(status.clone())),
@@ -173,6 +175,7 @@ pub(crate) fn status(node: u64, role: NodeRole, addrs: [&str; 3], connected: [bo
         name: format!("n{}", number + 1),
         peer_addr: format!("127.0.0.1:{}", 7001 + number),
         client_addr: addr.into(),
+        suffrage: Suffrage::Voter,
         connected: connected[number],
         match_index: Some(Index(90 + number as u64)),
         install: None,

@@ -23,18 +23,19 @@ impl PreCandidate {
             term: state.term().next(),
             last: state.log.last(),
         };
-        for peer in state.peers() {
+        for peer in state.other_voters() {
             state.send(peer, Message::PreVote(request), effects);
         }
         let mut tally = Tally::default();
-        tally.count(state.own_place(), true);
+        tally.count_own(state);
         Self { tally }
     }
 
     /// Counts an answer; true if a quorum would vote for this node.
     pub(crate) fn count(&mut self, state: &State, from: NodeId, granted: bool) -> bool {
-        let place = state.place(from).expect("the sender is a voter");
-        self.tally.count(place, granted);
+        if let Some(place) = state.place(from) {
+            self.tally.count(place, granted);
+        }
         self.has_won(state)
     }
 
@@ -51,8 +52,8 @@ impl PreCandidate {
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     tally: Tally,
-    /// The write of (term, own vote).
-    own_vote: Ticket,
+    /// The write of (term, own vote), until it is durable.
+    own_vote: Option<Ticket>,
     /// The election is known to be lost.
     lost: bool,
 }
@@ -70,20 +71,20 @@ impl Candidate {
             last: state.log.last(),
             transfer,
         };
-        for peer in state.peers() {
+        for peer in state.other_voters() {
             state.send(peer, Message::RequestVote(request), effects);
         }
         Self {
             tally: Tally::default(),
-            own_vote: state.log.journal().hard_state_ticket(),
+            own_vote: Some(state.log.journal().hard_state_ticket()),
             lost: false,
         }
     }
 
     /// Hard states up to `ticket` are durable; true if that makes this node the leader.
     pub(crate) fn on_hard_state_durable(&mut self, state: &State, ticket: Ticket) -> bool {
-        if ticket >= self.own_vote {
-            self.tally.count(state.own_place(), true);
+        if self.own_vote.take_if(|own| ticket >= *own).is_some() {
+            self.tally.count_own(state);
         }
         self.has_won(state)
     }
@@ -97,8 +98,9 @@ impl Candidate {
         from: NodeId,
         granted: bool,
     ) -> bool {
-        let place = state.place(from).expect("the sender is a voter");
-        self.tally.count(place, granted);
+        if let Some(place) = state.place(from) {
+            self.tally.count(place, granted);
+        }
         let mut expected = self.tally;
         if let Some(suspect) = state.timer.suspect().and_then(|id| state.place(id)) {
             expected.count(suspect, false);
@@ -111,6 +113,6 @@ impl Candidate {
     }
 
     fn has_won(&self, state: &State) -> bool {
-        self.tally.has(state.own_place()) && self.tally.won(state.voters())
+        self.own_vote.is_none() && self.tally.won(state.voters())
     }
 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use wire::entry::Entry;
 use wire::error::Error;
+use wire::membership::{Membership, Suffrage};
 use wire::peer::{Digest, DiskReport, Health, InstallSnapshot, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -15,8 +16,6 @@ use crate::time::Instant;
 pub struct Config {
     /// This node.
     pub id: NodeId,
-    /// All voters, this node included, sorted.
-    pub voters: Vec<NodeId>,
     /// Lower end of the randomized election timeout.
     pub election_timeout_min: Duration,
     /// Upper end of the randomized election timeout: "the election timeout" of every bound.
@@ -32,7 +31,7 @@ pub struct Config {
 }
 
 /// What the disk held at start: the log, and the snapshot that the store begins with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Restored {
     /// Newest durable term and vote.
     pub hard_state: HardState,
@@ -48,6 +47,12 @@ pub struct Restored {
     pub applied: Index,
     /// The wall clock that the snapshot ends with, which no later entry may undercut.
     pub wall_ms: u64,
+    /// Who is a member as of `applied`. While rebuilding nobody knows: then who was when the cluster
+    /// began; such a node does not lead.
+    pub membership: Membership,
+    /// The entries behind `applied` that tell who is a member, ascending. Those that are faulty are
+    /// not among them.
+    pub memberships: Vec<(EntryId, Membership)>,
     /// The first entry of each term in the log, behind `base`, ascending.
     pub terms: Vec<EntryId>,
     /// The last entry; `base` if the log is empty.
@@ -61,6 +66,28 @@ pub struct Restored {
     pub faulty: Option<Index>,
     /// There is no state to go on from; see [`crate::Raft::rebuild`].
     pub rebuilding: bool,
+}
+
+impl Restored {
+    /// What a disk without a log holds.
+    #[must_use]
+    pub fn empty(membership: Membership) -> Self {
+        Self {
+            hard_state: HardState::default(),
+            commit: Index(0),
+            base: EntryId::default(),
+            applied: Index(0),
+            wall_ms: 0,
+            membership,
+            memberships: Vec::new(),
+            terms: Vec::new(),
+            last: EntryId::default(),
+            tail: Vec::new(),
+            formed: false,
+            faulty: None,
+            rebuilding: false,
+        }
+    }
 }
 
 /// What must not be forgotten beside the entries, durable together: term and vote (thesis 3.3,
@@ -162,6 +189,8 @@ pub enum Effect {
         /// What it holds.
         digest: Digest,
     },
+    /// Another membership is in force, see [`crate::Raft::membership`].
+    MembershipChanged(Membership),
     /// The role, the term or the known leader changed. A leader that became something else has
     /// lost its pending rounds, and the outcome of its pending proposals is unknown.
     RoleChanged(RoleChange),
@@ -249,6 +278,20 @@ pub enum CannotPropose {
     Transferring,
 }
 
+/// Why the membership is not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotChange {
+    /// This node does not lead.
+    NotLeader(NotLeader),
+    /// Leadership is being transferred.
+    Transferring,
+    /// The last change is not committed, or its second step is to come.
+    Changing,
+    /// This leader has not committed anything in its term (thesis 4.1, erratum): it does not know
+    /// whether the membership in force is the newest that is committed.
+    Unproven,
+}
+
 /// Why leadership is not transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CannotTransfer {
@@ -256,7 +299,8 @@ pub enum CannotTransfer {
     NotLeader(NotLeader),
     /// A transfer is under way.
     Transferring,
-    /// The target is no other voter, or it would not campaign: it is lost or rebuilding.
+    /// The target is no other voter, or will soon be none, or it would not campaign: it is lost or
+    /// rebuilding.
     Unfit,
 }
 
@@ -265,6 +309,8 @@ pub enum CannotTransfer {
 pub struct FollowerView {
     /// The follower.
     pub id: NodeId,
+    /// In which set of voters it is.
+    pub suffrage: Suffrage,
     /// Its log is known to agree up to here, durably.
     pub match_index: Index,
     /// When `match_index` last rose; the start of the reign before that.

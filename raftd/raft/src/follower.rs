@@ -120,10 +120,10 @@ impl Following {
                     self.refuse(state, m.entries[place].id(), effects);
                     return;
                 }
-                state.log.truncate(first);
+                state.truncate(first);
             }
             for entry in &m.entries[place..] {
-                state.log.push(entry.clone());
+                state.push(entry.clone());
             }
         }
         let agreed = Index(m.prev.index.0 + m.entries.len() as u64);

@@ -69,6 +69,7 @@ fn check_append(m: &Append) -> Check {
         check_that(id.index == before.index.next(), "the entries have a gap")?;
         check_that(id.term >= before.term, "the terms of the entries fall")?;
         check_that(id.term > Term(0), "an entry of term 0")?;
+        check_that(entry.membership().is_ok(), "a membership that cannot be")?;
         before = id;
     }
     check_that(before.index <= INDEX_MAX, "an index is absurd")?;

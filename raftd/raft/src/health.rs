@@ -31,6 +31,8 @@ impl Raft {
     /// [`Raft::set_faulty`] says so: if this node ever leads, its clock does not fall behind.
     pub fn mended(&mut self, entry: &Entry) {
         self.state.log.note_wall_ms(entry.wall_ms());
+        self.state.note_membership(entry);
+        self.end_campaign();
     }
 
     /// The first entry that is faulty, see [`Raft::set_faulty`].
@@ -59,7 +61,7 @@ impl Raft {
     }
 
     /// Gives up asking for votes if this node would not lead any more.
-    fn end_campaign(&mut self) {
+    pub(crate) fn end_campaign(&mut self) {
         let asks = matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_));
         if asks && !self.state.may_campaign() {
             self.role = Role::Follower(Follower::default());
@@ -72,7 +74,7 @@ impl Raft {
         self.state.digest = digest;
     }
 
-    /// On a leader: what it knows of each other voter, in the order of their ids.
+    /// On a leader: what it knows of each other member, in the order of their ids.
     pub fn followers(&self) -> impl Iterator<Item = FollowerView> {
         let leader = match &self.role {
             Role::Leader(leader) => Some(leader),

@@ -5,11 +5,13 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind};
 use wire::error::Error;
-use wire::peer::{AppendConflict, AppendOk, SnapshotOk};
+use wire::membership::{Membership, Suffrage};
+use wire::peer::{AppendConflict, AppendOk, Message, SnapshotOk, TimeoutNow};
 use wire::types::{EntryId, Index, NodeId};
 
-use crate::event::{CannotTransfer, Effect, FollowerView, ReadTicket};
+use crate::event::{CannotChange, CannotTransfer, Effect, FollowerView, ReadTicket};
 use crate::gate::malformed;
+use crate::membership::body_of;
 use crate::progress::Progress;
 use crate::quorum;
 use crate::round::Rounds;
@@ -23,11 +25,14 @@ const POOL_BYTES: usize = 64 * 1024;
 /// The role's data.
 ///
 /// Invariants: the log only grows while a node leads (Leader Append-Only, thesis 3.5); `noop` is
-/// the first entry of the term; `peers` are all other voters, in order.
+/// the first entry of the term; `peers` are all other members, in order, and have the suffrage that
+/// the membership in force gives them, as this node has `suffrage`.
 #[derive(Clone, Debug)]
 pub(crate) struct Leader {
     noop: Index,
     peers: Vec<Progress>,
+    suffrage: Suffrage,
+    is_joint: bool,
     rounds: Rounds,
     heartbeat_at: Instant,
     /// When to look again whether a quorum is heard.
@@ -53,16 +58,16 @@ impl Leader {
         );
         let mut leader = Self {
             noop: last.index.next(),
-            peers: state
-                .peers()
-                .map(|id| Progress::new(id, last.index, now))
-                .collect(),
+            peers: Vec::new(),
+            suffrage: Suffrage::Learner,
+            is_joint: false,
             rounds: Rounds::default(),
             heartbeat_at: now,
             check_quorum_at: now + state.config.election_timeout_max,
             transfer: None,
             pool: BytesMut::new(),
         };
+        leader.note_membership(state, now);
         let wall_ms = state.log.wall_ms();
         leader.append(state, wall_ms, EntryKind::Noop, &[]);
         leader
@@ -85,10 +90,88 @@ impl Leader {
             self.pool = BytesMut::with_capacity(bytes.max(POOL_BYTES));
         }
         let wall_ms = wall_ms.max(state.log.wall_ms());
-        state
-            .log
-            .push(Entry::build(&mut self.pool, id, wall_ms, kind, body));
+        state.push(Entry::build(&mut self.pool, id, wall_ms, kind, body));
         id
+    }
+
+    /// Another membership is in force: whoever stays keeps what is known of it.
+    fn note_membership(&mut self, state: &State, now: Instant) {
+        let membership = state.memberships.in_force();
+        let own = state.config.id;
+        self.suffrage = membership.suffrage(own).unwrap_or(Suffrage::Learner);
+        self.is_joint = membership.is_joint();
+        let mut known = core::mem::take(&mut self.peers).into_iter().peekable();
+        for member in membership.members.iter().filter(|member| member.id != own) {
+            while known.next_if(|peer| peer.id < member.id).is_some() {}
+            let peer = known.next_if(|peer| peer.id == member.id);
+            let last = state.log.last().index;
+            let mut peer = peer.unwrap_or_else(|| Progress::new(member.id, last, now));
+            peer.suffrage = member.suffrage;
+            self.peers.push(peer);
+        }
+    }
+
+    /// See [`crate::Raft::change_membership`].
+    pub(crate) fn begin_change(
+        &mut self,
+        state: &mut State,
+        now: Instant,
+        wall_ms: u64,
+        target: &Membership,
+    ) -> Result<EntryId, CannotChange> {
+        if self.is_transferring() {
+            return Err(CannotChange::Transferring);
+        }
+        if state.commit() < self.noop {
+            return Err(CannotChange::Unproven);
+        }
+        if state.is_changing() {
+            return Err(CannotChange::Changing);
+        }
+        let step = state.memberships.in_force().toward(target);
+        Ok(self.change(state, now, wall_ms, &step))
+    }
+
+    /// Appends a membership, which is in force at once.
+    fn change(
+        &mut self,
+        state: &mut State,
+        now: Instant,
+        wall_ms: u64,
+        step: &Membership,
+    ) -> EntryId {
+        let id = self.append(state, wall_ms, EntryKind::Membership, &body_of(step));
+        self.note_membership(state, now);
+        id
+    }
+
+    /// Ends the set of voters of before once both sets have committed that they stand side by side
+    /// (thesis 4.3), whoever began that.
+    fn settle(&mut self, state: &mut State, now: Instant) {
+        let (since, commit) = (state.memberships.since().index, state.commit());
+        if self.is_joint && since.max(self.noop) <= commit && !self.is_transferring() {
+            let step = state.memberships.in_force().settled();
+            let wall_ms = state.log.wall_ms();
+            self.change(state, now, wall_ms, &step);
+        }
+    }
+
+    /// Whether it is committed that this node does not vote any more: somebody else is to lead
+    /// (thesis 4.2.2).
+    pub(crate) fn is_voted_out(&self, state: &State) -> bool {
+        !self.suffrage.votes() && !state.is_changing()
+    }
+
+    /// Has the follower that knows most campaign at once, for this leader goes.
+    pub(crate) fn call_successor(&self, state: &State, effects: &mut Vec<Effect>) {
+        let voters = self
+            .peers
+            .iter()
+            .filter(|peer| peer.suffrage.votes() && !peer.is_lost());
+        if let Some(peer) = voters.max_by_key(|peer| peer.match_index) {
+            let term = state.term();
+            state.send(peer.id, Message::TimeoutNow(TimeoutNow { term }), effects);
+        }
     }
 
     /// A linearizable read arrived (thesis 6.4; rules C1).
@@ -99,14 +182,14 @@ impl Leader {
         }
     }
 
-    /// A follower, and the rounds that tell its answers' order.
-    fn peer_mut(&mut self, id: NodeId) -> (&mut Progress, &mut Rounds) {
-        let peer = self.peers.iter_mut().find(|peer| peer.id == id);
-        (peer.expect("the sender is a voter"), &mut self.rounds)
+    /// A follower, and the rounds that tell its answers' order; `None` if it is no member any more.
+    fn peer_mut(&mut self, id: NodeId) -> Option<(&mut Progress, &mut Rounds)> {
+        let peer = self.peers.iter_mut().find(|peer| peer.id == id)?;
+        Some((peer, &mut self.rounds))
     }
 
     /// What a quorum has reached, given what each follower has, and this node; who is lost has
-    /// nothing.
+    /// nothing. In joint consensus that is a quorum of either set of voters.
     fn quorum<T: Copy + Ord + Default>(&self, of: impl Fn(&Progress) -> T, own: T) -> T {
         let counted = |peer: &Progress| {
             if peer.is_lost() {
@@ -115,7 +198,17 @@ impl Leader {
                 of(peer)
             }
         };
-        quorum::reached(self.peers.iter().map(counted).chain([own]))
+        let set = |votes: fn(Suffrage) -> bool| {
+            let peers = self.peers.iter().filter(|peer| votes(peer.suffrage));
+            let own = votes(self.suffrage).then_some(own);
+            quorum::reached(peers.map(counted).chain(own))
+        };
+        let after = set(Suffrage::votes_after);
+        if self.is_joint {
+            after.min(set(Suffrage::votes_before))
+        } else {
+            after
+        }
     }
 
     /// What is known of the followers.
@@ -134,8 +227,8 @@ impl Leader {
             return Err(CannotTransfer::Transferring);
         }
         let target = self.followers().find(|follower| follower.id == to);
-        let health = target.ok_or(CannotTransfer::Unfit)?.health;
-        if health.lost || health.rebuilding {
+        let target = target.ok_or(CannotTransfer::Unfit)?;
+        if target.health.lost || target.health.rebuilding || !target.suffrage.votes_after() {
             return Err(CannotTransfer::Unfit);
         }
         let until = now + state.config.election_timeout_max;
@@ -166,8 +259,9 @@ impl Leader {
         if m.received > state.log.last().index || m.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        let (peer, rounds) = self.peer_mut(from);
-        peer.on_append_ok(state, now, m, rounds, effects);
+        if let Some((peer, rounds)) = self.peer_mut(from) {
+            peer.on_append_ok(state, now, m, rounds, effects);
+        }
         Ok(())
     }
 
@@ -183,8 +277,9 @@ impl Leader {
         if !was_sent || m.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        let (peer, rounds) = self.peer_mut(from);
-        peer.on_append_conflict(state, now, m, rounds);
+        if let Some((peer, rounds)) = self.peer_mut(from) {
+            peer.on_append_conflict(state, now, m, rounds);
+        }
         Ok(())
     }
 
@@ -200,8 +295,9 @@ impl Leader {
         if answer.round > self.rounds.started() {
             return Err(malformed("the answer is to something never sent"));
         }
-        let (peer, rounds) = self.peer_mut(from);
-        if peer.on_snapshot_ok(state, now, &answer, rounds) {
+        if let Some((peer, rounds)) = self.peer_mut(from)
+            && peer.on_snapshot_ok(state, now, &answer, rounds)
+        {
             effects.push(Effect::SnapshotAnswer { from, answer });
         }
         Ok(())
@@ -262,8 +358,8 @@ impl Leader {
     }
 
     /// Draws conclusions from the turn's answers and completions: what is committed (thesis
-    /// 3.5, 3.6.2) and which round is confirmed.
-    pub(crate) fn conclude(&mut self, state: &mut State, effects: &mut Vec<Effect>) {
+    /// 3.5, 3.6.2), whether a change of members goes on, and which round is confirmed.
+    pub(crate) fn conclude(&mut self, state: &mut State, now: Instant, effects: &mut Vec<Effect>) {
         let held = self.quorum(|peer| peer.match_index, state.intact());
         // Counting replicas commits only what this leader made; what is before it follows. An
         // older entry may be held by a quorum and still be overwritten (figure 3.7).
@@ -273,6 +369,7 @@ impl Leader {
         for peer in &mut self.peers {
             peer.mend(held);
         }
+        self.settle(state, now);
         self.confirm_round(effects);
         if self.rounds.start() {
             // A heartbeat is due at once, to carry the round.
@@ -325,7 +422,16 @@ impl Leader {
             state.log.last().term == state.term(),
             "a leader of another term"
         );
-        assert!(self.peers.len() + 1 == state.voters(), "a voter is missing");
+        let own = state.config.id;
+        let members = state.memberships.in_force().members.iter();
+        let others = members.filter(|member| member.id != own);
+        assert!(
+            self.peers
+                .iter()
+                .map(|peer| (peer.id, peer.suffrage))
+                .eq(others.map(|member| (member.id, member.suffrage))),
+            "a member is missing, or has another suffrage"
+        );
         for peer in &self.peers {
             peer.check(state, self.rounds.started());
         }

@@ -192,6 +192,7 @@ mod journal;
 mod leader;
 mod log;
 mod loss;
+mod membership;
 mod progress;
 mod quorum;
 mod raft;
@@ -204,8 +205,8 @@ mod timer;
 mod transfer;
 
 pub use crate::event::{
-    CannotPropose, CannotTransfer, Config, Effect, FollowerView, HardState, Input, Installed,
-    NotLeader, ReadTicket, Restored, RoleChange, RoleName, Ticket, Write,
+    CannotChange, CannotPropose, CannotTransfer, Config, Effect, FollowerView, HardState, Input,
+    Installed, NotLeader, ReadTicket, Restored, RoleChange, RoleName, Ticket, Write,
 };
 pub use crate::raft::Raft;
 pub use crate::time::Instant;

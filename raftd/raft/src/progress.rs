@@ -20,6 +20,7 @@ use core::mem;
 
 use wire::entry::Entry;
 use wire::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX};
+use wire::membership::Suffrage;
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, Health, Message, SnapshotOk, Standing,
 };
@@ -140,6 +141,8 @@ enum Load {
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) id: NodeId,
+    /// In which set of voters it is.
+    pub(crate) suffrage: Suffrage,
     /// The follower's log agrees up to here, durably.
     pub(crate) match_index: Index,
     /// The highest read round that it answered.
@@ -165,6 +168,7 @@ impl Progress {
     pub(crate) fn new(id: NodeId, last: Index, now: Instant) -> Self {
         Self {
             id,
+            suffrage: Suffrage::Learner,
             match_index: Index(0),
             round: 0,
             heard: now,
@@ -226,6 +230,7 @@ impl Progress {
     pub(crate) fn view(&self) -> FollowerView {
         FollowerView {
             id: self.id,
+            suffrage: self.suffrage,
             match_index: self.match_index,
             match_rose_at: self.match_rose.0,
             heard_at: self.heard,

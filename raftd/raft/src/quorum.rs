@@ -2,10 +2,8 @@
 
 use wire::limits::MEMBERS_MAX;
 
-const _: () = assert!(
-    MEMBERS_MAX <= u16::BITS as usize,
-    "a tally is a bit per voter"
-);
+use crate::membership::Voters;
+use crate::state::State;
 
 /// How many of `voters` make a quorum: any two quorums share a voter (thesis 3.4).
 pub(crate) fn size(voters: usize) -> usize {
@@ -33,7 +31,7 @@ pub(crate) fn reached<T: Copy + Ord + Default>(values: impl Iterator<Item = T>) 
     sorted[size(count) - 1]
 }
 
-/// Who said yes and who said no, one bit per place in the sorted list of voters.
+/// Who said yes and who said no, one bit per place among the [`Voters`].
 ///
 /// Invariants: a voter is counted once, whatever it repeats; its first word counts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,27 +55,53 @@ impl Tally {
         assert!(self.granted & self.refused == 0, "a voter said yes and no");
     }
 
-    /// Whether the voter at this place said yes.
-    pub(crate) fn has(self, place: usize) -> bool {
-        self.granted & (1 << place) != 0
+    /// Counts the vote of this node for itself, if it has one.
+    pub(crate) fn count_own(&mut self, state: &State) {
+        if let Some(place) = state.own_place() {
+            self.count(place, true);
+        }
     }
 
     /// Whether a quorum said yes.
-    pub(crate) fn won(self, voters: usize) -> bool {
-        self.granted.count_ones() as usize >= size(voters)
+    pub(crate) fn won(self, voters: &Voters) -> bool {
+        voters.has_quorum(self.granted)
     }
 
     /// Whether no quorum can be reached any more.
-    pub(crate) fn lost(self, voters: usize) -> bool {
-        voters - (self.refused.count_ones() as usize) < size(voters)
+    pub(crate) fn lost(self, voters: &Voters) -> bool {
+        !voters.has_quorum(!self.refused)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::String;
+    use alloc::vec;
     use alloc::vec::Vec;
     use proptest::prelude::*;
+    use wire::membership::{Membership, Suffrage};
+    use wire::types::NodeId;
+
+    /// Members 1, 2, .. of these suffrages.
+    fn voters(suffrages: &[Suffrage]) -> Voters {
+        let ids = (1..=suffrages.len() as u64).map(|id| (NodeId(id), String::new()));
+        let mut membership = Membership::initial(&ids.collect::<Vec<_>>(), &[]);
+        for (member, suffrage) in membership.members.iter_mut().zip(suffrages) {
+            member.suffrage = *suffrage;
+        }
+        Voters::new(&membership)
+    }
+
+    fn suffrage() -> impl Strategy<Value = Suffrage> {
+        prop_oneof![
+            Just(Suffrage::Learner),
+            Just(Suffrage::Voter),
+            Just(Suffrage::Incoming),
+            Just(Suffrage::Demoted),
+            Just(Suffrage::Leaving),
+        ]
+    }
 
     proptest! {
         /// Brute force: the greatest value that more than half of the voters have reached.
@@ -95,7 +119,7 @@ mod tests {
         /// Two disjoint sets of voters never both win, and a lost vote can never be won.
         #[test]
         fn tally_agrees_with_counting(answers in prop::collection::vec(any::<Option<bool>>(), 1..=7)) {
-            let voters = answers.len();
+            let voters = voters(&vec![Suffrage::Voter; answers.len()]);
             let mut tally = Tally::default();
             for (place, answer) in answers.iter().enumerate() {
                 if let Some(granted) = answer {
@@ -105,9 +129,29 @@ mod tests {
             }
             let yes = answers.iter().filter(|a| **a == Some(true)).count();
             let no = answers.iter().filter(|a| **a == Some(false)).count();
-            prop_assert_eq!(tally.won(voters), yes * 2 > voters);
-            prop_assert_eq!(tally.lost(voters), (voters - no) * 2 <= voters);
-            prop_assert!(!(tally.won(voters) && tally.lost(voters)));
+            prop_assert_eq!(tally.won(&voters), yes * 2 > answers.len());
+            prop_assert_eq!(tally.lost(&voters), (answers.len() - no) * 2 <= answers.len());
+            prop_assert!(!(tally.won(&voters) && tally.lost(&voters)));
+        }
+
+        /// In joint consensus a quorum is one of either set, and two such sets of voters share a
+        /// voter in each (thesis 4.3).
+        #[test]
+        fn a_joint_quorum_is_one_of_both_sets(
+            suffrages in prop::collection::vec(suffrage(), 1..=9), yes in any::<u16>(),
+        ) {
+            let mut suffrages = suffrages;
+            suffrages.push(Suffrage::Voter);
+            let voters = voters(&suffrages);
+            let votes: Vec<_> = suffrages.iter().filter(|s| s.votes()).collect();
+            let majority = |of: fn(Suffrage) -> bool| {
+                let set: Vec<usize> = (0..votes.len()).filter(|&i| of(*votes[i])).collect();
+                set.iter().filter(|&&i| yes & 1 << i != 0).count() * 2 > set.len()
+            };
+            prop_assert_eq!(
+                voters.has_quorum(yes),
+                majority(Suffrage::votes_before) && majority(Suffrage::votes_after)
+            );
         }
     }
 

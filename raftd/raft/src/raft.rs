@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
-use wire::limits::MEMBERS_MAX;
+use wire::membership::Membership;
 use wire::peer::{DiskReport, Message, StaleTerm};
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -40,6 +40,8 @@ pub struct Raft {
     pub(crate) role: Role,
     told_role: RoleChange,
     told_commit: Index,
+    /// The membership that was told last, and since which entry it is in force.
+    told_membership: (EntryId, Membership),
     seen: Seen,
 }
 
@@ -50,17 +52,6 @@ impl Raft {
     /// If `config` or `restored` contradicts itself: both come from this node's own code.
     #[must_use]
     pub fn new(config: Config, restored: Restored, now: Instant) -> Self {
-        assert!(
-            config.voters.is_sorted_by(|a, b| a < b) && config.voters.len() <= MEMBERS_MAX,
-            "voters are sorted and at most {MEMBERS_MAX}: {:?}",
-            config.voters
-        );
-        assert!(
-            config.voters.contains(&config.id),
-            "node {} is no voter of {:?}",
-            config.id,
-            config.voters
-        );
         let state = State::new(config, restored, now);
         let role = Role::Follower(Follower::default());
         let told_role = RoleChange {
@@ -70,6 +61,7 @@ impl Raft {
         };
         let seen = Seen::new(&state, &role);
         Self {
+            told_membership: state.memberships.newest().clone(),
             state,
             role,
             told_role,
@@ -101,7 +93,7 @@ impl Raft {
     /// commit index.
     pub fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.conclude(&mut self.state, effects);
+            leader.conclude(&mut self.state, now, effects);
         }
         if let Some(write) = self.state.take_write() {
             effects.push(Effect::Write(write));
@@ -112,7 +104,13 @@ impl Raft {
         }
         match &mut self.role {
             // Entries leave before the leader's own sync (thesis 10.2.1).
-            Role::Leader(leader) => leader.flush(&self.state, now, effects),
+            Role::Leader(leader) => {
+                leader.flush(&self.state, now, effects);
+                if leader.is_voted_out(&self.state) {
+                    leader.call_successor(&self.state, effects);
+                    self.become_follower(now, Follower::default());
+                }
+            }
             Role::Follower(Follower {
                 following: Some(following),
             }) => following.flush(&self.state, effects),
@@ -121,7 +119,7 @@ impl Raft {
         self.end(effects);
     }
 
-    /// Tells a change of role.
+    /// Tells a change of role, or of the members.
     fn end(&mut self, effects: &mut Vec<Effect>) {
         let role = RoleChange {
             role: self.role(),
@@ -131,6 +129,13 @@ impl Raft {
         if role != self.told_role {
             self.told_role = role;
             effects.push(Effect::RoleChanged(role));
+        }
+        let (since, membership) = self.state.memberships.newest();
+        if *since != self.told_membership.0 {
+            let told = core::mem::replace(&mut self.told_membership, (*since, membership.clone()));
+            if told.1 != *membership {
+                effects.push(Effect::MembershipChanged(membership.clone()));
+            }
         }
         self.check();
     }
@@ -213,7 +218,11 @@ impl Raft {
         message: Message,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.state.formed || from == self.state.config.id || self.state.place(from).is_none() {
+        // Whoever asks is heard, member or not: the membership in force here may be an old one
+        // (thesis 4.1). Whom this node asked it knows.
+        let is_member = self.membership().get(from).is_some();
+        let is_heard = is_member || !message.is_answer();
+        if !self.state.formed || from == self.state.config.id || !is_heard {
             return;
         }
         let taken = match gate::check(&message) {
@@ -225,7 +234,7 @@ impl Raft {
         }
     }
 
-    /// One message of a voter that makes sense by itself.
+    /// One message that makes sense by itself.
     fn take(
         &mut self,
         now: Instant,

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use wire::entry::EntryKind;
+use wire::membership::Membership;
 use wire::peer::{InstallSnapshot, Message};
 use wire::types::{EntryId, Index, NodeId};
 
@@ -43,8 +44,13 @@ impl Raft {
 
     /// A snapshot from the leader is verified and published; the node replaces its state by it
     /// unless the answer is [`Installed::Stale`] (thesis 5.3). `wall_ms` is the wall clock that the
-    /// snapshot ends with.
-    pub fn install(&mut self, snapshot: EntryId, wall_ms: u64) -> Installed {
+    /// snapshot ends with, `membership` who is a member as of it.
+    pub fn install(
+        &mut self,
+        snapshot: EntryId,
+        wall_ms: u64,
+        membership: &Membership,
+    ) -> Installed {
         // A leader's log holds all that is committed.
         let following = match &mut self.role {
             Role::Leader(_) => return Installed::Stale,
@@ -66,13 +72,16 @@ impl Raft {
                 // It is not of this leader's log, which it cannot be.
                 return Installed::Stale;
             }
+            self.state.memberships.truncate(agreed.index.next());
             self.state.log.reset(snapshot, wall_ms, agreed.index);
             Installed::Reset
         };
+        self.state.memberships.install(snapshot, membership.clone());
         self.state.pass(snapshot);
         if let Some(following) = following {
             following.verify(snapshot.index);
         }
+        self.end_campaign();
         self.check();
         installed
     }

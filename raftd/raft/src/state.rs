@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use wire::entry::Entry;
 use wire::peer::{Digest, DiskReport, Health, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -9,6 +10,7 @@ use crate::event::{Config, Effect, HardState, Restored, Ticket, Write};
 use crate::gate;
 use crate::jitter::Jitter;
 use crate::log::Log;
+use crate::membership::{Memberships, Voters, membership_of};
 use crate::time::Instant;
 use crate::timer::ElectionTimer;
 
@@ -20,6 +22,7 @@ use crate::timer::ElectionTimer;
 pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) log: Log,
+    pub(crate) memberships: Memberships,
     pub(crate) timer: ElectionTimer,
     /// What answers tell of this node's disk.
     pub(crate) disk: DiskReport,
@@ -39,7 +42,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(config: Config, restored: Restored, now: Instant) -> Self {
+    pub(crate) fn new(config: Config, mut restored: Restored, now: Instant) -> Self {
         let jitter = Jitter::new(config.seed ^ config.id.0.rotate_left(32));
         let timer = ElectionTimer::new(
             config.election_timeout_min,
@@ -51,7 +54,14 @@ impl State {
         let applied = restored.applied;
         // The hint may be older than the snapshot.
         let commit = restored.commit.max(applied);
+        let membership = restored.membership.clone();
+        let later = core::mem::take(&mut restored.memberships);
         let log = Log::new(restored);
+        let mut memberships = Memberships::new(log.id_at(applied), membership);
+        for (id, membership) in later {
+            memberships.note(id, membership);
+        }
+        memberships.commit(commit);
         assert!(
             hard_state.term >= log.last().term,
             "term {} is durable, but the log has {}",
@@ -75,6 +85,7 @@ impl State {
         let mut state = Self {
             config,
             log,
+            memberships,
             timer,
             disk: DiskReport::default(),
             stalled: false,
@@ -95,7 +106,7 @@ impl State {
 
     /// The first election timeout. A node that is the whole cluster has nobody to wait for.
     pub(crate) fn start_timer(&mut self, now: Instant) {
-        if self.voters() > 1 {
+        if self.voters().ids() != [self.config.id] {
             self.timer.rest(now);
         }
     }
@@ -163,35 +174,59 @@ impl State {
             .map_or(durable, |first| durable.min(first.prev()))
     }
 
-    /// Whether this node would lead: with a disk that is fast enough (rules B4), a log that has
-    /// everything in it, and a state to serve (rules D4, D5), and a term to lead in.
+    /// Whether this node would lead: as a voter, with a disk that is fast enough (rules B4), a log
+    /// that has everything in it, and a state to serve (rules D4, D5), and a term to lead in.
     pub(crate) fn may_campaign(&self) -> bool {
+        let votes = self.memberships.may_be_voter(self.config.id);
         let is_whole = !self.is_lost() && self.faulty.is_none() && !self.rebuilding;
-        is_whole && !self.stalled && self.term() < gate::TERM_MAX
+        votes && is_whole && !self.stalled && self.term() < gate::TERM_MAX
     }
 
-    pub(crate) fn voters(&self) -> usize {
-        self.config.voters.len()
+    /// The voters of the membership in force.
+    pub(crate) fn voters(&self) -> &Voters {
+        self.memberships.voters()
     }
 
-    /// The place of a voter in the sorted list; `None` if it is none.
+    /// The place of a voter among all; `None` if it is none.
     pub(crate) fn place(&self, id: NodeId) -> Option<usize> {
-        self.config.voters.binary_search(&id).ok()
+        self.voters().place(id)
     }
 
-    /// This node's own place.
-    pub(crate) fn own_place(&self) -> usize {
-        self.place(self.config.id).expect("this node is a voter")
+    /// The place of this node among the voters, if it is one.
+    pub(crate) fn own_place(&self) -> Option<usize> {
+        self.place(self.config.id)
     }
 
     /// All voters but this one, in order.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+    pub(crate) fn other_voters(&self) -> impl Iterator<Item = NodeId> {
         let own = self.config.id;
-        self.config
-            .voters
-            .iter()
-            .copied()
-            .filter(move |id| *id != own)
+        let voters = self.voters().ids().iter().copied();
+        voters.filter(move |id| *id != own)
+    }
+
+    /// See [`crate::Raft::is_changing`].
+    pub(crate) fn is_changing(&self) -> bool {
+        self.memberships.in_force().is_joint() || self.memberships.since().index > self.commit
+    }
+
+    /// Adds an entry at the end of the log. What it says of the members is in force at once (thesis
+    /// 4.1).
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.note_membership(&entry);
+        self.log.push(entry);
+    }
+
+    /// An entry of the log may tell who is a member.
+    pub(crate) fn note_membership(&mut self, entry: &Entry) {
+        if let Some(membership) = membership_of(entry) {
+            self.memberships.note(entry.id(), membership);
+        }
+    }
+
+    /// Removes the entries from `from` on; see [`Log::truncate`].
+    pub(crate) fn truncate(&mut self, from: Index) {
+        self.memberships.truncate(from);
+        self.log.truncate(from);
     }
 
     /// Enters a later term, with or without this node's vote for itself (thesis 3.3, 3.4).
@@ -238,6 +273,7 @@ impl State {
             self.log.last()
         );
         self.commit = self.commit.max(index);
+        self.memberships.commit(self.commit);
     }
 
     /// The store has applied up to `index`.

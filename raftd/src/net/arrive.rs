@@ -62,7 +62,7 @@ impl Driver {
             Port::Client => (counts.clients, self.limits.connections_max),
             Port::Peer => (
                 counts.accepted_peers,
-                self.members * ACCEPTED_PER_MEMBER_MAX,
+                self.dialler.members() * ACCEPTED_PER_MEMBER_MAX,
             ),
         };
         let full = open >= limit + counts.leaving;

@@ -32,6 +32,9 @@ impl Driver {
         for link in effects.renew_links.drain(..) {
             self.renew(link);
         }
+        if let Some(peers) = effects.peers_changed.take() {
+            self.peers_changed(peers);
+        }
         self.write_dirty();
         for event in effects.events.drain(..) {
             log::log!(event.level, "{}", event.text);

@@ -48,6 +48,23 @@ struct Peer {
     rejection: Option<Error>,
 }
 
+impl Peer {
+    /// Due at once.
+    fn new(id: NodeId, addr: String) -> Self {
+        Self {
+            id,
+            addr,
+            state: State::Waiting(Instant::default()),
+            back_off: BACK_OFF_MIN,
+            candidates: VecDeque::new(),
+            renewed: None,
+            given_up: None,
+            logged: None,
+            rejection: None,
+        }
+    }
+}
+
 /// What to do for a peer now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -73,21 +90,33 @@ pub struct Dialler {
 impl Dialler {
     /// All are due at once.
     pub fn new(peers: impl IntoIterator<Item = (NodeId, String)>, seed: u64) -> Self {
-        let peers = peers.into_iter().map(|(id, addr)| Peer {
-            id,
-            addr,
-            state: State::Waiting(Instant::default()),
-            back_off: BACK_OFF_MIN,
-            candidates: VecDeque::new(),
-            renewed: None,
-            given_up: None,
-            logged: None,
-            rejection: None,
-        });
+        let peers = peers.into_iter().map(|(id, addr)| Peer::new(id, addr));
         Self {
             peers: peers.collect(),
             random: seed | 1,
         }
+    }
+
+    /// These are the peers from now on, each at its address. Returns those of before whose
+    /// connections are of no use any more: they are peers no more, or are elsewhere.
+    #[must_use]
+    pub fn set_peers(&mut self, peers: Vec<(NodeId, String)>) -> Vec<NodeId> {
+        let mut before = std::mem::take(&mut self.peers);
+        for (id, addr) in peers {
+            let stays = before
+                .iter()
+                .position(|peer| peer.id == id && peer.addr == addr);
+            self.peers.push(match stays {
+                Some(place) => before.swap_remove(place),
+                None => Peer::new(id, addr),
+            });
+        }
+        before.into_iter().map(|peer| peer.id).collect()
+    }
+
+    /// How many members there are, this node included.
+    pub fn members(&self) -> usize {
+        self.peers.len() + 1
     }
 
     /// When [`Dialler::next_due`] is worth a call.
@@ -209,14 +238,14 @@ impl Dialler {
         }
     }
 
-    /// Why this node must end: a majority of the `members` refuses what it is. The word of fewer
+    /// Why this node must end: a majority of the members refuses what it is. The word of fewer
     /// is no reason, for they may be the ones that are wrong.
-    pub fn rejected(&self, members: usize) -> Option<Fatal> {
+    pub fn rejected(&self) -> Option<Fatal> {
         let mut rejections = self.peers.iter().filter_map(|peer| {
             let error = peer.rejection.as_ref()?;
             Some((peer, error))
         });
-        if rejections.clone().count() <= members / 2 {
+        if rejections.clone().count() <= self.members() / 2 {
             return None;
         }
         let (peer, error) = rejections.next()?;
@@ -375,13 +404,13 @@ mod tests {
             reason: "another".into(),
         };
         dialler.refused(NodeId(2), &wrong);
-        assert_eq!(dialler.rejected(3), None, "one of three");
+        assert_eq!(dialler.rejected(), None, "one of three");
         dialler.refused(NodeId(3), &Error::ShuttingDown);
-        assert_eq!(dialler.rejected(3), None, "a refusal for another reason");
+        assert_eq!(dialler.rejected(), None, "a refusal for another reason");
         dialler.refused(NodeId(3), &wrong);
-        assert_eq!(dialler.rejected(3).unwrap().status, ExitStatus::Config);
+        assert_eq!(dialler.rejected().unwrap().status, ExitStatus::Config);
         dialler.succeeded(NodeId(2));
-        assert_eq!(dialler.rejected(3), None);
+        assert_eq!(dialler.rejected(), None);
     }
 
     #[test]

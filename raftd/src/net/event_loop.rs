@@ -127,7 +127,6 @@ pub struct Driver {
     pub(super) clock: Clock,
     pub(super) now: Now,
     pub(super) limits: Limits,
-    pub(super) members: usize,
 
     pub(super) node: Node,
     pub(super) effects: Effects,
@@ -204,7 +203,6 @@ impl Driver {
             now: clock.now(),
             clock,
             limits,
-            members: peers.len() + 1,
             node,
             effects: Effects::default(),
             storage,
@@ -235,7 +233,7 @@ impl Driver {
         while !self.stopped {
             self.wait()?;
             self.turn();
-            if let Some(fatal) = self.dialler.rejected(self.members) {
+            if let Some(fatal) = self.dialler.rejected() {
                 return Err(fatal);
             }
         }

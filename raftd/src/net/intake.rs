@@ -289,6 +289,10 @@ impl Driver {
     /// The other end says why it closes.
     fn refused_by(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
         let why = match Error::decode(frame) {
+            Ok(Error::Removed) => {
+                self.node.removed_by(peer, &mut self.effects);
+                format!("refused: {}", Error::Removed)
+            }
             Ok(error) => {
                 self.dialler.refused(peer, &error);
                 format!("refused: {error}")
@@ -336,6 +340,14 @@ impl Driver {
         {
             drop(self.table.remove(link.0));
             self.dialler.renew(peer, self.now.monotonic);
+        }
+    }
+
+    /// These are the other members now: what was dialled to others is closed.
+    pub(super) fn peers_changed(&mut self, peers: Vec<(NodeId, String)>) {
+        let gone = self.dialler.set_peers(peers);
+        for id in self.table.dialled_to(&gone) {
+            self.close(id, false, "no member any more, or elsewhere");
         }
     }
 

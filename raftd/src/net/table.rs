@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use raft::Instant;
 use slab::Slab;
+use wire::types::NodeId;
 
 use super::connection::{Connection, Phase};
 use super::{Limits, Port};
@@ -100,6 +101,22 @@ impl Table {
     pub(super) fn get(&mut self, id: u64) -> Option<&mut Connection> {
         let connection = self.slab.get_mut(key(id))?;
         (connection.id == id).then_some(connection)
+    }
+
+    /// The connections that this node dialled to these peers, or is dialling.
+    pub(super) fn dialled_to(&self, peers: &[NodeId]) -> Vec<u64> {
+        let to = |connection: &Connection| match connection.phase {
+            Phase::Connecting(peer)
+            | Phase::Greeting { peer, .. }
+            | Phase::Link {
+                peer,
+                dialled: true,
+            } => peers.contains(&peer),
+            _ => false,
+        };
+        let connections = self.slab.iter().map(|(_, connection)| connection);
+        let dialled = connections.filter(|connection| to(connection));
+        dialled.map(|connection| connection.id).collect()
     }
 
     /// Takes a connection out; its socket closes with it.

@@ -136,6 +136,14 @@ impl Node {
         match request {
             Request::Status => {}
             Request::Snapshot => self.admit_snapshot(caller, effects),
+            Request::ChangeMembers { dry_run, change } => {
+                self.admit_change(caller, dry_run, change, effects);
+            }
+            Request::Join {
+                name,
+                peer_addr,
+                incarnation,
+            } => self.admit_join(caller, (name, peer_addr, incarnation), effects),
             Request::ReadSnapshot { snapshot, offset } => {
                 self.admit_piece(caller, snapshot, offset, effects);
             }
@@ -244,8 +252,7 @@ impl Node {
     /// Whether the disks of a quorum have the room for this write (rules E5). Between the soft and
     /// the hard mark the room is for what makes more of it: deletes, snapshots.
     fn check_room(&self, body: &[u8]) -> Result<(), Error> {
-        let members = self.config.members.len();
-        match self.disks.room_of(members / 2 + 1, members) {
+        match self.disks.room_of(self.config.id, &self.voters()) {
             DiskState::Ok => Ok(()),
             DiskState::Soft if only_removes(body) => Ok(()),
             DiskState::Soft => Err(Error::DiskFull { hard: false }),
@@ -494,7 +501,12 @@ impl Node {
         self.refuse(caller, Error::NotLeader { leader }, effects);
     }
 
-    fn refuse_leaderless(&mut self, caller: Caller, leader: Option<NodeId>, effects: &mut Effects) {
+    pub(super) fn refuse_leaderless(
+        &mut self,
+        caller: Caller,
+        leader: Option<NodeId>,
+        effects: &mut Effects,
+    ) {
         match leader {
             Some(leader) => self.refuse_to(caller, leader, effects),
             None => self.refuse(caller, Error::NoLeader, effects),

@@ -152,8 +152,10 @@ impl Node {
             if self.digests.is_due(next) {
                 self.compare_state(next);
             }
-            if kind == EntryKind::SnapshotAt {
-                self.freeze(effects);
+            match kind {
+                EntryKind::SnapshotAt => self.freeze(effects),
+                EntryKind::Membership => self.members_applied(next, effects),
+                EntryKind::Noop | EntryKind::Command => {}
             }
             if let Some(caller) = self.proposals.take(next) {
                 let reply = match answer {

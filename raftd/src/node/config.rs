@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wire::limits::ENTRY_BYTES_MAX;
+use wire::membership::Membership;
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
 use super::snapshots::Policy;
@@ -17,7 +18,7 @@ pub struct Config {
     pub name: String,
     /// The address that its clients use.
     pub client_addr: String,
-    /// All members, this node included, sorted by id, with the addresses that peers use.
+    /// The members with which the cluster began, sorted by id, with the addresses that peers used.
     pub members: Vec<(NodeId, String)>,
     /// The cluster.
     pub cluster: ClusterId,
@@ -45,6 +46,14 @@ pub struct Config {
     pub seed: u64,
     /// The program's version, for status.
     pub version: String,
+}
+
+impl Config {
+    /// Who is a member until an entry of the log says otherwise.
+    #[must_use]
+    pub fn initial_membership(&self) -> Membership {
+        Membership::initial(&self.members, &self.formed)
+    }
 }
 
 /// How much of what may be pending. What the daemon has no setting for is smaller only in tests.

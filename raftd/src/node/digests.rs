@@ -123,11 +123,11 @@ impl Digests {
         self.told.entry(from).or_default().push(digest);
     }
 
-    /// On a leader: what all digests at this index come to, when a `quorum` of them is needed. Says
-    /// whether this node's own is in the minority.
+    /// On a leader: what the digests of the voters at this index come to. Says whether this node's
+    /// own is not what a quorum of them holds.
     #[must_use]
-    pub(super) fn judge(&mut self, index: Index, quorum: usize) -> bool {
-        match self.find(index, quorum) {
+    pub(super) fn judge(&mut self, index: Index, voters: &[NodeId]) -> bool {
+        match self.find(index, voters) {
             Finding::Open => false,
             Finding::Agreed(sum) => {
                 self.split.take_if(|split| *split <= index);
@@ -160,8 +160,10 @@ impl Digests {
         self.split = None;
     }
 
-    fn find(&self, index: Index, quorum: usize) -> Finding {
-        let told = self.told.values().filter_map(|ring| ring.at(index));
+    /// A leader has a vote, but while it is on its way out.
+    fn find(&self, index: Index, voters: &[NodeId]) -> Finding {
+        let quorum = voters.len() / 2 + 1;
+        let told = voters.iter().filter_map(|id| self.told.get(id)?.at(index));
         let mut sums: Vec<u128> = told.chain(self.own.at(index)).collect();
         if sums.len() < quorum {
             return Finding::Open;
@@ -188,6 +190,7 @@ impl Digests {
 mod tests {
     use super::*;
 
+    const THREE: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
     const STEP: u64 = 1_024;
     const I: Index = Index(STEP);
 
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn what_a_quorum_holds_is_right() {
         let mut digests = leader(7, &[7]);
-        assert!(!digests.judge(I, 2));
+        assert!(!digests.judge(I, &THREE));
         assert_eq!(digests.newest_right(), Some(digest(7)));
         assert_eq!(digests.agreed_upto(), I);
         assert!(digests.holds_right(NodeId(2), I));
@@ -217,7 +220,7 @@ mod tests {
     #[test]
     fn a_leader_alone_is_in_the_minority() {
         let mut digests = leader(7, &[8, 8]);
-        assert!(digests.judge(I, 2));
+        assert!(digests.judge(I, &THREE));
         assert_eq!(digests.newest_right(), Some(digest(8)));
         assert_eq!(digests.agreed_upto(), Index(0));
         assert!(digests.holds_right(NodeId(3), I));
@@ -226,7 +229,7 @@ mod tests {
     #[test]
     fn one_voice_proves_nothing() {
         let mut digests = leader(7, &[]);
-        assert!(!digests.judge(I, 2));
+        assert!(!digests.judge(I, &THREE));
         assert_eq!(digests.newest_right(), None);
         assert_eq!(digests.split(), None);
     }
@@ -234,10 +237,10 @@ mod tests {
     #[test]
     fn without_a_quorum_nobody_is_right_until_a_later_index_has_one() {
         let mut digests = leader(7, &[8]);
-        assert!(!digests.judge(I, 2));
+        assert!(!digests.judge(I, &THREE));
         assert_eq!(digests.split(), Some(I));
         digests.told(NodeId(3), digest(8));
-        assert!(digests.judge(I, 2), "the third voice decides");
+        assert!(digests.judge(I, &THREE), "the third voice decides");
         assert_eq!(digests.split(), None);
     }
 

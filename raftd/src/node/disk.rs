@@ -121,13 +121,20 @@ impl Disks {
         self.unfinished.len() >= WRITES_MAX
     }
 
-    /// The room that at least `quorum` disks of `members` have: what one more write may count on
-    /// (rules E5). A member that has not told counts as one with room.
-    pub(super) fn room_of(&self, quorum: usize, members: usize) -> DiskState {
+    /// The room that a quorum of the disks of these voters has: what one more write may count on
+    /// (rules E5). One that has not told counts as one with room.
+    pub(super) fn room_of(
+        &self,
+        own: NodeId,
+        voters: &(impl Iterator<Item = NodeId> + Clone),
+    ) -> DiskState {
+        let state = |id: NodeId| match self.others.get(&id) {
+            _ if id == own => self.own,
+            told => told.copied().unwrap_or_default(),
+        };
         let are_left = |limit: DiskState| {
-            let states = self.others.values().chain([&self.own]);
-            let low = states.filter(|state| **state >= limit).count();
-            members - low.min(members) >= quorum
+            let left = voters.clone().filter(|id| state(*id) < limit).count();
+            left > voters.clone().count() / 2
         };
         if !are_left(DiskState::Hard) {
             DiskState::Hard

@@ -90,7 +90,12 @@ impl Node {
         fetching.asked_at = Some(now);
         self.do_without_faulty(effects);
         let fetching = &mut self.fetching;
-        let ids = self.config.members.iter().map(|(id, _)| *id);
+        let ids = self
+            .raft
+            .membership()
+            .members
+            .iter()
+            .map(|member| member.id);
         let others: Vec<NodeId> = ids.filter(|id| *id != self.config.id).collect();
         let next = others.iter().find(|id| **id > fetching.last_asked);
         let Some(to) = next.or(others.first()).copied() else {

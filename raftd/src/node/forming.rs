@@ -56,13 +56,18 @@ impl Forming {
         }
     }
 
+    /// The incarnations that formed the cluster; empty before that is known.
+    pub(super) fn record(&self) -> &[(NodeId, Incarnation)] {
+        &self.record
+    }
+
     /// Whether the node takes part.
     pub(super) fn is_formed(&self) -> bool {
         self.durable
     }
 
     /// The incarnation under which this node is known to have formed the cluster.
-    fn known(&self, node: NodeId) -> Option<Incarnation> {
+    pub(super) fn known(&self, node: NodeId) -> Option<Incarnation> {
         listed(&self.record, node)
     }
 
@@ -241,17 +246,14 @@ impl Node {
 
     /// Judges what a member told of itself, and remembers it.
     fn check_peer(&mut self, peer: &PeerIdentity) -> Result<(), Error> {
+        self.check_member(peer)?;
         let own = self.config.id;
-        if peer.node == own || !self.config.members.iter().any(|(id, _)| *id == peer.node) {
-            return Err(Error::WrongNode {
-                reason: format!("node {} is no other member of this cluster", peer.node),
-            });
-        }
         let known = self.forming.known(peer.node);
         if known.is_some_and(|known| known != peer.incarnation) {
             return Err(wrong_incarnation(peer.node));
         }
-        if !peer.formed.is_empty() && listed(&peer.formed, own) != Some(self.config.incarnation) {
+        let own_known = listed(&peer.formed, own);
+        if own_known.is_some_and(|known| known != self.config.incarnation) {
             return Err(wrong_incarnation(own));
         }
         if self.forming.hear(peer) {
@@ -347,7 +349,7 @@ impl Node {
     }
 }
 
-fn wrong_incarnation(node: NodeId) -> Error {
+pub(super) fn wrong_incarnation(node: NodeId) -> Error {
     Error::WrongIncarnation {
         reason: format!(
             "node {node} has another data directory than the one that the cluster knows; \

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use log::Level;
 use raft::{FollowerView, Instant, RoleName};
+use wire::membership::{Membership, Suffrage};
 use wire::peer::DiskState;
 use wire::types::NodeId;
 
@@ -69,14 +70,38 @@ impl Node {
     }
 
     fn is_fit(&self, reason: Reason, follower: &FollowerView) -> bool {
+        self.would_lead(follower) && self.answers(reason, follower.id, follower.match_rose_at)
+    }
+
+    /// Whether this follower would make a good leader now.
+    fn would_lead(&self, follower: &FollowerView) -> bool {
         let FollowerView {
-            id, disk, health, ..
+            disk,
+            health,
+            suffrage,
+            ..
         } = follower;
         let heard = self.now.monotonic.since(follower.heard_at) < self.config.election_timeout_min;
         let works = disk.state < DiskState::Hard
             && Duration::from_millis(u64::from(disk.oldest_write_ms)) <= STALL;
         let whole = !health.lost && !health.rebuilding;
-        heard && works && whole && self.answers(reason, *id, follower.match_rose_at)
+        suffrage.votes_after() && heard && works && whole
+    }
+
+    /// Hands over to somebody who votes among these members, as this node will not. Says whether
+    /// somebody could be found.
+    pub(super) fn make_way(&mut self, members: &Membership) -> bool {
+        let stays = |id| members.suffrage(id) == Some(Suffrage::Voter);
+        let fit = self.raft.followers();
+        let fit = fit.filter(|follower| stays(follower.id) && self.would_lead(follower));
+        let Some(to) = fit.max_by_key(|f| f.match_index).map(|f| f.id) else {
+            return self.raft.is_transferring();
+        };
+        if self.raft.transfer(self.now.monotonic, to).is_ok() {
+            let text = format!("handing over to={to} reason=leaving");
+            self.journal.line(Level::Info, text);
+        }
+        true
     }
 
     /// Whether this follower is free of what is wrong with the leader.

@@ -333,6 +333,9 @@ pub struct Effects {
     /// was last asked is out of date (rules D1). No failure, and nothing to tell the peer; the
     /// node has forgotten them already.
     pub renew_links: Vec<LinkId>,
+    /// The other members and where they are, from now on: whom to dial. Links with others that this
+    /// node dialled are to be closed.
+    pub peers_changed: Option<Vec<(NodeId, String)>>,
     /// Stop (false) or go on (true) reading from these clients: back-pressure (rules A7).
     pub readable: Vec<(ConnectionId, bool)>,
     /// Lines for the log.

@@ -63,6 +63,11 @@ impl Links {
         self.open.values().any(|(open, _)| *open == peer)
     }
 
+    /// All links, with their peers.
+    pub(super) fn all(&self) -> impl Iterator<Item = (LinkId, NodeId)> {
+        self.open.iter().map(|(link, (peer, _))| (*link, *peer))
+    }
+
     /// All links with this peer.
     pub(super) fn of(&self, peer: NodeId) -> impl Iterator<Item = LinkId> {
         let links = self.open.iter().filter(move |(_, (open, _))| *open == peer);

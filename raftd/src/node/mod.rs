@@ -18,12 +18,14 @@
 //! | `outbox.rs` | messages | what they reveal is durable |
 //! | `forming.rs` | the whole node | the cluster is formed |
 //! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |
+//! | `changes.rs` | changes of the members | the entries of both steps are applied |
 //! | `transfer.rs` | pieces of a snapshot for a follower | the follower has stored the one before |
 //! | `fetch.rs` | damaged entries | another member has sent them |
 //! | `rebuild.rs` | all who read | the leader's snapshot has replaced a state in doubt |
 
 mod admission;
 mod apply;
+mod changes;
 mod client;
 mod config;
 mod digests;
@@ -34,7 +36,9 @@ mod handover;
 pub mod io;
 mod journal;
 mod links;
+mod members;
 mod outbox;
+mod plan;
 mod reads;
 mod rebuild;
 mod snapshots;
@@ -52,6 +56,7 @@ use wire::types::{Index, NodeId};
 
 use self::admission::ParkingLot;
 use self::apply::{Loader, Proposals};
+use self::changes::Changes;
 use self::client::Clients;
 pub use self::config::{Config, Limits};
 use self::digests::Digests;
@@ -113,6 +118,7 @@ pub struct Node {
     /// The state is not what a quorum holds, and is to be thrown away.
     condemned: bool,
     handed_over_at: Option<Instant>,
+    changes: Changes,
     journal: Journal,
 
     /// The times of the last input.
@@ -157,7 +163,6 @@ impl Node {
         );
         let raft_config = raft::Config {
             id: config.id,
-            voters: config.members.iter().map(|(id, _)| *id).collect(),
             election_timeout_min: config.election_timeout_min,
             election_timeout_max: config.election_timeout_max,
             heartbeat: config.heartbeat,
@@ -187,6 +192,7 @@ impl Node {
             digests: Digests::new(config.limits.digest_entries),
             condemned: false,
             handed_over_at: None,
+            changes: Changes::default(),
             journal: Journal::default(),
             now,
             started: now.monotonic,
@@ -213,7 +219,8 @@ impl Node {
     /// loop must not, unless there is nobody to hear them.
     #[must_use]
     pub fn may_wait_for_disk(&self) -> bool {
-        let needed = self.raft.role() == RoleName::Leader && self.config.members.len() > 1;
+        let others = self.raft.followers().next().is_some();
+        let needed = self.raft.role() == RoleName::Leader && others;
         !needed && !self.stalled
     }
 
@@ -241,11 +248,6 @@ impl Node {
     #[must_use]
     pub fn parked(&self) -> usize {
         self.parked.len()
-    }
-
-    /// How many members a quorum has.
-    fn quorum(&self) -> usize {
-        self.config.members.len() / 2 + 1
     }
 
     /// Takes one input.
@@ -297,6 +299,7 @@ impl Node {
         self.unpark(effects);
         self.propose_due_snapshot();
         self.hand_over_if_due();
+        self.tend_members();
         self.fetch_faulty(effects);
         self.tell_digest();
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
@@ -332,6 +335,7 @@ impl Node {
             self.snapshot_due_at(),
             self.snapshots.transfers.deadline(),
             self.fetching.deadline(),
+            self.wish_ends_at(),
         ]
         .into_iter()
         .flatten()
@@ -473,6 +477,9 @@ impl Node {
                     to: self.raft.durable(),
                     max_bytes,
                 }),
+                Effect::MembershipChanged(membership) => {
+                    self.members_changed(&membership, effects);
+                }
                 Effect::Digest { from, digest } => self.digest_told(from, digest),
                 Effect::RoleChanged(change) => self.role_changed(change, effects),
                 Effect::Chunk(chunk) => self.chunk_received(chunk, effects),
@@ -504,6 +511,7 @@ impl Node {
         if led && (!leads || change.term != before.term) {
             self.abandon_proposals(effects);
             self.fail_reads(effects);
+            self.abandon_change(effects);
             self.snapshots.step_down();
         }
         if leads && !led {

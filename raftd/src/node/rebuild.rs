@@ -26,7 +26,8 @@ impl Node {
         let sum = self.store.digest();
         let mut differs = self.digests.take(Digest { index, sum });
         if self.raft.role() == RoleName::Leader {
-            differs |= self.digests.judge(index, self.quorum());
+            let voters: Vec<NodeId> = self.voters().collect();
+            differs |= self.digests.judge(index, &voters);
         }
         self.note_comparison(index, differs);
     }
@@ -38,7 +39,8 @@ impl Node {
         }
         let differs = if self.raft.role() == RoleName::Leader {
             self.digests.told(from, digest);
-            self.digests.judge(digest.index, self.quorum())
+            let voters: Vec<NodeId> = self.voters().collect();
+            self.digests.judge(digest.index, &voters)
         } else {
             self.digests.learn(digest)
         };

@@ -2,6 +2,7 @@
 
 use raft::RoleName;
 use wire::client::{Member, NodeRole, Status};
+use wire::membership::MemberRecord;
 use wire::peer::DiskState;
 
 use super::Node;
@@ -124,29 +125,25 @@ impl Node {
 
     fn members(&self) -> Vec<Member> {
         let leads = self.raft.role() == RoleName::Leader;
-        let member = |(node, peer_addr): &(wire::types::NodeId, String)| {
-            let own = *node == self.config.id;
-            let heard = self.forming.heard.get(node);
-            let name = if own {
-                self.config.name.clone()
-            } else {
-                heard.map_or_else(String::new, |peer| peer.name.clone())
-            };
+        let member = |member: &MemberRecord| {
+            let own = member.id == self.config.id;
             let match_index = if own && leads {
                 Some(self.raft.durable())
             } else {
-                self.raft.match_index(*node)
+                self.raft.match_index(member.id)
             };
+            let transfers = &self.snapshots.transfers;
             Member {
-                node: *node,
-                name,
-                peer_addr: peer_addr.clone(),
-                client_addr: self.hint(*node).client_addr,
-                connected: own || self.links.connected(*node),
+                node: member.id,
+                name: self.name_of(member),
+                peer_addr: member.peer_addr.clone(),
+                client_addr: self.hint(member.id).client_addr,
+                suffrage: member.suffrage,
+                connected: own || self.links.connected(member.id),
                 match_index,
-                install: self.snapshots.transfers.progress(*node, self.now.monotonic),
+                install: transfers.progress(member.id, self.now.monotonic),
             }
         };
-        self.config.members.iter().map(member).collect()
+        self.raft.membership().members.iter().map(member).collect()
     }
 }

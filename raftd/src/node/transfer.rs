@@ -379,7 +379,10 @@ impl Node {
     pub(super) fn install(&mut self, file: SnapshotFile, store: Box<Store>, effects: &mut Effects) {
         let id = file.id;
         assert_eq!(store.applied(), id, "the state of another entry");
-        if self.raft.install(id, store.wall_ms()) == Installed::Stale {
+        let initial = self.config.initial_membership();
+        let membership = store.membership().unwrap_or(&initial);
+        let installed = self.raft.install(id, store.wall_ms(), membership);
+        if installed == Installed::Stale {
             return push(effects, SnapshotRequest::Free(Discarded::Store(store)));
         }
         let text = format!("snapshot installed id={id} bytes={}", file.bytes);

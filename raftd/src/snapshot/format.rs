@@ -10,8 +10,11 @@
 //! Nothing in it says which node wrote it or when: all nodes write the same state in the same bytes.
 
 use byteorder::{BigEndian, ByteOrder};
-use bytes::{Buf, BufMut};
-use wire::limits::{ADDR_BYTES_MAX, COUNTER_MAX, KEY_BYTES_MAX, MEMBERS_MAX, VALUE_BYTES_MAX};
+use bytes::{Buf, BufMut, BytesMut};
+use wire::limits::{
+    ADDR_BYTES_MAX, COUNTER_MAX, KEY_BYTES_MAX, MEMBERS_MAX, MEMBERSHIP_BYTES_MAX, VALUE_BYTES_MAX,
+};
+use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -41,7 +44,8 @@ pub const SNAPSHOT_BYTES_MIN: u64 = (HEADER_BYTES + TRAILER_BYTES) as u64;
 
 const FIXED_BYTES: usize = 92;
 
-const _: () = assert!(FIXED_BYTES + 2 + MEMBERS_MAX * (8 + 2 + ADDR_BYTES_MAX) <= HEADER_BYTES);
+const _: () = assert!(FIXED_BYTES + 2 + MEMBERS_MAX * (8 + 2 + ADDR_BYTES_MAX) + 2 <= HEADER_BYTES);
+const _: () = assert!(FIXED_BYTES + 2 + 2 + MEMBERSHIP_BYTES_MAX <= HEADER_BYTES);
 const _: () = assert!(ITEM_BYTES_MAX > CHUNK_BYTES_MAX && ITEM_BYTES_MAX < u32::MAX as usize);
 
 /// What a snapshot is of (rules C7, D1), on its first page.
@@ -53,15 +57,19 @@ const _: () = assert!(ITEM_BYTES_MAX > CHUNK_BYTES_MAX && ITEM_BYTES_MAX < u32::
 /// 16  u128 cluster                  80  u64  horizon: the highest birth of an evicted session
 /// 32  u64  epoch                    88  u32  1 if a session was evicted; else 0, and the horizon is 0
 /// 40  u64  index of the last entry  92  u16  members: u64 node, u16 length, peer address for each
-/// 48  u64  term of the last entry   ..  zeros
+/// 48  u64  term of the last entry   ..  u16  bytes of the membership, and these; 0 if there is none
+///                                   ..  zeros
 /// ```
+///
+/// If the log changed who is a member, the membership says it (`raftd-wire.7`), and no members are
+/// listed before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Of whose state.
     pub cluster: ClusterId,
     /// Of which state, but for keys and sessions.
     pub head: ImageHead,
-    /// The members' peer addresses, by ascending id.
+    /// The members' peer addresses, by ascending id, if they are those with whom the cluster began.
     pub members: Vec<(NodeId, String)>,
 }
 
@@ -69,7 +77,8 @@ impl Header {
     /// The page.
     ///
     /// # Panics
-    /// If there are more members or longer addresses than [`wire::limits`] allow.
+    /// If there are more members or longer addresses than [`wire::limits`] allow, or members beside a
+    /// membership.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         assert!(self.members.len() <= MEMBERS_MAX, "members are limited");
@@ -93,6 +102,13 @@ impl Header {
             page.put_u16(addr.len() as u16);
             page.put_slice(addr.as_bytes());
         }
+        if let Some(membership) = &self.head.membership {
+            assert!(self.members.is_empty(), "members are told twice");
+            let mut body = BytesMut::new();
+            membership.encode(&mut body);
+            page.put_u16(body.len() as u16);
+            page.put_slice(&body);
+        }
         page.resize(HEADER_BYTES, 0);
         let crc = crc32fast::hash(&page[12..]);
         BigEndian::write_u32(&mut page[8..], crc);
@@ -115,6 +131,7 @@ impl Header {
             keys: fields.try_get_u64().ok()?,
             sessions: fields.try_get_u64().ok()?,
             horizon: Some(Index(fields.try_get_u64().ok()?)),
+            membership: None,
         };
         if fields.try_get_u32().ok()? == 0 {
             head.horizon = None;
@@ -135,12 +152,17 @@ impl Header {
             let addr = String::from_utf8(addr.to_vec()).ok()?;
             members.push((node, addr));
         }
+        let length = usize::from(fields.try_get_u16().ok()?);
+        if length > 0 {
+            let body = fields.get(..length).filter(|_| members.is_empty())?;
+            head.membership = Some(Membership::decode(body).ok()?);
+        }
+        let counters = [head.applied.index.0, head.applied.term.0];
         let header = Self {
             cluster,
             head,
             members,
         };
-        let counters = [head.applied.index.0, head.applied.term.0];
         let mut counters = counters.iter();
         let sane = counters.all(|counter| (1..=COUNTER_MAX).contains(counter))
             && header.members.is_sorted_by(|a, b| a.0 < b.0);

@@ -74,7 +74,7 @@ impl Loader {
     pub fn open(source: &mut impl Read, file: &str, expected: &Expected) -> Result<Self, Error> {
         let frames = Frames::open(source, file)?;
         expected.check(frames.header(), file)?;
-        let builder = Builder::new(frames.header().head);
+        let builder = Builder::new(frames.header().head.clone());
         Ok(Self {
             frames,
             builder,

@@ -35,7 +35,7 @@ impl Verified {
 ///
 /// Invariants: up to here
 /// - every chunk is whole, in its place, and its keys are above those before it;
-/// - `digest` is that of the horizon and of what was read.
+/// - `digest` is that of the head and of what was read.
 pub struct Verifier {
     frames: Frames,
     /// Decompressed content.
@@ -60,12 +60,12 @@ impl Verifier {
     /// [`Error::Damaged`].
     pub fn open(source: &mut impl Read, file: &str) -> Result<Self, Error> {
         let frames = Frames::open(source, file)?;
-        let horizon = frames.header().head.horizon;
+        let digest = digest::head(&frames.header().head);
         Ok(Self {
             frames,
             buffer: Vec::new(),
             last_key: Vec::new(),
-            digest: digest::horizon(horizon),
+            digest,
         })
     }
 

@@ -57,7 +57,7 @@ enum Stage {
 /// Invariants:
 /// - the file has its temporary name until all of it is durable, was read again and is sound;
 /// - `offset` bytes are written, within the room of the file, and `out` comes behind them;
-/// - `digest` is that of the horizon and of what went into chunks: compared with the view's, before
+/// - `digest` is that of the head and of what went into chunks: compared with the view's, before
 ///   the trailer tells it.
 pub struct Writer<F> {
     header: Header,
@@ -76,7 +76,7 @@ pub struct Writer<F> {
 }
 
 impl<F> Writer<F> {
-    /// Makes the file. The members may come in any order.
+    /// Makes the file. `members` are those with whom the cluster began, in any order.
     ///
     /// # Errors
     /// [`Error::Disk`]; no file is left behind.
@@ -86,11 +86,16 @@ impl<F> Writer<F> {
         cluster: ClusterId,
         members: &[(NodeId, String)],
     ) -> Result<Self, Error> {
-        let mut members = members.to_vec();
+        let head = view.head().clone();
+        // Where the log tells who is a member, those of the beginning are history.
+        let mut members = match head.membership {
+            Some(_) => Vec::new(),
+            None => members.to_vec(),
+        };
         members.sort();
         let header = Header {
             cluster,
-            head: view.head(),
+            head,
             members,
         };
         let page = header.encode();
@@ -99,7 +104,7 @@ impl<F> Writer<F> {
         let file = disk.create(&name, HEADER_BYTES as u64)?;
         Ok(Self {
             sums: Sums::new(&page),
-            digest: digest::horizon(header.head.horizon),
+            digest: digest::head(&header.head),
             header,
             view: Some(view),
             file,

@@ -11,6 +11,8 @@ use super::{
     Keeper, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
     fatal_of_identity, fatal_of_snapshot,
 };
+use wire::membership::Membership;
+
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
@@ -123,6 +125,12 @@ impl<D: Disk> OpenedDisk<D> {
             base: wal.base(),
             applied: state.snapshot.id.index.max(wal.base().index),
             wall_ms: state.store.wall_ms(),
+            membership: state
+                .store
+                .membership()
+                .cloned()
+                .unwrap_or_else(|| Membership::initial(&identity.members, &identity.formed)),
+            memberships: Vec::new(),
             terms,
             last: wal.last(),
             tail,

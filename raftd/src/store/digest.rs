@@ -1,19 +1,21 @@
 //! The digest of the state: one number that is the same where the state is the same (rules D5).
 //!
 //! It is a sum, modulo 2^128, of a hash of each key with all that belongs to it, of each kept reply
-//! with its session, and of the horizon. So what changes is taken out of it and put in again, in no
-//! particular order, and a scan of the whole comes to the same sum. It finds what disks, memory and
+//! with its session, of the horizon, and of who is a member. So what changes is taken out of it and
+//! put in again, in no particular order, and a scan of the whole comes to the same sum. It finds what disks, memory and
 //! mistakes do; it is no defence against malice (rules D2).
 //!
 //! Stable: the hash is XXH3 of 128 bits over numbers in big-endian order, on every machine and in
 //! every version. No setting of a node has a part in it.
 
+use bytes::BytesMut;
 use wire::client::Item;
 use wire::command::Outcome;
+use wire::membership::Membership;
 use wire::types::Index;
 use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
-use super::image::SessionImage;
+use super::image::{ImageHead, SessionImage};
 use super::session::Kept;
 
 /// What a hash is of: its seed, so that no two kinds of things are taken for one another.
@@ -22,6 +24,7 @@ enum Of {
     Item = 1,
     Reply = 2,
     Horizon = 3,
+    Membership = 4,
 }
 
 const WORDS: usize = 8;
@@ -90,6 +93,22 @@ pub(super) fn reply(born: Index, nonce: u64, kept: &Kept) -> u128 {
         number,
     ];
     hash(Of::Reply, words)
+}
+
+/// The part of the members, as an entry of the log told them; nothing if none did.
+#[must_use]
+pub fn membership(membership: Option<&Membership>) -> u128 {
+    membership.map_or(0, |membership| {
+        let mut body = BytesMut::new();
+        membership.encode(&mut body);
+        xxh3_128_with_seed(&body, Of::Membership as u64)
+    })
+}
+
+/// The part of what a state is besides its keys and its sessions.
+#[must_use]
+pub fn head(head: &ImageHead) -> u128 {
+    horizon(head.horizon).wrapping_add(membership(head.membership.as_ref()))
 }
 
 /// The part of the horizon (rules C3); nothing if nobody was evicted.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use wire::client::Item;
 use wire::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index};
 
 use super::map::Map;
@@ -13,7 +14,7 @@ use super::tree::Filler;
 use super::{Store, digest};
 
 /// What a state is besides its keys and its sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageHead {
     /// The last applied entry.
     pub applied: EntryId,
@@ -27,6 +28,8 @@ pub struct ImageHead {
     pub keys: u64,
     /// How many sessions are known.
     pub sessions: u64,
+    /// Who is a member; see [`Store::membership`].
+    pub membership: Option<Membership>,
 }
 
 /// A session with its kept replies.
@@ -100,6 +103,7 @@ impl View {
             horizon: sessions.horizon(),
             keys: store.map().len() as u64,
             sessions: sessions.len() as u64,
+            membership: store.membership().cloned(),
         };
         Self {
             head,
@@ -111,8 +115,8 @@ impl View {
 
     /// What the state is besides its keys and its sessions.
     #[must_use]
-    pub fn head(&self) -> ImageHead {
-        self.head
+    pub fn head(&self) -> &ImageHead {
+        &self.head
     }
 
     /// The last applied entry.
@@ -160,7 +164,7 @@ impl View {
         let items = self.items().map(|item| digest::item(&item));
         let sessions = self.sessions().map(|session| digest::session(&session));
         let parts = items.chain(sessions);
-        parts.fold(digest::horizon(self.head.horizon), u128::wrapping_add)
+        parts.fold(digest::head(&self.head), u128::wrapping_add)
     }
 }
 
@@ -276,10 +280,10 @@ impl Builder {
     #[must_use]
     pub fn new(head: ImageHead) -> Self {
         Self {
+            sessions: Sessions::new(head.epoch, SESSIONS_MAX, KEPT_MAX),
             head,
             filler: Filler::default(),
             sums: Sums::default(),
-            sessions: Sessions::new(head.epoch, SESSIONS_MAX, KEPT_MAX),
         }
     }
 
@@ -356,6 +360,8 @@ impl Builder {
         Ok(Store {
             map: Map::restored(filler.finish(), sums),
             sessions,
+            membership_digest: digest::membership(head.membership.as_ref()),
+            membership: head.membership,
             applied: head.applied,
             wall_ms: head.wall_ms,
         })

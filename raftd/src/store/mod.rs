@@ -13,6 +13,7 @@ mod tree;
 use wire::command::{Command, Outcome, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
+use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index};
 
 pub use self::image::{Builder, ImageError, ImageHead, Run, SessionImage, View};
@@ -45,7 +46,7 @@ pub enum Answer {
     Refused(Error),
 }
 
-/// Keys and sessions as of one index.
+/// Keys, sessions and members as of one index.
 ///
 /// Invariants:
 /// - entries are applied one by one, in the order of their indexes, none twice or left out;
@@ -54,6 +55,9 @@ pub enum Answer {
 pub struct Store {
     map: Map,
     sessions: Sessions,
+    /// As the newest entry that says so told it, with its part of the digest.
+    membership: Option<Membership>,
+    membership_digest: u128,
     applied: EntryId,
     wall_ms: u64,
 }
@@ -66,6 +70,8 @@ impl Store {
         Self {
             map: Map::default(),
             sessions: Sessions::new(epoch, sessions_max, KEPT_MAX),
+            membership: None,
+            membership_digest: 0,
             applied: EntryId::default(),
             wall_ms: 0,
         }
@@ -96,17 +102,26 @@ impl Store {
         &self.sessions
     }
 
+    /// Who is a member; `None` if it is still those with whom the cluster began.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
     /// Bytes of all keys and values together.
     #[must_use]
     pub fn data_bytes(&self) -> u64 {
         self.map.data_bytes()
     }
 
-    /// The digest of all keys, all kept replies and the horizon (rules D5): the same on every node
-    /// that has applied as much. Kept up to date by every write; see [`digest`].
+    /// The digest of all keys, all kept replies, the horizon and the members (rules D5): the same on
+    /// every node that has applied as much. Kept up to date by every write; see [`digest`].
     #[must_use]
     pub fn digest(&self) -> u128 {
-        self.map.digest().wrapping_add(self.sessions.digest())
+        self.map
+            .digest()
+            .wrapping_add(self.sessions.digest())
+            .wrapping_add(self.membership_digest)
     }
 
     /// The state as of now, to be read while it goes on changing; taken in constant time.
@@ -134,6 +149,15 @@ impl Store {
                 changed: None,
                 answer: Answer::Nothing,
             },
+            EntryKind::Membership => {
+                // Members refuse entries of which this is not true.
+                self.membership = entry.membership().expect("the body was checked");
+                self.membership_digest = digest::membership(self.membership.as_ref());
+                Applied {
+                    changed: None,
+                    answer: Answer::Nothing,
+                }
+            }
             // A body that no decoder knows is refused alike by every node, never a panic.
             EntryKind::Command => match Write::decode_body(entry.body()) {
                 Ok(write) => self.apply_write(id, &write),

@@ -147,7 +147,7 @@ fn each_port_takes_its_own_callers_only() {
     for (addr, bytes, part) in [
         (&daemon.client, peer.clone(), "for clients"),
         (&daemon.peer, hello(Role::Client), "for peers"),
-        (&daemon.peer, peer, "no other member"),
+        (&daemon.peer, peer, "no member of this cluster"),
     ] {
         let mut caller = Caller::connect(addr);
         caller.say(&bytes);

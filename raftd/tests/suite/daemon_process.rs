@@ -260,9 +260,7 @@ impl Caller {
                     Reply::Missing { .. } => Answer::Missing,
                     Reply::Value { item, .. } => Answer::Value(item.value.len()),
                     Reply::Error(error) => Answer::Error(error),
-                    Reply::Page { .. } | Reply::Status(_) | Reply::SnapshotPiece { .. } => {
-                        Answer::Other
-                    }
+                    _ => Answer::Other,
                 },
             };
             (frame.request_id, answer)

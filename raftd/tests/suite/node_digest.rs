@@ -146,6 +146,7 @@ const HEAD: ImageHead = ImageHead {
     horizon: None,
     keys: 0,
     sessions: 0,
+    membership: None,
 };
 
 #[test]
@@ -262,7 +263,7 @@ fn a_state_must_be_what_its_head_says() {
         }
         builder
             .finish(sessions_max)
-            .map(|store| store.view().head())
+            .map(|store| store.view().head().clone())
     };
     let head = ImageHead {
         horizon: Some(Index(8)),
@@ -270,7 +271,7 @@ fn a_state_must_be_what_its_head_says() {
         sessions: 2,
         ..HEAD
     };
-    assert_eq!(finish(head, 2), Ok(head));
+    assert_eq!(finish(head.clone(), 2), Ok(head.clone()));
     let count = |what, announced, found| {
         Err(ImageError::Count {
             what,
@@ -279,14 +280,37 @@ fn a_state_must_be_what_its_head_says() {
         })
     };
     assert_eq!(
-        finish(ImageHead { keys: 2, ..head }, 2),
+        finish(
+            ImageHead {
+                keys: 2,
+                ..head.clone()
+            },
+            2
+        ),
         count("keys", 2, 1)
     );
-    let sessions = |sessions| finish(ImageHead { sessions, ..head }, 2);
+    let sessions = |sessions| {
+        finish(
+            ImageHead {
+                sessions,
+                ..head.clone()
+            },
+            2,
+        )
+    };
     assert_eq!(sessions(1), count("sessions", 1, 2));
-    assert!(matches!(finish(head, 1), Err(ImageError::Session(_))));
+    assert!(matches!(
+        finish(head.clone(), 1),
+        Err(ImageError::Session(_))
+    ));
     let horizon = Some(Index(9));
-    let late = finish(ImageHead { horizon, ..head }, 2);
+    let late = finish(
+        ImageHead {
+            horizon,
+            ..head.clone()
+        },
+        2,
+    );
     assert!(matches!(late, Err(ImageError::Head(_))));
     let mut far = head;
     far.applied.index = Index(COUNTER_MAX + 1);

@@ -167,7 +167,7 @@ fn shown(view: &View) -> Shown {
     let last_write = |image: &SessionImage| image.replies.last().map(|kept| kept.id.index);
     assert!(sessions.is_sorted_by_key(last_write));
     Shown {
-        head: view.head(),
+        head: view.head().clone(),
         items,
         sessions,
         data_bytes: view.data_bytes(),
@@ -177,7 +177,7 @@ fn shown(view: &View) -> Shown {
 
 /// The same state, made anew; from runs of so many items, or from one item after the other.
 fn rebuilt(view: &View, sessions_max: usize, run_items: Option<usize>) -> Store {
-    let mut builder = Builder::new(view.head());
+    let mut builder = Builder::new(view.head().clone());
     let items: Vec<_> = view.items().collect();
     match run_items {
         None => items.iter().for_each(|item| builder.item(*item).unwrap()),

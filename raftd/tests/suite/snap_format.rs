@@ -30,6 +30,7 @@ fn header() -> Header {
             horizon: Some(Index(0x15)),
             keys: 1_000_000,
             sessions: 65_536,
+            membership: None,
         },
         members: vec![
             (NodeId(1), "10.0.0.1:7401".to_owned()),
@@ -63,7 +64,7 @@ fn the_header_page_is_frozen() {
 #[test]
 fn what_no_header_says_is_refused_however_well_it_is_sealed() {
     let header = header();
-    let head = header.head;
+    let head = || header.head.clone();
     let with_head = |head| Header {
         head,
         ..header.clone()
@@ -76,15 +77,15 @@ fn what_no_header_says_is_refused_however_well_it_is_sealed() {
     for impossible in [
         with_head(ImageHead {
             applied: id(0, 1),
-            ..head
+            ..head()
         }),
         with_head(ImageHead {
             applied: id(1, 0),
-            ..head
+            ..head()
         }),
         with_head(ImageHead {
             applied: id(u64::MAX, 1),
-            ..head
+            ..head()
         }),
         with_members(vec![member.clone(), member.clone()]),
         with_members(header.members.iter().rev().cloned().collect()),
@@ -93,7 +94,7 @@ fn what_no_header_says_is_refused_however_well_it_is_sealed() {
     }
     let no_horizon = with_head(ImageHead {
         horizon: None,
-        ..head
+        ..head()
     });
     assert_eq!(Header::decode(&no_horizon.encode()), Some(no_horizon));
     // Bits that mean nothing are zero.

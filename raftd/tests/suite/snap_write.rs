@@ -348,7 +348,7 @@ fn the_cluster_and_its_members_are_told() {
     let content = disk.content(&snapshot_name(info.id)).unwrap();
     let verified = verify(&mut &content[..], "it").unwrap();
     assert_eq!(verified.header.cluster, CLUSTER);
-    assert_eq!(verified.header.head, store.view().head());
+    assert_eq!(&verified.header.head, store.view().head());
     assert_eq!(verified.header.members, members());
     assert_eq!(verified.bytes, info.bytes);
 }

@@ -74,7 +74,7 @@ pub fn apply(bytes: &[u8]) {
 
 /// The same state, made anew.
 fn rebuilt(view: &View, sessions_max: usize) -> Store {
-    let mut builder = Builder::new(view.head());
+    let mut builder = Builder::new(view.head().clone());
     let added = view.items().try_for_each(|item| builder.item(item));
     let added = added.and_then(|()| {
         let mut sessions = view.sessions();

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use raft::{HardState, Restored, Ticket, Write};
 use wire::entry::{Entry, EntryKind, Identity};
 use wire::limits::FETCH_ENTRIES_MAX;
+use wire::membership::Membership;
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::script::Script;
@@ -121,7 +122,7 @@ impl Disk {
     }
 
     /// What a node is told at its start: some of the newest entries are in memory.
-    pub(super) fn restored(&self, tail: usize, formed: bool) -> Restored {
+    pub(super) fn restored(&self, tail: usize, formed: bool, membership: Membership) -> Restored {
         let mut terms: Vec<EntryId> = self.log.iter().map(Entry::id).collect();
         terms.dedup_by_key(|id| id.term);
         let tail = tail.clamp(1, self.log.len().max(1));
@@ -135,6 +136,8 @@ impl Disk {
                 self.snapshot.index
             },
             wall_ms: self.snapshot.index.0,
+            membership,
+            memberships: Vec::new(),
             terms,
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),

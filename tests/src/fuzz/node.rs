@@ -132,7 +132,7 @@ impl Life {
             wall_ms: script.near(1_700_000_000_000),
         };
         let restored = Restored {
-            raft: disk.restored(script.below(16), formed),
+            raft: disk.restored(script.below(16), formed, config.initial_membership()),
             store: store_at(EntryId::default(), config.limits.sessions_max),
             snapshot: SnapshotFile::default(),
         };
@@ -544,7 +544,9 @@ impl Life {
             raft: raft::Restored {
                 applied: id.index.max(base.index),
                 rebuilding: base.index > id.index,
-                ..self.disk.restored(tail, formed)
+                ..self
+                    .disk
+                    .restored(tail, formed, self.config.initial_membership())
             },
             store: store_at(id, self.config.limits.sessions_max),
             snapshot: SnapshotFile { id, bytes: 10_000 },
@@ -711,6 +713,7 @@ fn store_at(applied: EntryId, sessions_max: usize) -> Store {
         horizon: None,
         keys: 0,
         sessions: 0,
+        membership: None,
     };
     let store = Builder::new(head).finish(sessions_max);
     store.expect("there is a state without keys")

@@ -16,6 +16,7 @@ use raftd::wal::segment::{SegmentMaker, WAL_DIR};
 use raftd::wal::{Error, Pending, Progress, Recovered, Wal, examine};
 use wire::entry::Entry;
 use wire::limits::COUNTER_MAX;
+use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId};
 
 use super::disk::entry;
@@ -297,11 +298,10 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
         tail: recovered.tail.clone(),
         formed: true,
         faulty: first_faulty,
-        ..Restored::default()
+        ..Restored::empty(Membership::initial(&[(NodeId(1), "a".to_owned())], &[]))
     };
     let config = raft::Config {
         id: NodeId(1),
-        voters: vec![NodeId(1)],
         election_timeout_min: Duration::from_millis(150),
         election_timeout_max: Duration::from_millis(300),
         heartbeat: Duration::from_millis(40),

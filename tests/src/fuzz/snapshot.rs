@@ -149,6 +149,7 @@ fn draw(script: &mut Script<'_>) -> (EntryId, Vec<u8>) {
             horizon,
             keys: script.mostly(keys),
             sessions: script.mostly(sessions),
+            membership: None,
         },
         members: vec![(NodeId(1), "a:1".to_owned())],
     };

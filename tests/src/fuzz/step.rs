@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft::{Config, Effect, Input, Installed, Instant, Raft, RoleName, Ticket};
+use wire::membership::Membership;
 use wire::peer::{DiskReport, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -39,6 +40,8 @@ pub fn step(bytes: &[u8]) {
 struct Life {
     raft: Raft,
     config: Config,
+    ids: Vec<NodeId>,
+    membership: Membership,
     formed: bool,
     now: Instant,
     disk: Disk,
@@ -64,7 +67,6 @@ impl Life {
         }
         let config = Config {
             id: script.pick(&ids),
-            voters: ids,
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
             heartbeat: Duration::from_millis(40),
@@ -76,13 +78,17 @@ impl Life {
         let mut disk = Disk::draw(script);
         disk.draw_snapshot(script);
         let now = Instant(script.near(1_000_000_000));
-        let restored = disk.restored(script.below(16), formed);
+        let members: Vec<_> = ids.iter().map(|id| (*id, format!("a{id}"))).collect();
+        let membership = Membership::initial(&members, &[]);
+        let restored = disk.restored(script.below(16), formed, membership.clone());
         let before = disk.hard_state;
         let votes = before.vote.map(|vote| (before.term, vote));
         let published = disk.snapshot();
         Self {
             raft: Raft::new(config.clone(), restored, now),
             config,
+            ids,
+            membership,
             formed,
             now,
             disk,
@@ -240,7 +246,8 @@ impl Life {
         let snapshot = script.pick(&self.offered);
         let was_rebuilding = self.raft.is_rebuilding();
         let before = (self.raft.base(), self.raft.last(), self.raft.commit());
-        let installed = self.raft.install(snapshot, snapshot.index.0);
+        let wall_ms = snapshot.index.0;
+        let installed = self.raft.install(snapshot, wall_ms, &self.membership);
         let after = (self.raft.base(), self.raft.last(), self.raft.commit());
         match installed {
             Installed::Stale => assert_eq!(before, after),
@@ -267,7 +274,7 @@ impl Life {
     fn sender(&self, script: &mut Script<'_>) -> NodeId {
         match script.below(16) {
             0 => NodeId(script.near(9)),
-            place => self.config.voters[place % self.config.voters.len()],
+            place => self.ids[place % self.ids.len()],
         }
     }
 
@@ -304,7 +311,9 @@ impl Life {
             self.published.index
         };
         self.offered.clear();
-        let restored = self.disk.restored(script.below(16), self.formed);
+        let restored = self
+            .disk
+            .restored(script.below(16), self.formed, self.membership.clone());
         self.raft = Raft::new(self.config.clone(), restored, self.now);
     }
 
@@ -344,8 +353,7 @@ impl Life {
                     assert!(max_bytes > 0, "a load of nothing");
                     assert!(from > self.raft.base().index, "a load below the base");
                 }
-                Effect::Refuse { peer, error } => {
-                    assert!(self.config.voters.contains(&peer), "a stranger is refused");
+                Effect::Refuse { error, .. } => {
                     assert!(!error.to_string().is_empty());
                 }
                 Effect::Chunk(chunk) => {
@@ -360,12 +368,12 @@ impl Life {
                     self.carry_out(effects);
                 }
                 Effect::SnapshotAnswer { from, .. } => {
-                    assert!(self.config.voters.contains(&from), "a stranger needs one");
+                    assert!(self.ids.contains(&from), "a stranger needs one");
                 }
-                Effect::Digest { from, .. } => {
-                    assert!(self.config.voters.contains(&from), "a stranger has one");
-                }
-                Effect::RoundConfirmed(_) | Effect::RoleChanged(_) => {}
+                Effect::Digest { .. }
+                | Effect::MembershipChanged(_)
+                | Effect::RoundConfirmed(_)
+                | Effect::RoleChanged(_) => {}
             }
         }
     }

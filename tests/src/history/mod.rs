@@ -383,7 +383,11 @@ impl Answer {
                     items: items.iter().map(Item::from).collect(),
                 },
             }),
-            Reply::Status(_) | Reply::SnapshotPiece { .. } | Reply::Error(_) => None,
+            Reply::Status(_)
+            | Reply::SnapshotPiece { .. }
+            | Reply::MembersChanged(_)
+            | Reply::Admitted(_)
+            | Reply::Error(_) => None,
         }
     }
 }

@@ -217,7 +217,7 @@ struct WriteText {
 impl EntryText {
     fn new(entry: &Entry) -> io::Result<Self> {
         let write = match entry.kind() {
-            EntryKind::Noop | EntryKind::SnapshotAt => None,
+            EntryKind::Noop | EntryKind::SnapshotAt | EntryKind::Membership => None,
             EntryKind::Command => {
                 let write = command::Write::decode_body(entry.body()).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, error.to_string())

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::Status;
+use super::{Admitted, MembersChanged, Status};
 use crate::buf::{Reader, limited, malformed, put_bytes, put_option};
 use crate::command::Outcome;
 use crate::error::Error;
@@ -27,10 +27,6 @@ pub struct Item<'a> {
 
 /// A reply. Decoding borrows from the frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a reply is encoded or read where it is made, and never kept"
-)]
 pub enum Reply<'a> {
     /// The write is committed and applied. For a retry, as it was the first time.
     Written {
@@ -73,6 +69,10 @@ pub enum Reply<'a> {
         /// What stands at the place that was asked for; none behind the end.
         bytes: &'a [u8],
     },
+    /// See [`super::Request::ChangeMembers`].
+    MembersChanged(MembersChanged),
+    /// See [`super::Request::Join`].
+    Admitted(Admitted),
     /// The request was not done, or nobody knows.
     Error(Error),
 }
@@ -181,6 +181,8 @@ impl<'a> Reply<'a> {
             Self::Page { .. } => Kind::Page,
             Self::Status(_) => Kind::StatusReply,
             Self::SnapshotPiece { .. } => Kind::SnapshotPiece,
+            Self::MembersChanged(_) => Kind::MembersChanged,
+            Self::Admitted(_) => Kind::Admitted,
             Self::Error(_) => Kind::Error,
         };
         let start = frame::begin(out, kind, request_id);
@@ -215,12 +217,14 @@ impl<'a> Reply<'a> {
                 out.put_u64(*total_bytes);
                 put_bytes(out, bytes);
             }
+            Self::MembersChanged(changed) => changed.encode(out),
+            Self::Admitted(admitted) => admitted.encode(out),
             Self::Error(error) => error.encode_payload(out),
         }
         frame::finish(out, start);
     }
 
-    /// Reads a server's frame. Allocates for a status and an error only.
+    /// Reads a server's frame. Allocates for a status, members and an error only.
     ///
     /// # Errors
     /// `TooLarge` for a key, a value, a page, a name or a text; `Malformed` for anything else,
@@ -263,6 +267,8 @@ impl<'a> Reply<'a> {
                 total_bytes: reader.u64()?,
                 bytes: reader.bytes("piece", SNAPSHOT_CHUNK_BYTES_MAX)?,
             },
+            Kind::MembersChanged => Self::MembersChanged(MembersChanged::decode(&mut reader)?),
+            Kind::Admitted => Self::Admitted(Admitted::decode(&mut reader)?),
             // The only reply that may come unasked, with id 0: it refuses the connection.
             Kind::Error => return Error::decode(frame).map(Self::Error),
             _ => return Err(malformed("the frame is not a reply")),

@@ -2,12 +2,14 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::buf::{Reader, malformed, put_bytes, put_entry_id, put_option};
+use super::MemberChange;
+use super::members::{read_addr, read_label};
+use crate::buf::{Reader, malformed, put_bytes, put_entry_id, put_name, put_option};
 use crate::command::Write;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
-use crate::limits::KEY_BYTES_MAX;
-use crate::types::EntryId;
+use crate::limits::{ADDR_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX};
+use crate::types::{EntryId, Incarnation};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,25 @@ pub enum Request<'a> {
         /// The place in its file.
         offset: u64,
     },
+    /// Asks the leader to change who is a member. Answered by [`super::Reply::MembersChanged`] when
+    /// all steps are committed, or by [`Error::Refused`].
+    ChangeMembers {
+        /// Only tell what it would do.
+        dry_run: bool,
+        /// Which change.
+        change: MemberChange<'a>,
+    },
+    /// A node without a log that was admitted by name asks the leader who it is. Answered by
+    /// [`super::Reply::Admitted`] when it is committed that the id is bound to the incarnation, or
+    /// by [`Error::Refused`].
+    Join {
+        /// Its name.
+        name: &'a str,
+        /// Where its peers will find it.
+        peer_addr: &'a str,
+        /// Its data directory's life.
+        incarnation: Incarnation,
+    },
 }
 
 impl Consistency {
@@ -133,6 +154,8 @@ impl<'a> Request<'a> {
             Self::Status => Kind::Status,
             Self::Snapshot => Kind::Snapshot,
             Self::ReadSnapshot { .. } => Kind::ReadSnapshot,
+            Self::ChangeMembers { .. } => Kind::ChangeMembers,
+            Self::Join { .. } => Kind::Join,
         };
         let start = frame::begin(out, kind, request_id);
         match *self {
@@ -170,6 +193,19 @@ impl<'a> Request<'a> {
             Self::ReadSnapshot { snapshot, offset } => {
                 put_entry_id(out, snapshot);
                 out.put_u64(offset);
+            }
+            Self::ChangeMembers { dry_run, change } => {
+                out.put_u8(u8::from(dry_run));
+                change.encode(out);
+            }
+            Self::Join {
+                name,
+                peer_addr,
+                incarnation,
+            } => {
+                put_name(out, name, NAME_BYTES_MAX);
+                put_name(out, peer_addr, ADDR_BYTES_MAX);
+                out.put_u64(incarnation.0);
             }
         }
         frame::finish(out, start);
@@ -210,6 +246,15 @@ impl<'a> Request<'a> {
             Kind::ReadSnapshot => Self::ReadSnapshot {
                 snapshot: reader.entry_id()?,
                 offset: reader.u64()?,
+            },
+            Kind::ChangeMembers => Self::ChangeMembers {
+                dry_run: reader.flag()?,
+                change: MemberChange::decode(&mut reader)?,
+            },
+            Kind::Join => Self::Join {
+                name: read_label(&mut reader)?,
+                peer_addr: read_addr(&mut reader)?,
+                incarnation: reader.u64().map(Incarnation)?,
             },
             _ => return Err(malformed("the frame is not a request")),
         };

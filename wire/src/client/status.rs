@@ -8,6 +8,7 @@ use bytes::{BufMut, BytesMut};
 use crate::buf::{Reader, malformed, put_count, put_entry_id, put_name, put_option, put_text};
 use crate::error::Error;
 use crate::limits::{ADDR_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::membership::Suffrage;
 use crate::peer::DiskState;
 use crate::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 
@@ -85,6 +86,8 @@ pub struct Member {
     pub peer_addr: String,
     /// The address that its clients use; empty if it was never heard.
     pub client_addr: String,
+    /// In which set of voters it is.
+    pub suffrage: Suffrage,
     /// Whether the answering node has a link to it (or is it).
     pub connected: bool,
     /// On a leader: the index up to which this member's log is known to agree.
@@ -199,7 +202,7 @@ impl Status {
 }
 
 /// Bytes of a member without names, addresses and match.
-const MEMBER_BYTES_MIN: usize = 16;
+const MEMBER_BYTES_MIN: usize = 17;
 
 impl Member {
     fn encode(&self, out: &mut BytesMut) {
@@ -207,6 +210,7 @@ impl Member {
         put_name(out, &self.name, NAME_BYTES_MAX);
         put_name(out, &self.peer_addr, ADDR_BYTES_MAX);
         put_name(out, &self.client_addr, ADDR_BYTES_MAX);
+        self.suffrage.encode(out);
         out.put_u8(u8::from(self.connected));
         put_option(out, self.match_index, |out, index| out.put_u64(index.0));
         put_option(out, self.install, Install::encode);
@@ -218,6 +222,7 @@ impl Member {
             name: reader.text("name", NAME_BYTES_MAX)?,
             peer_addr: reader.text("address", ADDR_BYTES_MAX)?,
             client_addr: reader.text("address", ADDR_BYTES_MAX)?,
+            suffrage: Suffrage::decode(reader)?,
             connected: reader.flag()?,
             match_index: reader.option(Reader::index)?,
             install: reader.option(Install::decode)?,

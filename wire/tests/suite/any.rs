@@ -54,7 +54,9 @@ impl<'a> Any<'a> {
             | Kind::Scan
             | Kind::Status
             | Kind::Snapshot
-            | Kind::ReadSnapshot => {
+            | Kind::ReadSnapshot
+            | Kind::ChangeMembers
+            | Kind::Join => {
                 Request::decode(frame).map(|request| Self::Request(frame.request_id, request))
             }
             Kind::Error
@@ -63,7 +65,9 @@ impl<'a> Any<'a> {
             | Kind::Missing
             | Kind::Page
             | Kind::StatusReply
-            | Kind::SnapshotPiece => {
+            | Kind::SnapshotPiece
+            | Kind::MembersChanged
+            | Kind::Admitted => {
                 Reply::decode(frame).map(|reply| Self::Reply(frame.request_id, reply))
             }
         }

@@ -6,6 +6,7 @@ use wire::entry::{ENTRY_HEADER_BYTES, EntryKind};
 use wire::error::Error;
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
 use wire::limits::*;
+use wire::membership::Suffrage;
 use wire::peer::{Append, InstallSnapshot, Message, Standing};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -150,6 +151,7 @@ fn longest_status() -> Status {
         name: "n".repeat(NAME_BYTES_MAX),
         peer_addr: "p".repeat(ADDR_BYTES_MAX),
         client_addr: "c".repeat(ADDR_BYTES_MAX),
+        suffrage: Suffrage::Voter,
         connected: true,
         match_index: Some(Index(1)),
         install: Some(Install {

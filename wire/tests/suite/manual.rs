@@ -186,11 +186,18 @@ fn every_sample_is_laid_out_as_the_page_says() {
         }
         assert!(payload.is_empty(), "{name}: {} bytes left", payload.len());
     }
+    let mut body = BytesMut::new();
+    samples::membership().encode(&mut body);
+    let mut rest = body.as_ref();
+    manual.walk_form("membership", &mut rest);
+    assert!(rest.is_empty(), "membership: {} bytes left", rest.len());
     // Every numbered line was needed: the page has no code that the protocol does not have.
     for form in [
         "role",
         "room",
         "standing",
+        "change",
+        "suffrage",
         "command",
         "expect",
         "consistency",
@@ -286,6 +293,7 @@ fn the_limits_are_those_of_the_code() {
         ("PAGE_ITEMS_MAX", limits::PAGE_ITEMS_MAX as usize),
         ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX as usize),
         ("MEMBERS_MAX", limits::MEMBERS_MAX),
+        ("MEMBERSHIP_BYTES_MAX", limits::MEMBERSHIP_BYTES_MAX),
         ("NAME_BYTES_MAX", limits::NAME_BYTES_MAX),
         ("ADDR_BYTES_MAX", limits::ADDR_BYTES_MAX),
         ("TEXT_BYTES_MAX", limits::TEXT_BYTES_MAX),

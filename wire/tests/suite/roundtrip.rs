@@ -4,13 +4,15 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use wire::client::{
-    Consistency, Install, Item, Member, NodeRole, Reply, Request, ScanMode, Status,
+    Admitted, Consistency, Install, Item, Member, MemberChange, MembersChanged, NodeRole, Reply,
+    Request, ScanMode, Status,
 };
 use wire::command::{Command, Expect, Outcome, SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome, negotiate};
 use wire::limits::COUNTER_MAX;
+use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
     InstallSnapshot, Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing,
@@ -326,6 +328,91 @@ prop_compose! {
     }
 }
 
+fn suffrage() -> impl Strategy<Value = Suffrage> {
+    prop_oneof![
+        Just(Suffrage::Learner),
+        Just(Suffrage::Voter),
+        Just(Suffrage::Incoming),
+        Just(Suffrage::Demoted),
+        Just(Suffrage::Leaving),
+    ]
+}
+
+/// A name or an address that is one.
+fn label() -> impl Strategy<Value = &'static str> {
+    "[a-z][a-z0-9.:-]{0,20}".prop_map(|text| -> &'static str { text.leak() })
+}
+
+fn change() -> impl Strategy<Value = MemberChange<'static>> {
+    let wish = (option::of(any::<u64>()), option::of(node()));
+    prop_oneof![
+        (label(), label(), wish).prop_map(|(name, peer_addr, (promote_within_ms, replaces))| {
+            MemberChange::Add {
+                name,
+                peer_addr,
+                promote_within_ms,
+                replaces,
+            }
+        }),
+        node().prop_map(MemberChange::Remove),
+        node().prop_map(MemberChange::Promote),
+        node().prop_map(MemberChange::Demote),
+        (node(), option::of(label()), option::of(label())).prop_map(|(id, name, peer_addr)| {
+            MemberChange::Update {
+                id,
+                name,
+                peer_addr,
+            }
+        }),
+    ]
+}
+
+prop_compose! {
+    fn record()(
+        id in 1_u64..40, peer_addr in label(), incarnation in option::of(any::<u64>()),
+        suffrage in suffrage(), wish in option::of((any::<u64>(), option::of(node()))),
+    ) -> MemberRecord {
+        let wish = wish.filter(|_| !suffrage.votes());
+        MemberRecord {
+            id: NodeId(id),
+            name: if id % 3 == 0 { String::new() } else { format!("n{id}") },
+            peer_addr: peer_addr.to_owned(),
+            incarnation: incarnation.map(Incarnation),
+            suffrage,
+            wish: wish.map(|(until_wall_ms, replaces)| Wish { until_wall_ms, replaces }),
+        }
+    }
+}
+
+/// Any that can be: there is always a voter in both sets.
+fn membership() -> impl Strategy<Value = Membership> {
+    vec(record(), 1..=16).prop_map(|mut members| {
+        members.sort_by_key(|member| member.id);
+        members.dedup_by_key(|member| member.id);
+        members[0].suffrage = Suffrage::Voter;
+        members[0].wish = None;
+        let newest = NodeId(members[members.len() - 1].id.0 + 2);
+        Membership { newest, members }
+    })
+}
+
+prop_compose! {
+    fn admitted()(
+        cluster in any::<u128>(), epoch in any::<u64>(), node in node(),
+        members in vec((node(), label()), 0..=16), formed in vec((node(), any::<u64>()), 0..=16),
+    ) -> Admitted {
+        let mut members: Vec<_> =
+            members.into_iter().map(|(id, addr)| (id, addr.to_owned())).collect();
+        members.sort_by_key(|(id, _)| *id);
+        members.dedup_by_key(|(id, _)| *id);
+        let mut formed: Vec<_> =
+            formed.into_iter().map(|(id, life)| (id, Incarnation(life))).collect();
+        formed.sort_by_key(|(id, _)| *id);
+        formed.dedup_by_key(|(id, _)| *id);
+        Admitted { cluster: ClusterId(cluster), epoch: Epoch(epoch), node, members, formed }
+    }
+}
+
 fn request() -> impl Strategy<Value = Request<'static>> {
     prop_oneof![
         4 => (any::<u32>(), write()).prop_map(|(deadline, write)| write_request(deadline, write)),
@@ -337,6 +424,12 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         1 => Just(Request::Snapshot),
         1 => (entry_id(), any::<u64>())
             .prop_map(|(snapshot, offset)| Request::ReadSnapshot { snapshot, offset }),
+        1 => (any::<bool>(), change()).prop_map(|(dry_run, change)| {
+            Request::ChangeMembers { dry_run, change }
+        }),
+        1 => (label(), label(), any::<u64>()).prop_map(|(name, peer_addr, incarnation)| {
+            Request::Join { name, peer_addr, incarnation: Incarnation(incarnation) }
+        }),
     ]
 }
 
@@ -384,10 +477,10 @@ prop_compose! {
 prop_compose! {
     fn member()(
         node in node(), name in name(), peer_addr in name(), client_addr in name(),
-        connected in any::<bool>(), match_index in option::of(index()),
+        suffrage in suffrage(), connected in any::<bool>(), match_index in option::of(index()),
         install in option::of(install()),
     ) -> Member {
-        Member { node, name, peer_addr, client_addr, connected, match_index, install }
+        Member { node, name, peer_addr, client_addr, suffrage, connected, match_index, install }
     }
 }
 
@@ -455,7 +548,8 @@ fn error() -> impl Strategy<Value = Error> {
         text().prop_map(|reason| Error::WrongNode { reason }),
         text().prop_map(|reason| Error::WrongIncarnation { reason }),
         text().prop_map(|reason| Error::Divergence { reason }),
-        (24..=u16::MAX, class(), text()).prop_map(|(code, class, text)| Error::Unknown {
+        (text(), text()).prop_map(|(reason, advice)| Error::Refused { reason, advice }),
+        (27..=u16::MAX, class(), text()).prop_map(|(code, class, text)| Error::Unknown {
             code,
             class,
             text
@@ -476,6 +570,15 @@ fn reply() -> impl Strategy<Value = Reply<'static>> {
         status().prop_map(Reply::Status),
         (any::<u64>(), value())
             .prop_map(|(total_bytes, bytes)| Reply::SnapshotPiece { total_bytes, bytes }),
+        (index(), node(), membership(), membership()).prop_map(|(index, id, before, after)| {
+            Reply::MembersChanged(MembersChanged {
+                index,
+                id,
+                before,
+                after,
+            })
+        }),
+        admitted().prop_map(Reply::Admitted),
         error().prop_map(Reply::Error),
     ]
 }
@@ -488,6 +591,33 @@ fn anything() -> impl Strategy<Value = Any<'static>> {
         4 => (1..=u64::MAX, request()).prop_map(|(id, request)| Any::Request(id, request)),
         4 => (1..=u64::MAX, reply()).prop_map(|(id, reply)| Any::Reply(id, reply)),
     ]
+}
+
+proptest! {
+    /// The joint step has the voters of before and those of after, and what is left of it when the
+    /// set of before ends is the target (thesis 4.3).
+    #[test]
+    fn a_change_takes_both_sets_of_voters_along(before in membership(), after in membership()) {
+        let (before, mut after) = (before.settled(), after.settled());
+        for member in &mut after.members {
+            let known = before.get(member.id);
+            member.name = known.map_or_else(|| format!("m{}", member.id), |m| m.name.clone());
+        }
+        let joint = before.toward(&after);
+        prop_assume!(joint.members.len() <= 16);
+        let voters = |m: &Membership, of: fn(Suffrage) -> bool| -> Vec<NodeId> {
+            m.members.iter().filter(|m| of(m.suffrage)).map(|m| m.id).collect()
+        };
+        prop_assert_eq!(
+            voters(&joint, Suffrage::votes_before),
+            voters(&before, Suffrage::votes)
+        );
+        prop_assert_eq!(voters(&joint, Suffrage::votes_after), voters(&after, Suffrage::votes));
+        prop_assert_eq!(&joint.settled(), &after);
+        let same = voters(&before, Suffrage::votes) == voters(&after, Suffrage::votes);
+        prop_assert_eq!(joint.is_joint(), !same);
+        prop_assert!(joint.is_joint() || joint == after);
+    }
 }
 
 proptest! {

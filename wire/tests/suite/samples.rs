@@ -1,12 +1,15 @@
 //! One value of every kind and variant, named: the golden files hold their bytes.
 
+use bytes::BytesMut;
 use wire::client::{
-    Consistency, Install, Item, Member, NodeRole, Reply, Request, ScanMode, Status,
+    Admitted, Consistency, Install, Item, Member, MemberChange, MembersChanged, NodeRole, Reply,
+    Request, ScanMode, Status,
 };
 use wire::command::{Command, Expect, Outcome};
 use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
+use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
     InstallSnapshot, Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing,
@@ -33,6 +36,38 @@ fn identity(formed: bool) -> PeerIdentity {
             Vec::new()
         },
     }
+}
+
+/// One member of every suffrage.
+pub(crate) fn membership() -> Membership {
+    let suffrages = [
+        Suffrage::Voter,
+        Suffrage::Learner,
+        Suffrage::Incoming,
+        Suffrage::Demoted,
+        Suffrage::Leaving,
+    ];
+    let member = |(n, suffrage)| MemberRecord {
+        id: NodeId(n),
+        name: format!("n{n}"),
+        peer_addr: format!("10.0.0.{n}:7401"),
+        incarnation: (n != 2).then(|| Incarnation(0x1111 * n)),
+        suffrage,
+        wish: (n == 2).then_some(Wish {
+            until_wall_ms: 1_700_000_000_000,
+            replaces: Some(NodeId(4)),
+        }),
+    };
+    Membership {
+        newest: NodeId(7),
+        members: (1..).zip(suffrages).map(member).collect(),
+    }
+}
+
+fn encoded(membership: &Membership) -> BytesMut {
+    let mut body = BytesMut::new();
+    membership.encode(&mut body);
+    body
 }
 
 fn hint() -> LeaderHint {
@@ -112,6 +147,7 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
             entry(id(5, 42), EntryKind::Noop, b""),
             entry(id(5, 43), EntryKind::Command, &command),
             entry(id(5, 44), EntryKind::SnapshotAt, b""),
+            entry(id(5, 45), EntryKind::Membership, &encoded(&membership())),
         ],
         ..append.clone()
     };
@@ -337,8 +373,49 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
     writes
         .into_iter()
         .chain(reads)
+        .chain(changes())
         .map(|(name, request)| (name, Any::Request(0x0102_0304_0506_0708, request)))
         .collect()
+}
+
+fn changes() -> Vec<(&'static str, Request<'static>)> {
+    let mut changes: Vec<_> = [
+        (
+            "change-add",
+            MemberChange::Add {
+                name: "n4",
+                peer_addr: "10.0.0.4:7401",
+                promote_within_ms: Some(600_000),
+                replaces: Some(NodeId(3)),
+            },
+        ),
+        ("change-remove", MemberChange::Remove(NodeId(3))),
+        ("change-promote", MemberChange::Promote(NodeId(4))),
+        ("change-demote", MemberChange::Demote(NodeId(2))),
+        (
+            "change-update",
+            MemberChange::Update {
+                id: NodeId(2),
+                name: None,
+                peer_addr: Some("10.0.0.9:7401"),
+            },
+        ),
+    ]
+    .map(|(name, change)| {
+        let request = Request::ChangeMembers {
+            dry_run: name == "change-remove",
+            change,
+        };
+        (name, request)
+    })
+    .into();
+    let join = Request::Join {
+        name: "n4",
+        peer_addr: "10.0.0.4:7401",
+        incarnation: Incarnation(0x4444),
+    };
+    changes.push(("join", join));
+    changes
 }
 
 fn written() -> Vec<(&'static str, Reply<'static>)> {
@@ -373,6 +450,7 @@ fn status() -> Status {
         name: format!("n{node}"),
         peer_addr: format!("10.0.0.{node}:7401"),
         client_addr: format!("10.0.0.{node}:7400"),
+        suffrage: Suffrage::Voter,
         connected,
         match_index,
         install: None,
@@ -476,6 +554,28 @@ fn replies() -> Vec<(&'static str, Any<'static>)> {
                 bytes: b"a piece",
             },
         ),
+        (
+            "members-changed",
+            Reply::MembersChanged(MembersChanged {
+                index: Index(46),
+                id: NodeId(2),
+                before: membership(),
+                after: membership().settled(),
+            }),
+        ),
+        (
+            "admitted",
+            Reply::Admitted(Admitted {
+                cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+                epoch: Epoch(0xe0e1_e2e3_e4e5_e6e7),
+                node: NodeId(4),
+                members: vec![
+                    (NodeId(1), "10.0.0.1:7401".into()),
+                    (NodeId(2), "10.0.0.2:7401".into()),
+                ],
+                formed: identity(true).formed,
+            }),
+        ),
         ("status-leader", Reply::Status(status())),
         ("status-follower", Reply::Status(follower)),
         ("status-candidate", Reply::Status(candidate)),
@@ -527,6 +627,11 @@ pub(crate) fn errors() -> Vec<Error> {
             reason: "entry 40 is committed".into(),
         },
         Error::StateInDoubt,
+        Error::Refused {
+            reason: "node 3 is down: of 3 voters 1 would be left".into(),
+            advice: "bring it back first".into(),
+        },
+        Error::Removed,
         Error::Unknown {
             code: 999,
             class: Class::NotApplied,

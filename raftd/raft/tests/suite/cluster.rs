@@ -9,8 +9,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::{Config, Effect, Input, Instant, Raft, ReadTicket, RoleChange, RoleName, Ticket, Write};
+use raft::{
+    CannotChange, Config, Effect, Input, Instant, Raft, ReadTicket, RoleChange, RoleName, Ticket,
+    Write,
+};
 use wire::entry::{Entry, EntryKind};
+use wire::membership::{Membership, Suffrage};
 use wire::peer::Message;
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -23,6 +27,8 @@ use crate::transfer::Transfer;
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) nodes: u64,
+    /// The first so many of them begin as members; at most all.
+    pub(crate) voters: u64,
     pub(crate) seed: u64,
     pub(crate) window_bytes: usize,
     pub(crate) cache_bytes: usize,
@@ -33,6 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: 3,
+            voters: u64::MAX,
             seed: 1,
             window_bytes: 4096,
             cache_bytes: 1 << 20,
@@ -125,7 +132,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             packets: Vec::new(),
             cut: BTreeSet::new(),
-            oracle: Oracle::new(usize::try_from(options.nodes).expect("small")),
+            oracle: Oracle::default(),
             refusals: Vec::new(),
             trace: String::new(),
             lives: 0,
@@ -161,7 +168,6 @@ impl Cluster {
     pub(crate) fn config(&self, id: NodeId) -> Config {
         Config {
             id,
-            voters: (1..=self.options.nodes).map(NodeId).collect(),
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
             heartbeat: Duration::from_millis(40),
@@ -169,6 +175,19 @@ impl Cluster {
             cache_bytes: self.options.cache_bytes,
             seed: self.options.seed.wrapping_add(self.lives << 8),
         }
+    }
+
+    /// Who is a member to begin with: nodes 1 to so many.
+    pub(crate) fn initial_membership(&self) -> Membership {
+        let ids = (1..=self.options.voters.min(self.options.nodes))
+            .map(|id| (NodeId(id), format!("a{id}")));
+        Membership::initial(&ids.collect::<Vec<_>>(), &[])
+    }
+
+    /// Who is a member in the state as of `index`, which is committed.
+    pub(crate) fn membership_as_of(&self, index: Index) -> Membership {
+        let newest = self.oracle.membership_at(index);
+        newest.unwrap_or_else(|| self.initial_membership())
     }
 
     pub(crate) fn raft(&self, id: NodeId) -> &Raft {
@@ -202,10 +221,12 @@ impl Cluster {
         self.lives += 1;
         let config = self.config(id);
         let now = self.now;
-        let wall_ms = self.oracle.wall_ms(self.nodes[&id].disk.snapshot);
+        let snapshot = self.nodes[&id].disk.snapshot;
+        let wall_ms = self.oracle.wall_ms(snapshot);
+        let membership = self.membership_as_of(snapshot.index);
         let node = self.node(id);
         assert!(node.raft.is_none(), "it runs already");
-        let restored = node.disk.restored(node.formed, wall_ms);
+        let restored = node.disk.restored(node.formed, wall_ms, membership);
         node.raft = Some(Raft::new(config, restored, now));
         node.log = node.disk.log.clone();
         node.snapshot = node.disk.snapshot;
@@ -308,6 +329,9 @@ impl Cluster {
             Effect::Chunk(chunk) => self.on_chunk(id, &chunk),
             Effect::SnapshotAnswer { from, answer } => self.on_snapshot_answer(id, from, answer),
             Effect::Digest { from, digest } => self.oracle.on_digest(from, digest),
+            Effect::MembershipChanged(membership) => {
+                self.oracle.marks.joint += u64::from(membership.is_joint());
+            }
             Effect::RoleChanged(change) => self.on_role(id, change),
             Effect::Refuse { peer, error } => self.refusals.push((id, peer, error)),
         }
@@ -483,6 +507,36 @@ impl Cluster {
             .collect();
         self.turn(id, Vec::new());
         ids.ok()
+    }
+
+    /// Asks a node to make voters of these and learners of those, a bit for each node from 1 on; who
+    /// is both is a voter.
+    pub(crate) fn change(
+        &mut self,
+        id: NodeId,
+        voters: u64,
+        learners: u64,
+    ) -> Option<Result<EntryId, CannotChange>> {
+        let has = |bits: u64, id: NodeId| bits >> (id.0 - 1) & 1 == 1;
+        let ids: Vec<NodeId> = self.ids();
+        let chosen = ids.iter().filter(|id| has(voters | learners, **id));
+        let chosen: Vec<_> = chosen.map(|id| (*id, format!("a{id}"))).collect();
+        let mut target = Membership::initial(&chosen, &[]);
+        for member in &mut target.members {
+            if !has(voters, member.id) {
+                member.suffrage = Suffrage::Learner;
+            }
+        }
+        target.newest = NodeId(self.options.nodes);
+        if !target.members.iter().any(|member| member.suffrage.votes()) {
+            return None;
+        }
+        let (now, wall_ms) = (self.now, self.wall_ms);
+        let raft = self.node(id).raft.as_mut().expect("the node is up");
+        let changed = raft.change_membership(now, wall_ms, &target);
+        self.oracle.marks.changes += u64::from(changed.is_ok());
+        self.turn(id, Vec::new());
+        Some(changed)
     }
 
     /// Registers a read that must not miss anything that any node has told to be committed.

@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use raft::{HardState, Restored, Write};
 use wire::entry::Entry;
+use wire::membership::Membership;
 use wire::types::{EntryId, Index};
 
 /// Newest entries that a restarted node has in memory.
@@ -59,8 +60,24 @@ impl Disk {
         self.hard_state.lost || self.rebuilding || !self.faulty.is_empty()
     }
 
+    /// The entries behind the applied one that say who is a member, as far as they are whole.
+    fn memberships(&self) -> Vec<(EntryId, Membership)> {
+        let applied = if self.rebuilding {
+            self.log.base().index
+        } else {
+            self.snapshot.index
+        };
+        let entries = self
+            .log
+            .iter()
+            .filter(|entry| entry.index() > applied && !self.faulty.contains(&entry.index()));
+        let told =
+            entries.filter_map(|entry| Some((entry.id(), entry.membership().expect("whole")?)));
+        told.collect()
+    }
+
     /// What a process that starts on this disk is told.
-    pub(crate) fn restored(&self, formed: bool, wall_ms: u64) -> Restored {
+    pub(crate) fn restored(&self, formed: bool, wall_ms: u64, membership: Membership) -> Restored {
         let mut terms: Vec<EntryId> = Vec::new();
         for entry in self.log.iter() {
             if terms.last().is_none_or(|run| run.term < entry.term()) {
@@ -81,6 +98,8 @@ impl Disk {
                 self.snapshot.index
             },
             wall_ms: if self.rebuilding { 0 } else { wall_ms },
+            membership,
+            memberships: self.memberships(),
             terms,
             last: self.log.last(),
             tail: self.log[tail..].to_vec(),

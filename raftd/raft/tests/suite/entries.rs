@@ -82,7 +82,7 @@ fn a_start_from_a_snapshot_holds_little_of_what_is_before_it() {
         last: entries[49].id(),
         applied: Index(49),
         tail: entries,
-        ..Restored::default()
+        ..Restored::empty(cluster.initial_membership())
     };
     let raft = Raft::new(cluster.config(ONE), restored, Instant::default());
     assert!(raft.settled_bytes() <= 500, "{}", raft.settled_bytes());

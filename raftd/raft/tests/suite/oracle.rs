@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use raft::{Installed, Write};
 use wire::entry::Entry;
+use wire::membership::{Membership, Suffrage};
 use wire::peer::{Digest, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::cluster::Node;
 use crate::disk::Log;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Oracle {
-    quorum: usize,
     /// Who led each term.
     leaders: BTreeMap<Term, NodeId>,
     /// What was ever written under an identity: the entry before it, and its bytes.
@@ -85,24 +85,26 @@ marks! {
     /// States that a snapshot replaced.
     rebuilt,
     digests,
+    /// Changes of the members that began, and nodes in which both sets of voters stood.
+    changes,
+    joint,
+}
+
+/// Whether these nodes are a majority of either set of voters.
+fn is_quorum(membership: &Membership, nodes: &[NodeId]) -> bool {
+    [Suffrage::votes_before, Suffrage::votes_after]
+        .iter()
+        .all(|votes| {
+            let voters = membership
+                .members
+                .iter()
+                .filter(|member| votes(member.suffrage));
+            let voters: Vec<NodeId> = voters.map(|member| member.id).collect();
+            voters.iter().filter(|id| nodes.contains(id)).count() * 2 > voters.len()
+        })
 }
 
 impl Oracle {
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self {
-            quorum: nodes / 2 + 1,
-            leaders: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            committed: Vec::new(),
-            votes: BTreeMap::new(),
-            terms: BTreeMap::new(),
-            former: BTreeMap::new(),
-            digests: BTreeSet::new(),
-            marks: Marks::default(),
-            blind: false,
-        }
-    }
-
     /// The highest index that any node told to be committed.
     pub(crate) fn committed(&self) -> Index {
         Index(self.committed.len() as u64)
@@ -129,6 +131,17 @@ impl Oracle {
         let bytes = self.entries.get(&id).map(|(_, bytes)| bytes.clone());
         let entry = bytes.map(|mut bytes| Entry::split_from(&mut bytes).expect("it was whole"));
         entry.map_or(0, |entry| entry.wall_ms())
+    }
+
+    /// Who is a member as of this committed index, if an entry said so.
+    pub(crate) fn membership_at(&self, index: Index) -> Option<Membership> {
+        let committed = self.committed.iter().rev();
+        let mut entries = committed.filter_map(|id| {
+            let (_, bytes) = self.entries.get(id).filter(|_| id.index <= index)?;
+            let entry = Entry::split_from(&mut bytes.clone()).expect("it was whole");
+            entry.membership().expect("the gate checked it")
+        });
+        entries.next()
     }
 
     /// Only what is committed is in a snapshot.
@@ -214,12 +227,14 @@ impl Oracle {
         }
     }
 
-    /// State Machine Safety (thesis 3.6.3), and that the disks of a quorum hold it.
+    /// State Machine Safety (thesis 3.6.3), and that the disks of a quorum hold it: in joint
+    /// consensus one of both sets of voters (4.3).
     pub(crate) fn on_commit(&mut self, id: NodeId, index: Index, nodes: &BTreeMap<NodeId, Node>) {
         if self.blind {
             return;
         }
         let log = &nodes[&id].log;
+        let raft = nodes[&id].raft.as_ref().expect("the node is up");
         for index in (1..=index.0).map(Index) {
             let here = self
                 .id_in(log, index)
@@ -231,10 +246,11 @@ impl Oracle {
                 assert_eq!(*known, here, "node {id} commits something else");
                 continue;
             }
-            let holders = nodes.values().filter(|node| self.holds(node, here)).count();
+            let holders = nodes.values().filter(|node| self.holds(node, here));
+            let holders: Vec<NodeId> = holders.map(|node| node.id).collect();
             assert!(
-                holders >= self.quorum,
-                "{here} is committed with {holders} copies on disk"
+                is_quorum(raft.membership(), &holders),
+                "{here} is committed with copies on the disks of {holders:?} only"
             );
             self.marks.commits += 1;
             self.committed.push(here);

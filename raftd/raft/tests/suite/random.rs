@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use raft::{Input, RoleName};
+use wire::membership::Suffrage;
 use wire::peer::Digest;
 use wire::types::{EntryId, Index, NodeId};
 
@@ -78,6 +79,8 @@ enum Op {
     /// The leader is cut off and appends on, the others elect one of theirs, whose log begins
     /// behind what they have in common.
     Overtake(u8),
+    /// The leader is to make voters of these nodes and learners of those, a bit each.
+    Change(u8, u8, u8),
 }
 
 impl Op {
@@ -125,6 +128,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (any::<u8>(), any::<bool>()).prop_map(|(n, now)| Op::Rebuild(n, now)),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(n, k)| Op::Digest(n, k)),
         2 => any::<u8>().prop_map(Op::HandOver),
+        4 => any::<(u8, u8, u8)>().prop_map(|(n, voters, learners)| Op::Change(n, voters, learners)),
     ]
 }
 
@@ -270,6 +274,11 @@ fn apply(cluster: &mut Cluster, op: Op) {
             if let Some(leader) = cluster.leader() {
                 // It may be told off: it was told already, or the target is not fit.
                 let _ = cluster.hand_over(leader, pick(n));
+            }
+        }
+        Op::Change(n, voters, learners) => {
+            if let Some(id) = leader_or(cluster, n) {
+                cluster.change(id, u64::from(voters), u64::from(learners));
             }
         }
         Op::ProposeSnapshot(n) => {
@@ -421,7 +430,11 @@ fn must_come_to_life(cluster: &mut Cluster) {
         "honest nodes refused each other: {:?}",
         cluster.refusals
     );
-    for node in cluster.nodes.values() {
+    let membership = cluster.raft(leader).membership();
+    assert!(!membership.is_joint(), "a change stands half done");
+    assert_eq!(membership.suffrage(leader), Some(Suffrage::Voter));
+    let members = membership.members.iter();
+    for node in members.map(|member| &cluster.nodes[&member.id]) {
         let raft = node.raft.as_ref().expect("it is up");
         assert_eq!(raft.commit(), last.index, "node {} lags", node.id);
         assert_eq!(raft.last(), last, "node {} differs", node.id);
@@ -430,10 +443,11 @@ fn must_come_to_life(cluster: &mut Cluster) {
 }
 
 /// One cluster's fate. In half of them nothing is ever damaged: damage is hard on what else may
-/// happen.
+/// happen. In the others the members stay the same.
 fn run() -> impl Strategy<Value = (Options, Vec<Op>)> {
     let nodes = prop_oneof![1 => Just(1), 1 => Just(2), 6 => Just(3), 2 => Just(4), 3 => Just(5)];
     let options = (any::<u64>(), nodes, any::<bool>()).prop_map(|(seed, nodes, small)| Options {
+        voters: 3,
         nodes,
         seed,
         window_bytes: if small { 600 } else { 100_000 },
@@ -441,8 +455,17 @@ fn run() -> impl Strategy<Value = (Options, Vec<Op>)> {
         formed: true,
     });
     let ops = prop::collection::vec(op(), 1..800);
-    (options, ops, any::<bool>()).prop_map(|(options, mut ops, sound)| {
-        ops.retain(|op| !sound || !op.damages());
+    (options, ops, any::<bool>()).prop_map(|(mut options, mut ops, sound)| {
+        if !sound || options.seed % 2 == 0 {
+            options.voters = options.nodes;
+        }
+        ops.retain(|op| {
+            if sound {
+                !op.damages()
+            } else {
+                !matches!(op, Op::Change(..))
+            }
+        });
         (options, ops)
     })
 }

@@ -18,7 +18,7 @@
 //! | 10 | PreVote rejects the sitting leader | `leader_resumes_after_a_pause` |
 //! | 11 | bridge node keeps an old leader alive | `bridge_node`, `leader_that_hears_nobody` |
 //! | 12 | rejoining node inflates the term | `rejoining_node_keeps_the_term` |
-//! | 13 | votes or acks of non-members | `strangers_are_not_heard` |
+//! | 13 | votes or acks of non-members | `strangers_count_for_nothing` |
 //! | 14 | timer phases correlate | unit tests of `jitter`, `timing::*` |
 //! | 15 | prior-term entry committed by count | `figure_8` |
 //! | 16 | leader counts its unsynced entry | `leader_counts_itself_when_durable`, `alone` |

@@ -2,6 +2,7 @@
 
 use raft::{Effect, RoleName, Ticket, Write};
 use wire::entry::Entry;
+use wire::membership::{Membership, Suffrage};
 use wire::peer::{Digest, Health, InstallSnapshot, Message, Standing};
 use wire::types::{EntryId, NodeId, Term};
 
@@ -139,6 +140,21 @@ fn write(write: &Write) -> String {
     line + &format!(" commit={}", write.commit)
 }
 
+/// `1 2 3+ 4- 5x 6l`: voters, incoming, demoted, leaving, learners.
+pub(crate) fn membership(membership: &Membership) -> String {
+    let members = membership.members.iter().map(|member| {
+        let sign = match member.suffrage {
+            Suffrage::Voter => "",
+            Suffrage::Incoming => "+",
+            Suffrage::Demoted => "-",
+            Suffrage::Leaving => "x",
+            Suffrage::Learner => "l",
+        };
+        format!("{}{sign}", member.id)
+    });
+    members.collect::<Vec<_>>().join(" ")
+}
+
 pub(crate) fn role(role: RoleName, term: Term, leader: Option<NodeId>) -> String {
     match (role, leader) {
         (RoleName::Leader, _) => format!("leads term {term}"),
@@ -177,6 +193,7 @@ pub(crate) fn effect(id: NodeId, effect: &Effect) -> String {
                 digest.sum, digest.index
             )
         }
+        Effect::MembershipChanged(m) => format!("n{id} has members {}", membership(m)),
         Effect::RoleChanged(r) => format!("n{id} {}", role(r.role, r.term, r.leader)),
         Effect::Refuse { peer, error } => format!("n{id} refuses n{peer}: {error:?}"),
     }

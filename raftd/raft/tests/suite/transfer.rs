@@ -157,12 +157,13 @@ impl Cluster {
     /// Installs a whole, verified snapshot.
     pub(crate) fn install(&mut self, id: NodeId, snapshot: EntryId) -> Installed {
         let wall_ms = self.oracle.wall_ms(snapshot);
+        let membership = self.membership_as_of(snapshot.index);
         let node = self.node(id);
         let raft = node.raft.as_mut().expect("the node is up");
         let (commit, last) = (raft.commit(), raft.last());
         let was_rebuilding = raft.is_rebuilding();
         let conflicts = last.index >= snapshot.index;
-        let installed = raft.install(snapshot, wall_ms);
+        let installed = raft.install(snapshot, wall_ms, &membership);
         if installed == Installed::Stale {
             assert_eq!((raft.commit(), raft.last()), (commit, last));
         } else {

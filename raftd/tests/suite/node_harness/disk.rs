@@ -13,6 +13,7 @@ use raftd::wal::identity::Identity;
 use wire::client::Item;
 use wire::entry::Entry;
 use wire::limits::FETCH_ENTRIES_MAX;
+use wire::membership::Membership;
 use wire::peer::{DiskState, Message};
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
@@ -294,25 +295,28 @@ impl Disk {
         let mut keeper = Keeper::new(self.files.clone(), identity, SESSIONS_MAX);
         keeper.set_newest(store.data_bytes(), snapshot.bytes);
         self.keeper = Some(keeper);
+        let initial = Membership::initial(&identity.members, &identity.formed);
+        let membership = store.membership().unwrap_or(&initial).clone();
         Restored {
             raft: raft::Restored {
                 wall_ms: store.wall_ms(),
                 applied: snapshot.id.index.max(self.base.index),
                 rebuilding,
-                ..self.restore_log(tail_entries)
+                ..self.restore_log(tail_entries, membership)
             },
             store,
             snapshot,
         }
     }
 
-    fn restore_log(&self, tail_entries: usize) -> raft::Restored {
+    fn restore_log(&self, tail_entries: usize, membership: Membership) -> raft::Restored {
         let mut terms: Vec<EntryId> = Vec::new();
         for entry in &self.log {
             if terms.last().is_none_or(|last| last.term < entry.term()) {
                 terms.push(entry.id());
             }
         }
+        let told = |entry: &Entry| Some((entry.id(), entry.membership().unwrap()?));
         raft::Restored {
             hard_state: self.hard_state,
             commit: self.commit.max(self.snapshot.index),
@@ -321,15 +325,16 @@ impl Disk {
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail_entries.max(1))..].to_vec(),
             formed: !self.formed.is_empty(),
+            memberships: self.log.iter().filter_map(told).collect(),
             faulty: self.faulty.first().copied(),
-            ..raft::Restored::default()
+            ..raft::Restored::empty(membership)
         }
     }
 }
 
 /// The same state, but for a key that nobody wrote.
 fn spoiled(store: &Store) -> Store {
-    let mut head = store.view().head();
+    let mut head = store.view().head().clone();
     head.keys += 1;
     let mut builder = Builder::new(head);
     let wrong = Item {

@@ -609,12 +609,11 @@ impl Member {
     /// # Errors
     /// The process came to its end on the way.
     pub fn carry_out(&mut self, around: &mut Surroundings<'_>) -> Result<(), Death> {
-        let members = around.net.hosts() - 1;
         let Some(process) = &mut self.process else {
             return Ok(());
         };
         process.carry_out(around)?;
-        if let Some(fatal) = process.dialler.rejected(members) {
+        if let Some(fatal) = process.dialler.rejected() {
             return Err(Death::Exited(fatal));
         }
         if process.stopped {
@@ -645,7 +644,7 @@ impl Member {
 /// Adds a key that nobody wrote, unless an earlier life has kept it in a snapshot.
 fn spoil(store: &mut Store, sessions_max: usize) {
     const KEY: &[u8] = b"\0";
-    let mut head = store.view().head();
+    let mut head = store.view().head().clone();
     let first = store.map().iter().next();
     if first.is_some_and(|item| item.key == KEY) {
         return;

@@ -1,0 +1,313 @@
+//! Changes of the members (thesis 4): what clients ask for, and what a leader does by itself for
+//! learners that were admitted with a wish.
+//!
+//! A change is planned here, against what this node knows of the others, and refused if it would
+//! cost the cluster its quorum. What makes it safe is the core's: it takes the two steps of joint
+//! consensus, one change at a time.
+
+use std::time::Duration;
+
+use log::Level;
+use raft::{CannotChange, Instant, RoleName};
+use wire::client::{Admitted, MemberChange, MembersChanged, Reply};
+use wire::error::Error;
+use wire::membership::{Membership, Suffrage};
+use wire::types::{Incarnation, Index, NodeId};
+
+use super::Node;
+use super::admission::overloaded;
+use super::client::Caller;
+use super::io::Effects;
+use super::plan::Plan;
+
+/// A wish whose time is up, and that cannot be given up yet, is looked at again after so long.
+const WISH_PAUSE_MS: u64 = 100;
+
+/// Who waits for a change that this leader began.
+#[derive(Debug)]
+struct Waiting {
+    caller: Caller,
+    /// The first entry of the change.
+    since: Index,
+    answer: Answer,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Changed { id: NodeId, before: Membership },
+    Admitted(NodeId),
+}
+
+/// Changes under way.
+///
+/// Invariants: one at most is waited for, as the core makes one at a time; none on others than
+/// leaders.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    waiting: Option<Waiting>,
+}
+
+impl Node {
+    /// Takes a client's wish to change who is a member.
+    pub(super) fn admit_change(
+        &mut self,
+        caller: Caller,
+        dry_run: bool,
+        change: MemberChange<'_>,
+        effects: &mut Effects,
+    ) {
+        if self.raft.role() != RoleName::Leader {
+            return self.refuse_leaderless(caller, self.raft.leader(), effects);
+        }
+        let before = self.raft.membership().clone();
+        let planned = self.plan(&before, change);
+        let (id, target) = match planned {
+            Err(error) => return self.refuse(caller, error, effects),
+            Ok(Plan::Done(id)) => (id, before.clone()),
+            Ok(Plan::Change(id, target)) => (id, target),
+        };
+        if dry_run || target == before {
+            let (index, after) = (Index(0), target);
+            let changed = MembersChanged {
+                index,
+                id,
+                before,
+                after,
+            };
+            let reply = Reply::MembersChanged(changed);
+            return self.clients.answer(caller, &reply, effects);
+        }
+        self.begin_change(caller, &target, Answer::Changed { id, before }, effects);
+    }
+
+    /// Takes a new node's question who it is (rules D1): the id is bound to its incarnation by an
+    /// entry of the log.
+    pub(super) fn admit_join(
+        &mut self,
+        caller: Caller,
+        (name, peer_addr, incarnation): (&str, &str, Incarnation),
+        effects: &mut Effects,
+    ) {
+        if self.raft.role() != RoleName::Leader {
+            return self.refuse_leaderless(caller, self.raft.leader(), effects);
+        }
+        let mut target = self.raft.membership().clone();
+        let member = target.members.iter_mut().find(|m| m.name == name);
+        let refusal = match &member {
+            None => Some(refused(
+                format!("no member is called {name}"),
+                format!("add it first: raftctl add-peer {name} {peer_addr}"),
+            )),
+            Some(member) if member.incarnation.is_some_and(|known| known != incarnation) => {
+                Some(super::forming::wrong_incarnation(member.id))
+            }
+            Some(member) if member.peer_addr != peer_addr => Some(refused(
+                format!("{name} was added with the address {}", member.peer_addr),
+                format!(
+                    "start it with --peer-advertise {}, or: raftctl update-peer {name} --peer-addr {peer_addr}",
+                    member.peer_addr
+                ),
+            )),
+            Some(_) => None,
+        };
+        if let Some(error) = refusal {
+            return self.refuse(caller, error, effects);
+        }
+        let Some(member) = member else { return };
+        let id = member.id;
+        let is_bound = member.incarnation.replace(incarnation).is_some();
+        if !is_bound {
+            self.begin_change(caller, &target, Answer::Admitted(id), effects);
+        } else if self.is_applied_member(id) {
+            let reply = Reply::Admitted(self.admitted(id));
+            self.clients.answer(caller, &reply, effects);
+        } else {
+            self.refuse(caller, overloaded(), effects);
+        }
+    }
+
+    /// Whether it is committed who this member is.
+    fn is_applied_member(&self, id: NodeId) -> bool {
+        let applied = self.store.membership().and_then(|members| members.get(id));
+        applied.is_some_and(|member| member.incarnation.is_some())
+    }
+
+    fn admitted(&self, node: NodeId) -> Admitted {
+        Admitted {
+            cluster: self.config.cluster,
+            epoch: self.config.epoch,
+            node,
+            members: self.config.members.clone(),
+            formed: self.forming.record().to_vec(),
+        }
+    }
+
+    /// Appends the first step of a change, or says when to try again.
+    fn begin_change(
+        &mut self,
+        caller: Caller,
+        target: &Membership,
+        answer: Answer,
+        effects: &mut Effects,
+    ) {
+        let own = target.suffrage(self.config.id);
+        if own != Some(Suffrage::Voter) {
+            // Whoever leads then is asked again.
+            let error = match self.make_way(target) {
+                true => overloaded(),
+                false => refused(
+                    "this leader would have to go, and nobody is fit to lead".to_owned(),
+                    "see raftctl status for what the others lack".to_owned(),
+                ),
+            };
+            return self.refuse(caller, error, effects);
+        }
+        let now = self.now;
+        match self
+            .raft
+            .change_membership(now.monotonic, now.wall_ms, &self.with_names(target))
+        {
+            Ok(id) => {
+                let waiting = Waiting {
+                    caller,
+                    since: id.index,
+                    answer,
+                };
+                let before = self.changes.waiting.replace(waiting);
+                assert!(before.is_none(), "one change at a time");
+            }
+            Err(CannotChange::NotLeader(not_leader)) => {
+                self.refuse_leaderless(caller, not_leader.leader, effects);
+            }
+            Err(CannotChange::Transferring | CannotChange::Changing | CannotChange::Unproven) => {
+                self.refuse(caller, overloaded(), effects);
+            }
+        }
+    }
+
+    /// The membership of a cluster that never changed has no names: the first change tells those
+    /// that the members told.
+    fn with_names(&self, target: &Membership) -> Membership {
+        let mut named = target.clone();
+        for member in named
+            .members
+            .iter_mut()
+            .filter(|member| member.name.is_empty())
+        {
+            let name = self.name_of(member);
+            let is_free = target.members.iter().all(|other| other.name != name);
+            if is_free {
+                member.name = name;
+            }
+            member.incarnation = member.incarnation.or_else(|| self.forming.known(member.id));
+        }
+        named
+    }
+
+    /// The state was told who is a member: whoever waited for that is answered.
+    pub(super) fn members_applied(&mut self, index: Index, effects: &mut Effects) {
+        let Some(applied) = self.store.membership() else {
+            return;
+        };
+        let is_done = |waiting: &mut Waiting| waiting.since <= index && !applied.is_joint();
+        if let Some(waiting) = self.changes.waiting.take_if(is_done) {
+            let reply = match waiting.answer {
+                Answer::Admitted(id) => Reply::Admitted(self.admitted(id)),
+                Answer::Changed { id, before } => Reply::MembersChanged(MembersChanged {
+                    index,
+                    id,
+                    before,
+                    after: applied.clone(),
+                }),
+            };
+            self.clients.answer(waiting.caller, &reply, effects);
+        }
+        self.close_links_of_removed(effects);
+        self.end_if_removed(effects);
+    }
+
+    /// Leadership is lost: the change may go on under another leader, or be undone.
+    pub(super) fn abandon_change(&mut self, effects: &mut Effects) {
+        if let Some(waiting) = self.changes.waiting.take() {
+            self.refuse(waiting.caller, Error::OutcomeUnknown, effects);
+        }
+    }
+
+    /// Does for learners what they were admitted for: those that are ready become voters, those that
+    /// are not in time are removed again.
+    pub(super) fn tend_members(&mut self) {
+        let leads = self.raft.role() == RoleName::Leader && !self.condemned;
+        if !leads || self.raft.is_changing() || self.raft.is_transferring() {
+            return;
+        }
+        let members = self.raft.membership();
+        let Some((id, target)) = self.wish_come_due(members) else {
+            return;
+        };
+        let is_in = target.suffrage(id).is_some();
+        let target = self.with_names(&target);
+        if target.suffrage(self.config.id) != Some(Suffrage::Voter) {
+            self.make_way(&target);
+            return;
+        }
+        let now = self.now;
+        let begun = self
+            .raft
+            .change_membership(now.monotonic, now.wall_ms, &target);
+        if begun.is_ok() {
+            let text = format!(
+                "learner {} id={id}",
+                if is_in { "promoted" } else { "given up" }
+            );
+            self.journal.line(Level::Info, text);
+        }
+    }
+
+    /// The members after the next wish that is fulfilled, or given up.
+    fn wish_come_due(&self, members: &Membership) -> Option<(NodeId, Membership)> {
+        let wishes = members.members.iter().filter_map(|m| Some((m, m.wish?)));
+        for (member, wish) in wishes {
+            let promoted = promoted(members, member.id);
+            if self.check_ready(member.id).is_ok()
+                && self.check_promotion(members, &promoted).is_ok()
+            {
+                return Some((member.id, promoted));
+            }
+            if self.now.wall_ms >= wish.until_wall_ms {
+                let mut without = members.clone();
+                without.members.retain(|other| other.id != member.id);
+                return Some((member.id, without));
+            }
+        }
+        None
+    }
+
+    /// When a wish is given up.
+    pub(super) fn wish_ends_at(&self) -> Option<Instant> {
+        if self.raft.role() != RoleName::Leader {
+            return None;
+        }
+        let wishes = self.raft.membership().members.iter().filter_map(|m| m.wish);
+        let until_wall_ms = wishes.map(|wish| wish.until_wall_ms).min()?;
+        let left_ms = until_wall_ms
+            .saturating_sub(self.now.wall_ms)
+            .max(WISH_PAUSE_MS);
+        Some(self.now.monotonic + Duration::from_millis(left_ms))
+    }
+}
+
+/// The members after this learner got its vote, and whom it replaces is gone.
+pub(super) fn promoted(members: &Membership, id: NodeId) -> Membership {
+    let mut target = members.clone();
+    let mut replaced = None;
+    for member in target.members.iter_mut().filter(|member| member.id == id) {
+        member.suffrage = Suffrage::Voter;
+        replaced = member.wish.take().and_then(|wish| wish.replaces);
+    }
+    target.members.retain(|member| Some(member.id) != replaced);
+    target
+}
+
+pub(super) fn refused(reason: String, advice: String) -> Error {
+    Error::Refused { reason, advice }
+}

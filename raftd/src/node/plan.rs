@@ -1,0 +1,270 @@
+//! What a change of members comes to, and whether the cluster can bear it.
+
+use raft::FollowerView;
+use wire::client::MemberChange;
+use wire::error::Error;
+use wire::limits::MEMBERS_MAX;
+use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
+use wire::peer::DiskState;
+use wire::types::NodeId;
+
+use super::Node;
+use super::changes::{promoted, refused};
+use super::links::Direction;
+
+/// A learner lags so few entries, at most, when it becomes a voter.
+const PROMOTE_LAG_ENTRIES: u64 = 1_024;
+
+/// What a change comes to.
+pub(super) enum Plan {
+    /// It is done already.
+    Done(NodeId),
+    /// Whom it is about, and the members after it.
+    Change(NodeId, Membership),
+}
+
+type Planned = Result<Plan, Error>;
+
+impl Node {
+    /// What a change comes to, if it may be.
+    pub(super) fn plan(&self, members: &Membership, change: MemberChange<'_>) -> Planned {
+        match change {
+            MemberChange::Add {
+                name,
+                peer_addr,
+                promote_within_ms,
+                replaces,
+            } => {
+                let wish = promote_within_ms.map(|within_ms| Wish {
+                    until_wall_ms: self.now.wall_ms.saturating_add(within_ms),
+                    replaces,
+                });
+                self.plan_addition(members, (name, peer_addr), wish)
+            }
+            MemberChange::Remove(id) => self.plan_removal(members, id),
+            MemberChange::Promote(id) => self.plan_promotion(members, id),
+            MemberChange::Demote(id) => self.plan_demotion(members, id),
+            MemberChange::Update {
+                id,
+                name,
+                peer_addr,
+            } => self.plan_update(members, id, (name, peer_addr)),
+        }
+    }
+
+    fn plan_addition(
+        &self,
+        members: &Membership,
+        (name, peer_addr): (&str, &str),
+        wish: Option<Wish>,
+    ) -> Planned {
+        if let Some(known) = self.called(members, name) {
+            if known.peer_addr == peer_addr {
+                return Ok(Plan::Done(known.id));
+            }
+            return Err(refused(
+                format!(
+                    "{name} is a member already, with the address {}",
+                    known.peer_addr
+                ),
+                format!("another name, or: raftctl update-peer {name} --peer-addr {peer_addr}"),
+            ));
+        }
+        let replaces = wish.and_then(|wish| wish.replaces);
+        if let Some(id) = replaces {
+            member_of(members, id)?;
+        }
+        let mut others = members.members.iter().filter(|m| Some(m.id) != replaces);
+        if let Some(other) = others.find(|member| member.peer_addr == peer_addr) {
+            return Err(refused(
+                format!("member {} has the address {peer_addr}", other.id),
+                "give every member an address of its own".to_owned(),
+            ));
+        }
+        if members.members.len() >= MEMBERS_MAX {
+            return Err(refused(
+                format!("a cluster has {MEMBERS_MAX} members at most"),
+                "remove one first: raftctl remove-peer".to_owned(),
+            ));
+        }
+        let mut target = members.clone();
+        target.newest = NodeId(members.newest.0 + 1);
+        target.members.push(MemberRecord {
+            id: target.newest,
+            name: name.to_owned(),
+            peer_addr: peer_addr.to_owned(),
+            incarnation: None,
+            suffrage: Suffrage::Learner,
+            wish,
+        });
+        Ok(Plan::Change(target.newest, target))
+    }
+
+    fn plan_removal(&self, members: &Membership, id: NodeId) -> Planned {
+        if members.get(id).is_none() && id <= members.newest {
+            return Ok(Plan::Done(id));
+        }
+        member_of(members, id)?;
+        let mut target = members.clone();
+        target.members.retain(|member| member.id != id);
+        self.check_quorum(members, &target)?;
+        Ok(Plan::Change(id, target))
+    }
+
+    fn plan_promotion(&self, members: &Membership, id: NodeId) -> Planned {
+        if member_of(members, id)?.suffrage == Suffrage::Voter {
+            return Ok(Plan::Done(id));
+        }
+        let target = promoted(members, id);
+        self.check_ready(id)?;
+        self.check_promotion(members, &target)?;
+        Ok(Plan::Change(id, target))
+    }
+
+    fn plan_demotion(&self, members: &Membership, id: NodeId) -> Planned {
+        if member_of(members, id)?.suffrage == Suffrage::Learner {
+            return Ok(Plan::Done(id));
+        }
+        let mut target = members.clone();
+        edit(&mut target, id, |member| {
+            member.suffrage = Suffrage::Learner;
+        });
+        self.check_quorum(members, &target)?;
+        Ok(Plan::Change(id, target))
+    }
+
+    fn plan_update(
+        &self,
+        members: &Membership,
+        id: NodeId,
+        (name, peer_addr): (Option<&str>, Option<&str>),
+    ) -> Planned {
+        member_of(members, id)?;
+        let taken = name.and_then(|name| self.called(members, name));
+        if let Some(other) = taken.filter(|other| other.id != id) {
+            return Err(refused(
+                format!("member {} is called {}", other.id, self.name_of(other)),
+                "give every member a name of its own".to_owned(),
+            ));
+        }
+        let mut target = members.clone();
+        edit(&mut target, id, |member| {
+            if let Some(name) = name {
+                name.clone_into(&mut member.name);
+            }
+            if let Some(peer_addr) = peer_addr {
+                peer_addr.clone_into(&mut member.peer_addr);
+            }
+        });
+        Ok(if target == *members {
+            Plan::Done(id)
+        } else {
+            Plan::Change(id, target)
+        })
+    }
+
+    fn called<'m>(&self, members: &'m Membership, name: &str) -> Option<&'m MemberRecord> {
+        let mut members = members.members.iter();
+        members.find(|member| self.name_of(member) == name)
+    }
+
+    /// Refuses a change that no quorum could commit, or behind which none could commit anything:
+    /// what was not heard lately counts as down.
+    fn check_quorum(&self, before: &Membership, after: &Membership) -> Result<(), Error> {
+        let names: Vec<String> = after.members.iter().map(|m| self.name_of(m)).collect();
+        if !after.members.iter().any(|member| member.suffrage.votes()) {
+            return Err(refused(
+                "nobody would be left who votes".to_owned(),
+                "stop the last node instead, or add others first".to_owned(),
+            ));
+        }
+        for members in [before, after] {
+            let (up, voters) = self.voters_up(members);
+            if up < voters / 2 + 1 {
+                return Err(refused(
+                    format!("of the {voters} voters only {up} would be up: no write could be done"),
+                    format!(
+                        "bring those that are down back first (members: {})",
+                        names.join(" ")
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a promotion after which fewer failures would be survived than before.
+    pub(super) fn check_promotion(
+        &self,
+        before: &Membership,
+        after: &Membership,
+    ) -> Result<(), Error> {
+        self.check_quorum(before, after)?;
+        let survived = |members| {
+            let (up, voters) = self.voters_up(members);
+            up.saturating_sub(voters / 2 + 1)
+        };
+        if survived(after) < survived(before) {
+            return Err(refused(
+                "fewer failures would be survived than before".to_owned(),
+                "bring the members that are down back first".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// How many voters are up, of how many.
+    fn voters_up(&self, members: &Membership) -> (usize, usize) {
+        let voters = members.members.iter().filter(|m| m.suffrage.votes_after());
+        let is_up = |id: NodeId| {
+            let follower = self.raft.followers().find(|follower| follower.id == id);
+            id == self.config.id || follower.is_some_and(|follower| self.is_up(&follower))
+        };
+        let up = voters.clone().filter(|member| is_up(member.id)).count();
+        (up, voters.count())
+    }
+
+    fn is_up(&self, follower: &FollowerView) -> bool {
+        let silent = self.now.monotonic.since(follower.heard_at);
+        silent < self.config.election_timeout_max && !follower.health.lost
+    }
+
+    /// Refuses a learner that would be no good as a voter now.
+    pub(super) fn check_ready(&self, id: NodeId) -> Result<(), Error> {
+        let follower = self.raft.followers().find(|follower| follower.id == id);
+        let last = self.raft.last().index;
+        let lacks = match follower {
+            None => "is not followed by this leader",
+            Some(follower) if !self.is_up(&follower) => "does not answer",
+            Some(follower) if follower.health.rebuilding => "rebuilds its state",
+            Some(follower) if follower.disk.state >= DiskState::Hard => "has a full disk",
+            Some(follower) if follower.match_index.0 + PROMOTE_LAG_ENTRIES < last.0 => {
+                "lags behind"
+            }
+            Some(_) if self.links.to(id, Direction::Accepted).is_none() => {
+                "does not reach this leader"
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(refused(
+            format!("node {id} {lacks}"),
+            "see raftctl status, and try again later".to_owned(),
+        ))
+    }
+}
+
+/// The member of this id.
+fn member_of(members: &Membership, id: NodeId) -> Result<&MemberRecord, Error> {
+    members.get(id).ok_or_else(|| {
+        refused(
+            format!("there is no member {id}"),
+            "raftctl peers lists them".to_owned(),
+        )
+    })
+}
+
+fn edit(members: &mut Membership, id: NodeId, change: impl FnOnce(&mut MemberRecord)) {
+    if let Some(member) = members.members.iter_mut().find(|member| member.id == id) {
+        change(member);
+    }
+}
