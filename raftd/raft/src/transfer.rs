@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use wire::peer::{Message, TimeoutNow};
+use wire::peer::{DiskState, Message, TimeoutNow};
 use wire::types::NodeId;
 
 use crate::event::{CannotTransfer, Effect};
@@ -36,11 +36,15 @@ impl Transfer {
         self.until
     }
 
-    /// Ends a turn: tells the follower to campaign, once, when its log is as long as the leader's.
+    /// Ends a turn: tells the follower to campaign, once, when its log is as long as the leader's
+    /// and all of it is committed. Without the latter nobody could be told what became of the newest
+    /// proposals; a disk that may never finish is not waited for.
     pub(crate) fn flush(&mut self, state: &State, peers: &[Progress], effects: &mut Vec<Effect>) {
         let last = state.log.last().index;
+        let is_hopeless = state.stalled || state.disk.state == DiskState::Hard;
+        let is_settled = state.commit() == last || is_hopeless;
         let mut target = peers.iter().filter(|peer| peer.id == self.to);
-        if !self.is_told && target.any(|peer| peer.match_index == last) {
+        if !self.is_told && is_settled && target.any(|peer| peer.match_index == last) {
             self.is_told = true;
             let term = state.term();
             state.send(self.to, Message::TimeoutNow(TimeoutNow { term }), effects);
@@ -67,5 +71,14 @@ impl Raft {
     #[must_use]
     pub fn is_transferring(&self) -> bool {
         matches!(&self.role, Role::Leader(leader) if leader.is_transferring())
+    }
+
+    /// On a leader: bytes of the entries that a follower is not known to hold; `None` if some of them
+    /// have left memory, or there is no such follower. It takes about as long to bring it up to date.
+    #[must_use]
+    pub fn lag_bytes(&self, peer: NodeId) -> Option<usize> {
+        let log = &self.state.log;
+        let held = self.match_index(peer)?;
+        (held.next() >= log.first_cached()).then(|| log.bytes_after(held))
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raft::{CannotPropose, CannotTransfer, NotLeader, RoleName};
+use wire::entry::ENTRY_HEADER_BYTES;
 use wire::peer::{DiskReport, Message, StaleTerm, TimeoutNow};
 use wire::types::{Index, NodeId, Term};
 
@@ -69,6 +70,36 @@ fn s3_10_proposals_are_refused_meanwhile_and_reads_go_on() {
     cluster.read(ONE).expect("it leads");
     cluster.run(Duration::from_millis(100));
     assert_eq!(cluster.nodes[&ONE].reads_served, 1);
+}
+
+/// What is proposed before is decided before, so that whoever proposed it can be told.
+#[test]
+fn s3_10_the_target_waits_for_what_is_not_committed() {
+    let mut cluster = in_role(RoleName::Leader);
+    cluster.run(Duration::from_millis(100));
+    cut_off(&mut cluster, TWO);
+    let id = cluster.propose(ONE, &[b"a"]).expect("it leads")[0];
+    let size = cluster.raft(ONE).lag_bytes(THREE).expect("it is in memory");
+    assert!(size > ENTRY_HEADER_BYTES && size < 100, "{size}");
+    cluster.hand_over(ONE, THREE).expect("it is fit");
+    while cluster.raft(ONE).match_index(THREE) != Some(id.index) {
+        cluster.sync(THREE, 1);
+        while !cluster.packets.is_empty() {
+            cluster.deliver(0, false);
+        }
+    }
+    assert_eq!(cluster.raft(ONE).lag_bytes(THREE), Some(0));
+    assert_eq!(cluster.raft(ONE).lag_bytes(NodeId(9)), None);
+    let is_told = |cluster: &Cluster| sent(cluster, ONE, THREE).contains(&timeout_now(1));
+    assert!(!is_told(&cluster), "a quorum lacks its own disk");
+    let mut stalled = cluster.clone();
+    let raft = stalled.node(ONE).raft.as_mut().expect("it is up");
+    raft.set_disk(DiskReport::default(), true);
+    stalled.turn(ONE, vec![]);
+    assert!(is_told(&stalled), "its own disk may never finish");
+    cluster.sync(ONE, 1);
+    assert_eq!(cluster.raft(ONE).commit(), id.index);
+    assert!(is_told(&cluster));
 }
 
 /// Who told a target off has not left its office; after an election timeout it goes on.
