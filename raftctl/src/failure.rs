@@ -252,6 +252,7 @@ fn remedy(error: &E) -> String {
         E::UnsupportedVersion { .. } | E::UnknownKind { .. } | E::UnknownFlags { .. } => {
             "raftctl and raftd differ in version: `raftctl version`, `raftd --version`".into()
         }
+        E::Refused { advice, .. } => advice.clone(),
         _ => String::new(),
     }
 }

@@ -104,6 +104,10 @@ kinds! {
     ChangeMembers = 0x26,
     /// [`crate::client::Request::Join`].
     Join = 0x27,
+    /// [`crate::client::Request::TransferLeader`].
+    TransferLeader = 0x28,
+    /// [`crate::client::Request::Leaders`].
+    Leaders = 0x29,
     /// [`crate::client::Reply::Written`].
     Written = 0x30,
     /// [`crate::client::Reply::Value`].
@@ -120,6 +124,10 @@ kinds! {
     MembersChanged = 0x36,
     /// [`crate::client::Reply::Admitted`].
     Admitted = 0x37,
+    /// [`crate::client::Reply::LeaderTransferred`].
+    LeaderTransferred = 0x38,
+    /// [`crate::client::Reply::LeaderChanges`].
+    LeaderChanges = 0x39,
 }
 
 impl Kind {

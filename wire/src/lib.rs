@@ -57,6 +57,7 @@ pub mod entry;
 pub mod error;
 pub mod frame;
 pub mod hello;
+pub mod leadership;
 pub mod limits;
 pub mod membership;
 pub mod peer;

@@ -26,6 +26,8 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 pub const PAGE_ITEMS_MAX: u32 = 10_000;
 /// Keys and values in one page of a scan together. One item always fits.
 pub const PAGE_BYTES_MAX: u32 = 256 * 1024;
+/// Changes of leaders that a node remembers.
+pub const LEADER_CHANGES_MAX: usize = 64;
 /// Members of a cluster.
 pub const MEMBERS_MAX: usize = 16;
 /// A node's name.

@@ -11,6 +11,7 @@ use crate::buf::{Reader, limited, malformed, put_bytes, put_count, put_entry_id,
 use crate::entry::{ENTRY_HEADER_BYTES, Entry};
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
+use crate::leadership::HandOver;
 use crate::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::types::{EntryId, Index, Term};
 
@@ -121,12 +122,13 @@ impl Message {
             Self::Append(m) => m.encode(out),
             Self::AppendOk(m) => m.encode(out),
             Self::AppendConflict(m) => m.encode(out),
-            Self::StaleTerm(_) | Self::TimeoutNow(_) => {}
+            Self::StaleTerm(_) => {}
+            Self::TimeoutNow(m) => m.why.encode(out),
             Self::PreVote(m) => put_entry_id(out, m.last),
             Self::PreVoteAnswer(m) => out.put_u8(u8::from(m.granted)),
             Self::RequestVote(m) => {
                 put_entry_id(out, m.last);
-                out.put_u8(u8::from(m.transfer));
+                put_option(out, m.transfer, |out, why| why.encode(out));
             }
             Self::VoteAnswer(m) => out.put_u8(u8::from(m.granted)),
             Self::InstallSnapshot(m) => m.encode(out),
@@ -171,7 +173,7 @@ impl Message {
             Kind::RequestVote => Self::RequestVote(RequestVote {
                 term: term(&mut reader)?,
                 last: reader.entry_id()?,
-                transfer: reader.flag()?,
+                transfer: reader.option(HandOver::decode)?,
             }),
             Kind::VoteAnswer => Self::VoteAnswer(VoteAnswer {
                 term: reader.term()?,
@@ -184,6 +186,7 @@ impl Message {
             Kind::SnapshotOk => Self::SnapshotOk(SnapshotOk::decode(&mut reader)?),
             Kind::TimeoutNow => Self::TimeoutNow(TimeoutNow {
                 term: term(&mut reader)?,
+                why: HandOver::decode(&mut reader)?,
             }),
             Kind::Fetch => Self::Fetch(Fetch::decode(&mut reader)?),
             Kind::Fetched => Self::Fetched(Fetched::decode(&mut reader)?),
@@ -402,8 +405,8 @@ pub struct RequestVote {
     pub term: Term,
     /// The candidate's last entry.
     pub last: EntryId,
-    /// Set when a leader asked for this election (thesis 3.10): votes are not withheld.
-    pub transfer: bool,
+    /// Why a leader asked for this election (thesis 3.10), if one did: then votes are not withheld.
+    pub transfer: Option<HandOver>,
 }
 
 /// See [`Message::TimeoutNow`].
@@ -411,6 +414,8 @@ pub struct RequestVote {
 pub struct TimeoutNow {
     /// The leader's term.
     pub term: Term,
+    /// Why it hands over: for those who look after the cluster.
+    pub why: HandOver,
 }
 
 /// See [`Message::VoteAnswer`].

@@ -152,7 +152,9 @@ fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
         | Request::Snapshot
         | Request::ReadSnapshot { .. }
         | Request::ChangeMembers { .. }
-        | Request::Join { .. } => {
+        | Request::Join { .. }
+        | Request::TransferLeader { .. }
+        | Request::Leaders => {
             panic!("the generator does not ask this")
         }
     };

@@ -235,7 +235,9 @@ impl Protocol for Session {
                 | Reply::Status(_)
                 | Reply::SnapshotPiece { .. }
                 | Reply::MembersChanged(_)
-                | Reply::Admitted(_) => {
+                | Reply::Admitted(_)
+                | Reply::LeaderTransferred { .. }
+                | Reply::LeaderChanges(_) => {
                     return Err("an answer to something else".into());
                 }
             }

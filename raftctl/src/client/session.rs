@@ -375,7 +375,9 @@ impl Session {
             | Reply::Status(_)
             | Reply::SnapshotPiece { .. }
             | Reply::MembersChanged(_)
-            | Reply::Admitted(_) => Some(Advice::Protocol("a write was answered like a read")),
+            | Reply::Admitted(_)
+            | Reply::LeaderTransferred { .. }
+            | Reply::LeaderChanges(_) => Some(Advice::Protocol("a write was answered like a read")),
         }
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum What {
     Snapshot,
     ReadSnapshot(EntryId, u64),
     Members,
+    TransferLeader(Option<NodeId>),
+    Leaders,
 }
 
 /// A write as it arrived.
@@ -247,6 +249,8 @@ impl What {
             Request::Snapshot => Self::Snapshot,
             Request::ReadSnapshot { snapshot, offset } => Self::ReadSnapshot(*snapshot, *offset),
             Request::ChangeMembers { .. } | Request::Join { .. } => Self::Members,
+            Request::TransferLeader { to, .. } => Self::TransferLeader(*to),
+            Request::Leaders => Self::Leaders,
         }
     }
 }

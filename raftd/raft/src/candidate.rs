@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use wire::leadership::HandOver;
 use wire::peer::{Message, PreVote, RequestVote};
 use wire::types::NodeId;
 
@@ -61,7 +62,11 @@ pub(crate) struct Candidate {
 impl Candidate {
     /// Asks every peer, once (term, own vote) is durable (thesis 3.4; rules A2); in a transfer of
     /// leadership, also those that hear the leader (3.10).
-    pub(crate) fn ask(state: &State, transfer: bool, effects: &mut Vec<Effect>) -> Self {
+    pub(crate) fn ask(
+        state: &State,
+        transfer: Option<HandOver>,
+        effects: &mut Vec<Effect>,
+    ) -> Self {
         assert!(
             state.hard_state().vote == Some(state.config.id),
             "a candidate votes for itself"

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use wire::leadership::HandOver;
 use wire::peer::{Message, PreVote, PreVoteAnswer, RequestVote, VoteAnswer};
 use wire::types::{NodeId, Term};
 
@@ -53,7 +54,7 @@ impl Raft {
         m: RequestVote,
         effects: &mut Vec<Effect>,
     ) {
-        let withheld = self.withholds(now) && !m.transfer;
+        let withheld = self.withholds(now) && m.transfer.is_none();
         if !withheld && m.term > self.state.term() {
             self.adopt(now, m.term);
         }
@@ -88,7 +89,7 @@ impl Raft {
             // A yes names the term that was asked for; one to an older question does not count.
             let is_stale = m.granted && m.term != term.next();
             if !is_stale && candidate.count(&self.state, from, m.granted) {
-                self.campaign(now, false, effects);
+                self.campaign(now, None, effects);
             }
         }
     }
@@ -128,23 +129,23 @@ impl Raft {
         let has_won = candidate.has_won(&self.state);
         self.role = Role::PreCandidate(candidate);
         if has_won {
-            self.campaign(now, false, effects);
+            self.campaign(now, None, effects);
         }
     }
 
     /// The leader asks this node to take its office over (thesis 3.10): the others need not be asked
     /// whether they would miss it, unless this node would not lead.
-    pub(crate) fn campaign_now(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+    pub(crate) fn campaign_now(&mut self, now: Instant, why: HandOver, effects: &mut Vec<Effect>) {
         if self.state.may_campaign() {
-            self.campaign(now, true, effects);
+            self.campaign(now, Some(why), effects);
         }
     }
 
     /// Campaigns in the next term (thesis 3.4), after a PreVote or by the leader's wish.
-    fn campaign(&mut self, now: Instant, transfer: bool, effects: &mut Vec<Effect>) {
+    fn campaign(&mut self, now: Instant, transfer: Option<HandOver>, effects: &mut Vec<Effect>) {
         let is_asked_for = match &self.role {
-            Role::PreCandidate(_) => !transfer,
-            Role::Follower(follower) => transfer && follower.following.is_some(),
+            Role::PreCandidate(_) => transfer.is_none(),
+            Role::Follower(follower) => transfer.is_some() && follower.following.is_some(),
             Role::Candidate(_) | Role::Leader(_) => false,
         };
         assert!(is_asked_for, "an election that nobody wants");

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind};
 use wire::error::Error;
+use wire::leadership::HandOver;
 use wire::membership::{Membership, Suffrage};
 use wire::peer::{AppendConflict, AppendOk, Message, SnapshotOk, TimeoutNow};
 use wire::types::{EntryId, Index, NodeId};
@@ -169,8 +170,9 @@ impl Leader {
             .iter()
             .filter(|peer| peer.suffrage.votes() && !peer.is_lost());
         if let Some(peer) = voters.max_by_key(|peer| peer.match_index) {
-            let term = state.term();
-            state.send(peer.id, Message::TimeoutNow(TimeoutNow { term }), effects);
+            let (term, why) = (state.term(), HandOver::Leaving);
+            let message = Message::TimeoutNow(TimeoutNow { term, why });
+            state.send(peer.id, message, effects);
         }
     }
 
@@ -222,6 +224,7 @@ impl Leader {
         state: &State,
         now: Instant,
         to: NodeId,
+        why: HandOver,
     ) -> Result<(), CannotTransfer> {
         if self.is_transferring() {
             return Err(CannotTransfer::Transferring);
@@ -232,7 +235,7 @@ impl Leader {
             return Err(CannotTransfer::Unfit);
         }
         let until = now + state.config.election_timeout_max;
-        self.transfer = Some(Transfer::new(to, until));
+        self.transfer = Some(Transfer::new(to, why, until));
         Ok(())
     }
 

@@ -287,7 +287,7 @@ impl Raft {
             // The leader hands its office over (thesis 3.10).
             Message::TimeoutNow(m) => {
                 if self.hear(now, from, m.term, effects)?.is_some() {
-                    self.campaign_now(now, effects);
+                    self.campaign_now(now, m.why, effects);
                 }
             }
             // They are between the nodes: an entry is the same whatever the term.

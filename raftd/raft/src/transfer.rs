@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use wire::leadership::HandOver;
 use wire::peer::{DiskState, Message, TimeoutNow};
 use wire::types::NodeId;
 
@@ -17,15 +18,17 @@ use crate::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transfer {
     to: NodeId,
+    why: HandOver,
     until: Instant,
     /// The follower was told.
     is_told: bool,
 }
 
 impl Transfer {
-    pub(crate) fn new(to: NodeId, until: Instant) -> Self {
+    pub(crate) fn new(to: NodeId, why: HandOver, until: Instant) -> Self {
         Self {
             to,
+            why,
             until,
             is_told: false,
         }
@@ -46,8 +49,9 @@ impl Transfer {
         let mut target = peers.iter().filter(|peer| peer.id == self.to);
         if !self.is_told && is_settled && target.any(|peer| peer.match_index == last) {
             self.is_told = true;
-            let term = state.term();
-            state.send(self.to, Message::TimeoutNow(TimeoutNow { term }), effects);
+            let (term, why) = (state.term(), self.why);
+            let message = Message::TimeoutNow(TimeoutNow { term, why });
+            state.send(self.to, message, effects);
         }
     }
 }
@@ -55,14 +59,19 @@ impl Transfer {
 impl Raft {
     /// Hands leadership over to a voter, which is brought up to date first. Meanwhile nothing is
     /// proposed; reads go on. It ends with a later term, or after an election timeout with this node
-    /// leading on. Whom to choose is the node's to decide: see [`Raft::followers`].
+    /// leading on. Whom to choose, and why, is the node's to decide: see [`Raft::followers`].
     ///
     /// # Errors
     /// [`CannotTransfer`]; nothing changed.
-    pub fn transfer(&mut self, now: Instant, to: NodeId) -> Result<(), CannotTransfer> {
+    pub fn transfer(
+        &mut self,
+        now: Instant,
+        to: NodeId,
+        why: HandOver,
+    ) -> Result<(), CannotTransfer> {
         let not_leader = self.not_leader();
         match &mut self.role {
-            Role::Leader(leader) => leader.transfer(&self.state, now, to),
+            Role::Leader(leader) => leader.transfer(&self.state, now, to, why),
             _ => Err(CannotTransfer::NotLeader(not_leader)),
         }
     }

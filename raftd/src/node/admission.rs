@@ -103,7 +103,7 @@ impl ParkingLot {
 
 /// Who serves what needs a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leadership {
+pub(super) enum Leadership {
     Own,
     Other(NodeId),
     Unknown,
@@ -126,15 +126,21 @@ impl Node {
             encode(caller, &Reply::Status(self.status()), effects);
             return;
         }
+        if matches!(request, Request::Leaders) {
+            encode(caller, &Reply::LeaderChanges(self.leaders.all()), effects);
+            return;
+        }
         let welcome = self.clients.arrive(connection, effects);
         if !welcome {
             return self.refuse(caller, overloaded(), effects);
         }
-        if self.stop_at.is_some() {
-            return self.refuse(caller, Error::ShuttingDown, effects);
+        // A leader that hands over first still has an answer for everybody, a better one soon.
+        if self.stop_at.is_some() && self.resignation.is_none() {
+            let error = self.farewell();
+            return self.refuse(caller, error, effects);
         }
         match request {
-            Request::Status => {}
+            Request::Status | Request::Leaders => {}
             Request::Snapshot => self.admit_snapshot(caller, effects),
             Request::ChangeMembers { dry_run, change } => {
                 self.admit_change(caller, dry_run, change, effects);
@@ -146,6 +152,9 @@ impl Node {
             } => self.admit_join(caller, (name, peer_addr, incarnation), effects),
             Request::ReadSnapshot { snapshot, offset } => {
                 self.admit_piece(caller, snapshot, offset, effects);
+            }
+            Request::TransferLeader { deadline_ms, to } => {
+                self.admit_transfer(caller, deadline_ms, to, effects);
             }
             Request::Write {
                 deadline_ms, body, ..
@@ -401,9 +410,20 @@ impl Node {
 
     /// Refuses everything that is parked: the node is stopping.
     pub(super) fn refuse_parked(&mut self, effects: &mut Effects) {
+        let error = self.farewell();
         for parked in self.parked.take_if(|_| true) {
             self.clients.unpark(parked.caller.connection, effects);
-            self.refuse(parked.caller, Error::ShuttingDown, effects);
+            self.refuse(parked.caller, error.clone(), effects);
+        }
+    }
+
+    /// What a node that stops says: who leads, if that is somebody else.
+    fn farewell(&self) -> Error {
+        match self.leadership() {
+            Leadership::Other(leader) => Error::NotLeader {
+                leader: self.hint(leader),
+            },
+            Leadership::Own | Leadership::Unknown => Error::ShuttingDown,
         }
     }
 
@@ -496,7 +516,7 @@ impl Node {
         self.clients.answer(caller, &Reply::Error(error), effects);
     }
 
-    fn refuse_to(&mut self, caller: Caller, leader: NodeId, effects: &mut Effects) {
+    pub(super) fn refuse_to(&mut self, caller: Caller, leader: NodeId, effects: &mut Effects) {
         let leader = self.hint(leader);
         self.refuse(caller, Error::NotLeader { leader }, effects);
     }
@@ -513,7 +533,7 @@ impl Node {
         }
     }
 
-    fn leadership(&self) -> Leadership {
+    pub(super) fn leadership(&self) -> Leadership {
         match self.raft.leader() {
             Some(leader) if leader == self.config.id => Leadership::Own,
             Some(leader) => Leadership::Other(leader),
@@ -538,7 +558,7 @@ impl Node {
         Query { shape, keys }
     }
 
-    fn deadline_after(&self, deadline_ms: u32) -> Option<Instant> {
+    pub(super) fn deadline_after(&self, deadline_ms: u32) -> Option<Instant> {
         let after = Duration::from_millis(u64::from(deadline_ms));
         (deadline_ms > 0).then(|| self.now.monotonic + after)
     }

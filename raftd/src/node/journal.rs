@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use log::Level;
 use raft::{Instant, RoleChange, RoleName};
+use wire::leadership::Cause;
 
 use super::Node;
 use super::io::{Effects, Event};
@@ -82,15 +83,18 @@ impl Node {
         self.lost = lost;
     }
 
-    /// One line per leader, and not one per attempt to elect one.
-    pub(super) fn note_role(&mut self, before: RoleChange, change: RoleChange) {
+    /// One line per leader and one for the end of its reign, with the reason, and not one per attempt to elect one.
+    pub(super) fn note_role(
+        &mut self,
+        before: RoleChange,
+        change: RoleChange,
+        cause: Option<Cause>,
+    ) {
         let RoleChange { role, term, leader } = change;
         let (now, id) = (self.now.monotonic, self.config.id);
-        if let Some(lost) = before.leader
-            && leader != before.leader
-        {
-            let lost_term = before.term;
-            let text = format!("leader lost leader={lost} term={lost_term}");
+        if let Some((lost, cause)) = before.leader.zip(cause) {
+            let (lost_term, reason) = (before.term, cause.name());
+            let text = format!("leader lost leader={lost} term={lost_term} reason={reason}");
             self.journal.line(Level::Warn, text);
         }
         match (role, leader) {

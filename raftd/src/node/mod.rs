@@ -21,6 +21,7 @@
 //! | `changes.rs` | changes of the members | the entries of both steps are applied |
 //! | `transfer.rs` | pieces of a snapshot for a follower | the follower has stored the one before |
 //! | `fetch.rs` | damaged entries | another member has sent them |
+//! | `resign.rs` | an operator, or a stop | a hand-over has ended |
 //! | `rebuild.rs` | all who read | the leader's snapshot has replaced a state in doubt |
 
 mod admission;
@@ -35,12 +36,14 @@ mod forming;
 mod handover;
 pub mod io;
 mod journal;
+mod leaders;
 mod links;
 mod members;
 mod outbox;
 mod plan;
 mod reads;
 mod rebuild;
+mod resign;
 mod snapshots;
 pub mod status;
 mod transfer;
@@ -51,6 +54,7 @@ use bytes::BytesMut;
 use log::Level;
 use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
 use wire::error::Error;
+use wire::leadership::Cause;
 use wire::peer::{DiskState, Message};
 use wire::types::{Index, NodeId};
 
@@ -67,9 +71,11 @@ use self::io::{
     Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent, StorageRequest,
 };
 use self::journal::Journal;
+use self::leaders::{Leaders, sign_of};
 use self::links::{Direction, Links};
 use self::outbox::Outbox;
 use self::reads::Reads;
+use self::resign::Resignation;
 pub use self::snapshots::Policy;
 use self::snapshots::Snapshots;
 use crate::store::Store;
@@ -119,6 +125,8 @@ pub struct Node {
     condemned: bool,
     handed_over_at: Option<Instant>,
     changes: Changes,
+    resignation: Option<Resignation>,
+    leaders: Leaders,
     journal: Journal,
 
     /// The times of the last input.
@@ -193,6 +201,8 @@ impl Node {
             condemned: false,
             handed_over_at: None,
             changes: Changes::default(),
+            resignation: None,
+            leaders: Leaders::default(),
             journal: Journal::default(),
             now,
             started: now.monotonic,
@@ -305,6 +315,7 @@ impl Node {
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
         self.raft.flush(now.monotonic, &mut raft_effects);
         self.absorb(raft_effects, effects);
+        self.tend_resignation(effects);
         let applying = self.apply_committed(effects);
         self.rebuild_if_condemned(effects);
         self.tend_snapshots(effects);
@@ -336,6 +347,7 @@ impl Node {
             self.snapshots.transfers.deadline(),
             self.fetching.deadline(),
             self.wish_ends_at(),
+            self.resigns_until(),
         ]
         .into_iter()
         .flatten()
@@ -365,7 +377,9 @@ impl Node {
             Message::Append(append) => Some(append.term),
             _ => None,
         };
+        self.leaders.expect(sign_of(&message));
         self.step_raft(raft::Input::Receive { from, message }, effects);
+        self.leaders.expect(None);
         if append_term == Some(self.raft.term()) {
             self.links.carried_append(link, self.raft.term());
         }
@@ -376,7 +390,9 @@ impl Node {
     fn link_closed(&mut self, link: LinkId, by_peer: bool, effects: &mut Effects) {
         let carried = self.links.close(link);
         if by_peer && carried == Some(self.raft.term()) {
+            self.leaders.expect(Some(Cause::LinkClosed));
             self.step_raft(raft::Input::LeaderLinkClosed, effects);
+            self.leaders.expect(None);
         }
     }
 
@@ -520,7 +536,8 @@ impl Node {
         if leads != led {
             self.digests.forget_told();
         }
-        self.note_role(before, change);
+        let cause = self.note_leader(before, change);
+        self.note_role(before, change, cause);
     }
 
     fn refuse_peer(&mut self, peer: NodeId, error: &Error, effects: &mut Effects) {
@@ -539,7 +556,9 @@ impl Node {
     fn stop(&mut self, effects: &mut Effects) {
         if self.stop_at.is_none() {
             self.stop_at = Some(self.now.monotonic + STOP_GRACE);
-            self.refuse_parked(effects);
+            if !self.resign_to_stop() {
+                self.refuse_parked(effects);
+            }
         }
     }
 
@@ -551,7 +570,8 @@ impl Node {
             self.abandon_proposals(effects);
             self.fail_reads(effects);
         }
-        effects.stopped = self.proposals.is_empty() && self.reads.is_empty();
+        let is_idle = self.proposals.is_empty() && self.reads.is_empty();
+        effects.stopped = is_idle && self.resignation.is_none();
         // Writes that are committed but cannot be applied any more in time stay unanswered: their
         // clients retry under the same id.
         effects.stopped |= self.now.monotonic >= stop_at;

@@ -12,6 +12,7 @@ mod node_cluster;
 mod node_digest;
 mod node_forming;
 mod node_full;
+mod node_handover;
 mod node_harness;
 mod node_heal;
 mod node_image;

@@ -352,7 +352,11 @@ fn a_stalled_disk_is_told_and_does_not_keep_the_loop_busy() {
 
 #[test]
 fn a_stopping_node_ends_what_it_has_and_takes_nothing_new() {
-    let mut cluster = Cluster::serving(Options::default());
+    // One that leads others hands over first.
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        ..Options::default()
+    });
     let leader = cluster.elect();
     let client = cluster.connect(leader);
     let mut session = session(&cluster, 1);

@@ -2,6 +2,7 @@
 
 use raft::Raft;
 use wire::entry::Entry;
+use wire::leadership::HandOver;
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Health, InstallSnapshot,
     Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing, TimeoutNow,
@@ -203,7 +204,7 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
         9 | 10 => Message::RequestVote(RequestVote {
             term: script.term(raft.term().next()),
             last: script.id(last),
-            transfer: script.flag(),
+            transfer: script.flag().then_some(HandOver::Asked),
         }),
         11 => Message::VoteAnswer(VoteAnswer {
             term,
@@ -217,7 +218,10 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             disk: disk_report(script),
             health: health(script),
         }),
-        13 => Message::TimeoutNow(TimeoutNow { term }),
+        13 => Message::TimeoutNow(TimeoutNow {
+            term,
+            why: HandOver::Asked,
+        }),
         _ => {
             let near = script.pick(&[last, last, raft.base()]);
             let length = script.below(4);

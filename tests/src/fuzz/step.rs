@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft::{Config, Effect, Input, Installed, Instant, Raft, RoleName, Ticket};
+use wire::leadership::HandOver;
 use wire::membership::Membership;
 use wire::peer::{DiskReport, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
@@ -157,7 +158,9 @@ impl Life {
             17 => self.harm(script),
             18 => {
                 // It may be told off.
-                let _ = self.raft.transfer(self.now, self.sender(script));
+                let _ = self
+                    .raft
+                    .transfer(self.now, self.sender(script), HandOver::Asked);
                 self.turn(None);
             }
             _ => {

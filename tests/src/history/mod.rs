@@ -387,6 +387,8 @@ impl Answer {
             | Reply::SnapshotPiece { .. }
             | Reply::MembersChanged(_)
             | Reply::Admitted(_)
+            | Reply::LeaderTransferred { .. }
+            | Reply::LeaderChanges(_)
             | Reply::Error(_) => None,
         }
     }

@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use raftd::net::Port;
 use wire::frame::{self, Kind};
 use wire::hello::{Hello, PeerIdentity, Role, VERSION_MAX, VERSION_MIN};
+use wire::leadership::HandOver;
 use wire::peer::{Message, RequestVote};
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -196,7 +197,7 @@ impl Stranger {
                 term: Term(1 << 39),
                 index: Index(1 << 39),
             },
-            transfer: true,
+            transfer: Some(HandOver::Asked),
         };
         Message::RequestVote(far).encode(out);
     }

@@ -1,14 +1,16 @@
 //! What servers answer.
 
+use alloc::vec::Vec;
+
 use bytes::{BufMut, BytesMut};
 
-use super::{Admitted, MembersChanged, Status};
+use super::{Admitted, LeaderChange, MembersChanged, Status};
 use crate::buf::{Reader, limited, malformed, put_bytes, put_option};
 use crate::command::Outcome;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
 use crate::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
-use crate::types::{Index, Term};
+use crate::types::{Index, NodeId, Term};
 
 /// A key with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,19 @@ pub enum Reply<'a> {
     MembersChanged(MembersChanged),
     /// See [`super::Request::Join`].
     Admitted(Admitted),
+    /// How an attempt to hand leadership over ended: see [`super::Request::TransferLeader`].
+    LeaderTransferred {
+        /// Whether who was meant leads. Else the attempt failed, and nothing has changed if the
+        /// leader is the same as before.
+        done: bool,
+        /// The leader's term.
+        term: Term,
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// The newest changes of leaders, oldest first, at most
+    /// [`crate::limits::LEADER_CHANGES_MAX`]: see [`super::Request::Leaders`].
+    LeaderChanges(Vec<LeaderChange>),
     /// The request was not done, or nobody knows.
     Error(Error),
 }
@@ -183,6 +198,8 @@ impl<'a> Reply<'a> {
             Self::SnapshotPiece { .. } => Kind::SnapshotPiece,
             Self::MembersChanged(_) => Kind::MembersChanged,
             Self::Admitted(_) => Kind::Admitted,
+            Self::LeaderTransferred { .. } => Kind::LeaderTransferred,
+            Self::LeaderChanges(_) => Kind::LeaderChanges,
             Self::Error(_) => Kind::Error,
         };
         let start = frame::begin(out, kind, request_id);
@@ -219,6 +236,12 @@ impl<'a> Reply<'a> {
             }
             Self::MembersChanged(changed) => changed.encode(out),
             Self::Admitted(admitted) => admitted.encode(out),
+            Self::LeaderTransferred { done, term, leader } => {
+                out.put_u8(u8::from(*done));
+                out.put_u64(term.0);
+                out.put_u64(leader.0);
+            }
+            Self::LeaderChanges(changes) => LeaderChange::encode_all(changes, out),
             Self::Error(error) => error.encode_payload(out),
         }
         frame::finish(out, start);
@@ -269,6 +292,12 @@ impl<'a> Reply<'a> {
             },
             Kind::MembersChanged => Self::MembersChanged(MembersChanged::decode(&mut reader)?),
             Kind::Admitted => Self::Admitted(Admitted::decode(&mut reader)?),
+            Kind::LeaderTransferred => Self::LeaderTransferred {
+                done: reader.flag()?,
+                term: reader.term()?,
+                leader: reader.node()?,
+            },
+            Kind::LeaderChanges => Self::LeaderChanges(LeaderChange::decode_all(&mut reader)?),
             // The only reply that may come unasked, with id 0: it refuses the connection.
             Kind::Error => return Error::decode(frame).map(Self::Error),
             _ => return Err(malformed("the frame is not a reply")),

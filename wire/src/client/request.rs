@@ -9,7 +9,7 @@ use crate::command::Write;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
 use crate::limits::{ADDR_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX};
-use crate::types::{EntryId, Incarnation};
+use crate::types::{EntryId, Incarnation, NodeId};
 
 /// How fresh a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,17 @@ pub enum Request<'a> {
         /// Its data directory's life.
         incarnation: Incarnation,
     },
+    /// Asks the leader to hand its office over (thesis 3.10). Answered by
+    /// [`super::Reply::LeaderTransferred`] when the attempt has ended, or by
+    /// [`Error::Refused`] if nobody fit is meant. To ask again when it is done changes nothing.
+    TransferLeader {
+        /// Milliseconds after arrival at which nobody waits for the end any more; 0 is never.
+        deadline_ms: u32,
+        /// To whom; `None`: to the best of the followers.
+        to: Option<NodeId>,
+    },
+    /// Asks which leaders the node has known since it started. Never waits.
+    Leaders,
 }
 
 impl Consistency {
@@ -156,6 +167,8 @@ impl<'a> Request<'a> {
             Self::ReadSnapshot { .. } => Kind::ReadSnapshot,
             Self::ChangeMembers { .. } => Kind::ChangeMembers,
             Self::Join { .. } => Kind::Join,
+            Self::TransferLeader { .. } => Kind::TransferLeader,
+            Self::Leaders => Kind::Leaders,
         };
         let start = frame::begin(out, kind, request_id);
         match *self {
@@ -189,7 +202,7 @@ impl<'a> Request<'a> {
                 put_option(out, after, put_bytes);
                 out.put_u32(limit);
             }
-            Self::Status | Self::Snapshot => {}
+            Self::Status | Self::Snapshot | Self::Leaders => {}
             Self::ReadSnapshot { snapshot, offset } => {
                 put_entry_id(out, snapshot);
                 out.put_u64(offset);
@@ -206,6 +219,10 @@ impl<'a> Request<'a> {
                 put_name(out, name, NAME_BYTES_MAX);
                 put_name(out, peer_addr, ADDR_BYTES_MAX);
                 out.put_u64(incarnation.0);
+            }
+            Self::TransferLeader { deadline_ms, to } => {
+                out.put_u32(deadline_ms);
+                put_option(out, to, |out, node| out.put_u64(node.0));
             }
         }
         frame::finish(out, start);
@@ -256,6 +273,11 @@ impl<'a> Request<'a> {
                 peer_addr: read_addr(&mut reader)?,
                 incarnation: reader.u64().map(Incarnation)?,
             },
+            Kind::TransferLeader => Self::TransferLeader {
+                deadline_ms: reader.u32()?,
+                to: reader.option(Reader::node)?,
+            },
+            Kind::Leaders => Self::Leaders,
             _ => return Err(malformed("the frame is not a request")),
         };
         frame::expect_request_id(frame, true)?;

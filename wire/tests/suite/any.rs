@@ -56,7 +56,9 @@ impl<'a> Any<'a> {
             | Kind::Snapshot
             | Kind::ReadSnapshot
             | Kind::ChangeMembers
-            | Kind::Join => {
+            | Kind::Join
+            | Kind::TransferLeader
+            | Kind::Leaders => {
                 Request::decode(frame).map(|request| Self::Request(frame.request_id, request))
             }
             Kind::Error
@@ -67,7 +69,9 @@ impl<'a> Any<'a> {
             | Kind::StatusReply
             | Kind::SnapshotPiece
             | Kind::MembersChanged
-            | Kind::Admitted => {
+            | Kind::Admitted
+            | Kind::LeaderTransferred
+            | Kind::LeaderChanges => {
                 Reply::decode(frame).map(|reply| Self::Reply(frame.request_id, reply))
             }
         }

@@ -292,6 +292,7 @@ fn the_limits_are_those_of_the_code() {
         ("SNAPSHOT_CHUNK_BYTES_MAX", limits::SNAPSHOT_CHUNK_BYTES_MAX),
         ("PAGE_ITEMS_MAX", limits::PAGE_ITEMS_MAX as usize),
         ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX as usize),
+        ("LEADER_CHANGES_MAX", limits::LEADER_CHANGES_MAX),
         ("MEMBERS_MAX", limits::MEMBERS_MAX),
         ("MEMBERSHIP_BYTES_MAX", limits::MEMBERSHIP_BYTES_MAX),
         ("NAME_BYTES_MAX", limits::NAME_BYTES_MAX),

@@ -4,13 +4,14 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use wire::client::{
-    Admitted, Consistency, Install, Item, Member, MemberChange, MembersChanged, NodeRole, Reply,
-    Request, ScanMode, Status,
+    Admitted, Consistency, Install, Item, LeaderChange, Member, MemberChange, MembersChanged,
+    NodeRole, Reply, Request, ScanMode, Status,
 };
 use wire::command::{Command, Expect, Outcome, SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome, negotiate};
+use wire::leadership::{Cause, HandOver};
 use wire::limits::COUNTER_MAX;
 use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::peer::{
@@ -254,7 +255,7 @@ fn message() -> BoxedStrategy<Message> {
         (asking(), entry_id()).prop_map(|(term, last)| Message::PreVote(PreVote { term, last })),
         (term(), any::<bool>())
             .prop_map(|(term, granted)| Message::PreVoteAnswer(PreVoteAnswer { term, granted })),
-        (asking(), entry_id(), any::<bool>()).prop_map(|(term, last, transfer)| {
+        (asking(), entry_id(), option::of(hand_over())).prop_map(|(term, last, transfer)| {
             Message::RequestVote(RequestVote {
                 term,
                 last,
@@ -265,7 +266,8 @@ fn message() -> BoxedStrategy<Message> {
             .prop_map(|(term, granted)| Message::VoteAnswer(VoteAnswer { term, granted })),
         install_snapshot().prop_map(Message::InstallSnapshot),
         snapshot_ok().prop_map(Message::SnapshotOk),
-        asking().prop_map(|term| Message::TimeoutNow(TimeoutNow { term })),
+        (asking(), hand_over())
+            .prop_map(|(term, why)| Message::TimeoutNow(TimeoutNow { term, why })),
         fetched().prop_map(|fetched| {
             let entries = fetched.entries.iter().map(Entry::identity).collect();
             Message::Fetch(Fetch { entries })
@@ -430,6 +432,9 @@ fn request() -> impl Strategy<Value = Request<'static>> {
         1 => (label(), label(), any::<u64>()).prop_map(|(name, peer_addr, incarnation)| {
             Request::Join { name, peer_addr, incarnation: Incarnation(incarnation) }
         }),
+        1 => Just(Request::Leaders),
+        1 => (any::<u32>(), option::of(node()))
+            .prop_map(|(deadline_ms, to)| Request::TransferLeader { deadline_ms, to }),
     ]
 }
 
@@ -557,6 +562,33 @@ fn error() -> impl Strategy<Value = Error> {
     ]
 }
 
+fn hand_over() -> impl Strategy<Value = HandOver> {
+    prop_oneof![
+        Just(HandOver::Asked),
+        Just(HandOver::Stopping),
+        Just(HandOver::DiskStalled),
+        Just(HandOver::DiskFull),
+        Just(HandOver::StateDiffers),
+        Just(HandOver::Leaving),
+    ]
+}
+
+prop_compose! {
+    fn leader_change()(
+        term in term(), leader in node(), wall_ms in any::<u64>(), without_ms in any::<u64>(),
+        cause in prop_oneof![
+            Just(Cause::Start),
+            Just(Cause::LinkClosed),
+            Just(Cause::Silence),
+            Just(Cause::NoQuorum),
+            Just(Cause::Elected),
+            hand_over().prop_map(Cause::HandedOver),
+        ],
+    ) -> LeaderChange {
+        LeaderChange { term, leader, wall_ms, without_ms, cause }
+    }
+}
+
 fn reply() -> impl Strategy<Value = Reply<'static>> {
     prop_oneof![
         (term(), index(), outcome()).prop_map(|(term, index, outcome)| Reply::Written {
@@ -579,6 +611,12 @@ fn reply() -> impl Strategy<Value = Reply<'static>> {
             })
         }),
         admitted().prop_map(Reply::Admitted),
+        vec(leader_change(), 0..9).prop_map(Reply::LeaderChanges),
+        (any::<bool>(), term(), node()).prop_map(|(done, term, leader)| Reply::LeaderTransferred {
+            done,
+            term,
+            leader
+        }),
         error().prop_map(Reply::Error),
     ]
 }

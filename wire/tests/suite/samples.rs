@@ -2,13 +2,14 @@
 
 use bytes::BytesMut;
 use wire::client::{
-    Admitted, Consistency, Install, Item, Member, MemberChange, MembersChanged, NodeRole, Reply,
-    Request, ScanMode, Status,
+    Admitted, Consistency, Install, Item, LeaderChange, Member, MemberChange, MembersChanged,
+    NodeRole, Reply, Request, ScanMode, Status,
 };
 use wire::command::{Command, Expect, Outcome};
 use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
+use wire::leadership::{Cause, HandOver};
 use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
@@ -180,7 +181,7 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
     let vote = RequestVote {
         term: Term(6),
         last: id(5, 43),
-        transfer: false,
+        transfer: None,
     };
     let piece = InstallSnapshot {
         term: Term(5),
@@ -235,7 +236,7 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         (
             "request-vote-transfer",
             Message::RequestVote(RequestVote {
-                transfer: true,
+                transfer: Some(HandOver::DiskFull),
                 ..vote
             }),
         ),
@@ -268,7 +269,10 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
         ),
         (
             "timeout-now",
-            Message::TimeoutNow(TimeoutNow { term: Term(5) }),
+            Message::TimeoutNow(TimeoutNow {
+                term: Term(5),
+                why: HandOver::Stopping,
+            }),
         ),
         (
             "fetch",
@@ -367,6 +371,21 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
                     index: Index(10),
                 },
                 offset: 0x10_0000,
+            },
+        ),
+        (
+            "transfer-leader",
+            Request::TransferLeader {
+                deadline_ms: 5000,
+                to: None,
+            },
+        ),
+        ("leaders", Request::Leaders),
+        (
+            "transfer-leader-to",
+            Request::TransferLeader {
+                deadline_ms: 0,
+                to: Some(NodeId(3)),
             },
         ),
     ];
@@ -576,6 +595,15 @@ fn replies() -> Vec<(&'static str, Any<'static>)> {
                 formed: identity(true).formed,
             }),
         ),
+        (
+            "leader-transferred",
+            Reply::LeaderTransferred {
+                done: true,
+                term: Term(6),
+                leader: NodeId(3),
+            },
+        ),
+        ("leader-changes", Reply::LeaderChanges(leader_changes())),
         ("status-leader", Reply::Status(status())),
         ("status-follower", Reply::Status(follower)),
         ("status-candidate", Reply::Status(candidate)),
@@ -584,6 +612,32 @@ fn replies() -> Vec<(&'static str, Any<'static>)> {
         .into_iter()
         .map(|(name, reply)| (name, Any::Reply(0x0102_0304_0506_0708, reply)))
         .collect()
+}
+
+/// One of each cause.
+fn leader_changes() -> Vec<LeaderChange> {
+    let causes = [
+        Cause::Start,
+        Cause::LinkClosed,
+        Cause::Silence,
+        Cause::NoQuorum,
+        Cause::Elected,
+        Cause::HandedOver(HandOver::Asked),
+        Cause::HandedOver(HandOver::Stopping),
+        Cause::HandedOver(HandOver::DiskStalled),
+        Cause::HandedOver(HandOver::DiskFull),
+        Cause::HandedOver(HandOver::StateDiffers),
+        Cause::HandedOver(HandOver::Leaving),
+    ];
+    let changes = (5..).zip(causes);
+    let changes = changes.map(|(term, cause)| LeaderChange {
+        term: Term(term),
+        leader: NodeId(term % 3 + 1),
+        wall_ms: 1_700_000_000_000 + term,
+        without_ms: 12,
+        cause,
+    });
+    changes.collect()
 }
 
 /// Every error of this version, and one of a later one.

@@ -2,6 +2,7 @@
 
 use raft::Input;
 use wire::entry::Entry;
+use wire::leadership::HandOver;
 use wire::peer::Digest;
 use wire::types::{EntryId, Index, NodeId};
 
@@ -155,7 +156,7 @@ impl Cluster {
     pub(crate) fn hand_over(&mut self, id: NodeId, to: NodeId) -> Result<(), raft::CannotTransfer> {
         let now = self.now;
         let raft = self.node(id).raft.as_mut().expect("the node is up");
-        let result = raft.transfer(now, to);
+        let result = raft.transfer(now, to, HandOver::Asked);
         self.turn(id, Vec::new());
         result
     }

@@ -347,7 +347,7 @@ impl Oracle {
             Message::StaleTerm(_) => self.marks.stale_terms += 1,
             Message::VoteAnswer(_) => self.marks.votes_refused += 1,
             Message::TimeoutNow(_) => self.marks.timeouts_now += 1,
-            Message::RequestVote(m) if m.transfer => self.marks.handovers += 1,
+            Message::RequestVote(m) if m.transfer.is_some() => self.marks.handovers += 1,
             _ => {}
         }
     }

@@ -60,6 +60,7 @@ use std::time::Duration;
 use goldenscript::{Command, Context, Runner};
 use raft::{HardState, Input};
 use wire::entry::Entry;
+use wire::leadership::HandOver;
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, Health, InstallSnapshot, Message,
     PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing, TimeoutNow, VoteAnswer,
@@ -242,7 +243,7 @@ fn message(args: &Args) -> Fallible<Message> {
         "request-vote" => Message::RequestVote(RequestVote {
             term,
             last: args.id("last")?,
-            transfer: args.has("transfer"),
+            transfer: args.has("transfer").then_some(HandOver::Asked),
         }),
         "vote-answer" => Message::VoteAnswer(VoteAnswer { term, granted }),
         "install-snapshot" => {
@@ -264,7 +265,10 @@ fn message(args: &Args) -> Fallible<Message> {
             disk,
             health,
         }),
-        "timeout-now" => Message::TimeoutNow(TimeoutNow { term }),
+        "timeout-now" => Message::TimeoutNow(TimeoutNow {
+            term,
+            why: HandOver::Asked,
+        }),
         other => return Err(format!("no message is called {other}").into()),
     })
 }

@@ -70,7 +70,7 @@ pub(crate) fn message(message: &Message) -> String {
         ),
         Message::StaleTerm(_) | Message::TimeoutNow(_) => String::new(),
         Message::PreVote(m) => format!(" last={}", m.last),
-        Message::RequestVote(m) if m.transfer => format!(" last={} transfer", m.last),
+        Message::RequestVote(m) if m.transfer.is_some() => format!(" last={} transfer", m.last),
         Message::RequestVote(m) => format!(" last={}", m.last),
         Message::PreVoteAnswer(m) => yes_or_no(m.granted),
         Message::VoteAnswer(m) => yes_or_no(m.granted),

@@ -374,7 +374,7 @@ fn what_is_told_before_it_is_durable() {
     let request = |term| RequestVote {
         term,
         last,
-        transfer: false,
+        transfer: None,
     };
     assert!(ok(Message::RequestVote(request(term))));
     assert!(!ok(Message::RequestVote(request(later))));
@@ -406,7 +406,7 @@ fn what_is_told_by_who_is_less_than_whole() {
     let vote = Message::RequestVote(RequestVote {
         term,
         last: EntryId::default(),
-        transfer: false,
+        transfer: None,
     });
     let ok = Message::AppendOk(answer(term, 1));
     for (before, after, message, words) in [

@@ -400,7 +400,9 @@ impl Watch {
                 )
             }
             Message::StaleTerm(_) => (Some(STALE_TERM), None),
-            Message::RequestVote(request) if request.transfer => (Some(LED_BY_TRANSFER), None),
+            Message::RequestVote(request) if request.transfer.is_some() => {
+                (Some(LED_BY_TRANSFER), None)
+            }
             Message::PreVoteAnswer(answer) => {
                 let branch = match (answer.granted, leader_heard) {
                     (true, _) => PRE_VOTE_GRANTED,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use raft::{Input, RoleName};
+use wire::leadership::HandOver;
 use wire::peer::{Message, PreVote, PreVoteAnswer, RequestVote, StaleTerm, VoteAnswer};
 use wire::types::{EntryId, NodeId, Term};
 
@@ -350,7 +351,7 @@ fn s4_2_3_a_node_that_hears_a_leader_disturbs_nobody() {
     let transfer = Message::RequestVote(RequestVote {
         term: Term(7),
         last: id(9, 6),
-        transfer: true,
+        transfer: Some(HandOver::Asked),
     });
     say(&mut cluster, THREE, TWO, transfer);
     assert_eq!(cluster.raft(TWO).hard_state().vote, Some(THREE));

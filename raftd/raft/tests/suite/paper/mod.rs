@@ -73,7 +73,7 @@ fn request_vote(term: u64, last: EntryId) -> Message {
     Message::RequestVote(RequestVote {
         term: Term(term),
         last,
-        transfer: false,
+        transfer: None,
     })
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use raft::{CannotPropose, CannotTransfer, NotLeader, RoleName};
 use wire::entry::ENTRY_HEADER_BYTES;
+use wire::leadership::HandOver;
 use wire::peer::{DiskReport, Message, StaleTerm, TimeoutNow};
 use wire::types::{Index, NodeId, Term};
 
@@ -11,7 +12,10 @@ use super::{ONE, THREE, TWO, in_role, say, sent};
 use crate::cluster::Cluster;
 
 fn timeout_now(term: u64) -> Message {
-    Message::TimeoutNow(TimeoutNow { term: Term(term) })
+    Message::TimeoutNow(TimeoutNow {
+        term: Term(term),
+        why: HandOver::Asked,
+    })
 }
 
 fn cut_off(cluster: &mut Cluster, id: NodeId) {
