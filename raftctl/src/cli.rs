@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use raftctl::bench;
 
-use crate::cmd::{cas, count, del, get, incr, is_healthy, put, scan, snapshot, wait_ready, wal};
+use crate::cmd::{
+    cas, count, del, get, incr, is_healthy, put, scan, snapshot, transfer_leader, wait_ready, wal,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +66,12 @@ pub(crate) enum Verb {
     IsLeader,
     IsHealthy(is_healthy::Args),
     WaitReady(wait_ready::Args),
+    TransferLeader(transfer_leader::Args),
+    /// List who has led, oldest first, and why somebody else came after.
+    #[command(
+        before_help = "Examples:\n  raftctl leaders\n  raftctl leaders | cut -f5 | sort | uniq -c"
+    )]
+    Leaders,
     Wal(wal::Args),
     /// Measure how fast the cluster answers.
     #[command(before_help = "Examples:\n  raftctl bench put --connections 64\n  \

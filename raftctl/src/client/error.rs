@@ -96,6 +96,20 @@ pub struct Cause {
     pub timed_out: bool,
 }
 
+impl Cause {
+    /// Why a client of one endpoint did not succeed.
+    pub(super) fn of(endpoint: &str, error: Error) -> Self {
+        match error {
+            Error::Unreachable { mut causes } if causes.len() == 1 => causes.remove(0),
+            error => Self {
+                endpoint: endpoint.into(),
+                text: error.to_string(),
+                timed_out: false,
+            },
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.endpoint, self.text)

@@ -36,6 +36,7 @@
 mod call;
 mod connection;
 mod error;
+mod lead;
 mod limits;
 mod read;
 mod route;
@@ -48,10 +49,11 @@ use std::time::Duration;
 use wire::hello::Welcome;
 
 pub use error::{Cause, Error, Why};
+pub use lead::{Transferred, leaders_of};
 pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
-pub use wire::client::{Consistency, Item, Member, NodeRole, ScanMode, Status};
+pub use wire::client::{Consistency, Item, LeaderChange, Member, NodeRole, ScanMode, Status};
 pub use wire::command::{Command, Expect, Outcome};
 
 use call::{Call, Next, Stop, Whom};

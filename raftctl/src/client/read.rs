@@ -180,7 +180,7 @@ impl Client {
         Ok(total)
     }
 
-    fn read<'a>(
+    pub(super) fn read<'a>(
         &mut self,
         request: &'a dyn Fn(u32) -> Request<'a>,
         whom: Whom,
@@ -251,12 +251,5 @@ pub fn status_of(endpoint: &str, timeout: Duration) -> Result<Status, Cause> {
     let mut client = Client::new(Options::new(vec![endpoint.into()]));
     client
         .status(Deadline::after(timeout))
-        .map_err(|error| match error {
-            Error::Unreachable { mut causes } if causes.len() == 1 => causes.remove(0),
-            error => Cause {
-                endpoint: endpoint.into(),
-                text: error.to_string(),
-                timed_out: false,
-            },
-        })
+        .map_err(|error| Cause::of(endpoint, error))
 }

@@ -8,11 +8,13 @@ pub(crate) mod get;
 pub(crate) mod incr;
 pub(crate) mod is_healthy;
 pub(crate) mod is_leader;
+pub(crate) mod leaders;
 pub(crate) mod peers;
 pub(crate) mod put;
 pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod status;
+pub(crate) mod transfer_leader;
 pub(crate) mod version;
 pub(crate) mod wait_ready;
 pub(crate) mod wal;
@@ -153,9 +155,11 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Snapshot(args) => snapshot::run(&args, session),
         Verb::Status => status::run(session),
         Verb::Peers => peers::run(session),
+        Verb::Leaders => leaders::run(session),
         Verb::IsLeader => is_leader::run(session),
         Verb::IsHealthy(args) => is_healthy::run(&args, session),
         Verb::WaitReady(args) => wait_ready::run(&args, session),
+        Verb::TransferLeader(args) => transfer_leader::run(&args, session),
         Verb::Wal(args) => wal::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Version => version::run(session),

@@ -5,6 +5,7 @@
 mod cli_cluster;
 mod cli_data;
 mod cli_errors;
+mod cli_lead;
 mod cli_terminal;
 mod client;
 mod exactly_once;

@@ -6,6 +6,7 @@ mod fuzz;
 mod history;
 mod hostile;
 mod kills;
+mod leaders;
 mod mutants;
 mod outcomes;
 mod readme;

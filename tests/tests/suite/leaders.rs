@@ -1,0 +1,82 @@
+//! Leadership as operators see it, with real processes.
+
+use raftd_tests::cluster::Cluster;
+use raftd_tests::proc::{self, PATIENCE};
+use raftd_tests::wait;
+use rustix::process::Signal;
+
+/// The name of the member with this id.
+fn name(id: u64) -> String {
+    format!("n{id}")
+}
+
+#[test]
+fn leadership_goes_around_and_refuses_the_dead() {
+    let mut cluster = Cluster::start(3);
+    let first = cluster.wait_leader();
+    let (second, third) = (first % 3 + 1, (first + 1) % 3 + 1);
+    for id in [second, third, third, first] {
+        // Whoever is asked: it finds the leader by itself.
+        for node in &cluster.nodes {
+            let args = ["--json", "transfer-leader", &name(id)];
+            let done = proc::raftctl(&node.client_addr, &args, b"").quietly();
+            let told: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+            assert_eq!(told["leader"], id);
+        }
+        let _ = cluster.ctl(&["put", &name(id), "led"]).quietly();
+        assert_eq!(cluster.wait_leader(), id);
+    }
+    let _ = cluster.ctl(&["transfer-leader"]).quietly();
+    let leader = cluster.wait_leader();
+    assert!(leader != first);
+    let dead = leader % 3 + 1;
+    cluster.node(dead).kill();
+    let done = cluster.ctl(&["-t", "20s", "transfer-leader", &name(dead)]);
+    // It was alive until just now, or it is known to be dead.
+    assert!([Some(1), Some(6)].contains(&done.code), "{done:?}");
+    assert_eq!(cluster.wait_leader(), leader);
+    let done = cluster.ctl(&["transfer-leader", "n9"]).exits(6);
+    assert!(
+        done.stderr.contains("a member is one of n1, n2, n3"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn a_leader_that_is_told_to_stop_hands_over() {
+    let mut cluster = Cluster::start(3);
+    for _ in 0..3 {
+        let leader = cluster.wait_leader();
+        let term = cluster.status().expect("they answer")["term"].clone();
+        let status = cluster.node(leader).stop(Signal::TERM);
+        assert_eq!(status.code(), Some(0));
+        let log = cluster.node(leader).log_since_start();
+        assert!(log.contains("reason=stopping"), "{log}");
+        let _ = cluster.ctl(&["put", "k", "v"]).quietly();
+        // It took one election, and nobody had to miss the old leader first.
+        let now = cluster.status().expect("they answer");
+        assert_eq!(now["term"].as_u64(), term.as_u64().map(|term| term + 1));
+        // Who led is gone; why is known all the same.
+        assert_eq!(reasons(&cluster).last().expect("one leads"), "stopping");
+        cluster.node(leader).start();
+        cluster.node(leader).wait_ready();
+        let address = cluster.node(leader).client_addr.clone();
+        let wait = ["-t", "20s", "wait-ready", "--caught-up"];
+        let _ = proc::raftctl(&address, &wait, b"").exits(0);
+    }
+    let leader = cluster.wait_leader();
+    cluster.node(leader).kill();
+    wait::until_true("it is missed", PATIENCE, || {
+        cluster.wait_leader() != leader && reasons(&cluster).last().unwrap() == "link-closed"
+    });
+}
+
+/// Why each leader came, oldest first.
+fn reasons(cluster: &Cluster) -> Vec<String> {
+    let done = cluster.ctl(&["leaders"]).exits(0);
+    let lines = done.text().lines();
+    lines
+        .map(|line| line.split('\t').nth(4).expect("a reason").to_owned())
+        .collect()
+}
