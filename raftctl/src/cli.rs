@@ -65,6 +65,11 @@ pub(crate) enum Verb {
     #[command(before_help = "Examples:\n  raftctl -e n1:7400 is-leader && echo yes")]
     IsLeader,
     IsHealthy(is_healthy::Args),
+    /// Ask whether the others would go on without the node named with -e: exit 0 or 1.
+    #[command(
+        before_help = "Examples:\n  raftctl -e n1:7400 is-safe-to-stop && ssh n1 systemctl restart raftd@main"
+    )]
+    IsSafeToStop,
     WaitReady(wait_ready::Args),
     TransferLeader(transfer_leader::Args),
     /// List who has led, oldest first, and why somebody else came after.

@@ -8,6 +8,7 @@ pub(crate) mod get;
 pub(crate) mod incr;
 pub(crate) mod is_healthy;
 pub(crate) mod is_leader;
+pub(crate) mod is_safe_to_stop;
 pub(crate) mod leaders;
 pub(crate) mod peers;
 pub(crate) mod put;
@@ -157,6 +158,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Peers => peers::run(session),
         Verb::Leaders => leaders::run(session),
         Verb::IsLeader => is_leader::run(session),
+        Verb::IsSafeToStop => is_safe_to_stop::run(session),
         Verb::IsHealthy(args) => is_healthy::run(&args, session),
         Verb::WaitReady(args) => wait_ready::run(&args, session),
         Verb::TransferLeader(args) => transfer_leader::run(&args, session),

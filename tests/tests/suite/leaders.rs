@@ -72,6 +72,49 @@ fn a_leader_that_is_told_to_stop_hands_over() {
     });
 }
 
+#[test]
+fn a_member_is_safe_to_stop_while_the_others_would_go_on() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.wait_leader();
+    let [second, third] = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    let ask = |cluster: &mut Cluster, id: u64| {
+        let address = cluster.node(id).client_addr.clone();
+        proc::raftctl(&address, &["-t", "20s", "is-safe-to-stop"], b"")
+    };
+    let _ = cluster.ctl(&["put", "k", "v"]).quietly();
+    for id in [leader, second, third] {
+        let done = ask(&mut cluster, id).quietly();
+        assert_eq!(done.text(), "");
+    }
+    cluster.node(third).kill();
+    for id in [leader, second] {
+        let done = ask(&mut cluster, id).exits(1);
+        let why = format!("1 of 3 voters would be left, it takes 2; n{third} does not answer: ");
+        assert!(done.stderr.contains(&why), "{}", done.stderr);
+    }
+    let _ = ask(&mut cluster, third).exits(3);
+    // Without a quorum there is nothing left that could be harmed, nor anybody to ask.
+    cluster.node(second).kill();
+    wait::until_true("the leader gives up", PATIENCE, || {
+        let done = ask(&mut cluster, leader);
+        done.code == Some(1) && done.stderr.contains("leader")
+    });
+    cluster.start_all();
+    wait::until_true("all are back", PATIENCE, || {
+        ask(&mut cluster, leader).code == Some(0)
+    });
+}
+
+#[test]
+fn the_only_voter_is_never_safe_to_stop() {
+    let cluster = Cluster::start(1);
+    let done = cluster.ctl(&["--json", "is-safe-to-stop"]).exits(1);
+    let told: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    let reason = "0 of 1 voters would be left, it takes 1";
+    let expected = serde_json::json!({"id": 1, "safe": false, "reason": reason});
+    assert_eq!(told, expected);
+}
+
 /// Why each leader came, oldest first.
 fn reasons(cluster: &Cluster) -> Vec<String> {
     let done = cluster.ctl(&["leaders"]).exits(0);

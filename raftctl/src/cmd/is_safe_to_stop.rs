@@ -1,0 +1,159 @@
+//! `raftctl is-safe-to-stop`: whether the others would go on without one node.
+
+use std::thread;
+use std::time::Duration;
+
+use raftctl::client::{Deadline, Error, Member, NodeRole, Status, status_of};
+use raftctl::failure::{Exit, Failure};
+use serde_json::json;
+use wire::membership::Suffrage;
+use wire::types::{Index, NodeId};
+
+use super::Session;
+
+/// Time for one node to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
+/// Time for a voter to get what was committed when this was asked: one that does not would hold up
+/// every write.
+const CATCH_UP: Duration = Duration::from_secs(1);
+/// Between two looks at a voter.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What keeps a voter from being counted on; `None`: nothing.
+type Flaw = Option<String>;
+
+pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let endpoint = session.node()?;
+    let node = status_of(endpoint, session.deadline.left()).map_err(|cause| {
+        let causes = vec![cause];
+        Failure::of("is-safe-to-stop", &Error::Unreachable { causes })
+    })?;
+    let reason = why_not(&node, session.deadline);
+    if session.out.json() {
+        let object = json!({"safe": reason.is_none(), "id": node.node.0, "reason": reason});
+        session.out.object(&object)?;
+    }
+    let Some(reason) = reason else {
+        session.out.note("safe to stop")?;
+        return Ok(Exit::Done);
+    };
+    session.out.flush()?;
+    let what = format!("node {} is not safe to stop: {reason}", node.node);
+    Err(Failure::new(Exit::No, "not-safe", what)
+        .at(endpoint_of(&node))
+        .remedy("bring the others up first: `raftctl status`"))
+}
+
+fn endpoint_of(node: &Status) -> String {
+    let own = node.members.iter().find(|m| m.node == node.node);
+    own.map_or_else(String::new, |own| own.client_addr.clone())
+}
+
+/// Why the cluster would not go on without the node; `None`: it would.
+fn why_not(node: &Status, deadline: Deadline) -> Option<String> {
+    let leader = match leader_of(node, deadline) {
+        Ok(leader) => leader,
+        Err(reason) => return Some(reason),
+    };
+    let votes = |member: &&Member| member.suffrage.votes();
+    let voters: Vec<_> = leader.members.iter().filter(votes).collect();
+    if !voters.iter().any(|member| member.node == node.node) {
+        return None;
+    }
+    let others = voters.iter().filter(|member| member.node != node.node);
+    let flaws: Vec<(NodeId, Flaw)> = thread::scope(|scope| {
+        let asked: Vec<_> = others
+            .map(|member| {
+                (
+                    member.node,
+                    scope.spawn(|| flaw(member, leader.commit, deadline)),
+                )
+            })
+            .collect();
+        let told = asked.into_iter().map(|(node, thread)| {
+            let flaw = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (node, flaw)
+        });
+        told.collect()
+    });
+    // While the voters change, both sets of them decide.
+    let sets: [fn(Suffrage) -> bool; 2] = [Suffrage::votes_before, Suffrage::votes_after];
+    sets.into_iter().find_map(|is_in| {
+        let set: Vec<_> = voters.iter().filter(|m| is_in(m.suffrage)).collect();
+        let is_good = |id: NodeId| flaws.contains(&(id, None));
+        let left = set.iter().filter(|member| is_good(member.node)).count();
+        let needed = set.len() / 2 + 1;
+        if left >= needed {
+            return None;
+        }
+        let missing = set.iter().filter_map(|member| {
+            let (_, flaw) = flaws.iter().find(|(id, _)| *id == member.node)?;
+            Some(format!("{} {}", title(member), flaw.as_ref()?))
+        });
+        let mut reason = format!(
+            "{left} of {} voters would be left, it takes {needed}",
+            set.len()
+        );
+        for flaw in missing {
+            reason = format!("{reason}; {flaw}");
+        }
+        Some(reason)
+    })
+}
+
+fn title(member: &Member) -> String {
+    if member.name.is_empty() {
+        format!("#{}", member.node)
+    } else {
+        member.name.clone()
+    }
+}
+
+/// How the leader sees the cluster.
+fn leader_of(node: &Status, deadline: Deadline) -> Result<Status, String> {
+    let id = node.leader.ok_or("it knows no leader")?;
+    let leader = if id == node.node {
+        node.clone()
+    } else {
+        let member = node.members.iter().find(|member| member.node == id);
+        let addr = member.map_or("", |member| member.client_addr.as_str());
+        status_of(addr, ANSWER_TIMEOUT.min(deadline.left()))
+            .map_err(|cause| format!("the leader does not answer: {}", cause.text))?
+    };
+    if leader.node != id || leader.role != NodeRole::Leader || !leader.quorum_ok {
+        return Err("no leader hears a quorum".into());
+    }
+    Ok(leader)
+}
+
+/// What keeps this voter from being counted on.
+fn flaw(member: &Member, committed: Index, deadline: Deadline) -> Flaw {
+    let catch_up = Deadline::after(CATCH_UP.min(deadline.left()));
+    loop {
+        let timeout = ANSWER_TIMEOUT.min(deadline.left());
+        let status = match status_of(&member.client_addr, timeout) {
+            Ok(status) if status.node == member.node => status,
+            Ok(status) => return Some(format!("is not there, but node {} is", status.node)),
+            Err(cause) => return Some(format!("does not answer: {}", cause.text)),
+        };
+        if status.state != "serving" {
+            return Some(format!("is {}", status.state));
+        }
+        if !status.error.is_empty() {
+            return Some(format!("has trouble: {}", status.error));
+        }
+        if !status.quorum_ok {
+            return Some("hears no leader".into());
+        }
+        if status.durable >= committed {
+            return None;
+        }
+        if catch_up.is_over() {
+            let behind = committed.0 - status.durable.0;
+            return Some(format!("is {behind} entries behind"));
+        }
+        thread::sleep(PAUSE);
+    }
+}
