@@ -219,6 +219,12 @@ impl Entry {
         (id, BigEndian::read_u32(&source[4..]))
     }
 
+    /// What the record at the front of `source` is for, unverified; `None` if nobody knows.
+    #[must_use]
+    pub fn peek_kind(source: &[u8]) -> Option<EntryKind> {
+        source.get(32).copied().and_then(EntryKind::from_code)
+    }
+
     /// Term and index.
     #[must_use]
     pub fn id(&self) -> EntryId {

@@ -6,13 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use fs2::FileExt;
+use wire::membership::Membership;
 
 use super::{
     Keeper, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
     fatal_of_identity, fatal_of_snapshot,
 };
-use wire::membership::Membership;
-
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
@@ -116,21 +115,27 @@ impl<D: Disk> OpenedDisk<D> {
         let Self { log, state } = self;
         let (identity, recovered) = (log.identity, log.recovered);
         let Recovered {
-            wal, terms, tail, ..
+            wal,
+            terms,
+            tail,
+            mut memberships,
+            ..
         } = recovered;
+        let applied = state.snapshot.id.index.max(wal.base().index);
+        memberships.retain(|(id, _)| id.index > applied);
         let raft = raft::Restored {
             hard_state: wal.hard_state(),
             // What a published snapshot covers is committed, whether it can be read or not.
             commit: wal.commit().max(wal.snapshot().index),
             base: wal.base(),
-            applied: state.snapshot.id.index.max(wal.base().index),
+            applied,
             wall_ms: state.store.wall_ms(),
             membership: state
                 .store
                 .membership()
                 .cloned()
                 .unwrap_or_else(|| Membership::initial(&identity.members, &identity.formed)),
-            memberships: Vec::new(),
+            memberships,
             terms,
             last: wal.last(),
             tail,

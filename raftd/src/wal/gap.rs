@@ -3,10 +3,11 @@
 //! them; else the log is lost, and begins anew (rules D4).
 
 use raft::HardState;
+use wire::types::Index;
 
 use super::Damage;
 use super::evidence::Known;
-use super::faulty::{Faults, forget_covered};
+use super::faulty::forget_covered;
 use super::format::{BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES};
 use super::recover::{Candidate, Settings};
 use super::repair::Repair;
@@ -63,9 +64,7 @@ impl Scan {
 
     /// What was read before has no connection any more to what follows.
     fn begin_behind_gap(&mut self, previous: Chain) {
-        self.tail.clear();
-        self.tail_bytes = 0;
-        self.faults = Faults::default();
+        self.cut(Index::default());
         self.begin(previous);
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use raft::HardState;
 use wire::entry::{Entry, Identity};
+use wire::membership::Membership;
 use wire::types::{EntryId, Index};
 
 use super::decide::labels;
@@ -46,6 +47,8 @@ pub struct Recovered<D: Disk> {
     pub terms: Vec<EntryId>,
     /// The newest entries, without gap; none if the last one is faulty.
     pub tail: Vec<Entry>,
+    /// The entries that say who is a member, ascending, but for the faulty ones.
+    pub memberships: Vec<(EntryId, Membership)>,
     /// Entries that are damaged and whose identities are known, by index: see
     /// [`Wal::faulty`].
     pub faulty: Vec<Identity>,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft::HardState;
 use wire::entry::Entry;
 use wire::limits::COUNTER_MAX;
+use wire::membership::Membership;
 use wire::types::{EntryId, Index, Term};
 
 use super::decide::{FileFacts, FileVerdict, PlaceFacts, PlaceVerdict, decide_file, decide_place};
@@ -52,6 +53,8 @@ pub(super) struct Scan {
     /// The segment is near enough to the end for its entries to be among the newest.
     pub(super) keeps_tail: bool,
     pub(super) faults: Faults,
+    /// The entries that say who is a member, by ascending index; the damaged ones are among `faults`.
+    memberships: Vec<(EntryId, Membership)>,
     /// The first damage that is not fatal.
     pub(super) damage: Option<Damage>,
     /// Of the last batch its mark is all that is left: what was in it is not known.
@@ -107,11 +110,16 @@ impl Scan {
                     if let Some(what) = self.contradiction(&batch) {
                         return Err(Damage::new(segment.id, self.offset, what).into());
                     }
+                    let told = batch.memberships().map_err(|_| {
+                        let what = "a batch with a membership that cannot be";
+                        Damage::new(segment.id, self.offset, what)
+                    })?;
                     let intact = decision.verdict == PlaceVerdict::Accept;
                     if !intact {
                         self.note(decision.damage(segment.id, self.offset));
                     }
                     self.accept(segment.id, &batch, intact);
+                    self.memberships.extend(told);
                     watch(Seen::Batch(segment, &batch));
                 }
                 PlaceVerdict::End
@@ -290,17 +298,10 @@ impl Scan {
     fn accept(&mut self, segment: u64, batch: &Batch<'_>, intact: bool) {
         let header = &batch.header;
         let terms = batch.rows().map(|row| row.term);
-        let resets = header.kind.resets();
-        let is_cut = |entry: &Entry| resets || entry.index() >= header.first_index;
-        if resets {
-            self.faults = Faults::default();
-        } else {
-            self.faults.cut(header.first_index);
-        }
-        while self.tail.back().is_some_and(is_cut) {
-            let cut = self.tail.pop_back().expect("the tail has entries");
-            self.tail_bytes -= cut.bytes().len();
-        }
+        self.cut(match header.kind.resets() {
+            true => Index::default(),
+            false => header.first_index,
+        });
         self.index.accept(segment, header, terms);
         self.hard_state = batch.hard_state();
         self.commit = header.commit;
@@ -319,6 +320,16 @@ impl Scan {
         }
         if self.keeps_tail && header.entries > 0 {
             self.keep(batch);
+        }
+    }
+
+    /// What was read of the entries from `from` on does not count any more.
+    pub(super) fn cut(&mut self, from: Index) {
+        self.faults.cut(from);
+        self.memberships.retain(|(id, _)| id.index < from);
+        while self.tail.back().is_some_and(|last| last.index() >= from) {
+            let cut = self.tail.pop_back().expect("the tail has entries");
+            self.tail_bytes -= cut.bytes().len();
         }
     }
 
@@ -531,12 +542,14 @@ impl Scan {
         let before = self
             .tail
             .partition_point(|entry| entry.index() <= base.index);
+        self.memberships.retain(|(id, _)| id.index > base.index);
         Ok(Recovered {
             terms: wal.index.terms().to_vec(),
             faulty: wal.faulty().collect(),
             damage: self.damage,
             wal,
             tail: self.tail.split_off(before).into(),
+            memberships: self.memberships,
             report,
         })
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use raft::HardState;
-use wire::entry::{Entry, Identity};
+use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind, Identity};
+use wire::error::Error as WireError;
+use wire::membership::Membership;
 use wire::types::{EntryId, Index};
 
 use super::format::{
@@ -61,8 +63,9 @@ impl Batch<'_> {
         table(self.head)
     }
 
-    /// The records that the table names, in order: a genuine header's lengths fill the payload.
-    pub(super) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+    /// The entries that the table names, in order, and where each stands in the payload: a genuine
+    /// header's lengths fill it.
+    fn places(&self) -> impl Iterator<Item = (Identity, Range<usize>)> + '_ {
         let mut end = 0;
         let indexes = (self.header.first_index.0..).map(Index);
         self.rows().zip(indexes).map(move |(row, index)| {
@@ -75,12 +78,34 @@ impl Batch<'_> {
                 },
                 crc: row.crc,
             };
-            Record {
-                is_intact: is_record(&self.payload[at.clone()], identity),
-                identity,
-                at,
-            }
+            (identity, at)
         })
+    }
+
+    /// The records that the table names, in order.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.places().map(|(identity, at)| Record {
+            is_intact: is_record(&self.payload[at.clone()], identity),
+            identity,
+            at,
+        })
+    }
+
+    /// Those entries that say who is a member, but for damaged ones. Only they are verified.
+    ///
+    /// # Errors
+    /// One is intact and says nothing: no node writes that.
+    pub(super) fn memberships(&self) -> Result<Vec<(EntryId, Membership)>, WireError> {
+        let told = self.places().filter_map(|(identity, at)| {
+            let record = &self.payload[at];
+            let is_told = Entry::peek_kind(record) == Some(EntryKind::Membership)
+                && is_record(record, identity);
+            is_told.then(|| {
+                let body = &record[ENTRY_HEADER_BYTES..];
+                Ok((identity.id, Membership::decode(body)?))
+            })
+        });
+        told.collect()
     }
 
     /// Where the payload and the zeros behind it stand in the segment.

@@ -20,7 +20,7 @@ use raftd::wal::{Error, Pending, Progress, Recovered, Wal};
 use wire::entry::Entry;
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use crate::wal_support::{entries, identity};
+use crate::wal_support::{entries, identity, membership_entry, memberships_in};
 
 const SEGMENT_BYTES: u64 = 256 * 1024;
 const DISK_BYTES: u64 = 8 * 1024 * 1024;
@@ -192,7 +192,10 @@ impl Story {
         let least = u64::from(truncate_from.is_some());
         let count = [0, 1, 1, 2, 5][random.below(5) as usize].max(least);
         let bytes = [1, 100, 500, 9_000, 40_000][random.below(5) as usize];
-        let entries = entries(first, count, hard_state.term.0, bytes as usize);
+        let mut entries = entries(first, count, hard_state.term.0, bytes as usize);
+        if let Some(last) = entries.last_mut().filter(|_| random.below(4) == 0) {
+            *last = membership_entry(last.index().0, last.term().0);
+        }
         let last = first - 1 + count;
         if self.commit < last && random.below(2) == 0 {
             self.commit += random.below(last - self.commit + 1);
@@ -332,6 +335,11 @@ pub(crate) fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
     assert!(
         entries.ends_with(&recovered.tail),
         "the tail is the newest entries"
+    );
+    assert_eq!(
+        recovered.memberships,
+        memberships_in(&entries),
+        "who is a member"
     );
     assert!(wal.commit() <= last, "the commit hint is in the log");
     assert!(wal.is_marked() && base.index <= wal.snapshot().index);

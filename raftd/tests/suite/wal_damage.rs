@@ -1,5 +1,6 @@
 //! Damage of what was durable: told with its place, or harmless; never taken for the log's end.
 
+use bytes::BytesMut;
 use raft::{HardState, Write};
 use raftd::disk::Latched;
 use raftd::disk::sim::SimDisk;
@@ -7,11 +8,11 @@ use raftd::fatal::{ExitStatus, Fatal};
 use raftd::wal::format::BATCH_HEADER_BYTES;
 use raftd::wal::segment::{self, segment_name};
 use raftd::wal::{Pending, Progress, Recovered};
-use wire::entry::Entry;
+use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Index, Term};
 
 use crate::wal_crash::{Content, Random, SimWal, content, make_spare, open};
-use crate::wal_support::{entries, write};
+use crate::wal_support::{entries, membership_entry, memberships_in, write};
 
 pub(crate) const SECTOR: usize = 512;
 
@@ -62,9 +63,13 @@ pub(crate) fn sound() -> Sound {
     for (n, bytes) in sizes.into_iter().enumerate() {
         let term = 1 + n as u64 / 3;
         let count = 1 + n as u64 % 3;
+        let mut entries = entries(next, count, term, bytes / 2);
+        if let Some(last) = entries.last_mut().filter(|_| n % 4 == 0) {
+            *last = membership_entry(last.index().0, term);
+        }
         pending.push(Write {
             commit: Index(next - 1),
-            ..write(n as u64 + 1, term, entries(next, count, term, bytes / 2))
+            ..write(n as u64 + 1, term, entries)
         });
         next += count;
         put(&mut wal, &mut pending);
@@ -80,7 +85,10 @@ pub(crate) fn sound_behind_snapshot(resets: bool) -> Sound {
     let mut wal = open(&disk).expect("it opens").recovered.wal;
     let mut pending = Pending::default();
     for (index, bytes) in (1..).zip([90_000, 90_000, 90_000, 300, 120_000]) {
-        let one = entries(index, 1, 1, bytes);
+        let one = match index {
+            4 => vec![membership_entry(index, 1)],
+            _ => entries(index, 1, 1, bytes),
+        };
         pending.push(write(index, 1, one));
         put(&mut wal, &mut pending);
     }
@@ -95,9 +103,11 @@ pub(crate) fn sound_behind_snapshot(resets: bool) -> Sound {
         next = 12;
         reset = Some(id(2, 11));
     }
+    let mut entries = entries(next, 3, 2, 700);
+    entries[1] = membership_entry(next + 1, 2);
     pending.push(Write {
         reset,
-        ..write(6, 2, entries(next, 3, 2, 700))
+        ..write(6, 2, entries)
     });
     put(&mut wal, &mut pending);
     make_spare(&mut wal).expect("there is room");
@@ -234,6 +244,10 @@ impl Sound {
             [],
             "{context}"
         );
+        let is_faulty = |id: EntryId| recovered.faulty.iter().any(|faulty| faulty.id == id);
+        let mut told = memberships_in(&self.content.entries);
+        told.retain(|(id, _)| id.index > wal.base().index && !is_faulty(*id));
+        assert_eq!(recovered.memberships, told, "{context}: who is a member");
         let wanted: Vec<Entry> = recovered
             .faulty
             .iter()
@@ -548,4 +562,26 @@ fn a_damaged_first_batch_of_a_young_log_is_told_with_its_place() {
     raftd::disk::Disk::remove(&disk, &segment_name(1)).expect("it goes");
     let fatal = open(&disk).err().expect("votes and entries are lost");
     assert_eq!(fatal.status, ExitStatus::Damaged);
+}
+
+/// What no node writes is damage, whatever the checksums say: the core believes what it is told.
+#[test]
+fn a_membership_that_cannot_be_is_refused_with_its_place() {
+    let disk = SimDisk::new(5, 8 << 20);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let body = b"nobody votes";
+    let entry = Entry::build(
+        &mut BytesMut::new(),
+        id(1, 1),
+        1,
+        EntryKind::Membership,
+        body,
+    );
+    let mut pending = Pending::default();
+    pending.push(write(1, 1, vec![entry]));
+    put(&mut wal, &mut pending);
+    let fatal = open(&disk.restart()).err().expect("it is no membership");
+    assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+    assert!(fatal.what.contains("membership"), "{fatal}");
+    assert!(fatal.place.contains(&segment_name(1)), "{fatal}");
 }

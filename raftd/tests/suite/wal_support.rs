@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use raft::{HardState, Ticket, Write};
 use wire::entry::{Entry, EntryKind};
+use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 use raftd::wal::identity::Identity;
@@ -43,6 +44,41 @@ pub(crate) fn entries(from: u64, count: u64, term: u64, body_bytes: usize) -> Ve
     (from..from + count)
         .map(|index| entry(index, term, &body(index)))
         .collect()
+}
+
+/// An entry that says who is a member: five, of whom one joins and one leaves where the index is odd.
+pub(crate) fn membership_entry(index: u64, term: u64) -> Entry {
+    let joint = index % 2 == 1;
+    let member = |n: u64| MemberRecord {
+        id: NodeId(n),
+        name: format!("n{n}"),
+        peer_addr: format!("127.0.0.1:740{n}"),
+        incarnation: Some(Incarnation(n)),
+        suffrage: match n {
+            4 if joint => Suffrage::Incoming,
+            5 if joint => Suffrage::Leaving,
+            _ => Suffrage::Voter,
+        },
+        wish: None,
+    };
+    let membership = Membership {
+        newest: NodeId(5 + index),
+        members: (1..=5).map(member).collect(),
+    };
+    let mut body = BytesMut::new();
+    membership.encode(&mut body);
+    let id = EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let kind = EntryKind::Membership;
+    Entry::build(&mut BytesMut::new(), id, index * 10, kind, &body)
+}
+
+/// What these entries say of the members.
+pub(crate) fn memberships_in(entries: &[Entry]) -> Vec<(EntryId, Membership)> {
+    let told = |entry: &Entry| Some((entry.id(), entry.membership().unwrap()?));
+    entries.iter().filter_map(told).collect()
 }
 
 pub(crate) fn write(ticket: u64, term: u64, entries: Vec<Entry>) -> Write {
