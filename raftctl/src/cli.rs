@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, count, del, get, incr, is_healthy, put, scan, snapshot, transfer_leader, wait_ready, wal,
+    cas, count, del, get, incr, is_healthy, members, put, scan, snapshot, transfer_leader,
+    wait_ready, wal,
 };
 
 const EXAMPLES: &str = "\
@@ -61,6 +62,12 @@ pub(crate) enum Verb {
     /// List the members, one per line.
     #[command(before_help = "Examples:\n  raftctl peers\n  raftctl peers | cut -f5")]
     Peers,
+    AddPeer(members::Add),
+    RemovePeer(members::Remove),
+    PromotePeer(members::Promote),
+    DemotePeer(members::Demote),
+    ReplacePeer(members::Replace),
+    UpdatePeer(members::Update),
     /// Ask whether the node named with -e leads: exit 0 or 1.
     #[command(before_help = "Examples:\n  raftctl -e n1:7400 is-leader && echo yes")]
     IsLeader,
@@ -87,7 +94,7 @@ pub(crate) enum Verb {
     Version,
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
     let port = text
         .rsplit_once(':')
         .map(|(host, port)| (host, port.parse::<u16>()));

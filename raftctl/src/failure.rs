@@ -246,13 +246,13 @@ fn remedy(error: &E) -> String {
                                        it goes on by itself"
                 .into()
         }
+        E::Refused { advice, .. } => advice.clone(),
         E::IdReused => "use the id with exactly the command that it was given for".into(),
         E::TooManyConnections { .. } => "close idle clients, or ask another node with -e".into(),
         E::Overloaded { .. } => "it had no effect: run it again, or with a longer -t".into(),
         E::UnsupportedVersion { .. } | E::UnknownKind { .. } | E::UnknownFlags { .. } => {
             "raftctl and raftd differ in version: `raftctl version`, `raftd --version`".into()
         }
-        E::Refused { advice, .. } => advice.clone(),
         _ => String::new(),
     }
 }

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
+pub(crate) use self::open::make_dir;
 pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
 pub use self::restore::{Restored, restore};
 pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};

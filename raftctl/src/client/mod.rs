@@ -38,6 +38,7 @@ mod connection;
 mod error;
 mod lead;
 mod limits;
+mod members;
 mod read;
 mod route;
 mod session;

@@ -10,6 +10,7 @@ pub(crate) mod is_healthy;
 pub(crate) mod is_leader;
 pub(crate) mod is_safe_to_stop;
 pub(crate) mod leaders;
+pub(crate) mod members;
 pub(crate) mod peers;
 pub(crate) mod put;
 pub(crate) mod scan;
@@ -157,6 +158,12 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Status => status::run(session),
         Verb::Peers => peers::run(session),
         Verb::Leaders => leaders::run(session),
+        Verb::AddPeer(args) => members::add(&args, session),
+        Verb::RemovePeer(args) => members::remove(&args, session),
+        Verb::PromotePeer(args) => members::promote(&args, session),
+        Verb::DemotePeer(args) => members::demote(&args, session),
+        Verb::ReplacePeer(args) => members::replace(&args, session),
+        Verb::UpdatePeer(args) => members::update(&args, session),
         Verb::IsLeader => is_leader::run(session),
         Verb::IsSafeToStop => is_safe_to_stop::run(session),
         Verb::IsHealthy(args) => is_healthy::run(&args, session),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub output_bytes: usize,
     pub input_bytes: usize,
     pub initial: Option<Vec<(NodeId, String)>>,
+    /// Whom a new node asks to be admitted.
+    pub join: Option<Vec<String>>,
     pub token: String,
     pub wide_area: bool,
     pub election_timeout: Option<Duration>,
@@ -73,6 +75,7 @@ impl Settings {
             output_bytes: 0,
             input_bytes: 0,
             initial: None,
+            join: None,
             token: String::new(),
             wide_area: false,
             election_timeout: None,
@@ -143,6 +146,9 @@ impl Settings {
             return Err(Fatal::new(ExitStatus::Usage, "no data directory is given")
                 .remedy("--data-dir DIR; or --dev for a cluster of one node to play with"));
         }
+        if self.join.is_some() {
+            self.check_join(dev)?;
+        }
         if let Some(members) = &self.initial {
             cluster::own_id(self, members)?;
             if let Some((id, addr)) = members.iter().find(|(_, addr)| addr.ends_with(":0")) {
@@ -175,6 +181,22 @@ impl Settings {
                 ),
             )
             .remedy("leave both out, or choose raft.timing"));
+        }
+        Ok(())
+    }
+
+    /// A node that joins has a name, by which it was added, and nothing else that says who it is.
+    fn check_join(&self, dev: bool) -> Result<(), Fatal> {
+        if dev || self.initial.is_some() || self.id.is_some() {
+            let what = "--join asks a cluster that exists who this node is";
+            return Err(Fatal::new(ExitStatus::Usage, what)
+                .remedy("leave out --dev, --initial-cluster and --id, or --join"));
+        }
+        if self.name.is_none() {
+            return Err(
+                Fatal::new(ExitStatus::Usage, "--join needs the name that was added")
+                    .remedy("--name NAME, as in raftctl add-peer NAME HOST:PORT"),
+            );
         }
         Ok(())
     }

@@ -201,6 +201,18 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "cluster.join",
+        flag: Some("join"),
+        default: "",
+        placeholder: "HOST:PORT,..",
+        doc: "Client addresses of members of a cluster that this node was added to, under its name, \
+              by raftctl add-peer: it waits until they admit it. It counts for an empty data \
+              directory only and is ignored later.",
+        kind: Kind::Text {
+            set: |s, text| value::addresses(text).map(|seeds| s.join = Some(seeds)),
+        },
+    },
+    Setting {
         key: "cluster.token",
         flag: Some("cluster-token"),
         default: "",

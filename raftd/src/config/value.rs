@@ -128,6 +128,17 @@ pub fn node_id(text: &str) -> Result<NodeId, String> {
     }
 }
 
+/// Reads `HOST:PORT,HOST:PORT,..`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn addresses(text: &str) -> Result<Vec<String>, String> {
+    let parts = text.split(',').map(str::trim);
+    parts
+        .map(|part| address(part).map_err(|why| format!("\"{part}\": {why}")))
+        .collect()
+}
+
 /// Reads `1=HOST:PORT,2=HOST:PORT,..`; the result is sorted by id.
 ///
 /// # Errors

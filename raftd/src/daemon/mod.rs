@@ -1,5 +1,6 @@
 //! The daemon's life: settings, ports, data directory, node, loop, end.
 
+mod join;
 mod scratch;
 mod supervisor;
 
@@ -63,7 +64,7 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
 
 fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     warn_of_unknown_env();
-    let signals = StopSignals::install()?;
+    let mut signals = StopSignals::install()?;
     raise_file_limit(&mut settings);
     let client = Listener::bind(&settings.listen, Port::Client, settings.stall_timeout)?;
     let advertise = advertised(&settings, client.addr)?;
@@ -78,15 +79,20 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
         settings.initial = Some(vec![(NodeId(1), peer.addr.to_string())]);
     }
     let clock = Clock::start();
-    let opened = open(&settings)?;
     let ready = format!("ready client={} peer={}", client.addr, peer.addr);
+    let supervisor = Supervisor::from_env();
+    let admitted = match join_first(&settings, peer.addr, &ready, &supervisor, &mut signals)? {
+        Start::Stop => return Ok(()),
+        Start::Open(admitted) => admitted,
+    };
+    let joins = admitted.is_some();
+    let opened = open(&settings, admitted)?;
     let reactor = Reactor::new()?;
     let identity = opened.identity.clone();
     let config = node_config(&settings, &identity, advertise, opened.wal_bytes())?;
     let (restored, storage) = opened.start(reactor.notifier());
     let node = Node::new(config, restored, clock.now());
-    let mut peers = identity.members;
-    peers.retain(|(id, _)| *id != identity.node);
+    let peers = node.peers();
     let driver = Driver::new(Parts {
         reactor,
         clock,
@@ -97,9 +103,11 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
         peers,
         limits: net_limits(&settings),
         seed: random_u64()?,
-        supervisor: Supervisor::from_env(),
+        supervisor,
     })?;
-    log::info!("{ready}");
+    if !joins {
+        log::info!("{ready}");
+    }
     driver.run()?.finish();
     log::info!("stopped");
     Ok(())
@@ -118,15 +126,80 @@ fn warn_of_unknown_env() {
     }
 }
 
+/// How a start goes on.
+enum Start {
+    /// A signal came.
+    Stop,
+    /// With the data directory as it is, or with a new identity of a node that was admitted.
+    Open(Option<Identity>),
+}
+
+/// A node that is to join waits until it is admitted, if this is its first start. It listens and is
+/// ready, as far as it can be.
+fn join_first(
+    settings: &Settings,
+    peer: SocketAddr,
+    ready: &str,
+    supervisor: &Supervisor,
+    signals: &mut StopSignals,
+) -> Result<Start, Fatal> {
+    let (Some(seeds), Some(dir), Some(name)) = (&settings.join, &settings.data_dir, &settings.name)
+    else {
+        return Ok(Start::Open(None));
+    };
+    if look_into(dir)? == Found::Identity {
+        log::info!("join ignored: the data directory has a cluster");
+        return Ok(Start::Open(None));
+    }
+    let peer_addr = match &settings.peer_advertise {
+        Some(addr) => addr.clone(),
+        None if peer.ip().is_unspecified() => {
+            let what = format!("peers cannot be told to use {peer}: it is a wildcard");
+            return Err(Fatal::new(ExitStatus::Config, what)
+                .at("net.peer_advertise")
+                .remedy(format!("--peer-advertise HOST:{}", peer.port())));
+        }
+        None => named(&settings.peer_listen, peer),
+    };
+    storage::make_dir(dir)?;
+    let incarnation = join::incarnation(dir)?;
+    log::info!("{ready}");
+    supervisor.ready();
+    let newcomer = join::Newcomer {
+        seeds,
+        name,
+        peer_addr: &peer_addr,
+    };
+    let Some(admitted) = join::await_admission(&newcomer, incarnation, signals)? else {
+        log::info!("stopped");
+        return Ok(Start::Stop);
+    };
+    log::info!(
+        "admitted node={} cluster={}",
+        admitted.node,
+        admitted.cluster
+    );
+    Ok(Start::Open(Some(Identity {
+        cluster: admitted.cluster,
+        node: admitted.node,
+        incarnation,
+        epoch: admitted.epoch,
+        formed: admitted.formed,
+        members: admitted.members,
+    })))
+}
+
 /// Opens the data directory, or makes it if this is the node's first start.
-fn open(settings: &Settings) -> Result<Opened, Fatal> {
+fn open(settings: &Settings, admitted: Option<Identity>) -> Result<Opened, Fatal> {
     let data_dir = settings
         .data_dir
         .clone()
         .expect("checked with the settings");
     let found = look_into(&data_dir)?;
     let first = found != Found::Identity;
+    let joins = admitted.is_some();
     let create = match &settings.initial {
+        _ if joins => admitted,
         Some(members) if first => Some(new_identity(settings, members)?),
         None if found == Found::Nothing => return Err(nothing_to_start_from(&data_dir)),
         _ => None,
@@ -142,6 +215,9 @@ fn open(settings: &Settings) -> Result<Opened, Fatal> {
         create,
         seed: random_u64()?,
     })?;
+    if joins {
+        join::forget_incarnation(&data_dir);
+    }
     let identity = &opened.identity;
     log::info!(
         "data directory open path={} cluster={} node={} {}",
@@ -218,6 +294,7 @@ fn nothing_to_start_from(dir: &Path) -> Fatal {
         .remedy(
             "--id 1 --initial-cluster 1=HOST:PORT for a cluster of this node alone (its peer address), or\n       \
              --id N --initial-cluster 1=HOST:PORT,2=HOST:PORT,.. for more, the same list on every member;\n       \
+             --name NAME --join HOST:PORT for a cluster that this node was added to (raftctl add-peer);\n       \
              --dev, without a data directory, for a cluster of one to play with",
         )
 }
@@ -300,11 +377,15 @@ fn advertised(settings: &Settings, listening: SocketAddr) -> Result<String, Fata
         )
         .at("net.advertise")
         .remedy(format!("--advertise HOST:{}", listening.port()))),
-        // A name stays a name; a port 0 was replaced.
-        None => match settings.listen.rsplit_once(':') {
-            Some((host, _)) => Ok(format!("{host}:{}", listening.port())),
-            None => Ok(listening.to_string()),
-        },
+        None => Ok(named(&settings.listen, listening)),
+    }
+}
+
+/// An address as it was given: a name stays a name; a port 0 was replaced.
+fn named(given: &str, listening: SocketAddr) -> String {
+    match given.rsplit_once(':') {
+        Some((host, _)) => format!("{host}:{}", listening.port()),
+        None => listening.to_string(),
     }
 }
 

@@ -59,7 +59,7 @@ impl Node {
         if self.raft.role() != RoleName::Leader {
             return self.refuse_leaderless(caller, self.raft.leader(), effects);
         }
-        let before = self.raft.membership().clone();
+        let before = self.with_names(self.raft.membership());
         let planned = self.plan(&before, change);
         let (id, target) = match planned {
             Err(error) => return self.refuse(caller, error, effects),
@@ -91,7 +91,7 @@ impl Node {
         if self.raft.role() != RoleName::Leader {
             return self.refuse_leaderless(caller, self.raft.leader(), effects);
         }
-        let mut target = self.raft.membership().clone();
+        let mut target = self.with_names(self.raft.membership());
         let member = target.members.iter_mut().find(|m| m.name == name);
         let refusal = match &member {
             None => Some(refused(
@@ -165,7 +165,7 @@ impl Node {
         let now = self.now;
         match self
             .raft
-            .change_membership(now.monotonic, now.wall_ms, &self.with_names(target))
+            .change_membership(now.monotonic, now.wall_ms, target)
         {
             Ok(id) => {
                 let waiting = Waiting {

@@ -26,7 +26,7 @@ pub(super) enum Plan {
 type Planned = Result<Plan, Error>;
 
 impl Node {
-    /// What a change comes to, if it may be.
+    /// What a change comes to, if it may be. `members` are those in force, by their names.
     pub(super) fn plan(&self, members: &Membership, change: MemberChange<'_>) -> Planned {
         match change {
             MemberChange::Add {
@@ -58,7 +58,7 @@ impl Node {
         (name, peer_addr): (&str, &str),
         wish: Option<Wish>,
     ) -> Planned {
-        if let Some(known) = self.called(members, name) {
+        if let Some(known) = called(members, name) {
             if known.peer_addr == peer_addr {
                 return Ok(Plan::Done(known.id));
             }
@@ -140,10 +140,10 @@ impl Node {
         (name, peer_addr): (Option<&str>, Option<&str>),
     ) -> Planned {
         member_of(members, id)?;
-        let taken = name.and_then(|name| self.called(members, name));
+        let taken = name.and_then(|name| called(members, name));
         if let Some(other) = taken.filter(|other| other.id != id) {
             return Err(refused(
-                format!("member {} is called {}", other.id, self.name_of(other)),
+                format!("member {} is called {}", other.id, other.name),
                 "give every member a name of its own".to_owned(),
             ));
         }
@@ -163,15 +163,10 @@ impl Node {
         })
     }
 
-    fn called<'m>(&self, members: &'m Membership, name: &str) -> Option<&'m MemberRecord> {
-        let mut members = members.members.iter();
-        members.find(|member| self.name_of(member) == name)
-    }
-
     /// Refuses a change that no quorum could commit, or behind which none could commit anything:
     /// what was not heard lately counts as down.
     fn check_quorum(&self, before: &Membership, after: &Membership) -> Result<(), Error> {
-        let names: Vec<String> = after.members.iter().map(|m| self.name_of(m)).collect();
+        let names: Vec<String> = after.members.iter().map(|m| m.name.clone()).collect();
         if !after.members.iter().any(|member| member.suffrage.votes()) {
             return Err(refused(
                 "nobody would be left who votes".to_owned(),
@@ -261,6 +256,10 @@ fn member_of(members: &Membership, id: NodeId) -> Result<&MemberRecord, Error> {
             "raftctl peers lists them".to_owned(),
         )
     })
+}
+
+fn called<'m>(members: &'m Membership, name: &str) -> Option<&'m MemberRecord> {
+    members.members.iter().find(|member| member.name == name)
 }
 
 fn edit(members: &mut Membership, id: NodeId, change: impl FnOnce(&mut MemberRecord)) {

@@ -230,7 +230,7 @@ fn settings(identity: &Identity, options: &Options) -> Settings {
 }
 
 /// Only its owner may enter it. It may exist already.
-pub(super) fn make_dir(dir: &Path) -> Result<(), Fatal> {
+pub(crate) fn make_dir(dir: &Path) -> Result<(), Fatal> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,0 +1,34 @@
+//! Changes of the members.
+
+use wire::client::{MemberChange, MembersChanged, Reply, Request};
+
+use super::Client;
+use super::call::Whom;
+use super::error::Error;
+use super::route::Deadline;
+
+impl Client {
+    /// Has the leader change who is a member, or only tell what that would do; returns when every
+    /// step is committed. Asking again for what is done already changes nothing.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`: after [`Error::NotApplied`] the change may still be done, and
+    /// asking again tells.
+    pub fn change_members(
+        &mut self,
+        change: MemberChange<'_>,
+        dry_run: bool,
+        deadline: Deadline,
+    ) -> Result<MembersChanged, Error> {
+        let mut changed = None;
+        let request = |_| Request::ChangeMembers { dry_run, change };
+        self.read(&request, Whom::Leader, deadline, &mut |reply| {
+            let Reply::MembersChanged(answer) = reply else {
+                return false;
+            };
+            changed = Some(answer.clone());
+            true
+        })?;
+        Ok(changed.expect("a read that succeeds took its reply"))
+    }
+}

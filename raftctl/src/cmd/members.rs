@@ -1,0 +1,504 @@
+//! `raftctl add-peer`, `remove-peer`, `promote-peer`, `demote-peer`, `replace-peer`, `update-peer`:
+//! who is a member, and who votes.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use raftctl::client::{Deadline, Error, Why};
+use raftctl::failure::{Exit, Failure};
+use raftd::config::value::name;
+use serde_json::json;
+use wire::client::{MemberChange, MembersChanged};
+use wire::membership::{MemberRecord, Membership, Suffrage};
+use wire::types::NodeId;
+
+use super::Session;
+use crate::cluster::{Row, survey};
+use crate::output::table;
+
+/// A learner that is no voter after so long is removed again.
+const PROMOTE_WITHIN: Duration = Duration::from_secs(600);
+/// Between two looks at a learner.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Add a node: it learns the log, and becomes a voter by itself once it has it. Prints the line
+/// that starts it.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl add-peer n4 10.0.0.4:7401             prints how to start n4
+  raftctl add-peer n4 10.0.0.4:7401 --wait      and waits until it votes
+  raftctl add-peer n4 10.0.0.4:7401 --dry-run   what it would mean")]
+pub(crate) struct Add {
+    /// Its name: a lower-case letter, then letters, digits, '.', '_' and '-'.
+    #[arg(value_parser = name)]
+    name: String,
+    /// The address where its peers will find it.
+    #[arg(value_name = "HOST:PORT", value_parser = addr)]
+    addr: String,
+    /// It never becomes a voter by itself.
+    #[arg(long, conflicts_with = "wait")]
+    learner: bool,
+    /// Return when it is a voter: exit 0; or was removed again, because it did not come up in time
+    /// (10m if none is given): exit 1.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "10m", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Remove a member. It ends by itself; its id is never used again.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl remove-peer n4 --dry-run      voters and failures survived, before and after
+  raftctl remove-peer n4 --yes          without a question, for scripts")]
+pub(crate) struct Remove {
+    /// Its name or its id.
+    name: String,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Make a voter of a learner that has caught up.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:\n  raftctl promote-peer n4")]
+pub(crate) struct Promote {
+    /// Its name or its id.
+    name: String,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Make a learner of a voter: it goes on receiving, and does not count.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:\n  raftctl demote-peer n4 --yes")]
+pub(crate) struct Demote {
+    /// Its name or its id.
+    name: String,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Replace a member, for instance one whose disk is gone: the new node learns the log, and in the
+/// moment in which it becomes a voter the old one is removed.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl replace-peer n3 n4 10.0.0.4:7401 --yes --wait")]
+pub(crate) struct Replace {
+    /// The name or the id of the member that goes.
+    old: String,
+    /// The name of the new one.
+    #[arg(value_parser = name)]
+    new: String,
+    /// The address where the peers of the new one will find it.
+    #[arg(value_name = "HOST:PORT", value_parser = addr)]
+    addr: String,
+    /// Return when it is done: exit 0; or the new one was removed again, because it did not come up
+    /// in time (10m if none is given): exit 1.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "10m", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Tell another name or address of a member.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl update-peer n3 --peer-addr 10.0.0.9:7401
+  raftctl update-peer n3 --name db3")]
+#[group(id = "what", required = true, multiple = true, args = ["new_name", "peer_addr"])]
+pub(crate) struct Update {
+    /// Its name or its id.
+    name: String,
+    /// Its new name.
+    #[arg(long = "name", value_name = "NAME", value_parser = name)]
+    new_name: Option<String>,
+    /// The new address of its peers' links.
+    #[arg(long, value_name = "HOST:PORT", value_parser = addr)]
+    peer_addr: Option<String>,
+    #[command(flatten)]
+    plan: Plan,
+}
+
+/// Whether it is done.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Plan {
+    /// Change nothing: show the voters, and how many failures they survive, before, during and
+    /// after.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Whether it was meant.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Consent {
+    /// Ask no question: for scripts.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn add(args: &Add, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let doing = format!("add-peer {}", args.name);
+    let within = args.wait.unwrap_or(PROMOTE_WITHIN);
+    let change = MemberChange::Add {
+        name: &args.name,
+        peer_addr: &args.addr,
+        promote_within_ms: (!args.learner).then(|| millis(within)),
+        replaces: None,
+    };
+    let changed = ask(&doing, change, args.plan, session)?;
+    admitted(&doing, &changed, args.plan, args.wait, session)
+}
+
+pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let doing = format!("replace-peer {}", args.old);
+    let old = find(&doing, &args.old, session)?;
+    let change = MemberChange::Add {
+        name: &args.new,
+        peer_addr: &args.addr,
+        promote_within_ms: Some(millis(args.wait.unwrap_or(PROMOTE_WITHIN))),
+        replaces: Some(old.id),
+    };
+    consent(&doing, &old, args.consent, args.plan)?;
+    let changed = ask(&doing, change, args.plan, session)?;
+    admitted(&doing, &changed, args.plan, args.wait, session)
+}
+
+pub(crate) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let doing = format!("remove-peer {}", args.name);
+    let member = find(&doing, &args.name, session)?;
+    consent(&doing, &member, args.consent, args.plan)?;
+    let change = MemberChange::Remove(member.id);
+    let changed = ask(&doing, change, args.plan, session)?;
+    done(
+        &format!("{} removed", member.title),
+        &changed,
+        args.plan,
+        session,
+    )
+}
+
+pub(crate) fn promote(args: &Promote, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let doing = format!("promote-peer {}", args.name);
+    let member = find(&doing, &args.name, session)?;
+    let change = MemberChange::Promote(member.id);
+    let changed = ask(&doing, change, args.plan, session)?;
+    done(
+        &format!("{} votes", member.title),
+        &changed,
+        args.plan,
+        session,
+    )
+}
+
+pub(crate) fn demote(args: &Demote, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let doing = format!("demote-peer {}", args.name);
+    let member = find(&doing, &args.name, session)?;
+    consent(&doing, &member, args.consent, args.plan)?;
+    let change = MemberChange::Demote(member.id);
+    let changed = ask(&doing, change, args.plan, session)?;
+    done(
+        &format!("{} is a learner", member.title),
+        &changed,
+        args.plan,
+        session,
+    )
+}
+
+pub(crate) fn update(args: &Update, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let doing = format!("update-peer {}", args.name);
+    let member = find(&doing, &args.name, session)?;
+    let change = MemberChange::Update {
+        id: member.id,
+        name: args.new_name.as_deref(),
+        peer_addr: args.peer_addr.as_deref(),
+    };
+    let changed = ask(&doing, change, args.plan, session)?;
+    done(
+        &format!("{} updated", member.title),
+        &changed,
+        args.plan,
+        session,
+    )
+}
+
+/// A member as the command line named it.
+struct Named {
+    id: NodeId,
+    title: String,
+}
+
+/// Whose name or id this is. An id need not be a member's any more: then there is nothing to do.
+fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Named, Failure> {
+    let id = name.parse().ok().filter(|id| *id > 0).map(NodeId);
+    let rows = rows(doing, session)?;
+    let row = rows
+        .into_iter()
+        .find(|row| row.name == name || Some(NodeId(row.id)) == id);
+    if let Some(row) = row {
+        return Ok(Named {
+            id: NodeId(row.id),
+            title: row.title(),
+        });
+    }
+    match id {
+        Some(id) => Ok(Named {
+            id,
+            title: format!("#{id}"),
+        }),
+        None => Err(Failure::new(
+            Exit::Refused,
+            "no-such-member",
+            format!("{doing} failed: no member is called {name}"),
+        )
+        .remedy("raftctl peers lists the members")),
+    }
+}
+
+fn rows(doing: &str, session: &Session<'_>) -> Result<Vec<Row>, Failure> {
+    let cluster = survey(&mut session.client(), session.deadline);
+    Ok(cluster.map_err(|error| Failure::of(doing, &error))?.members)
+}
+
+/// Asks whoever sits at the terminal to type the member's name.
+fn consent(doing: &str, member: &Named, given: Consent, plan: Plan) -> Result<(), Failure> {
+    if given.yes || plan.dry_run {
+        return Ok(());
+    }
+    let (stdin, mut stderr) = (io::stdin(), io::stderr());
+    if !stdin.is_terminal() || !stderr.is_terminal() {
+        return Err(
+            Failure::usage(format!("{doing} asks first, and nobody is there to answer")).remedy(
+                format!("raftctl {doing} --yes, or --dry-run to see what it would do"),
+            ),
+        );
+    }
+    let mut answer = String::new();
+    let asked = write!(stderr, "{doing}: type {} to go on: ", member.title)
+        .and_then(|()| stderr.flush())
+        .and_then(|()| stdin.lock().read_line(&mut answer));
+    match asked {
+        Ok(_) if answer.trim() == member.title => Ok(()),
+        _ => Err(Failure::usage(format!(
+            "{doing} was not done: that is not its name"
+        ))),
+    }
+}
+
+/// Has the leader do it, or tell what it would do.
+fn ask(
+    doing: &str,
+    change: MemberChange<'_>,
+    plan: Plan,
+    session: &Session<'_>,
+) -> Result<MembersChanged, Failure> {
+    let mut client = session.client();
+    let changed = client.change_members(change, plan.dry_run, session.deadline);
+    changed.map_err(|error| match &error {
+        // It was sent, and nobody told what became of it.
+        Error::NotApplied {
+            why: why @ (Why::Deadline | Why::Connection(_) | Why::Cancelled),
+            place,
+        } if !plan.dry_run => Failure::new(
+            Exit::Unknown,
+            why.name(),
+            format!("{doing} has an unknown outcome: {why}"),
+        )
+        .at(place)
+        .remedy("raftctl peers shows the members; the same line again does what is left to do"),
+        _ => Failure::of(doing, &error),
+    })
+}
+
+/// Tells what a change did, or would do.
+fn done(
+    what: &str,
+    changed: &MembersChanged,
+    plan: Plan,
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    if plan.dry_run {
+        return show(changed, session);
+    }
+    let (voters, survived) = strength(&changed.after, Suffrage::votes_after);
+    if session.out.json() {
+        session.out.object(&json!({
+            "id": changed.id.0,
+            "index": changed.index.0,
+            "voters": voters,
+            "failures_tolerated": survived,
+        }))?;
+    }
+    session.out.note(&format!(
+        "{what}: {voters} voters survive {survived} failures"
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Prints the line that starts a node that was added, and waits for its vote if asked to.
+fn admitted(
+    doing: &str,
+    changed: &MembersChanged,
+    plan: Plan,
+    wait: Option<Duration>,
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    if plan.dry_run {
+        return show(changed, session);
+    }
+    let Some(member) = changed.after.get(changed.id) else {
+        return Err(Failure::new(
+            Exit::Bug,
+            "odd-outcome",
+            format!("{doing} was done, but node {} is no member", changed.id),
+        ));
+    };
+    let command = command(doing, member, session)?;
+    if session.out.json() {
+        session.out.object(&json!({
+            "id": member.id.0,
+            "name": member.name,
+            "command": command,
+        }))?;
+    } else {
+        session.out.line(&command)?;
+    }
+    session.out.flush()?;
+    match wait {
+        Some(time) => await_vote(doing, member, time, session),
+        None => Ok(Exit::Done),
+    }
+}
+
+/// How to start it: its two ports are as far from each other as those of the leader.
+fn command(doing: &str, member: &MemberRecord, session: &Session<'_>) -> Result<String, Failure> {
+    let rows = rows(doing, session)?;
+    let told = rows.iter().filter(|row| row.id != member.id.0);
+    let join: Vec<&str> = told
+        .map(|row| row.client_addr.as_str())
+        .filter(|addr| !addr.is_empty())
+        .collect();
+    let port_of = |addr: &str| -> Option<i32> { addr.rsplit_once(':')?.1.parse().ok() };
+    let leader = rows.iter().find(|row| row.role == Some("leader"));
+    let distance =
+        leader.and_then(|row| Some(port_of(&row.client_addr)? - port_of(&row.peer_addr)?));
+    let client_port = port_of(&member.peer_addr).unwrap_or(7401) + distance.unwrap_or(-1);
+    let addr = member.peer_addr.rsplit_once(':');
+    let host = addr.map_or("127.0.0.1", |(host, _)| host);
+    Ok(format!(
+        "raftd --join {} --name {name} --data-dir /var/lib/raftd/{name} --listen {host}:{client_port} \
+         --peer-listen {}",
+        join.join(","),
+        member.peer_addr,
+        name = member.name,
+    ))
+}
+
+/// Waits until it is a voter, or no member any more.
+fn await_vote(
+    doing: &str,
+    member: &MemberRecord,
+    time: Duration,
+    session: &Session<'_>,
+) -> Result<Exit, Failure> {
+    let end = Instant::now() + time + session.timeout;
+    loop {
+        let deadline = Deadline::after(session.timeout);
+        if let Ok(cluster) = survey(&mut session.client(), deadline) {
+            let row = cluster.members.iter().find(|row| row.id == member.id.0);
+            match row {
+                Some(row) if row.kind == "voter" => return Ok(Exit::Done),
+                Some(_) => {}
+                None => {
+                    return Err(Failure::new(
+                        Exit::No,
+                        "rolled-back",
+                        format!(
+                            "{doing} was undone: {} did not come up in time",
+                            member.name
+                        ),
+                    )
+                    .remedy("start it with the line that was printed, then add it again"));
+                }
+            }
+        }
+        if Instant::now() > end {
+            return Err(Failure::new(
+                Exit::Unknown,
+                "deadline",
+                format!("{doing}: {} is neither a voter nor removed", member.name),
+            )
+            .remedy("raftctl status shows what the cluster lacks"));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Voters, and how many of them may fail.
+fn strength(members: &Membership, votes: fn(Suffrage) -> bool) -> (usize, usize) {
+    let voters = members
+        .members
+        .iter()
+        .filter(|member| votes(member.suffrage))
+        .count();
+    (voters, voters.saturating_sub(voters / 2 + 1))
+}
+
+/// The steps of a change: `step TAB voters TAB failures survived TAB members`.
+fn show(changed: &MembersChanged, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let (before, after) = (&changed.before, &changed.after);
+    let mut steps = vec![("before", before.clone())];
+    if before != after && !before.is_joint() {
+        let joint = before.toward(after);
+        if joint.is_joint() {
+            steps.push(("during", joint));
+        }
+    }
+    steps.push(("after", after.clone()));
+    let out = &mut session.out;
+    let mut rows = Vec::new();
+    for (step, members) in steps {
+        let (voters, survived) = strength(&members, Suffrage::votes_after);
+        let weaker = strength(&members, Suffrage::votes_before).1.min(survived);
+        let names: Vec<String> = members.members.iter().map(ToString::to_string).collect();
+        if out.json() {
+            out.object(&json!({
+                "step": step,
+                "voters": voters,
+                "failures_tolerated": weaker,
+                "members": names,
+            }))?;
+        }
+        rows.push(vec![
+            step.to_owned(),
+            voters.to_string(),
+            weaker.to_string(),
+            names.join(" "),
+        ]);
+    }
+    if out.for_person() {
+        let header = ["STEP", "VOTERS", "SURVIVES", "MEMBERS"];
+        out.line(&table(&header, &[1, 2], rows))?;
+    } else if !out.json() {
+        for row in rows {
+            out.line(&row.join("\t"))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn addr(text: &str) -> Result<String, String> {
+    crate::cli::endpoint(text).map_err(|_| "an address is HOST:PORT, such as 10.0.0.4:7401".into())
+}

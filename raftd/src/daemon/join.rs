@@ -1,0 +1,259 @@
+//! How a node becomes a member of a cluster that exists already (`--join`, rules D1): an operator has
+//! added its name, and it asks the members who it is. Only then has it an identity, a log and a loop.
+//!
+//! The answer binds the id to the incarnation for ever. A node that dies before it has written that
+//! down must come back under the same one: it is on disk before anybody is asked.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use wire::client::{Admitted, Reply, Request};
+use wire::error::Error;
+use wire::frame;
+use wire::hello::{Hello, LeaderHint, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::limits::CLIENT_FRAME_BYTES_MAX;
+use wire::types::Incarnation;
+
+use crate::entropy::random_u64;
+use crate::fatal::{ExitStatus, Fatal};
+use crate::signal::StopSignals;
+
+/// Holds the incarnation until IDENTITY does.
+const INCARNATION_NAME: &str = "INCARNATION.tmp";
+/// For a connection, and for each answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Between two rounds of questions.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks for a signal.
+const LOOK: Duration = Duration::from_millis(50);
+/// Nodes that name each other as the leader are believed so often in one round.
+const REDIRECTS_MAX: usize = 3;
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Newcomer<'a> {
+    /// Client addresses of members.
+    pub(super) seeds: &'a [String],
+    pub(super) name: &'a str,
+    /// Where its peers will find it.
+    pub(super) peer_addr: &'a str,
+}
+
+/// Why there is no answer yet.
+enum Wait {
+    /// A member says no, and may say yes later.
+    Refused(Error),
+    /// Somebody else is to be asked.
+    Leader(LeaderHint),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Wait {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Error> for Wait {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotLeader { leader } if !leader.client_addr.is_empty() => Self::Leader(leader),
+            error => Self::Refused(error),
+        }
+    }
+}
+
+/// The incarnation of a data directory that has no IDENTITY yet: drawn once.
+///
+/// # Errors
+/// The directory cannot be read or written.
+pub(super) fn incarnation(dir: &Path) -> Result<Incarnation, Fatal> {
+    let path = dir.join(INCARNATION_NAME);
+    let failed = |cause: &io::Error| {
+        let what = format!("the data directory cannot be prepared: {cause}");
+        Fatal::new(ExitStatus::Io, what).at(path.display())
+    };
+    match fs::read_to_string(&path) {
+        // An empty file is one that was not finished; nobody was asked then.
+        Ok(text) if !text.is_empty() => {
+            let number = u64::from_str_radix(text.trim(), 16).ok().filter(|n| *n > 0);
+            return number.map(Incarnation).ok_or_else(|| {
+                Fatal::new(
+                    ExitStatus::Damaged,
+                    "the incarnation of the node is damaged",
+                )
+                .at(path.display())
+                .remedy("an empty --data-dir, and replace-peer for this node's name")
+            });
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(&error)),
+    }
+    let drawn = Incarnation(random_u64()?.max(1));
+    let written = File::create(&path).and_then(|mut file| {
+        writeln!(file, "{:016x}", drawn.0)?;
+        file.sync_all()?;
+        File::open(dir)?.sync_all()
+    });
+    written.map_err(|error| failed(&error))?;
+    Ok(drawn)
+}
+
+/// IDENTITY tells the incarnation from now on.
+pub(super) fn forget_incarnation(dir: &Path) {
+    // If it stays, nobody looks at it any more.
+    let _ = fs::remove_file(dir.join(INCARNATION_NAME));
+}
+
+/// Asks until a leader says who this node is; `None` if a signal ended the wait.
+///
+/// # Errors
+/// The name belongs to another data directory.
+pub(super) fn await_admission(
+    newcomer: &Newcomer<'_>,
+    incarnation: Incarnation,
+    signals: &mut StopSignals,
+) -> Result<Option<Admitted>, Fatal> {
+    let mut told = String::new();
+    loop {
+        match ask_all(newcomer, incarnation) {
+            Ok(admitted) => return Ok(Some(admitted)),
+            Err(Wait::Refused(error @ Error::WrongIncarnation { .. })) => {
+                return Err(Fatal::new(ExitStatus::Config, error.to_string())
+                    .at(format!("member {}", newcomer.name))
+                    .remedy("the data directory that it had before, or raftctl replace-peer"));
+            }
+            Err(wait) => {
+                let why = wait.to_string();
+                if why != told {
+                    log::info!(
+                        "waiting to be admitted name={} peer={} why={why:?}",
+                        newcomer.name,
+                        newcomer.peer_addr
+                    );
+                    told = why;
+                }
+            }
+        }
+        for _ in 0..PAUSE.as_millis() / LOOK.as_millis() {
+            if signals.take() > 0 {
+                return Ok(None);
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Asks the members one by one; what the last one said is what is told.
+fn ask_all(newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<Admitted, Wait> {
+    let mut last = Wait::Io(io::Error::other("nobody is to be asked"));
+    for seed in newcomer.seeds {
+        let mut addr = seed.clone();
+        for _ in 0..REDIRECTS_MAX {
+            match ask(&addr, newcomer, incarnation) {
+                Ok(admitted) => return Ok(admitted),
+                Err(Wait::Leader(leader)) => addr = leader.client_addr,
+                // The leader's word is the cluster's.
+                Err(Wait::Refused(
+                    error @ (Error::Refused { .. } | Error::WrongIncarnation { .. }),
+                )) => {
+                    return Err(Wait::Refused(error));
+                }
+                Err(wait) => {
+                    last = wait;
+                    break;
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+fn ask(addr: &str, newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<Admitted, Wait> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut stream = None;
+    for addr in addr.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, ANSWER_TIMEOUT) {
+            Ok(open) => stream = Some(open),
+            Err(error) => last = error,
+        }
+    }
+    let mut stream = stream.ok_or(last)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    let hello = Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        features: 0,
+        cluster: None,
+        epoch: None,
+        group: 0,
+        role: Role::Client,
+    };
+    let mut out = BytesMut::new();
+    hello.encode(&mut out);
+    let request = Request::Join {
+        name: newcomer.name,
+        peer_addr: newcomer.peer_addr,
+        incarnation,
+    };
+    stream.write_all(&out)?;
+    let mut input = Vec::new();
+    receive(&mut stream, &mut input, |frame| {
+        match Welcome::decode(frame) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::decode(frame)?.into()),
+        }
+    })?;
+    out.clear();
+    request.encode(1, &mut out);
+    stream.write_all(&out)?;
+    receive(&mut stream, &mut input, |frame| {
+        match Reply::decode(frame)? {
+            Reply::Admitted(admitted) => Ok(admitted),
+            Reply::Error(error) => Err(error.into()),
+            _ => Err(Wait::Io(io::Error::other(
+                "the answer is to something else",
+            ))),
+        }
+    })
+}
+
+/// Waits for a whole frame and reads it.
+fn receive<T>(
+    stream: &mut TcpStream,
+    input: &mut Vec<u8>,
+    read: impl FnOnce(&frame::Frame<'_>) -> Result<T, Wait>,
+) -> Result<T, Wait> {
+    let mut chunk = [0; 4096];
+    loop {
+        if let Some(frame) = frame::parse(input, CLIENT_FRAME_BYTES_MAX)? {
+            let length = frame.len;
+            let taken = read(&frame);
+            input.drain(..length);
+            return taken;
+        }
+        let count = stream.read(&mut chunk)?;
+        if count == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        input.extend_from_slice(&chunk[..count]);
+    }
+}
+
+impl std::fmt::Display for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(Error::Refused { reason, advice }) => write!(f, "{reason}; {advice}"),
+            Self::Refused(error) => error.fmt(f),
+            Self::Leader(leader) => write!(f, "node {} is said to lead", leader.node),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
