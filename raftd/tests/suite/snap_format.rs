@@ -12,7 +12,8 @@ use raftd::snapshot::format::{
 use raftd::snapshot::{snapshot_id, snapshot_name, verify};
 use raftd::store::{ImageHead, Store};
 use wire::command::{Command, Expect};
-use wire::types::{ClusterId, Epoch, Index, NodeId};
+use wire::membership::{MemberRecord, Membership, Suffrage};
+use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
 use super::snap_support::{Maker, assert_same, id, load_it, publish};
 
@@ -105,6 +106,93 @@ fn what_no_header_says_is_refused_however_well_it_is_sealed() {
         page[8..12].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(Header::decode(&page), None, "byte {at}");
     }
+}
+
+fn header_with_membership() -> Header {
+    let member = |n: u64, suffrage| MemberRecord {
+        id: NodeId(n),
+        name: format!("n{n}"),
+        peer_addr: format!("c:{n}"),
+        incarnation: (n == 2).then_some(Incarnation(0x77)),
+        suffrage,
+        wish: None,
+    };
+    let header = header();
+    Header {
+        head: ImageHead {
+            membership: Some(Membership {
+                newest: NodeId(9),
+                members: vec![
+                    member(2, Suffrage::Voter),
+                    member(7, Suffrage::Incoming),
+                    member(8, Suffrage::Leaving),
+                ],
+            }),
+            ..header.head
+        },
+        members: Vec::new(),
+        ..header
+    }
+}
+
+/// Sealed again after `change`.
+fn forged(header: &Header, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut page = header.encode();
+    change(&mut page);
+    assert_eq!(page.len(), HEADER_BYTES);
+    let crc = crc32fast::hash(&page[12..]);
+    page[8..12].copy_from_slice(&crc.to_be_bytes());
+    page
+}
+
+#[test]
+fn a_header_page_with_a_membership_is_frozen() {
+    let header = header_with_membership();
+    let page = header.encode();
+    assert_eq!(
+        hex(&page[92..180]),
+        concat!(
+            "0000004e00000000000000090003000000000000000200026e320003633a3201",
+            "00000000000000770200000000000000000700026e370003633a370003000000",
+            "00000000000800026e380003633a38000500000000000000",
+        )
+    );
+    assert_eq!(Header::decode(&page), Some(header.clone()));
+    for at in 0..page.len() {
+        let mut damaged = page.clone();
+        damaged[at] ^= 0x10;
+        assert_eq!(Header::decode(&damaged), None, "byte {at}");
+    }
+    assert_eq!(
+        Header::decode(&forged(&header, |_| {})),
+        Some(header.clone())
+    );
+    // What no membership says: a kind that is not known, a member newer than the newest, a length
+    // that is not its own.
+    for (at, byte) in [(132, 9), (103, 7), (95, 0x4d), (95, 0x4f), (94, 0xff)] {
+        let page = forged(&header, |page| page[at] = byte);
+        assert_eq!(Header::decode(&page), None, "byte {at}");
+    }
+}
+
+/// Who is a member is said once.
+#[test]
+fn a_header_with_members_and_a_membership_is_refused() {
+    let with = header_with_membership();
+    let body = with.encode()[94..].to_vec();
+    let both = forged(&header(), |page| {
+        let end = 94 + 8 + 2 + 13 + 8 + 2 + 3;
+        page.truncate(end);
+        page.extend_from_slice(&body);
+        page.truncate(HEADER_BYTES);
+    });
+    assert_eq!(Header::decode(&both), None);
+    let neither = forged(&header(), |page| page[92..].fill(0));
+    let neither = Header::decode(&neither).expect("nothing is said");
+    assert_eq!(
+        (neither.members, neither.head.membership),
+        (Vec::new(), None)
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use raft::{HardState, Restored, Ticket, Write};
 use wire::entry::{Entry, EntryKind, Identity};
 use wire::limits::FETCH_ENTRIES_MAX;
-use wire::membership::Membership;
+use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::script::Script;
@@ -43,7 +43,10 @@ impl Disk {
             for index in 1..=script.below(START_ENTRIES_MAX + 1) as u64 {
                 let choice = script.byte();
                 term += u64::from(choice % 4 == 3);
-                disk.log.push(entry(term, index, usize::from(choice) * 2));
+                disk.log.push(match choice % 16 {
+                    8 => membership_entry(term, index),
+                    _ => entry(term, index, usize::from(choice) * 2),
+                });
             }
         }
         disk.hard_state = HardState {
@@ -126,18 +129,20 @@ impl Disk {
         let mut terms: Vec<EntryId> = self.log.iter().map(Entry::id).collect();
         terms.dedup_by_key(|id| id.term);
         let tail = tail.clamp(1, self.log.len().max(1));
+        let applied = match self.rebuilding {
+            true => self.base.index,
+            false => self.snapshot.index,
+        };
+        let sound = |entry: &&Entry| !self.faulty.contains(&entry.index());
+        let behind = self.log.iter().filter(|entry| entry.index() > applied);
         Restored {
             hard_state: self.hard_state,
             commit: self.commit.max(self.snapshot.index),
             base: self.base,
-            applied: if self.rebuilding {
-                self.base.index
-            } else {
-                self.snapshot.index
-            },
+            applied,
             wall_ms: self.snapshot.index.0,
             membership,
-            memberships: Vec::new(),
+            memberships: memberships_in(behind.filter(sound)),
             terms,
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail)..].to_vec(),
@@ -281,4 +286,47 @@ pub(super) fn entry(term: u64, index: u64, body_bytes: usize) -> Entry {
         _ => EntryKind::Command,
     };
     Entry::build(&mut BytesMut::new(), id, index, kind, &vec![7; body_bytes])
+}
+
+/// An entry that says who is a member: the first five, and at odd indexes one of them joins and one
+/// leaves.
+pub(super) fn membership_entry(term: u64, index: u64) -> Entry {
+    let mut body = BytesMut::new();
+    membership(index).encode(&mut body);
+    let id = EntryId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let kind = EntryKind::Membership;
+    Entry::build(&mut BytesMut::new(), id, index, kind, &body)
+}
+
+pub(super) fn membership(index: u64) -> Membership {
+    let member = |n: u64| MemberRecord {
+        id: NodeId(n),
+        name: format!("n{n}"),
+        peer_addr: format!("a{n}"),
+        incarnation: None,
+        suffrage: match n {
+            4 if index % 2 == 1 => Suffrage::Incoming,
+            5 if index % 2 == 1 => Suffrage::Leaving,
+            _ => Suffrage::Voter,
+        },
+        wish: None,
+    };
+    Membership {
+        newest: NodeId(u64::MAX),
+        members: (1..=5).map(member).collect(),
+    }
+}
+
+/// What these entries say of the members.
+pub(super) fn memberships_in<'e>(
+    entries: impl Iterator<Item = &'e Entry>,
+) -> Vec<(EntryId, Membership)> {
+    let told = |entry: &Entry| {
+        let told = entry.membership().expect("it is one of ours");
+        Some((entry.id(), told?))
+    };
+    entries.filter_map(told).collect()
 }

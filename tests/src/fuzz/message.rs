@@ -10,7 +10,7 @@ use wire::peer::{
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use super::disk::entry;
+use super::disk::{entry, membership_entry};
 use super::script::Script;
 
 /// The entries of one message, at most.
@@ -145,7 +145,10 @@ pub(super) fn entries(script: &mut Script<'_>, prev: EntryId) -> Vec<Entry> {
             _ => id.term.0.wrapping_sub(1),
         };
         let body = usize::from(choice / 16) * 20;
-        entries.push(entry(id.term.0, id.index.0, body));
+        entries.push(match choice {
+            200.. => membership_entry(id.term.0, id.index.0),
+            _ => entry(id.term.0, id.index.0, body),
+        });
     }
     entries
 }

@@ -19,7 +19,7 @@ use wire::limits::COUNTER_MAX;
 use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId};
 
-use super::disk::entry;
+use super::disk::{entry, memberships_in};
 use super::script::Script;
 
 const SEGMENT_BYTES: u64 = 256 * 1024;
@@ -288,11 +288,33 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
         assert_eq!(recovered.terms, terms, "the first entry of each term");
         assert!(entries.ends_with(&recovered.tail), "the tail is the end");
     }
+    let told = recovered.memberships.iter();
+    let before_faulty = told.take_while(|(id, _)| id.index <= end).cloned();
+    assert_eq!(
+        before_faulty.collect::<Vec<_>>(),
+        memberships_in(entries.iter()),
+        "who is a member"
+    );
+    let is_faulty = |id: EntryId| faulty.iter().any(|faulty| faulty.id == id);
+    let told = &recovered.memberships;
+    assert!(
+        told.is_sorted_by(|a, b| a.0.index < b.0.index)
+            && told
+                .iter()
+                .all(|(id, _)| !is_faulty(*id) && id.index <= last.index),
+        "members by what is not in the log"
+    );
+    let applied = wal.snapshot().index;
     let restored = Restored {
         hard_state: wal.hard_state(),
         commit: wal.commit(),
         base: wal.base(),
-        applied: wal.snapshot().index,
+        applied,
+        memberships: told
+            .iter()
+            .filter(|(id, _)| id.index > applied)
+            .cloned()
+            .collect(),
         terms: recovered.terms.clone(),
         last,
         tail: recovered.tail.clone(),

@@ -13,6 +13,7 @@ use wire::command::Outcome;
 use wire::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use super::disk::membership;
 use super::script::Script;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
@@ -112,7 +113,8 @@ fn draw(script: &mut Script<'_>) -> (EntryId, Vec<u8>) {
     if script.rarely(4) {
         horizon = Some(Index(script.near(AROUND / 4)));
     }
-    let mut sum = digest::horizon(horizon);
+    let told = script.rarely(4).then(|| membership(script.below(2) as u64));
+    let mut sum = digest::horizon(horizon).wrapping_add(digest::membership(told.as_ref()));
     let (mut keys, mut sessions) = (0, 0);
     let mut hashes = Vec::new();
     let (mut chunks, mut trailer) = (Vec::new(), Trailer::default());
@@ -149,9 +151,12 @@ fn draw(script: &mut Script<'_>) -> (EntryId, Vec<u8>) {
             horizon,
             keys: script.mostly(keys),
             sessions: script.mostly(sessions),
-            membership: None,
+            membership: told.clone(),
         },
-        members: vec![(NodeId(1), "a:1".to_owned())],
+        members: match told {
+            Some(_) => Vec::new(),
+            None => vec![(NodeId(1), "a:1".to_owned())],
+        },
     };
     let mut file = header.encode();
     let mut hasher = Xxh3::new();

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use raftctl::failure::{Exit, Failure};
 use raftd::fatal::{ExitStatus, Fatal};
+use raftd::snapshot::format::{FORMAT, Header};
 use raftd::snapshot::{self, Found, Verified, Verifier};
 use raftd::storage;
 use serde_json::json;
+use wire::membership::{MemberRecord, Membership, Suffrage};
 
 use super::super::Session;
 use crate::output::table;
@@ -56,20 +58,27 @@ pub(super) fn verify(source: &Source, session: &mut Session<'_>) -> Result<Exit,
 pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let verified = read(source, "snapshot inspect")?;
     let (info, header) = (verified.info(), &verified.header);
-    let members: Vec<_> = header
-        .members
+    let members = members(header);
+    let listed: Vec<_> = members
         .iter()
-        .map(|(node, addr)| json!({"id": node.0, "peer_addr": addr}))
+        .map(|member| {
+            json!({
+                "id": member.id.0,
+                "name": member.name,
+                "peer_addr": member.peer_addr,
+                "kind": member.suffrage.to_string(),
+            })
+        })
         .collect();
     let told = json!({
-        "format": snapshot::format::FORMAT,
+        "format": FORMAT,
         "cluster_id": header.cluster.to_string(),
         "epoch": format!("{:016x}", header.head.epoch.0),
         "index": info.id.index.0,
         "term": info.id.term.0,
         "entries": header.head.keys,
         "sessions": header.head.sessions,
-        "members": members,
+        "members": listed,
         "bytes": info.bytes,
         "digest": format!("{:032x}", info.digest),
     });
@@ -81,10 +90,7 @@ pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit
     let shown = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(_) => {
-            let members = header.members.iter();
-            let members: Vec<_> = members
-                .map(|(node, addr)| format!("{node}={addr}"))
-                .collect();
+            let members: Vec<_> = members.iter().map(shown_member).collect();
             members.join(",")
         }
         other => other.to_string(),
@@ -99,6 +105,23 @@ pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit
         rows.iter().try_for_each(|row| out.line(&row.join("\t")))?;
     }
     Ok(Exit::Done)
+}
+
+/// Who is a member: as the log says, or those with whom the cluster began, who have no names there.
+fn members(header: &Header) -> Vec<MemberRecord> {
+    match &header.head.membership {
+        Some(membership) => membership.members.clone(),
+        None => Membership::initial(&header.members, &[]).members,
+    }
+}
+
+/// `4=HOST:PORT`, and what it is if that is no plain voter.
+fn shown_member(member: &MemberRecord) -> String {
+    let shown = format!("{}={}", member.id, member.peer_addr);
+    match member.suffrage {
+        Suffrage::Voter => shown,
+        other => format!("{shown}({other})"),
+    }
 }
 
 /// Makes a data directory, and prints the command that starts a node from it.

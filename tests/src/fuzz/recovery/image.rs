@@ -16,7 +16,7 @@ use raftd::wal::{Error, Pending, Wal};
 use wire::entry::ENTRY_HEADER_BYTES;
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use super::super::disk::entry;
+use super::super::disk::{entry, membership_entry};
 use super::super::script::Script;
 use super::{DISK_BYTES, make_spare, open, own_identity, write};
 
@@ -81,7 +81,10 @@ fn live(disk: &SimDisk, script: &mut Script<'_>) {
         let count =
             [1, 0, 3, 1][usize::from(choice >> 4 & 3)].max(u64::from(truncate_from.is_some()));
         let bytes = [10, 0, 600, 70_000][usize::from(choice >> 6)];
-        let entries = (last + 1..=last + count).map(|index| entry(term, index, bytes));
+        let entries = (last + 1..=last + count).map(|index| match (bytes, index % 2) {
+            (10, 0) => membership_entry(term, index),
+            _ => entry(term, index, bytes),
+        });
         let mut pending = Pending::default();
         pending.push(Write {
             ticket: Ticket(ticket),
