@@ -12,6 +12,7 @@ mod outcomes;
 mod readme;
 mod refusals;
 mod restart;
+mod rolling;
 mod scripts;
 mod sim;
 mod snapshots;

@@ -1,0 +1,142 @@
+//! `scripts/rolling-restart`, under load: no call fails while every member is restarted.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use raftctl::client::{Client, Command as Write, Deadline, Options, Outcome};
+use raftd_tests::cluster::{Cluster, Node};
+use raftd_tests::proc::{self, Done};
+use raftd_tests::root;
+use rustix::process::Signal;
+
+/// Processes that the script started: nobody else ends them.
+struct Started(Vec<u32>);
+
+impl Started {
+    fn by(done: &Done) -> Self {
+        let pids = done.text().lines().filter_map(|line| {
+            let (_, rest) = line.split_once("is restarted: process ")?;
+            rest.split_once(',')?.0.parse().ok()
+        });
+        Self(pids.collect())
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            proc::signal(*pid, Signal::KILL);
+        }
+    }
+}
+
+fn script(endpoints: &str, rest: &[&str]) -> Done {
+    let mut command = Command::new(root().join("scripts/rolling-restart"));
+    command.args(["-e", endpoints, "--from"]);
+    command.arg(proc::bin_dir()).args(rest);
+    proc::run(command, b"")
+}
+
+/// Sets the flag when it is dropped, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn every_member_is_restarted_and_no_call_fails() {
+    let mut cluster = Cluster::start(3);
+    let endpoints = cluster.endpoints();
+    let old: Vec<u32> = cluster.nodes.iter().map(Node::pid).collect();
+    let stop = AtomicBool::new(false);
+    let (done, calls, counted) = thread::scope(|scope| {
+        let shell = scope.spawn(|| {
+            let mut calls = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let key = format!("k/{calls:06}");
+                let put = ["-t", "5s", "put", &key, "v"];
+                let _ = proc::raftctl(&endpoints, &put, b"").quietly();
+                calls += 1;
+            }
+            calls
+        });
+        let library = scope.spawn(|| {
+            let endpoints = endpoints.split(',').map(str::to_owned).collect();
+            let mut client = Client::new(Options::new(endpoints));
+            let mut counted = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let (key, delta) = (b"counter".as_slice(), 1);
+                let deadline = Deadline::after(Duration::from_secs(5));
+                let written = client.write(Write::Increment { key, delta }, deadline);
+                counted += 1;
+                let outcome = written.expect("no call fails").outcome;
+                assert_eq!(outcome, Outcome::Incremented(counted), "lost or doubled");
+            }
+            counted
+        });
+        let stop_at_end = Stop(&stop);
+        let done = script(&endpoints, &[]);
+        drop(stop_at_end);
+        let calls: u64 = shell.join().expect("no call fails");
+        (done, calls, library.join().expect("no call fails"))
+    });
+    let started = Started::by(&done);
+    let done = done.quietly();
+    let last = done.text().lines().last().expect("a last line");
+    assert!(last.starts_with("ok: 3 members restarted, n"), "{last}");
+    assert_eq!(started.0.len(), 3);
+    assert!(started.0.iter().all(|pid| !old.contains(pid)));
+    for node in &mut cluster.nodes {
+        assert_eq!(node.wait_end().code(), Some(0), "it was stopped in order");
+    }
+    assert!(calls > 0 && counted > 0, "{calls} and {counted} calls");
+    let count = cluster.ctl(&["count", "k/"]).quietly();
+    assert_eq!(count.text(), format!("{calls}\n"));
+    let counter = cluster.ctl(&["get", "counter"]).quietly();
+    assert_eq!(counter.text(), counted.to_string());
+}
+
+#[test]
+fn nothing_is_touched_that_would_interrupt_the_cluster() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.wait_leader();
+    cluster.node(leader % 3 + 1).kill();
+    let alive = cluster.node(leader).client_addr.clone();
+    let done = script(&alive, &[]).exits(1);
+    let why = format!("n{} does not answer: bring it up first", leader % 3 + 1);
+    assert!(done.stderr.contains(&why), "{}", done.stderr);
+    assert!(cluster.node(leader).ended().is_none());
+    drop(cluster);
+    let alone = Cluster::start(1);
+    let done = script(&alone.endpoints(), &[]).exits(1);
+    let why = "with 1 voters, a restart of one interrupts the cluster";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+}
+
+#[test]
+fn a_command_may_restart_the_members() {
+    let cluster = Cluster::start(3);
+    let log = cluster.path("restarted");
+    let command = format!("echo {{}} >> {}", log.display());
+    let done = script(&cluster.endpoints(), &["--", "sh", "-c", &command]).quietly();
+    assert!(done.text().contains("n2 is restarted\n"), "{}", done.text());
+    let mut names: Vec<_> = std::fs::read_to_string(log)
+        .expect("it ran")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    assert_eq!(names, ["n1", "n2", "n3"]);
+    let done = script(&cluster.endpoints(), &["--", "false"]).exits(1);
+    assert!(
+        done.stderr.contains(": false ended with status 1"),
+        "{}",
+        done.stderr
+    );
+    let _ = script(&cluster.endpoints(), &["--bogus"]).exits(2);
+}
