@@ -57,40 +57,81 @@ pub(crate) struct Row {
     pub(crate) error: Option<String>,
 }
 
-/// Asks any node who the members are, and then every member about itself.
+/// Asks any node who the members are, then all of them and the other endpoints about themselves,
+/// and at last those whom only the newest of these views knows: the first node may have been asked
+/// before it had learned who the members are now.
+///
+/// # Errors
+/// No endpoint answers.
 pub(crate) fn survey(client: &mut Client, deadline: Deadline) -> Result<Cluster, Error> {
     let first = client.status(deadline)?;
     let timeout = MEMBER_TIMEOUT.min(deadline.left());
-    let first_node = first.node;
-    let others = first
-        .members
-        .iter()
-        .filter(|member| member.node != first_node);
-    let answers = thread::scope(|scope| {
-        let asked: Vec<_> = others
-            .map(|member| (member.node, scope.spawn(move || ask(member, timeout))))
+    let mut asked: Vec<Option<NodeId>> = vec![Some(first.node)];
+    let mut answers: Vec<Answer> = vec![(first.node, Ok(first.clone()))];
+    let mut next: Vec<Asked> = members_but(&first, &asked);
+    let listed = |addr: &String| first.members.iter().any(|m| m.client_addr == *addr);
+    let unlisted = client.endpoints().iter().filter(|addr| !listed(addr));
+    next.extend(unlisted.map(|addr| (None, addr.clone())));
+    for _ in 0..2 {
+        asked.extend(next.iter().map(|(node, _)| *node));
+        for answer in ask_all(&next, timeout) {
+            if !answers.iter().any(|(node, _)| *node == answer.0) {
+                answers.push(answer);
+            }
+        }
+        next = members_but(reference(&first, &answers), &asked);
+    }
+    Ok(put_together(&first, &answers))
+}
+
+/// Whom to ask, if that is known, and where.
+type Asked = (Option<NodeId>, String);
+
+fn members_but(status: &Status, asked: &[Option<NodeId>]) -> Vec<Asked> {
+    let members = status.members.iter();
+    let others = members.filter(|member| !asked.contains(&Some(member.node)));
+    others
+        .map(|member| (Some(member.node), member.client_addr.clone()))
+        .collect()
+}
+
+/// The answers, in the order of the questions. Who is asked without being known, and does not
+/// answer, is nobody.
+fn ask_all(next: &[Asked], timeout: Duration) -> Vec<Answer> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = next
+            .iter()
+            .map(|(node, addr)| (node, scope.spawn(move || ask(*node, addr, timeout))))
             .collect();
-        let answers = asked.into_iter().map(|(node, thread)| {
+        let answers = threads.into_iter().filter_map(|(node, thread)| {
             let answer = thread
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (node, answer)
+            let node = node.or(answer.as_ref().ok().map(|status| status.node))?;
+            Some((node, answer))
         });
-        answers.collect::<Vec<_>>()
-    });
-    let mut answers = answers;
-    answers.push((first_node, Ok(first.clone())));
-    Ok(put_together(&first, &answers))
+        answers.collect()
+    })
+}
+
+/// The view that counts: that of the latest term, of its leader if it answers, or else of the one
+/// that has come furthest.
+fn reference<'a>(first: &'a Status, answers: &'a [Answer]) -> &'a Status {
+    let alive = answers
+        .iter()
+        .filter_map(|(_, answer)| answer.as_ref().ok());
+    let newest = alive.max_by_key(|s| (s.term, s.role == NodeRole::Leader, s.applied));
+    newest.unwrap_or(first)
 }
 
 type Answer = (NodeId, Result<Status, String>);
 
-fn ask(member: &Member, timeout: Duration) -> Result<Status, String> {
-    if member.client_addr.is_empty() {
+fn ask(node: Option<NodeId>, addr: &str, timeout: Duration) -> Result<Status, String> {
+    if addr.is_empty() {
         return Err("its address is not known: it was not heard yet".into());
     }
-    let status = status_of(&member.client_addr, timeout).map_err(|cause| cause.text)?;
-    if status.node == member.node {
+    let status = status_of(addr, timeout).map_err(|cause| cause.text)?;
+    if node.is_none_or(|node| node == status.node) {
         Ok(status)
     } else {
         Err(format!("node {} answers at its address", status.node))
@@ -115,7 +156,7 @@ fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
         Some(status) => status.quorum_ok,
         None => leader.is_some() && alive().any(|status| status.quorum_ok),
     };
-    let reference = leading.unwrap_or(newest);
+    let reference = reference(first, answers);
     let is_heard = |member: &&Member| {
         let answered = answers
             .iter()

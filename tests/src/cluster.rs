@@ -33,7 +33,8 @@ pub struct Node {
     pub data_dir: PathBuf,
     /// Everything that it ever wrote to stderr.
     pub log: PathBuf,
-    initial_cluster: String,
+    /// The arguments that say who it is.
+    identity: Vec<String>,
     extra: Vec<String>,
     process: Option<Running>,
     /// Bytes of the log when it was last started.
@@ -46,7 +47,7 @@ impl Node {
     pub fn command(&self) -> Command {
         let mut command = proc::command("raftd");
         command
-            .args(["--id", &self.id.to_string()])
+            .args(&self.identity)
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args([
@@ -54,8 +55,7 @@ impl Node {
                 &self.client_addr,
                 "--peer-listen",
                 &self.peer_addr,
-            ])
-            .args(["--initial-cluster", &self.initial_cluster]);
+            ]);
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
@@ -220,7 +220,12 @@ impl Cluster {
                 peer_addr: peer_addr.clone(),
                 data_dir: folder.path().join(format!("n{id}")),
                 log: folder.path().join(format!("n{id}.log")),
-                initial_cluster: members.join(","),
+                identity: vec![
+                    "--id".to_owned(),
+                    id.to_string(),
+                    "--initial-cluster".to_owned(),
+                    members.join(","),
+                ],
                 extra: extra.iter().map(|&arg| arg.to_owned()).collect(),
                 process: None,
                 log_start: 0,
@@ -242,6 +247,37 @@ impl Cluster {
         cluster.start_all();
         cluster.wait_leader();
         cluster
+    }
+
+    /// One more node, not started, that asks those that are there to be admitted as `n<ID>`: the next
+    /// id that the log gives.
+    ///
+    /// # Panics
+    /// If the machine has no port.
+    pub fn prepare_newcomer(&mut self) -> &mut Node {
+        let id = self.nodes.iter().map(|node| node.id).max().unwrap_or(0) + 1;
+        let mut addrs = proc::free_ports(2)
+            .into_iter()
+            .map(|port| format!("127.0.0.1:{port}"));
+        let mut addr = || addrs.next().expect("two ports were asked for");
+        let node = Node {
+            id,
+            client_addr: addr(),
+            peer_addr: addr(),
+            data_dir: self.path(&format!("n{id}")),
+            log: self.path(&format!("n{id}.log")),
+            identity: vec![
+                "--name".to_owned(),
+                format!("n{id}"),
+                "--join".to_owned(),
+                self.endpoints(),
+            ],
+            extra: Vec::new(),
+            process: None,
+            log_start: 0,
+        };
+        self.nodes.push(node);
+        self.nodes.last_mut().expect("just pushed")
     }
 
     /// Starts every node that does not run, and waits until all are ready.

@@ -113,6 +113,12 @@ impl Client {
         }
     }
 
+    /// Where it looks for the cluster: what [`Options`] said.
+    #[must_use]
+    pub fn endpoints(&self) -> &[String] {
+        self.router.endpoints()
+    }
+
     /// Does one write and waits for its verdict.
     ///
     /// # Errors

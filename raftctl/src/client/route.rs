@@ -131,6 +131,10 @@ pub(crate) struct Router {
 }
 
 impl Router {
+    pub(super) fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
     pub(crate) fn new(
         endpoints: Vec<String>,
         connect_timeout: Duration,

@@ -416,8 +416,8 @@ fn await_vote(
             let row = cluster.members.iter().find(|row| row.id == member.id.0);
             match row {
                 Some(row) if row.kind == "voter" => return Ok(Exit::Done),
-                Some(_) => {}
-                None => {
+                // Only a leader knows that it is gone for good.
+                None if cluster.members.iter().any(|row| row.role == Some("leader")) => {
                     return Err(Failure::new(
                         Exit::No,
                         "rolled-back",
@@ -428,6 +428,7 @@ fn await_vote(
                     )
                     .remedy("start it with the line that was printed, then add it again"));
                 }
+                Some(_) | None => {}
             }
         }
         if Instant::now() > end {

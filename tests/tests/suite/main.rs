@@ -7,6 +7,7 @@ mod history;
 mod hostile;
 mod kills;
 mod leaders;
+mod membership;
 mod mutants;
 mod outcomes;
 mod readme;
