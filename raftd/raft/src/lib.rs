@@ -103,6 +103,19 @@
 //! their leader. It has not left its office, so that nothing is lost if the follower fails: after
 //! an election timeout it goes on ([`Raft::transfer`]).
 //!
+//! # Membership (4)
+//!
+//! Who is a member, and who votes, is what the newest entry of kind `Membership` in the log says,
+//! committed or not; what is truncated says nothing any more (4.1). *Learners* receive entries and
+//! count for nothing (4.2.1). Every change of voters takes two entries (*joint consensus*, 4.3):
+//! behind the first one, whatever is decided takes a majority of the voters of before and one of
+//! those of after; when that is committed, whoever leads appends the second one, which ends the set
+//! of before. One change is made at a time, and by no leader that has not yet committed an entry of
+//! its term. A leader that does not vote any more leads until that is committed, does not count
+//! itself, and then has the best of the others campaign at once (4.2.2). Whoever asks is heard,
+//! member or not, for the membership here may be an old one; whoever answers is one of those that
+//! were asked ([`Raft::change_membership`], `membership.rs`).
+//!
 //! # Reads (6.4)
 //!
 //! A linearizable read needs no entry, only proof that no later leader existed when it arrived: the
@@ -111,8 +124,6 @@
 //!
 //! # What is missing, and why
 //!
-//! - *Membership changes* (4): the voters are those of [`Config`]. Joint consensus will make the
-//!   voters a function of the log; `quorum.rs` is the place where majorities are computed.
 //! - *Damage that is not noticed*: of a log that forgot what it acknowledged, and does not know,
 //!   only the leader that was told can find out. If that one fails first, the vote is counted.
 //! - *Leases* (6.4.1): reads trust no clock.
@@ -168,6 +179,9 @@
 //! | round | proof that a leader still leads | 6.4 |
 //! | ticket | names a write; what waits for it names it too | 10.2.1 |
 //! | quorum, tally | more than half of the voters; who said yes and no | 3.4 |
+//! | membership, suffrage | all members; in which of the two sets of voters one is | 4 |
+//! | joint | with two sets of voters that differ | 4.3 |
+//! | learner | a member in neither set | 4.2.1 |
 //! | withhold, suspect | what a heard, a lost leader does to elections | 4.2.3 |
 //! | formed | every initial member has met: the cluster may elect | |
 //!

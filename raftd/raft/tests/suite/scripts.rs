@@ -2,8 +2,8 @@
 //! expectation. `UPDATE_GOLDENFILES=1 cargo test -p raft scripts` rewrites them: read the diff.
 //!
 //! Real Raft cores had bugs of 72 classes; which class is shown where is in the table, by the
-//! number that the project's research gave it. Not here: those that need a disk, membership
-//! changes, leases, a store or a real process.
+//! number that the project's research gave it. Not here: those that need a disk, leases, a store or
+//! a real process.
 //!
 //! | row | class | script or test |
 //! |---|---|---|
@@ -39,6 +39,16 @@
 //! | 36 | read racing a leader change | `reads_die_with_the_reign` |
 //! | 37 | barrier ignores failed answers | `conflict_answers_a_round` |
 //! | 40 | serves before replay is done | `read_at_the_start_of_a_term` |
+//! | 38 | a leader that is heard blocks its own transfer | `transfer_flag_is_obeyed` |
+//! | 42 | change before the term's first commit | `paper::membership::s4_1_no_change_*`, `s4_1_schedule_*` |
+//! | 43 | membership not rolled back | `s4_1_a_membership_is_gone_*` |
+//! | 44 | half of a joint one lost at a restart | `paper::joint::s4_3_a_restart_*`, `s4_3_*_snapshot_*` |
+//! | 45 | joint for ever, or left twice | `s4_3_the_set_of_before_ends_once_whoever_leads` |
+//! | 46 | learner refuses to vote | `s4_2_1_a_learner_votes` |
+//! | 47 | learner elected, or handed over to | `s4_2_1_a_learner_does_not_lead` |
+//! | 50 | leader that removed itself lingers | `s4_2_2_a_leader_that_is_removed_*` |
+//! | 51 | reads wait for a quorum that is no more | `s4_3_waiting_reads_are_looked_at_again` |
+//! | 53 | transfer to who lacks entries, proposals meanwhile | `leadership_is_handed_over`, `paper::transfer::*` |
 //! | 54 | older snapshot overwrites newer state | `older_snapshot_changes_nothing` |
 //! | 55 | conflicting log survives under a snapshot | `conflicting_log_is_gone_under_a_snapshot` |
 //! | 55 | a discarded log's write marks it durable | `acknowledgement_waits_for_the_snapshot` |

@@ -2,6 +2,8 @@
 
 mod damage;
 mod elections;
+mod joint;
+mod membership;
 mod reads;
 mod replication;
 mod snapshots;
