@@ -10,6 +10,7 @@
 //! One lesson shapes the error handling: after a failed sync the kernel marks the pages clean, so
 //! a second sync succeeds although nothing was written. Hence [`Latched`].
 
+mod aligned;
 pub mod os;
 mod read_only;
 pub mod sim;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+pub use self::aligned::{Aligned, DIRECT_BYTES};
 pub use self::read_only::ReadOnly;
 
 /// What a disk writes whole or not at all (rules D2).
@@ -177,9 +179,11 @@ pub trait Disk {
     /// The device's. What was written since the last good sync is then lost or not: nobody knows.
     fn sync(&self, file: &Self::File) -> Result<(), Error>;
 
-    /// Has the device begin with a range that was written, and returns at once: the next sync waits
-    /// less. A promise of nothing.
-    fn write_back(&self, file: &Self::File, offset: u64, bytes: u64);
+    /// From now on whole blocks of this file go directly between an [`Aligned`] buffer and the device,
+    /// without a copy in the page cache: that takes a small part of the processor's time, and leaves
+    /// nothing for others' syncs to wait for. The rest, and all of it where the file system cannot
+    /// do that, goes through the cache. It is as durable as before: when `sync` returned.
+    fn bypass_cache(&self, file: &mut Self::File);
 
     /// Drops the file's clean pages from the page cache: the next read asks the device.
     fn drop_cache(&self, file: &Self::File);
@@ -334,8 +338,8 @@ impl<D: Disk> Disk for Latched<D> {
         self.latch(self.disk.sync(file))
     }
 
-    fn write_back(&self, file: &D::File, offset: u64, bytes: u64) {
-        self.disk.write_back(file, offset, bytes);
+    fn bypass_cache(&self, file: &mut D::File) {
+        self.disk.bypass_cache(file);
     }
 
     fn drop_cache(&self, file: &D::File) {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use memmap2::{Advice, MmapRaw};
 use rustix::fs::FallocateFlags;
 
+use super::aligned::direct_bytes;
 use super::{Disk, Error};
 use crate::fatal;
 
@@ -32,6 +33,8 @@ pub struct OsFile {
     name: String,
     file: File,
     map: Option<MmapRaw>,
+    /// The same, past the page cache.
+    direct: Option<File>,
 }
 
 impl OsDisk {
@@ -65,6 +68,19 @@ impl OsDisk {
 impl OsFile {
     fn error(&self, operation: &'static str, cause: impl Into<io::Error>) -> Error {
         Error::new(operation, &self.name, cause.into())
+    }
+
+    /// Transfers whole blocks past the page cache; `None` if that cannot be done, with this file or
+    /// with the blocks of its device.
+    fn directly(
+        &self,
+        bytes: usize,
+        transfer: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Option<io::Result<()>> {
+        let direct = self.direct.as_ref().filter(|_| bytes > 0)?;
+        let done = transfer(direct);
+        let is_refused = |cause: &io::Error| cause.kind() == io::ErrorKind::InvalidInput;
+        (!done.as_ref().is_err_and(is_refused)).then_some(done)
     }
 
     /// Ends the map: the file is stored into no more.
@@ -127,6 +143,7 @@ impl Disk for OsDisk {
             name: name.to_owned(),
             file,
             map: None,
+            direct: None,
         })
     }
 
@@ -159,6 +176,7 @@ impl Disk for OsDisk {
             name: name.to_owned(),
             file,
             map: None,
+            direct: None,
         })
     }
 
@@ -170,14 +188,24 @@ impl Disk for OsDisk {
     }
 
     fn read_at(&self, file: &OsFile, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        file.file
-            .read_exact_at(buffer, offset)
+        let whole = direct_bytes(offset, buffer);
+        let (blocks, rest) = buffer.split_at_mut(whole);
+        let behind = offset + whole as u64;
+        let read = file
+            .directly(whole, |direct| direct.read_exact_at(blocks, offset))
+            .unwrap_or_else(|| file.file.read_exact_at(blocks, offset));
+        read.and_then(|()| file.file.read_exact_at(rest, behind))
             .map_err(|cause| file.error("read", cause))
     }
 
     fn write_at(&self, file: &OsFile, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        file.file
-            .write_all_at(bytes, offset)
+        let (blocks, rest) = bytes.split_at(direct_bytes(offset, bytes));
+        let behind = offset + blocks.len() as u64;
+        let written = file
+            .directly(blocks.len(), |direct| direct.write_all_at(blocks, offset))
+            .unwrap_or_else(|| file.file.write_all_at(blocks, offset));
+        written
+            .and_then(|()| file.file.write_all_at(rest, behind))
             .map_err(|cause| file.error("write", cause))
     }
 
@@ -227,9 +255,14 @@ impl Disk for OsDisk {
             .map_err(|cause| file.error("sync", cause))
     }
 
-    fn write_back(&self, file: &OsFile, offset: u64, bytes: u64) {
-        // What is clean is dropped, and what is dirty begins to be written.
-        file.drop_range(offset, bytes);
+    fn bypass_cache(&self, file: &mut OsFile) {
+        // Where that is not supported, the cache serves.
+        let direct = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(rustix::fs::OFlags::DIRECT.bits().cast_signed())
+            .open(self.path(&file.name));
+        file.direct = direct.ok();
     }
 
     fn drop_cache(&self, file: &OsFile) {

@@ -90,7 +90,7 @@ impl Disk for ReadOnly {
         refuse("sync", &file.name)
     }
 
-    fn write_back(&self, _: &ReadOnlyFile, _: u64, _: u64) {}
+    fn bypass_cache(&self, _: &mut ReadOnlyFile) {}
 
     fn drop_cache(&self, _: &ReadOnlyFile) {}
 

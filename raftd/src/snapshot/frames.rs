@@ -8,10 +8,10 @@ use super::format::{
     CHUNK_HEADER_BYTES, CHUNK_MAGIC, ChunkHeader, ChunkKind, HEADER_BYTES, Header, Sums,
     TRAILER_BYTES, TRAILER_MAGIC, Trailer,
 };
-use crate::disk::Disk;
+use crate::disk::{Aligned, DIRECT_BYTES, Disk, Error as DiskError};
 
-/// The kernel is asked for so much ahead of what is read.
-const FETCH_BYTES: u64 = 4 * 1024 * 1024;
+/// So much is read at once.
+const AHEAD_BYTES: usize = 512 * 1024;
 
 /// A chunk as it stands in the file. Nothing of it is verified but that it is where it may be:
 /// [`Stored::unpack`] does the rest.
@@ -182,26 +182,80 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> Result<(), Unfilled> {
         })
 }
 
+/// What was read of a file ahead of who reads it.
+///
+/// Invariant: the first `bytes` of `buffer` stand in the file from `start` on, a whole block.
+#[derive(Debug)]
+pub struct ReadAhead {
+    buffer: Aligned,
+    start: u64,
+    bytes: usize,
+}
+
+impl ReadAhead {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            buffer: Aligned::new(AHEAD_BYTES),
+            start: 0,
+            bytes: 0,
+        }
+    }
+
+    /// What is there of the file from `offset` on.
+    fn from(&self, offset: u64) -> &[u8] {
+        let at = offset.checked_sub(self.start).map(|at| at as usize);
+        at.and_then(|at| self.buffer[..self.bytes].get(at..))
+            .unwrap_or_default()
+    }
+}
+
+impl Default for ReadAhead {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A file of a disk as a stream, from some place on.
 pub struct FileReader<'a, D: Disk> {
     disk: &'a D,
     file: &'a D::File,
+    ahead: &'a mut ReadAhead,
     offset: u64,
     end: u64,
-    fetched: u64,
 }
 
 impl<'a, D: Disk> FileReader<'a, D> {
-    /// From `offset` up to `end`, which is not behind the end of the file.
+    /// From `offset` up to `end`, which is not behind the end of the file. `ahead` is new, or was
+    /// that of a reader of this file.
     #[must_use]
-    pub fn new(disk: &'a D, file: &'a D::File, offset: u64, end: u64) -> Self {
+    pub fn new(
+        disk: &'a D,
+        file: &'a D::File,
+        ahead: &'a mut ReadAhead,
+        offset: u64,
+        end: u64,
+    ) -> Self {
         Self {
             disk,
             file,
+            ahead,
             offset,
             end,
-            fetched: offset,
         }
+    }
+
+    /// Reads ahead from where it stands.
+    fn fetch(&mut self) -> Result<(), DiskError> {
+        let ahead = &mut *self.ahead;
+        ahead.bytes = 0;
+        ahead.start = self.offset - self.offset % DIRECT_BYTES as u64;
+        let bytes = (self.end - ahead.start).min(AHEAD_BYTES as u64) as usize;
+        self.disk
+            .read_at(self.file, ahead.start, &mut ahead.buffer[..bytes])?;
+        ahead.bytes = bytes;
+        Ok(())
     }
 }
 
@@ -211,15 +265,20 @@ impl<D: Disk> Read for FileReader<'_, D> {
         if bytes == 0 {
             return Ok(0);
         }
-        // Half of it is on its way while the other half is read.
-        if self.fetched < self.end && self.fetched < self.offset + FETCH_BYTES / 2 {
-            let to = self.end.min(self.offset + FETCH_BYTES);
-            self.disk.fetch(self.file, self.fetched, to - self.fetched);
-            self.fetched = to;
-        }
-        self.disk
-            .read_at(self.file, self.offset, &mut buffer[..bytes])
-            .map_err(|error| error.cause)?;
+        let buffer = &mut buffer[..bytes];
+        let is_there = !self.ahead.from(self.offset).is_empty();
+        let bytes = if is_there || self.fetch().is_ok() {
+            let there = self.ahead.from(self.offset);
+            let bytes = bytes.min(there.len());
+            buffer[..bytes].copy_from_slice(&there[..bytes]);
+            bytes
+        } else {
+            // What lies ahead cannot be read; what was asked for may still be.
+            self.disk
+                .read_at(self.file, self.offset, buffer)
+                .map_err(|error| error.cause)?;
+            bytes
+        };
         self.offset += bytes as u64;
         Ok(bytes)
     }

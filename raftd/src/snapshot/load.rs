@@ -5,7 +5,7 @@ use std::io::Read;
 use wire::types::{ClusterId, EntryId, Epoch};
 
 use super::format::{Header, TRAILER_BYTES, Trailer};
-use super::frames::{FileReader, Frame, Frames, Stored};
+use super::frames::{FileReader, Frame, Frames, ReadAhead, Stored};
 use super::unpack::{Content, Part};
 use super::{Error, SnapshotInfo, snapshot_name};
 use crate::disk::Disk;
@@ -152,7 +152,8 @@ impl Loader {
 /// [`Error`]. [`Error::Disk`] if it is not there.
 pub fn load<D: Disk>(disk: &D, expected: &Expected, sessions_max: usize) -> Result<Loaded, Error> {
     let name = snapshot_name(expected.id);
-    let file = disk.open(&name)?;
+    let mut file = disk.open(&name)?;
+    disk.bypass_cache(&mut file);
     load_file(disk, &file, &name, expected, sessions_max)
 }
 
@@ -164,7 +165,8 @@ pub(super) fn load_file<D: Disk>(
     expected: &Expected,
     sessions_max: usize,
 ) -> Result<Loaded, Error> {
-    let mut source = FileReader::new(disk, file, 0, disk.bytes(file)?);
+    let mut ahead = ReadAhead::new();
+    let mut source = FileReader::new(disk, file, &mut ahead, 0, disk.bytes(file)?);
     let mut loader = Loader::open(&mut source, name, expected)?;
     while let Some(stored) = loader.next(&mut source)? {
         loader.take(stored.unpack()?)?;

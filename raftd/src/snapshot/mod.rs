@@ -33,13 +33,14 @@
 //! # The files
 //!
 //! `pack.rs` forms chunks and `unpack.rs` opens them; `frames.rs` reads a file chunk by chunk;
-//! `write.rs`, `verify.rs`, `load.rs` and `receive.rs` are the four that use them.
+//! `sink.rs` writes one piece by piece; `write.rs`, `verify.rs`, `load.rs` and `receive.rs` are the four that use them.
 
 pub mod format;
 mod frames;
 mod load;
 mod pack;
 mod receive;
+mod sink;
 mod unpack;
 mod verify;
 mod write;
@@ -49,13 +50,13 @@ use std::fmt;
 use bytes::Bytes;
 use wire::types::{EntryId, Index, Term};
 
-pub use self::frames::{FileReader, Stored};
+pub use self::frames::{FileReader, ReadAhead, Stored};
 pub use self::load::{Expected, Loaded, Loader, load};
 pub use self::receive::Receiver;
 pub use self::unpack::Content;
 pub use self::verify::{Found, Verified, Verifier, verify};
 pub use self::write::{STEP_BYTES, Step, Writer};
-use crate::disk::{Damage, Disk, Error as DiskError};
+use crate::disk::{Aligned, DIRECT_BYTES, Damage, Disk, Error as DiskError};
 
 /// The directory of the snapshots.
 pub const SNAPSHOT_DIR: &str = "snap";
@@ -201,16 +202,20 @@ pub fn read_at<D: Disk>(
     bytes_max: usize,
 ) -> Result<Piece, Error> {
     let name = snapshot_name(id);
-    let file = disk.open(&name)?;
+    let mut file = disk.open(&name)?;
+    disk.bypass_cache(&mut file);
     let total_bytes = disk.bytes(&file)?;
     let offset = offset.min(total_bytes);
+    // Whoever went on in the middle of a block asks for whole ones from then on.
+    let astray = (offset % DIRECT_BYTES as u64) as usize;
+    let bytes_max = bytes_max - astray.min(bytes_max / 2);
     let bytes = (total_bytes - offset).min(bytes_max as u64);
-    let mut buffer = vec![0; bytes as usize];
+    let mut buffer = Aligned::new(bytes as usize);
     disk.read_at(&file, offset, &mut buffer)
         .map_err(|error| unreadable(&name, offset, &error))?;
     Ok(Piece {
         total_bytes,
-        bytes: buffer.into(),
+        bytes: Bytes::from_owner(buffer),
     })
 }
 

@@ -3,9 +3,9 @@
 use wire::types::EntryId;
 
 use super::format::{HEADER_BYTES, SNAPSHOT_BYTES_MIN};
-use super::frames::{FileReader, Frame, Frames};
+use super::frames::{FileReader, Frame, Frames, ReadAhead};
 use super::load::{Expected, Loaded, load_file};
-use super::write::SYNC_BYTES;
+use super::sink::Sink;
 use super::{Error, PARTIAL_SUFFIX, SNAPSHOT_DIR, name, named_id, publish};
 use crate::disk::{Disk, Error as DiskError};
 
@@ -15,15 +15,13 @@ use crate::disk::{Disk, Error as DiskError};
 /// - the file has the name of a part until all of it is durable and was loaded;
 /// - it has its whole size, with its room, from the beginning: a full disk is known before anything
 ///   is sent;
-/// - what is before `received_bytes` is written; what of it was found when the transfer went on was
-///   verified, and all of it will be.
+/// - what is received went into `sink`; what of it was found when the transfer went on was verified,
+///   and all of it will be.
 #[derive(Debug)]
 pub struct Receiver<F> {
     id: EntryId,
-    file: F,
     total_bytes: u64,
-    received_bytes: u64,
-    unsynced_bytes: u64,
+    sink: Sink<F>,
 }
 
 impl<F> Receiver<F> {
@@ -53,18 +51,17 @@ impl<F> Receiver<F> {
         };
         // Of a file of another size there may be more than is sound: its end is no part of this.
         let received_bytes = sound_bytes.min(total_bytes);
-        let receiver = Self {
-            id,
-            file,
-            total_bytes,
-            received_bytes,
-            unsynced_bytes: 0,
-        };
-        if let Err(error) = disk.resize(&receiver.file, total_bytes) {
-            receiver.discard(disk);
+        let sized = disk.resize(&file, total_bytes);
+        let mut sink = Sink::new(disk, file, total_bytes);
+        if let Err(error) = sized.and_then(|()| sink.go_on(disk, received_bytes)) {
+            discard(disk, id);
             return Err(error.into());
         }
-        Ok(receiver)
+        Ok(Self {
+            id,
+            total_bytes,
+            sink,
+        })
     }
 
     /// The last entry that is part of the snapshot.
@@ -82,13 +79,13 @@ impl<F> Receiver<F> {
     /// How much of it is here, from the start.
     #[must_use]
     pub fn received_bytes(&self) -> u64 {
-        self.received_bytes
+        self.sink.bytes()
     }
 
     /// Whether all of it is here.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.received_bytes == self.total_bytes
+        self.received_bytes() == self.total_bytes
     }
 
     /// Takes the next bytes, and says how many are here now. Bytes that are not the next ones, or
@@ -102,19 +99,14 @@ impl<F> Receiver<F> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<u64, Error> {
-        let left = self.total_bytes - self.received_bytes;
-        if offset == self.received_bytes && bytes.len() as u64 <= left {
-            disk.write_at(&self.file, offset, bytes)?;
-            let bytes = bytes.len() as u64;
-            disk.write_back(&self.file, offset, bytes);
-            self.received_bytes += bytes;
-            self.unsynced_bytes += bytes;
-            if self.unsynced_bytes >= SYNC_BYTES {
-                disk.sync(&self.file)?;
-                self.unsynced_bytes = 0;
+        let left = self.total_bytes - self.received_bytes();
+        if offset == self.received_bytes() && bytes.len() as u64 <= left {
+            self.sink.write(disk, bytes)?;
+            if self.is_complete() {
+                self.sink.write_rest(disk)?;
             }
         }
-        Ok(self.received_bytes)
+        Ok(self.received_bytes())
     }
 
     /// Makes it durable, reads it again from the device, builds the store from it and gives it its
@@ -126,7 +118,7 @@ impl<F> Receiver<F> {
     /// # Panics
     /// If it is not complete.
     pub fn finish<D: Disk<File = F>>(
-        self,
+        mut self,
         disk: &D,
         expected: &Expected,
         sessions_max: usize,
@@ -141,24 +133,27 @@ impl<F> Receiver<F> {
     }
 
     fn publish<D: Disk<File = F>>(
-        &self,
+        &mut self,
         disk: &D,
         expected: &Expected,
         sessions_max: usize,
     ) -> Result<Loaded, Error> {
         let name = part_name(self.id);
-        disk.sync(&self.file)?;
-        disk.drop_cache(&self.file);
-        let loaded = load_file(disk, &self.file, &name, expected, sessions_max)?;
+        self.sink.finish(disk)?;
+        let loaded = load_file(disk, self.sink.file(), &name, expected, sessions_max)?;
         publish(disk, &name, self.id)?;
         Ok(loaded)
     }
 
     /// Removes what was received.
     pub fn discard<D: Disk<File = F>>(self, disk: &D) {
-        // What is left is verified before it is gone on with, or removed at the next start.
-        let _ = disk.remove(&part_name(self.id));
+        discard(disk, self.id);
     }
+}
+
+fn discard<D: Disk>(disk: &D, id: EntryId) {
+    // What is left is verified before it is gone on with, or removed at the next start.
+    let _ = disk.remove(&part_name(id));
 }
 
 fn part_name(id: EntryId) -> String {
@@ -171,7 +166,8 @@ fn sound_bytes<D: Disk>(disk: &D, file: &D::File, id: EntryId) -> Result<u64, Di
     // What a process wrote that was killed, or whose sync failed, is not what the device has.
     disk.sync(file)?;
     disk.drop_cache(file);
-    let mut source = FileReader::new(disk, file, 0, end);
+    let mut ahead = ReadAhead::new();
+    let mut source = FileReader::new(disk, file, &mut ahead, 0, end);
     let Ok(mut frames) = Frames::open(&mut source, &part_name(id)) else {
         return Ok(0);
     };

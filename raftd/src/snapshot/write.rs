@@ -3,19 +3,20 @@
 use wire::types::{ClusterId, EntryId, NodeId};
 
 use super::format::{CHUNK_BYTES_MAX, ChunkKind, HEADER_BYTES, Header, Sums, Trailer};
-use super::frames::FileReader;
+use super::frames::{FileReader, ReadAhead};
 use super::pack::{Packer, item_bytes};
+use super::sink::Sink;
 use super::verify::{Found, Verifier};
 use super::{Error, SNAPSHOT_DIR, SnapshotInfo, UNFINISHED_SUFFIX, name, publish};
-use crate::disk::{Disk, Error as DiskError};
+use crate::disk::Disk;
 use crate::store::{View, digest};
 
 /// A step writes or verifies about so much content.
 pub const STEP_BYTES: usize = 1024 * 1024;
+/// So much is written at once: a sync of the log that comes meanwhile waits no longer than that takes.
+pub(super) const PIECE_BYTES: usize = 256 * 1024;
 /// So much is synced at once: the last sync is no longer than any other.
 pub(super) const SYNC_BYTES: u64 = 8 * 1024 * 1024;
-/// Room is reserved ahead of what is written, at most so much.
-const GROWTH_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 const _: () = assert!(STEP_BYTES > CHUNK_BYTES_MAX);
 
@@ -47,7 +48,7 @@ enum Stage {
     /// Among the sessions: so many are done.
     Sessions { done: usize },
     /// Reading again what was written: this trailer is at its end.
-    Verifying(Box<Verifier>, Trailer),
+    Verifying(Box<Verifier>, ReadAhead, Trailer),
     /// Nothing is left to do.
     Ended,
 }
@@ -56,17 +57,14 @@ enum Stage {
 ///
 /// Invariants:
 /// - the file has its temporary name until all of it is durable, was read again and is sound;
-/// - `offset` bytes are written, within the room of the file, and `out` comes behind them;
+/// - `out` comes behind what went into `sink`;
 /// - `digest` is that of the head and of what went into chunks: compared with the view's, before
 ///   the trailer tells it.
 pub struct Writer<F> {
     header: Header,
     /// Until everything in it is written: it keeps old versions of what changes.
     view: Option<View>,
-    file: F,
-    room_bytes: u64,
-    offset: u64,
-    unsynced_bytes: u64,
+    sink: Sink<F>,
     stage: Stage,
     packer: Packer,
     sums: Sums,
@@ -102,15 +100,13 @@ impl<F> Writer<F> {
         disk.create_dir(SNAPSHOT_DIR)?;
         let name = temporary_name(header.head.applied);
         let file = disk.create(&name, HEADER_BYTES as u64)?;
+        let sink = Sink::new(disk, file, HEADER_BYTES as u64);
         Ok(Self {
             sums: Sums::new(&page),
             digest: digest::head(&header.head),
             header,
             view: Some(view),
-            file,
-            room_bytes: HEADER_BYTES as u64,
-            offset: 0,
-            unsynced_bytes: 0,
+            sink,
             stage: Stage::Keys { after: None },
             packer: Packer::new(),
             out: page,
@@ -129,8 +125,8 @@ impl<F> Writer<F> {
     #[must_use]
     pub fn progress_bytes(&self) -> u64 {
         match &self.stage {
-            Stage::Verifying(verifier, _) => self.offset + verifier.offset(),
-            Stage::Keys { .. } | Stage::Sessions { .. } | Stage::Ended => self.offset,
+            Stage::Verifying(verifier, ..) => self.sink.bytes() + verifier.offset(),
+            Stage::Keys { .. } | Stage::Sessions { .. } | Stage::Ended => self.sink.bytes(),
         }
     }
 
@@ -231,25 +227,25 @@ impl<F> Writer<F> {
         let trailer = self.sums.trailer(self.digest);
         self.out.extend_from_slice(&trailer.encode());
         self.write_out(disk)?;
-        disk.resize(&self.file, self.offset)?;
-        disk.sync(&self.file)?;
+        self.sink.finish(disk)?;
         // What is read again comes from the device, or the check would prove nothing.
-        disk.drop_cache(&self.file);
-        let mut source = FileReader::new(disk, &self.file, 0, self.offset);
+        let total_bytes = self.sink.bytes();
+        let mut ahead = ReadAhead::new();
+        let mut source = FileReader::new(disk, self.sink.file(), &mut ahead, 0, total_bytes);
         let verifier = Verifier::open(&mut source, &temporary_name(self.id()))?;
-        self.stage = Stage::Verifying(Box::new(verifier), trailer);
+        self.stage = Stage::Verifying(Box::new(verifier), ahead, trailer);
         Ok(Step::Verifying {
             done_bytes: HEADER_BYTES as u64,
-            total_bytes: self.offset,
+            total_bytes,
         })
     }
 
     fn verify<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
-        let Stage::Verifying(verifier, written) = &mut self.stage else {
+        let Stage::Verifying(verifier, ahead, written) = &mut self.stage else {
             unreachable!("what is verified was written");
         };
-        let total_bytes = self.offset;
-        let mut source = FileReader::new(disk, &self.file, verifier.offset(), total_bytes);
+        let (file, total_bytes) = (self.sink.file(), self.sink.bytes());
+        let mut source = FileReader::new(disk, file, ahead, verifier.offset(), total_bytes);
         let mut bytes = 0;
         while bytes < STEP_BYTES {
             match verifier.step(&mut source)? {
@@ -280,25 +276,9 @@ impl<F> Writer<F> {
         }
     }
 
-    /// Writes `out` behind what is written, and syncs when there is enough of it.
-    fn write_out<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), DiskError> {
-        let end = self.offset + self.out.len() as u64;
-        if end > self.room_bytes {
-            let ahead = self.room_bytes.min(GROWTH_BYTES_MAX);
-            let room_bytes = end.max(self.room_bytes + ahead);
-            disk.resize(&self.file, room_bytes)?;
-            self.room_bytes = room_bytes;
-        }
-        let bytes = self.out.len() as u64;
-        disk.write_at(&self.file, self.offset, &self.out)?;
-        disk.write_back(&self.file, self.offset, bytes);
-        self.unsynced_bytes += bytes;
-        self.offset = end;
+    fn write_out<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), Error> {
+        self.sink.write(disk, &self.out)?;
         self.out.clear();
-        if self.unsynced_bytes >= SYNC_BYTES {
-            disk.sync(&self.file)?;
-            self.unsynced_bytes = 0;
-        }
         Ok(())
     }
 }

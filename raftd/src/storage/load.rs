@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::disk::Disk;
 use crate::snapshot::{
-    Content, Error, Expected, FileReader, Loaded, Loader, Stored, load, snapshot_name,
+    Content, Error, Expected, FileReader, Loaded, Loader, ReadAhead, Stored, load, snapshot_name,
 };
 
 /// A smaller file is loaded before threads would be of use.
@@ -31,14 +31,16 @@ pub fn load_snapshot<D: Disk>(
     sessions_max: usize,
 ) -> Result<Loaded, Error> {
     let name = snapshot_name(expected.id);
-    let file = disk.open(&name)?;
+    let mut file = disk.open(&name)?;
     let bytes = disk.bytes(&file)?;
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let unpackers = (processors - 1).min(UNPACKERS_MAX);
     if bytes < THREADED_BYTES_MIN || unpackers == 0 {
         return load(disk, expected, sessions_max);
     }
-    let mut source = FileReader::new(disk, &file, 0, bytes);
+    disk.bypass_cache(&mut file);
+    let mut ahead = ReadAhead::new();
+    let mut source = FileReader::new(disk, &file, &mut ahead, 0, bytes);
     let mut loader = Loader::open(&mut source, &name, expected)?;
     let packed = &Packed::default();
     thread::scope(|scope| {

@@ -8,7 +8,7 @@ use wire::types::{EntryId, Index};
 
 use crate::disk::Disk;
 use crate::node::io::{SnapshotEvent, StorageEvent};
-use crate::snapshot::{self, FileReader, Found, SNAPSHOT_DIR, Verifier};
+use crate::snapshot::{self, FileReader, Found, ReadAhead, SNAPSHOT_DIR, Verifier};
 use crate::wal::{SegmentPiece, SegmentVerifier};
 
 /// How often and how fast to look for rot.
@@ -36,6 +36,7 @@ enum Reading<F> {
         id: EntryId,
         file: F,
         bytes: u64,
+        ahead: ReadAhead,
         verifier: Box<Verifier>,
     },
 }
@@ -111,10 +112,11 @@ impl<D: Disk> Scrubber<D> {
                 id,
                 file,
                 bytes,
+                mut ahead,
                 mut verifier,
             }) => {
                 let before = verifier.offset();
-                let mut source = FileReader::new(&self.disk, &file, before, bytes);
+                let mut source = FileReader::new(&self.disk, &file, &mut ahead, before, bytes);
                 match verifier.step(&mut source) {
                     Ok(Found::Chunk(_)) => {
                         scrubbed.bytes = verifier.offset() - before;
@@ -122,6 +124,7 @@ impl<D: Disk> Scrubber<D> {
                             id,
                             file,
                             bytes,
+                            ahead,
                             verifier,
                         });
                     }
@@ -150,18 +153,21 @@ impl<D: Disk> Scrubber<D> {
             }
         }
         while let Some(id) = self.snapshots.pop_front() {
-            let Ok(file) = self.disk.open(&snapshot::snapshot_name(id)) else {
+            let Ok(mut file) = self.disk.open(&snapshot::snapshot_name(id)) else {
                 continue;
             };
             self.disk.drop_cache(&file);
+            self.disk.bypass_cache(&mut file);
             let bytes = self.disk.bytes(&file).unwrap_or_default();
-            let mut source = FileReader::new(&self.disk, &file, 0, bytes);
+            let mut ahead = ReadAhead::new();
+            let mut source = FileReader::new(&self.disk, &file, &mut ahead, 0, bytes);
             match Verifier::open(&mut source, &snapshot::snapshot_name(id)) {
                 Ok(verifier) => {
                     return Some(Reading::Snapshot {
                         id,
                         file,
                         bytes,
+                        ahead,
                         verifier: Box::new(verifier),
                     });
                 }

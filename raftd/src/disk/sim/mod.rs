@@ -409,7 +409,7 @@ impl Disk for SimDisk {
         })
     }
 
-    fn write_back(&self, _: &SimFile, _: u64, _: u64) {}
+    fn bypass_cache(&self, _: &mut SimFile) {}
 
     fn drop_cache(&self, file: &SimFile) {
         self.state().inodes[file.inode].drop_cache();
