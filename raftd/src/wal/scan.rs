@@ -26,7 +26,7 @@ use super::segment::{Spare, UNFINISHED_SUFFIX, WAL_DIR, segment_name};
 use super::window::{Batch, Window};
 use super::writer::{Active, Wal};
 use super::{Damage, Error};
-use crate::disk::Disk;
+use crate::disk::{Aligned, Disk};
 
 /// What a scan comes by.
 pub(super) enum Seen<'a> {
@@ -536,6 +536,7 @@ impl Scan {
             marked: self.snapshot,
             draft: Draft::default(),
             head: Vec::new(),
+            blocks: Aligned::new(0),
         };
         // Entries that were read may be before what the log begins behind.
         let base = wal.base();

@@ -3,13 +3,11 @@
 use std::ops::Range;
 
 use super::format::{BatchHeader, Owner, SegmentHeader};
-use crate::disk::{Disk, Error};
+use super::writer::FETCH_BYTES;
+use crate::disk::{Aligned, Disk, Error};
 
 /// The directory of the segments.
 pub const WAL_DIR: &str = "wal";
-/// Zeros are written in pieces of this size, so that the page cache backs the file by small
-/// folios: a store through the map dirties a whole folio (rules E7).
-pub const ZERO_BYTES: usize = 16 * 1024;
 /// A step of [`SegmentMaker`]: this much is written at once. Short, for whoever makes a segment
 /// keeps a processor from those who answer.
 pub const STEP_BYTES: u64 = 128 * 1024;
@@ -70,6 +68,7 @@ pub fn remove<D: Disk>(disk: &D, ids: &mut Range<u64>) -> Result<(), Error> {
 pub struct SegmentMaker<F> {
     header: SegmentHeader,
     file: F,
+    zeros: Aligned,
     zeroed_bytes: u64,
 }
 
@@ -91,10 +90,12 @@ impl<F> SegmentMaker<F> {
             salt: salt(seed, owner, id),
             bytes,
         };
-        let file = disk.create(&temporary_name(id), bytes)?;
+        let mut file = disk.create(&temporary_name(id), bytes)?;
+        disk.bypass_cache(&mut file);
         Ok(Self {
             header,
             file,
+            zeros: Aligned::new(STEP_BYTES as usize),
             zeroed_bytes: 0,
         })
     }
@@ -105,13 +106,10 @@ impl<F> SegmentMaker<F> {
     /// # Errors
     /// The device's.
     pub fn step<D: Disk<File = F>>(&mut self, disk: &D) -> Result<bool, Error> {
-        let zeros = [0; ZERO_BYTES];
         let end = self.header.bytes.min(self.zeroed_bytes + STEP_BYTES);
-        while self.zeroed_bytes < end {
-            let piece = (end - self.zeroed_bytes).min(ZERO_BYTES as u64) as usize;
-            disk.write_at(&self.file, self.zeroed_bytes, &zeros[..piece])?;
-            self.zeroed_bytes += piece as u64;
-        }
+        let zeros = &self.zeros[..(end - self.zeroed_bytes) as usize];
+        disk.write_at(&self.file, self.zeroed_bytes, zeros)?;
+        self.zeroed_bytes = end;
         let left = self.zeroed_bytes < self.header.bytes;
         if !left || self.zeroed_bytes.is_multiple_of(SYNC_BYTES) {
             disk.sync(&self.file)?;
@@ -148,7 +146,10 @@ impl<F> SegmentMaker<F> {
             &segment_name(self.header.id),
         )?;
         disk.sync_dir(WAL_DIR)?;
-        // Its zeros are clean in the cache now, in small folios: the first stores find them there.
+        // Nothing but the beginning is in the cache, where the first stores find it. What is read into
+        // it has small folios: a store through the map dirties a whole one (rules E7).
+        disk.drop_cache(&self.file);
+        disk.fetch(&self.file, 0, FETCH_BYTES);
         Ok(Spare {
             header: self.header,
             file: self.file,

@@ -1,6 +1,7 @@
 //! The log as it is written: batches, marks, rotation.
 
 use std::collections::VecDeque;
+use std::iter;
 use std::ops::Range;
 
 use raft::{HardState, Ticket};
@@ -15,7 +16,7 @@ use super::format::{
 use super::index::LogIndex;
 use super::pending::{Draft, Pending, Room};
 use super::segment::Spare;
-use crate::disk::Disk;
+use crate::disk::{Aligned, DIRECT_BYTES, Disk};
 
 /// The segment that is written to.
 pub(super) struct Active<F> {
@@ -27,9 +28,12 @@ pub(super) struct Active<F> {
     pub(super) fetched: u64,
 }
 
-/// What is fetched at once. A spare's zeros are in the cache when it was made in this life of the
-/// process, and if not a store would wait for a read of the device, page by page.
-const FETCH_BYTES: u64 = 1024 * 1024;
+/// What is fetched at once. But for the beginning a segment's zeros are not in the cache, and a store
+/// would wait for a read of the device, page by page.
+pub(super) const FETCH_BYTES: u64 = 256 * 1024;
+/// From this size on a batch goes past the map.
+const DIRECT_BATCH_BYTES: u64 = 64 * 1024;
+const _: () = assert!(DIRECT_BATCH_BYTES >= 2 * DIRECT_BYTES as u64);
 
 /// What [`Wal::write`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct Wal<D: Disk> {
     pub(super) marked: EntryId,
     pub(super) draft: Draft,
     pub(super) head: Vec<u8>,
+    /// For batches that go past the map.
+    pub(super) blocks: Aligned,
 }
 
 impl<D: Disk> Wal<D> {
@@ -301,16 +307,16 @@ impl<D: Disk> Wal<D> {
     /// Sees to it that the pages of the next batches are in the cache.
     fn fetch_ahead(&mut self) {
         let active = &mut self.active;
+        active.fetched = active.fetched.max(active.offset);
         while active.fetched < (active.offset + FETCH_BYTES).min(active.header.bytes) {
             self.disk.fetch(&active.file, active.fetched, FETCH_BYTES);
             active.fetched += FETCH_BYTES;
         }
     }
 
-    /// Stores the draft as one batch and makes it durable with one sync (rules E1). Each byte is
-    /// copied once, from the entry into the map.
+    /// Stores the draft as one batch and makes it durable with one sync (rules E1).
     fn store_batch(&mut self, seal: Option<BatchKind>) -> Result<(), Error> {
-        let segment = &self.active.header;
+        let segment = self.active.header;
         let kind = seal.unwrap_or(if self.active.offset == SEGMENT_HEADER_BYTES {
             BatchKind::Open
         } else if self.draft.resets {
@@ -334,15 +340,14 @@ impl<D: Disk> Wal<D> {
         };
         let end = header.end();
         assert!(end <= segment.bytes, "a batch stays in its segment");
-        let header_crc = header.encode(segment, &draft.entries, &mut self.head);
+        let header_crc = header.encode(&segment, &draft.entries, &mut self.head);
 
-        let file = &self.active.file;
-        self.disk.store(file, header.offset, &self.head)?;
-        let mut at = header.offset + self.head.len() as u64;
-        for entry in &draft.entries {
-            self.disk.store(file, at, entry.bytes())?;
-            at += entry.bytes().len() as u64;
+        if end - header.offset >= DIRECT_BATCH_BYTES {
+            self.write_directly(&header)?;
+        } else {
+            self.store(&header)?;
         }
+        let file = &self.active.file;
         self.disk.sync(file)?;
         if kind != BatchKind::Seal {
             // On its way before anyone is told; durable with the next sync or write-back (E3).
@@ -352,10 +357,10 @@ impl<D: Disk> Wal<D> {
                 hard_state: header.hard_state,
                 header_crc,
             };
-            self.disk.store(file, end, &mark.encode(segment))?;
+            self.disk.store(file, end, &mark.encode(&segment))?;
         }
 
-        let terms = draft.entries.iter().map(wire::entry::Entry::term);
+        let terms = self.draft.entries.iter().map(wire::entry::Entry::term);
         if kind == BatchKind::Reset {
             self.faults = Faults::default();
             self.rotten = None;
@@ -378,6 +383,45 @@ impl<D: Disk> Wal<D> {
             header_crc,
             last: self.index.last(),
         };
+        Ok(())
+    }
+
+    /// Copies each byte of a batch once, from the entry into the map.
+    fn store(&self, header: &BatchHeader) -> Result<(), Error> {
+        let file = &self.active.file;
+        self.disk.store(file, header.offset, &self.head)?;
+        let mut at = header.offset + self.head.len() as u64;
+        for entry in &self.draft.entries {
+            self.disk.store(file, at, entry.bytes())?;
+            at += entry.bytes().len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Collects a batch and gives its whole blocks to the device; what is beside them is stored. For
+    /// many blocks that costs less than the map: each of its pages takes a fault for the first store
+    /// and work of the kernel for being written.
+    fn write_directly(&mut self, header: &BatchHeader) -> Result<(), Error> {
+        let block = DIRECT_BYTES as u64;
+        let (offset, end) = (header.offset, header.end());
+        let from = offset - offset % block;
+        let place = |at: u64| (at - from) as usize;
+        if self.blocks.len() < place(end) {
+            self.blocks = Aligned::new(place(end).next_power_of_two());
+        }
+        let mut at = place(offset);
+        let entries = self.draft.entries.iter().map(|entry| &entry.bytes()[..]);
+        for part in iter::once(&self.head[..]).chain(entries) {
+            self.blocks[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
+        self.blocks[at..place(end)].fill(0);
+        let (first, behind) = (offset.next_multiple_of(block), end - end % block);
+        let part = |from, to| &self.blocks[place(from)..place(to)];
+        let file = &self.active.file;
+        self.disk.store(file, offset, part(offset, first))?;
+        self.disk.write_at(file, first, part(first, behind))?;
+        self.disk.store(file, behind, part(behind, end))?;
         Ok(())
     }
 
