@@ -213,6 +213,7 @@ impl<D: Disk> Wal<D> {
     /// # Errors
     /// The disk's, after which nothing more may be written.
     pub fn mend(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        self.reading.set(None);
         let mut batches: BTreeMap<(u64, u64), Vec<(Fault, &Entry)>> = BTreeMap::new();
         for entry in entries {
             let fault = self.faults.0.get(&entry.index());

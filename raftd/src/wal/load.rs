@@ -7,13 +7,21 @@ use wire::types::Index;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::index::Position;
 use super::segment::segment_name;
-use super::window::{Batch, Window};
+use super::window::{Batch, Held, Window};
 use super::writer::Wal;
 use super::{Damage, Error};
 use crate::disk::Disk;
 
 /// Read at a time.
-pub(super) const READ_AHEAD_BYTES: usize = 256 * 1024;
+pub(super) const READ_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// A sealed segment that is being read, load by load.
+pub(super) struct Reading<F> {
+    id: u64,
+    file: F,
+    header: SegmentHeader,
+    held: Held,
+}
 
 /// Entries being collected.
 struct Loading {
@@ -126,11 +134,10 @@ impl<D: Disk> Wal<D> {
     fn walk(&self, loading: &mut Loading, position: Position, last: Index) -> Result<(), Error> {
         let last = last.min(loading.to);
         let id = position.segment;
-        let Some((file, segment)) = self.open_segment(id)? else {
-            let what = "the header page is damaged, or the file is gone";
-            return Err(Damage::new(id, 0, what).into());
-        };
-        let mut window = Window::new(&self.disk, &file, segment, READ_AHEAD_BYTES);
+        let Reading {
+            file, header, held, ..
+        } = self.reading(id)?;
+        let mut window = Window::over(&self.disk, &file, header, READ_AHEAD_BYTES, held);
         let mut offset = position.offset;
         while loading.next <= last && !loading.full {
             let unreadable = |cause| Damage::unreadable(id, offset, &cause);
@@ -152,6 +159,37 @@ impl<D: Disk> Wal<D> {
             }
             offset = batch.header.end();
         }
+        let held = window.into_held();
+        // The active one changes.
+        if id < self.active.header.id {
+            self.reading.set(Some(Reading {
+                id,
+                file,
+                header,
+                held,
+            }));
+        }
         Ok(())
+    }
+
+    /// Goes on with the segment that was read last, or opens another.
+    fn reading(&self, id: u64) -> Result<Reading<D::File>, Error> {
+        if let Some(reading) = self.reading.take().filter(|reading| reading.id == id) {
+            return Ok(reading);
+        }
+        let Some((mut file, header)) = self.open_segment(id)? else {
+            let what = "the header page is damaged, or the file is gone";
+            return Err(Damage::new(id, 0, what).into());
+        };
+        if id < self.active.header.id {
+            // Nobody but who lags reads it, and that once. The end of the active one is in the cache.
+            self.disk.bypass_cache(&mut file);
+        }
+        Ok(Reading {
+            id,
+            file,
+            header,
+            held: Held::default(),
+        })
     }
 }

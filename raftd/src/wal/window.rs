@@ -12,7 +12,7 @@ use wire::types::{EntryId, Index};
 use super::format::{
     BATCH_HEADER_BYTES, BatchHeader, Chain, SegmentHeader, TableRow, is_zero, table,
 };
-use crate::disk::{Disk, Error, SECTOR_BYTES};
+use crate::disk::{Aligned, DIRECT_BYTES, Disk, Error, SECTOR_BYTES};
 
 /// A part of a segment in memory that moves as it is asked for other places.
 ///
@@ -20,18 +20,59 @@ use crate::disk::{Disk, Error, SECTOR_BYTES};
 /// [`UNREADABLE`], which no checksum takes for what was there.
 ///
 /// Invariants:
-/// - `buffer` holds the file's bytes from `start` on; memory is bounded by the largest batch plus
-///   the read-ahead.
+/// - memory is bounded by the largest batch plus the read-ahead;
 /// - `unreadable` are the offsets of the sectors that could not be read, at most
 ///   [`UNREADABLE_MAX`].
 pub(super) struct Window<'d, D: Disk> {
     disk: &'d D,
     file: &'d D::File,
     segment: SegmentHeader,
-    buffer: Vec<u8>,
-    start: u64,
+    held: Held,
     read_ahead: usize,
     unreadable: BTreeSet<u64>,
+}
+
+/// What a window holds of its file.
+///
+/// Invariant: the first `bytes` of `buffer` stand in the file from `start` on.
+pub(super) struct Held {
+    buffer: Aligned,
+    start: u64,
+    bytes: usize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            buffer: Aligned::new(0),
+            start: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl Held {
+    fn end(&self) -> u64 {
+        self.start + self.bytes as u64
+    }
+
+    /// Moves on to `start`, with room for so many bytes: what is there of them is kept.
+    fn advance(&mut self, start: u64, room: usize) {
+        let kept = if (self.start..self.end()).contains(&start) {
+            (start - self.start) as usize..self.bytes
+        } else {
+            0..0
+        };
+        self.bytes = kept.len();
+        self.start = start;
+        if self.buffer.len() < room.max(kept.len()) {
+            let mut larger = Aligned::new(room.max(kept.len()));
+            larger[..kept.len()].copy_from_slice(&self.buffer[kept]);
+            self.buffer = larger;
+        } else {
+            self.buffer.copy_within(kept, 0);
+        }
+    }
 }
 
 /// What stands for the bytes of a sector that cannot be read: not zeros, which mean something.
@@ -148,15 +189,30 @@ impl<'d, D: Disk> Window<'d, D> {
         segment: SegmentHeader,
         read_ahead: usize,
     ) -> Self {
+        Self::over(disk, file, segment, read_ahead, Held::default())
+    }
+
+    /// The same; another window over this file held that.
+    pub(super) fn over(
+        disk: &'d D,
+        file: &'d D::File,
+        segment: SegmentHeader,
+        read_ahead: usize,
+        held: Held,
+    ) -> Self {
         Self {
             disk,
             file,
             segment,
-            buffer: Vec::new(),
-            start: 0,
+            held,
             read_ahead,
             unreadable: BTreeSet::new(),
         }
+    }
+
+    /// What it holds, for the next window over this file.
+    pub(super) fn into_held(self) -> Held {
+        self.held
     }
 
     /// The bytes of a range within the segment.
@@ -166,47 +222,59 @@ impl<'d, D: Disk> Window<'d, D> {
             end <= self.segment.bytes,
             "a read of {offset}..{end} leaves the segment"
         );
-        let held = self.start..=self.start + self.buffer.len() as u64;
-        if !held.contains(&offset) || !held.contains(&end) {
-            let most = (self.segment.bytes - offset) as usize;
-            let ahead = length.max(self.read_ahead).min(most);
-            self.start = offset;
+        if offset < self.held.start || end > self.held.end() {
+            let ahead = self.read_ahead.max(length) as u64;
             // If what lies ahead cannot be read, what was asked for may still be, or parts of it.
-            self.read(ahead)
-                .or_else(|_| self.read(length))
-                .or_else(|_| self.read_sectors(length))?;
+            self.read(offset, offset + ahead)
+                .or_else(|_| self.read(offset, end))
+                .or_else(|_| self.read_sectors(offset, length))?;
         }
-        let from = (offset - self.start) as usize;
-        Ok(&self.buffer[from..from + length])
+        let from = (offset - self.held.start) as usize;
+        Ok(&self.held.buffer[from..from + length])
     }
 
-    fn read(&mut self, length: usize) -> Result<(), Error> {
-        self.buffer.resize(length, 0);
-        let read = self.disk.read_at(self.file, self.start, &mut self.buffer);
-        if read.is_err() {
-            self.buffer.clear();
+    /// Reads what is not held of a range and the blocks that it lies in, as far as the segment goes.
+    fn read(&mut self, offset: u64, end: u64) -> Result<(), Error> {
+        let block = DIRECT_BYTES as u64;
+        let end = end.next_multiple_of(block).min(self.segment.bytes);
+        let held = &mut self.held;
+        let start = offset - offset % block;
+        held.advance(start, (end - start) as usize);
+        let (from, wanted) = (held.bytes, (end - start) as usize);
+        if from < wanted {
+            let missing = &mut held.buffer[from..wanted];
+            let read = self
+                .disk
+                .read_at(self.file, held.start + from as u64, missing);
+            held.bytes = if read.is_ok() { wanted } else { 0 };
+            read?;
         }
-        read
+        Ok(())
     }
 
     /// Reads sector by sector, and notes those that cannot be read.
-    fn read_sectors(&mut self, length: usize) -> Result<(), Error> {
-        let mut buffer = vec![UNREADABLE; length];
-        let mut at = self.start;
-        let end = at + length as u64;
+    fn read_sectors(&mut self, offset: u64, length: usize) -> Result<(), Error> {
+        self.held = Held {
+            buffer: Aligned::new(length),
+            start: offset,
+            bytes: length,
+        };
+        let end = offset + length as u64;
+        let mut at = offset;
         while at < end {
             let next = (at + 1).next_multiple_of(SECTOR_BYTES).min(end);
-            let sector = &mut buffer[(at - self.start) as usize..(next - self.start) as usize];
+            let place = (at - offset) as usize..(next - offset) as usize;
+            let sector = &mut self.held.buffer[place];
             if let Err(error) = self.disk.read_at(self.file, at, sector) {
                 self.unreadable.insert(at / SECTOR_BYTES * SECTOR_BYTES);
                 if self.unreadable.len() > UNREADABLE_MAX {
+                    self.held.bytes = 0;
                     return Err(error);
                 }
                 sector.fill(UNREADABLE);
             }
             at = next;
         }
-        self.buffer = buffer;
         Ok(())
     }
 
