@@ -153,7 +153,9 @@
 //! 7. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
 //!    [`Effect::RoleChanged`] tells that this node leads no more.
 //! 8. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
-//! 9. After a crash, build a new [`Raft`] from what the disk holds.
+//! 9. Dial whom [`Raft::membership`] lists, and end when it is committed that this node is not among
+//!    them any more.
+//! 10. After a crash, build a new [`Raft`] from what the disk holds.
 //!
 //! # Words
 //!
