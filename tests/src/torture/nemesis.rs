@@ -32,9 +32,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// How long a member whose sync is to fail may take to sync that often.
 const SYNCS_WITHIN: Duration = Duration::from_secs(6);
 /// How long a member may take to notice that its disk is full.
-const NOTICES_WITHIN: Duration = Duration::from_secs(8);
+const NOTICES_WITHIN: Duration = Duration::from_secs(4);
 /// How long it is kept low, when its snapshots free what the log takes and it never gets full.
-const LOW_FOR: Duration = Duration::from_secs(1);
+const LOW_FOR: Duration = Duration::from_millis(300);
 /// For a look at a member's status.
 const STATUS_WITHIN: Duration = Duration::from_millis(150);
 /// How often a member rots at most before it may come up.

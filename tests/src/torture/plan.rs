@@ -215,8 +215,8 @@ impl Plan {
     pub fn next_full_disk(&mut self) -> FullDisk {
         let random = &mut self.disk;
         FullDisk {
-            after: random.heavy(millis(400), millis(2000)),
-            lasts: random.heavy(millis(300), millis(1500)),
+            after: random.heavy(millis(100), millis(500)),
+            lasts: random.heavy(millis(200), millis(1000)),
             all: random.below(4) == 0,
         }
     }
