@@ -5,6 +5,7 @@
 mod case;
 mod echo;
 mod etcd;
+mod failover;
 mod kernel;
 mod redis;
 mod server;
@@ -50,6 +51,7 @@ struct Args {
     only: Option<String>,
     /// Rounds of every case.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(default_value_if("failover", "true", "30"))]
     rounds: u16,
     /// Seconds of each measurement.
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -61,6 +63,10 @@ struct Args {
     /// catch-up.
     #[arg(long)]
     storage: bool,
+    /// Measure how long nobody can write when a leader falls, and nothing else; --only then names a
+    /// fault: kill, term, stop, loss; --rounds says how often each, default 30.
+    #[arg(long, conflicts_with = "storage")]
+    failover: bool,
     /// Of the storage's keys lay down only this part, to try it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     divide: u32,
@@ -121,6 +127,9 @@ fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
     describe_machine(args)?;
     if args.storage {
         return storage::bench(args);
+    }
+    if args.failover {
+        return failover::bench(args);
     }
     let echo = echo::serve()?.to_string();
     let mut random = Random::new(u64::from(std::process::id()));

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::failover::Walls;
+
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
@@ -67,9 +69,47 @@ fn find(name: &str) -> Option<PathBuf> {
     places.find_map(|place| Some(place.join(name)).filter(|program| program.is_file()))
 }
 
+/// Where nodes run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// All in this network.
+    Loopback,
+    /// Each in its own: those of [`Walls`].
+    Walls,
+}
+
+impl Net {
+    fn host(self, node: usize) -> String {
+        match self {
+            Self::Loopback => "127.0.0.1".to_owned(),
+            Self::Walls => Walls::host(node),
+        }
+    }
+
+    fn inside(self, node: usize) -> Vec<String> {
+        match self {
+            Self::Loopback => Vec::new(),
+            Self::Walls => Walls::inside(node),
+        }
+    }
+}
+
+/// What a process is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM.
+    Terminate,
+    /// SIGSTOP.
+    Stop,
+    /// SIGCONT.
+    Continue,
+}
+
 /// A node, running or not; it ends with this value.
 #[derive(Debug)]
 struct Node {
+    /// What the command line begins with.
+    inside: Vec<String>,
     program: PathBuf,
     arguments: Vec<String>,
     directory: PathBuf,
@@ -86,6 +126,7 @@ impl Node {
         // Should this process be killed, its servers go too.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
+            .args(&self.inside)
             .arg(&self.program)
             .args(&self.arguments)
             .current_dir(&self.directory)
@@ -118,6 +159,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     /// `HOST:PORT` for clients, one per node; the leader's first where that is not told.
     pub endpoints: Vec<String>,
+    /// The same, in the order of the nodes.
+    pub addrs: Vec<String>,
 }
 
 impl Cluster {
@@ -140,18 +183,36 @@ impl Cluster {
         count: usize,
         more: &[&str],
     ) -> io::Result<Self> {
+        Self::start_in(Net::Loopback, system, program, directory, count, more)
+    }
+
+    /// Like [`Cluster::start_of`], in some network.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_in(
+        net: Net,
+        system: System,
+        program: &Path,
+        directory: &Path,
+        count: usize,
+        more: &[&str],
+    ) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let ports = free_ports(2 * count)?;
         let (clients, peers) = ports.split_at(count);
-        let at = |port: &u16| format!("127.0.0.1:{port}");
+        let at = |(node, port): (usize, &u16)| format!("{}:{port}", net.host(node));
+        let clients_at: Vec<String> = clients.iter().enumerate().map(at).collect();
+        let peers_at: Vec<String> = peers.iter().enumerate().map(at).collect();
         let node = |node| {
             let mut arguments = match system {
-                System::Raftd => raftd(node, clients, peers, directory),
-                System::Etcd => etcd(node, clients, peers, directory),
+                System::Raftd => raftd(node, &clients_at, &peers_at, directory),
+                System::Etcd => etcd(node, &clients_at, &peers_at, directory),
                 System::Redis => redis(clients[node], directory),
             };
             arguments.extend(more.iter().map(|&argument| argument.to_owned()));
             Node {
+                inside: net.inside(node),
                 program: program.to_path_buf(),
                 arguments,
                 directory: directory.to_path_buf(),
@@ -161,7 +222,8 @@ impl Cluster {
         };
         let mut cluster = Self {
             nodes: (0..count).map(node).collect(),
-            endpoints: clients.iter().map(at).collect(),
+            endpoints: clients_at.clone(),
+            addrs: clients_at.clone(),
         };
         cluster.nodes.iter_mut().try_for_each(Node::start)?;
         cluster.wait(system)?;
@@ -178,6 +240,40 @@ impl Cluster {
     /// Kills a node, counted from 0 in the order of starting.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
+    }
+
+    /// Tells a node to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn end(&mut self, node: usize) -> io::Result<()> {
+        self.signal(node, Signal::Terminate)?;
+        if let Some(mut child) = self.nodes[node].child.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Sends a signal to a node.
+    ///
+    /// # Errors
+    /// It does not run, or `kill` fails.
+    pub fn signal(&self, node: usize, signal: Signal) -> io::Result<()> {
+        let child = self.nodes[node].child.as_ref();
+        let pid = child.ok_or(io::ErrorKind::NotFound)?.id();
+        let name = match signal {
+            Signal::Terminate => "-TERM",
+            Signal::Stop => "-STOP",
+            Signal::Continue => "-CONT",
+        };
+        let status = Command::new("kill")
+            .args([name, &pid.to_string()])
+            .status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other("kill failed"))
+        }
     }
 
     /// Starts a node that was killed, on the data that it left, and does not wait.
@@ -222,19 +318,26 @@ impl Cluster {
                 self.endpoints.iter().all(|e| TcpStream::connect(e).is_ok())
             }
             System::Etcd => {
-                let leads = |endpoint: &String| {
-                    metrics(endpoint).is_ok_and(|m| m.contains("\netcd_server_is_leader 1\n"))
-                };
-                let Some(leader) = self.endpoints.iter().position(leads) else {
+                let Some(leader) = self.endpoints.iter().position(|e| leads(e)) else {
                     return false;
                 };
                 self.endpoints.swap(0, leader);
-                self.endpoints.iter().all(|endpoint| {
-                    metrics(endpoint).is_ok_and(|m| m.contains("\netcd_server_has_leader 1\n"))
-                })
+                self.endpoints.iter().all(|endpoint| follows(endpoint))
             }
         }
     }
+}
+
+/// Whether a node of etcd leads.
+#[must_use]
+pub fn leads(endpoint: &str) -> bool {
+    metrics(endpoint).is_ok_and(|m| m.contains("\netcd_server_is_leader 1\n"))
+}
+
+/// Whether a node of etcd knows a leader.
+#[must_use]
+pub fn follows(endpoint: &str) -> bool {
+    metrics(endpoint).is_ok_and(|m| m.contains("\netcd_server_has_leader 1\n"))
 }
 
 /// Ports that were free a moment ago.
@@ -245,16 +348,16 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     listeners.iter().map(port).collect()
 }
 
-fn raftd(node: usize, clients: &[u16], peers: &[u16], directory: &Path) -> Vec<String> {
+fn raftd(node: usize, clients: &[String], peers: &[String], directory: &Path) -> Vec<String> {
     let members: Vec<_> = (1..)
         .zip(peers)
-        .map(|(id, port)| format!("{id}=127.0.0.1:{port}"))
+        .map(|(id, addr)| format!("{id}={addr}"))
         .collect();
     [
         ("--id", (node + 1).to_string()),
         ("--data-dir", path(&directory.join(format!("n{node}")))),
-        ("--listen", format!("127.0.0.1:{}", clients[node])),
-        ("--peer-listen", format!("127.0.0.1:{}", peers[node])),
+        ("--listen", clients[node].clone()),
+        ("--peer-listen", peers[node].clone()),
         ("--initial-cluster", members.join(",")),
     ]
     .into_iter()
@@ -262,13 +365,13 @@ fn raftd(node: usize, clients: &[u16], peers: &[u16], directory: &Path) -> Vec<S
     .collect()
 }
 
-fn etcd(node: usize, clients: &[u16], peers: &[u16], directory: &Path) -> Vec<String> {
+fn etcd(node: usize, clients: &[String], peers: &[String], directory: &Path) -> Vec<String> {
     let members: Vec<_> = (0..)
         .zip(peers)
-        .map(|(i, port)| format!("n{i}=http://127.0.0.1:{port}"))
+        .map(|(i, addr)| format!("n{i}=http://{addr}"))
         .collect();
-    let client = format!("http://127.0.0.1:{}", clients[node]);
-    let peer = format!("http://127.0.0.1:{}", peers[node]);
+    let client = format!("http://{}", clients[node]);
+    let peer = format!("http://{}", peers[node]);
     [
         ("--name", format!("n{node}")),
         ("--data-dir", path(&directory.join(format!("n{node}")))),
@@ -303,7 +406,8 @@ fn path(path: &Path) -> String {
 
 /// What a node of etcd tells at `/metrics`.
 fn metrics(endpoint: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(endpoint)?;
+    let addr = endpoint.parse().map_err(io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     write!(stream, "GET /metrics HTTP/1.0\r\nHost: {endpoint}\r\n\r\n")?;
     let mut text = String::new();
