@@ -4,6 +4,7 @@ mod cluster;
 mod damage;
 mod disk;
 mod entries;
+mod gray;
 mod oracle;
 mod paper;
 mod random;

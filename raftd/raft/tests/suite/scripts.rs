@@ -16,7 +16,7 @@
 //! | 8 | PreVote never carries the higher term | `pre_vote_refusal_teaches_the_term` |
 //! | 9 | stale or repeated vote answers counted | `votes_count_once_and_for_their_term` |
 //! | 10 | PreVote rejects the sitting leader | `leader_resumes_after_a_pause` |
-//! | 11 | bridge node keeps an old leader alive | `bridge_node`, `leader_that_hears_nobody` |
+//! | 11 | bridge node keeps an old leader alive | `bridge_node`, `leader_that_hears_nobody`, `gray::*` |
 //! | 12 | rejoining node inflates the term | `rejoining_node_keeps_the_term` |
 //! | 13 | votes or acks of non-members | `strangers_count_for_nothing` |
 //! | 14 | timer phases correlate | unit tests of `jitter`, `timing::*` |
