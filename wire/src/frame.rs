@@ -108,6 +108,8 @@ kinds! {
     TransferLeader = 0x28,
     /// [`crate::client::Request::Leaders`].
     Leaders = 0x29,
+    /// [`crate::client::Request::WatchLeader`].
+    WatchLeader = 0x2a,
     /// [`crate::client::Reply::Written`].
     Written = 0x30,
     /// [`crate::client::Reply::Value`].
@@ -128,6 +130,8 @@ kinds! {
     LeaderTransferred = 0x38,
     /// [`crate::client::Reply::LeaderChanges`].
     LeaderChanges = 0x39,
+    /// [`crate::client::Reply::Moved`].
+    Moved = 0x3a,
 }
 
 impl Kind {

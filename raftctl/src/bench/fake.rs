@@ -154,7 +154,8 @@ fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
         | Request::ChangeMembers { .. }
         | Request::Join { .. }
         | Request::TransferLeader { .. }
-        | Request::Leaders => {
+        | Request::Leaders
+        | Request::WatchLeader => {
             panic!("the generator does not ask this")
         }
     };

@@ -237,7 +237,8 @@ impl Protocol for Session {
                 | Reply::MembersChanged(_)
                 | Reply::Admitted(_)
                 | Reply::LeaderTransferred { .. }
-                | Reply::LeaderChanges(_) => {
+                | Reply::LeaderChanges(_)
+                | Reply::Moved { .. } => {
                     return Err("an answer to something else".into());
                 }
             }

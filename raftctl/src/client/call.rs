@@ -12,6 +12,7 @@ use super::Client;
 use super::connection::{Connection, Filled, describe};
 use super::error::{Cause, Why};
 use super::route::{Advice, Deadline};
+use super::watch::{self, Watch};
 
 /// Bytes of queued writes handed to the kernel at once; one write always fits.
 const SEND_BYTES_MAX: usize = 256 * 1024;
@@ -156,8 +157,19 @@ impl Client {
             _ => None,
         };
         let connection = better.unwrap_or(connection);
+        // A node that hangs does not tell that it does.
+        self.watch
+            .take_if(|watch| watch.node() == connection.welcome.identity.node);
         self.session.place.clone_from(&connection.endpoint);
         self.connection = Some(connection);
+    }
+
+    /// Connects to the leader that somebody named.
+    fn go_to(&mut self, call: &mut Call, leader: &LeaderHint) {
+        match self.router.dial_hint(leader, call.deadline) {
+            Ok(connection) => self.settle_on(call, connection),
+            Err(cause) => call.last = Some(Why::Connection(cause.to_string())),
+        }
     }
 
     /// Does what the last answer advised. A node that is no better than before keeps its place.
@@ -168,10 +180,7 @@ impl Client {
                 if call.detours > 1 {
                     self.router.back_off(0, call.deadline);
                 }
-                match self.router.dial_hint(&hint, call.deadline) {
-                    Ok(connection) => self.settle_on(call, connection),
-                    Err(cause) => call.last = Some(Why::Connection(cause.to_string())),
-                }
+                self.go_to(call, &hint);
             }
             Next::To(_) => self.router.back_off(0, call.deadline),
             Next::Away => {
@@ -245,9 +254,15 @@ impl Client {
             return Ok(());
         };
         let quiet_until = Instant::now() + call.silence;
-        match connection.fill(quiet_until.min(call.deadline.end())) {
+        let until = quiet_until.min(call.deadline.end());
+        match watch::fill(connection, &mut self.watch, until) {
             Ok(Filled::Bytes) => {}
             Ok(Filled::Nothing) => {
+                if let Some(leader) = self.another_leader(call) {
+                    self.lose(call, Why::Deadline, read);
+                    self.go_to(call, &leader);
+                    return Ok(());
+                }
                 if Instant::now() >= quiet_until && !call.deadline.is_over() {
                     call.silence = (call.silence * 2).min(SILENCE_MAX);
                     self.ask_another(call, read);
@@ -328,8 +343,16 @@ impl Client {
         }
     }
 
-    /// Nobody answers: asks another member who leads, and goes there if it is someone else
-    /// (rules B5).
+    /// Another member than the one that is asked leads by now, as is told on the second link.
+    fn another_leader(&self, call: &Call) -> Option<LeaderHint> {
+        let (here, watch) = (self.connection.as_ref()?, self.watch.as_ref()?);
+        let leader = watch.leader_after(here.welcome.term)?;
+        let is_other = leader.node != here.welcome.identity.node && !leader.client_addr.is_empty();
+        (call.whom == Whom::Leader && is_other).then(|| leader.clone())
+    }
+
+    /// Nobody answers: asks another member who leads, goes there if it is someone else, and else
+    /// keeps the link, to be told when it is (rules B5).
     fn ask_another(&mut self, call: &mut Call, read: Option<&mut Read<'_>>) {
         let Some(here) = &self.connection else { return };
         if self.next.is_some() {
@@ -340,6 +363,10 @@ impl Client {
         if call.whom == Whom::Leader && !self.router.has_others(&here.endpoint) {
             return;
         }
+        if call.whom == Whom::Leader && self.watch.as_mut().is_some_and(Watch::ask) {
+            return;
+        }
+        self.watch = None;
         let (endpoint, node, term) = (
             here.endpoint.clone(),
             here.welcome.identity.node,
@@ -356,6 +383,8 @@ impl Client {
         if moved || call.whom == Whom::Anyone {
             self.lose(call, Why::Deadline, read);
             self.settle_on(call, other);
+        } else {
+            self.watch = Watch::begin(other);
         }
     }
 }

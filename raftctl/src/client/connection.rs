@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use wire::client::Reply;
 use wire::frame::{self, Frame, Kind};
 use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN, Welcome};
@@ -95,6 +97,31 @@ impl Connection {
     /// Gives back the bytes of the frame at the front.
     pub(crate) fn consume(&mut self, length: usize) {
         self.pipe.start += length;
+    }
+}
+
+/// Waits until one of two connections has something to read, or its end, until `until` at most. Says
+/// of each whether it has.
+pub(crate) fn await_either(
+    one: &Connection,
+    other: &Connection,
+    until: Instant,
+) -> io::Result<(bool, bool)> {
+    let Some(timeout) = left(until) else {
+        return Ok((false, false));
+    };
+    let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
+    let mut both = [
+        PollFd::new(&one.pipe.stream, PollFlags::IN),
+        PollFd::new(&other.pipe.stream, PollFlags::IN),
+    ];
+    match poll(&mut both, Some(&timeout)) {
+        Ok(_) => {
+            let [one, other] = both.map(|fd| !fd.revents().is_empty());
+            Ok((one, other))
+        }
+        Err(Errno::INTR) => Ok((false, false)),
+        Err(error) => Err(error.into()),
     }
 }
 

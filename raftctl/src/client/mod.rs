@@ -30,8 +30,8 @@
 //! # }
 //! ```
 //!
-//! Not here: following a leader that hangs while all its connections stay open works only if
-//! more than one endpoint is given.
+//! A leader that hangs while all its connections stay open is left as soon as another member tells
+//! of a new one, which takes more than one endpoint.
 
 mod call;
 mod connection;
@@ -42,6 +42,7 @@ mod members;
 mod read;
 mod route;
 mod session;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -61,6 +62,7 @@ use call::{Call, Next, Stop, Whom};
 use connection::Connection;
 use route::Router;
 use session::Session;
+use watch::Watch;
 
 /// Settings of a [`Client`].
 #[derive(Clone, Debug)]
@@ -85,7 +87,8 @@ impl Options {
     }
 }
 
-/// A client: at most one connection, one session, writes in flight up to [`IN_FLIGHT_MAX`].
+/// A client: at most one connection for requests and one to a second member, one session, writes in
+/// flight up to [`IN_FLIGHT_MAX`].
 ///
 /// Invariants:
 /// - a write is sent again only under the name that it was first sent under, unless it is
@@ -96,6 +99,8 @@ impl Options {
 pub struct Client {
     router: Router,
     connection: Option<Connection>,
+    /// Who tells if somebody else leads, once an answer was late.
+    watch: Option<Watch>,
     session: Session,
     /// What to do before anything more is sent.
     next: Option<Next>,
@@ -108,6 +113,7 @@ impl Client {
         Self {
             router: Router::new(options.endpoints, options.connect_timeout, options.cancel),
             connection: None,
+            watch: None,
             session: Session::new(),
             next: None,
         }

@@ -377,7 +377,8 @@ impl Session {
             | Reply::MembersChanged(_)
             | Reply::Admitted(_)
             | Reply::LeaderTransferred { .. }
-            | Reply::LeaderChanges(_) => Some(Advice::Protocol("a write was answered like a read")),
+            | Reply::LeaderChanges(_)
+            | Reply::Moved { .. } => Some(Advice::Protocol("a write was answered like a read")),
         }
     }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use raftctl::client::{Client, Command, Deadline, Error, Options, Outcome, RequestId, Why};
+use wire::client::Reply;
 use wire::error::Error as WireError;
-use wire::types::{ClusterId, Epoch, Index};
+use wire::types::{ClusterId, Epoch, Index, Term};
 
-use super::fake::{Act, Fake, Greeting};
+use super::fake::{Act, Fake, Greeting, What};
 use super::script::{always, obliging};
 
 pub(crate) const PUT: Command<'static> = Command::Put {
@@ -476,11 +478,66 @@ fn the_cancel_flag_ends_a_call() {
 #[test]
 fn bytes_that_are_no_frame_end_the_connection_only() {
     let server = Fake::start(1, |asked| match asked.connection {
-        0 => Act::Send(bytes::BytesMut::from(
-            &b"HTTP/1.1 400 Bad Request\r\n\r\n"[..],
-        )),
+        0 => Act::Send(BytesMut::from(&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..])),
         _ => asked.done(41, Outcome::Put),
     });
     client(&[&server]).write(PUT, soon()).unwrap();
     assert_eq!(id_of(&server, 0), id_of(&server, 1));
+}
+
+/// Rules B5: the second link tells it at once, and is asked again while the silence lasts.
+#[test]
+fn a_hanging_leader_is_left_when_the_second_member_is_told_of_a_new_one() {
+    let hanging = Fake::start(1, |_| Act::Nothing);
+    hanging.name_leader(&hanging, 5);
+    let fresh = Fake::start(3, obliging());
+    let (old, new) = (hanging.hint(), fresh.hint());
+    let mut asked_before = false;
+    let second = Fake::start(2, move |asked| {
+        assert_eq!(asked.what, What::WatchLeader);
+        let mut out = BytesMut::new();
+        let leader = Some(old.clone());
+        let term = Term(5);
+        Reply::Moved { term, leader }.encode(asked.frame_id, &mut out);
+        if std::mem::replace(&mut asked_before, true) {
+            let leader = Some(new.clone());
+            let term = Term(6);
+            Reply::Moved { term, leader }.encode(0, &mut out);
+        }
+        Act::Send(out)
+    });
+    second.name_leader(&hanging, 5);
+    let mut client = client(&[&hanging, &second]);
+    let begun = Instant::now();
+    client.write(PUT, soon()).unwrap();
+    // A tenth of a second of silence, then two, and then it is told.
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_millis(290) && took < Duration::from_millis(1_500),
+        "{took:?}"
+    );
+    assert_eq!((hanging.asked().len(), second.asked().len()), (1, 2));
+    assert_eq!(id_of(&hanging, 0), id_of(&fresh, 0));
+    // It is kept, and asked again only when an answer is late.
+    client.write(PUT, soon()).unwrap();
+    assert_eq!(second.asked().len(), 2);
+}
+
+#[test]
+fn a_second_member_that_hangs_as_well_is_replaced() {
+    let hanging = Fake::start(1, |_| Act::Nothing);
+    hanging.name_leader(&hanging, 5);
+    let mute = Fake::start(2, |_| Act::Nothing);
+    mute.name_leader(&hanging, 5);
+    let fresh = Fake::start(4, obliging());
+    let leader = Some(fresh.hint());
+    let told = Fake::start(3, move |asked| {
+        let (term, leader) = (Term(6), leader.clone());
+        asked.reply(&Reply::Moved { term, leader })
+    });
+    told.name_leader(&hanging, 5);
+    let mut client = client(&[&hanging, &mute, &told]);
+    client.write(PUT, soon()).unwrap();
+    assert_eq!(hanging.asked().len(), 1);
+    assert_eq!(id_of(&hanging, 0), id_of(&fresh, 0));
 }

@@ -9,7 +9,7 @@ use wire::command::{SessionId, Write};
 use wire::error::Error as WireError;
 
 use super::client::client;
-use super::fake::{Act, Asked, Fake};
+use super::fake::{Act, Asked, Fake, What};
 
 const WRITES: usize = 300;
 const SEEDS: u64 = 12;
@@ -44,6 +44,9 @@ impl Cluster {
     }
 
     fn act(&mut self, server: usize, asked: &Asked) -> Act {
+        if asked.what == What::WatchLeader {
+            return Act::Nothing;
+        }
         if self.draw(40) == 0 {
             self.leader = 1 - self.leader;
         }

@@ -34,6 +34,7 @@ pub(crate) enum What {
     Members,
     TransferLeader(Option<NodeId>),
     Leaders,
+    WatchLeader,
 }
 
 /// A write as it arrived.
@@ -251,6 +252,7 @@ impl What {
             Request::ChangeMembers { .. } | Request::Join { .. } => Self::Members,
             Request::TransferLeader { to, .. } => Self::TransferLeader(*to),
             Request::Leaders => Self::Leaders,
+            Request::WatchLeader => Self::WatchLeader,
         }
     }
 }

@@ -66,7 +66,10 @@ impl Store {
             }
             What::Snapshot => asked.done(self.index, Outcome::Applied),
             What::Members => panic!("nobody changes the members of this script"),
-            What::ReadSnapshot(..) | What::TransferLeader(_) | What::Leaders => Act::Close,
+            What::ReadSnapshot(..)
+            | What::TransferLeader(_)
+            | What::Leaders
+            | What::WatchLeader => Act::Close,
             What::Status => match &self.status {
                 Some(status) => asked.reply(&Reply::Status(status.clone())),
                 None => Act::Close,

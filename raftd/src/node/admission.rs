@@ -141,6 +141,7 @@ impl Node {
         }
         match request {
             Request::Status | Request::Leaders => {}
+            Request::WatchLeader => self.admit_watch(caller, effects),
             Request::Snapshot => self.admit_snapshot(caller, effects),
             Request::ChangeMembers { dry_run, change } => {
                 self.admit_change(caller, dry_run, change, effects);

@@ -31,6 +31,8 @@ struct Connection {
     /// The driver was told not to read it.
     paused: bool,
     last_write: EntryId,
+    /// It is told who leads.
+    watches: bool,
 }
 
 /// All connections with a request in flight or behind them.
@@ -64,6 +66,24 @@ impl Clients {
         connection.in_flight -= 1;
         connection.pace(caller.connection, effects);
         encode(caller, reply, effects);
+    }
+
+    /// The connection is told from now on who leads.
+    pub(super) fn watch(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.watches = true;
+        }
+    }
+
+    /// Tells every connection that watches.
+    pub(super) fn tell(&self, news: &Reply<'_>, effects: &mut Effects) {
+        for (connection, _) in self.connections.iter().filter(|(_, c)| c.watches) {
+            let unasked = Caller {
+                connection: *connection,
+                request_id: 0,
+            };
+            encode(unasked, news, effects);
+        }
     }
 
     /// The connection is gone. Says how many of its requests are parked.

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use raft::{Instant, RoleChange, RoleName};
-use wire::client::LeaderChange;
+use wire::client::{LeaderChange, Reply};
 use wire::leadership::{Cause, HandOver};
 use wire::limits::LEADER_CHANGES_MAX;
 use wire::peer::Message;
 
 use super::Node;
+use super::client::Caller;
+use super::io::Effects;
 
 /// The leaders that this node has known in this life.
 ///
@@ -73,6 +75,24 @@ pub(super) fn sign_of(message: &Message) -> Option<Cause> {
 }
 
 impl Node {
+    /// A client wants to know who leads, and when that changes (rules B5).
+    pub(super) fn admit_watch(&mut self, caller: Caller, effects: &mut Effects) {
+        self.clients.watch(caller.connection);
+        let news = self.news();
+        self.clients.answer(caller, &news, effects);
+    }
+
+    /// Tells those who watch that there is a leader.
+    pub(super) fn tell_news(&self, effects: &mut Effects) {
+        self.clients.tell(&self.news(), effects);
+    }
+
+    fn news(&self) -> Reply<'static> {
+        let leader = self.raft.leader().map(|leader| self.hint(leader));
+        let term = self.raft.term();
+        Reply::Moved { term, leader }
+    }
+
     /// Remembers a change of leaders. Says why the last reign ended, if one did.
     pub(super) fn note_leader(&mut self, before: RoleChange, change: RoleChange) -> Option<Cause> {
         let now = self.now;

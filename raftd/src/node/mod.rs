@@ -538,6 +538,9 @@ impl Node {
         }
         let cause = self.note_leader(before, change);
         self.note_role(before, change, cause);
+        if change.leader.is_some() {
+            self.tell_news(effects);
+        }
     }
 
     fn refuse_peer(&mut self, peer: NodeId, error: &Error, effects: &mut Effects) {

@@ -380,3 +380,40 @@ fn no_more_leaders_are_remembered_than_fit() {
     assert!(changes.is_sorted_by(|a, b| a.0 < b.0));
     assert_eq!(changes.last().unwrap().0, term(&cluster, leader));
 }
+
+/// Rules B5: a client that hears nothing of the leader learns of the next one by another member.
+#[test]
+fn who_watches_is_told_of_every_leader() {
+    let (mut cluster, first, [second, third], _) = three();
+    let watchers = [second, third].map(|id| cluster.connect(id));
+    let seen = |reply: &Reply<'_>| match reply {
+        Reply::Moved { term, leader } => (*term, leader.as_ref().map(|leader| leader.node)),
+        other => panic!("no news but {other:?}"),
+    };
+    for watcher in watchers {
+        let reply = cluster.ask(watcher, 1, Request::WatchLeader);
+        assert_eq!(seen(&reply), (Term(1), Some(first)));
+        assert!(cluster.news(watcher).is_empty());
+    }
+    let bystander = cluster.connect(second);
+    value(cluster.ask(bystander, 1, super::node_cluster::stale_get(b"k")));
+    cluster.isolate(first);
+    cluster.run_until("another leader", ms(1_000), |cluster| {
+        cluster.leader().is_some_and(|leader| leader != first)
+    });
+    let next = cluster.leader().unwrap();
+    let term = term(&cluster, next);
+    cluster.run(ms(1));
+    for watcher in watchers {
+        let news = cluster.news(watcher);
+        assert_eq!(seen(news.last().unwrap()), (term, Some(next)));
+        let Reply::Moved { leader, .. } = news.last().unwrap() else {
+            unreachable!("seen has looked");
+        };
+        assert_eq!(
+            leader.as_ref().unwrap().client_addr,
+            format!("client-{next}:1")
+        );
+    }
+    assert!(cluster.news(bystander).is_empty());
+}

@@ -121,6 +121,8 @@ enum Happening {
 struct Connection {
     to: NodeId,
     replies: BTreeMap<u64, Bytes>,
+    /// What came unasked.
+    news: Vec<Bytes>,
     readable: bool,
     broken: bool,
 }

@@ -389,6 +389,7 @@ impl Answer {
             | Reply::Admitted(_)
             | Reply::LeaderTransferred { .. }
             | Reply::LeaderChanges(_)
+            | Reply::Moved { .. }
             | Reply::Error(_) => None,
         }
     }

@@ -1,5 +1,8 @@
 //! Leadership as operators see it, with real processes.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, PATIENCE};
 use raftd_tests::wait;
@@ -113,6 +116,67 @@ fn the_only_voter_is_never_safe_to_stop() {
     let reason = "0 of 1 voters would be left, it takes 1";
     let expected = serde_json::json!({"id": 1, "safe": false, "reason": reason});
     assert_eq!(told, expected);
+}
+
+/// Rules B5: whatever ends a leader, and whether or not its connections end with it.
+#[test]
+fn no_call_fails_over_the_end_of_a_leader() {
+    let mut cluster = Cluster::start(3);
+    let endpoints = cluster.endpoints();
+    let stop = AtomicBool::new(false);
+    let acked = AtomicU64::new(0);
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let key = format!("k/{}", acked.load(Ordering::Relaxed));
+                let put = ["-t", "5s", "put", &key, "v"];
+                let _ = proc::raftctl(&endpoints, &put, b"").quietly();
+                acked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let ended = Stop(&stop);
+        let await_more = |what: &str| {
+            let before = acked.load(Ordering::Relaxed);
+            wait::until_true(what, PATIENCE, || {
+                assert!(!caller.is_finished(), "a call failed");
+                acked.load(Ordering::Relaxed) >= before + 20
+            });
+        };
+        for signal in [
+            Signal::KILL,
+            Signal::STOP,
+            Signal::TERM,
+            Signal::STOP,
+            Signal::KILL,
+        ] {
+            let leader = cluster.wait_leader();
+            await_more("calls before");
+            proc::signal(cluster.node(leader).pid(), signal);
+            await_more("calls after");
+            match signal {
+                Signal::STOP => proc::signal(cluster.node(leader).pid(), Signal::CONT),
+                _ => {
+                    let _ = cluster.node(leader).wait_end();
+                    cluster.node(leader).start();
+                }
+            }
+            let address = cluster.node(leader).client_addr.clone();
+            let wait = ["-t", "20s", "wait-ready", "--leader", "--caught-up"];
+            let _ = proc::raftctl(&address, &wait, b"").exits(0);
+        }
+        drop(ended);
+    });
+    let count = cluster.ctl(&["count", "k/"]).quietly();
+    assert_eq!(count.text(), format!("{}\n", acked.into_inner()));
+}
+
+/// Ends the callers, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Why each leader came, oldest first.

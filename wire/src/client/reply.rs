@@ -9,6 +9,7 @@ use crate::buf::{Reader, limited, malformed, put_bytes, put_option};
 use crate::command::Outcome;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
+use crate::hello::LeaderHint;
 use crate::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::types::{Index, NodeId, Term};
 
@@ -88,6 +89,14 @@ pub enum Reply<'a> {
     /// The newest changes of leaders, oldest first, at most
     /// [`crate::limits::LEADER_CHANGES_MAX`]: see [`super::Request::Leaders`].
     LeaderChanges(Vec<LeaderChange>),
+    /// Who leads now: see [`super::Request::WatchLeader`]. The only reply but an error that may come
+    /// unasked, with id 0.
+    Moved {
+        /// The node's term.
+        term: Term,
+        /// The leader, if one is known.
+        leader: Option<LeaderHint>,
+    },
     /// The request was not done, or nobody knows.
     Error(Error),
 }
@@ -200,6 +209,7 @@ impl<'a> Reply<'a> {
             Self::Admitted(_) => Kind::Admitted,
             Self::LeaderTransferred { .. } => Kind::LeaderTransferred,
             Self::LeaderChanges(_) => Kind::LeaderChanges,
+            Self::Moved { .. } => Kind::Moved,
             Self::Error(_) => Kind::Error,
         };
         let start = frame::begin(out, kind, request_id);
@@ -242,6 +252,10 @@ impl<'a> Reply<'a> {
                 out.put_u64(leader.0);
             }
             Self::LeaderChanges(changes) => LeaderChange::encode_all(changes, out),
+            Self::Moved { term, leader } => {
+                out.put_u64(term.0);
+                put_option(out, leader.as_ref(), |out, hint| hint.encode(out));
+            }
             Self::Error(error) => error.encode_payload(out),
         }
         frame::finish(out, start);
@@ -298,7 +312,15 @@ impl<'a> Reply<'a> {
                 leader: reader.node()?,
             },
             Kind::LeaderChanges => Self::LeaderChanges(LeaderChange::decode_all(&mut reader)?),
-            // The only reply that may come unasked, with id 0: it refuses the connection.
+            Kind::Moved => {
+                let moved = Self::Moved {
+                    term: reader.term()?,
+                    leader: reader.option(LeaderHint::decode)?,
+                };
+                reader.finish()?;
+                return Ok(moved);
+            }
+            // With id 0 it refuses the connection.
             Kind::Error => return Error::decode(frame).map(Self::Error),
             _ => return Err(malformed("the frame is not a reply")),
         };

@@ -113,6 +113,9 @@ pub enum Request<'a> {
     },
     /// Asks which leaders the node has known since it started. Never waits.
     Leaders,
+    /// Asks who leads, and from now on to be told of every change (rules B5). Answered by
+    /// [`super::Reply::Moved`], at once; more of them follow on the connection, with request id 0.
+    WatchLeader,
 }
 
 impl Consistency {
@@ -169,6 +172,7 @@ impl<'a> Request<'a> {
             Self::Join { .. } => Kind::Join,
             Self::TransferLeader { .. } => Kind::TransferLeader,
             Self::Leaders => Kind::Leaders,
+            Self::WatchLeader => Kind::WatchLeader,
         };
         let start = frame::begin(out, kind, request_id);
         match *self {
@@ -202,7 +206,7 @@ impl<'a> Request<'a> {
                 put_option(out, after, put_bytes);
                 out.put_u32(limit);
             }
-            Self::Status | Self::Snapshot | Self::Leaders => {}
+            Self::Status | Self::Snapshot | Self::Leaders | Self::WatchLeader => {}
             Self::ReadSnapshot { snapshot, offset } => {
                 put_entry_id(out, snapshot);
                 out.put_u64(offset);
@@ -278,6 +282,7 @@ impl<'a> Request<'a> {
                 to: reader.option(Reader::node)?,
             },
             Kind::Leaders => Self::Leaders,
+            Kind::WatchLeader => Self::WatchLeader,
             _ => return Err(malformed("the frame is not a request")),
         };
         frame::expect_request_id(frame, true)?;

@@ -58,7 +58,8 @@ impl<'a> Any<'a> {
             | Kind::ChangeMembers
             | Kind::Join
             | Kind::TransferLeader
-            | Kind::Leaders => {
+            | Kind::Leaders
+            | Kind::WatchLeader => {
                 Request::decode(frame).map(|request| Self::Request(frame.request_id, request))
             }
             Kind::Error
@@ -71,9 +72,8 @@ impl<'a> Any<'a> {
             | Kind::MembersChanged
             | Kind::Admitted
             | Kind::LeaderTransferred
-            | Kind::LeaderChanges => {
-                Reply::decode(frame).map(|reply| Self::Reply(frame.request_id, reply))
-            }
+            | Kind::LeaderChanges
+            | Kind::Moved => Reply::decode(frame).map(|reply| Self::Reply(frame.request_id, reply)),
         }
     }
 

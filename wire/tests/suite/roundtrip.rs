@@ -433,6 +433,7 @@ fn request() -> impl Strategy<Value = Request<'static>> {
             Request::Join { name, peer_addr, incarnation: Incarnation(incarnation) }
         }),
         1 => Just(Request::Leaders),
+        1 => Just(Request::WatchLeader),
         1 => (any::<u32>(), option::of(node()))
             .prop_map(|(deadline_ms, to)| Request::TransferLeader { deadline_ms, to }),
     ]
@@ -612,6 +613,7 @@ fn reply() -> impl Strategy<Value = Reply<'static>> {
         }),
         admitted().prop_map(Reply::Admitted),
         vec(leader_change(), 0..9).prop_map(Reply::LeaderChanges),
+        (term(), option::of(hint())).prop_map(|(term, leader)| Reply::Moved { term, leader }),
         (any::<bool>(), term(), node()).prop_map(|(done, term, leader)| Reply::LeaderTransferred {
             done,
             term,

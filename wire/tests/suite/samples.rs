@@ -381,6 +381,7 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
             },
         ),
         ("leaders", Request::Leaders),
+        ("watch-leader", Request::WatchLeader),
         (
             "transfer-leader-to",
             Request::TransferLeader {
@@ -604,6 +605,20 @@ fn replies() -> Vec<(&'static str, Any<'static>)> {
             },
         ),
         ("leader-changes", Reply::LeaderChanges(leader_changes())),
+        (
+            "moved",
+            Reply::Moved {
+                term: Term(6),
+                leader: Some(hint()),
+            },
+        ),
+        (
+            "moved-nowhere",
+            Reply::Moved {
+                term: Term(6),
+                leader: None,
+            },
+        ),
         ("status-leader", Reply::Status(status())),
         ("status-follower", Reply::Status(follower)),
         ("status-candidate", Reply::Status(candidate)),

@@ -20,6 +20,7 @@ impl Cluster {
         let connection = Connection {
             to,
             replies: BTreeMap::new(),
+            news: Vec::new(),
             readable: true,
             broken: false,
         };
@@ -72,6 +73,18 @@ impl Cluster {
             .unwrap()
             .unwrap();
         Some(Reply::decode(&frame).unwrap())
+    }
+
+    /// What the connection was told unasked, oldest first.
+    pub(crate) fn news(&self, connection: ConnectionId) -> Vec<Reply<'_>> {
+        let news = self.connections[&connection].news.iter();
+        let decoded = news.map(|bytes| {
+            let frame = frame::parse(bytes, CLIENT_FRAME_BYTES_MAX)
+                .unwrap()
+                .unwrap();
+            Reply::decode(&frame).unwrap()
+        });
+        decoded.collect()
     }
 
     /// How many requests of the connection were answered.

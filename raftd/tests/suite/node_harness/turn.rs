@@ -69,6 +69,11 @@ impl Cluster {
                     .expect("whole frames");
                 if let Some(connection) = self.connections.get_mut(&connection) {
                     let bytes = Bytes::copy_from_slice(&rest[..frame.len]);
+                    if frame.request_id == 0 {
+                        connection.news.push(bytes);
+                        rest = &rest[frame.len..];
+                        continue;
+                    }
                     let before = connection.replies.insert(frame.request_id, bytes);
                     assert!(
                         before.is_none(),
