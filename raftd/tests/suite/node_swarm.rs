@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use raftd::node::io::ConnectionId;
-use wire::client::Reply;
+use wire::client::{Reply, Request};
 use wire::command::{Command, Outcome};
 use wire::error::{Class, Error};
 use wire::types::{Index, NodeId};
@@ -127,8 +127,77 @@ fn storm(cluster: &mut Cluster) {
         7 => cluster.hang_disk(id, true),
         8 => cluster.hang_disk(id, false),
         9 | 10 => cluster.heal(),
-        _ => {}
+        _ => hand_over(cluster, id),
     }
+}
+
+/// An operator wants another leader, or it is told to stop, whoever that is.
+fn hand_over(cluster: &mut Cluster, to: NodeId) {
+    let Some(leader) = cluster.leader() else {
+        return;
+    };
+    let client = cluster.connect(leader);
+    let to = (cluster.below(3) > 0).then_some(to);
+    let deadline_ms = 0;
+    let request = Request::TransferLeader { deadline_ms, to };
+    cluster.send(client, &[(1, request)]);
+}
+
+/// Leadership goes around while clients write, and now and then somebody fails or is stopped in
+/// the middle of it. Says how many increments were done, and by how many leaders.
+fn succession(seed: u64) -> (u64, u64) {
+    let mut cluster = Cluster::new(Options {
+        members: 3 + seed % 2 * 2,
+        seed,
+        link_delay: Duration::from_micros(20 + seed % 7 * 300),
+        disk_delay: Duration::from_micros(50 + seed % 5 * 2_000),
+        ..Options::default()
+    });
+    cluster.elect();
+    let mut writers: Vec<_> = (1..=CLIENTS).map(Writer::new).collect();
+    for _ in 0..2 * STEPS {
+        let ids = cluster.ids();
+        let id = ids[usize::try_from(cluster.below(ids.len() as u64)).unwrap()];
+        match cluster.below(12) {
+            0..=5 => hand_over(&mut cluster, id),
+            6 if cluster.is_up(id) => cluster.stop(id),
+            7 => storm(&mut cluster),
+            _ => {}
+        }
+        for writer in &mut writers {
+            writer.go_on(&mut cluster, true);
+        }
+        let pause = cluster.below(20_000);
+        cluster.run(Duration::from_micros(pause));
+        for id in ids {
+            if cluster.is_up(id) && cluster.has_stopped(id) {
+                cluster.crash(id);
+                cluster.start(id);
+            }
+        }
+    }
+    end_faults(&mut cluster);
+    cluster.run(ms(6_000));
+    for id in cluster.ids() {
+        if cluster.has_stopped(id) {
+            cluster.crash(id);
+            cluster.start(id);
+        }
+    }
+    let (leader, done) = settle(&mut cluster, &mut writers);
+    (done, cluster.node(leader).raft().term().0)
+}
+
+#[test]
+fn nothing_is_lost_while_leadership_goes_around() {
+    let (mut done, mut leaders) = (0, 0);
+    for seed in 1..=40 {
+        println!("seed {seed}");
+        let (increments, terms) = succession(seed);
+        done += increments;
+        leaders += terms;
+    }
+    assert!(done > 3_000 && leaders > 800, "{done} by {leaders}");
 }
 
 fn end_faults(cluster: &mut Cluster) {

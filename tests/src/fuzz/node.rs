@@ -348,7 +348,19 @@ impl Life {
                 after: script.pick(&[None, Some(key), Some(b"\xff")]),
                 limit: script.pick(&[1, 0, 2, u32::MAX]),
             },
-            6 => script.pick(&[Request::Status, Request::Status, Request::Snapshot]),
+            6 => script.pick(&[
+                Request::Status,
+                Request::Leaders,
+                Request::Snapshot,
+                Request::TransferLeader {
+                    deadline_ms,
+                    to: None,
+                },
+                Request::TransferLeader {
+                    deadline_ms,
+                    to: Some(NodeId(self.config.id.0 % 3 + 1)),
+                },
+            ]),
             _ => {
                 let payload = script.bytes(256);
                 let kind = script.pick(&[Kind::Write, Kind::Get, Kind::Scan]);
