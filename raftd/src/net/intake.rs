@@ -290,7 +290,8 @@ impl Driver {
     fn refused_by(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
         let why = match Error::decode(frame) {
             Ok(Error::Removed) => {
-                self.node.removed_by(peer, &mut self.effects);
+                let input = Input::RemovedBy(peer);
+                self.node.step(self.now, input, &mut self.effects);
                 format!("refused: {}", Error::Removed)
             }
             Ok(error) => {

@@ -17,6 +17,7 @@ use wire::types::{Incarnation, Index, NodeId};
 use super::Node;
 use super::admission::overloaded;
 use super::client::Caller;
+use super::forming::wrong_incarnation;
 use super::io::Effects;
 use super::plan::Plan;
 
@@ -56,8 +57,8 @@ impl Node {
         change: MemberChange<'_>,
         effects: &mut Effects,
     ) {
-        if self.raft.role() != RoleName::Leader {
-            return self.refuse_leaderless(caller, self.raft.leader(), effects);
+        if !self.may_change(caller, effects) {
+            return;
         }
         let before = self.with_names(self.raft.membership());
         let planned = self.plan(&before, change);
@@ -88,48 +89,33 @@ impl Node {
         (name, peer_addr, incarnation): (&str, &str, Incarnation),
         effects: &mut Effects,
     ) {
-        if self.raft.role() != RoleName::Leader {
-            return self.refuse_leaderless(caller, self.raft.leader(), effects);
+        if !self.may_change(caller, effects) {
+            return;
         }
-        let mut target = self.with_names(self.raft.membership());
-        let member = target.members.iter_mut().find(|m| m.name == name);
-        let refusal = match &member {
-            None => Some(refused(
-                format!("no member is called {name}"),
-                format!("add it first: raftctl add-peer {name} {peer_addr}"),
-            )),
-            Some(member) if member.incarnation.is_some_and(|known| known != incarnation) => {
-                Some(super::forming::wrong_incarnation(member.id))
+        let before = self.with_names(self.raft.membership());
+        match bound(&before, name, peer_addr, incarnation) {
+            Err(error) => self.refuse(caller, error, effects),
+            Ok((id, target)) if target == before => {
+                let reply = Reply::Admitted(self.admitted(id));
+                self.clients.answer(caller, &reply, effects);
             }
-            Some(member) if member.peer_addr != peer_addr => Some(refused(
-                format!("{name} was added with the address {}", member.peer_addr),
-                format!(
-                    "start it with --peer-advertise {}, or: raftctl update-peer {name} --peer-addr {peer_addr}",
-                    member.peer_addr
-                ),
-            )),
-            Some(_) => None,
-        };
-        if let Some(error) = refusal {
-            return self.refuse(caller, error, effects);
-        }
-        let Some(member) = member else { return };
-        let id = member.id;
-        let is_bound = member.incarnation.replace(incarnation).is_some();
-        if !is_bound {
-            self.begin_change(caller, &target, Answer::Admitted(id), effects);
-        } else if self.is_applied_member(id) {
-            let reply = Reply::Admitted(self.admitted(id));
-            self.clients.answer(caller, &reply, effects);
-        } else {
-            self.refuse(caller, overloaded(), effects);
+            Ok((id, target)) => {
+                self.begin_change(caller, &target, Answer::Admitted(id), effects);
+            }
         }
     }
 
-    /// Whether it is committed who this member is.
-    fn is_applied_member(&self, id: NodeId) -> bool {
-        let applied = self.store.membership().and_then(|members| members.get(id));
-        applied.is_some_and(|member| member.incarnation.is_some())
+    /// Whether this node leads, and the last change is over: what is in force is committed.
+    fn may_change(&mut self, caller: Caller, effects: &mut Effects) -> bool {
+        if self.raft.role() != RoleName::Leader {
+            self.refuse_leaderless(caller, self.raft.leader(), effects);
+            return false;
+        }
+        let is_free = !self.raft.is_changing() && self.changes.waiting.is_none();
+        if !is_free {
+            self.refuse(caller, overloaded(), effects);
+        }
+        is_free
     }
 
     fn admitted(&self, node: NodeId) -> Admitted {
@@ -189,17 +175,17 @@ impl Node {
     /// that the members told.
     fn with_names(&self, target: &Membership) -> Membership {
         let mut named = target.clone();
-        for member in named
-            .members
-            .iter_mut()
-            .filter(|member| member.name.is_empty())
-        {
+        for place in 0..named.members.len() {
+            let member = &named.members[place];
             let name = self.name_of(member);
-            let is_free = target.members.iter().all(|other| other.name != name);
+            let incarnation = member.incarnation.or_else(|| self.forming.known(member.id));
+            // Two that tell the same name are told apart by their ids.
+            let is_free = named.members.iter().all(|other| other.name != name);
+            let member = &mut named.members[place];
+            member.incarnation = incarnation;
             if is_free {
                 member.name = name;
             }
-            member.incarnation = member.incarnation.or_else(|| self.forming.known(member.id));
         }
         named
     }
@@ -267,11 +253,11 @@ impl Node {
     fn wish_come_due(&self, members: &Membership) -> Option<(NodeId, Membership)> {
         let wishes = members.members.iter().filter_map(|m| Some((m, m.wish?)));
         for (member, wish) in wishes {
-            let promoted = promoted(members, member.id);
-            if self.check_ready(member.id).is_ok()
-                && self.check_promotion(members, &promoted).is_ok()
-            {
-                return Some((member.id, promoted));
+            if self.check_ready(member.id).is_ok() {
+                let promoted = promoted(members, member.id);
+                if self.check_promotion(members, &promoted).is_ok() {
+                    return Some((member.id, promoted));
+                }
             }
             if self.now.wall_ms >= wish.until_wall_ms {
                 let mut without = members.clone();
@@ -294,6 +280,37 @@ impl Node {
             .max(WISH_PAUSE_MS);
         Some(self.now.monotonic + Duration::from_millis(left_ms))
     }
+}
+
+/// The members after the one of this name got this incarnation, and which one that is; the same as
+/// before if it has it already.
+fn bound(
+    members: &Membership,
+    name: &str,
+    peer_addr: &str,
+    incarnation: Incarnation,
+) -> Result<(NodeId, Membership), Error> {
+    let mut target = members.clone();
+    let Some(member) = target.members.iter_mut().find(|m| m.name == name) else {
+        return Err(refused(
+            format!("no member is called {name}"),
+            format!("add it first: raftctl add-peer {name} {peer_addr}"),
+        ));
+    };
+    if member.incarnation.is_some_and(|known| known != incarnation) {
+        return Err(wrong_incarnation(member.id));
+    }
+    if member.peer_addr != peer_addr {
+        let listed = &member.peer_addr;
+        return Err(refused(
+            format!("{name} was added with the address {listed}"),
+            format!(
+                "start it with --peer-advertise {listed}, or: raftctl update-peer {name} --peer-addr {peer_addr}"
+            ),
+        ));
+    }
+    member.incarnation = Some(incarnation);
+    Ok((member.id, target))
 }
 
 /// The members after this learner got its vote, and whom it replaces is gone.

@@ -90,6 +90,8 @@ pub enum Input<'a> {
     ClientClosed(ConnectionId),
     /// The storage thread reports.
     Storage(StorageEvent),
+    /// A member says that this node is none any more.
+    RemovedBy(NodeId),
     /// A stop was asked for: refuse new work, end when nothing is pending or at the deadline.
     Stop,
 }

@@ -8,6 +8,7 @@ use wire::membership::{MemberRecord, Membership};
 use wire::types::NodeId;
 
 use super::Node;
+use super::forming::wrong_incarnation;
 use super::io::Effects;
 
 /// Nodes of which this one remembers what they told. A membership that is older than the one in
@@ -64,9 +65,7 @@ impl Node {
         }
         match self.raft.membership().get(peer.node) {
             Some(member) => match member.incarnation {
-                Some(known) if known != peer.incarnation => {
-                    Err(super::forming::wrong_incarnation(peer.node))
-                }
+                Some(known) if known != peer.incarnation => Err(wrong_incarnation(peer.node)),
                 _ => Ok(()),
             },
             None if self.was_removed(peer.node) => Err(Error::Removed),
@@ -99,11 +98,6 @@ impl Node {
         committed.is_some_and(|members| id <= members.newest && members.get(id).is_none())
     }
 
-    /// A member says that this node is none any more (see [`Node::check_hello`]).
-    pub fn removed_by(&mut self, peer: NodeId, effects: &mut Effects) {
-        self.end_removed(&format!("node {peer}"), effects);
-    }
-
     /// The state says who is a member: if this node is none any more, it ends.
     pub(super) fn end_if_removed(&mut self, effects: &mut Effects) {
         if self.was_removed(self.config.id) {
@@ -111,7 +105,8 @@ impl Node {
         }
     }
 
-    fn end_removed(&mut self, source: &str, effects: &mut Effects) {
+    /// This node is no member any more, says that `source`.
+    pub(super) fn end_removed(&mut self, source: &str, effects: &mut Effects) {
         if self.stop_at.is_none() {
             let text = format!("removed from the cluster by=\"{source}\"");
             self.journal.line(Level::Warn, text);

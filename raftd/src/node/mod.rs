@@ -280,6 +280,7 @@ impl Node {
             } => self.clog_client(connection, clogged),
             Input::ClientClosed(connection) => self.close_client(connection),
             Input::Storage(event) => self.stored(event, effects),
+            Input::RemovedBy(peer) => self.end_removed(&format!("node {peer}"), effects),
             Input::Stop => self.stop(effects),
         }
     }

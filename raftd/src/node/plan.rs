@@ -58,6 +58,7 @@ impl Node {
         (name, peer_addr): (&str, &str),
         wish: Option<Wish>,
     ) -> Planned {
+        check_name(name)?;
         if let Some(known) = called(members, name) {
             if known.peer_addr == peer_addr {
                 return Ok(Plan::Done(known.id));
@@ -140,6 +141,7 @@ impl Node {
         (name, peer_addr): (Option<&str>, Option<&str>),
     ) -> Planned {
         member_of(members, id)?;
+        name.map_or(Ok(()), check_name)?;
         let taken = name.and_then(|name| called(members, name));
         if let Some(other) = taken.filter(|other| other.id != id) {
             return Err(refused(
@@ -246,6 +248,17 @@ impl Node {
             "see raftctl status, and try again later".to_owned(),
         ))
     }
+}
+
+/// Refuses a name that could be taken for an id.
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+        return Ok(());
+    }
+    Err(refused(
+        format!("{name:?} is no name"),
+        "a name begins with a lower-case letter".to_owned(),
+    ))
 }
 
 /// The member of this id.

@@ -17,6 +17,7 @@ mod node_harness;
 mod node_heal;
 mod node_image;
 mod node_limits;
+mod node_members;
 mod node_session;
 mod node_snapshots;
 mod node_store;

@@ -115,8 +115,14 @@ impl Cluster {
         if !self.is_up(to) || self.cut.contains(&(from, to)) || self.cut.contains(&(to, from)) {
             return self.dial_later(from, to, ms(10));
         }
-        let Ok(answer) = self.greet(from, to) else {
-            return self.dial_later(from, to, ms(10));
+        let answer = match self.greet(from, to) {
+            Ok(answer) => answer,
+            Err(error) => {
+                if error == Error::Removed {
+                    self.turn(from, vec![Input::RemovedBy(to)]);
+                }
+                return self.dial_later(from, to, ms(10));
+            }
         };
         self.serial += 1;
         let link = LinkId(self.serial);

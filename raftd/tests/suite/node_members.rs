@@ -1,0 +1,235 @@
+//! Changes of the members as the node sees them: what is planned, refused, waited for and given up.
+
+use raftd::node::Limits;
+use raftd::node::io::ConnectionId;
+use wire::client::{MemberChange, MembersChanged, Reply, Request};
+use wire::error::Error;
+use wire::membership::Suffrage;
+use wire::types::{Incarnation, Index, NodeId};
+
+use super::node_cluster::{put, session, written};
+use super::node_harness::{Cluster, Options, error, ms};
+
+fn change(change: MemberChange<'_>) -> Request<'_> {
+    Request::ChangeMembers {
+        dry_run: false,
+        change,
+    }
+}
+
+fn learner(name: &'static str, promote_within_ms: Option<u64>) -> MemberChange<'static> {
+    MemberChange::Add {
+        name,
+        peer_addr: "elsewhere:1",
+        promote_within_ms,
+        replaces: None,
+    }
+}
+
+fn join(peer_addr: &'static str, incarnation: u64) -> Request<'static> {
+    Request::Join {
+        name: "n4",
+        peer_addr,
+        incarnation: Incarnation(incarnation),
+    }
+}
+
+/// Three nodes, the leader, the others, and a connection to the leader.
+fn three(options: Options) -> (Cluster, NodeId, [NodeId; 2], ConnectionId) {
+    let mut cluster = Cluster::serving(options);
+    let leader = cluster.elect();
+    let mut others = cluster.ids();
+    others.retain(|id| *id != leader);
+    // Every follower has answered this leader.
+    cluster.run(ms(100));
+    let client = cluster.connect(leader);
+    (cluster, leader, others.try_into().unwrap(), client)
+}
+
+fn changed(reply: Reply<'_>) -> MembersChanged {
+    match reply {
+        Reply::MembersChanged(changed) => changed,
+        other => panic!("not changed but {other:?}"),
+    }
+}
+
+fn refusal(reply: Reply<'_>) -> String {
+    match error(reply) {
+        Error::Refused { reason, .. } => reason,
+        other => panic!("not refused but {other:?}"),
+    }
+}
+
+fn ids(cluster: &Cluster, id: NodeId) -> Vec<NodeId> {
+    let members = &cluster.node(id).raft().membership().members;
+    members.iter().map(|member| member.id).collect()
+}
+
+#[test]
+fn a_follower_that_is_removed_learns_it_and_ends() {
+    let (mut cluster, leader, [gone, stays], client) = three(Options::default());
+    let done = changed(cluster.ask(client, 1, change(MemberChange::Remove(gone))));
+    assert_eq!((done.id, done.before.members.len()), (gone, 3));
+    assert!(done.after.get(gone).is_none() && !done.after.is_joint());
+    assert!(done.index > Index(0));
+    cluster.run_until("the removed node ends", ms(2_000), |c| c.has_stopped(gone));
+    cluster.run(ms(500));
+    assert_eq!(ids(&cluster, leader), ids(&cluster, stays));
+    // Asked again, there is nothing to do.
+    let again = changed(cluster.ask(client, 2, change(MemberChange::Remove(gone))));
+    assert_eq!(again.index, Index(0));
+    assert_eq!(again.before, again.after);
+}
+
+#[test]
+fn a_leader_makes_way_before_it_is_removed() {
+    let (mut cluster, leader, others, client) = three(Options::default());
+    let reply = error(cluster.ask(client, 1, change(MemberChange::Remove(leader))));
+    assert!(matches!(reply, Error::Overloaded { .. }), "{reply:?}");
+    cluster.run_until("another leads", ms(1_000), |c| {
+        c.leader().is_some_and(|id| id != leader)
+    });
+    let heir = cluster.leader().unwrap();
+    assert!(others.contains(&heir));
+    cluster.run(ms(100));
+    let client = cluster.connect(heir);
+    let done = changed(cluster.ask(client, 1, change(MemberChange::Remove(leader))));
+    assert_eq!(done.after.members.len(), 2);
+    cluster.run_until("the old leader ends", ms(2_000), |c| c.has_stopped(leader));
+}
+
+/// Also while the state lags behind what is committed: one change at a time, and no second caller is
+/// forgotten.
+#[test]
+fn changes_wait_for_each_other() {
+    let limits = Limits {
+        turn_entries_max: 1,
+        ..Limits::default()
+    };
+    let (mut cluster, leader, _, client) = three(Options {
+        limits,
+        ..Options::default()
+    });
+    let mut session = session(&cluster, 1);
+    let writes: Vec<_> = (1..=40)
+        .map(|n| (n, session.next(put(b"k", b"v"))))
+        .collect();
+    cluster.send(client, &writes);
+    let asked = [
+        (100, change(learner("n4", None))),
+        (101, change(learner("n5", None))),
+    ];
+    cluster.send(client, &asked);
+    let first = changed(cluster.await_reply(client, 100));
+    assert_eq!(first.id, NodeId(4));
+    let second = error(cluster.await_reply(client, 101));
+    assert!(matches!(second, Error::Overloaded { .. }), "{second:?}");
+    for n in 1..=40 {
+        written(cluster.await_reply(client, n));
+    }
+    let third = cluster.ask(client, 102, change(learner("n5", None)));
+    assert!(
+        refusal(third).contains("has the address"),
+        "one address each"
+    );
+    assert_eq!(ids(&cluster, leader).len(), 4);
+}
+
+#[test]
+fn a_plan_changes_nothing() {
+    let (mut cluster, leader, [gone, _], client) = three(Options::default());
+    let plan = Request::ChangeMembers {
+        dry_run: true,
+        change: MemberChange::Demote(gone),
+    };
+    let plan = changed(cluster.ask(client, 1, plan));
+    assert_eq!(plan.index, Index(0));
+    assert_eq!(plan.after.suffrage(gone), Some(Suffrage::Learner));
+    let names: Vec<&str> = plan
+        .before
+        .members
+        .iter()
+        .map(|m| m.name.as_str())
+        .collect();
+    assert_eq!(names, ["n1", "n2", "n3"], "as the members told");
+    cluster.run(ms(500));
+    let members = cluster.node(leader).raft().membership();
+    assert_eq!(members.suffrage(gone), Some(Suffrage::Voter));
+    assert!(cluster.node(leader).store().membership().is_none());
+}
+
+#[test]
+fn who_does_not_come_in_time_is_removed_and_its_id_is_used_up() {
+    let (mut cluster, leader, _, client) = three(Options::default());
+    let added = changed(cluster.ask(client, 1, change(learner("n4", Some(1_000)))));
+    assert_eq!(added.id, NodeId(4));
+    let wish = added.after.get(NodeId(4)).and_then(|member| member.wish);
+    assert!(wish.is_some());
+    cluster.run(ms(500));
+    assert_eq!(ids(&cluster, leader).len(), 4);
+    cluster.run(ms(1_500));
+    assert_eq!(ids(&cluster, leader).len(), 3);
+    let next = changed(cluster.ask(client, 2, change(learner("n4", None))));
+    assert_eq!(next.id, NodeId(5));
+}
+
+#[test]
+fn an_id_is_bound_to_one_directory_and_to_one_address() {
+    let (mut cluster, _, _, client) = three(Options::default());
+    let stranger = refusal(cluster.ask(client, 1, join("elsewhere:1", 7)));
+    assert!(stranger.contains("no member is called n4"), "{stranger}");
+    changed(cluster.ask(client, 2, change(learner("n4", None))));
+    let elsewhere = refusal(cluster.ask(client, 3, join("nowhere:1", 7)));
+    assert!(elsewhere.contains("elsewhere:1"), "{elsewhere}");
+    for request in 4..=5 {
+        match cluster.ask(client, request, join("elsewhere:1", 7)) {
+            Reply::Admitted(admitted) => {
+                assert_eq!(admitted.node, NodeId(4));
+                assert_eq!(admitted.formed.len(), 3);
+            }
+            other => panic!("not admitted but {other:?}"),
+        }
+    }
+    let other = error(cluster.ask(client, 6, join("elsewhere:1", 8)));
+    assert!(matches!(other, Error::WrongIncarnation { .. }), "{other:?}");
+}
+
+#[test]
+fn what_would_leave_too_few_voters_up_is_refused() {
+    let (mut cluster, leader, [dead, alive], client) = three(Options::default());
+    cluster.crash(dead);
+    cluster.run(ms(1_000));
+    for (id, asked) in [
+        MemberChange::Remove(alive),
+        MemberChange::Demote(alive),
+        MemberChange::Remove(NodeId(9)),
+        MemberChange::Promote(NodeId(9)),
+        learner("4", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        refusal(cluster.ask(client, id as u64 + 1, change(asked)));
+    }
+    assert_eq!(ids(&cluster, leader).len(), 3);
+    // The dead one may go: those that are left are a quorum of either set.
+    changed(cluster.ask(client, 10, change(MemberChange::Remove(dead))));
+    // A learner that nobody hears gets no vote.
+    changed(cluster.ask(client, 11, change(learner("n4", None))));
+    let silent = refusal(cluster.ask(client, 12, change(MemberChange::Promote(NodeId(4)))));
+    assert!(silent.contains("does not"), "{silent}");
+}
+
+#[test]
+fn a_leader_that_is_cut_off_does_not_know_what_becomes_of_its_change() {
+    let (mut cluster, leader, [gone, _], client) = three(Options::default());
+    cluster.isolate(leader);
+    cluster.send(client, &[(1, change(MemberChange::Remove(gone)))]);
+    let end = error(cluster.await_reply(client, 1));
+    assert_eq!(end, Error::OutcomeUnknown);
+    cluster.heal();
+    cluster.elect();
+    cluster.run(ms(1_000));
+    // The others never heard of it.
+    assert_eq!(ids(&cluster, leader).len(), 3);
+}
