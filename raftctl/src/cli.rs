@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, count, del, get, incr, is_healthy, members, put, scan, snapshot, transfer_leader,
+    cas, count, del, get, incr, is_healthy, members, put, recover, scan, snapshot, transfer_leader,
     wait_ready, wal,
 };
 
@@ -84,6 +84,7 @@ pub(crate) enum Verb {
         before_help = "Examples:\n  raftctl leaders\n  raftctl leaders | cut -f5 | sort | uniq -c"
     )]
     Leaders,
+    Recover(recover::Args),
     Wal(wal::Args),
     /// Measure how fast the cluster answers.
     #[command(before_help = "Examples:\n  raftctl bench put --connections 64\n  \

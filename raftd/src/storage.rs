@@ -8,9 +8,11 @@
 //! returns share the next one (group commit): nothing is delayed to form a batch, and a batch forms
 //! by itself while the disk is busy.
 
+mod history;
 mod keeper;
 mod load;
 mod open;
+mod recover;
 mod restore;
 mod scrub;
 mod spares;
@@ -24,6 +26,7 @@ pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
 pub(crate) use self::open::make_dir;
 pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
+pub use self::recover::{Holds, Locked, Recovery, look};
 pub use self::restore::{Restored, restore};
 pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};
 pub use self::spares::{SpareMaker, Step};

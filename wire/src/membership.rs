@@ -183,6 +183,15 @@ impl Membership {
         self.get(id).map(|member| member.suffrage)
     }
 
+    /// Whether nobody but `id` has, or may have, what it holds: there is no other member that votes,
+    /// or is bound to a data directory.
+    #[must_use]
+    pub fn is_alone(&self, id: NodeId) -> bool {
+        let holds = |member: &MemberRecord| member.suffrage.votes() || member.incarnation.is_some();
+        let mut others = self.members.iter().filter(|member| member.id != id);
+        !others.any(holds)
+    }
+
     /// Whether the two sets of voters differ.
     #[must_use]
     pub fn is_joint(&self) -> bool {

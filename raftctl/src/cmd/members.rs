@@ -1,7 +1,6 @@
 //! `raftctl add-peer`, `remove-peer`, `promote-peer`, `demote-peer`, `replace-peer`, `update-peer`:
 //! who is a member, and who votes.
 
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::NodeId;
 
 use super::Session;
+use super::consent::Consent;
 use crate::cluster::{Row, survey};
 use crate::output::table;
 
@@ -137,14 +137,6 @@ struct Plan {
     dry_run: bool,
 }
 
-/// Whether it was meant.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Consent {
-    /// Ask no question: for scripts.
-    #[arg(long)]
-    yes: bool,
-}
-
 pub(crate) fn add(args: &Add, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let doing = format!("add-peer {}", args.name);
     let within = args.wait.unwrap_or(PROMOTE_WITHIN);
@@ -167,7 +159,7 @@ pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit,
         promote_within_ms: Some(millis(args.wait.unwrap_or(PROMOTE_WITHIN))),
         replaces: Some(old.id),
     };
-    consent(&doing, &old, args.consent, args.plan)?;
+    args.consent.get(&doing, &old.title, args.plan.dry_run)?;
     let changed = ask(&doing, change, args.plan, session)?;
     admitted(&doing, &changed, args.plan, args.wait, session)
 }
@@ -175,7 +167,7 @@ pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit,
 pub(crate) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let doing = format!("remove-peer {}", args.name);
     let member = find(&doing, &args.name, session)?;
-    consent(&doing, &member, args.consent, args.plan)?;
+    args.consent.get(&doing, &member.title, args.plan.dry_run)?;
     let change = MemberChange::Remove(member.id);
     let changed = ask(&doing, change, args.plan, session)?;
     done(
@@ -202,7 +194,7 @@ pub(crate) fn promote(args: &Promote, session: &mut Session<'_>) -> Result<Exit,
 pub(crate) fn demote(args: &Demote, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let doing = format!("demote-peer {}", args.name);
     let member = find(&doing, &args.name, session)?;
-    consent(&doing, &member, args.consent, args.plan)?;
+    args.consent.get(&doing, &member.title, args.plan.dry_run)?;
     let change = MemberChange::Demote(member.id);
     let changed = ask(&doing, change, args.plan, session)?;
     done(
@@ -266,31 +258,6 @@ fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Named, Failure
 fn rows(doing: &str, session: &Session<'_>) -> Result<Vec<Row>, Failure> {
     let cluster = survey(&mut session.client(), session.deadline);
     Ok(cluster.map_err(|error| Failure::of(doing, &error))?.members)
-}
-
-/// Asks whoever sits at the terminal to type the member's name.
-fn consent(doing: &str, member: &Named, given: Consent, plan: Plan) -> Result<(), Failure> {
-    if given.yes || plan.dry_run {
-        return Ok(());
-    }
-    let (stdin, mut stderr) = (io::stdin(), io::stderr());
-    if !stdin.is_terminal() || !stderr.is_terminal() {
-        return Err(
-            Failure::usage(format!("{doing} asks first, and nobody is there to answer")).remedy(
-                format!("raftctl {doing} --yes, or --dry-run to see what it would do"),
-            ),
-        );
-    }
-    let mut answer = String::new();
-    let asked = write!(stderr, "{doing}: type {} to go on: ", member.title)
-        .and_then(|()| stderr.flush())
-        .and_then(|()| stdin.lock().read_line(&mut answer));
-    match asked {
-        Ok(_) if answer.trim() == member.title => Ok(()),
-        _ => Err(Failure::usage(format!(
-            "{doing} was not done: that is not its name"
-        ))),
-    }
 }
 
 /// Has the leader do it, or tell what it would do.

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cas;
+mod consent;
 pub(crate) mod count;
 pub(crate) mod del;
 pub(crate) mod get;
@@ -13,6 +14,7 @@ pub(crate) mod leaders;
 pub(crate) mod members;
 pub(crate) mod peers;
 pub(crate) mod put;
+pub(crate) mod recover;
 pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod status;
@@ -169,6 +171,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::IsHealthy(args) => is_healthy::run(&args, session),
         Verb::WaitReady(args) => wait_ready::run(&args, session),
         Verb::TransferLeader(args) => transfer_leader::run(&args, session),
+        Verb::Recover(args) => recover::run(&args, session),
         Verb::Wal(args) => wal::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Version => version::run(session),

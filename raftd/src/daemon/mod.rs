@@ -186,6 +186,7 @@ fn join_first(
         epoch: admitted.epoch,
         formed: admitted.formed,
         members: admitted.members,
+        next_epoch: None,
     })))
 }
 
@@ -308,6 +309,7 @@ fn new_identity(settings: &Settings, members: &[(NodeId, String)]) -> Result<Ide
         epoch: first_epoch(cluster),
         formed: Vec::new(),
         members: members.to_vec(),
+        next_epoch: None,
     })
 }
 

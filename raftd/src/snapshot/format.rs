@@ -115,6 +115,14 @@ impl Header {
         page
     }
 
+    /// Who is a member: as the log said, or those with whom the cluster began, whose names and
+    /// incarnations are not told.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        let told = self.head.membership.clone();
+        told.unwrap_or_else(|| Membership::initial(&self.members, &[]))
+    }
+
     /// The header in a page, or `None` if none is there: wrong magic, CRC or format, or values
     /// that no header has.
     #[must_use]

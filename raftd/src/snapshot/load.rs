@@ -4,10 +4,10 @@ use std::io::Read;
 
 use wire::types::{ClusterId, EntryId, Epoch};
 
-use super::format::{Header, TRAILER_BYTES, Trailer};
+use super::format::{HEADER_BYTES, Header, TRAILER_BYTES, Trailer};
 use super::frames::{FileReader, Frame, Frames, ReadAhead, Stored};
 use super::unpack::{Content, Part};
-use super::{Error, SnapshotInfo, snapshot_name};
+use super::{Error, SnapshotInfo, read_at, snapshot_name};
 use crate::disk::Disk;
 use crate::store::{Builder, ImageError, Store};
 
@@ -143,6 +143,16 @@ impl Loader {
     fn impossible(&self, offset: u64, error: ImageError) -> Error {
         Error::damaged(self.frames.file(), offset, error.to_string())
     }
+}
+
+/// Reads the header of a published snapshot, and nothing else.
+///
+/// # Errors
+/// [`Error::Damaged`]; [`Error::Disk`] if it is not there.
+pub fn read_header<D: Disk>(disk: &D, id: EntryId) -> Result<Header, Error> {
+    let page = read_at(disk, id, 0, HEADER_BYTES)?;
+    let header = Header::decode(&page.bytes);
+    header.ok_or_else(|| Error::damaged(&snapshot_name(id), 0, "the header page is damaged"))
 }
 
 /// Reads the snapshot `expected.id` and makes the store in it, which knows at most so many sessions

@@ -50,8 +50,9 @@ use std::fmt;
 use bytes::Bytes;
 use wire::types::{EntryId, Index, Term};
 
+use self::format::Header;
 pub use self::frames::{FileReader, ReadAhead, Stored};
-pub use self::load::{Expected, Loaded, Loader, load};
+pub use self::load::{Expected, Loaded, Loader, load, read_header};
 pub use self::receive::Receiver;
 pub use self::unpack::Content;
 pub use self::verify::{Found, Verified, Verifier, verify};
@@ -222,6 +223,18 @@ pub fn read_at<D: Disk>(
 /// EIO on read is damage at that place (rules D3).
 fn unreadable(file: &str, offset: u64, error: &DiskError) -> Error {
     Error::damaged(file, offset, format!("cannot be read: {}", error.cause))
+}
+
+/// The header of the newest published snapshot that has a readable one, whether a marker names it or
+/// not.
+///
+/// # Errors
+/// The disk's.
+pub fn newest_header<D: Disk>(disk: &D) -> Result<Option<Header>, DiskError> {
+    let names = disk.list(SNAPSHOT_DIR)?;
+    let mut ids: Vec<EntryId> = names.iter().filter_map(|name| snapshot_id(name)).collect();
+    ids.sort();
+    Ok(ids.iter().rev().find_map(|id| read_header(disk, *id).ok()))
 }
 
 /// Removes what is of no use beside the snapshot `kept` (0@0: none): all others, what was being

@@ -8,12 +8,13 @@ use std::path::Path;
 use fs2::FileExt;
 use wire::membership::Membership;
 
+use super::recover::finish_recovery;
 use super::{
     Keeper, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
     fatal_of_identity, fatal_of_snapshot,
 };
 use crate::disk::os::OsDisk;
-use crate::disk::{Disk, Latched};
+use crate::disk::{self, Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::node;
 use crate::snapshot;
@@ -157,14 +158,16 @@ impl<D: Disk> OpenedDisk<D> {
 /// # Errors
 /// As [`open`].
 pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, Fatal> {
-    let log = open_log(disk, options)?;
+    let mut log = open_log(disk, options)?;
     let wal = &log.recovered.wal;
+    finish_recovery(wal.disk(), &mut log.identity, wal.snapshot())?;
     snapshot::remove_others(wal.disk(), wal.snapshot()).map_err(|error| fatal_of_disk(&error))?;
     let state = State::load(
         wal.disk(),
         &log.identity,
         wal.snapshot(),
         wal.base(),
+        log.recovered.alone,
         options.sessions_max,
     )
     .map_err(|error| fatal_of_snapshot(&error))?;
@@ -182,7 +185,8 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
         Some(identity) => identity,
         None => create(&disk, options)?,
     };
-    let settings = settings(&identity, options);
+    let alone = is_alone(&disk, &identity).map_err(|error| fatal_of_disk(&error))?;
+    let settings = settings(&identity, options, alone);
     match wal::recover(disk, &settings).map_err(|error| fatal_of(&error))? {
         Some(recovered) => Ok(OpenedLog {
             identity,
@@ -202,7 +206,7 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
 }
 
 /// Places inside the data directory are told with its name.
-fn under(mut fatal: Fatal, dir: &Path) -> Fatal {
+pub(super) fn under(mut fatal: Fatal, dir: &Path) -> Fatal {
     if !fatal.place.is_empty() {
         fatal.place = dir.join(&fatal.place).display().to_string();
     }
@@ -218,12 +222,24 @@ fn check_segment_bytes(bytes: u64) -> Result<(), Fatal> {
         .remedy("a multiple of 4KiB from 256KiB to 1GiB; 64MiB is the default"))
 }
 
-fn settings(identity: &Identity, options: &Options) -> Settings {
+/// Whether no other member could have what is damaged here, as far as that can be told without the
+/// log.
+fn is_alone<D: Disk>(disk: &D, identity: &Identity) -> Result<bool, disk::Error> {
+    let newest = snapshot::newest_header(disk)?;
+    let own = newest
+        .filter(|header| header.cluster == identity.cluster && header.head.epoch == identity.epoch);
+    let told = own.and_then(|header| header.head.membership);
+    let membership =
+        told.unwrap_or_else(|| Membership::initial(&identity.members, &identity.formed));
+    Ok(membership.is_alone(identity.node))
+}
+
+fn settings(identity: &Identity, options: &Options, alone: bool) -> Settings {
     Settings {
         owner: identity.owner(),
         segment_bytes: options.segment_bytes,
         tail_bytes: options.tail_bytes,
-        alone: identity.members.len() == 1,
+        alone,
         // The background thread continues with the same seed; ids differ, so salts do.
         seed: options.seed,
     }
@@ -277,7 +293,7 @@ fn create<D: Disk>(disk: &D, options: &Options) -> Result<Identity, Fatal> {
                 .remedy("name the first members with --initial-cluster"),
         );
     };
-    let settings = settings(&identity, options);
+    let settings = settings(&identity, options, false);
     wal::create(disk, &settings).map_err(|error| fatal_of(&error))?;
     identity
         .create(disk)

@@ -1,51 +1,54 @@
 //! A new cluster of one node from a snapshot: the way back from a backup.
 //!
 //! The state is that of the snapshot, the history another: cluster id and epoch are drawn anew
-//! (rules C7), so that no member and no client of the old cluster takes it for its own. Sessions end
-//! with the history that they belong to.
+//! (rules C7), so that no member and no client of the old cluster takes it for its own.
 
 use std::fs;
 use std::io::{self, BufReader};
 use std::path::Path;
 
-use raft::{HardState, Ticket, Write};
+use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, NodeId};
 
 use super::open::{fatal_of_io, lock, make_dir};
-use super::{fatal_of, fatal_of_disk, fatal_of_snapshot};
+use super::{fatal_of, fatal_of_disk, fatal_of_snapshot, history};
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
-use crate::snapshot::{self, Expected, Loader, Step, Writer};
+use crate::snapshot::{self, Expected, Loaded, Loader};
 use crate::store::session::SESSIONS_MAX;
-use crate::store::{Store, View};
 use crate::wal::identity::Identity;
-use crate::wal::{self, Pending, Progress, Settings};
+use crate::wal::{self, Settings};
 
 /// What was made.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// Who the data directory is.
     pub identity: Identity,
-    /// The snapshot's last entry, from which its log goes on.
+    /// The entry that its log goes on behind: the one after the snapshot's last.
     pub snapshot: EntryId,
     /// How many keys it has.
     pub keys: u64,
 }
 
-/// Where the peers of the new node would find it, if it had any: the daemon's own default.
-const PEER_ADDR: &str = "127.0.0.1:7401";
-/// The new node's id.
+/// The new node's id. That of another node of the old history is none of this one: epoch and cluster
+/// differ.
 const NODE: NodeId = NodeId(1);
 
 /// Makes a data directory from the snapshot in `file`, which may have come from any member of any
-/// cluster. Nothing is left of it if that fails.
+/// cluster. Members that are added later find the node at `peer_addr`, the daemon's own default
+/// without one. Nothing is left of it if that fails.
 ///
 /// # Errors
 /// A [`Fatal`] with the exit status: 64 the directory is not empty, 65 the snapshot is damaged, 74
 /// I/O, 77 not permitted.
-pub fn restore(file: &Path, data_dir: &Path, segment_bytes: u64) -> Result<Restored, Fatal> {
+pub fn restore(
+    file: &Path,
+    data_dir: &Path,
+    peer_addr: Option<&str>,
+    segment_bytes: u64,
+) -> Result<Restored, Fatal> {
     let made = !data_dir.exists();
     if !made && fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(
@@ -55,7 +58,8 @@ pub fn restore(file: &Path, data_dir: &Path, segment_bytes: u64) -> Result<Resto
         );
     }
     make_dir(data_dir)?;
-    let restored = fill(file, data_dir, segment_bytes);
+    let peer_addr = peer_addr.unwrap_or(history::PEER_ADDR);
+    let restored = fill(file, data_dir, peer_addr, segment_bytes);
     if restored.is_err() {
         // What is left does not matter: it has no IDENTITY, and was empty before.
         let _ = empty(data_dir, made);
@@ -63,27 +67,36 @@ pub fn restore(file: &Path, data_dir: &Path, segment_bytes: u64) -> Result<Resto
     restored
 }
 
-fn fill(file: &Path, data_dir: &Path, segment_bytes: u64) -> Result<Restored, Fatal> {
+fn fill(
+    file: &Path,
+    data_dir: &Path,
+    peer_addr: &str,
+    segment_bytes: u64,
+) -> Result<Restored, Fatal> {
     let _lock = lock(data_dir)?;
     let identity = Identity {
         cluster: ClusterId(u128::from(random_u64()?) << 64 | u128::from(random_u64()?)),
         node: NODE,
         incarnation: Incarnation(random_u64()?.max(1)),
         epoch: Epoch(random_u64()?.max(1)),
-        formed: Vec::new(),
-        members: vec![(NODE, PEER_ADDR.to_owned())],
+        ..Identity::default()
     };
-    let identity = Identity {
-        formed: vec![(NODE, identity.incarnation)],
-        ..identity
+    let identity = history::alone(&identity, peer_addr);
+    let Loaded {
+        header, mut store, ..
+    } = load(file)?;
+    let term = store.applied().term.next();
+    // The old members have nothing to do with the new one but the ids that were used.
+    let known = Membership {
+        members: Vec::new(),
+        ..header.membership()
     };
-    let mut store = load(file)?;
-    store.begin_history(identity.epoch);
+    history::begin(&mut store, &identity, &known, term);
     let disk =
         Latched::new(OsDisk::new(data_dir.to_path_buf()).map_err(|error| fatal_of_disk(&error))?);
     let view = store.view();
     let (snapshot, keys) = (view.applied(), view.keys());
-    write_snapshot(&disk, view, &identity)?;
+    history::publish(&disk, view, &identity)?;
     begin_log(disk, &identity, snapshot, segment_bytes)?;
     Ok(Restored {
         identity,
@@ -93,7 +106,7 @@ fn fill(file: &Path, data_dir: &Path, segment_bytes: u64) -> Result<Restored, Fa
 }
 
 /// The state in the file. It is verified before anything of it is kept in memory.
-fn load(path: &Path) -> Result<Store, Fatal> {
+fn load(path: &Path) -> Result<Loaded, Fatal> {
     let name = path.display().to_string();
     let open = || {
         let file = fs::File::open(path);
@@ -118,16 +131,7 @@ fn load(path: &Path) -> Result<Store, Fatal> {
         let content = stored.unpack().map_err(damaged)?;
         loader.take(content).map_err(damaged)?;
     }
-    let loaded = loader.finish(SESSIONS_MAX).map_err(damaged)?;
-    Ok(loaded.store)
-}
-
-fn write_snapshot<D: Disk>(disk: &D, view: View, identity: &Identity) -> Result<(), Fatal> {
-    let failed = |error: snapshot::Error| fatal_of_snapshot(&error);
-    let mut writer =
-        Writer::begin(disk, view, identity.cluster, &identity.members).map_err(failed)?;
-    while !matches!(writer.step(disk).map_err(failed)?, Step::Published(_)) {}
-    Ok(())
+    loader.finish(SESSIONS_MAX).map_err(damaged)
 }
 
 /// A log that goes on from the snapshot, and then IDENTITY: only with it the directory counts.
@@ -142,25 +146,13 @@ fn begin_log<D: Disk>(
         owner: identity.owner(),
         segment_bytes,
         tail_bytes: 0,
-        alone: false,
+        alone: true,
         seed: random_u64()?,
     };
     wal::create(&disk, &settings).map_err(failed)?;
     let made = wal::recover(disk, &settings).map_err(failed)?;
     let mut log = made.expect("it was made just now").wal;
-    let mut pending = Pending::default();
-    pending.push(Write {
-        ticket: Ticket(1),
-        hard_state: HardState {
-            term: snapshot.term,
-            vote: None,
-            lost: false,
-        },
-        reset: Some(snapshot),
-        commit: snapshot.index,
-        ..Write::default()
-    });
-    while log.write(&mut pending).map_err(failed)? != Progress::Idle {}
+    history::go_on_from(&mut log, identity, snapshot, segment_bytes, settings.seed)?;
     identity
         .create(log.disk())
         .map_err(|error| fatal_of_disk(&error))

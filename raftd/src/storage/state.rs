@@ -26,7 +26,7 @@ pub struct State {
 impl State {
     /// Loads the snapshot that the log names with its `marker`. A damaged one is not needed if the
     /// log is whole from its first entry on, and else another member has one: what is there of it
-    /// stays until that takes its place.
+    /// stays until that takes its place. A node that is `alone` has no other member.
     ///
     /// # Errors
     /// The disk's; the snapshot's, if it is of another cluster, or there is no other member.
@@ -35,6 +35,7 @@ impl State {
         identity: &Identity,
         marker: EntryId,
         base: EntryId,
+        alone: bool,
         sessions_max: usize,
     ) -> Result<Self, Error> {
         let without = |rebuilding| Self {
@@ -60,7 +61,7 @@ impl State {
                 },
                 rebuilding: false,
             }),
-            Err(error) if error.is_damage() && (whole_log || identity.members.len() > 1) => {
+            Err(error) if error.is_damage() && (whole_log || !alone) => {
                 log::error!(
                     "the snapshot cannot be read id={marker} whole_log={whole_log} reason={error}"
                 );

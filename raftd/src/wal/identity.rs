@@ -12,6 +12,7 @@
 //!                                               56  u64  epoch
 //!                                               64  u16  formed members: u64 node, u64 incarnation each
 //!                                               ..  u16  members: u64 node, u16 length, peer address each
+//!                                               ..  u64  epoch that a recovery is about to begin, or 0
 //! ```
 
 use byteorder::{BigEndian, ByteOrder};
@@ -33,7 +34,8 @@ const TEMPORARY_NAME: &str = "IDENTITY.tmp";
 const FIXED_BYTES: usize = 64;
 
 const _: () = assert!(
-    FIXED_BYTES + 2 + MEMBERS_MAX * 16 + 2 + MEMBERS_MAX * (8 + 2 + ADDR_BYTES_MAX) <= SLOT_BYTES
+    FIXED_BYTES + 2 + MEMBERS_MAX * 16 + 2 + MEMBERS_MAX * (8 + 2 + ADDR_BYTES_MAX) + 8
+        <= SLOT_BYTES
 );
 
 /// Who a data directory is.
@@ -51,6 +53,9 @@ pub struct Identity {
     pub formed: Vec<(NodeId, Incarnation)>,
     /// The members' peer addresses.
     pub members: Vec<(NodeId, String)>,
+    /// The history that a recovery is about to begin here: it has, once the log's marker names a
+    /// snapshot of it.
+    pub next_epoch: Option<Epoch>,
 }
 
 /// Why there is no identity.
@@ -106,6 +111,7 @@ impl Identity {
             slot.put_u16(addr.len() as u16);
             slot.put_slice(addr.as_bytes());
         }
+        slot.put_u64(self.next_epoch.unwrap_or_default().0);
         slot.resize(SLOT_BYTES, 0);
         let crc = crc32fast::hash(&slot[12..]);
         BigEndian::write_u32(&mut slot[8..], crc);
@@ -145,6 +151,8 @@ impl Identity {
             let addr = String::from_utf8(addr.to_vec()).ok()?;
             identity.members.push((node, addr));
         }
+        let next_epoch = rest.try_get_u64().ok()?;
+        identity.next_epoch = (next_epoch > 0).then_some(Epoch(next_epoch));
         is_zero(rest).then_some((identity, sequence))
     }
 

@@ -33,7 +33,8 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Entries given back, in bytes, about.
     pub tail_bytes: usize,
-    /// No other member could have what is damaged here: any damage is final.
+    /// No other member could have what is damaged here, and any damage is final: unless the log knows
+    /// better who is a member.
     pub alone: bool,
     /// For the salts of segments made here; random, another one in each life of the process.
     pub seed: u64,
@@ -49,6 +50,8 @@ pub struct Recovered<D: Disk> {
     pub tail: Vec<Entry>,
     /// The entries that say who is a member, ascending, but for the faulty ones.
     pub memberships: Vec<(EntryId, Membership)>,
+    /// No other member could have what is damaged here, as far as the log tells.
+    pub alone: bool,
     /// Entries that are damaged and whose identities are known, by index: see
     /// [`Wal::faulty`].
     pub faulty: Vec<Identity>,
@@ -332,7 +335,7 @@ pub(super) fn read_log<D: Disk>(
     } else {
         scan.forget_covered();
     }
-    if let Some(damage) = scan.damage().filter(|_| settings.alone)
+    if let Some(damage) = scan.damage().filter(|_| scan.is_alone(settings))
         && (scan.is_lost() || scan.has_faults())
     {
         return Err(damage.clone().into());

@@ -56,6 +56,9 @@ pub(super) struct Scan {
     pub(super) faults: Faults,
     /// The entries that say who is a member, by ascending index; the damaged ones are among `faults`.
     memberships: Vec<(EntryId, Membership)>,
+    /// The newest of them that came by, also one that was cut since, or is before a gap: it knew who
+    /// else may have what is damaged.
+    newest_membership: Option<Membership>,
     /// The first damage that is not fatal.
     pub(super) damage: Option<Damage>,
     /// Of the last batch its mark is all that is left: what was in it is not known.
@@ -120,6 +123,9 @@ impl Scan {
                         self.note(decision.damage(segment.id, self.offset));
                     }
                     self.accept(segment.id, &batch, intact);
+                    if let Some((_, membership)) = told.last() {
+                        self.newest_membership = Some(membership.clone());
+                    }
                     self.memberships.extend(told);
                     watch(Seen::Batch(segment, &batch));
                 }
@@ -468,6 +474,14 @@ impl Scan {
         Ok(())
     }
 
+    /// Whether no other member could have what is damaged here.
+    pub(super) fn is_alone(&self, settings: &Settings) -> bool {
+        let newest = self.newest_membership.as_ref();
+        newest.map_or(settings.alone, |membership| {
+            membership.is_alone(settings.owner.node)
+        })
+    }
+
     /// What was found and done.
     pub(super) fn report(&self) -> Report {
         Report {
@@ -513,6 +527,7 @@ impl Scan {
         };
         disk.map(&mut file)?;
         let report = self.report();
+        let alone = self.is_alone(settings);
         let wal = Wal {
             disk,
             active: Active {
@@ -553,6 +568,7 @@ impl Scan {
             wal,
             tail: self.tail.split_off(before).into(),
             memberships: self.memberships,
+            alone,
             report,
         })
     }

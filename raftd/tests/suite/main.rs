@@ -29,6 +29,7 @@ mod snap_receive;
 mod snap_support;
 mod snap_write;
 mod storage_keeper;
+mod storage_recover;
 mod storage_room;
 mod wal_crash;
 mod wal_damage;

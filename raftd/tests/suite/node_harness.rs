@@ -280,6 +280,7 @@ impl Cluster {
             epoch: EPOCH,
             formed: member.disk.formed.clone(),
             members: members.clone(),
+            next_epoch: None,
         };
         member.spoiled = member.disk.spoils;
         let restored = member.disk.restore(&identity, tail_entries);

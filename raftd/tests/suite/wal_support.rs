@@ -18,6 +18,7 @@ pub(crate) fn identity() -> Identity {
         members: (1..=3)
             .map(|n| (NodeId(n), format!("127.0.0.1:740{n}")))
             .collect(),
+        next_epoch: None,
     }
 }
 

@@ -181,6 +181,7 @@ fn own_identity() -> Identity {
         members: (1..=3)
             .map(|n| (NodeId(n), format!("127.0.0.1:740{n}")))
             .collect(),
+        next_epoch: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod membership;
 mod mutants;
 mod outcomes;
 mod readme;
+mod recover;
 mod refusals;
 mod restart;
 mod rolling;

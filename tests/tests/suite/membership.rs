@@ -71,7 +71,7 @@ impl Drop for Stop<'_> {
 }
 
 /// Adds a node and waits until it votes; instead of `old`, if there is one.
-fn add(cluster: &mut Cluster, old: Option<u64>) -> u64 {
+pub(super) fn add(cluster: &mut Cluster, old: Option<u64>) -> u64 {
     let node = cluster.prepare_newcomer();
     let (id, addr) = (node.id, node.peer_addr.clone());
     let name = format!("n{id}");
@@ -115,7 +115,7 @@ fn remove(cluster: &mut Cluster, load: &Load, id: u64) {
     ends(cluster, id);
 }
 
-fn voters(cluster: &Cluster) -> Vec<u64> {
+pub(super) fn voters(cluster: &Cluster) -> Vec<u64> {
     let peers = cluster.ctl(&["peers"]).exits(0);
     let lines = peers.text().lines().map(|line| line.split('\t').collect());
     let voters = lines.filter(|fields: &Vec<&str>| fields[2] == "voter");

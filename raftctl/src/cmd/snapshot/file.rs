@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use raftctl::failure::{Exit, Failure};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::snapshot::format::{FORMAT, Header};
+use raftd::snapshot::format::FORMAT;
 use raftd::snapshot::{self, Found, Verified, Verifier};
 use raftd::storage;
 use serde_json::json;
-use wire::membership::{MemberRecord, Membership, Suffrage};
+use wire::membership::{MemberRecord, Suffrage};
+use wire::types::NodeId;
 
 use super::super::Session;
+use crate::cli::endpoint;
 use crate::output::table;
 
 /// The size of segments that the daemon makes if it is not told otherwise.
@@ -31,13 +33,17 @@ pub(super) struct Source {
 /// clients of the old cluster are refused by it.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
-  raftctl snapshot restore backup.snap --data-dir /var/lib/raftd/new")]
+  raftctl snapshot restore backup.snap --data-dir /var/lib/raftd/new
+  raftctl snapshot restore backup.snap --data-dir /srv/new --peer-addr 10.0.0.1:7401")]
 pub(super) struct Restore {
     /// A snapshot's file.
     file: PathBuf,
     /// The data directory to make; it is not there yet, or empty.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
+    /// The address where members that are added later find it. Default: 127.0.0.1:7401.
+    #[arg(long, value_name = "HOST:PORT", value_parser = endpoint)]
+    peer_addr: Option<String>,
 }
 
 /// Says whether the file is whole and sound; all of it is read.
@@ -58,7 +64,7 @@ pub(super) fn verify(source: &Source, session: &mut Session<'_>) -> Result<Exit,
 pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let verified = read(source, "snapshot inspect")?;
     let (info, header) = (verified.info(), &verified.header);
-    let members = members(header);
+    let members = header.membership().members;
     let listed: Vec<_> = members
         .iter()
         .map(|member| {
@@ -107,14 +113,6 @@ pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// Who is a member: as the log says, or those with whom the cluster began, who have no names there.
-fn members(header: &Header) -> Vec<MemberRecord> {
-    match &header.head.membership {
-        Some(membership) => membership.members.clone(),
-        None => Membership::initial(&header.members, &[]).members,
-    }
-}
-
 /// `4=HOST:PORT`, and what it is if that is no plain voter.
 fn shown_member(member: &MemberRecord) -> String {
     let shown = format!("{}={}", member.id, member.peer_addr);
@@ -126,11 +124,14 @@ fn shown_member(member: &MemberRecord) -> String {
 
 /// Makes a data directory, and prints the command that starts a node from it.
 pub(super) fn restore(args: &Restore, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let restored = storage::restore(&args.file, &args.data_dir, SEGMENT_BYTES)
+    let peer_addr = args.peer_addr.as_deref();
+    let restored = storage::restore(&args.file, &args.data_dir, peer_addr, SEGMENT_BYTES)
         .map_err(|fatal| refused("snapshot restore", &fatal))?;
     let identity = &restored.identity;
-    let dir = args.data_dir.display().to_string();
-    let command = format!("raftd --id {} --data-dir {}", identity.node, quoted(&dir));
+    let mut command = start_line(identity.node, &args.data_dir);
+    if let Some(addr) = &args.peer_addr {
+        command.push_str(&format!(" --peer-listen {addr}"));
+    }
     let out = &mut session.out;
     if out.json() {
         out.object(&json!({
@@ -144,6 +145,12 @@ pub(super) fn restore(args: &Restore, session: &mut Session<'_>) -> Result<Exit,
         out.line(&command)?;
     }
     Ok(Exit::Done)
+}
+
+/// What starts a node that has its data directory.
+pub(in crate::cmd) fn start_line(node: NodeId, data_dir: &Path) -> String {
+    let dir = data_dir.display().to_string();
+    format!("raftd --id {node} --data-dir {}", quoted(&dir))
 }
 
 /// A word of a shell's command line.
@@ -220,7 +227,7 @@ pub(super) fn bar(bytes: u64) -> ProgressBar {
 }
 
 /// What the daemon's own code says of a directory or a file.
-fn refused(doing: &str, fatal: &Fatal) -> Failure {
+pub(in crate::cmd) fn refused(doing: &str, fatal: &Fatal) -> Failure {
     let exit = match fatal.status {
         ExitStatus::Damaged => Exit::Damaged,
         ExitStatus::Usage | ExitStatus::Io | ExitStatus::Permission => Exit::Usage,

@@ -1,6 +1,6 @@
 //! `raftctl snapshot`: the state in a file, on the nodes and here.
 
-mod file;
+pub(super) mod file;
 mod save;
 
 use std::sync::atomic::Ordering;

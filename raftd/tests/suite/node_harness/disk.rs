@@ -281,6 +281,7 @@ impl Disk {
             identity,
             self.snapshot,
             self.base,
+            identity.members.len() == 1,
             SESSIONS_MAX,
         );
         let State {

@@ -39,6 +39,7 @@ fn options() -> Options {
                 (NodeId(1), "10.0.0.1:7".to_owned()),
                 (NodeId(2), "10.0.0.2:7".to_owned()),
             ],
+            next_epoch: None,
         }),
         seed: 3,
     }

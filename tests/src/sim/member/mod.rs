@@ -324,6 +324,7 @@ impl Member {
                 epoch: EPOCH,
                 formed: Vec::new(),
                 members,
+                next_epoch: None,
             }),
             seed: self.random.bits(),
         };

@@ -1,0 +1,41 @@
+//! Whether what cannot be undone was meant.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use raftctl::failure::Failure;
+
+/// Whether it was meant.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct Consent {
+    /// Ask no question: for scripts.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Consent {
+    /// Asks whoever sits at the terminal to type this name. Nothing is asked for a dry run.
+    pub(super) fn get(self, doing: &str, name: &str, dry_run: bool) -> Result<(), Failure> {
+        if self.yes || dry_run {
+            return Ok(());
+        }
+        let (stdin, mut stderr) = (io::stdin(), io::stderr());
+        if !stdin.is_terminal() || !stderr.is_terminal() {
+            return Err(Failure::usage(format!(
+                "{doing} asks first, and nobody is there to answer"
+            ))
+            .remedy(format!(
+                "raftctl {doing} --yes, or --dry-run to see what it would do"
+            )));
+        }
+        let mut answer = String::new();
+        let asked = write!(stderr, "{doing}: type {name} to go on: ")
+            .and_then(|()| stderr.flush())
+            .and_then(|()| stdin.lock().read_line(&mut answer));
+        match asked {
+            Ok(_) if answer.trim() == name => Ok(()),
+            _ => Err(Failure::usage(format!(
+                "{doing} was not done: that is not its name"
+            ))),
+        }
+    }
+}
