@@ -14,11 +14,14 @@ use wire::types::NodeId;
 
 use super::Session;
 use super::consent::Consent;
+use super::status::voters as voters_in_words;
 use crate::cluster::{Row, survey};
 use crate::output::table;
 
 /// A learner that is no voter after so long is removed again.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(600);
+/// Where clients are served by default.
+const CLIENT_PORT: i32 = 7400;
 /// Between two looks at a learner.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -305,7 +308,8 @@ fn done(
         }))?;
     }
     session.out.note(&format!(
-        "{what}: {voters} voters survive {survived} failures"
+        "{what}: {} now, and {survived} of them may fail",
+        voters_in_words(voters as u64)
     ))?;
     Ok(Exit::Done)
 }
@@ -358,6 +362,11 @@ fn command(doing: &str, member: &MemberRecord, session: &Session<'_>) -> Result<
     let distance =
         leader.and_then(|row| Some(port_of(&row.client_addr)? - port_of(&row.peer_addr)?));
     let client_port = port_of(&member.peer_addr).unwrap_or(7401) + distance.unwrap_or(-1);
+    let client_port = if (1..=65_535).contains(&client_port) {
+        client_port
+    } else {
+        CLIENT_PORT
+    };
     let addr = member.peer_addr.rsplit_once(':');
     let host = addr.map_or("127.0.0.1", |(host, _)| host);
     Ok(format!(

@@ -47,9 +47,26 @@ fn summary(cluster: &Cluster) -> String {
         count => format!("{count} more failures"),
     };
     format!(
-        "{leader}, term {}, {quorum}: {} voters, tolerates {more}",
-        cluster.term, cluster.voters
+        "{leader}, term {}, {quorum}: {}, tolerates {more}",
+        cluster.term,
+        voters(cluster.voters)
     )
+}
+
+/// `1 voter`, `3 voters`.
+pub(crate) fn voters(count: u64) -> String {
+    match count {
+        1 => "1 voter".into(),
+        count => format!("{count} voters"),
+    }
+}
+
+/// What it does, for a person; a learner that follows is called one.
+fn role(member: &Row) -> &'static str {
+    match member.role {
+        Some("follower") if member.kind == "learner" => "learner",
+        role => role.unwrap_or("unreachable"),
+    }
 }
 
 fn people(cluster: &Cluster) -> String {
@@ -59,7 +76,7 @@ fn people(cluster: &Cluster) -> String {
     let row = |member: &Row| {
         vec![
             member.title(),
-            member.role.unwrap_or("unreachable").into(),
+            role(member).into(),
             state(member),
             number(member.term),
             number(member.applied_index),
