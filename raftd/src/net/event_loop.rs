@@ -345,6 +345,11 @@ impl Driver {
         }
         self.tell_notices();
         self.node.flush(now, &mut self.effects);
+        if self.stop_at.is_some() && !self.node.is_resigning() {
+            // Nobody new; those who are here get their answers. As long as leadership is being
+            // handed over, whoever comes is told soon to whom.
+            self.accepting.clear();
+        }
         self.carry_out();
         self.work_for_storage();
         self.stopped |= self.stop_at.is_some_and(|at| at <= now.monotonic);
@@ -382,8 +387,6 @@ impl Driver {
         log::info!("stopping");
         self.supervisor.stopping();
         self.stop_at = Some(self.now.monotonic + STOP_TIMEOUT);
-        // Nobody new; those who are here get their answers.
-        self.accepting.clear();
         self.node.step(self.now, Input::Stop, &mut self.effects);
     }
 }

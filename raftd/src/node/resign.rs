@@ -135,6 +135,12 @@ impl Node {
         resigns
     }
 
+    /// Whether somebody waits for the end of a hand-over.
+    #[must_use]
+    pub fn is_resigning(&self) -> bool {
+        self.resignation.is_some()
+    }
+
     /// Ends a hand-over that is waited for, if it has come to an end.
     pub(super) fn tend_resignation(&mut self, effects: &mut Effects) {
         let Some(Resignation { term, asked, until }) = self.resignation else {
