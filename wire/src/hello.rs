@@ -87,6 +87,22 @@ pub struct Hello {
     pub role: Role,
 }
 
+impl Hello {
+    /// That of a client of this build that takes any cluster.
+    #[must_use]
+    pub fn client() -> Self {
+        Self {
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            features: 0,
+            cluster: None,
+            epoch: None,
+            group: 0,
+            role: Role::Client,
+        }
+    }
+}
+
 /// Where a leader is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderHint {

@@ -6,7 +6,7 @@ use wire::client::{Consistency, Reply, Request};
 use wire::command::{Command, SessionId, Write};
 use wire::error::Error;
 use wire::frame::{self, Frame, Kind};
-use wire::hello::{Hello, LeaderHint, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::hello::{Hello, LeaderHint, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 use super::load::{Action, Material, Operation, Random};
@@ -137,15 +137,7 @@ fn leader(term: Option<u64>, other: Option<LeaderHint>) -> Answer {
 impl Protocol for Session {
     fn open(&mut self, out: &mut BytesMut) {
         self.welcomed = false;
-        let hello = Hello {
-            version_min: VERSION_MIN,
-            version_max: VERSION_MAX,
-            features: 0,
-            cluster: None,
-            epoch: None,
-            group: 0,
-            role: Role::Client,
-        };
+        let hello = Hello::client();
         hello.encode(out);
     }
 

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use wire::client::Reply;
 use wire::frame::{self, Frame, Kind};
-use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::hello::{Hello, Welcome};
 use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX};
 use wire::types::{ClusterId, Epoch};
 
@@ -134,13 +134,9 @@ fn greet(
 ) -> io::Result<Welcome> {
     let mut out = BytesMut::new();
     let hello = Hello {
-        version_min: VERSION_MIN,
-        version_max: VERSION_MAX,
-        features: 0,
         cluster,
         epoch,
-        group: 0,
-        role: Role::Client,
+        ..Hello::client()
     };
     hello.encode(&mut out);
     pipe.send(&out, until).map_err(|(_, error)| error)?;

@@ -168,61 +168,80 @@ pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit,
 }
 
 pub(crate) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let doing = format!("remove-peer {}", args.name);
-    let member = find(&doing, &args.name, session)?;
-    args.consent.get(&doing, &member.title, args.plan.dry_run)?;
-    let change = MemberChange::Remove(member.id);
-    let changed = ask(&doing, change, args.plan, session)?;
-    done(
-        &format!("{} removed", member.title),
-        &changed,
-        args.plan,
-        session,
-    )
+    let verb = Verb {
+        verb: "remove-peer",
+        name: &args.name,
+        consent: Some(args.consent),
+        plan: args.plan,
+    };
+    verb.run("removed", MemberChange::Remove, session)
 }
 
 pub(crate) fn promote(args: &Promote, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let doing = format!("promote-peer {}", args.name);
-    let member = find(&doing, &args.name, session)?;
-    let change = MemberChange::Promote(member.id);
-    let changed = ask(&doing, change, args.plan, session)?;
-    done(
-        &format!("{} votes", member.title),
-        &changed,
-        args.plan,
-        session,
-    )
+    let verb = Verb {
+        verb: "promote-peer",
+        name: &args.name,
+        consent: None,
+        plan: args.plan,
+    };
+    verb.run("votes", MemberChange::Promote, session)
 }
 
 pub(crate) fn demote(args: &Demote, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let doing = format!("demote-peer {}", args.name);
-    let member = find(&doing, &args.name, session)?;
-    args.consent.get(&doing, &member.title, args.plan.dry_run)?;
-    let change = MemberChange::Demote(member.id);
-    let changed = ask(&doing, change, args.plan, session)?;
-    done(
-        &format!("{} is a learner", member.title),
-        &changed,
-        args.plan,
-        session,
-    )
+    let verb = Verb {
+        verb: "demote-peer",
+        name: &args.name,
+        consent: Some(args.consent),
+        plan: args.plan,
+    };
+    verb.run("is a learner", MemberChange::Demote, session)
 }
 
 pub(crate) fn update(args: &Update, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let doing = format!("update-peer {}", args.name);
-    let member = find(&doing, &args.name, session)?;
-    let change = MemberChange::Update {
-        id: member.id,
+    let verb = Verb {
+        verb: "update-peer",
+        name: &args.name,
+        consent: None,
+        plan: args.plan,
+    };
+    let change = |id| MemberChange::Update {
+        id,
         name: args.new_name.as_deref(),
         peer_addr: args.peer_addr.as_deref(),
     };
-    let changed = ask(&doing, change, args.plan, session)?;
-    done(
-        &format!("{} updated", member.title),
-        &changed,
-        args.plan,
-        session,
-    )
+    verb.run("updated", change, session)
+}
+
+/// A verb about one member that is there.
+struct Verb<'a> {
+    verb: &'static str,
+    name: &'a str,
+    /// Asked for first, where something ends.
+    consent: Option<Consent>,
+    plan: Plan,
+}
+
+impl<'a> Verb<'a> {
+    /// Does it; `done` says so, behind the member's name.
+    fn run(
+        self,
+        done: &str,
+        change: impl FnOnce(NodeId) -> MemberChange<'a>,
+        session: &mut Session<'_>,
+    ) -> Result<Exit, Failure> {
+        let doing = format!("{} {}", self.verb, self.name);
+        let member = find(&doing, self.name, session)?;
+        if let Some(consent) = self.consent {
+            consent.get(&doing, &member.title, self.plan.dry_run)?;
+        }
+        let changed = ask(&doing, change(member.id), self.plan, session)?;
+        tell(
+            &format!("{} {done}", member.title),
+            &changed,
+            self.plan,
+            session,
+        )
+    }
 }
 
 /// A member as the command line named it.
@@ -289,7 +308,7 @@ fn ask(
 }
 
 /// Tells what a change did, or would do.
-fn done(
+fn tell(
     what: &str,
     changed: &MembersChanged,
     plan: Plan,

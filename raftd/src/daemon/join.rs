@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use wire::client::{Admitted, Reply, Request};
 use wire::error::Error;
 use wire::frame;
-use wire::hello::{Hello, LeaderHint, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::hello::{Hello, LeaderHint, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::Incarnation;
 
@@ -187,15 +187,7 @@ fn ask(addr: &str, newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<
     let mut stream = stream.ok_or(last)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-    let hello = Hello {
-        version_min: VERSION_MIN,
-        version_max: VERSION_MAX,
-        features: 0,
-        cluster: None,
-        epoch: None,
-        group: 0,
-        role: Role::Client,
-    };
+    let hello = Hello::client();
     let mut out = BytesMut::new();
     hello.encode(&mut out);
     let request = Request::Join {

@@ -11,7 +11,7 @@ use raftd_tests::proc::PATIENCE;
 use raftd_tests::{skip, wait};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wire::client::{Consistency, Request};
-use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN};
+use wire::hello::Hello;
 
 /// A put by a new `raftctl` must get through within this time, whatever the others do.
 const SERVED_WITHIN: Duration = Duration::from_secs(1);
@@ -47,15 +47,7 @@ fn noise(seed: u64) -> impl Iterator<Item = u8> {
 }
 
 fn hello() -> Vec<u8> {
-    let hello = Hello {
-        version_min: VERSION_MIN,
-        version_max: VERSION_MAX,
-        features: 0,
-        cluster: None,
-        epoch: None,
-        group: 0,
-        role: Role::Client,
-    };
+    let hello = Hello::client();
     let mut out = BytesMut::new();
     hello.encode(&mut out);
     out.to_vec()

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use wire::client::{Reply, Request};
 use wire::command::{Command, SessionId, Write};
 use wire::frame;
-use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::hello::{Hello, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 const MS: Duration = Duration::from_millis(1);
@@ -118,15 +118,7 @@ fn serve(members: usize, seed: u64, writes: i64) -> u64 {
     ));
 
     let mut out = BytesMut::new();
-    let hello = Hello {
-        version_min: VERSION_MIN,
-        version_max: VERSION_MAX,
-        features: 0,
-        cluster: None,
-        epoch: None,
-        group: 0,
-        role: Role::Client,
-    };
+    let hello = Hello::client();
     hello.encode(&mut out);
     world.send(7, out.split().freeze());
     let bytes = received(pass(&mut world, 100 * MS));

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use raft::Instant;
 use wire::client::Request;
 use wire::frame;
-use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN};
+use wire::hello::Hello;
 use wire::types::Epoch;
 
 use super::Desk;
@@ -71,13 +71,9 @@ impl Line {
     pub(super) fn greet(&mut self, epoch: Option<Epoch>, desk: &mut Desk<'_>) {
         self.phase = Phase::Greeting;
         let hello = Hello {
-            version_min: VERSION_MIN,
-            version_max: VERSION_MAX,
-            features: 0,
             cluster: epoch.map(|_| CLUSTER),
             epoch,
-            group: 0,
-            role: Role::Client,
+            ..Hello::client()
         };
         let mut out = BytesMut::new();
         hello.encode(&mut out);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use wire::client::{Reply, Request};
 use wire::frame::{self, Kind};
-use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN, Welcome};
+use wire::hello::{Hello, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 /// Bytes asked of the kernel in one read.
@@ -41,15 +41,7 @@ impl Link {
         let mut stream = TcpStream::connect_timeout(&addr, left(until)?).map_err(drop)?;
         stream.set_nodelay(true).map_err(drop)?;
         let mut out = BytesMut::new();
-        let hello = Hello {
-            version_min: VERSION_MIN,
-            version_max: VERSION_MAX,
-            features: 0,
-            cluster: None,
-            epoch: None,
-            group: 0,
-            role: Role::Client,
-        };
+        let hello = Hello::client();
         hello.encode(&mut out);
         stream.write_all(&out).map_err(drop)?;
         let mut received = Vec::new();
