@@ -201,7 +201,7 @@ fn is_small(request: &StorageRequest) -> bool {
             write.entries.len() <= SMALL_WRITE_ENTRIES
                 && write.entries.iter().map(bytes).sum::<usize>() <= SMALL_WRITE_BYTES
         }
-        StorageRequest::Mark(_) => true,
+        StorageRequest::Mark(_) | StorageRequest::Alone(_) => true,
         StorageRequest::Load { .. }
         | StorageRequest::Form(_)
         | StorageRequest::Mend(_)

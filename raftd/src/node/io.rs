@@ -129,6 +129,8 @@ pub enum StorageRequest {
     /// Put these entries in the place of those that are faulty in the log and the same as they;
     /// answered by [`StorageEvent::Faulty`]. Others are left out.
     Mend(Vec<Entry>),
+    /// Whether no other member could have what is damaged here: then nobody is asked for it.
+    Alone(bool),
     /// For the background thread.
     Snapshot(SnapshotRequest),
 }

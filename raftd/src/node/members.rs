@@ -9,7 +9,7 @@ use wire::types::NodeId;
 
 use super::Node;
 use super::forming::wrong_incarnation;
-use super::io::Effects;
+use super::io::{Effects, StorageRequest};
 
 /// Nodes of which this one remembers what they told. A membership that is older than the one in
 /// force among the others knows none of their newer members.
@@ -54,6 +54,8 @@ impl Node {
             .heard
             .retain(|id, _| membership.get(*id).is_some());
         effects.peers_changed = Some(self.peers());
+        let alone = membership.is_alone(self.config.id);
+        effects.storage.push(StorageRequest::Alone(alone));
     }
 
     /// Whether a node that says so much of itself may talk to this one.

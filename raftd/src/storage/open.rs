@@ -17,6 +17,7 @@ use crate::disk::os::OsDisk;
 use crate::disk::{self, Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::node;
+use crate::node::io::StorageRequest;
 use crate::snapshot;
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
@@ -124,6 +125,13 @@ impl<D: Disk> OpenedDisk<D> {
         } = recovered;
         let applied = state.snapshot.id.index.max(wal.base().index);
         memberships.retain(|(id, _)| id.index > applied);
+        let membership = state
+            .store
+            .membership()
+            .cloned()
+            .unwrap_or_else(|| Membership::initial(&identity.members, &identity.formed));
+        let newest = memberships.last().map_or(&membership, |(_, newest)| newest);
+        let alone = newest.is_alone(identity.node);
         let raft = raft::Restored {
             hard_state: wal.hard_state(),
             // What a published snapshot covers is committed, whether it can be read or not.
@@ -131,11 +139,7 @@ impl<D: Disk> OpenedDisk<D> {
             base: wal.base(),
             applied,
             wall_ms: state.store.wall_ms(),
-            membership: state
-                .store
-                .membership()
-                .cloned()
-                .unwrap_or_else(|| Membership::initial(&identity.members, &identity.formed)),
+            membership,
             memberships,
             terms,
             last: wal.last(),
@@ -149,7 +153,9 @@ impl<D: Disk> OpenedDisk<D> {
             store: state.store,
             snapshot: state.snapshot,
         };
-        (restored, Worker::new(wal, identity))
+        let mut worker = Worker::new(wal, identity);
+        worker.push(StorageRequest::Alone(alone));
+        (restored, worker)
     }
 }
 

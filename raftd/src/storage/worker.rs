@@ -47,6 +47,8 @@ pub struct Worker<D: Disk> {
     compact: (Index, u64),
     garbage: Range<u64>,
     mends: VecDeque<Vec<Entry>>,
+    /// Nobody else could have what is damaged here.
+    alone: bool,
     /// Where the log may be damaged.
     suspects: VecDeque<Index>,
     /// The faulty entries that were last reported; `None` if they are to be said again.
@@ -70,11 +72,12 @@ pub struct Round {
 }
 
 impl<D: Disk> Worker<D> {
-    /// For the log of this data directory.
+    /// For the log of this data directory, of a cluster as it began: see [`StorageRequest::Alone`].
     pub fn new(wal: Wal<D>, identity: Identity) -> Self {
         let first = wal.first_segment();
         Self {
             marked: Some(wal.snapshot()),
+            alone: matches!(&identity.members[..], [(id, _)] if *id == identity.node),
             compact: (Index::default(), 0),
             garbage: first..first,
             wal,
@@ -126,6 +129,7 @@ impl<D: Disk> Worker<D> {
             }
             StorageRequest::Mend(entries) => self.mends.push_back(entries),
             StorageRequest::Compact { upto, keep_bytes } => self.compact = (upto, keep_bytes),
+            StorageRequest::Alone(alone) => self.alone = alone,
             StorageRequest::Snapshot(_) => unreachable!("that is the keeper's"),
         }
     }
@@ -243,7 +247,7 @@ impl<D: Disk> Worker<D> {
             Err(error @ wal::Error::Damaged(_)) => {
                 // Other members may have what this one cannot read.
                 log::error!("entries cannot be read reason={error}");
-                if load.purpose == LoadPurpose::Apply && self.is_alone() {
+                if load.purpose == LoadPurpose::Apply && self.alone {
                     return Err(fatal_of(&error));
                 }
                 self.inspect(load.from, events)?;
@@ -272,18 +276,13 @@ impl<D: Disk> Worker<D> {
         Ok(true)
     }
 
-    /// Whether nobody else could have what is damaged here.
-    fn is_alone(&self) -> bool {
-        self.identity.members.len() == 1
-    }
-
     /// Finds out what is damaged where this entry stands.
     fn inspect(&mut self, index: Index, events: &mut VecDeque<StorageEvent>) -> Result<(), Fatal> {
         let found = self.wal.inspect(index).map_err(|error| fatal_of(&error))?;
         let upto = match found {
             Inspected::Sound => return Ok(()),
             // Nobody has it but this member's own state: a snapshot of that makes up for it.
-            Inspected::Faulty if self.is_alone() => {
+            Inspected::Faulty if self.alone => {
                 self.wal.faulty().last().map(|faulty| faulty.id.index)
             }
             Inspected::Faulty => None,
@@ -321,7 +320,7 @@ impl<D: Disk> Worker<D> {
     fn told_faulty(&self) -> bool {
         let faulty = self.wal.faulty().take(FETCH_ENTRIES_MAX);
         let told = self.faulty.as_ref();
-        self.is_alone() || told.is_some_and(|told| faulty.eq(told.iter().copied()))
+        self.alone || told.is_some_and(|told| faulty.eq(told.iter().copied()))
     }
 
     fn report_faulty(&mut self, events: &mut VecDeque<StorageEvent>) {

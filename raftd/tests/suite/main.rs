@@ -32,6 +32,7 @@ mod snap_write;
 mod storage_keeper;
 mod storage_recover;
 mod storage_room;
+mod wal_alone;
 mod wal_crash;
 mod wal_damage;
 mod wal_examine;

@@ -47,6 +47,12 @@ pub(crate) fn entries(from: u64, count: u64, term: u64, body_bytes: usize) -> Ve
         .collect()
 }
 
+/// An entry that says that node 1 is the only member.
+pub(crate) fn alone_entry(index: u64, term: u64) -> Entry {
+    let alone = Membership::initial(&identity().members[..1], &[]);
+    told(index, term, &alone)
+}
+
 /// An entry that says who is a member: five, of whom one joins and one leaves where the index is odd.
 pub(crate) fn membership_entry(index: u64, term: u64) -> Entry {
     let joint = index % 2 == 1;
@@ -66,6 +72,10 @@ pub(crate) fn membership_entry(index: u64, term: u64) -> Entry {
         newest: NodeId(5 + index),
         members: (1..=5).map(member).collect(),
     };
+    told(index, term, &membership)
+}
+
+fn told(index: u64, term: u64, membership: &Membership) -> Entry {
     let mut body = BytesMut::new();
     membership.encode(&mut body);
     let id = EntryId {

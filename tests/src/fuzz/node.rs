@@ -632,6 +632,7 @@ impl Life {
                     self.disk.mark(id);
                     self.background.push_back(StorageEvent::Marked(id));
                 }
+                StorageRequest::Alone(_) => {}
                 StorageRequest::Compact { upto, .. } => {
                     self.disk.compact(upto);
                     self.background.push_back(StorageEvent::Compacted {

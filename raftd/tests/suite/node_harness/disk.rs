@@ -119,6 +119,7 @@ impl Disk {
                     false => self.load(from, to, max_bytes),
                 },
             },
+            StorageRequest::Alone(_) => return,
             StorageRequest::Form(record) => {
                 self.formed = record;
                 StorageEvent::Formed

@@ -450,7 +450,10 @@ impl Watch {
                 LoadPurpose::Fetch(_) => LOAD_FETCH,
             }),
             StorageRequest::Form(_) => self.marks.reach(FORMED),
-            StorageRequest::Mark(_) | StorageRequest::Compact { .. } | StorageRequest::Mend(_) => {}
+            StorageRequest::Mark(_)
+            | StorageRequest::Compact { .. }
+            | StorageRequest::Mend(_)
+            | StorageRequest::Alone(_) => {}
             StorageRequest::Snapshot(request) => match request {
                 SnapshotRequest::Take(_) => self.marks.reach(SNAPSHOT_FROZEN),
                 SnapshotRequest::Receive { .. } => self.marks.reach(SNAPSHOT_RECEIVED),

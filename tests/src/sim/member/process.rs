@@ -161,6 +161,7 @@ fn note(trace: &mut Trace, request: &StorageRequest) {
             trace.number(to.0);
         }
         StorageRequest::Mark(id) => trace.number(id.index.0),
+        StorageRequest::Alone(alone) => trace.number(u64::from(*alone)),
         StorageRequest::Compact { upto, keep_bytes } => {
             trace.number(upto.0);
             trace.number(*keep_bytes);
