@@ -239,6 +239,15 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
     }
 }
 
+/// The name of a member; its id while it was never heard, or when it is none any more.
+pub(crate) fn title(members: &[Member], id: NodeId) -> String {
+    let member = members.iter().find(|member| member.node == id);
+    match member {
+        Some(member) if !member.name.is_empty() => member.name.clone(),
+        _ => format!("#{id}"),
+    }
+}
+
 impl Row {
     /// Its name; its id while it was never heard.
     pub(crate) fn title(&self) -> String {

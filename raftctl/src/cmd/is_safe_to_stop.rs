@@ -10,6 +10,7 @@ use wire::membership::Suffrage;
 use wire::types::{Index, NodeId};
 
 use super::Session;
+use crate::cluster::title;
 
 /// Time for one node to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
@@ -90,7 +91,8 @@ fn why_not(node: &Status, deadline: Deadline) -> Option<String> {
         }
         let missing = set.iter().filter_map(|member| {
             let (_, flaw) = flaws.iter().find(|(id, _)| *id == member.node)?;
-            Some(format!("{} {}", title(member), flaw.as_ref()?))
+            let title = title(&leader.members, member.node);
+            Some(format!("{title} {}", flaw.as_ref()?))
         });
         let mut reason = format!(
             "{left} of {} voters would be left, it takes {needed}",
@@ -101,14 +103,6 @@ fn why_not(node: &Status, deadline: Deadline) -> Option<String> {
         }
         Some(reason)
     })
-}
-
-fn title(member: &Member) -> String {
-    if member.name.is_empty() {
-        format!("#{}", member.node)
-    } else {
-        member.name.clone()
-    }
 }
 
 /// How the leader sees the cluster.

@@ -12,6 +12,7 @@ use wire::types::NodeId;
 
 use super::Session;
 use super::status::text;
+use crate::cluster::title;
 use crate::output::table;
 
 /// Time for one member to answer.
@@ -58,11 +59,7 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     } else if out.for_person() {
         let header = ["TERM", "LEADER", "AT", "REASON", "WITHOUT"];
         let rows = rows.iter().map(|row| {
-            let title = if row.name.is_empty() {
-                format!("#{}", row.leader)
-            } else {
-                row.name.clone()
-            };
+            let title = title(&status.members, NodeId(row.leader));
             let without = format!("{} ms", row.without_ms);
             let term = row.term.to_string();
             vec![term, title, at(row.at_ms), row.reason.into(), without]

@@ -245,13 +245,13 @@ impl<'a> Verb<'a> {
 }
 
 /// A member as the command line named it.
-struct Named {
-    id: NodeId,
+pub(super) struct Named {
+    pub(super) id: NodeId,
     title: String,
 }
 
 /// Whose name or id this is. An id need not be a member's any more: then there is nothing to do.
-fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Named, Failure> {
+pub(super) fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Named, Failure> {
     let id = name.parse().ok().filter(|id| *id > 0).map(NodeId);
     let rows = rows(doing, session)?;
     let row = rows
