@@ -99,7 +99,7 @@ fn statement(holds: &Holds) -> String {
     let name = title(holds.membership.get(holds.node), holds);
     let last = holds.last;
     let held = format!(
-        "{name} holds {} keys as of entry {} of term {}, of which those up to {} are known to be committed\n",
+        "{name} holds {} keys as of entry {} of term {}; up to {} they are known to be committed\n",
         holds.keys, last.index, last.term, holds.committed
     );
     if is_done(holds) {
@@ -108,8 +108,14 @@ fn statement(holds: &Holds) -> String {
     let others: Vec<_> = forgotten(holds)
         .map(|member| format!("{} ({})", title(Some(member), holds), member.peer_addr))
         .collect();
+    let stands = match holds.membership.suffrage(holds.node) {
+        Some(suffrage) if suffrage.votes_after() => "",
+        Some(_) => "it has no vote: a voter may hold more\n",
+        None => "it was removed from its cluster: a member holds more\n",
+    };
     format!(
-        "{held}it becomes a cluster of its own; forgotten, and refused from then on: {}, and clients of before\n\
+        "{held}{stands}it becomes a cluster of its own, without {}: they are refused from then on, and so are \
+         clients of before\n\
          what others acknowledged behind entry {} is missing then, and nobody can say how much\n\
          this cannot be undone: copy the directory first\n",
         others.join(", "),

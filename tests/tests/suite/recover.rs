@@ -147,9 +147,31 @@ fn a_snapshot_restored_to_one_node_grows_to_three() {
     add(&mut cluster, None);
     add(&mut cluster, None);
     assert_eq!(voters(&cluster), [1, 4, 5], "ids are used once");
+    let again = text(&cluster.path("again.snap"));
+    let _ = cluster.ctl(&["snapshot", "save", &again]).exits(0);
+    let told = json(&offline(&["--json", "snapshot", "inspect", &again]).exits(0));
+    let members = told["members"].as_array().expect("a list");
+    let members: Vec<String> = members
+        .iter()
+        .map(|member| format!("{} {} {}", member["id"], member["name"], member["kind"]))
+        .collect();
+    let expected = [
+        "1 \"n1\" \"voter\"",
+        "4 \"n2\" \"voter\"",
+        "5 \"n3\" \"voter\"",
+    ];
+    assert_eq!(members, expected);
     // All of them have it, also without the first one.
     let _ = cluster.ctl(&["put", "k2", "v2"]).quietly();
     cluster.node(1).kill();
+    let dump = offline(&["wal", "dump", &dir]).exits(0);
+    let mut lines = dump.text().lines();
+    let last = lines.rfind(|line| line.contains("\tmembers\t"));
+    let last = last.expect("the log tells them");
+    assert!(
+        last.ends_with("\t1:n1:voter 4:n2:voter 5:n3:voter"),
+        "{last}"
+    );
     cluster.nodes.remove(0);
     cluster.wait_leader();
     for (key, value) in [("k", "v"), ("k2", "v2")] {
