@@ -6,6 +6,7 @@ use raft::{Instant, RoleChange, RoleName};
 use wire::client::{LeaderChange, Reply};
 use wire::leadership::{Cause, HandOver};
 use wire::limits::LEADER_CHANGES_MAX;
+use wire::membership::Suffrage;
 use wire::peer::Message;
 
 use super::Node;
@@ -51,13 +52,14 @@ impl Leaders {
         self.changes.iter().copied().collect()
     }
 
-    /// Why the reign ends that this change of role ends.
-    fn cause(&self, before: RoleChange, change: RoleChange) -> Cause {
+    /// Why the reign ends that this change of role ends; whether this node still votes.
+    fn cause(&self, before: RoleChange, change: RoleChange, votes: bool) -> Cause {
         let led = before.role == RoleName::Leader;
         let same_term = before.term == change.term;
         match (self.handing_over, self.sign) {
             (Some(why), _) if led && !same_term => Cause::HandedOver(why),
             (_, Some(sign)) => sign,
+            (_, None) if led && same_term && !votes => Cause::HandedOver(HandOver::Leaving),
             (_, None) if led && same_term => Cause::NoQuorum,
             (_, None) if change.role == RoleName::PreCandidate => Cause::Silence,
             (_, None) => Cause::Elected,
@@ -96,11 +98,13 @@ impl Node {
     /// Remembers a change of leaders. Says why the last reign ended, if one did.
     pub(super) fn note_leader(&mut self, before: RoleChange, change: RoleChange) -> Option<Cause> {
         let now = self.now;
+        let suffrage = self.raft.membership().suffrage(self.config.id);
+        let votes = suffrage.is_some_and(Suffrage::votes);
         let leaders = &mut self.leaders;
         let ended = before.leader.is_some()
             && (change.leader != before.leader || change.term != before.term);
         if ended {
-            let cause = leaders.cause(before, change);
+            let cause = leaders.cause(before, change, votes);
             leaders.ended = Some((cause, now.monotonic));
             leaders.handing_over = None;
         }

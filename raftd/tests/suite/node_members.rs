@@ -92,6 +92,8 @@ fn a_leader_makes_way_before_it_is_removed() {
     let heir = cluster.leader().unwrap();
     assert!(others.contains(&heir));
     cluster.run(ms(100));
+    let line = format!("leader lost leader={leader} term=1 reason=leaving");
+    assert!(cluster.events(heir).contains(&line));
     let client = cluster.connect(heir);
     let done = changed(cluster.ask(client, 1, change(MemberChange::Remove(leader))));
     assert_eq!(done.after.members.len(), 2);

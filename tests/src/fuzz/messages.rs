@@ -66,7 +66,16 @@ pub fn peer(bytes: &[u8]) {
 
 /// What a client asks.
 pub fn request(bytes: &[u8]) {
-    let kinds = [Kind::Write, Kind::Get, Kind::Scan, Kind::Status];
+    let kinds = [
+        Kind::Write,
+        Kind::Get,
+        Kind::Scan,
+        Kind::Status,
+        Kind::ReadSnapshot,
+        Kind::ChangeMembers,
+        Kind::Join,
+        Kind::TransferLeader,
+    ];
     sealed(bytes, &kinds, |frame| {
         round_trip(frame, Request::decode(frame), |request, out| {
             if let Request::Write { write, body, .. } = request {
@@ -88,6 +97,12 @@ pub fn reply(bytes: &[u8]) {
         Kind::Missing,
         Kind::Page,
         Kind::StatusReply,
+        Kind::SnapshotPiece,
+        Kind::MembersChanged,
+        Kind::Admitted,
+        Kind::LeaderTransferred,
+        Kind::LeaderChanges,
+        Kind::Moved,
     ];
     sealed(bytes, &kinds, |frame| {
         let decoded = Reply::decode(frame);
