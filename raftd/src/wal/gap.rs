@@ -64,6 +64,9 @@ impl Scan {
 
     /// What was read before has no connection any more to what follows.
     fn begin_behind_gap(&mut self, previous: Chain) {
+        if let Some((_, newest)) = self.memberships.pop() {
+            self.membership_before_gap = Some(newest);
+        }
         self.cut(Index::default());
         self.begin(previous);
     }

@@ -55,10 +55,9 @@ pub(super) struct Scan {
     pub(super) keeps_tail: bool,
     pub(super) faults: Faults,
     /// The entries that say who is a member, by ascending index; the damaged ones are among `faults`.
-    memberships: Vec<(EntryId, Membership)>,
-    /// The newest of them that came by, also one that was cut since, or is before a gap: it knew who
-    /// else may have what is damaged.
-    newest_membership: Option<Membership>,
+    pub(super) memberships: Vec<(EntryId, Membership)>,
+    /// The newest of them before a gap: it knew who else may have what is damaged there.
+    pub(super) membership_before_gap: Option<Membership>,
     /// The first damage that is not fatal.
     pub(super) damage: Option<Damage>,
     /// Of the last batch its mark is all that is left: what was in it is not known.
@@ -123,9 +122,6 @@ impl Scan {
                         self.note(decision.damage(segment.id, self.offset));
                     }
                     self.accept(segment.id, &batch, intact);
-                    if let Some((_, membership)) = told.last() {
-                        self.newest_membership = Some(membership.clone());
-                    }
                     self.memberships.extend(told);
                     watch(Seen::Batch(segment, &batch));
                 }
@@ -305,10 +301,12 @@ impl Scan {
     fn accept(&mut self, segment: u64, batch: &Batch<'_>, intact: bool) {
         let header = &batch.header;
         let terms = batch.rows().map(|row| row.term);
-        self.cut(match header.kind.resets() {
-            true => Index::default(),
-            false => header.first_index,
-        });
+        if header.kind.resets() {
+            self.cut(Index::default());
+            self.membership_before_gap = None;
+        } else {
+            self.cut(header.first_index);
+        }
         self.index.accept(segment, header, terms);
         self.hard_state = batch.hard_state();
         self.commit = header.commit;
@@ -476,7 +474,8 @@ impl Scan {
 
     /// Whether no other member could have what is damaged here.
     pub(super) fn is_alone(&self, settings: &Settings) -> bool {
-        let newest = self.newest_membership.as_ref();
+        let newest = self.memberships.last().map(|(_, newest)| newest);
+        let newest = newest.or(self.membership_before_gap.as_ref());
         newest.map_or(settings.alone, |membership| {
             membership.is_alone(settings.owner.node)
         })

@@ -18,7 +18,7 @@ use wire::types::{EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 use crate::wal_crash::{open, options};
 use crate::wal_damage::put;
-use crate::wal_support::{identity, membership_entry, write};
+use crate::wal_support::{entries, identity, membership_entry, write};
 
 const NEXT: Epoch = Epoch(0xe2);
 const TERM: u64 = 3;
@@ -262,4 +262,27 @@ fn a_damaged_member_or_one_that_never_took_part_is_refused() {
     let empty = SimDisk::new(7, 32 << 20);
     let fatal = look(&empty).err().expect("there is nothing");
     assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
+}
+
+/// Whoever was a member before the log began anew has nothing of what is in it now.
+#[test]
+fn nobody_of_before_is_asked_for_what_is_damaged_afterwards() {
+    let disk = member(true);
+    look(&disk)
+        .and_then(|recovery| recovery.apply(NEXT, 9))
+        .expect("no fault is planned");
+    let disk = disk.restart();
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let mut pending = Pending::default();
+    for index in 10..=12 {
+        pending.push(write(index, TERM + 1, entries(index, 1, TERM + 1, 50)));
+        put(&mut wal, &mut pending);
+    }
+    drop(wal);
+    disk.tamper("wal/0000000000000001.wal", |bytes| {
+        let place = bytes.windows(5).rposition(|bytes| bytes == b"4.11.");
+        bytes[place.expect("it is there")] ^= 1;
+    });
+    let fatal = open(&disk.restart()).err().expect("it is alone");
+    assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
 }

@@ -99,3 +99,44 @@ fn who_is_a_member_says_whether_damage_is_final() {
         }
     }
 }
+
+/// Also what is before a gap knows who else has what was in it.
+#[test]
+fn a_log_with_a_gap_begins_anew_only_if_there_are_others() {
+    for (told, is_final) in [(membership_entry(2, 1), false), (alone_entry(2, 1), true)] {
+        let began = Identity {
+            members: identity().members[..1].to_vec(),
+            ..identity()
+        };
+        let disk = SimDisk::new(9, 32 << 20);
+        let open = |disk: &SimDisk| {
+            let options = Options {
+                create: Some(began.clone()),
+                ..options(disk.operations())
+            };
+            open_disk(Latched::new(disk.clone()), &options)
+        };
+        let mut wal = open(&disk).expect("it opens").log.recovered.wal;
+        let mut pending = Pending::default();
+        for index in 1..=6 {
+            let entry = match index {
+                2 => told.clone(),
+                _ => entries(index, 1, 1, 30).remove(0),
+            };
+            pending.push(write(index, 1, vec![entry]));
+            put(&mut wal, &mut pending);
+        }
+        drop(wal);
+        disk.tamper(&segment_name(1), |bytes| {
+            let batches = bytes.windows(4).enumerate();
+            let mut batches = batches.filter(|(_, magic)| magic == b"RBAT");
+            let (header, _) = batches.nth(4).expect("there are seven");
+            bytes[header + 40] ^= 1;
+        });
+        let disk = disk.restart();
+        match open(&disk) {
+            Ok(opened) => assert!(opened.log.recovered.report.lost && !is_final),
+            Err(fatal) => assert!(is_final && fatal.status == ExitStatus::Damaged, "{fatal}"),
+        }
+    }
+}
