@@ -10,7 +10,7 @@
 //!
 //! # Writing one
 //!
-//! A [`Writer`] goes through a frozen view of the store in steps of about 1 MiB, so that its thread
+//! A [`Writer`] goes through a frozen view of the store in steps of 128 KiB, so that its thread
 //! can do other things between them and decide how fast it goes. The file is written under a
 //! temporary name, synced, dropped from the cache, read again and verified to the last byte, renamed,
 //! and its directory synced. Only then may a marker in the log name it, and only after that may

@@ -11,14 +11,13 @@ use super::{Error, SNAPSHOT_DIR, SnapshotInfo, UNFINISHED_SUFFIX, name, publish}
 use crate::disk::Disk;
 use crate::store::{View, digest};
 
-/// A step writes or verifies about so much content.
-pub const STEP_BYTES: usize = 1024 * 1024;
+/// A step writes about so much content, or verifies a chunk. Where the processors are busy, whoever
+/// answers waits about as long as a step takes.
+pub const STEP_BYTES: usize = CHUNK_BYTES_MAX / 2;
 /// So much is written at once: a sync of the log that comes meanwhile waits no longer than that takes.
-pub(super) const PIECE_BYTES: usize = 256 * 1024;
+pub(super) const PIECE_BYTES: usize = 128 * 1024;
 /// So much is synced at once: the last sync is no longer than any other.
 pub(super) const SYNC_BYTES: u64 = 8 * 1024 * 1024;
-
-const _: () = assert!(STEP_BYTES > CHUNK_BYTES_MAX);
 
 /// What a step of a [`Writer`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl<F> Writer<F> {
         }
     }
 
-    /// Goes on with about [`STEP_BYTES`].
+    /// Goes on with about [`STEP_BYTES`], or a chunk.
     ///
     /// # Errors
     /// [`Error`]. The file is removed then, and nothing is left to do.

@@ -173,7 +173,11 @@ fn steps_are_short_and_tell_how_far_they_are() {
         (steps..steps + 4).contains(&writing),
         "{writing} of {steps}"
     );
-    assert!((steps - 1..steps + 4).contains(&verifying), "{verifying}");
+    // A chunk at a time.
+    assert!(
+        (steps / 2 - 1..steps + 4).contains(&verifying),
+        "{verifying}"
+    );
     assert_eq!(info.id, store.applied());
 }
 
