@@ -31,6 +31,12 @@ const FAST_BATCHES: u32 = 16;
 /// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
 /// processor: about 1 MiB in 5 ms.
 const PACE: Duration = Duration::from_micros(600);
+/// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
+/// first, at both ends: catching up takes all of a disk and most of two processors if it may.
+const LAGGING_RATE_BYTES: u64 = 128 * 1024 * 1024;
+/// What the background thread leaves to the others when processors are short: it is never in a hurry
+/// that they would not wait for.
+const BACKGROUND_NICENESS: i32 = 10;
 /// So much of a sealed segment leaves the page cache at once.
 const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
 /// Between two looks at the room on the disk, and two tries to make a spare when there was none.
@@ -73,6 +79,7 @@ impl Opened {
             finish: false,
             clock: Clock::start(),
             fast_batches: 0,
+            lagging_at: Instant::default(),
         }));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let builder = std::thread::Builder::new().name(name.to_owned());
@@ -195,8 +202,12 @@ fn work(bench: &Mutex<Bench>, shared: &Shared) {
         if turn.finished {
             break;
         }
-        if !turn.worked {
-            std::thread::park();
+        if turn.worked {
+            continue;
+        }
+        match turn.rest {
+            Some(rest) => std::thread::park_timeout(rest),
+            None => std::thread::park(),
         }
     }
 }
@@ -211,6 +222,8 @@ struct Bench {
     clock: Clock,
     /// How many batches in a row were written in less than [`FAST`].
     fast_batches: u32,
+    /// When a follower that lags is read for next, at the earliest.
+    lagging_at: Instant,
 }
 
 /// What a turn at the bench brought.
@@ -221,6 +234,8 @@ struct Turn {
     worked: bool,
     /// The end was asked for, and nothing is left to do.
     finished: bool,
+    /// A read for a follower that lags waits for so long.
+    rest: Option<Duration>,
 }
 
 impl Bench {
@@ -234,10 +249,14 @@ impl Bench {
         self.take_inbox();
         let spares = self.worker.wal().spares();
         let began = self.clock.monotonic();
+        self.worker.hold_lagging(began < self.lagging_at);
         let round = match self.worker.round(&mut self.events) {
             Ok(round) => round,
             Err(fatal) => fatal::die(&fatal),
         };
+        if round.lagging_bytes > 0 {
+            self.lagging_at = began + pace(round.lagging_bytes as u64, LAGGING_RATE_BYTES);
+        }
         if round.wrote {
             let fast = self.clock.monotonic().since(began) < FAST;
             self.fast_batches = if fast {
@@ -257,6 +276,10 @@ impl Bench {
             wanted: self.report(),
             worked: round.worked,
             finished: self.finish && !round.worked,
+            rest: self
+                .worker
+                .has_lagging()
+                .then(|| self.lagging_at.since(began)),
         }
     }
 
@@ -328,6 +351,8 @@ struct Background {
 impl Background {
     /// Runs until [`Storage::finish`].
     fn run(mut self) {
+        // Of this thread only. Where that is refused, it is as important as the others.
+        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICENESS);
         loop {
             let mut inbox = self.shared.inbox();
             let (left, finish) = (inbox.spares_left, inbox.finish);
@@ -508,7 +533,7 @@ impl Storage {
             return self.begin();
         }
         let turn = bench.turn();
-        if turn.worked && bench.worker.has_work() {
+        if turn.rest.is_some() || turn.worked && bench.worker.has_work() {
             self.begin();
         }
     }

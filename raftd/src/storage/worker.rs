@@ -28,6 +28,12 @@ struct Load {
     max_bytes: usize,
 }
 
+impl Load {
+    fn is_lagging(&self) -> bool {
+        matches!(self.purpose, LoadPurpose::Replicate(_))
+    }
+}
+
 /// Owns the log and does what the node asks of it. Deterministic: no thread, no clock.
 ///
 /// Invariants:
@@ -40,6 +46,8 @@ pub struct Worker<D: Disk> {
     identity: Identity,
     pending: Pending,
     loads: VecDeque<Load>,
+    /// Reads for followers that lag wait.
+    held: bool,
     forms: VecDeque<Vec<(NodeId, Incarnation)>>,
     /// The marker that was last reported; `None` if it is to be said again.
     marked: Option<EntryId>,
@@ -69,6 +77,8 @@ pub struct Round {
     pub wrote: bool,
     /// Something was done: another round may bring more.
     pub worked: bool,
+    /// Bytes of entries that were read for a follower that lags.
+    pub lagging_bytes: usize,
 }
 
 impl<D: Disk> Worker<D> {
@@ -84,6 +94,7 @@ impl<D: Disk> Worker<D> {
             identity,
             pending: Pending::default(),
             loads: VecDeque::new(),
+            held: false,
             forms: VecDeque::new(),
             mends: VecDeque::new(),
             suspects: VecDeque::new(),
@@ -156,11 +167,29 @@ impl<D: Disk> Worker<D> {
         self.room = room;
     }
 
-    /// Whether something waits.
+    /// Has reads for followers that lag wait, or go on: whoever calls [`Worker::round`] sets their
+    /// pace.
+    pub fn hold_lagging(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether such a read waits.
+    #[must_use]
+    pub fn has_lagging(&self) -> bool {
+        self.loads.iter().any(Load::is_lagging)
+    }
+
+    /// The place of the read that comes next.
+    fn next_load(&self) -> Option<usize> {
+        let may_go = |load: &Load| !(self.held && load.is_lagging());
+        self.loads.iter().position(may_go)
+    }
+
+    /// Whether something waits that a round can do.
     #[must_use]
     pub fn has_work(&self) -> bool {
         let idle = self.pending.is_empty()
-            && self.loads.is_empty()
+            && self.next_load().is_none()
             && self.forms.is_empty()
             && self.mends.is_empty()
             && self.suspects.is_empty()
@@ -187,13 +216,15 @@ impl<D: Disk> Worker<D> {
         let wrote = self.write(events)?;
         self.report_marker(events);
         let read = self.load(events)?;
+        let lagging_bytes = read.unwrap_or_default();
         self.compact(events);
         let mended = self.mend()? | self.inspect_suspect(events)?;
         let formed = !wrote && self.form(events)?;
         self.report_faulty(events);
         Ok(Round {
             wrote,
-            worked: wrote || read || mended || formed,
+            worked: wrote || read.is_some() || mended || formed,
+            lagging_bytes,
         })
     }
 
@@ -237,9 +268,11 @@ impl<D: Disk> Worker<D> {
         }
     }
 
-    fn load(&mut self, events: &mut VecDeque<StorageEvent>) -> Result<bool, Fatal> {
-        let Some(load) = self.loads.pop_front() else {
-            return Ok(false);
+    /// One read. Says how many bytes it brought for a follower that lags; `None` if there was none.
+    fn load(&mut self, events: &mut VecDeque<StorageEvent>) -> Result<Option<usize>, Fatal> {
+        let next = self.next_load();
+        let Some(load) = next.and_then(|place| self.loads.remove(place)) else {
+            return Ok(None);
         };
         let max_bytes = load.max_bytes.min(LOAD_BYTES_MAX);
         let entries = match self.wal.load(load.from, load.to, max_bytes) {
@@ -255,12 +288,16 @@ impl<D: Disk> Worker<D> {
             }
             Err(error) => return Err(fatal_of(&error)),
         };
+        let mut lagging_bytes = 0;
+        if load.is_lagging() {
+            lagging_bytes = entries.iter().map(|entry| entry.bytes().len()).sum();
+        }
         events.push_back(StorageEvent::Loaded {
             purpose: load.purpose,
             from: load.from,
             entries,
         });
-        Ok(true)
+        Ok(Some(lagging_bytes))
     }
 
     /// Writes the formed record, once no write is ahead of it or none can be done.

@@ -6,11 +6,11 @@ use std::ops::Range;
 use raft::{Ticket, Write};
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::disk::{Disk, Latched};
-use raftd::node::io::{StorageEvent, StorageRequest};
+use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::Worker;
 use raftd::wal::segment::{self, segment_name};
 use raftd::wal::{Error, Pending, Progress};
-use wire::types::{EntryId, Index, Term};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::wal_crash::{Content, SimWal, content, make_spare, open};
 use crate::wal_support::{entries, write};
@@ -487,6 +487,38 @@ fn every_mark_is_answered_once_it_is_durable() {
         other => panic!("{other:?}"),
     }
     assert!(rest(&mut worker).is_empty());
+}
+
+#[test]
+fn reads_for_those_who_lag_are_held_and_no_others() {
+    let mut worker = worker(&SimDisk::new(1, DISK_BYTES));
+    let written = entries(1, 4, 1, 10);
+    worker.push(StorageRequest::Write(write(1, 1, written.clone())));
+    rest(&mut worker);
+    let load = |purpose| StorageRequest::Load {
+        purpose,
+        from: Index(1),
+        to: Index(4),
+        max_bytes: 1 << 20,
+    };
+    let lagging = LoadPurpose::Replicate(NodeId(2));
+    worker.hold_lagging(true);
+    worker.push(load(lagging));
+    worker.push(load(LoadPurpose::Apply));
+    let loaded = |events: &[StorageEvent], wanted| match events {
+        [
+            StorageEvent::Loaded {
+                purpose, entries, ..
+            },
+        ] => assert_eq!((*purpose, entries), (wanted, &written)),
+        other => panic!("{other:?}"),
+    };
+    loaded(&rest(&mut worker), LoadPurpose::Apply);
+    assert!(worker.has_lagging());
+    worker.hold_lagging(false);
+    assert!(worker.has_work());
+    loaded(&rest(&mut worker), lagging);
+    assert!(!worker.has_lagging());
 }
 
 #[test]
