@@ -3,7 +3,7 @@
 //!
 //! Looked at after each turn, before its effects leave.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use raft::{Instant, RoleName};
@@ -12,11 +12,13 @@ use raftd::node::io::{Effects, LinkId, SnapshotRequest, StorageRequest};
 use wire::client::{Consistency, Request};
 use wire::error::Error;
 use wire::frame::{self, Frame, Kind};
+use wire::membership::Membership;
 use wire::peer::{Append, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::member::{Member, Settings};
 use super::net::Host;
+use super::quorum::is_quorum;
 
 /// Turns for nothing, one behind the other.
 const IDLE_TURNS_MAX: u32 = 1_000;
@@ -27,6 +29,9 @@ const HELD_MIN: Duration = Duration::from_secs(25);
 
 /// Between two hand-overs of a leader, at least.
 const HAND_OVER_MIN: Duration = Duration::from_secs(10);
+
+/// A quorum may fall apart with a change of members so long ago.
+const STEP_MAX: Duration = Duration::from_secs(5);
 
 /// What was seen of all members.
 ///
@@ -50,16 +55,18 @@ const HAND_OVER_MIN: Duration = Duration::from_secs(10);
 pub struct Conduct {
     reigns: Vec<Option<Reign>>,
     /// Of each member, the newest read round that it answered, and in which term.
-    answered: Vec<(Term, u64)>,
+    answered: BTreeMap<NodeId, (Term, u64)>,
     /// Linearizable reads by host, its name for the connection and request id, and since when the
     /// client has asked.
     asked: BTreeMap<(Host, u64, u64), Instant>,
-    /// Of each member, how long its first election timeout was.
+    /// Of each member of the beginning, how long its first election timeout was.
     first_timeouts: Vec<Option<Duration>>,
     /// Of each member, how many turns it has taken for nothing, one behind the other.
     idle_turns: Vec<u32>,
     /// Of each member, in which life and when by its own clock it last handed over.
     handed_over: Vec<Option<(u64, Instant)>>,
+    /// All that are, or were, members.
+    ids: BTreeSet<NodeId>,
 }
 
 /// A leader, in one life and term.
@@ -71,6 +78,8 @@ struct Reign {
     commit: Index,
     /// The read rounds that were told, and since when.
     rounds: Vec<(u64, Instant)>,
+    /// The memberships that were in force, each until the next one was.
+    memberships: Vec<(Instant, Membership)>,
     /// Since when it hears no quorum, by its own clock.
     deaf_since: Option<Instant>,
     followers: BTreeMap<NodeId, Follower>,
@@ -114,17 +123,24 @@ impl Follower {
 }
 
 impl Conduct {
-    /// Nobody has done anything.
+    /// Nobody has done anything, of so many members of the beginning, and so many others.
     #[must_use]
-    pub fn new(members: usize) -> Self {
+    pub fn new(members: usize, spares: usize) -> Self {
+        let hosts = members + spares;
         Self {
-            reigns: (0..members).map(|_| None).collect(),
-            answered: vec![(Term(0), 0); members],
+            reigns: (0..hosts).map(|_| None).collect(),
+            answered: BTreeMap::new(),
             asked: BTreeMap::new(),
             first_timeouts: vec![None; members],
-            idle_turns: vec![0; members],
-            handed_over: vec![None; members],
+            idle_turns: vec![0; hosts],
+            handed_over: vec![None; hosts],
+            ids: (1..=members as u64).map(NodeId).collect(),
         }
+    }
+
+    /// There is another member.
+    pub fn admitted(&mut self, id: NodeId) {
+        self.ids.insert(id);
     }
 
     /// Looks at a member after its turn; `now` is true time.
@@ -140,23 +156,23 @@ impl Conduct {
         let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
             return Ok(());
         };
-        let who = member.id;
+        let (who, host) = (member.id, member.host());
         for (_, error) in &effects.close_links {
             if matches!(error, Error::Malformed { .. } | Error::Divergence { .. }) {
                 return Err(format!("{who} refuses an honest member: {error}"));
             }
         }
         let vote = node.raft().hard_state().vote;
-        if vote.is_some_and(|vote| vote.0 == 0 || vote.0 > settings.members as u64) {
+        if vote.is_some_and(|vote| !self.ids.contains(&vote)) {
             return Err(format!("{who} votes for {vote:?}, which is no member"));
         }
         let local = member.monotonic(now);
         self.rests(who, member, local)?;
-        self.draws_its_own(who, node, local)?;
+        self.draws_its_own(host, node, local)?;
         self.hands_over(who, member, local)?;
         self.answers(who, effects);
         self.refuses_snapshots(who, effects);
-        let reign = &mut self.reigns[who.0 as usize - 1];
+        let reign = &mut self.reigns[host];
         if node.raft().role() != RoleName::Leader {
             *reign = None;
             return Ok(());
@@ -169,6 +185,7 @@ impl Conduct {
                 since: now,
                 commit: node.raft().commit(),
                 rounds: Vec::new(),
+                memberships: Vec::new(),
                 deaf_since: None,
                 followers: BTreeMap::new(),
             });
@@ -176,10 +193,11 @@ impl Conduct {
         let Some(reign) = reign else {
             return Ok(());
         };
-        reign.hears(who, node, local, settings)?;
+        reign.note_membership(now, node);
+        reign.hears(who, node, (now, local), settings)?;
         reign.commits(who, node)?;
         reign.begins_rounds(now, who, effects, &self.answered)?;
-        let served = served(who, effects, &mut self.asked);
+        let served = served(host, effects, &mut self.asked);
         reign.serves(who, &served, &self.answered)?;
         reign.speaks(effects, member, local);
         reign.keeps(who, node, effects, local)?;
@@ -199,7 +217,7 @@ impl Conduct {
             && effects.replies.is_empty()
             && node.store().applied().index == node.raft().commit()
             && node.deadline().is_some_and(|at| at <= now);
-        let turns = &mut self.idle_turns[who.0 as usize - 1];
+        let turns = &mut self.idle_turns[member.host()];
         *turns = if idle { *turns + 1 } else { 0 };
         if *turns > IDLE_TURNS_MAX {
             return Err(format!("{who} takes turn after turn for nothing"));
@@ -215,8 +233,10 @@ impl Conduct {
 
     /// The first timeout is seen in the turn that draws it, whenever that is. Two in a large
     /// cluster may be the same by chance, all of them never are.
-    fn draws_its_own(&mut self, who: NodeId, node: &Node, now: Instant) -> Result<(), String> {
-        let first = &mut self.first_timeouts[who.0 as usize - 1];
+    fn draws_its_own(&mut self, host: Host, node: &Node, now: Instant) -> Result<(), String> {
+        let Some(first) = self.first_timeouts.get_mut(host) else {
+            return Ok(());
+        };
         if first.is_some() {
             return Ok(());
         }
@@ -238,11 +258,18 @@ impl Conduct {
     /// A leader hands over seldom, whatever is wrong with it.
     fn hands_over(&mut self, who: NodeId, member: &Member, now: Instant) -> Result<(), String> {
         let events = member.effects().into_iter().flat_map(|e| &e.events);
-        let mut begun = events.filter(|event| event.text.starts_with("handing over"));
+        // What others want has its own reasons.
+        let by_itself = |text: &str| {
+            ["stalled", "full", "differs"]
+                .iter()
+                .any(|w| text.ends_with(w))
+        };
+        let mut begun =
+            events.filter(|event| event.text.starts_with("handing over") && by_itself(&event.text));
         let Some(event) = begun.next() else {
             return Ok(());
         };
-        let last = &mut self.handed_over[who.0 as usize - 1];
+        let last = &mut self.handed_over[member.host()];
         let before = last.replace((member.lives(), now));
         match before.filter(|(life, at)| *life == member.lives() && now.since(*at) < HAND_OVER_MIN)
         {
@@ -272,7 +299,7 @@ impl Conduct {
     /// Takes note of the rounds that a follower answers; one that is lost counts for none (rules
     /// D4). Whether the answer arrives is another matter.
     fn answers(&mut self, who: NodeId, effects: &Effects) {
-        let newest = &mut self.answered[who.0 as usize - 1];
+        let newest = self.answered.entry(who).or_default();
         for (_, message) in &effects.peers {
             let answer = match message {
                 Message::AppendOk(m) => (m.health, (m.term, m.round)),
@@ -311,16 +338,18 @@ impl Reign {
         &mut self,
         who: NodeId,
         node: &Node,
-        now: Instant,
+        (now, local): (Instant, Instant),
         settings: &Settings,
     ) -> Result<(), String> {
-        if node.raft().quorum_ok(now) {
+        if node.raft().quorum_ok(local) {
             self.deaf_since = None;
             return Ok(());
         }
-        let since = *self.deaf_since.get_or_insert(now);
+        let since = *self.deaf_since.get_or_insert(local);
         let lost = node.raft().followers().any(|f| f.health.lost);
-        if lost && now.since(since) <= settings.election_timeout * 2 {
+        let changed = self.memberships.last();
+        let changed = changed.is_some_and(|(at, _)| self.since < *at && *at + STEP_MAX > now);
+        if (lost || changed) && local.since(since) <= settings.election_timeout * 2 {
             return Ok(());
         }
         let term = self.term;
@@ -332,7 +361,7 @@ impl Reign {
         now: Instant,
         who: NodeId,
         effects: &Effects,
-        answered: &[(Term, u64)],
+        answered: &BTreeMap<NodeId, (Term, u64)>,
     ) -> Result<(), String> {
         for (_, message) in &effects.peers {
             // Where a follower is sent a snapshot, and no other is linked, a piece of it is first.
@@ -347,9 +376,10 @@ impl Reign {
             }
             self.rounds.push((round, now));
             let before = (self.term, round - 1);
-            let others = answered.iter().filter(|newest| **newest >= before).count();
-            // Nobody answers the round before the first, and a leader asks itself nothing.
-            if before.1 > 0 && 2 * (others + 1) <= answered.len() {
+            // Nobody answers the round before the first.
+            if before.1 > 0 && !self.has_quorum(who, self.since, before, answered) {
+                let others = answered.values().filter(|newest| **newest >= before);
+                let others = others.count();
                 return Err(format!(
                     "{who} begins round {round} of term {}, but {others} others have answered the last",
                     self.term
@@ -365,26 +395,48 @@ impl Reign {
         &self,
         who: NodeId,
         served: &[Instant],
-        answered: &[(Term, u64)],
+        answered: &BTreeMap<NodeId, (Term, u64)>,
     ) -> Result<(), String> {
-        if answered.len() == 1 {
-            return Ok(());
-        }
         for asked in served.iter().filter(|asked| **asked >= self.since) {
             let began_before = self.rounds.partition_point(|(_, began)| began < asked);
-            let others = self.rounds.get(began_before).map_or(0, |(round, _)| {
-                let answers = answered.iter();
-                answers
-                    .filter(|newest| **newest >= (self.term, *round))
-                    .count()
-            });
-            if 2 * (others + 1) <= answered.len() {
+            // A round that was never told is one that only the leader itself could answer.
+            let round = self
+                .rounds
+                .get(began_before)
+                .map_or(u64::MAX, |(round, _)| *round);
+            let round = (self.term, round);
+            if !self.has_quorum(who, *asked, round, answered) {
+                let others = answered.values().filter(|newest| **newest >= round);
+                let others = others.count();
                 return Err(format!(
                     "{who} serves a read, but {others} others have answered a round since it was asked"
                 ));
             }
         }
         Ok(())
+    }
+
+    /// Whether a quorum has answered a round, or a later one, in the membership of any moment since
+    /// then; a leader asks itself nothing.
+    fn has_quorum(
+        &self,
+        who: NodeId,
+        since: Instant,
+        round: (Term, u64),
+        answered: &BTreeMap<NodeId, (Term, u64)>,
+    ) -> bool {
+        let has = |id| id == who || answered.get(&id).is_some_and(|newest| *newest >= round);
+        let ends = self.memberships.iter().skip(1).map(|(at, _)| *at);
+        let ends = ends.chain([Instant(u64::MAX)]);
+        let mut in_force = self.memberships.iter().zip(ends);
+        in_force.any(|((_, membership), end)| end >= since && is_quorum(membership, has))
+    }
+
+    fn note_membership(&mut self, now: Instant, node: &Node) {
+        let membership = node.raft().membership();
+        if self.memberships.last().map(|(_, last)| last) != Some(membership) {
+            self.memberships.push((now, membership.clone()));
+        }
     }
 
     fn commits(&mut self, who: NodeId, node: &Node) -> Result<(), String> {
@@ -487,6 +539,8 @@ impl Reign {
         let limits = &settings.limits;
         for (peer, follower) in &mut self.followers {
             let Some(match_index) = node.raft().match_index(*peer) else {
+                // It is no member yet, or none any more: nothing is owed to it.
+                *follower = Follower::default();
                 continue;
             };
             let before = std::mem::replace(&mut follower.match_index, match_index);
@@ -521,14 +575,14 @@ impl Reign {
 
 /// When the linearizable reads were asked that these effects answer.
 fn served(
-    who: NodeId,
+    host: Host,
     effects: &Effects,
     asked: &mut BTreeMap<(Host, u64, u64), Instant>,
 ) -> Vec<Instant> {
     let mut served = Vec::new();
     for (connection, range) in &effects.replies {
         for frame in frames(&effects.reply_bytes[range.clone()]) {
-            let read = (who.0 as Host - 1, connection.0, frame.request_id);
+            let read = (host, connection.0, frame.request_id);
             if let Kind::Value | Kind::Missing | Kind::Page = frame.kind {
                 served.extend(asked.remove(&read));
             }

@@ -29,8 +29,10 @@ const MIB: u64 = 1 << 20;
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// Members of the cluster.
+    /// Members that the cluster begins with.
     pub members: usize,
+    /// How its members change; they stay the same if nothing is said.
+    pub changes: Option<Changes>,
     /// How long faults go on. Healing and the demand for progress come behind it.
     pub run: Duration,
     /// Lower end of the election timeout; the upper one is twice that.
@@ -135,6 +137,15 @@ pub struct Mix {
     pub scan: u32,
 }
 
+/// What an operator does to the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// Machines on which others may join.
+    pub spares: usize,
+    /// Usually so long between two wishes.
+    pub every: Duration,
+}
+
 /// What goes wrong, and how often.
 #[derive(Clone, Debug)]
 pub struct Faults {
@@ -187,15 +198,19 @@ impl Plan {
             mut work,
             mut harm,
             mut frost,
+            mut growth,
         ] = std::array::from_fn(|_| root.fork());
         let members = members(&mut shape);
         let run = Duration::from_millis(shape.within(61_000..=75_000));
         let election_timeout = election_timeout(&mut timing);
         let heartbeat = between(&mut timing, election_timeout / 8, election_timeout / 2);
         let storage = storage(&mut bounds);
+        let changes = changes(&mut growth);
+        let machines_count = members + changes.map_or(0, |changes| changes.spares);
         Self {
             seed,
             members,
+            changes,
             run,
             election_timeout,
             heartbeat: heartbeat.max(Duration::from_millis(1)),
@@ -203,12 +218,28 @@ impl Plan {
             limits: limits(&mut bounds, &storage),
             snapshots: snapshots(&mut frost),
             storage,
-            machines: machines(&mut places, members),
-            links: links(&mut lines, members + 1, election_timeout),
+            machines: machines(&mut places, machines_count),
+            links: links(&mut lines, machines_count + 1, election_timeout),
             workload: workload(&mut work, members, run, &storage),
-            faults: faults(&mut harm, members, run),
+            faults: faults(&mut harm, members, run, changes.is_some()),
         }
     }
+
+    /// Machines of members, and of those that may become members.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.machines.len()
+    }
+}
+
+/// In four of ten runs the members change.
+fn changes(random: &mut Random) -> Option<Changes> {
+    let some = random.chance(MILLION * 2 / 5);
+    let changes = Changes {
+        spares: random.within(1..=5) as usize,
+        every: Duration::from_millis(random.within(300..=4_000)),
+    };
+    some.then_some(changes)
 }
 
 /// Three and five are what people run; the others have their own ways to go wrong.
@@ -433,8 +464,9 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
     }
 }
 
-fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
-    let outside = random.chance(MILLION / 25);
+/// Where members change, none is damaged: how many may be at a time depends on who votes.
+fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> Faults {
+    let outside = random.chance(MILLION / 25) && !changes;
     let outside = outside.then(|| {
         *random.pick(&[
             // Half of them: what it takes to be told of a divergence is rare even so.
@@ -446,7 +478,7 @@ fn faults(random: &mut Random, members: usize, run: Duration) -> Faults {
     });
     let possible: Vec<Kind> = Kind::ALL
         .into_iter()
-        .filter(|kind| kind.needs() <= members)
+        .filter(|kind| kind.needs() <= members && !(changes && kind.damages()))
         .collect();
     let common = random.within(300_000..=900_000) as u32;
     let mut kinds: Vec<Kind> = possible

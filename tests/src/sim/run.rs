@@ -1,5 +1,6 @@
 //! One seed, from its plan to its verdict.
 
+mod growth;
 mod progress;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use raftd::node::io::{SnapshotRequest, StorageRequest};
 use wire::frame::Kind as FrameKind;
 use wire::types::{Index, Term};
 
+use self::growth::OPERATOR;
 pub use self::progress::PATIENCE;
 use super::carry;
 use super::clients::{ClientAction, Clients, Counts};
@@ -24,6 +26,7 @@ use super::invariants::{Invariants, Turn};
 use super::ledger::{self, Watch};
 use super::member::{Death, EPOCH, Member, Pace, Settings, Timeouts, stays_down};
 use super::net::{Host, Socket, Weather};
+use super::operator::Operator;
 use super::plan::{Outside, Plan};
 use super::random::Random;
 use super::trace::Trace;
@@ -102,6 +105,9 @@ pub fn run(seed: u64, telling: Telling) -> Report {
     let violation = violation.map(|what| Violation { at, what });
     let counts = run.clients.counts();
     run.watch.marks.clients(counts);
+    if let Some(operator) = &run.operator {
+        run.watch.marks.operator(&operator.ends);
+    }
     let entry = ledger::Run {
         seed,
         outside: plan.faults.outside,
@@ -132,6 +138,7 @@ struct Run {
     invariants: Invariants,
     nemesis: Nemesis,
     clients: Clients,
+    operator: Option<Operator>,
     random: Random,
     watch: Watch,
     /// What the history's checkers looked at, once they did.
@@ -157,21 +164,27 @@ impl Run {
         let mut random = Random::new(plan.seed ^ 0x0000_0077_6f72_6c64);
         let world = World::new(settings(plan), &nature(plan), &mut random, trace);
         let clients = Clients::new(plan.workload.clone(), plan.members, random.fork());
+        let own_random = random.fork();
+        let operator = plan
+            .changes
+            .map(|changes| Operator::new(changes, plan.members, random.fork()));
+        let spares = plan.hosts() - plan.members;
         let mut run = Self {
             world,
-            conduct: Conduct::new(plan.members),
-            invariants: Invariants::new(plan.members, EPOCH, plan.limits),
+            conduct: Conduct::new(plan.members, spares),
+            invariants: Invariants::new(plan.members, spares, EPOCH, plan.limits),
             nemesis: Nemesis::new(plan),
             clients,
-            random: random.fork(),
+            operator,
+            random: own_random,
             watch: Watch::default(),
             judged: BTreeMap::new(),
             actions: Vec::new(),
             faults: Vec::new(),
             moments: Vec::new(),
-            leads: vec![None; plan.members],
-            up: vec![false; plan.members],
-            harmed_in: vec![None; plan.members],
+            leads: vec![None; plan.hosts()],
+            up: vec![false; plan.hosts()],
+            harmed_in: vec![None; plan.hosts()],
             over: false,
             dialled: BTreeMap::new(),
             plan: plan.clone(),
@@ -229,10 +242,12 @@ impl Run {
     /// Lets time pass, with all that is due in it.
     fn pass(&mut self, end: Instant) -> Result<(), String> {
         while !self.over {
-            let due = [self.nemesis.next_at(), self.clients.deadline()];
+            let operator = self.operator.as_ref().and_then(Operator::next_at);
+            let due = [self.nemesis.next_at(), self.clients.deadline(), operator];
             let due = due.into_iter().flatten().min();
             let until = due.map_or(end, |due| due.min(end));
-            match self.world.step(until) {
+            let did = self.world.step(until);
+            match did {
                 Did::Rest => {
                     if due.is_none_or(|due| due > end) {
                         return Ok(());
@@ -250,6 +265,11 @@ impl Run {
                     self.check_start(host)?;
                 }
                 Did::Died(host, death) => self.died(host, &death)?,
+                Did::Connected(name) | Did::Disconnected(name) | Did::Received(name, _)
+                    if name >= OPERATOR =>
+                {
+                    self.tell_operator(name, did)?;
+                }
                 Did::Connected(name) => {
                     let now = self.world.now();
                     self.clients.connected(now, name, &mut self.actions);
@@ -321,7 +341,7 @@ impl Run {
         if self.nemesis.next_at().is_some_and(|at| at <= now) {
             self.harm()?;
         }
-        Ok(())
+        self.operate()
     }
 
     /// Carries out what clients want.
@@ -569,6 +589,7 @@ impl Run {
                 self.watch.stopped();
                 false
             }
+            Death::Removed => return self.was_removed(host),
             Death::Crashed(_) => false,
         };
         if for_good && self.plan.faults.outside.is_none() && !self.nemesis.atlas().may_refuse(host)
@@ -612,6 +633,7 @@ fn operations(counts: &Counts) -> BTreeMap<&'static str, u64> {
 fn settings(plan: &Plan) -> Settings {
     Settings {
         members: plan.members,
+        spares: plan.hosts() - plan.members,
         election_timeout: plan.election_timeout,
         heartbeat: plan.heartbeat,
         limits: plan.limits,

@@ -13,6 +13,8 @@ use raftd::disk::sim::SimDisk;
 use raftd::net::Port;
 use raftd::node::Node;
 use raftd::wal::Report;
+use wire::client::Admitted;
+use wire::types::{Incarnation, NodeId};
 
 use super::event::Events;
 use super::member::{Crash, Death, Member, Pace, Settings, Surroundings, TRUE_RATE};
@@ -140,16 +142,21 @@ pub struct Nature {
 }
 
 impl World {
-    /// All members down, with empty disks; each is started at once.
+    /// All machines down, with empty disks; those of members are started at once.
     #[must_use]
     pub fn new(settings: Settings, nature: &Nature, random: &mut Random, trace: Trace) -> Self {
-        let hosts = settings.members + 1;
+        let machines = settings.members + settings.spares;
+        let hosts = machines + 1;
         let mut events = Events::default();
-        let members = (0..settings.members).map(|host| {
+        let members = (0..machines).map(|host| {
             let disk = SimDisk::new(random.bits(), nature.disk_bytes);
             let rate = nature.clock_rates.get(host).copied().unwrap_or(TRUE_RATE);
-            events.plan(Instant::default(), Happening::Start { host });
-            Member::new(host, disk, nature.paces[host], rate, random.fork())
+            let id = (host < settings.members).then_some(NodeId(host as u64 + 1));
+            if id.is_some() {
+                events.plan(Instant::default(), Happening::Start { host });
+            }
+            let pace = nature.paces[host];
+            Member::new(host, id, disk, pace, rate, random.fork())
         });
         let members = members.collect();
         let net = Net::new(hosts, nature.weather, nature.stall_timeout, random.fork());
@@ -384,7 +391,7 @@ impl World {
     // --- life and death ---
 
     fn start(&mut self, host: Host) -> Did {
-        if self.members[host].is_up() {
+        if self.members[host].is_up() || !self.members[host].has_id() {
             return Did::Something;
         }
         self.net.set_up(host, true);
@@ -411,6 +418,12 @@ impl World {
             self.end(host, &Death::Crashed(crash));
         }
         up
+    }
+
+    /// A cluster admits the machine: it becomes this member, and starts.
+    pub fn admit(&mut self, host: Host, admitted: Admitted, incarnation: Incarnation) {
+        self.members[host].admit(admitted, incarnation);
+        self.start_later(host, Duration::ZERO);
     }
 
     /// Has the service manager start a member that is down.

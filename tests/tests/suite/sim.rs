@@ -26,6 +26,7 @@ const MS: Duration = Duration::from_millis(1);
 fn world(members: usize, seed: u64) -> World {
     let settings = Settings {
         members,
+        spares: 0,
         election_timeout: 150 * MS,
         heartbeat: 40 * MS,
         limits: Limits::default(),

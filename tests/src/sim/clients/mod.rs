@@ -261,6 +261,13 @@ impl Clients {
         self.plan();
     }
 
+    /// These are the members from now on, as far as anybody knows.
+    pub fn know(&mut self, members: Vec<Host>) {
+        if !self.common.is_calm() && !members.is_empty() {
+            self.common.members = members;
+        }
+    }
+
     /// No client begins another operation.
     pub fn stop_issuing(&mut self) {
         self.common.issuing = false;

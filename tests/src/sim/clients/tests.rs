@@ -13,7 +13,7 @@ use wire::types::{EntryId, Incarnation, Index, NodeId, Term};
 
 use super::*;
 use crate::history::Operation;
-use crate::sim::member::{CLUSTER, EPOCH};
+use crate::sim::member::{CLUSTER, EPOCH, client_addr};
 use crate::sim::plan::Mix;
 use crate::sim::plan::Plan;
 
@@ -177,7 +177,7 @@ fn not_leader(node: u64) -> Error {
     Error::NotLeader {
         leader: LeaderHint {
             node: NodeId(node),
-            client_addr: String::new(),
+            client_addr: client_addr(node as Host - 1).to_string(),
         },
     }
 }

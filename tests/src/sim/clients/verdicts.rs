@@ -15,6 +15,7 @@ use super::Desk;
 use super::client::{Client, Done};
 use super::line::{Asked, Phase};
 use crate::history::{Answer, Operation, Passage};
+use crate::sim::member::host_at;
 
 /// Behind a gap a write is sent again after this time at least.
 const GAP_PAUSE: Duration = Duration::from_micros(500);
@@ -225,11 +226,10 @@ impl Client {
 
     /// Goes to the leader that a member named.
     fn follow(&mut self, hint: &LeaderHint, desk: &mut Desk<'_>) {
-        let host = (hint.node.0 as usize).wrapping_sub(1);
-        if desk.common.members.contains(&host) {
-            self.redirect(host);
-        } else {
-            self.elsewhere(desk);
+        let host = hint.client_addr.parse().ok().and_then(host_at);
+        match host.filter(|host| desk.common.members.contains(host)) {
+            Some(host) => self.redirect(host),
+            None => self.elsewhere(desk),
         }
     }
 }

@@ -200,6 +200,12 @@ impl Kind {
         }
     }
 
+    /// Whether it costs a member something that it should never lose.
+    #[must_use]
+    pub fn damages(self) -> bool {
+        matches!(self, Self::Damage | Self::Wipe | Self::WrongState)
+    }
+
     /// The smallest cluster in which it can happen.
     #[must_use]
     pub fn needs(self) -> usize {

@@ -176,12 +176,12 @@ impl Nemesis {
     pub fn new(plan: &Plan) -> Self {
         let random = Random::new(plan.seed ^ 0x6e65_6d65_7369_7300);
         Self {
-            atlas: Atlas::new(plan.members, plan.faults.outside),
+            atlas: Atlas::new(plan.hosts(), plan.faults.outside),
             random,
             schedule: Events::default(),
             next_begin: Instant::default() + plan.faults.every,
             armed: None,
-            when_down: vec![Vec::new(); plan.members],
+            when_down: vec![Vec::new(); plan.hosts()],
             formed: false,
             healed: None,
             counts: BTreeMap::new(),
@@ -212,7 +212,7 @@ impl Nemesis {
     /// Adds what is to happen now.
     pub fn act(&mut self, view: &View<'_>, out: &mut Vec<Fault>) {
         if self.plan.faults.outside == Some(Outside::LyingSyncs) && self.counts.is_empty() {
-            out.extend((0..self.plan.members).map(|host| Fault::Lie(host, true)));
+            out.extend((0..self.plan.hosts()).map(|host| Fault::Lie(host, true)));
         }
         while let Some(faults) = self.schedule.pop(view.now) {
             out.extend(faults);
@@ -265,10 +265,18 @@ impl Nemesis {
         self.schedule.plan(view.now + pause, faults);
     }
 
-    /// Faults end here. Says who must go on, and lets nothing begin any more; the world makes
-    /// links, disks and clocks of the core whole and starts whom it needs.
-    pub fn heal(&mut self, view: &View<'_>) -> Healed {
-        let members = self.plan.members;
+    /// A process has ended because its member was removed. Sometimes it is started all the same.
+    pub fn removed(&mut self, host: Host, view: &View<'_>) {
+        if self.healed.is_none() && self.random.chance(MILLION / 2) {
+            let pause = self.lasts();
+            self.later(view, pause, vec![Fault::Start(host)]);
+        }
+    }
+
+    /// Faults end here. Says who must go on, all these if anybody is named, and lets nothing begin
+    /// any more; the world makes links, disks and clocks of the core whole and starts whom it needs.
+    pub fn heal(&mut self, view: &View<'_>, all_of: Option<Vec<Host>>) -> Healed {
+        let members = self.plan.hosts();
         self.armed = None;
         while self
             .schedule
@@ -280,7 +288,9 @@ impl Nemesis {
             .filter(|host| self.atlas.is_sound(*host))
             .collect();
         let quorum = members / 2 + 1;
-        if self.formed {
+        if let Some(hosts) = all_of {
+            sound = hosts;
+        } else if self.formed {
             let spare = sound.len().saturating_sub(quorum);
             for _ in 0..self.random.below(spare as u64 + 1) {
                 sound.remove(self.random.index(sound.len()));
@@ -325,7 +335,7 @@ impl Nemesis {
     }
 
     fn host(&mut self) -> Host {
-        self.random.index(self.plan.members)
+        self.random.index(self.plan.hosts())
     }
 
     /// The leader half of the time, if there is one: most of what can go wrong is with it.

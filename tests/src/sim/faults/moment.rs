@@ -126,7 +126,7 @@ impl Nemesis {
                 out.push(Fault::Crash(host, crash, When::Now));
             }
             (Kind::BlackoutAfterAcknowledgement, Moment::Acknowledged(_)) => {
-                let all = 0..self.plan.members;
+                let all = 0..self.plan.hosts();
                 out.extend(all.map(|host| Fault::Crash(host, Crash::PowerLoss, When::Now)));
             }
             (Kind::CrashAtVote, Moment::Votes(host)) => {
@@ -163,7 +163,7 @@ impl Nemesis {
             let crash = self.crash();
             return self.later(view, reign, vec![Fault::Crash(leader, crash, When::Now)]);
         }
-        let peers: Vec<Host> = (0..self.plan.members)
+        let peers: Vec<Host> = (0..self.plan.hosts())
             .filter(|host| *host != leader)
             .collect();
         let lasts = {

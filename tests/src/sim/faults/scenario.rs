@@ -95,7 +95,7 @@ impl Nemesis {
     // --- network ---
 
     fn begin_cuts(&mut self, kind: Kind, view: &View<'_>, out: &mut Vec<Fault>) -> bool {
-        let mut hosts: Vec<Host> = (0..self.plan.members).collect();
+        let mut hosts: Vec<Host> = (0..self.plan.hosts()).collect();
         for at in (1..hosts.len()).rev() {
             hosts.swap(at, self.random.index(at + 1));
         }
@@ -138,7 +138,7 @@ impl Nemesis {
 
     /// Nobody hears it for long, nor does it hear anybody.
     pub(super) fn fall_behind(&mut self, alone: Host, view: &View<'_>) {
-        let others = (0..self.plan.members).filter(|other| *other != alone);
+        let others = (0..self.plan.hosts()).filter(|other| *other != alone);
         let cuts: Vec<Fault> = others
             .flat_map(|other| [Fault::Cut(alone, other), Fault::Cut(other, alone)])
             .collect();
@@ -179,9 +179,9 @@ impl Nemesis {
 
     fn flap(&mut self, view: &View<'_>) -> bool {
         let host = self.victim(view);
-        let other = self.random.index(self.plan.members + 1);
+        let other = self.random.index(self.plan.hosts() + 1);
         let alone = self.random.chance(MILLION / 2);
-        let peers: Vec<Host> = (0..=self.plan.members)
+        let peers: Vec<Host> = (0..=self.plan.hosts())
             .filter(|peer| *peer != host && (alone || *peer == other))
             .collect();
         let mut at = Duration::ZERO;
@@ -204,8 +204,8 @@ impl Nemesis {
         let host = self.victim(view);
         let lasts = self.lasts();
         let to_all = kind == Kind::Echo || self.random.chance(MILLION / 2);
-        let one = self.random.index(self.plan.members + 1);
-        let others = (0..=self.plan.members).filter(|to| *to != host && (to_all || *to == one));
+        let one = self.random.index(self.plan.hosts() + 1);
+        let others = (0..=self.plan.hosts()).filter(|to| *to != host && (to_all || *to == one));
         out.extend(others.map(|to| Fault::Clog(host, to, lasts)));
         if kind == Kind::Echo {
             let crash = Fault::Crash(host, Crash::Kill, When::Now);
@@ -217,10 +217,10 @@ impl Nemesis {
 
     fn reset(&mut self, view: &View<'_>, out: &mut Vec<Fault>) -> bool {
         let host = self.victim(view);
-        let one = self.random.index(self.plan.members + 1);
+        let one = self.random.index(self.plan.hosts() + 1);
         let all = self.random.chance(MILLION / 3);
         let others =
-            (0..=self.plan.members).filter(|other| *other != host && (all || *other == one));
+            (0..=self.plan.hosts()).filter(|other| *other != host && (all || *other == one));
         out.extend(others.map(|other| Fault::Reset(host, other)));
         true
     }
@@ -245,8 +245,8 @@ impl Nemesis {
         };
         let share = *self.random.pick(&[MILLION, MILLION / 3]);
         let mut calm = Vec::new();
-        for from in 0..=self.plan.members {
-            for to in 0..=self.plan.members {
+        for from in 0..=self.plan.hosts() {
+            for to in 0..=self.plan.hosts() {
                 if from == to || !self.random.chance(share) {
                     continue;
                 }
@@ -272,7 +272,7 @@ impl Nemesis {
         let Some(leader) = view.leader else {
             return false;
         };
-        let clients = self.plan.members;
+        let clients = self.plan.hosts();
         let lasts = self.lasts();
         let cuts = [Fault::Cut(clients, leader), Fault::Cut(leader, clients)];
         // The requests do not arrive, or the answers do not.
@@ -305,7 +305,7 @@ impl Nemesis {
             (Kind::SlowDisk, _) => vec![self.victim(view)],
             (_, None) => return false,
             (Kind::SlowLeader, Some(leader)) => vec![leader],
-            (_, Some(leader)) => (0..self.plan.members)
+            (_, Some(leader)) => (0..self.plan.hosts())
                 .filter(|host| *host != leader)
                 .collect(),
         };
@@ -347,7 +347,7 @@ impl Nemesis {
 
     fn fill_disks(&mut self, view: &View<'_>, out: &mut Vec<Fault>) -> bool {
         let share = *self.random.pick(&[MILLION, MILLION / 2, MILLION / 8]);
-        let hosts: Vec<Host> = (0..self.plan.members)
+        let hosts: Vec<Host> = (0..self.plan.hosts())
             .filter(|_| self.random.chance(share))
             .collect();
         let room = self.random.below(2 * self.plan.storage.segment_bytes);
@@ -445,9 +445,9 @@ impl Nemesis {
         } else {
             self.crash()
         };
-        let mut hosts: Vec<Host> = (0..self.plan.members).collect();
+        let mut hosts: Vec<Host> = (0..self.plan.hosts()).collect();
         if self.random.chance(MILLION / 2) {
-            while hosts.len() > self.plan.members / 2 + 1 {
+            while hosts.len() > self.plan.hosts() / 2 + 1 {
                 hosts.swap_remove(self.random.index(hosts.len()));
             }
         }

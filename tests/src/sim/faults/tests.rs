@@ -57,14 +57,14 @@ impl Books {
 /// Plays a run: somebody leads, writes are acknowledged, everything crashes at once when told.
 fn play(plan: &Plan) -> (Nemesis, Books) {
     let mut nemesis = Nemesis::new(plan);
-    let mut books = Books::new(plan.members);
+    let mut books = Books::new(plan.hosts());
     let mut random = Random::new(plan.seed);
     let mut faults = Vec::new();
     let end = Instant::default() + plan.run;
     let mut now = Instant::default();
     while now < end {
         now = now + Duration::from_millis(20);
-        let leader = random.index(plan.members);
+        let leader = random.index(plan.hosts());
         let up = books.up.clone();
         let view = View {
             now,
@@ -103,7 +103,7 @@ fn what_begins_ends_and_the_budget_holds() {
     for seed in 0..300 {
         let plan = Plan::draw(seed);
         let (mut nemesis, mut books) = play(&plan);
-        let minority = (plan.members - 1) / 2;
+        let minority = (plan.hosts() - 1) / 2;
         let outside = plan.faults.outside == Some(Outside::EveryCopyBad);
         assert!(outside || books.damaged.len() <= minority, "{plan}");
         // Let everything that lasts come to its end, with nothing new.
@@ -125,7 +125,7 @@ fn what_begins_ends_and_the_budget_holds() {
         }
         assert!(books.cuts.values().all(|cuts| *cuts == 0), "{plan}");
         assert!(books.frozen.is_empty(), "{plan}");
-        let down = (0..plan.members).filter(|host| !books.up[*host]);
+        let down = (0..plan.hosts()).filter(|host| !books.up[*host]);
         assert_eq!(down.count(), 0, "{plan}");
     }
 }
@@ -158,7 +158,7 @@ fn the_core_is_a_sound_quorum_and_nothing_begins_any_more() {
             leader: None,
             up: &books.up,
         };
-        let healed = nemesis.heal(&view);
+        let healed = nemesis.heal(&view, None);
         assert!(
             healed
                 .core
@@ -166,7 +166,7 @@ fn the_core_is_a_sound_quorum_and_nothing_begins_any_more() {
                 .all(|host| nemesis.atlas().is_sound(*host))
         );
         if plan.faults.outside.is_none() {
-            assert!(healed.core.len() > plan.members / 2, "{plan}");
+            assert!(healed.core.len() > plan.hosts() / 2, "{plan}");
         }
         assert_eq!(nemesis.next_at(), None);
         // Who dies of an earlier fault comes back, if it is needed.

@@ -51,13 +51,10 @@ impl Elections {
         Ok(())
     }
 
-    /// How many members gave this candidate their vote in this term, itself included.
+    /// Whom `node` gave its vote in a term, if anybody.
     #[must_use]
-    pub(super) fn votes_for(&self, candidate: NodeId, term: Term) -> usize {
-        let given = self.votes.iter();
-        given
-            .filter(|((_, voted), vote)| (*voted, **vote) == (term, candidate))
-            .count()
+    pub(super) fn vote(&self, node: NodeId, term: Term) -> Option<NodeId> {
+        self.votes.get(&(node, term)).copied()
     }
 
     /// This became durable on `node`'s disk.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use byteorder::{BigEndian, ByteOrder};
-use raft::{HardState, Raft};
+use raft::{HardState, Raft, RoleName};
 use raftd::node::io::Effects;
 use raftd::node::{Limits, Node};
 use wire::frame::{HEADER_BYTES, Kind};
+use wire::membership::Membership;
 use wire::peer::Message;
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -72,6 +73,8 @@ pub(super) struct Watched {
     pub(super) owes: Index,
     /// As of the turn before.
     condition: Condition,
+    /// The membership that was in force then.
+    pub(super) membership: Option<Membership>,
     term: Term,
     pub(super) commit: Index,
     pub(super) applied: Index,
@@ -100,6 +103,7 @@ impl Watched {
             acknowledged_upto: Index(0),
             owes: Index(0),
             condition: Condition::default(),
+            membership: None,
             term: Term(0),
             commit: Index(0),
             applied: Index(0),
@@ -460,6 +464,23 @@ impl Watched {
                 "{} has lost entries no more, but has {held:?} at {owed}, where {known:?} is committed",
                 self.id
             )),
+        }
+    }
+
+    /// The membership by which a turn committed: a leader that ended the set of before did so
+    /// afterwards.
+    pub(super) fn deciding<'a>(&'a self, raft: &'a Raft) -> &'a Membership {
+        let (before, after) = (self.membership.as_ref(), raft.membership());
+        let settled = |before: &&Membership| {
+            before.is_joint() && !after.is_joint() && raft.role() == RoleName::Leader
+        };
+        before.filter(settled).unwrap_or(after)
+    }
+
+    /// A turn ends with this membership in force.
+    pub(super) fn note_membership(&mut self, membership: &Membership) {
+        if self.membership.as_ref() != Some(membership) {
+            self.membership = Some(membership.clone());
         }
     }
 

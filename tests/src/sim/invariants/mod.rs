@@ -3,6 +3,7 @@
 //!
 //! | file | what it looks after |
 //! |---|---|
+//! | `members.rs` | who is a member, and who votes |
 //! | `elections.rs` | one leader per term, one vote per member and term, over all lives |
 //! | `logs.rs` | Log Matching; what is committed never changes |
 //! | `states.rs` | equal indexes, equal states |
@@ -15,12 +16,14 @@
 mod elections;
 mod logs;
 mod member;
+mod members;
 mod snapshots;
 mod states;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 
 use raft::{HardState, RoleName};
 use raftd::disk::sim::SimDisk;
@@ -28,15 +31,18 @@ use raftd::node::io::{Discarded, Effects, LinkId, SnapshotRequest, StorageReques
 use raftd::node::{Limits, Node};
 use wire::command::{SessionId, Write};
 use wire::entry::{Entry, EntryKind};
+use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index, NodeId, Term};
 
 use self::elections::Elections;
 use self::logs::{Committed, Written, held};
 use self::member::{Condition, Watched};
+use self::members::Members;
 use self::snapshots::Snapshots;
 use self::states::States;
 use super::audit::{Audit, Batch, Held};
 use super::net::Host;
+use super::quorum::is_quorum;
 
 /// A write's name.
 pub type Name = (SessionId, u64);
@@ -57,9 +63,9 @@ pub struct Turn<'a> {
 /// What was seen of all members, over all their lives.
 ///
 /// Invariants looked after here, besides those of the parts:
-/// - a committed entry is durable on a quorum of disks when anybody first knows it to be committed
-///   (rules A4), neither faulty nor lost there (rules D4), and is cut from no log, unless that is
-///   lost;
+/// - a committed entry is durable on a quorum of disks, in joint consensus one of either set of
+///   voters, when anybody first knows it to be committed (rules A4, thesis 4.3), neither faulty nor
+///   lost there (rules D4), and is cut from no log, unless that is lost;
 /// - what a lost log had acknowledged, and was committed when it was lost, is in it again when that
 ///   ends (rules D4);
 /// - a leader's own vote is durable before it leads (rules A2);
@@ -70,6 +76,7 @@ pub struct Turn<'a> {
 #[derive(Debug)]
 pub struct Invariants {
     members: Vec<Watched>,
+    roll: Members,
     limits: Limits,
     elections: Elections,
     written: Written,
@@ -81,13 +88,15 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// A cluster of so many members, which have seen nothing.
+    /// A cluster that begins with so many members, which have seen nothing, and so many machines
+    /// for others.
     #[must_use]
-    pub fn new(members: usize, epoch: Epoch, limits: Limits) -> Self {
+    pub fn new(members: usize, spares: usize, epoch: Epoch, limits: Limits) -> Self {
+        let ids = (1..=members as u64).map(NodeId);
+        let ids = ids.chain(iter::repeat_n(NodeId(0), spares));
         Self {
-            members: (1..=members as u64)
-                .map(|id| Watched::new(NodeId(id)))
-                .collect(),
+            members: ids.map(Watched::new).collect(),
+            roll: Members::new(members),
             limits,
             elections: Elections::default(),
             written: Written::default(),
@@ -102,6 +111,21 @@ impl Invariants {
     #[must_use]
     pub fn committed(&self) -> &[Entry] {
         self.committed.entries()
+    }
+
+    /// Who is a member, as far as it is committed; `None` if that is as the cluster began.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.roll.committed(&self.committed)
+    }
+
+    /// A machine becomes this member.
+    ///
+    /// # Errors
+    /// The id was given before.
+    pub fn admitted(&mut self, host: Host, id: NodeId) -> Result<(), String> {
+        self.members[host].id = id;
+        self.roll.admitted(id)
     }
 
     /// A member has another disk, empty.
@@ -195,6 +219,10 @@ impl Invariants {
             member.right_upto = node.store().applied().index;
         }
         member.start(node)?;
+        if !member.harmed {
+            self.roll.check(member, node.raft())?;
+        }
+        member.membership = Some(node.raft().membership().clone());
         if !member.damaged && !member.audit.ends_clean(disk) {
             let id = member.id;
             return Err(format!("{id} starts with bytes behind the end of its log"));
@@ -228,6 +256,9 @@ impl Invariants {
         let condition = Condition::of(turn.node.raft());
         self.members[host].ease(condition);
         self.members[host].progress(turn.node, &self.limits)?;
+        if !self.members[host].harmed {
+            self.roll.check(&self.members[host], turn.node.raft())?;
+        }
         self.leads(host, turn.node, disks)?;
         if turn.node.raft().commit() > self.members[host].commit {
             self.commits(host, turn.node, disks)?;
@@ -240,6 +271,7 @@ impl Invariants {
             self.members[host].told(message);
         }
         self.members[host].remember(condition);
+        self.members[host].note_membership(turn.node.raft().membership());
         self.acknowledges(host, turn)
     }
 
@@ -290,6 +322,7 @@ impl Invariants {
         for entry in &write.entries {
             let before = member.memory.last().map_or(Term(0), |held| held.term);
             let (index, entry_held) = (entry.index(), held(entry));
+            self.roll.hands_over(entry)?;
             if index.0 != member.memory.len() as u64 + 1 {
                 let id = member.id;
                 return Err(format!("{id} leaves a gap in its log before {index}"));
@@ -381,10 +414,14 @@ impl Invariants {
         for (host, disk) in disks.iter().enumerate() {
             self.look(host, disk, false)?;
         }
-        let unseen = self.members.iter().filter(|member| member.is_unseen(term));
-        let votes = self.elections.votes_for(id, term) + unseen.count();
-        if 2 * votes <= self.members.len() {
-            let of = self.members.len();
+        let mut unseen = self.members.iter().filter(|member| member.is_unseen(term));
+        let unseen: BTreeSet<NodeId> = unseen.by_ref().map(|member| member.id).collect();
+        let voted = |voter| self.elections.vote(voter, term) == Some(id) || unseen.contains(&voter);
+        let membership = node.raft().membership();
+        if !is_quorum(membership, voted) {
+            let members = membership.members.iter();
+            let votes = members.filter(|member| voted(member.id)).count();
+            let of = membership.members.len();
             return Err(format!(
                 "{id} leads term {term} by {votes} durable votes of {of}"
             ));
@@ -427,7 +464,8 @@ impl Invariants {
         }
         self.members[host].commit = upto;
         if news {
-            self.is_on_a_quorum(upto, node.raft().term(), disks)?;
+            let membership = self.members[host].deciding(node.raft()).clone();
+            self.is_on_a_quorum(upto, node.raft().term(), &membership, disks)?;
             self.forget_pending(upto);
         }
         Ok(())
@@ -440,6 +478,7 @@ impl Invariants {
         &mut self,
         index: Index,
         term: Term,
+        membership: &Membership,
         disks: &[&SimDisk],
     ) -> Result<(), String> {
         for (host, disk) in disks.iter().enumerate() {
@@ -447,9 +486,10 @@ impl Invariants {
         }
         let entry = self.committed.held(index);
         let counts = |member: &&Watched| member.counts_for(term, index, entry);
-        let copies = self.members.iter().filter(counts).count();
-        if 2 * copies <= self.members.len() {
-            let of = self.members.len();
+        let holders = self.members.iter().filter(counts);
+        let holders: BTreeSet<NodeId> = holders.map(|member| member.id).collect();
+        if !is_quorum(membership, |id| holders.contains(&id)) {
+            let (copies, of) = (holders.len(), membership.members.len());
             return Err(format!(
                 "{index} is committed, but on {copies} of {of} disks"
             ));
@@ -476,7 +516,7 @@ impl Invariants {
         };
         let member = &self.members[host];
         let leader = self.elections.leader(answer.term);
-        let leader = leader.map(|leader| &self.members[leader.0 as usize - 1]);
+        let leader = leader.and_then(|id| self.members.iter().find(|member| member.id == id));
         let Some(leader) = leader.filter(|leader| leader.leads == Some(answer.term)) else {
             return Ok(());
         };

@@ -30,6 +30,7 @@ impl Stage {
     fn new() -> Self {
         let settings = Settings {
             members: 3,
+            spares: 0,
             election_timeout: 150 * MS,
             heartbeat: 40 * MS,
             limits: Limits::default(),
@@ -60,7 +61,7 @@ impl Stage {
         let mut random = Random::new(5);
         let mut stage = Self {
             world: World::new(settings, &nature, &mut random, Trace::default()),
-            seen: Invariants::new(3, EPOCH, Limits::default()),
+            seen: Invariants::new(3, 0, EPOCH, Limits::default()),
         };
         stage.run(1_000).unwrap();
         stage
@@ -241,8 +242,11 @@ fn a_commit_that_only_the_leader_holds() {
     }
     let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
     let disks: Vec<&SimDisk> = disks.iter().collect();
+    let membership = stage.node(leader).raft().membership().clone();
     says(
-        stage.seen.is_on_a_quorum(Index(1), Term(1), &disks),
+        stage
+            .seen
+            .is_on_a_quorum(Index(1), Term(1), &membership, &disks),
         "on 1 of 3 disks",
     );
 }

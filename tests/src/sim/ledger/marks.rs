@@ -12,11 +12,13 @@ use wire::error::Error;
 use wire::frame::{self, Kind};
 use wire::hello::LeaderHint;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
+use wire::membership::Membership;
 use wire::peer::{DiskState, InstallSnapshot, Message};
 use wire::types::{Index, NodeId, Term};
 
 use super::super::clients::Counts;
 use super::super::net::Host;
+use super::super::operator::End;
 
 macro_rules! branches {
     ($($name:ident = $text:literal,)*) => {
@@ -91,6 +93,27 @@ branches! {
     TOO_LONG = "key or value too long",
     GIBBERISH = "gibberish sent by a client",
     HUNG_UP = "client hung up while it waited",
+    ADDED = "member added",
+    PROMOTED = "learner promoted on demand",
+    WISH_FULFILLED = "learner promoted by its wish",
+    WISH_GIVEN_UP = "learner given up",
+    DEMOTED = "voter demoted",
+    REMOVED = "member removed",
+    REPLACED = "member added to replace another",
+    UPDATED = "member's address changed",
+    CHANGE_REFUSED = "operator refused",
+    TRANSFERRED = "leadership handed over on demand",
+    TRANSFER_FAILED = "hand-over on demand failed",
+    JOINED = "machine joined",
+    LEFT = "removed member ended itself",
+    WENT = "leader voted out",
+    MADE_WAY = "handed over to be removed",
+    JOINT = "two sets of voters",
+    JOINT_START = "started with two sets of voters",
+    JOINT_SNAPSHOT = "started from a snapshot of two sets of voters",
+    JOINT_INSTALLED = "installed a snapshot of two sets of voters",
+    JOINT_ELECTED = "elected by two sets of voters",
+    MEMBERSHIP_CUT = "membership cut from a log",
 }
 
 /// The row about a file that is neither there nor the next one. The table has it to be complete;
@@ -109,6 +132,26 @@ pub struct Marks {
 }
 
 impl Marks {
+    /// How the operator's wishes ended.
+    pub fn operator(&mut self, ends: &BTreeMap<End, u64>) {
+        for (end, count) in ends {
+            let branch = match end {
+                End::Added => ADDED,
+                End::Promoted => PROMOTED,
+                End::Demoted => DEMOTED,
+                End::Removed => REMOVED,
+                End::Replaced => REPLACED,
+                End::Updated => UPDATED,
+                End::Transferred => TRANSFERRED,
+                End::TransferFailed => TRANSFER_FAILED,
+                End::Admitted => JOINED,
+                End::Refused => CHANGE_REFUSED,
+                End::Open => continue,
+            };
+            *self.branches.entry(branch).or_default() += count;
+        }
+    }
+
     fn reach(&mut self, branch: &'static str) {
         *self.branches.entry(branch).or_default() += 1;
     }
@@ -195,6 +238,7 @@ pub fn expected_errors() -> BTreeSet<&'static str> {
         Error::WrongNode { reason: text() },
         Error::WrongIncarnation { reason: text() },
         Error::Divergence { reason: text() },
+        Error::Removed,
     ];
     all.iter().map(Error::name).collect()
 }
@@ -210,6 +254,7 @@ struct Glance {
     base: Index,
     lost: bool,
     rebuilding: bool,
+    joint: bool,
 }
 
 /// Looks at what members do, and marks what is rare.
@@ -241,6 +286,8 @@ impl Watch {
             // Nothing is behind its first batch yet.
             (BEGUN_ANEW, found.lost && found.batches == 1),
             (REBUILDING_START, node.raft().is_rebuilding()),
+            (JOINT_START, node.raft().membership().is_joint()),
+            (JOINT_SNAPSHOT, has_joint_state(node)),
         ] {
             if reached {
                 self.marks.reach(branch);
@@ -281,6 +328,11 @@ impl Watch {
         self.marks.reach(STOPPED);
     }
 
+    /// A process ended because its member was removed.
+    pub fn left(&mut self) {
+        self.marks.reach(LEFT);
+    }
+
     /// A snapshot of a wrong state is sent to another member.
     pub fn spread(&mut self) {
         self.marks.reach(SPREAD);
@@ -315,6 +367,7 @@ impl Watch {
             base: raft.base().index,
             lost: raft.hard_state().lost,
             rebuilding: raft.is_rebuilding(),
+            joint: raft.membership().is_joint(),
         };
         let before = *self.glances.entry(host).or_insert(now);
         let mut round = before.round;
@@ -360,6 +413,23 @@ impl Watch {
             (HANDED_OVER_STALLED, hands_over("disk-stalled")),
             (HANDED_OVER_FULL, hands_over("disk-full")),
             (HANDED_OVER_WRONG, hands_over("state-differs")),
+            (MADE_WAY, hands_over("leaving")),
+            (
+                WENT,
+                now.role != RoleName::Leader && calls_successor(effects),
+            ),
+            (JOINT, now.joint && !before.joint),
+            (WISH_FULFILLED, says("learner promoted")),
+            (WISH_GIVEN_UP, says("learner given up")),
+            (MEMBERSHIP_CUT, says("members") && cuts(effects)),
+            (
+                JOINT_INSTALLED,
+                says("snapshot installed") && has_joint_state(node),
+            ),
+            (
+                JOINT_ELECTED,
+                now.joint && now.role == RoleName::Leader && before.role != RoleName::Leader,
+            ),
         ];
         for (branch, reached) in marked {
             if reached {
@@ -477,6 +547,26 @@ impl Watch {
             self.marks.reach(SNAPSHOT_RESUMED);
         }
     }
+}
+
+/// Whether the state is one between the two steps of a change of members.
+fn has_joint_state(node: &Node) -> bool {
+    let membership = node.store().membership();
+    membership.is_some_and(Membership::is_joint)
+}
+
+/// Whether a part of the log is cut.
+fn cuts(effects: &Effects) -> bool {
+    let is_cut = |request: &StorageRequest| match request {
+        StorageRequest::Write(write) => write.truncate_from.is_some(),
+        _ => false,
+    };
+    effects.storage.iter().any(is_cut)
+}
+
+fn calls_successor(effects: &Effects) -> bool {
+    let mut messages = effects.peers.iter().map(|(_, message)| message);
+    messages.any(|message| matches!(message, Message::TimeoutNow(_)))
 }
 
 /// A state was given up: that of the node for a snapshot's, or a snapshot's that came too late.

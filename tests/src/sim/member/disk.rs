@@ -224,10 +224,10 @@ impl Member {
         Ok(())
     }
 
-    /// Does all disk work that was handed over, then ends.
-    pub(super) fn finish(&mut self) -> Death {
+    /// Does all disk work that was handed over, then ends as it wanted to.
+    pub(super) fn finish(&mut self, end: Death) -> Death {
         let Some(process) = &mut self.process else {
-            return Death::Stopped;
+            return end;
         };
         for request in process.waiting.drain(..) {
             process.worker.push(request);
@@ -235,7 +235,7 @@ impl Member {
         loop {
             match process.worker.round(&mut process.reports) {
                 Ok(round) if round.worked => {}
-                Ok(_) => return Death::Stopped,
+                Ok(_) => return end,
                 Err(fatal) => return self.death_of(fatal),
             }
         }

@@ -17,7 +17,7 @@ use wire::peer::Message;
 use wire::types::NodeId;
 
 use super::table::{Notice, Open, Phase};
-use super::{Process, Surroundings};
+use super::{Process, Surroundings, host_at};
 use crate::sim::net::Socket;
 
 impl Process {
@@ -252,8 +252,13 @@ impl Process {
         frame: &Frame<'_>,
         around: &mut Surroundings<'_>,
     ) {
-        if let Ok(error) = Error::decode(frame) {
-            self.dialler.refused(peer, &error);
+        match Error::decode(frame) {
+            Ok(Error::Removed) => {
+                let input = Input::RemovedBy(peer);
+                self.node.step(self.now, input, &mut self.effects);
+            }
+            Ok(error) => self.dialler.refused(peer, &error),
+            Err(_) => {}
         }
         self.close(name, false, "refused", around);
     }
@@ -301,6 +306,18 @@ impl Process {
         }
     }
 
+    /// These are the other members now: what was dialled to others is closed.
+    pub(super) fn peers_changed(
+        &mut self,
+        peers: Vec<(NodeId, String)>,
+        around: &mut Surroundings<'_>,
+    ) {
+        let gone = self.dialler.set_peers(peers);
+        for name in self.table.dialled_to(&gone) {
+            self.close(name, false, "no member any more, or elsewhere", around);
+        }
+    }
+
     fn depart(&mut self, name: u64, phase: Phase, by_peer: bool, why: &str) {
         let notice = match phase {
             Phase::Client => Some(Notice::ClientClosed(ConnectionId(name))),
@@ -341,12 +358,12 @@ impl Process {
     pub(super) fn dial(&mut self, around: &mut Surroundings<'_>) {
         let now = self.now.monotonic;
         while let Some(due) = self.dialler.next_due(now) {
-            let Due::Dial(peer, _) = due else {
+            let Due::Dial(peer, addr) = due else {
                 unreachable!("members have addresses, not names: {due:?}");
             };
             let name = self.table.serial + 1;
             let host = self.host;
-            let to = peer.0 as usize - 1;
+            let to = host_at(addr).expect("the address of a machine");
             let socket = Socket { host, name };
             let connection = around
                 .net

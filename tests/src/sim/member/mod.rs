@@ -32,7 +32,7 @@ mod table;
 use std::collections::VecDeque;
 use std::iter;
 use std::mem;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ use raftd::storage::{self, Keeper, Scrubber, SpareMaker, open_disk};
 use raftd::store::{Builder, Store};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
-use wire::client::Item;
+use wire::client::{Admitted, Item};
 use wire::peer::DiskState;
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
@@ -75,8 +75,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// What all members of a run are told: their `raftd.toml`.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many members there are; node ids count from 1.
+    /// How many members there are to begin with; their ids count from 1.
     pub members: usize,
+    /// How many machines more there are, on which others may join later.
+    pub spares: usize,
     /// Lower end of the election timeout; the upper one is twice that.
     pub election_timeout: Duration,
     /// The leader's heartbeat.
@@ -130,6 +132,8 @@ pub enum Death {
     Exited(Fatal),
     /// It was asked to stop, and has.
     Stopped,
+    /// It learnt that it is no member any more.
+    Removed,
 }
 
 /// What a process acts upon.
@@ -162,9 +166,11 @@ impl Surroundings<'_> {
 /// - one round of disk work is under way at most, and what is pushed after its begin is not part
 ///   of it.
 pub struct Member {
-    /// Its id: its position plus one.
+    /// Its id: its position plus one, or what the cluster gave it; 0 before it joins.
     pub id: NodeId,
     host: Host,
+    /// What a cluster said that admitted it, and as whose disk.
+    admitted: Option<(Admitted, Incarnation)>,
     disk: SimDisk,
     clock: LocalClock,
     /// How fast it is.
@@ -187,12 +193,20 @@ pub struct Member {
 }
 
 impl Member {
-    /// A machine with an empty disk, down.
+    /// A machine with an empty disk, down: of a member of the beginning, if it has an id.
     #[must_use]
-    pub fn new(host: Host, disk: SimDisk, pace: Pace, clock_rate: u32, random: Random) -> Self {
+    pub fn new(
+        host: Host,
+        id: Option<NodeId>,
+        disk: SimDisk,
+        pace: Pace,
+        clock_rate: u32,
+        random: Random,
+    ) -> Self {
         Self {
-            id: NodeId(host as u64 + 1),
+            id: id.unwrap_or_default(),
             host,
+            admitted: None,
             disk,
             clock: LocalClock::new(Instant::default(), clock_rate),
             pace,
@@ -288,7 +302,53 @@ impl Member {
         self.process.as_ref()?.table.peer_of(link)
     }
 
+    /// Where it is.
+    #[must_use]
+    pub fn host(&self) -> Host {
+        self.host
+    }
+
+    /// Whether it is, or was, a member of the cluster.
+    #[must_use]
+    pub fn has_id(&self) -> bool {
+        self.id != NodeId(0)
+    }
+
     // --- life and death ---
+
+    /// A cluster says who it is from now on.
+    pub fn admit(&mut self, admitted: Admitted, incarnation: Incarnation) {
+        assert!(!self.has_id(), "an id for each disk");
+        self.id = admitted.node;
+        self.admitted = Some((admitted, incarnation));
+    }
+
+    /// Who its data directory becomes if it is empty.
+    fn identity(&mut self, settings: &Settings) -> Identity {
+        let drawn = Incarnation(self.random.bits() | 1);
+        match &self.admitted {
+            Some((admitted, incarnation)) => Identity {
+                cluster: admitted.cluster,
+                node: admitted.node,
+                incarnation: *incarnation,
+                epoch: admitted.epoch,
+                formed: admitted.formed.clone(),
+                members: admitted.members.clone(),
+                next_epoch: None,
+            },
+            None => Identity {
+                cluster: CLUSTER,
+                node: self.id,
+                incarnation: drawn,
+                epoch: EPOCH,
+                formed: Vec::new(),
+                members: (0..settings.members)
+                    .map(|host| (NodeId(host as u64 + 1), peer_addr(host, 0).to_string()))
+                    .collect(),
+                next_epoch: None,
+            },
+        }
+    }
 
     /// Opens the data directory and begins a life. Says what recovery found.
     ///
@@ -306,9 +366,6 @@ impl Member {
             self.crash_at_operation(after, crash);
         }
         self.clock.start_over(around.now);
-        let members: Vec<_> = (1..=settings.members as u64)
-            .map(|id| (NodeId(id), format!("10.0.0.{id}:7")))
-            .collect();
         let options = storage::Options {
             data_dir: PathBuf::new(),
             segment_bytes: settings.segment_bytes,
@@ -317,15 +374,7 @@ impl Member {
             sessions_max: settings.limits.sessions_max,
             snapshot_rate_bytes: 0,
             scrubbing: storage::Scrubbing::default(),
-            create: Some(Identity {
-                cluster: CLUSTER,
-                node: self.id,
-                incarnation: Incarnation(self.random.bits() | 1),
-                epoch: EPOCH,
-                formed: Vec::new(),
-                members,
-                next_epoch: None,
-            }),
+            create: Some(self.identity(settings)),
             seed: self.random.bits(),
         };
         let mut opened = open_disk(Latched::new(self.disk.clone()), &options)
@@ -345,12 +394,13 @@ impl Member {
         let maker = SpareMaker::new(self.disk.clone(), identity.owner(), next_segment, &options);
         let now = self.clock.show(around.now);
         let config = self.config(settings, &identity, worker.wal().bytes());
-        let peers = identity.members.iter().filter(|(id, _)| *id != self.id);
-        let dialler = Dialler::new(peers.cloned(), self.random.bits());
+        let dialler_seed = self.random.bits();
+        let node = Node::new(config, restored, now);
+        let dialler = Dialler::new(node.peers(), dialler_seed);
         self.process = Some(Process {
             life: self.lives,
             host: self.host,
-            node: Node::new(config, restored, now),
+            node,
             effects: Effects::default(),
             now,
             worker,
@@ -386,8 +436,8 @@ impl Member {
         let keep_bytes = settings.keep_bytes.get(self.host);
         node::Config {
             id: self.id,
-            name: format!("n{}", self.id),
-            client_addr: client_addr(self.id).to_string(),
+            name: name_of(self.host),
+            client_addr: client_addr(self.host).to_string(),
             members: identity.members.clone(),
             cluster: identity.cluster,
             epoch: identity.epoch,
@@ -431,7 +481,7 @@ impl Member {
                 around.net.set_up(self.host, false);
                 around.net.vanish(around.now, self.host, around.events);
             }
-            Death::Stopped => {
+            Death::Stopped | Death::Removed => {
                 if let Some(process) = process {
                     process.maker.finish();
                     process.keeper.finish();
@@ -618,7 +668,11 @@ impl Member {
             return Err(Death::Exited(fatal));
         }
         if process.stopped {
-            return Err(self.finish());
+            let end = match process.stop_at {
+                Some(_) => Death::Stopped,
+                None => Death::Removed,
+            };
+            return Err(self.finish(end));
         }
         self.busy_until = self.busy_until.max(around.now + self.pace.turn);
         self.go_to_disk(around);
@@ -669,10 +723,31 @@ fn spoil(store: &mut Store, sessions_max: usize) {
     *store = builder.finish(sessions_max).expect("all of it is there");
 }
 
+/// What a member is called.
+#[must_use]
+pub fn name_of(host: Host) -> String {
+    format!("n{}", host + 1)
+}
+
 /// Where clients find a member.
 #[must_use]
-pub fn client_addr(id: NodeId) -> SocketAddr {
-    (Ipv4Addr::new(10, 0, 1, id.0 as u8), 7).into()
+pub fn client_addr(host: Host) -> SocketAddr {
+    (Ipv4Addr::new(10, 0, 1, host as u8 + 1), 7).into()
+}
+
+/// Where its peers find a member: a machine has many addresses.
+#[must_use]
+pub fn peer_addr(host: Host, nth: u8) -> SocketAddr {
+    (Ipv4Addr::new(10, nth, 0, host as u8 + 1), 7).into()
+}
+
+/// Whose address it is.
+#[must_use]
+pub fn host_at(addr: SocketAddr) -> Option<Host> {
+    match addr.ip() {
+        IpAddr::V4(ip) => Host::from(ip.octets()[3]).checked_sub(1),
+        IpAddr::V6(_) => None,
+    }
 }
 
 /// Whether the service manager leaves a process down that ended with this status.

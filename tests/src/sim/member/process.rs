@@ -89,6 +89,9 @@ impl Process {
             self.waiting.push_back(request);
             self.news = true;
         }
+        if let Some(peers) = self.effects.peers_changed.take() {
+            self.peers_changed(peers, around);
+        }
         self.append_messages(around);
         self.append_replies();
         let refused = std::mem::take(&mut self.effects.close_links);

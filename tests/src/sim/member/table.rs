@@ -152,6 +152,21 @@ impl Table {
             })
     }
 
+    /// The connections that were dialled to these.
+    pub(super) fn dialled_to(&self, peers: &[NodeId]) -> Vec<u64> {
+        let to = |open: &Open| match open.phase {
+            Phase::Connecting(peer)
+            | Phase::Greeting { peer, .. }
+            | Phase::Link {
+                peer,
+                dialled: true,
+            } => peers.contains(&peer),
+            _ => false,
+        };
+        let dialled = self.open.iter().filter(|(_, open)| to(open));
+        dialled.map(|(name, _)| *name).collect()
+    }
+
     pub(super) fn peer_of(&self, link: LinkId) -> Option<NodeId> {
         match self.open.get(&link.0)?.phase {
             Phase::Link { peer, .. } => Some(peer),

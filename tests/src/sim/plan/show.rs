@@ -12,6 +12,7 @@ impl fmt::Display for Plan {
         let Self {
             seed,
             members,
+            changes,
             run,
             election_timeout,
             heartbeat,
@@ -26,7 +27,7 @@ impl fmt::Display for Plan {
         } = self;
         writeln!(
             f,
-            "seed={seed} members={members} run={run:?} election_timeout={election_timeout:?} \
+            "seed={seed} members={members} changes={changes:?} run={run:?} election_timeout={election_timeout:?} \
              heartbeat={heartbeat:?} same_seeds={same_seeds}"
         )?;
         writeln!(

@@ -28,9 +28,9 @@ fn settings_are_ones_that_the_daemon_would_take() {
         );
         assert!(plan.storage.segment_bytes.is_multiple_of(4096), "{plan}");
         assert!(plan.run > Duration::from_secs(60), "{plan}");
-        assert_eq!(plan.machines.len(), plan.members);
-        assert_eq!(plan.links.len(), plan.members + 1);
-        assert!(plan.links.iter().all(|row| row.len() == plan.members + 1));
+        assert_eq!(plan.machines.len(), plan.hosts());
+        assert_eq!(plan.links.len(), plan.hosts() + 1);
+        assert!(plan.links.iter().all(|row| row.len() == plan.hosts() + 1));
         let workload = &plan.workload;
         assert!(
             workload.value_bytes + 4096 < plan.limits.entry_bytes_max,

@@ -25,9 +25,11 @@ impl Run {
             leader,
             up: &self.up,
         };
-        let healed = self.nemesis.heal(&view);
+        let members = self.operator.is_some().then(|| self.members_ever());
+        let healed = self.nemesis.heal(&view, members);
+        self.retire_operator()?;
         self.world.note(|| format!("healed: {healed:?}"));
-        let hosts = self.plan.members + 1;
+        let hosts = self.plan.hosts() + 1;
         let longest = self.plan.election_timeout / 4;
         for from in 0..hosts {
             for to in 0..hosts {
@@ -38,7 +40,7 @@ impl Run {
             }
         }
         self.world.disturb(Net::mend_all);
-        for host in 0..self.plan.members {
+        for host in 0..self.plan.hosts() {
             match healed.lives(host) {
                 true => self.cure(host)?,
                 false => self.leave_behind(host, healed.rest)?,
@@ -61,7 +63,8 @@ impl Run {
         self.world.cure(host, pace);
         let member = &self.world.members()[host];
         member.disk().set_capacity(self.plan.storage.disk_bytes);
-        if !member.is_up() {
+        let is_wanted = self.operator.is_none() || self.members_now().contains(&host);
+        if !member.is_up() && is_wanted {
             self.world.start_later(host, Duration::ZERO);
         }
         Ok(())
@@ -75,7 +78,7 @@ impl Run {
                 }
             }
             Rest::CutOff => {
-                for other in (0..=self.plan.members).filter(|other| *other != host) {
+                for other in (0..=self.plan.hosts()).filter(|other| *other != host) {
                     self.world.disturb(|net, _, _| {
                         net.cut(host, other);
                         net.cut(other, host);
@@ -89,6 +92,9 @@ impl Run {
     /// Whether the core is one of which the rules promise progress: a quorum of members with whole
     /// data or, if the cluster never formed, all.
     pub(super) fn must_go_on(&self, healed: &Healed) -> bool {
+        if self.operator.is_some() {
+            return true;
+        }
         let quorum = self.plan.members / 2 + 1;
         self.plan.faults.outside.is_none() && healed.core.len() >= quorum
     }
@@ -115,6 +121,9 @@ impl Run {
             run.are_whole(&run.living(healed))
         })?;
         self.clients.stop_issuing();
+        self.within(hears_from, "the members do not settle", |run| {
+            run.has_settled(&run.living(healed))
+        })?;
         self.within(hears_from, "a request has no end", |run| {
             run.clients.pending() == 0
         })?;
@@ -149,7 +158,14 @@ impl Run {
         let atlas = self.nemesis.atlas();
         let harmed = healed.harmed.iter().copied();
         let harmed = harmed.filter(|host| atlas.is_harmed(*host) || atlas.is_sound(*host));
-        healed.core.iter().copied().chain(harmed).collect()
+        let living = healed.core.iter().copied().chain(harmed);
+        match &self.operator {
+            Some(_) => {
+                let members = self.members_now();
+                living.filter(|host| members.contains(host)).collect()
+            }
+            None => living.collect(),
+        }
     }
 
     /// Whether all of them are up, miss nothing and have a state to serve from.
@@ -234,9 +250,10 @@ impl Run {
                 Some(node) => {
                     let raft = node.raft();
                     format!(
-                        "{} {:?} term={} leader={:?} last={} durable={} commit={} applied={} \
+                        "{} id={} {:?} term={} leader={:?} last={} durable={} commit={} applied={} \
                          base={} snapshot={} faulty={:?} {:?} spoiled={} {:?} {}\n",
                         host + 1,
+                        member.id,
                         raft.role(),
                         raft.term(),
                         raft.leader(),
