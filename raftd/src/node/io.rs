@@ -210,7 +210,7 @@ pub enum Discarded {
 /// What came of a [`SnapshotRequest`].
 #[derive(Debug)]
 pub enum SnapshotEvent {
-    /// So many bytes of the file are written, and then read again on top: with each step more.
+    /// So many bytes of the file are written, and then read again on top: about each MiB.
     Progress(u64),
     /// The file is whole, verified and durable under its name.
     Taken(SnapshotFile),

@@ -15,6 +15,9 @@ use crate::store::View;
 use crate::wal::identity::Identity;
 use crate::wal::segment;
 
+/// Each time that so much more of a snapshot is written or read again, that is told.
+const PROGRESS_BYTES: u64 = 1024 * 1024;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -238,7 +241,10 @@ impl<D: Disk> Keeper<D> {
         match writer.step(&self.disk) {
             Ok(Step::Writing { .. } | Step::Verifying { .. }) => {
                 let done = writer.progress_bytes();
-                report(SnapshotEvent::Progress(done));
+                // Whoever hears of it is woken for it.
+                if done / PROGRESS_BYTES > before / PROGRESS_BYTES {
+                    report(SnapshotEvent::Progress(done));
+                }
                 Kept::Wrote(done - before)
             }
             Ok(Step::Published(info)) => {
