@@ -43,6 +43,7 @@ const STEP_MAX: Duration = Duration::from_secs(5);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
 /// - entry bytes that a follower has not acknowledged fit the window;
+/// - while it hands over it appends nothing, and it asks only who holds all that it has;
 /// - a snapshot that a follower is being sent, and the log behind it, are kept meanwhile;
 ///
 /// and always:
@@ -78,6 +79,8 @@ struct Reign {
     commit: Index,
     /// The read rounds that were told, and since when.
     rounds: Vec<(u64, Instant)>,
+    /// Where its log ended when it was handing over.
+    frozen_at: Option<Index>,
     /// The memberships that were in force, each until the next one was.
     memberships: Vec<(Instant, Membership)>,
     /// Since when it hears no quorum, by its own clock.
@@ -185,6 +188,7 @@ impl Conduct {
                 since: now,
                 commit: node.raft().commit(),
                 rounds: Vec::new(),
+                frozen_at: None,
                 memberships: Vec::new(),
                 deaf_since: None,
                 followers: BTreeMap::new(),
@@ -194,6 +198,7 @@ impl Conduct {
             return Ok(());
         };
         reign.note_membership(now, node);
+        reign.hands_over_well(who, node, member)?;
         reign.hears(who, node, (now, local), settings)?;
         reign.commits(who, node)?;
         reign.begins_rounds(now, who, effects, &self.answered)?;
@@ -410,6 +415,40 @@ impl Reign {
                 let others = others.count();
                 return Err(format!(
                     "{who} serves a read, but {others} others have answered a round since it was asked"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who hands over appends nothing, and asks only a follower that holds all (thesis 3.10).
+    fn hands_over_well(&mut self, who: NodeId, node: &Node, member: &Member) -> Result<(), String> {
+        let last = node.raft().last().index;
+        let transferring = node.raft().is_transferring();
+        let before = std::mem::replace(&mut self.frozen_at, transferring.then_some(last));
+        // The last attempt may have ended in the turn that began this one.
+        let mut events = member
+            .effects()
+            .into_iter()
+            .flat_map(|effects| &effects.events);
+        let begins = events.any(|event| event.text.starts_with("handing over"));
+        if let Some(before) = before.filter(|before| transferring && !begins && *before < last) {
+            return Err(format!(
+                "{who} hands over, and appends from {before} to {last}"
+            ));
+        }
+        let effects = member
+            .effects()
+            .into_iter()
+            .flat_map(|effects| &effects.peers);
+        for (link, message) in effects.filter(|_| transferring) {
+            let to = member
+                .peer_of(*link)
+                .filter(|_| matches!(message, Message::TimeoutNow(_)));
+            let held = to.and_then(|to| node.raft().match_index(to));
+            if to.is_some() && held != Some(last) {
+                return Err(format!(
+                    "{who} hands over to {to:?}, which holds {held:?} of {last}"
                 ));
             }
         }

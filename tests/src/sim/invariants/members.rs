@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raft::{Raft, RoleName};
-use wire::entry::Entry;
+use raft::{Raft, RoleName, Write};
+use wire::entry::{Entry, EntryKind};
 use wire::membership::{Membership, Suffrage};
 use wire::types::{EntryId, Index, NodeId};
 
@@ -15,6 +15,8 @@ use super::member::Watched;
 /// Invariants looked after:
 /// - the one in force is that of the newest entry in the node's log, or of the snapshot before it
 ///   (4.1), also after a restart between the two steps of a change;
+/// - a change of voters takes two steps: whoever voted after the one before votes before the next
+///   (4.3); a leader begins one when the last one is committed, and an entry of its term (4.1);
 /// - whoever knows that it has no vote does not campaign and does not lead (4.2.2);
 /// - who is told to be no member any more is none, and an id is given once.
 #[derive(Debug)]
@@ -49,6 +51,43 @@ impl Members {
             let held = member.in_memory(id.index)?;
             (held.term == id.term).then_some((*id, membership))
         })
+    }
+
+    /// Looks at the memberships in what a node hands to its disk.
+    pub(super) fn changes(
+        &self,
+        member: &Watched,
+        write: &Write,
+        raft: &Raft,
+    ) -> Result<(), String> {
+        let id = member.id;
+        let is_change = |entry: &&Entry| entry.kind() == EntryKind::Membership;
+        for entry in write.entries.iter().filter(is_change) {
+            let mut known = self
+                .of(member)
+                .skip_while(|(at, _)| at.index > entry.index());
+            let next = known.next().map(|(_, next)| next);
+            let before = known.next();
+            let voted = match before {
+                Some((_, before)) => voters(before, Suffrage::votes_after),
+                None => self.initial.iter().map(|(id, _)| *id).collect(),
+            };
+            let votes = next.map(|next| voters(next, Suffrage::votes_before));
+            // What a snapshot says of the one before is not looked for.
+            if votes.is_some_and(|votes| votes != voted) {
+                return Err(format!("{id} changes {before:?} in one step into {next:?}"));
+            }
+            let leads = raft.role() == RoleName::Leader && entry.term() == raft.term();
+            let proven = member.in_memory(raft.commit()).map(|held| held.term);
+            let open = before.is_some_and(|(at, _)| at.index > raft.commit());
+            if leads && (open || proven != Some(raft.term())) {
+                let (at, commit) = (entry.id(), raft.commit());
+                return Err(format!(
+                    "{id} changes members by {at}, and has committed {commit}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The newest committed one; `None` if that is what the cluster began with.
@@ -101,6 +140,12 @@ impl Members {
             false => Err(format!("the id {id} is given to another machine")),
         }
     }
+}
+
+fn voters(membership: &Membership, votes: fn(Suffrage) -> bool) -> BTreeSet<NodeId> {
+    let members = membership.members.iter();
+    let voters = members.filter(|member| votes(member.suffrage));
+    voters.map(|member| member.id).collect()
 }
 
 fn suffrages(membership: &Membership) -> Vec<(NodeId, Suffrage)> {

@@ -250,6 +250,8 @@ impl Invariants {
         for request in &turn.effects.storage {
             if let StorageRequest::Write(write) = request {
                 self.hands_over(host, write)?;
+                self.roll
+                    .changes(&self.members[host], write, turn.node.raft())?;
             }
         }
         self.look(host, turn.disk, false)?;

@@ -83,6 +83,21 @@ impl Run {
         self.carry_operator(actions)
     }
 
+    /// A kernel that gave up tells nobody, and the other end finds out by its keep-alive only. Who must
+    /// be told something, that it is removed, say, is told on new links.
+    pub(super) fn break_half_open(&mut self) {
+        if self.operator.is_none() {
+            return;
+        }
+        let hosts = self.plan.hosts();
+        for a in 0..hosts {
+            for b in 0..a {
+                self.world
+                    .disturb(|net, now, events| net.reset_between(now, a, b, events));
+            }
+        }
+    }
+
     /// Nothing is wished any more.
     pub(super) fn retire_operator(&mut self) -> Result<(), String> {
         let mut actions = Vec::new();
@@ -146,9 +161,13 @@ impl Run {
                 same && !(leads && raft.is_changing())
             })
         };
+        // The only voter cannot make way for the learner that is to replace it.
+        let voters = membership.members.iter();
+        let alone = voters.filter(|member| member.suffrage.votes()).count() == 1;
         let waits = |host: &Host| {
             let member = membership.get(self.world.members()[*host].id);
-            member.is_some_and(|member| member.wish.is_some())
+            let wish = member.and_then(|member| member.wish);
+            wish.is_some_and(|wish| !alone || wish.replaces.is_none())
         };
         // Nobody tells who knows none of those that are left.
         let is_member = |id: &NodeId| membership.get(*id).is_some();
