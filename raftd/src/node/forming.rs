@@ -21,7 +21,7 @@ use wire::hello::{
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
 use super::Node;
-use super::io::{Effects, Knowledge, StorageRequest};
+use super::io::{Effects, Knowledge, LinkId, StorageRequest};
 
 /// The abilities that this version knows.
 const FEATURES: u64 = 0;
@@ -300,11 +300,16 @@ impl Node {
         let (forming, members) = (&self.forming, &self.config.members);
         let outdated = self.links.dialled();
         let outdated = outdated.filter(|(_, peer)| forming.is_outdated(*peer, members));
-        let renewed = effects.renew_links.len();
-        effects.renew_links.extend(outdated.map(|(link, _)| link));
-        for link in &effects.renew_links[renewed..] {
+        let outdated = outdated.map(|(link, _)| link).collect();
+        self.renew(outdated, effects);
+    }
+
+    /// Has these links, which this node dialled, dialled anew: each begins with a hello.
+    pub(super) fn renew(&mut self, links: Vec<LinkId>, effects: &mut Effects) {
+        for link in &links {
             self.links.close(*link);
         }
+        effects.renew_links.extend(links);
     }
 
     /// IDENTITY holds the record.

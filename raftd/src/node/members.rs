@@ -1,10 +1,12 @@
 //! Who is a member, as this node knows it: from the log, and from what the others tell of themselves.
 
+use std::time::Duration;
+
 use log::Level;
 use wire::error::Error;
 use wire::hello::PeerIdentity;
 use wire::limits::MEMBERS_MAX;
-use wire::membership::{MemberRecord, Membership};
+use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::NodeId;
 
 use super::Node;
@@ -14,6 +16,8 @@ use super::io::{Effects, StorageRequest};
 /// Nodes of which this one remembers what they told. A membership that is older than the one in
 /// force among the others knows none of their newer members.
 const HEARD_MAX: usize = 4 * MEMBERS_MAX;
+/// Between two hellos of a learner that hears no leader.
+const KNOCK_PAUSE: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Who decides: the voters, in joint consensus those of after.
@@ -83,6 +87,25 @@ impl Node {
             }),
             None => Ok(()),
         }
+    }
+
+    /// A learner that hears no leader says hello anew to all now and then. It asks nobody for votes,
+    /// so that links which died without a word would look alive to it for ever, and one that was
+    /// removed meanwhile would never learn it.
+    pub(super) fn knock(&mut self, effects: &mut Effects) {
+        let own = self.raft.membership().suffrage(self.config.id);
+        let is_silent = !own.is_some_and(Suffrage::votes) && self.raft.leader().is_none();
+        if !is_silent || !self.forming.is_formed() {
+            self.knock_at = None;
+            return;
+        }
+        let now = self.now.monotonic;
+        if now < *self.knock_at.get_or_insert(now + KNOCK_PAUSE) {
+            return;
+        }
+        self.knock_at = Some(now + KNOCK_PAUSE);
+        let links = self.links.dialled().map(|(link, _)| link).collect();
+        self.renew(links, effects);
     }
 
     /// Whoever was removed learns it at once.

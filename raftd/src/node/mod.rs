@@ -125,6 +125,8 @@ pub struct Node {
     condemned: bool,
     handed_over_at: Option<Instant>,
     changes: Changes,
+    /// When a learner without a leader says hello anew.
+    knock_at: Option<Instant>,
     resignation: Option<Resignation>,
     leaders: Leaders,
     journal: Journal,
@@ -201,6 +203,7 @@ impl Node {
             condemned: false,
             handed_over_at: None,
             changes: Changes::default(),
+            knock_at: None,
             resignation: None,
             leaders: Leaders::default(),
             journal: Journal::default(),
@@ -289,6 +292,7 @@ impl Node {
     pub fn flush(&mut self, now: Now, effects: &mut Effects) {
         self.now = now;
         self.form(effects);
+        self.knock(effects);
         let (report, stalled) = self.disks.report(now.monotonic);
         if stalled != self.stalled {
             self.stalled = stalled;
@@ -348,6 +352,7 @@ impl Node {
             self.snapshots.transfers.deadline(),
             self.fetching.deadline(),
             self.wish_ends_at(),
+            self.knock_at,
             self.resigns_until(),
         ]
         .into_iter()
