@@ -128,6 +128,13 @@ impl Node {
         }
     }
 
+    /// Whether somebody else is to make this change, because this leader will not vote any more. The
+    /// only voter makes it itself, and leads until it is committed (thesis 4.2.2).
+    fn is_to_make_way(&self, target: &Membership) -> bool {
+        let own = self.config.id;
+        target.suffrage(own) != Some(Suffrage::Voter) && self.voters().any(|id| id != own)
+    }
+
     /// Appends the first step of a change, or says when to try again.
     fn begin_change(
         &mut self,
@@ -136,8 +143,7 @@ impl Node {
         answer: Answer,
         effects: &mut Effects,
     ) {
-        let own = target.suffrage(self.config.id);
-        if own != Some(Suffrage::Voter) {
+        if self.is_to_make_way(target) {
             // Whoever leads then is asked again.
             let error = match self.make_way(target) {
                 true => overloaded(),
@@ -232,7 +238,7 @@ impl Node {
         };
         let is_in = target.suffrage(id).is_some();
         let target = self.with_names(&target);
-        if target.suffrage(self.config.id) != Some(Suffrage::Voter) {
+        if self.is_to_make_way(&target) {
             self.make_way(&target);
             return;
         }

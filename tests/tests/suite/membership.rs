@@ -271,3 +271,15 @@ fn who_does_not_come_up_is_removed_again_and_an_id_belongs_to_one_directory() {
     assert_eq!(status.code(), Some(78), "{}", node.log_since_start());
     assert!(node.log_since_start().contains("replace-peer"));
 }
+
+/// The only voter has nobody to hand over to: it makes the change that ends its own vote, and leads
+/// until that is committed.
+#[test]
+fn the_only_node_is_replaced() {
+    let mut cluster = Cluster::start(1);
+    let _ = cluster.ctl(&["put", "a", "1"]).exits(0);
+    add(&mut cluster, Some(1));
+    ends(&mut cluster, 1);
+    assert_eq!(voters(&cluster), [2]);
+    assert_eq!(cluster.ctl(&["get", "a"]).quietly().text(), "1");
+}

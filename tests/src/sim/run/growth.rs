@@ -161,13 +161,9 @@ impl Run {
                 same && !(leads && raft.is_changing())
             })
         };
-        // The only voter cannot make way for the learner that is to replace it.
-        let voters = membership.members.iter();
-        let alone = voters.filter(|member| member.suffrage.votes()).count() == 1;
         let waits = |host: &Host| {
             let member = membership.get(self.world.members()[*host].id);
-            let wish = member.and_then(|member| member.wish);
-            wish.is_some_and(|wish| !alone || wish.replaces.is_none())
+            member.is_some_and(|member| member.wish.is_some())
         };
         // Nobody tells who knows none of those that are left.
         let is_member = |id: &NodeId| membership.get(*id).is_some();
