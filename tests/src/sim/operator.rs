@@ -100,7 +100,7 @@ struct Newcomer {
 ///
 /// Invariants:
 /// - each machine joins once at most, and asks for itself only while it was not admitted;
-/// - a call ends with its first answer, or after [`ANSWER_MAX`].
+/// - a call ends with its first answer, or after `ANSWER_MAX`.
 #[derive(Debug)]
 pub struct Operator {
     changes: Changes,
