@@ -109,11 +109,11 @@ impl Node {
 
     /// A member as people call it.
     fn title(&self, id: NodeId) -> String {
-        let heard = self.forming.heard.get(&id);
-        match heard.map(|peer| peer.name.as_str()) {
-            Some(name) if !name.is_empty() => name.to_owned(),
-            _ => format!("node {id}"),
-        }
+        let members = &self.raft.membership().members;
+        let member = members.iter().find(|member| member.id == id);
+        let name = member.map(|member| self.name_of(member));
+        name.filter(|name| !name.is_empty())
+            .unwrap_or_else(|| format!("node {id}"))
     }
 
     /// Before it stops, a leader hands over if it can, so that nobody has to miss it first. Says
