@@ -56,12 +56,25 @@ impl Fault {
     }
 }
 
-/// The longest gap after each fault, in milliseconds.
+/// When a fault was done to a leader, and when it was undone.
+#[derive(Clone, Copy, Debug)]
+struct Strike {
+    done: Instant,
+    undone: Instant,
+}
+
+/// The longest gaps of each strike, in milliseconds.
 #[derive(Debug, Default)]
 struct Gaps {
-    ms: Vec<f64>,
+    /// Begun while the leader was away.
+    away_ms: Vec<f64>,
+    /// Begun when it was back, with all that it costs one machine to start a third node beside two.
+    back_ms: Vec<f64>,
     failed: usize,
 }
+
+/// What a row tells of them.
+type Figure = fn(&Gaps) -> f64;
 
 /// Measures every fault that is wanted, and prints the rows; `false` if a write was lost or done
 /// twice, or a call was not done in its time.
@@ -86,7 +99,12 @@ pub fn bench(args: &Args) -> Outcome<bool> {
         let ours = measure(args, fault, System::Raftd)?;
         let theirs = measure(args, fault, System::Etcd)?;
         is_good &= ours.as_ref().is_some_and(|gaps| gaps.failed == 0);
-        for (unit, of) in [("ms", median as fn(&Gaps) -> f64), ("max-ms", longest)] {
+        let rows: [(&str, Figure); 3] = [
+            ("ms", |gaps| median(&gaps.away_ms)),
+            ("max-ms", |gaps| longest(&gaps.away_ms)),
+            ("back-max-ms", |gaps| longest(&gaps.back_ms)),
+        ];
+        for (unit, of) in rows {
             table
                 .rows
                 .push(row(format!("{name}-{unit}/etcd"), &ours, &theirs, of));
@@ -100,7 +118,7 @@ pub fn bench(args: &Args) -> Outcome<bool> {
     Ok(is_good)
 }
 
-fn row(name: String, ours: &Option<Gaps>, peer: &Option<Gaps>, of: fn(&Gaps) -> f64) -> Row {
+fn row(name: String, ours: &Option<Gaps>, peer: &Option<Gaps>, of: Figure) -> Row {
     let (ours, theirs) = (ours.as_ref().map(of), peer.as_ref().map(of));
     Row {
         name,
@@ -112,12 +130,12 @@ fn row(name: String, ours: &Option<Gaps>, peer: &Option<Gaps>, of: fn(&Gaps) -> 
     }
 }
 
-fn median(gaps: &Gaps) -> f64 {
-    table::median(gaps.ms.iter().copied()).unwrap_or(f64::NAN)
+fn median(gaps_ms: &[f64]) -> f64 {
+    table::median(gaps_ms.iter().copied()).unwrap_or(f64::NAN)
 }
 
-fn longest(gaps: &Gaps) -> f64 {
-    gaps.ms.iter().copied().fold(0.0, f64::max)
+fn longest(gaps_ms: &[f64]) -> f64 {
+    gaps_ms.iter().copied().fold(0.0, f64::max)
 }
 
 /// All rounds of one fault on a fresh cluster; `None` if the system is not there.
@@ -140,18 +158,17 @@ fn measure(args: &Args, fault: Fault, system: System) -> Outcome<Option<Gaps>> {
     thread::sleep(SETTLE);
     let endpoints = cluster.addrs.clone();
     let is_raftd = system == System::Raftd;
-    let (times, logs) = writers::run(&endpoints, is_raftd, || {
-        let mut times = Vec::new();
+    let (strikes, logs) = writers::run(&endpoints, is_raftd, || {
+        let mut strikes = Vec::new();
         thread::sleep(CALM);
         for _ in 0..args.rounds {
-            times.push(strike(fault, system, &mut cluster, walls.as_ref())?);
+            strikes.push(strike(fault, system, &mut cluster, walls.as_ref())?);
             whole(system, &cluster)?;
             thread::sleep(CALM);
         }
-        times.push(Instant::now());
-        Ok(times)
+        Ok(strikes)
     })?;
-    let gaps = gaps(&times, &logs);
+    let gaps = gaps(&strikes, &logs);
     if is_raftd {
         all_are_there(&endpoints, &logs)?;
     }
@@ -161,36 +178,32 @@ fn measure(args: &Args, fault: Fault, system: System) -> Outcome<Option<Gaps>> {
     Ok(Some(gaps))
 }
 
-/// Does it to the leader, and undoes it; says when it happened.
+/// Does it to the leader, and undoes it; says when.
 fn strike(
     fault: Fault,
     system: System,
     cluster: &mut Cluster,
     walls: Option<&Walls>,
-) -> Outcome<Instant> {
+) -> Outcome<Strike> {
     let leader = leader_of(system, cluster)?;
-    let began = Instant::now();
+    let done = Instant::now();
     match fault {
         Fault::Kill => cluster.kill(leader),
         Fault::Term => cluster.end(leader)?,
         Fault::Stop => cluster.signal(leader, Signal::Stop)?,
         Fault::Loss => walls.map_or(Ok(()), |walls| walls.cut(leader))?,
     }
+    thread::sleep(match fault {
+        Fault::Kill | Fault::Term => CALM,
+        Fault::Stop | Fault::Loss => SILENT,
+    });
+    let undone = Instant::now();
     match fault {
-        Fault::Kill | Fault::Term => {
-            thread::sleep(CALM);
-            cluster.restart(leader)?;
-        }
-        Fault::Stop => {
-            thread::sleep(SILENT);
-            cluster.signal(leader, Signal::Continue)?;
-        }
-        Fault::Loss => {
-            thread::sleep(SILENT);
-            walls.map_or(Ok(()), |walls| walls.heal(leader))?;
-        }
+        Fault::Kill | Fault::Term => cluster.restart(leader)?,
+        Fault::Stop => cluster.signal(leader, Signal::Continue)?,
+        Fault::Loss => walls.map_or(Ok(()), |walls| walls.heal(leader))?,
     }
-    Ok(began)
+    Ok(Strike { done, undone })
 }
 
 /// Waits until somebody leads; says who, by its place.
@@ -229,23 +242,31 @@ fn whole(system: System, cluster: &Cluster) -> Outcome<()> {
     }
 }
 
-/// The longest time without any acknowledgement, from each fault to the next.
-fn gaps(times: &[Instant], logs: &[Log]) -> Gaps {
+/// The longest times without any acknowledgement, of each strike.
+fn gaps(strikes: &[Strike], logs: &[Log]) -> Gaps {
     let mut acked: Vec<Instant> = logs
         .iter()
         .flat_map(|log| log.acked.iter().copied())
         .collect();
     acked.sort_unstable();
+    // The first may have begun just before: the last acknowledgement is what it is counted from.
     let longest = |from: Instant, to: Instant| {
         let first = acked.partition_point(|at| *at < from).saturating_sub(1);
-        let last = acked.partition_point(|at| *at < to);
-        let between = acked[first..last].windows(2).map(|pair| pair[1] - pair[0]);
-        between.max().unwrap_or(to - from).as_secs_f64() * 1_000.0
+        let behind = acked.partition_point(|at| *at < to);
+        let between = acked[first..].windows(2).take(behind - first);
+        let longest = between.map(|pair| pair[1] - pair[0]).max();
+        longest.map_or(f64::INFINITY, |gap| gap.as_secs_f64() * 1_000.0)
     };
+    let nexts = strikes.iter().skip(1).map(|next| next.done);
+    let ends = nexts.chain(acked.last().copied());
+    let backs = strikes.iter().zip(ends);
     Gaps {
-        ms: times
-            .windows(2)
-            .map(|pair| longest(pair[0], pair[1]))
+        away_ms: strikes
+            .iter()
+            .map(|strike| longest(strike.done, strike.undone))
+            .collect(),
+        back_ms: backs
+            .map(|(strike, end)| longest(strike.undone, end))
             .collect(),
         failed: logs.iter().map(|log| log.failed.len()).sum(),
     }
@@ -283,13 +304,15 @@ fn tell(gaps: &Gaps, logs: &[Log]) {
     let acked: usize = logs.iter().map(|log| log.acked.len()).sum();
     eprintln!(
         "  {} faults, {acked} acknowledged: median {:.1} ms, longest {:.1} ms, {} calls failed",
-        gaps.ms.len(),
-        median(gaps),
-        longest(gaps),
+        gaps.away_ms.len(),
+        median(&gaps.away_ms),
+        longest(&gaps.away_ms),
         gaps.failed
     );
-    let all: Vec<String> = gaps.ms.iter().map(|ms| format!("{ms:.0}")).collect();
-    eprintln!("  {}", all.join(" "));
+    for (name, gaps_ms) in [("away", &gaps.away_ms), ("back", &gaps.back_ms)] {
+        let all: Vec<String> = gaps_ms.iter().map(|ms| format!("{ms:.0}")).collect();
+        eprintln!("  {name}: {}", all.join(" "));
+    }
     for failed in logs.iter().flat_map(|log| &log.failed).take(3) {
         eprintln!("  failed: {failed}");
     }
