@@ -1,14 +1,13 @@
 //! The command line, as clap reads it. `man raftctl` is its reference.
 
-use std::time::Duration;
-
 use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, count, del, get, incr, is_healthy, members, put, recover, scan, snapshot, transfer_leader,
-    wait_ready, wal,
+    cas, config, context, count, del, edit, get, help, incr, is_healthy, members, put, recover,
+    scan, snapshot, transfer_leader, wait_ready, wal,
 };
+use crate::config::Flags;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,27 +17,14 @@ Examples:
 
 /// Reads, writes and looks after a raftd cluster.
 #[derive(Debug, Parser)]
-#[command(name = "raftctl", version, before_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "raftctl", version, disable_help_subcommand = true, before_help = EXAMPLES, max_term_width = 100)]
 #[command(
     after_help = "Exit status: 0 done or yes, 1 no, 2 usage, 3 nobody answered, 4 not applied, \
     5 outcome unknown, 6 refused; `man raftctl` has all."
 )]
 pub(crate) struct Cli {
-    /// Members to ask; one that answers is enough.
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_name = "HOST:PORT,..",
-        env = "RAFTCTL_ENDPOINTS"
-    )]
-    #[arg(default_value = "127.0.0.1:7400", value_delimiter = ',', value_parser = endpoint)]
-    #[arg(hide_env_values = true)]
-    pub(crate) endpoints: Vec<String>,
-    /// Time in all, such as 500ms or 5s; for waiting verbs and bench, time without progress.
-    #[arg(short, long, global = true, value_name = "TIME", default_value = "5s")]
-    #[arg(value_parser = timeout)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
     /// Print one JSON object per line, and errors as JSON too.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -55,6 +41,7 @@ pub(crate) enum Verb {
     Incr(incr::Args),
     Scan(scan::Args),
     Count(count::Args),
+    Edit(edit::Args),
     Snapshot(snapshot::Args),
     /// Show the cluster and every member, dead ones too.
     #[command(before_help = "Examples:\n  raftctl status\n  raftctl status --json | jq .leader")]
@@ -90,26 +77,12 @@ pub(crate) enum Verb {
     #[command(before_help = "Examples:\n  raftctl bench put --connections 64\n  \
         raftctl bench mixed --connections 16 --in-flight 64 --seconds 30 --json")]
     Bench(bench::Args),
+    Context(context::Args),
+    Config(config::Args),
+    Help(help::Args),
     /// Print the version of this program.
     #[command(before_help = "Examples:\n  raftctl version\n  raftctl version --json")]
     Version,
-}
-
-pub(crate) fn endpoint(text: &str) -> Result<String, String> {
-    let port = text
-        .rsplit_once(':')
-        .map(|(host, port)| (host, port.parse::<u16>()));
-    match port {
-        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.into()),
-        _ => Err("an endpoint is HOST:PORT, such as 127.0.0.1:7400".into()),
-    }
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time >= Duration::from_millis(1) => Ok(time.min(Duration::from_secs(86_400))),
-        _ => Err("a time is a number from 1ms on with its unit, such as 500ms, 5s or 2m".into()),
-    }
 }
 
 #[cfg(test)]

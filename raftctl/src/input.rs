@@ -81,7 +81,12 @@ fn from_stdin(encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn decode(what: &str, text: &[u8], encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
+/// The bytes that an argument or a text stands for.
+pub(crate) fn decode(
+    what: &str,
+    text: &[u8],
+    encoding: Option<Encoding>,
+) -> Result<Vec<u8>, Failure> {
     let Some(encoding) = encoding else {
         return Ok(text.to_vec());
     };

@@ -3,6 +3,7 @@
 mod cli;
 mod cluster;
 mod cmd;
+mod config;
 mod encoding;
 mod input;
 mod output;
@@ -59,7 +60,6 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
             written.map_err(|error| output::failure(&error))?;
             Ok(Exit::Done)
         }
-        // Which of the two clap says depends on whether RAFTCTL_ENDPOINTS is set.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             say(&Cli::command().render_help().to_string());
             Ok(Exit::Usage)

@@ -80,6 +80,17 @@ impl Out {
         Ok(())
     }
 
+    /// Rows of text: an aligned table for a person, else lines of fields with TABs between.
+    pub(crate) fn rows(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+        if !self.for_person() {
+            return rows.iter().try_for_each(|row| self.line(&row.join("\t")));
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.line(&table(header, &[], rows))
+    }
+
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.writer.flush().map_err(|error| failure(&error))
     }

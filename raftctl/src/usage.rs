@@ -126,7 +126,7 @@ fn option<'a>(cli: &'a Command, verb: &'a Command, word: &OsStr) -> Option<&'a A
 }
 
 /// The word as a shell reads it back, if it can be shown at all.
-fn quoted(word: &OsStr) -> String {
+pub(crate) fn quoted(word: &OsStr) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(byte);
     let text = screen::line(word.as_bytes());
     if !word.is_empty() && word.as_bytes().iter().all(plain) {

@@ -83,6 +83,8 @@ pub fn command(program: &str) -> Command {
             command.env_remove(name);
         }
     }
+    // Whoever runs the tests may have a configuration.
+    command.env("RAFTCTL_CONFIG", "/dev/null");
     command
 }
 

@@ -8,6 +8,7 @@ use clap::{Command, CommandFactory};
 use raftctl::failure::Exit;
 
 use super::*;
+use crate::cmd::help;
 
 /// The page about the program as a whole; each of the others has a group of verbs.
 const GENERAL: &str = "raftctl";
@@ -148,16 +149,41 @@ fn the_general_page_leads_to_the_others() {
 }
 
 #[test]
-fn the_page_lists_every_exit_status() {
+fn the_page_and_the_topic_list_every_exit_status() {
     let text = section(&general(), "\"EXIT STATUS\"").expect("the section");
-    let told: BTreeSet<_> = terms(&text)
-        .into_iter()
-        .filter_map(|term| term.parse::<u8>().ok())
-        .collect();
+    let numbers = |words: BTreeSet<String>| -> BTreeSet<u8> {
+        words.iter().filter_map(|word| word.parse().ok()).collect()
+    };
+    let topic = help::TOPICS[0].1;
+    let begins = topic
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    let topic = numbers(begins.map(str::to_owned).collect());
+    let told = numbers(terms(&text));
     let by_sigterm = 143;
     let mut known: BTreeSet<_> = Exit::ALL.iter().map(|exit| *exit as u8).collect();
     known.insert(by_sigterm);
-    assert_eq!(told, known);
+    assert_eq!(told, known, "the page");
+    assert_eq!(topic, known, "the topic");
+}
+
+#[test]
+fn the_help_names_every_topic() {
+    let about = cli()
+        .find_subcommand("help")
+        .and_then(Command::get_about)
+        .map(ToString::to_string);
+    let about = about.expect("what it is about");
+    for (name, text) in help::TOPICS {
+        assert!(about.contains(name), "{name} in {about}");
+        assert_eq!(
+            help::text(&[(*name).to_owned()])
+                .expect("it is there")
+                .lines()
+                .last(),
+            text.lines().last()
+        );
+    }
 }
 
 /// The commands of a line of shell that call this program, as words.
@@ -215,6 +241,10 @@ fn every_example_is_understood() {
         examples.push_str(&section(page, "EXAMPLES").expect("each page has examples"));
     }
     helps(&cli(), &mut examples);
+    for (_, text) in help::TOPICS {
+        let lines = text.lines().filter(|line| line.starts_with("    "));
+        lines.for_each(|line| examples.push_str(&format!("{line}\n")));
+    }
     let mut count = 0;
     for line in examples.lines().filter(|line| line.starts_with(' ')) {
         let line = line

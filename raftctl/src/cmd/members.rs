@@ -496,5 +496,6 @@ fn millis(time: Duration) -> u64 {
 }
 
 fn addr(text: &str) -> Result<String, String> {
-    crate::cli::endpoint(text).map_err(|_| "an address is HOST:PORT, such as 10.0.0.4:7401".into())
+    crate::config::setting::endpoint(text)
+        .map_err(|_| "an address is HOST:PORT, such as 10.0.0.4:7401".into())
 }

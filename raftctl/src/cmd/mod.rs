@@ -2,10 +2,14 @@
 
 pub(crate) mod bench;
 pub(crate) mod cas;
+pub(crate) mod config;
 mod consent;
+pub(crate) mod context;
 pub(crate) mod count;
 pub(crate) mod del;
+pub(crate) mod edit;
 pub(crate) mod get;
+pub(crate) mod help;
 pub(crate) mod incr;
 pub(crate) mod is_healthy;
 pub(crate) mod is_leader;
@@ -30,6 +34,7 @@ use raftctl::client::{Client, Command, Deadline, Options, RequestId, Written};
 use raftctl::failure::{Exit, Failure};
 
 use crate::cli::{Cli, Verb};
+use crate::config::Config;
 use crate::encoding::{Encoding, screen};
 use crate::input;
 use crate::output::Out;
@@ -42,6 +47,7 @@ pub(crate) struct Session<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) out: Out,
     pub(crate) signals: &'a Signals,
+    pub(crate) config: Config,
 }
 
 /// The encoding of keys and values, in arguments and in output.
@@ -140,12 +146,19 @@ pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
 
 /// Carries out the verb.
 pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
+    let config = if matches!(cli.verb, Verb::Help(_) | Verb::Version) {
+        // They go on when a configuration is broken.
+        Config::built_in()
+    } else {
+        Config::resolve(&cli.flags, &|name| std::env::var_os(name))?
+    };
     let mut session = Session {
-        endpoints: cli.endpoints,
-        timeout: cli.timeout,
-        deadline: Deadline::after(cli.timeout),
+        endpoints: config.endpoints(),
+        timeout: config.timeout(),
+        deadline: Deadline::after(config.timeout()),
         out: Out::new(cli.json)?,
         signals,
+        config,
     };
     let session = &mut session;
     let exit = match cli.verb {
@@ -174,6 +187,10 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Recover(args) => recover::run(&args, session),
         Verb::Wal(args) => wal::run(&args, session),
         Verb::Bench(args) => bench::run(&args, session),
+        Verb::Edit(args) => edit::run(&args, session),
+        Verb::Help(args) => help::run(&args, session),
+        Verb::Context(args) => context::run(&args, &cli.flags, session),
+        Verb::Config(args) => config::run(&args, session),
         Verb::Version => version::run(session),
     };
     // What was found before an error is data too.

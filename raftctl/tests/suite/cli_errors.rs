@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use wire::error::Error as WireError;
 
 use super::client::closed_port;
 use super::fake::{Act, Fake, Greeting};
-use super::run::{command, run, run_with, store};
+use super::run::{bare, command, run, run_with, store};
 use super::script::always;
 
 #[test]
@@ -169,7 +169,7 @@ fn a_wrong_line_is_exit_2_with_the_right_one() {
 fn no_arguments_are_answered_by_help_and_exit_2() {
     let (_server, at) = store();
     for endpoints in [None, Some(&at)] {
-        let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+        let output = bare()
             .envs(endpoints.map(|at| ("RAFTCTL_ENDPOINTS", at)))
             .output()
             .unwrap();
@@ -261,13 +261,13 @@ fn a_signal_during_a_write_tells_the_request_and_ends_by_the_signal() {
 #[test]
 fn endpoints_come_from_the_environment_too() {
     let (_server, at) = store();
-    let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+    let output = bare()
         .env("RAFTCTL_ENDPOINTS", format!("{},{at}", closed_port()))
         .args(["count"])
         .output()
         .unwrap();
     assert_eq!(output.stdout, b"0\n");
-    let output = Command::new(env!("CARGO_BIN_EXE_raftctl"))
+    let output = bare()
         .env("RAFTCTL_ENDPOINTS", closed_port())
         .args(["count", "-e", &at])
         .output()

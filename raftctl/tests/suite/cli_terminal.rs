@@ -14,6 +14,7 @@ fn show(at: &str, args: &str) -> (String, Option<i32>) {
     let line = format!("stty cols 60; exec {program} -e {at} {args}");
     let output = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
+        .env("RAFTCTL_CONFIG", "/dev/null")
         .stdin(Stdio::null())
         .output()
         .expect("script of bsdutils");

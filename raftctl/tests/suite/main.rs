@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod cli_cluster;
+mod cli_config;
 mod cli_data;
+mod cli_edit;
 mod cli_errors;
 mod cli_lead;
 mod cli_terminal;

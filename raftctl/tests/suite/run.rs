@@ -37,11 +37,20 @@ impl Done {
 }
 
 pub(crate) fn command(endpoints: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_raftctl"));
+    let mut command = bare();
+    command.args(["-e", endpoints]).args(args);
     command
-        .env_remove("RAFTCTL_ENDPOINTS")
-        .args(["-e", endpoints])
-        .args(args);
+}
+
+/// The program without anything that the caller has set for it.
+pub(crate) fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_raftctl"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RAFTCTL_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("RAFTCTL_CONFIG", "/dev/null");
     command
 }
 

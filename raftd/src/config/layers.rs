@@ -210,8 +210,10 @@ pub fn apply_toml(settings: &mut Settings, path: &Path, text: &str) -> Result<()
     Ok(())
 }
 
-/// A TOML value as a flag would say it; a list of texts is joined by commas.
-fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
+/// A TOML value as a flag would say it; a list of texts is joined by commas. `None` for what no flag
+/// says.
+#[must_use]
+pub fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
     match value.get_ref() {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => {
@@ -244,8 +246,9 @@ fn unknown(key: &str, origin: &Origin) -> Fatal {
     }
 }
 
-/// Levenshtein's edit distance.
-fn distance(left: &str, right: &str) -> usize {
+/// Levenshtein's edit distance: how far a misspelt name is from a known one.
+#[must_use]
+pub fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, l) in left.chars().enumerate() {

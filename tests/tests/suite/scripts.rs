@@ -66,6 +66,8 @@ fn install_and_uninstall_are_inverse() {
         "644 /opt/raftd/share/man/man1/raftctl-bulk.1",
         "644 /opt/raftd/share/man/man1/raftctl-cluster.1",
         "644 /opt/raftd/share/man/man1/raftctl-snapshot.1",
+        "644 /opt/raftd/share/man/man1/raftctl-config.1",
+        "644 /opt/raftd/share/man/man5/raftctl.toml.5",
         "644 /opt/raftd/share/man/man5/raftd.toml.5",
         "644 /opt/raftd/share/man/man7/raftd-wire.7",
         "644 /opt/raftd/share/man/man5/raftd-wal.5",

@@ -16,7 +16,7 @@ use wire::membership::{MemberRecord, Suffrage};
 use wire::types::NodeId;
 
 use super::super::Session;
-use crate::cli::endpoint;
+use crate::config::setting::endpoint;
 use crate::output::table;
 
 /// The size of segments that the daemon makes if it is not told otherwise.

@@ -1,0 +1,81 @@
+//! `raftctl help`: the help of a verb, or a topic.
+
+use clap::{Command, CommandFactory};
+use raftctl::failure::{Exit, Failure};
+
+use super::Session;
+use crate::cli::Cli;
+use crate::config::setting::{SETTINGS, nearest};
+
+/// Show the help of a verb, or one of the topics exit-codes, formats, consistency, env, recipes.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  raftctl help get
+  raftctl help exit-codes
+  raftctl help snapshot save")]
+pub(crate) struct Args {
+    /// A verb, with the verb below it if it has any, or a topic.
+    #[arg(value_name = "VERB|TOPIC")]
+    pub(crate) words: Vec<String>,
+}
+
+/// What is told besides the verbs: name and text.
+pub(crate) const TOPICS: &[(&str, &str)] = &[
+    ("exit-codes", include_str!("../topics/exit-codes.txt")),
+    ("formats", include_str!("../topics/formats.txt")),
+    ("consistency", include_str!("../topics/consistency.txt")),
+    ("env", include_str!("../topics/env.txt")),
+    ("recipes", include_str!("../topics/recipes.txt")),
+];
+
+pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let text = text(&args.words)?;
+    session.out.bytes(text.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+/// What is shown.
+pub(crate) fn text(words: &[String]) -> Result<String, Failure> {
+    let mut command = Cli::command();
+    command.build();
+    if let [word] = words
+        && let Some((name, text)) = TOPICS.iter().find(|(name, _)| name == word)
+    {
+        return Ok(if *name == "env" {
+            settings() + text
+        } else {
+            (*text).to_owned()
+        });
+    }
+    let mut at = &mut command;
+    for word in words {
+        if at.find_subcommand(word).is_none() {
+            return Err(unknown(word, at));
+        }
+        at = at.find_subcommand_mut(word).expect("it was just found");
+    }
+    Ok(at.render_long_help().to_string())
+}
+
+fn unknown(word: &str, at: &Command) -> Failure {
+    let verbs = at.get_subcommands().filter(|verb| !verb.is_hide_set());
+    let verbs = verbs.flat_map(Command::get_name_and_visible_aliases);
+    let topics = TOPICS.iter().map(|(name, _)| *name);
+    let advice = match nearest(word, verbs.chain(topics)) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "raftctl help lists the verbs, and raftctl help help the topics".into(),
+    };
+    Failure::usage(format!("there is no help on {word}")).remedy(advice)
+}
+
+/// The variables of the settings.
+fn settings() -> String {
+    let mut text = String::from("Settings, each with a flag that has precedence:\n");
+    for setting in SETTINGS {
+        text += &format!(
+            "  {:<20} --{:<12} {}\n",
+            setting.env, setting.flag, setting.doc
+        );
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! The one table of settings: it serves flags, environment, files and `raftctl.toml(5)`, which is
+//! tested against it.
+
+use std::time::Duration;
+
+use raftctl::failure::Failure;
+use raftd::config::layers::distance;
+
+use super::file::failure;
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// Its name in a file.
+    pub(crate) key: &'static str,
+    /// Its flag, without `--`.
+    pub(crate) flag: &'static str,
+    /// Its environment variable.
+    pub(crate) env: &'static str,
+    /// What holds if nobody says anything; empty: nothing does.
+    pub(crate) default: &'static str,
+    /// What it takes.
+    pub(crate) form: &'static str,
+    /// What it does, in sentences.
+    pub(crate) doc: &'static str,
+    /// Says why a text is no value for it.
+    why_not: fn(&str) -> Option<String>,
+}
+
+pub(crate) const ENDPOINTS: Setting = Setting {
+    key: "endpoints",
+    flag: "endpoints",
+    env: "RAFTCTL_ENDPOINTS",
+    default: "127.0.0.1:7400",
+    form: "HOST:PORT,.., in a file a list of texts",
+    doc: "Members to ask. One that answers is enough, several are better.",
+    why_not: |text| text.split(',').find_map(|part| endpoint(part).err()),
+};
+
+pub(crate) const TIMEOUT: Setting = Setting {
+    key: "timeout",
+    flag: "timeout",
+    env: "RAFTCTL_TIMEOUT",
+    default: "5s",
+    form: "a time such as 500ms, 5s or 2m",
+    doc: "The time that a verb may take in all; for long work, the longest time without progress.",
+    why_not: |text| time(text).err(),
+};
+
+pub(crate) const CONTEXT: Setting = Setting {
+    key: "context",
+    flag: "context",
+    env: "RAFTCTL_CONTEXT",
+    default: "",
+    form: "the name of a context",
+    doc: "The context to use. It cannot stand in a context itself.",
+    why_not: |text| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let good = !text.is_empty() && text.len() <= 64 && text.chars().all(fits);
+        (!good).then(|| "a name has up to 64 letters, digits, - and _".into())
+    },
+};
+
+/// Every setting.
+pub(crate) static SETTINGS: &[Setting] = &[ENDPOINTS, TIMEOUT, CONTEXT];
+
+/// The setting with this key.
+pub(crate) fn named(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+impl Setting {
+    /// Refuses what is no value for it.
+    pub(crate) fn check(&self, text: &str) -> Result<(), Failure> {
+        match (self.why_not)(text) {
+            None => Ok(()),
+            Some(why) => Err(failure(format!("{} cannot be '{text}': {why}", self.key))
+                .remedy(format!("{} takes {}", self.key, self.form))),
+        }
+    }
+
+    /// Reads it from a flag.
+    pub(crate) fn parser(&self) -> impl Fn(&str) -> Result<String, String> + Clone + use<> {
+        let why_not = self.why_not;
+        move |text| match why_not(text) {
+            None => Ok(text.to_owned()),
+            Some(why) => Err(why),
+        }
+    }
+}
+
+/// Reads `HOST:PORT`.
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
+    let port = text
+        .rsplit_once(':')
+        .map(|(host, port)| (host, port.parse::<u16>()));
+    match port {
+        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.into()),
+        _ => Err("an endpoint is HOST:PORT, such as 127.0.0.1:7400".into()),
+    }
+}
+
+/// Reads a time; more than a day is a day.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= Duration::from_millis(1) => Ok(time.min(Duration::from_secs(86_400))),
+        _ => Err("a time is a number from 1ms on with its unit, such as 500ms, 5s or 2m".into()),
+    }
+}
+
+/// The name that was probably meant.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let nearest = known.map(|known| (distance(known, name), known)).min();
+    let (distance, known) = nearest?;
+    (distance <= 1 + name.len() / 4).then_some(known)
+}

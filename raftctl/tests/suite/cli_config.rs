@@ -1,0 +1,163 @@
+//! Configuration and contexts, as a person uses them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::client::closed_port;
+use super::run::{Done, bare, store};
+
+/// A home without a configuration yet.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join(".config/raftctl/config.toml")
+    }
+
+    fn run_in(&self, env: &[(&str, &str)], args: &[&str]) -> Done {
+        let output = bare()
+            .env_remove("RAFTCTL_CONFIG")
+            .env_remove("XDG_CONFIG_HOME")
+            .env("HOME", self.0.path())
+            .envs(env.iter().copied())
+            .args(args)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Done {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        self.run_in(&[], args)
+    }
+}
+
+#[test]
+fn a_context_is_added_chosen_shown_and_removed() {
+    let (_one, first) = store();
+    let (_two, second) = store();
+    let home = Home::new();
+    home.run(&["context", "ls"]).silently(0, "");
+    home.run(&["context", "show"]).silently(1, "");
+    home.run(&["-e", &first, "context", "add", "a"])
+        .silently(0, "");
+    home.run(&["-e", &second, "-t", "9s", "context", "add", "b"])
+        .silently(0, "");
+    home.run(&["context", "use", "a"]).silently(0, "");
+    home.run(&["put", "k", "in a"]).silently(0, "");
+    home.run(&["-c", "b", "put", "k", "in b"]).silently(0, "");
+    home.run(&["get", "k"]).silently(0, "in a");
+    let env = [("RAFTCTL_CONTEXT", "b")];
+    home.run_in(&env, &["get", "k"]).silently(0, "in b");
+    // What was typed goes before the environment.
+    let env = [("RAFTCTL_ENDPOINTS", first.as_str())];
+    home.run_in(&env, &["get", "k", "-c", "b"])
+        .silently(0, "in b");
+    home.run(&["context", "show", "b"])
+        .silently(0, format!("endpoints\t{second}\ntimeout\t9s\n"));
+    let path = home.file().display().to_string();
+    home.run(&["context", "ls"]).silently(
+        0,
+        format!("a\ttrue\t{first}\t{path}\nb\tfalse\t{second}\t{path}\n"),
+    );
+    let listed = home.run(&["context", "ls", "--json"]);
+    let lines: Vec<Value> = String::from_utf8(listed.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines[1]["endpoints"], json!([second]));
+    assert_eq!(lines[1]["current"], json!(false));
+    let again = home.run(&["-e", &first, "context", "add", "a"]);
+    assert_eq!(again.code, Some(6), "{again:?}");
+    home.run(&["context", "rm", "a"]).silently(0, "");
+    assert_eq!(
+        home.run(&["-t", "1s", "config", "show"]).code,
+        Some(0),
+        "none is chosen"
+    );
+    let text = fs::read_to_string(home.file()).unwrap();
+    assert_eq!(
+        text,
+        format!("[contexts.b]\nendpoints = [\"{second}\"]\ntimeout = \"9s\"\n")
+    );
+    let gone = home.run(&["-c", "a", "get", "k"]);
+    assert_eq!((gone.code, gone.stdout.as_slice()), (Some(2), &b""[..]));
+    assert!(gone.stderr.contains("there is no context a"), "{gone:?}");
+    assert!(
+        home.run(&["context", "add", "c"])
+            .stderr
+            .contains("a context needs endpoints")
+    );
+}
+
+#[test]
+fn what_counts_is_explained() {
+    let home = Home::new();
+    let env = [("RAFTCTL_TIMEOUT", "7s")];
+    home.run_in(&env, &["-t", "3s", "config", "explain", "timeout"])
+        .silently(0, "3s\tcounts\t--timeout\n7s\thidden\tenvironment RAFTCTL_TIMEOUT\n5s\thidden\tbuilt in\n");
+    home.run_in(&env, &["config", "show", "--origin"]).silently(
+        0,
+        "endpoints\t127.0.0.1:7400\tbuilt in\ntimeout\t7s\tenvironment RAFTCTL_TIMEOUT\n\
+         context\t\tbuilt in\n",
+    );
+    let told = home
+        .run_in(&env, &["config", "explain", "timeout", "--json"])
+        .json();
+    let wanted = json!({"key": "timeout", "value": "7s", "origin": "environment RAFTCTL_TIMEOUT",
+        "hidden": [{"value": "5s", "origin": "built in"}]});
+    assert_eq!(told, wanted);
+    let typo = home.run(&["config", "explain", "timeuot"]);
+    assert_eq!(typo.code, Some(2));
+    assert!(typo.stderr.contains("did you mean timeout?"), "{typo:?}");
+}
+
+#[test]
+fn a_broken_file_stops_every_verb_that_needs_it_and_says_where() {
+    let home = Home::new();
+    fs::create_dir_all(home.file().parent().unwrap()).unwrap();
+    fs::write(home.file(), "timeout = \"1s\"\nendpoint = [\"a:1\"]\n").unwrap();
+    for args in [&["get", "k"][..], &["config", "check"], &["context", "ls"]] {
+        let done = home.run(args);
+        assert_eq!(done.code, Some(2), "{done:?}");
+        let place = format!("  where: {} line 2\n", home.file().display());
+        assert!(done.stderr.contains(&place), "{done:?}");
+        assert!(
+            done.stderr.ends_with("  try: did you mean endpoints?\n"),
+            "{done:?}"
+        );
+    }
+    for args in [
+        &["version"][..],
+        &["help", "get"],
+        &["--no-config", "config", "check"],
+    ] {
+        assert_eq!(home.run(args).code, Some(0), "{args:?}");
+    }
+    let nobody = ["--no-config", "-e", &closed_port(), "get", "k"];
+    assert_eq!(home.run(&nobody).code, Some(3));
+    let good = home.0.path().join("good.toml");
+    fs::write(&good, "timeout = \"1s\"\n").unwrap();
+    let good = good.to_str().unwrap();
+    home.run(&["--no-config", "config", "check", good])
+        .silently(0, "");
+    let own = home.file().display().to_string();
+    assert_eq!(
+        home.run(&["--no-config", "config", "check", &own]).code,
+        Some(2)
+    );
+    let none = home.run(&["--config", "/nonexistent/x", "config", "show"]);
+    assert_eq!(none.code, Some(2));
+}

@@ -1,0 +1,140 @@
+//! `raftctl edit`, with editors that need nobody to type.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::json;
+use wire::client::Reply;
+use wire::error::Error as WireError;
+use wire::types::Index;
+
+use super::fake::{Asked, Fake, What};
+use super::run::{Done, command, run, run_with, store};
+use super::script::always;
+
+fn edit(at: &str, editor: &str, args: &[&str]) -> Done {
+    let output = command(at, &[&["edit"], args].concat())
+        .env_remove("VISUAL")
+        .env("EDITOR", editor)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Done {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn is_write(asked: &Asked) -> bool {
+    matches!(asked.what, What::Write(_))
+}
+
+/// The text in the file that the failure names; it is removed.
+#[track_caller]
+fn kept(done: &Done) -> String {
+    let path = done
+        .stderr
+        .split("your text is in ")
+        .nth(1)
+        .expect("a place for the text");
+    let path = path.lines().next().unwrap();
+    let text = fs::read_to_string(path).unwrap();
+    fs::remove_dir_all(std::path::Path::new(path).parent().unwrap()).unwrap();
+    text
+}
+
+#[test]
+fn what_the_editor_leaves_is_saved() {
+    let (server, at) = store();
+    run(&at, &["put", "cfg/log.toml", "level = debug\n"]).silently(0, "");
+    edit(&at, "sed -i s/debug/info/", &["cfg/log.toml"]).silently(0, "");
+    run(&at, &["get", "cfg/log.toml"]).silently(0, "level = info\n");
+    let before = server.asked().len();
+    edit(&at, "true", &["cfg/log.toml"]).silently(0, "");
+    assert_eq!(server.asked().len(), before + 1, "nothing was written");
+    let told = edit(&at, "true", &["cfg/log.toml", "--json"]).json();
+    assert_eq!(told, json!({"changed": false, "revision": 2}));
+    edit(&at, "printf new >", &["absent"]).silently(0, "");
+    run(&at, &["get", "absent"]).silently(0, "new");
+    let told = edit(&at, "printf x >", &["absent", "--json"]).json();
+    assert_eq!(told, json!({"changed": true, "revision": 4}));
+}
+
+#[test]
+fn the_line_end_of_an_editor_is_not_saved_where_there_was_none() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "a"]).silently(0, "");
+    edit(&at, "printf 'b\\n' >", &["k"]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "b");
+    run(&at, &["put", "k", "a\n"]).silently(0, "");
+    edit(&at, "printf 'b\\n' >", &["k"]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "b\n");
+    run_with(&at, &["put", "k", "-"], b"\0\xff").silently(0, "");
+    edit(&at, "sed -i s/00/61/", &["k", "--encode", "hex"]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, b"a\xff");
+}
+
+#[test]
+fn a_change_meanwhile_keeps_the_text() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "one"]).silently(0, "");
+    let program = env!("CARGO_BIN_EXE_raftctl");
+    let editor = format!("{program} -e {at} put k two; printf three >");
+    let done = edit(&at, &editor, &["k"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(
+        done.stderr
+            .contains("somebody changed it, it is at revision 2"),
+        "{done:?}"
+    );
+    assert!(done.stderr.lines().count() <= 4, "{done:?}");
+    assert_eq!(kept(&done), "three");
+    run(&at, &["get", "k"]).silently(0, "two");
+}
+
+#[test]
+fn an_editor_that_fails_saves_nothing() {
+    let (server, at) = store();
+    run(&at, &["put", "k", "one"]).silently(0, "");
+    let done = edit(&at, "false", &["k"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let done = edit(&at, "printf two > \"$1\"; false", &["k"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert_eq!(kept(&done), "two");
+    let done = edit(&at, "no-such-editor", &["k"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(
+        done.stderr.contains("  try: VISUAL or EDITOR names"),
+        "{done:?}"
+    );
+    let writes = server
+        .asked()
+        .iter()
+        .filter(|asked| is_write(asked))
+        .count();
+    assert_eq!(writes, 1, "only the put");
+}
+
+#[test]
+fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
+    let lost = Fake::start(1, |asked| {
+        if is_write(asked) {
+            return asked.error(WireError::NoLeader);
+        }
+        asked.reply(&Reply::Missing { index: Index(1) })
+    });
+    let done = edit(&lost.addr, "printf x >", &["-t", "300ms", "a b"]);
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert!(
+        done.stderr
+            .contains("  try: raftctl cas 'a b' --expect-absent - < /"),
+        "{done:?}"
+    );
+    assert_eq!(kept(&done), "x");
+    let nobody = Fake::start(1, always(WireError::NoLeader));
+    assert_eq!(
+        edit(&nobody.addr, "true", &["-t", "300ms", "k"]).code,
+        Some(4)
+    );
+}
