@@ -6,12 +6,12 @@ use bytes::BytesMut;
 use wire::client::{Reply, Request};
 use wire::command::SessionId;
 use wire::error::Error as WireError;
-use wire::hello::LeaderHint;
+use wire::hello::{LeaderHint, Welcome};
 
 use super::Client;
 use super::connection::{Connection, Filled, describe};
-use super::error::{Cause, Why};
-use super::route::{Advice, Deadline};
+use super::error::{Cause, Error, Why};
+use super::route::{Advice, Deadline, Router};
 use super::watch::{self, Watch};
 
 /// Bytes of queued writes handed to the kernel at once; one write always fits.
@@ -121,6 +121,30 @@ impl Client {
         self.receive(call, read)
     }
 
+    /// Makes a connection, and draws the name of a session that begins there.
+    pub(super) fn arrive(&mut self, call: &mut Call) -> Result<SessionId, Error> {
+        loop {
+            let stopped = if self.router.is_cancelled() {
+                Err(Stop::Why(Why::Cancelled))
+            } else if call.deadline.is_over() {
+                Err(call.expired())
+            } else {
+                self.reach(call)
+            };
+            match (stopped, &self.connection) {
+                (Ok(()), Some(connection)) => {
+                    return Ok(name_of_session(&connection.welcome, &mut self.router));
+                }
+                (Ok(()), None) => {}
+                (Err(Stop::Unreachable(causes)), _) => return Err(Error::Unreachable { causes }),
+                (Err(Stop::Why(why)), _) => {
+                    let place = self.session.place.clone();
+                    return Err(Error::NotApplied { why, place });
+                }
+            }
+        }
+    }
+
     /// Makes a connection if there is none.
     fn reach(&mut self, call: &mut Call) -> Result<(), Stop> {
         if self.connection.is_some() {
@@ -205,14 +229,8 @@ impl Client {
             // What is sent now would probably get no verdict in time.
             return Err(call.expired());
         }
-        let router = &mut self.router;
         let connection = self.connection.as_mut().expect("reach made a connection");
-        let welcome = &connection.welcome;
-        let born = SessionId {
-            epoch: welcome.epoch,
-            born: welcome.applied,
-            nonce: router.draw(),
-        };
+        let born = name_of_session(&connection.welcome, &mut self.router);
         if writing {
             self.session.name_writes(|| born);
         }
@@ -386,6 +404,15 @@ impl Client {
         } else {
             self.watch = Watch::begin(other);
         }
+    }
+}
+
+/// A session that begins now, with the node that said hello (rules C2).
+fn name_of_session(welcome: &Welcome, router: &mut Router) -> SessionId {
+    SessionId {
+        epoch: welcome.epoch,
+        born: welcome.applied,
+        nonce: router.draw(),
     }
 }
 

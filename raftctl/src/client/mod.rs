@@ -167,7 +167,52 @@ impl Client {
     /// [`Error::Full`] if too many are in flight, [`Error::Refused`] if it is too large.
     pub fn submit(&mut self, command: Command<'_>) -> Result<(), Error> {
         limits::check(command)?;
-        self.session.submit(command)
+        self.session.submit(command, false)
+    }
+
+    /// Like [`Client::submit`], for a write that another process may have sent under the name that
+    /// it now gets: see [`Client::continue_session`].
+    ///
+    /// # Errors
+    /// Those of [`Client::submit`].
+    pub fn resubmit(&mut self, command: Command<'_>) -> Result<(), Error> {
+        limits::check(command)?;
+        self.session.submit(command, true)
+    }
+
+    /// Gives the session its name before anything is sent in it, so that it can be written down
+    /// first, and returns that of the next write. Those after it count on by one. The session is
+    /// then never replaced by another: if the cluster forgets it, its writes fail.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], or [`Error::NotApplied`] if nobody answered in time.
+    ///
+    /// # Panics
+    /// If writes are in flight.
+    pub fn open_session(&mut self, deadline: Deadline) -> Result<RequestId, Error> {
+        assert_eq!(self.session.len(), 0, "writes are in flight");
+        let mut call = Call::new(deadline, Whom::Leader, self.connection.is_some());
+        self.router.reset_back_off();
+        let born = self.arrive(&mut call)?;
+        let next = RequestId {
+            session: born,
+            seq: 1,
+        };
+        self.continue_session(next);
+        Ok(next)
+    }
+
+    /// Goes on with a session of [`Client::open_session`], of another process for instance: the
+    /// next write gets the name `next`. Those that may have been sent already come first, in the
+    /// order that they had, by [`Client::resubmit`]: each is applied once, whoever sent it.
+    ///
+    /// # Panics
+    /// If writes are in flight.
+    pub fn continue_session(&mut self, next: RequestId) {
+        assert_eq!(self.session.len(), 0, "writes are in flight");
+        let place = std::mem::take(&mut self.session.place);
+        self.session = Session::kept(next);
+        self.session.place = place;
     }
 
     /// Writes in flight, settled ones whose results were not taken included.

@@ -116,11 +116,16 @@ struct Pending {
 /// Invariants:
 /// - named writes come first, with consecutive seqs that end at `next_seq - 1`;
 /// - a named write keeps its bytes until it is settled, so that a retry is the same write; it
-///   gets a new name only if no write in flight may have been applied under the old one;
-/// - a write is settled as not applied only if no attempt of it is without a verdict.
+///   gets a new name only if no write in flight may have been applied under the old one, and never
+///   in a session that is `kept`;
+/// - a write is settled as not applied only if no attempt of it is without a verdict;
+/// - no floor is above a write that was done and whose result was not taken: whoever lost the
+///   result can ask for it again.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: Option<SessionId>,
+    /// Somebody remembers the name: there is no going on under another.
+    kept: bool,
     next_seq: u64,
     writes: VecDeque<Pending>,
     bytes: usize,
@@ -137,6 +142,7 @@ impl Session {
     pub(crate) fn new() -> Self {
         Self {
             id: None,
+            kept: false,
             next_seq: 1,
             writes: VecDeque::new(),
             bytes: 0,
@@ -169,12 +175,21 @@ impl Session {
         session
     }
 
+    /// A session whose next write has this name, for good.
+    pub(crate) fn kept(next: RequestId) -> Self {
+        let mut session = Self::new();
+        session.id = Some(next.session);
+        session.kept = true;
+        session.next_seq = next.seq;
+        session
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.writes.len()
     }
 
-    /// Queues a write.
-    pub(crate) fn submit(&mut self, command: Command<'_>) -> Result<(), Error> {
+    /// Queues a write; `exposed` if it may have been sent before, under the name that it will get.
+    pub(crate) fn submit(&mut self, command: Command<'_>, exposed: bool) -> Result<(), Error> {
         let mut body = BytesMut::new();
         let write = Write {
             session: SessionId {
@@ -197,7 +212,7 @@ impl Session {
         self.writes.push_back(Pending {
             body,
             seq: 0,
-            exposed: false,
+            exposed,
             state: State::Queued,
         });
         Ok(())
@@ -250,13 +265,16 @@ impl Session {
     pub(crate) fn name_writes(&mut self, born: impl FnOnce() -> SessionId) {
         assert!(!self.is_draining(), "a write was named behind a failed one");
         self.broken = None;
-        if self.lost {
+        if self.lost && self.kept {
+            self.abandon(&Why::Server(WireError::SessionExpired));
+        } else if self.lost {
             self.forget();
         }
         let id = *self.id.get_or_insert_with(born);
-        let first_unsettled = self.unsettled().map(|write| write.seq).next();
-        let floor = match first_unsettled {
-            Some(seq) if seq > 0 => seq,
+        let given_up = |write: &&Pending| matches!(write.state, State::Settled(Err(_)));
+        let first_open = self.writes.iter().find(|write| !given_up(write));
+        let floor = match first_open {
+            Some(write) if write.seq > 0 => write.seq,
             _ => self.next_seq,
         };
         for write in self.writes.iter_mut().filter(|write| write.seq == 0) {

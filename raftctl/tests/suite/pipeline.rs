@@ -1,12 +1,12 @@
 //! Several writes in flight in one session.
 
-use raftctl::client::{Command, Error, IN_FLIGHT_MAX, Outcome, Why};
+use raftctl::client::{Command, Error, IN_FLIGHT_MAX, Outcome, RequestId, Why};
 use wire::error::Error as WireError;
 use wire::types::Index;
 
 use super::client::{PUT, client, soon};
 use super::fake::{Act, Asked, Fake};
-use super::script::obliging;
+use super::script::{always, obliging};
 
 fn seqs(asked: &[Asked]) -> Vec<u64> {
     asked.iter().map(|asked| asked.write().seq).collect()
@@ -190,4 +190,76 @@ fn a_write_that_the_server_expects_and_the_client_settled_makes_a_new_session() 
     client.write(PUT, soon()).unwrap();
     client.write(PUT, soon()).unwrap();
     assert_eq!(seqs(&server.asked()), [1, 2, 1]);
+}
+
+#[test]
+fn no_floor_is_above_a_result_that_was_not_taken() {
+    let server = Fake::start(1, obliging());
+    let mut client = client(&[&server]);
+    for _ in 0..3 {
+        client.submit(PUT).unwrap();
+    }
+    client.wait(soon()).unwrap().unwrap();
+    client.submit(PUT).unwrap();
+    for _ in 0..3 {
+        client.wait(soon()).unwrap().unwrap();
+    }
+    client.write(PUT, soon()).unwrap();
+    let floors: Vec<_> = server.asked().iter().map(|a| a.write().floor).collect();
+    assert_eq!(floors, [1, 1, 1, 2, 5]);
+}
+
+#[test]
+fn a_session_that_was_named_first_goes_on_in_another_process() {
+    let mut sequence = Sequence {
+        last: 0,
+        refuse: None,
+    };
+    let server = Fake::start(1, move |asked| sequence.act(asked));
+    let mut first = client(&[&server]);
+    let named = first.open_session(soon()).unwrap();
+    assert_eq!(named.seq, 1);
+    assert!(server.asked().is_empty(), "nothing is sent yet");
+    for _ in 0..3 {
+        first.submit(PUT).unwrap();
+    }
+    first.wait(soon()).unwrap().unwrap();
+    drop(first);
+    let before = server.asked().len();
+    let mut second = client(&[&server]);
+    second.continue_session(RequestId { seq: 2, ..named });
+    second.resubmit(PUT).unwrap();
+    second.resubmit(PUT).unwrap();
+    second.submit(PUT).unwrap();
+    for n in 2..=4 {
+        let written = second.wait(soon()).unwrap().unwrap();
+        assert_eq!(written.revision, Index(100 + n));
+    }
+    let asked = server.asked();
+    assert_eq!(seqs(&asked[before..]), [2, 3, 4]);
+    assert!(asked.iter().all(|a| a.write().session == named.session));
+    assert!(asked[before..].iter().all(|a| a.write().floor == 2));
+}
+
+#[test]
+fn a_session_that_goes_on_is_not_replaced_by_another() {
+    let server = Fake::start(1, always(WireError::SessionExpired));
+    let mut client = client(&[&server]);
+    let named = client.open_session(soon()).unwrap();
+    client.continue_session(RequestId { seq: 7, ..named });
+    client.resubmit(PUT).unwrap();
+    client.submit(PUT).unwrap();
+    let unknown = client.wait(soon()).unwrap();
+    let Err(Error::Unknown { request, why, .. }) = unknown else {
+        panic!("{unknown:?}");
+    };
+    assert_eq!(request, RequestId { seq: 7, ..named });
+    assert_eq!(why, Why::Server(WireError::SessionExpired));
+    let behind = client.wait(soon()).unwrap();
+    assert!(
+        matches!(behind, Err(Error::NotApplied { .. })),
+        "{behind:?}"
+    );
+    let asked = server.asked();
+    assert!(asked.iter().all(|a| a.write().session == named.session));
 }
