@@ -4,10 +4,11 @@ use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, config, context, count, del, edit, get, help, incr, is_healthy, members, put, recover,
-    scan, snapshot, transfer_leader, wait_ready, wal,
+    cas, config, context, count, del, dump, edit, get, help, incr, is_healthy, members, put,
+    recover, scan, snapshot, transfer_leader, wait_ready, wal,
 };
 use crate::config::Flags;
+use crate::format::Style;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,9 +26,8 @@ Examples:
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) flags: Flags,
-    /// Print one JSON object per line, and errors as JSON too.
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) style: Style,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -41,6 +41,7 @@ pub(crate) enum Verb {
     Incr(incr::Args),
     Scan(scan::Args),
     Count(count::Args),
+    Dump(dump::Args),
     Edit(edit::Args),
     Snapshot(snapshot::Args),
     /// Show the cluster and every member, dead ones too.

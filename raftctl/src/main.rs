@@ -5,9 +5,10 @@ mod cluster;
 mod cmd;
 mod config;
 mod encoding;
+mod format;
 mod input;
+mod items;
 mod output;
-mod sheet;
 mod signals;
 mod usage;
 
@@ -22,6 +23,7 @@ use clap::{CommandFactory, Parser};
 use raftctl::failure::{Exit, Failure};
 
 use cli::Cli;
+use format::Format;
 use signals::Signals;
 
 fn main() {
@@ -29,11 +31,11 @@ fn main() {
         report(&bug(info), false);
         process::exit(Exit::Bug as i32);
     }));
-    let line: Vec<OsString> = std::env::args_os().collect();
+    let line = usage::with_null_flag(std::env::args_os().collect());
     let signals = Signals::new();
     let (result, json) = match Cli::try_parse_from(&line) {
         Ok(cli) => {
-            let json = cli.json;
+            let json = cli.style.format() == Some(Format::Jsonl);
             (cmd::run(cli, &signals), json)
         }
         Err(error) => (refused(&error, &line), wants_json(&line)),
@@ -68,9 +70,13 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
     }
 }
 
+/// Whether a line that cannot be parsed asks for JSON.
 fn wants_json(line: &[OsString]) -> bool {
-    let flags = line.iter().take_while(|word| *word != "--");
-    flags.into_iter().any(|word| word == "--json")
+    let flags: Vec<_> = line.iter().take_while(|word| *word != "--").collect();
+    let pair =
+        |pair: &[&OsString]| (pair[0] == "-o" || pair[0] == "--format") && pair[1] == "jsonl";
+    let word = |word: &&OsString| **word == "--json" || **word == "--format=jsonl";
+    flags.iter().any(word) || flags.windows(2).any(pair)
 }
 
 fn report(failure: &Failure, json: bool) {

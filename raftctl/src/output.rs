@@ -1,5 +1,6 @@
 //! Standard output: data only, exact bytes in a pipe.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -8,6 +9,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use raftctl::failure::{Exit, Failure};
 use serde::Serialize;
+
+use crate::encoding::{csv, nul, screen, tsv};
+use crate::format::{Color, Format, Style};
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -18,11 +22,11 @@ const COLUMNS_DEFAULT: usize = 80;
 pub(crate) struct Out {
     writer: BufWriter<File>,
     terminal: bool,
-    json: bool,
+    style: Style,
 }
 
 impl Out {
-    pub(crate) fn new(json: bool) -> Result<Self, Failure> {
+    pub(crate) fn new(style: Style) -> Result<Self, Failure> {
         let stdout = io::stdout();
         // The standard library's own buffer writes at every line end.
         let file = File::from(
@@ -34,17 +38,49 @@ impl Out {
         Ok(Self {
             writer: BufWriter::with_capacity(BUFFER_BYTES, file),
             terminal: stdout.is_terminal(),
-            json,
+            style,
         })
     }
 
-    pub(crate) fn json(&self) -> bool {
-        self.json
+    /// How it was asked to be written.
+    pub(crate) fn style(&self) -> &Style {
+        &self.style
     }
 
-    /// Whether a person reads: a terminal, and no JSON was asked for.
+    /// The format: as asked for, else a table on a terminal and TSV in a pipe.
+    pub(crate) fn format(&self) -> Format {
+        let usual = if self.terminal && !self.style.bare {
+            Format::Table
+        } else {
+            Format::Tsv
+        };
+        self.style.format().unwrap_or(usual)
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        self.format() == Format::Jsonl
+    }
+
+    /// Whether a person reads: a table is shown, of all that a person wants to know.
     pub(crate) fn for_person(&self) -> bool {
-        self.terminal && !self.json
+        self.format() == Format::Table && self.style.fields.is_empty()
+    }
+
+    /// Whether it is a terminal, which gets no control characters.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Refuses to send bytes to a terminal that are for programs alone.
+    pub(crate) fn check_binary(&self, format: Format) -> Result<(), Failure> {
+        if self.terminal && format.is_binary() {
+            let what = format!(
+                "standard output is a terminal, and {} is for programs",
+                format.name()
+            );
+            return Err(Failure::usage(what).remedy("a pipe or a file; or another --format"));
+        }
+        Ok(())
     }
 
     /// Columns of the terminal.
@@ -74,21 +110,94 @@ impl Out {
 
     /// States a change, to a person only.
     pub(crate) fn note(&mut self, text: &str) -> Result<(), Failure> {
-        if self.for_person() {
+        if self.terminal && !self.json() {
             self.line(text)?;
         }
         Ok(())
     }
 
-    /// Rows of text: an aligned table for a person, else lines of fields with TABs between.
-    pub(crate) fn rows(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
-        if !self.for_person() {
-            return rows.iter().try_for_each(|row| self.line(&row.join("\t")));
-        }
-        if rows.is_empty() {
+    /// An aligned table; its header stands out where colours may be.
+    pub(crate) fn table(
+        &mut self,
+        header: &[&str],
+        right: &[usize],
+        rows: Vec<Vec<String>>,
+    ) -> Result<(), Failure> {
+        let header = match self.style.header() {
+            Some(false) => &[],
+            _ => header,
+        };
+        if header.is_empty() && rows.is_empty() {
             return Ok(());
         }
-        self.line(&table(header, &[], rows))
+        let text = table(header, right, rows);
+        match text.split_once('\n') {
+            Some((first, rest)) if !header.is_empty() && self.has_color() => {
+                self.line(&format!("\x1b[1m{first}\x1b[0m"))?;
+                self.line(rest)
+            }
+            _ => self.line(&text),
+        }
+    }
+
+    /// Rows of text with these names, as asked for: all fields or some, as a table, TSV, CSV or with
+    /// NUL bytes; nothing as JSON, for which there is [`Out::object`].
+    pub(crate) fn rows(&mut self, names: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
+        let format = self.format();
+        if format == Format::Jsonl || (format == Format::Table && rows.is_empty()) {
+            return Ok(());
+        }
+        self.check_binary(format)?;
+        let chosen = self.style.chosen(names)?;
+        let names: Vec<_> = chosen.iter().map(|at| names[*at]).collect();
+        let rows = rows
+            .iter()
+            .map(|row| chosen.iter().map(|at| row[*at].clone()));
+        let rows: Vec<Vec<String>> = rows.map(Iterator::collect).collect();
+        if format == Format::Table {
+            let upper: Vec<_> = names.iter().map(|name| name.to_uppercase()).collect();
+            let header: Vec<_> = upper.iter().map(String::as_str).collect();
+            return self.table(&header, &numeric(&rows, names.len()), rows);
+        }
+        let mut buffer = Vec::new();
+        if self.has_header(format) {
+            line(&names, format, &mut buffer)?;
+        }
+        for row in &rows {
+            let fields: Vec<_> = row.iter().map(String::as_str).collect();
+            line(&fields, format, &mut buffer)?;
+        }
+        self.text(&buffer)
+    }
+
+    /// Bytes of lines: on a terminal without control characters.
+    pub(crate) fn text(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if !self.terminal || screen::is_printable(bytes) {
+            return self.bytes(bytes);
+        }
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+        for line in lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line)) {
+            self.line(&screen::visible(line))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a header comes before lines of this format.
+    pub(crate) fn has_header(&self, format: Format) -> bool {
+        let usual = format == Format::Csv && !self.style.bare;
+        self.style.header().unwrap_or(usual)
+    }
+
+    /// Whether colours may be written: the flag, then NO_COLOR, CLICOLOR_FORCE and the terminal.
+    fn has_color(&self) -> bool {
+        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        match self.style.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto if set("NO_COLOR") => false,
+            Color::Auto if set("CLICOLOR_FORCE") => true,
+            Color::Auto => self.terminal && env::var_os("TERM").is_some_and(|term| term != "dumb"),
+        }
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
@@ -96,8 +205,30 @@ impl Out {
     }
 }
 
-/// An aligned table without lines and, if `header` is empty, without a header; the columns in `right` are numbers.
-pub(crate) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+/// Appends fields as one line.
+fn line(fields: &[&str], format: Format, out: &mut Vec<u8>) -> Result<(), Failure> {
+    match format {
+        Format::Csv => csv::line(fields.iter().map(|field| field.as_bytes()), out),
+        Format::Nul => {
+            for field in fields {
+                nul::field(field.as_bytes(), None, out)?;
+            }
+        }
+        _ => tsv::line(fields.iter().map(|field| field.as_bytes()), out),
+    }
+    Ok(())
+}
+
+/// The columns of numbers only.
+fn numeric(rows: &[Vec<String>], columns: usize) -> Vec<usize> {
+    let number = |text: &String| text == "-" || text.bytes().all(|byte| byte.is_ascii_digit());
+    let all = |column: &usize| rows.iter().all(|row| number(&row[*column]));
+    (0..columns).filter(all).collect()
+}
+
+/// An aligned table without lines and, if `header` is empty, without a header; the columns in `right`
+/// are numbers.
+fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).add_rows(rows);
     if !header.is_empty() {

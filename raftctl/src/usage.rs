@@ -33,6 +33,28 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
     failure.remedy(remedy)
 }
 
+/// The line with `-0` spelled out where it is a flag: clap takes it for a number, which may be a
+/// datum.
+pub(crate) fn with_null_flag(mut line: Vec<OsString>) -> Vec<OsString> {
+    let end = line.iter().position(|word| word == "--");
+    let end = end.unwrap_or(line.len());
+    if !line[..end].iter().any(|word| word == "-0") {
+        return line;
+    }
+    let cli = Cli::command();
+    let verb = verb_position(&cli, &line)
+        .and_then(|at| cli.find_subcommand(line[at].to_str()?))
+        .unwrap_or(&cli);
+    for at in 1..end {
+        let before = option(&cli, verb, &line[at - 1]);
+        let is_value = before.is_some_and(|arg| arg.get_action().takes_values());
+        if line[at] == "-0" && !is_value {
+            line[at] = "--null".into();
+        }
+    }
+    line
+}
+
 fn joined(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -162,6 +184,25 @@ mod tests {
             remedy(&["raftctl", "cas", "k", "--expect", "-v", "--new"]),
             "raftctl cas --expect=-v -- k --new"
         );
+    }
+
+    #[test]
+    fn a_zero_with_a_dash_is_a_flag_where_no_value_is_due() {
+        let line = |words: &[&str]| {
+            let line = words.iter().map(OsString::from).collect();
+            let line = with_null_flag(line);
+            line.join(OsStr::new(" ")).into_string().expect("UTF-8")
+        };
+        assert_eq!(
+            line(&["raftctl", "scan", "-0", "p"]),
+            "raftctl scan --null p"
+        );
+        assert_eq!(line(&["raftctl", "-0", "scan"]), "raftctl --null scan");
+        assert_eq!(
+            line(&["raftctl", "get", "k", "--default", "-0"]),
+            "raftctl get k --default -0"
+        );
+        assert_eq!(line(&["raftctl", "get", "--", "-0"]), "raftctl get -- -0");
     }
 
     #[test]

@@ -50,6 +50,7 @@
 
 extern crate alloc;
 
+pub mod block;
 mod buf;
 pub mod client;
 pub mod command;

@@ -1,6 +1,7 @@
 //! The manual pages and the help say what the program does, no more and no less.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use raftctl::failure::Exit;
 
 use super::*;
 use crate::cmd::help;
+use crate::usage;
 
 /// The page about the program as a whole; each of the others has a group of verbs.
 const GENERAL: &str = "raftctl";
@@ -234,6 +236,11 @@ fn helps(command: &Command, into: &mut String) {
     command.get_subcommands().for_each(|verb| helps(verb, into));
 }
 
+/// The line as the program reads it.
+fn as_typed(words: &[String]) -> Vec<OsString> {
+    usage::with_null_flag(words.iter().map(OsString::from).collect())
+}
+
 #[test]
 fn every_example_is_understood() {
     let mut examples = String::new();
@@ -259,7 +266,7 @@ fn every_example_is_understood() {
             if let Some(id) = call.iter().position(|word| word == "--request-id") {
                 call[id + 1] = format!("{}-1", "0".repeat(48));
             }
-            if let Err(error) = Cli::try_parse_from(&call) {
+            if let Err(error) = Cli::try_parse_from(as_typed(&call)) {
                 panic!("{line}: {call:?}: {error}");
             }
             count += 1;

@@ -10,6 +10,7 @@ use super::Session;
 use crate::config::Origin;
 use crate::config::file::{File, Layer, failure};
 use crate::config::setting::{SETTINGS, named, nearest};
+use crate::format::{self, Ability};
 
 /// Tell what is set, and where.
 #[derive(Debug, clap::Args)]
@@ -56,6 +57,20 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     }
 }
 
+/// What is told of settings, and of the places where one was set.
+static FIELDS: [&str; 3] = ["setting", "value", "origin"];
+const LAYERS: [&str; 3] = ["value", "it", "origin"];
+
+/// What the verb can print.
+pub(crate) fn ability(args: &Args) -> Ability {
+    match args.verb {
+        Verb::Show { origin: true } => format::rows(&FIELDS),
+        Verb::Show { origin: false } => format::rows(&FIELDS[..2]),
+        Verb::Explain { .. } => format::rows(&LAYERS),
+        Verb::Check { .. } => format::LINES,
+    }
+}
+
 fn show(with_origin: bool, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let mut rows = Vec::new();
     for setting in SETTINGS {
@@ -72,12 +87,8 @@ fn show(with_origin: bool, session: &mut Session<'_>) -> Result<Exit, Failure> {
         row.extend(with_origin.then(|| origin.to_string()));
         rows.push(row);
     }
-    let header: &[&str] = if with_origin {
-        &["SETTING", "VALUE", "ORIGIN"]
-    } else {
-        &["SETTING", "VALUE"]
-    };
-    session.out.rows(header, rows)?;
+    let columns = if with_origin { 3 } else { 2 };
+    session.out.rows(&FIELDS[..columns], &rows)?;
     Ok(Exit::Done)
 }
 
@@ -104,9 +115,9 @@ fn explain(key: &str, session: &mut Session<'_>) -> Result<Exit, Failure> {
         let counts = if place == 0 { "counts" } else { "hidden" };
         vec![text.clone(), counts.to_owned(), origin.to_string()]
     });
-    let rows = rows.collect();
+    let rows: Vec<_> = rows.collect();
     session.out.note(setting.doc)?;
-    session.out.rows(&["VALUE", "IT", "ORIGIN"], rows)?;
+    session.out.rows(&LAYERS, &rows)?;
     Ok(Exit::Done)
 }
 

@@ -9,6 +9,7 @@ use crate::config::edit::{Change, change};
 use crate::config::file::{Context, File, Layer, failure};
 use crate::config::setting::{CONTEXT, ENDPOINTS};
 use crate::config::{Flags, advice_on_contexts};
+use crate::format::{self, Ability};
 
 /// Name clusters, and choose one of them.
 #[derive(Debug, clap::Args)]
@@ -61,6 +62,19 @@ pub(crate) fn run(args: &Args, flags: &Flags, session: &mut Session<'_>) -> Resu
     }
 }
 
+/// What is told of contexts, and of the settings of one.
+const FIELDS: [&str; 4] = ["name", "current", "endpoints", "file"];
+const SHOWN: [&str; 2] = ["setting", "value"];
+
+/// What the verb can print.
+pub(crate) fn ability(args: &Args) -> Ability {
+    match args.verb {
+        Verb::Ls => format::rows(&FIELDS),
+        Verb::Show { .. } => format::rows(&SHOWN),
+        _ => format::LINES,
+    }
+}
+
 fn list(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let config = &session.config;
     let all = config.files.iter();
@@ -96,9 +110,7 @@ fn list(session: &mut Session<'_>) -> Result<Exit, Failure> {
         ]
     };
     let rows: Vec<_> = all.iter().map(row).collect();
-    session
-        .out
-        .rows(&["NAME", "CURRENT", "ENDPOINTS", "FILE"], rows)?;
+    session.out.rows(&FIELDS, &rows)?;
     Ok(Exit::Done)
 }
 
@@ -127,8 +139,8 @@ fn show(name: Option<&str>, session: &mut Session<'_>) -> Result<Exit, Failure> 
         return Ok(Exit::Done);
     }
     let row = |said: &crate::config::file::Said| vec![said.setting.key.into(), said.text.clone()];
-    let rows = context.said.iter().map(row).collect();
-    session.out.rows(&["SETTING", "VALUE"], rows)?;
+    let rows: Vec<_> = context.said.iter().map(row).collect();
+    session.out.rows(&SHOWN, &rows)?;
     Ok(Exit::Done)
 }
 

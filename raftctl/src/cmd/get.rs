@@ -7,11 +7,10 @@ use raftctl::failure::{Exit, Failure};
 use wire::types::Index;
 
 use super::{Codec, Session, shown};
-use crate::encoding::json::{Datum, Record};
-use crate::encoding::{screen, tsv};
+use crate::encoding::screen;
 use crate::input;
+use crate::items::Printer;
 use crate::output::Out;
-use crate::sheet::Sheet;
 
 /// Print the value of a key, or of several.
 #[derive(Debug, clap::Args)]
@@ -45,21 +44,22 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         .collect();
     let keys = keys?;
     let several = keys.len() > 1;
+    // One value alone is its exact bytes, unless something else was asked for.
+    let style = session.out.style();
+    let bare = !several && style.format().is_none() && style.fields.is_empty();
+    let mut printer = Printer::new(false, 0, args.codec, &session.out)?;
     let mut client = session.client();
     let mut missing = Vec::new();
-    let mut sheet = Sheet::new(false, args.codec, &session.out);
     for key in &keys {
-        let found = find(&mut client, key, default.as_deref(), session)?;
-        let out = &mut session.out;
-        match found {
+        match find(&mut client, key, default.as_deref(), session)? {
             None => missing.push(shown(key)),
-            Some(entry) if out.json() => record(key, &entry, args.codec, out)?,
-            Some(entry) if several && out.for_person() => sheet.add(&entry.item(key)),
-            Some(entry) if several => row(key, &entry.value, args.codec, out)?,
-            Some(entry) => value(&entry.value, args.codec, out)?,
+            Some(entry) if bare => value(&entry.value, args.codec, &mut session.out)?,
+            Some(entry) => printer.print(&entry.item(key), &mut session.out)?,
         }
     }
-    sheet.print(true, &mut session.out)?;
+    if !bare {
+        printer.finish(&mut session.out)?;
+    }
     if missing.is_empty() || args.missing_ok {
         return Ok(Exit::Done);
     }
@@ -93,28 +93,12 @@ fn find(
     Ok(found.or_else(|| default.map(absent)))
 }
 
-fn record(key: &[u8], entry: &Entry, codec: Codec, out: &mut Out) -> Result<(), Failure> {
-    let key = Datum::new(key, codec.key.key_encode);
-    let value = Datum::new(&entry.value, codec.encode);
-    let numbers = [entry.revision.0, entry.create_revision.0, entry.version];
-    out.object(&Record::new(&key, Some(&value), numbers))
-}
-
-fn row(key: &[u8], value: &[u8], codec: Codec, out: &mut Out) -> Result<(), Failure> {
-    let mut line = Vec::new();
-    tsv::field(key, codec.key.key_encode, &mut line);
-    line.push(b'\t');
-    tsv::field(value, codec.encode, &mut line);
-    line.push(b'\n');
-    out.bytes(&line)
-}
-
 /// One value alone: the exact bytes, except that a terminal gets no control characters.
 fn value(value: &[u8], codec: Codec, out: &mut Out) -> Result<(), Failure> {
     if let Some(encoding) = codec.encode {
         return out.line(&encoding.encode(value));
     }
-    if !out.for_person() {
+    if !out.is_terminal() {
         return out.bytes(value);
     }
     if !screen::is_printable(value) {

@@ -13,7 +13,11 @@ use wire::types::NodeId;
 use super::Session;
 use super::status::text;
 use crate::cluster::title;
-use crate::output::table;
+use crate::format::{self, Ability};
+
+pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
+
+const FIELDS: [&str; 6] = ["term", "leader", "name", "at", "reason", "without_ms"];
 
 /// Time for one member to answer.
 const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
@@ -64,21 +68,20 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
             let term = row.term.to_string();
             vec![term, title, at(row.at_ms), row.reason.into(), without]
         });
-        out.line(&table(&header, &[0, 4], rows.collect()))?;
+        out.table(&header, &[0, 4], rows.collect())?;
     } else {
-        for row in &rows {
-            let (term, leader) = (row.term.to_string(), row.leader.to_string());
-            let (when, without) = (at(row.at_ms), row.without_ms.to_string());
-            let fields = [
-                &term,
-                &leader,
-                &text(&row.name),
-                &when,
-                row.reason,
-                &without,
-            ];
-            out.line(&fields.join("\t"))?;
-        }
+        let row = |row: &Row| {
+            vec![
+                row.term.to_string(),
+                row.leader.to_string(),
+                text(&row.name),
+                at(row.at_ms),
+                row.reason.into(),
+                row.without_ms.to_string(),
+            ]
+        };
+        let rows: Vec<_> = rows.iter().map(row).collect();
+        out.rows(&FIELDS, &rows)?;
     }
     Ok(Exit::Done)
 }

@@ -16,7 +16,6 @@ use super::Session;
 use super::consent::Consent;
 use super::status::voters as voters_in_words;
 use crate::cluster::{Row, survey};
-use crate::output::table;
 
 /// A learner that is no voter after so long is removed again.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(600);
@@ -482,11 +481,10 @@ fn show(changed: &MembersChanged, session: &mut Session<'_>) -> Result<Exit, Fai
     }
     if out.for_person() {
         let header = ["STEP", "VOTERS", "SURVIVES", "MEMBERS"];
-        out.line(&table(&header, &[1, 2], rows))?;
+        out.table(&header, &[1, 2], rows)?;
     } else if !out.json() {
-        for row in rows {
-            out.line(&row.join("\t"))?;
-        }
+        let names = ["step", "voters", "failures_tolerated", "members"];
+        out.rows(&names, &rows)?;
     }
     Ok(Exit::Done)
 }

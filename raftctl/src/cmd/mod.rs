@@ -7,6 +7,7 @@ mod consent;
 pub(crate) mod context;
 pub(crate) mod count;
 pub(crate) mod del;
+pub(crate) mod dump;
 pub(crate) mod edit;
 pub(crate) mod get;
 pub(crate) mod help;
@@ -35,8 +36,10 @@ use raftctl::failure::{Exit, Failure};
 
 use crate::cli::{Cli, Verb};
 use crate::config::Config;
-use crate::encoding::{Encoding, screen};
+use crate::encoding::{Encoding, Encodings, screen};
+use crate::format::{self, Ability};
 use crate::input;
+use crate::items;
 use crate::output::Out;
 use crate::signals::Signals;
 
@@ -66,6 +69,15 @@ pub(crate) struct KeyCodec {
     /// Keys are given and shown like this.
     #[arg(long, value_enum, value_name = "ENCODING")]
     pub(crate) key_encode: Option<Encoding>,
+}
+
+impl Codec {
+    pub(crate) fn encodings(self) -> Encodings {
+        Encodings {
+            key: self.key.key_encode,
+            value: self.encode,
+        }
+    }
 }
 
 /// Which keys, for the verbs that walk over them.
@@ -144,8 +156,25 @@ pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
     )
 }
 
+/// What the verb can print: anything else is refused before it does anything.
+fn ability(verb: &Verb) -> Ability {
+    match verb {
+        Verb::Get(_) | Verb::Scan(_) => items::ABILITY,
+        Verb::Dump(_) => format::BULK,
+        Verb::Config(args) => config::ability(args),
+        Verb::Context(args) => context::ability(args),
+        Verb::Status => status::ABILITY,
+        Verb::Peers => peers::ABILITY,
+        Verb::Leaders => leaders::ABILITY,
+        Verb::Snapshot(args) => snapshot::ability(args),
+        Verb::Wal(args) => wal::ability(args),
+        _ => format::LINES,
+    }
+}
+
 /// Carries out the verb.
 pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
+    cli.style.check(ability(&cli.verb))?;
     let config = if matches!(cli.verb, Verb::Help(_) | Verb::Version) {
         // They go on when a configuration is broken.
         Config::built_in()
@@ -156,7 +185,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         endpoints: config.endpoints(),
         timeout: config.timeout(),
         deadline: Deadline::after(config.timeout()),
-        out: Out::new(cli.json)?,
+        out: Out::new(cli.style)?,
         signals,
         config,
     };
@@ -169,6 +198,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Incr(args) => incr::run(&args, session),
         Verb::Scan(args) => scan::run(&args, session),
         Verb::Count(args) => count::run(&args, session),
+        Verb::Dump(args) => dump::run(&args, session),
         Verb::Snapshot(args) => snapshot::run(&args, session),
         Verb::Status => status::run(session),
         Verb::Peers => peers::run(session),

@@ -5,7 +5,19 @@ use raftctl::failure::{Exit, Failure};
 use super::Session;
 use super::status::{number, text};
 use crate::cluster::survey;
-use crate::output::table;
+use crate::format::{self, Ability};
+
+pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
+
+const FIELDS: [&str; 7] = [
+    "id",
+    "name",
+    "kind",
+    "role",
+    "peer_addr",
+    "client_addr",
+    "lag",
+];
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let cluster = survey(&mut session.client(), session.deadline)
@@ -31,11 +43,9 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let rows: Vec<_> = cluster.members.iter().map(row).collect();
     if out.for_person() {
         let header = ["ID", "NAME", "KIND", "ROLE", "PEERS", "CLIENTS", "LAG"];
-        out.line(&table(&header, &[0, 6], rows))?;
+        out.table(&header, &[0, 6], rows)?;
     } else {
-        for row in rows {
-            out.line(&row.join("\t"))?;
-        }
+        out.rows(&FIELDS, &rows)?;
     }
     Ok(Exit::Done)
 }

@@ -7,13 +7,7 @@ use raftctl::failure::{Exit, Failure};
 use wire::limits::PAGE_ITEMS_MAX;
 
 use super::{Codec, Prefix, Session, shown};
-use crate::encoding::json::{Datum, Record};
-use crate::encoding::tsv;
-use crate::output::Out;
-use crate::sheet::Sheet;
-
-/// Items in a page for a terminal; columns are aligned within it.
-const SCREEN_PAGE_ITEMS: u32 = 1000;
+use crate::items::Printer;
 
 /// List keys and values in bytewise order.
 #[derive(Debug, clap::Args)]
@@ -97,56 +91,24 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     } else {
         ScanMode::Items
     };
+    let mut printer = Printer::new(args.keys, prefix.len(), args.codec, &session.out)?;
     let mut pages = Pages::new(session, &prefix, mode);
     let mut left = args.limit.unwrap_or(u64::MAX);
-    let page_max = if session.out.for_person() {
-        SCREEN_PAGE_ITEMS
-    } else {
-        PAGE_ITEMS_MAX
-    };
-    let mut first = true;
-    let mut buffer = Vec::new();
     while left > 0 {
-        let limit = u32::try_from(left).unwrap_or(u32::MAX).min(page_max);
+        let limit = u32::try_from(left).unwrap_or(u32::MAX).min(PAGE_ITEMS_MAX);
         let out = &mut session.out;
         let mut written = Ok(());
-        let page = if out.for_person() {
-            let mut sheet = Sheet::new(args.keys, args.codec, out);
-            let page = pages.next(limit, |item| sheet.add(&item))?;
-            written = sheet.print(first, out);
-            page
-        } else {
-            pages.next(limit, |item| {
-                if written.is_ok() {
-                    written = print(&item, args, out, &mut buffer);
-                }
-            })?
-        };
+        let page = pages.next(limit, |item| {
+            if written.is_ok() {
+                written = printer.print(&item, out);
+            }
+        })?;
         written?;
         let Some(count) = page else { break };
         left = left.saturating_sub(count);
-        first = false;
         // A reader that shows lines as they come gets each page at once.
         session.out.flush()?;
     }
+    printer.finish(&mut session.out)?;
     Ok(Exit::Done)
-}
-
-fn print(item: &Item<'_>, args: &Args, out: &mut Out, buffer: &mut Vec<u8>) -> Result<(), Failure> {
-    let codec = args.codec;
-    if out.json() {
-        let key = Datum::new(item.key, codec.key.key_encode);
-        let value = Datum::new(item.value, codec.encode);
-        let value = (!args.keys).then_some(&value);
-        let numbers = [item.revision.0, item.create_revision.0, item.version];
-        return out.object(&Record::new(&key, value, numbers));
-    }
-    buffer.clear();
-    tsv::field(item.key, codec.key.key_encode, buffer);
-    if !args.keys {
-        buffer.push(b'\t');
-        tsv::field(item.value, codec.encode, buffer);
-    }
-    buffer.push(b'\n');
-    out.bytes(buffer)
 }

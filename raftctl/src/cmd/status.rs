@@ -4,7 +4,26 @@ use raftctl::failure::{Exit, Failure};
 
 use super::Session;
 use crate::cluster::{Cluster, Row, survey};
-use crate::output::table;
+use crate::format::{self, Ability};
+use crate::output::Out;
+
+pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
+
+const FIELDS: [&str; 13] = [
+    "id",
+    "name",
+    "kind",
+    "role",
+    "reachable",
+    "term",
+    "last_index",
+    "commit_index",
+    "applied_index",
+    "lag",
+    "peer_addr",
+    "client_addr",
+    "state",
+];
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let cluster = survey(&mut session.client(), session.deadline)
@@ -14,16 +33,15 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
         out.object(&cluster)?;
     } else if out.for_person() {
         out.line(&summary(&cluster))?;
-        out.line(&people(&cluster))?;
+        people(&cluster, out)?;
         for member in &cluster.members {
             if let Some(error) = &member.error {
                 out.line(&format!("{}: {error}", member.title()))?;
             }
         }
     } else {
-        for member in &cluster.members {
-            out.line(&fields(member).join("\t"))?;
-        }
+        let rows: Vec<_> = cluster.members.iter().map(fields).collect();
+        out.rows(&FIELDS, &rows)?;
     }
     Ok(Exit::Done)
 }
@@ -69,7 +87,7 @@ fn role(member: &Row) -> &'static str {
     }
 }
 
-fn people(cluster: &Cluster) -> String {
+fn people(cluster: &Cluster, out: &mut Out) -> Result<(), Failure> {
     let header = [
         "NAME", "ROLE", "STATE", "TERM", "APPLIED", "LAG", "KEYS", "WAL", "UP", "CLIENTS",
     ];
@@ -88,7 +106,7 @@ fn people(cluster: &Cluster) -> String {
         ]
     };
     let rows = cluster.members.iter().map(row).collect();
-    table(&header, &[3, 4, 5, 6, 7, 8], rows)
+    out.table(&header, &[3, 4, 5, 6, 7, 8], rows)
 }
 
 /// What it is busy with; of a snapshot on its way, how much is there and how long it will take.
@@ -105,9 +123,9 @@ fn state(member: &Row) -> String {
     }
 }
 
-/// For a pipe: `-` is what is not known.
-fn fields(member: &Row) -> [String; 13] {
-    [
+/// For a pipe, as [`FIELDS`] names them: `-` is what is not known.
+fn fields(member: &Row) -> Vec<String> {
+    vec![
         member.id.to_string(),
         text(&member.name),
         member.kind.into(),

@@ -14,7 +14,8 @@ use wire::membership::Membership;
 use super::Session;
 use crate::encoding::json::Datum;
 use crate::encoding::tsv;
-use crate::output::{Out, table};
+use crate::format::{self, Ability};
+use crate::output::Out;
 
 /// Look at the write-ahead log in a data directory. Nothing is changed, and no node is asked.
 #[derive(Debug, clap::Args)]
@@ -46,6 +47,30 @@ enum Verb {
 struct Dir {
     /// A node's data directory, of a process that is stopped, or a copy.
     dir: PathBuf,
+}
+
+/// What is told of a segment.
+const SEGMENT_FIELDS: [&str; 12] = [
+    "segment",
+    "bytes",
+    "used_bytes",
+    "batches",
+    "entries",
+    "first_index",
+    "last_index",
+    "terms",
+    "cuts",
+    "resets",
+    "snapshot_index",
+    "case",
+];
+
+/// What the verb can print.
+pub(crate) fn ability(args: &Args) -> Ability {
+    match args.verb {
+        Verb::Stat(_) => format::rows(&SEGMENT_FIELDS),
+        Verb::Verify(_) | Verb::Dump(_) => format::LINES,
+    }
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
@@ -150,9 +175,9 @@ fn segments(examined: &Examination, out: &mut Out) -> Result<(), Failure> {
             "SEGMENT", "BYTES", "USED", "BATCHES", "ENTRIES", "FIRST", "LAST", "TERMS", "CUTS",
             "RESETS", "SNAPSHOT", "CASE",
         ];
-        return out.line(&table(&header, &[0, 1, 2, 3, 4, 5, 6, 8, 9, 10], rows));
+        return out.table(&header, &[0, 1, 2, 3, 4, 5, 6, 8, 9, 10], rows);
     }
-    rows.iter().try_for_each(|row| out.line(&row.join("\t")))
+    out.rows(&SEGMENT_FIELDS, &rows)
 }
 
 fn row(contents: &Contents) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Encoding;
+use super::{Encoding, Encodings, Record};
 
 /// A datum of bytes: text where it is UTF-8, else base64; hex or base64 where asked for.
 #[derive(Debug)]
@@ -46,9 +46,10 @@ impl<'a> Datum<'a> {
     }
 }
 
-/// A key with its value and revisions; the value is left out where only keys were asked for.
+/// A key with its value and revisions. The value is left out where only keys were asked for, the
+/// revisions where only data were.
 #[derive(Debug, Serialize)]
-pub(crate) struct Record<'a> {
+pub(crate) struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,16 +62,23 @@ pub(crate) struct Record<'a> {
     value_b64: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_hex: Option<String>,
-    revision: u64,
-    create_revision: u64,
-    version: u64,
+    #[serde(flatten)]
+    revisions: Option<Revisions>,
 }
 
-impl<'a> Record<'a> {
+/// What belongs to a key besides its value.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Revisions {
+    pub(crate) revision: u64,
+    pub(crate) create_revision: u64,
+    pub(crate) version: u64,
+}
+
+impl<'a> Object<'a> {
     pub(crate) fn new(
         key: &Datum<'a>,
         value: Option<&Datum<'a>>,
-        [revision, create_revision, version]: [u64; 3],
+        revisions: Option<Revisions>,
     ) -> Self {
         Self {
             key: key.text(),
@@ -79,11 +87,22 @@ impl<'a> Record<'a> {
             value: value.and_then(Datum::text),
             value_b64: value.and_then(Datum::base64),
             value_hex: value.and_then(Datum::hex),
-            revision,
-            create_revision,
-            version,
+            revisions,
         }
     }
+
+    /// Appends it as a line.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(&mut *out, self).expect("a vector takes everything");
+        out.push(b'\n');
+    }
+}
+
+/// Appends the line of a record: key and value, without revisions.
+pub(crate) fn encode(record: Record<'_>, encodings: Encodings, out: &mut Vec<u8>) {
+    let key = Datum::new(record.key, encodings.key);
+    let value = Datum::new(record.value, encodings.value);
+    Object::new(&key, Some(&value), None).encode(out);
 }
 
 #[cfg(test)]
@@ -93,8 +112,13 @@ mod tests {
     fn json(key: &[u8], value: &[u8], encoding: Option<Encoding>) -> String {
         let key = Datum::new(key, encoding);
         let value = Datum::new(value, encoding);
-        let record = Record::new(&key, Some(&value), [3, 2, 1]);
-        serde_json::to_string(&record).unwrap()
+        let revisions = Revisions {
+            revision: 3,
+            create_revision: 2,
+            version: 1,
+        };
+        let object = Object::new(&key, Some(&value), Some(revisions));
+        serde_json::to_string(&object).unwrap()
     }
 
     #[test]
@@ -116,5 +140,12 @@ mod tests {
             json(b"k", b"v", Some(Encoding::Base64)),
             format!(r#"{{"key_b64":"aw==","value_b64":"dg==",{rest}"#)
         );
+        let record = Record {
+            key: b"k",
+            value: b"\"",
+        };
+        let mut line = Vec::new();
+        encode(record, Encodings::default(), &mut line);
+        assert_eq!(line, b"{\"key\":\"k\",\"value\":\"\\\"\"}\n");
     }
 }

@@ -1,10 +1,18 @@
-//! Bytes as text: for pipes, programs and screens.
+//! Bytes as text: for pipes, programs and screens. `man raftctl-formats` has the forms; of the four
+//! that bulk work knows (tsv, json, nul, frame) what is encoded decodes to the same bytes.
 
+pub(crate) mod csv;
+pub(crate) mod env;
+pub(crate) mod frame;
 pub(crate) mod json;
+pub(crate) mod nul;
 pub(crate) mod screen;
 pub(crate) mod tsv;
 
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use raftctl::failure::Failure;
+
+use crate::format::Format;
 
 /// How `--encode` and `--key-encode` write bytes, in arguments and in output alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -13,6 +21,60 @@ pub(crate) enum Encoding {
     Hex,
     /// Standard base64 with padding.
     Base64,
+}
+
+/// A key with its value: what one line, pair or record of every bulk format holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+}
+
+/// What keys and values are written in where a format is text; `None` is as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Encodings {
+    pub(crate) key: Option<Encoding>,
+    pub(crate) value: Option<Encoding>,
+}
+
+/// Writes records one by one in a bulk format; call [`Encoder::finish`] at the end.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    Tsv(Encodings),
+    Jsonl(Encodings),
+    Nul(Encodings),
+    Frame(frame::Encoder),
+}
+
+impl Encoder {
+    /// Of one of the formats of [`crate::format::BULK`]; `None` of any other.
+    pub(crate) fn new(format: Format, encodings: Encodings) -> Option<Self> {
+        match format {
+            Format::Tsv => Some(Self::Tsv(encodings)),
+            Format::Jsonl => Some(Self::Jsonl(encodings)),
+            Format::Nul => Some(Self::Nul(encodings)),
+            Format::Frame => Some(Self::Frame(frame::Encoder::default())),
+            Format::Table | Format::Csv | Format::Env => None,
+        }
+    }
+
+    /// Appends the record, now or with those that follow.
+    pub(crate) fn encode(&mut self, record: Record<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        match self {
+            Self::Tsv(encodings) => tsv::encode(record, *encodings, out),
+            Self::Jsonl(encodings) => json::encode(record, *encodings, out),
+            Self::Nul(encodings) => return nul::encode(record, *encodings, out),
+            Self::Frame(encoder) => encoder.encode(record, out),
+        }
+        Ok(())
+    }
+
+    /// Appends what is left.
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Self::Frame(encoder) = self {
+            encoder.finish(out);
+        }
+    }
 }
 
 impl Encoding {

@@ -19,22 +19,31 @@ pub(crate) fn is_printable(bytes: &[u8]) -> bool {
 /// One line of text without control characters: those, backslashes and what is not UTF-8 are
 /// escaped as in TSV.
 pub(crate) fn line(bytes: &[u8]) -> String {
+    escaped(bytes, |character| {
+        character == '\\' || character.is_control()
+    })
+}
+
+/// One line that is text already, with its backslashes and TABs: only what a terminal must not get
+/// is escaped.
+pub(crate) fn visible(bytes: &[u8]) -> String {
+    escaped(bytes, |character| {
+        character != '\t' && character.is_control()
+    })
+}
+
+fn escaped(bytes: &[u8], is_special: impl Fn(char) -> bool) -> String {
     let mut out = Vec::new();
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            match character {
-                '\\' | '\t' | '\n' | '\r' | '\0' => {
-                    super::tsv::escape(&[character as u8], &mut out);
-                }
-                _ => {
-                    let mut buffer = [0; 4];
-                    let bytes = character.encode_utf8(&mut buffer).as_bytes();
-                    if character.is_control() {
-                        bytes.iter().for_each(|byte| push_hex(*byte, &mut out));
-                    } else {
-                        out.extend_from_slice(bytes);
-                    }
-                }
+            let mut buffer = [0; 4];
+            let bytes = character.encode_utf8(&mut buffer).as_bytes();
+            if !is_special(character) {
+                out.extend_from_slice(bytes);
+            } else if character.is_ascii() {
+                super::tsv::escape(bytes, &mut out);
+            } else {
+                bytes.iter().for_each(|byte| push_hex(*byte, &mut out));
             }
         }
         chunk
@@ -91,6 +100,7 @@ mod tests {
         assert!(!is_printable(b"\xff"));
         assert_eq!(line(b"a\x1b\xff\n\\"), "a\\x1b\\xff\\n\\\\");
         assert_eq!(line("\u{fc}\u{9b}".as_bytes()), "\u{fc}\\xc2\\x9b");
+        assert_eq!(visible(b"a\\n\tb\x1b\xff"), "a\\n\tb\\x1b\\xff");
     }
 
     #[test]

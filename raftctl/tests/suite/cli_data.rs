@@ -165,3 +165,81 @@ fn a_scan_goes_on_over_pages_and_stops_at_the_limit() {
     run(at, &["count"]).silently(0, "11\n");
     run(at, &["count", "k"]).silently(0, "10\n");
 }
+
+#[test]
+fn every_format_has_its_form() {
+    let (_server, at) = store();
+    run(&at, &["put", "a", "1\t2"]).silently(0, "");
+    run(&at, &["put", "b,c", "it's"]).silently(0, "");
+    run(&at, &["scan", "-0"]).silently(0, "a\x001\t2\0b,c\0it's\0");
+    run(&at, &["scan", "--keys", "-0", "b"]).silently(0, "b,c\0");
+    run(&at, &["scan", "-o", "csv"]).silently(0, "key,value\na,1\t2\n\"b,c\",it's\n");
+    run(
+        &at,
+        &[
+            "scan",
+            "--format",
+            "csv",
+            "--no-header",
+            "--field",
+            "bytes,key",
+        ],
+    )
+    .silently(0, "3,a\n4,\"b,c\"\n");
+    run(&at, &["scan", "--header", "--field", "key,revision"])
+        .silently(0, "key\trevision\na\t1\nb,c\t2\n");
+    run(&at, &["scan", "--value"]).silently(0, "1\\t2\nit's\n");
+    run(&at, &["scan", "a", "-o", "table"]).silently(
+        0,
+        "KEY  REVISION  VERSION  BYTES  VALUE\na           1        1      3  1\\t2\n",
+    );
+    run(&at, &["get", "a", "b,c", "-o", "nul"]).silently(0, "a\x001\t2\0b,c\0it's\0");
+    run(&at, &["put", "cfg/X", "it's $1"]).silently(0, "");
+    run(&at, &["scan", "-o", "env", "cfg/"]).silently(0, "X='it'\\''s $1'\n");
+    assert_eq!(run(&at, &["scan", "-o", "env"]).code, Some(6));
+    run(&at, &["put", "nul", "00", "--encode", "hex"]).silently(0, "");
+    let refused = run(&at, &["scan", "-0", "nul"]);
+    assert_eq!(
+        (refused.code, refused.stdout.as_slice()),
+        (Some(6), &b""[..])
+    );
+}
+
+#[test]
+fn a_dump_holds_every_byte() {
+    let (_server, at) = store();
+    let all = r#"{"key":"k","value_b64":"/wA="}"#;
+    run(&at, &["put", "k", "ff00", "--encode", "hex"]).silently(0, "");
+    run(&at, &["dump"]).silently(0, b"k\t\xff\\0\n");
+    run(&at, &["dump", "--json"]).silently(0, format!("{all}\n"));
+    let frames = run(&at, &["dump", "--format", "frame"]).stdout;
+    let (block, len) = wire::block::parse(&frames).unwrap().unwrap();
+    let wire::block::Block::Records(records) = block else {
+        panic!("{block:?}")
+    };
+    assert_eq!(records.collect::<Vec<_>>(), [(&b"k"[..], &b"\xff\0"[..])]);
+    let end = wire::block::parse(&frames[len..]).unwrap();
+    assert_eq!(end, Some((wire::block::Block::End { records: 1 }, 18)));
+}
+
+#[test]
+fn what_a_verb_cannot_print_is_refused_before_anything_is_sent() {
+    let (server, at) = store();
+    for wrong in [
+        &["put", "k", "v", "-o", "csv"][..],
+        &["count", "-0"],
+        &["dump", "-o", "table"],
+        &["scan", "--keys", "-o", "frame"],
+        &["scan", "--keys", "--value"],
+        &["scan", "--field", "nonsense"],
+        &["scan", "--field", "key", "--json"],
+        &["put", "k", "v", "--value"],
+        &["scan", "--json", "-o", "tsv"],
+        &["scan", "-o", "xml"],
+    ] {
+        let done = run(&at, wrong);
+        assert_eq!(done.code, Some(2), "{wrong:?}: {done:?}");
+        assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);
+    }
+    assert_eq!(server.asked().len(), 0);
+}

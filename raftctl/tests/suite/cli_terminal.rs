@@ -11,7 +11,7 @@ use super::script::status;
 /// What is on the screen afterwards, and the exit code.
 fn show(at: &str, args: &str) -> (String, Option<i32>) {
     let program = env!("CARGO_BIN_EXE_raftctl");
-    let line = format!("stty cols 60; exec {program} -e {at} {args}");
+    let line = format!("stty cols 60; exec env NO_COLOR=1 {program} -e {at} {args}");
     let output = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .env("RAFTCTL_CONFIG", "/dev/null")

@@ -1,6 +1,7 @@
 //! The protocol seen from outside: its bytes, its limits, and what it makes of hostile ones.
 
 mod any;
+mod block;
 mod entries;
 mod frames;
 mod golden;

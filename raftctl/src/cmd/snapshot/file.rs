@@ -17,7 +17,6 @@ use wire::types::NodeId;
 
 use super::super::Session;
 use crate::config::setting::endpoint;
-use crate::output::table;
 
 /// The size of segments that the daemon makes if it is not told otherwise.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -106,7 +105,7 @@ pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit
         .map(|(name, value)| vec![name.clone(), shown(value)])
         .collect();
     if out.for_person() {
-        out.line(&table(&[], &[], rows))?;
+        out.table(&[], &[], rows)?;
     } else {
         rows.iter().try_for_each(|row| out.line(&row.join("\t")))?;
     }

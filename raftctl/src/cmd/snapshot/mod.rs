@@ -15,7 +15,7 @@ use wire::types::{EntryId, Index, Term};
 
 use super::Session;
 use crate::cluster::{Row, survey};
-use crate::output::table;
+use crate::format::{self, Ability};
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -57,6 +57,17 @@ enum Verb {
     Inspect(file::Source),
     Restore(file::Restore),
     Save(save::Args),
+}
+
+/// What is told of a member's snapshot.
+const FIELDS: [&str; 4] = ["node", "index", "term", "bytes"];
+
+/// What the verb can print.
+pub(crate) fn ability(args: &Args) -> Ability {
+    match args.verb {
+        None | Some(Verb::Ls) => format::rows(&FIELDS),
+        Some(_) => format::LINES,
+    }
 }
 
 /// A member's snapshot, for a line.
@@ -210,12 +221,5 @@ fn print(lines: &[Line], session: &mut Session<'_>) -> Result<(), Failure> {
         ]
     };
     let rows: Vec<_> = lines.iter().map(fields).collect();
-    if out.for_person() {
-        return out.line(&table(
-            &["NODE", "INDEX", "TERM", "BYTES"],
-            &[1, 2, 3],
-            rows,
-        ));
-    }
-    rows.iter().try_for_each(|row| out.line(&row.join("\t")))
+    out.rows(&FIELDS, &rows)
 }

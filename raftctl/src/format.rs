@@ -1,0 +1,189 @@
+//! The formats of data: one list for every verb, checked before anything is sent.
+
+use clap::ValueEnum;
+use raftctl::failure::Failure;
+
+use self::Format::{Csv, Env, Frame, Jsonl, Nul, Table, Tsv};
+
+/// How data is written, and how the bulk verbs read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Aligned columns: the default on a terminal
+    Table,
+    /// Lines of escaped fields with TABs between: the default in a pipe
+    Tsv,
+    /// One JSON object per line: the same as --json
+    Jsonl,
+    /// Exact bytes, each field with a NUL behind it: the same as -0
+    Nul,
+    /// Binary blocks of keys and values, with checksums
+    Frame,
+    /// Comma-separated values under a header
+    Csv,
+    /// NAME='VALUE', for eval in a shell
+    Env,
+}
+
+impl Format {
+    /// As it is said on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Table => "table",
+            Tsv => "tsv",
+            Jsonl => "jsonl",
+            Nul => "nul",
+            Frame => "frame",
+            Csv => "csv",
+            Env => "env",
+        }
+    }
+
+    /// Whether its bytes are for programs alone.
+    pub(crate) fn is_binary(self) -> bool {
+        matches!(self, Nul | Frame)
+    }
+}
+
+/// How standard output is written: the same options for every verb.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Style {
+    /// How data is written; what load reads.
+    #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
+    #[arg(conflicts_with_all = ["json", "null"], help_heading = OUTPUT)]
+    format: Option<Format>,
+    /// Print one JSON object per line, and errors as JSON too.
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    json: bool,
+    /// End each field with a NUL byte.
+    #[arg(short = '0', long, global = true, conflicts_with = "json", help_heading = OUTPUT)]
+    null: bool,
+    /// Print these fields, in this order.
+    #[arg(
+        long = "field",
+        global = true,
+        value_name = "NAME,..",
+        value_delimiter = ','
+    )]
+    #[arg(help_heading = OUTPUT)]
+    pub(crate) fields: Vec<String>,
+    /// Print values alone: no keys, no header, no columns.
+    #[arg(long = "value", global = true, help_heading = OUTPUT)]
+    pub(crate) bare: bool,
+    /// Print a header, also in a pipe.
+    #[arg(long, global = true, conflicts_with = "no_header", help_heading = OUTPUT)]
+    header: bool,
+    /// Print no header.
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    no_header: bool,
+    /// Colour on a terminal.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    #[arg(help_heading = OUTPUT)]
+    pub(crate) color: Color,
+    /// Never show long output with a pager.
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) no_pager: bool,
+    /// Never show how far long work has come.
+    #[arg(long, global = true, help_heading = OUTPUT)]
+    pub(crate) no_progress: bool,
+}
+
+/// Over the options of [`Style`] in a help.
+const OUTPUT: &str = "Output";
+
+/// When to write colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, as NO_COLOR and CLICOLOR_FORCE allow
+    #[default]
+    Auto,
+    /// Also in a pipe
+    Always,
+    /// Never
+    Never,
+}
+
+impl Style {
+    /// What was asked for by name.
+    pub(crate) fn format(&self) -> Option<Format> {
+        match (self.json, self.null) {
+            (true, _) => Some(Jsonl),
+            (_, true) => Some(Nul),
+            _ => self.format,
+        }
+    }
+
+    /// Whether a header was asked for, or asked away.
+    pub(crate) fn header(&self) -> Option<bool> {
+        (self.header || self.no_header).then_some(self.header)
+    }
+
+    /// Refuses what a verb that knows these formats and fields cannot do.
+    pub(crate) fn check(&self, ability: Ability) -> Result<(), Failure> {
+        let known = ability.formats;
+        if let Some(format) = self.format()
+            && !known.contains(&format)
+        {
+            let names: Vec<_> = known.iter().map(|format| format.name()).collect();
+            let what = format!("this verb does not know the format {}", format.name());
+            return Err(Failure::usage(what).remedy(format!("one of {}", names.join(", "))));
+        }
+        let chosen = !self.fields.is_empty() || self.bare;
+        if chosen && ability.fields.is_empty() {
+            let what = "--field and --value are for verbs that print several fields";
+            return Err(Failure::usage(what));
+        }
+        if let (true, Some(format @ (Jsonl | Frame | Env))) = (chosen, self.format()) {
+            let what = format!("the fields of {} cannot be chosen", format.name());
+            return Err(Failure::usage(what).remedy("--format tsv, csv, nul or table"));
+        }
+        self.chosen(ability.fields).map(|_| ())
+    }
+
+    /// Which of a verb's fields are printed, in which order.
+    pub(crate) fn chosen(&self, known: &[&str]) -> Result<Vec<usize>, Failure> {
+        if self.fields.is_empty() {
+            return Ok((0..known.len()).collect());
+        }
+        let place = |name: &String| {
+            known.iter().position(|known| known == name).ok_or_else(|| {
+                let what = format!("there is no field {name}");
+                Failure::usage(what).remedy(format!("one of {}", known.join(", ")))
+            })
+        };
+        self.fields.iter().map(place).collect()
+    }
+}
+
+/// What a verb can print.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ability {
+    pub(crate) formats: &'static [Format],
+    /// The names of what `--field` chooses from; none where there is nothing to choose.
+    pub(crate) fields: &'static [&'static str],
+}
+
+/// Of verbs that print one datum or one line.
+pub(crate) const LINES: Ability = Ability {
+    formats: &[Table, Tsv, Jsonl],
+    fields: &[],
+};
+
+/// Of verbs that move whole ranges in and out: what one writes the other reads.
+pub(crate) const BULK: Ability = Ability {
+    formats: &[Tsv, Jsonl, Nul, Frame],
+    fields: &[],
+};
+
+/// Of verbs that print rows of text.
+pub(crate) const fn rows(fields: &'static [&'static str]) -> Ability {
+    Ability {
+        formats: &[Table, Tsv, Jsonl, Nul, Csv],
+        fields,
+    }
+}
