@@ -1,11 +1,18 @@
 //! A write as it stands in a request and, byte for byte, in the body of a log entry.
 
+mod outcome;
+mod txn;
+
 use bytes::{BufMut, BytesMut};
 
+pub use self::outcome::{OperationResult, Outcome, Results, Undone};
+pub use self::txn::{
+    Batch, BatchFull, Compare, Compares, Condition, Operation, Operations, Relation, Txn,
+};
 use crate::buf::{Reader, limited, malformed, put_bytes, put_option};
 use crate::entry::ENTRY_HEADER_BYTES;
 use crate::error::Error;
-use crate::limits::ENTRY_BYTES_MAX;
+use crate::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::types::{Epoch, Index};
 
 /// Names a session without a registration round trip (rules C2).
@@ -104,6 +111,25 @@ pub enum Command<'a> {
         /// What to add.
         delta: i64,
     },
+    /// Adds bytes to the end of a value; an absent key counts as an empty one.
+    Append {
+        /// The key.
+        key: &'a [u8],
+        /// What to add.
+        value: &'a [u8],
+    },
+    /// Removes the keys of a range, in bytewise order; at most
+    /// [`crate::limits::ENTRY_KEYS_MAX`] (rules A7): whoever wants more gone asks again.
+    DeleteRange {
+        /// The first key of the range; empty: the first of all.
+        from: &'a [u8],
+        /// The first key behind the range, not empty; `None`: there is no end.
+        to: Option<&'a [u8]>,
+        /// So many keys must be there, or none is removed.
+        expect: Option<u64>,
+    },
+    /// Several operations as one (see [`Txn`]).
+    Txn(Txn<'a>),
 }
 
 impl<'a> Command<'a> {
@@ -112,8 +138,12 @@ impl<'a> Command<'a> {
     #[must_use]
     pub fn only_removes(&self) -> bool {
         match self {
-            Self::Delete { .. } => true,
-            Self::Put { .. } | Self::CompareAndSwap { .. } | Self::Increment { .. } => false,
+            Self::Delete { .. } | Self::DeleteRange { .. } => true,
+            Self::Put { .. }
+            | Self::CompareAndSwap { .. }
+            | Self::Increment { .. }
+            | Self::Append { .. } => false,
+            Self::Txn(txn) => txn.only_removes(),
         }
     }
 
@@ -139,11 +169,34 @@ impl<'a> Command<'a> {
                 put_bytes(out, key);
                 out.put_i64(delta);
             }
+            Self::Append { key, value } => {
+                out.put_u8(5);
+                put_bytes(out, key);
+                put_bytes(out, value);
+            }
+            Self::DeleteRange { from, to, expect } => {
+                out.put_u8(6);
+                put_bytes(out, from);
+                put_option(out, to, put_bytes);
+                put_option(out, expect, BytesMut::put_u64);
+            }
+            Self::Txn(txn) => {
+                out.put_u8(7);
+                txn.encode(out);
+            }
         }
     }
 
     fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
         match reader.u8()? {
+            7 => Txn::decode(reader).map(Self::Txn),
+            code => Self::decode_of_one(code, reader),
+        }
+    }
+
+    /// One that may be part of a txn: a txn holds no txn, so that no bytes lead to a recursion.
+    fn decode_of_one(code: u8, reader: &mut Reader<'a>) -> Result<Self, Error> {
+        match code {
             1 => Ok(Self::Put {
                 key: reader.key()?,
                 value: reader.value()?,
@@ -157,6 +210,15 @@ impl<'a> Command<'a> {
             4 => Ok(Self::Increment {
                 key: reader.key()?,
                 delta: reader.i64()?,
+            }),
+            5 => Ok(Self::Append {
+                key: reader.key()?,
+                value: reader.value()?,
+            }),
+            6 => Ok(Self::DeleteRange {
+                from: reader.bytes("key", KEY_BYTES_MAX)?,
+                to: reader.option(Reader::key)?,
+                expect: reader.option(Reader::u64)?,
             }),
             _ => Err(malformed("the command is not known")),
         }
@@ -196,77 +258,6 @@ impl<'a> Expect<'a> {
             2 => Ok(Self::Revision(reader.u64().map(Index)?)),
             3 => Ok(Self::Value(reader.value()?)),
             _ => Err(malformed("the condition is not known")),
-        }
-    }
-}
-
-/// What a command did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The key was set.
-    Put,
-    /// This many keys were removed.
-    Deleted(u64),
-    /// The condition held and the key was set.
-    Swapped,
-    /// The condition did not hold; the key's revision, or `None` if it is absent.
-    NotSwapped(Option<Index>),
-    /// The counter's new value.
-    Incremented(i64),
-    /// The key does not hold an ASCII decimal i64; nothing changed.
-    NotANumber,
-    /// The sum does not fit an i64; nothing changed.
-    Overflow,
-    /// A retry of a write that was applied; what it answered was too long to keep.
-    Applied,
-}
-
-impl Outcome {
-    /// Takes one off the front of `bytes`: what [`Outcome::encode`] wrote.
-    ///
-    /// # Errors
-    /// Of a payload that cannot be understood; `bytes` is then unchanged.
-    pub fn split_from(bytes: &mut &[u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(bytes);
-        let outcome = Self::decode(&mut reader)?;
-        *bytes = reader.rest();
-        Ok(outcome)
-    }
-
-    /// Appends it to `out`, not as a frame.
-    pub fn encode(self, out: &mut BytesMut) {
-        match self {
-            Self::Put => out.put_u8(1),
-            Self::Deleted(keys) => {
-                out.put_u8(2);
-                out.put_u64(keys);
-            }
-            Self::Swapped => out.put_u8(3),
-            Self::NotSwapped(revision) => {
-                out.put_u8(4);
-                put_option(out, revision, |out, revision| out.put_u64(revision.0));
-            }
-            Self::Incremented(value) => {
-                out.put_u8(5);
-                out.put_i64(value);
-            }
-            Self::NotANumber => out.put_u8(6),
-            Self::Overflow => out.put_u8(7),
-            Self::Applied => out.put_u8(8),
-        }
-    }
-
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        match reader.u8()? {
-            1 => Ok(Self::Put),
-            2 => Ok(Self::Deleted(reader.u64()?)),
-            3 => Ok(Self::Swapped),
-            4 => Ok(Self::NotSwapped(reader.option(Reader::index)?)),
-            5 => Ok(Self::Incremented(reader.i64()?)),
-            6 => Ok(Self::NotANumber),
-            7 => Ok(Self::Overflow),
-            8 => Ok(Self::Applied),
-            _ => Err(malformed("the outcome is not known")),
         }
     }
 }

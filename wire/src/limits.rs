@@ -14,6 +14,10 @@ pub const KEY_BYTES_MAX: usize = 4 * 1024;
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 /// A log entry, header included.
 pub const ENTRY_BYTES_MAX: usize = 3 * 512 * 1024;
+/// Keys that one entry may touch (rules A7), and the compares and operations of a txn together.
+pub const ENTRY_KEYS_MAX: usize = 10_000;
+/// The results of a txn's operations, encoded. One item always fits.
+pub const RESULTS_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 /// The entries of one `Append` or `Fetched` together. One entry always fits.
 pub const APPEND_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Entries in one `Append`.
@@ -63,3 +67,5 @@ const _: () = assert!(ENTRY_BYTES_MAX <= APPEND_BYTES_MAX);
 const _: () = assert!(APPEND_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX + 4096 <= CLIENT_FRAME_BYTES_MAX);
+const _: () = assert!(RESULTS_BYTES_MAX + 4096 <= CLIENT_FRAME_BYTES_MAX);
+const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 <= RESULTS_BYTES_MAX);

@@ -28,6 +28,20 @@ pub(crate) fn check(command: Command<'_>) -> Result<(), Error> {
             let together = key.len() + value.len() + expected;
             at_most("entry", DATA_BYTES_MAX, together)
         }
+        Command::Append { key, value } => {
+            check_key(key)?;
+            at_most("value", VALUE_BYTES_MAX, value.len())
+        }
+        Command::DeleteRange { from, to, .. } => {
+            at_most("key", KEY_BYTES_MAX, from.len())?;
+            to.map_or(Ok(()), check_key)
+        }
+        Command::Txn(txn) => {
+            let lists = [txn.compares.bytes, txn.then.bytes, txn.or_else.bytes];
+            let together = lists.iter().map(|list| list.len()).sum();
+            at_most("entry", DATA_BYTES_MAX, together)?;
+            txn.check().map_err(refused)
+        }
         Command::Delete { key } | Command::Increment { key, .. } => check_key(key),
     }
 }
@@ -36,12 +50,9 @@ pub(crate) fn check(command: Command<'_>) -> Result<(), Error> {
 /// [`Error::Refused`] for an empty key or one that is too long.
 pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
     if key.is_empty() {
-        return Err(Error::Refused {
-            error: WireError::Malformed {
-                reason: "a key has at least one byte".into(),
-            },
-            place: String::new(),
-        });
+        return Err(refused(WireError::Malformed {
+            reason: "a key has at least one byte".into(),
+        }));
     }
     at_most("key", KEY_BYTES_MAX, key.len())
 }
@@ -50,12 +61,14 @@ fn at_most(what: &str, limit: usize, actual: usize) -> Result<(), Error> {
     if actual <= limit {
         return Ok(());
     }
-    Err(Error::Refused {
-        error: WireError::TooLarge {
-            what: what.into(),
-            limit: limit as u64,
-            actual: actual as u64,
-        },
-        place: String::new(),
-    })
+    Err(refused(WireError::TooLarge {
+        what: what.into(),
+        limit: limit as u64,
+        actual: actual as u64,
+    }))
+}
+
+fn refused(error: WireError) -> Error {
+    let place = String::new();
+    Error::Refused { error, place }
 }

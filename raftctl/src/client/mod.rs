@@ -7,7 +7,9 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use raftctl::client::{Client, Command, Consistency, Deadline, Options};
+//! use raftctl::client::{
+//!     Batch, Client, Command, Consistency, Deadline, Operation, Options, Txn,
+//! };
 //!
 //! # fn main() -> Result<(), raftctl::client::Error> {
 //! let endpoints = vec!["127.0.0.1:7400".to_string()];
@@ -17,6 +19,14 @@
 //! println!("written at revision {}", written.revision);
 //! let entry = client.get(b"k", Consistency::Linearizable, deadline)?;
 //! assert_eq!(entry.expect("it was just written").value, b"v");
+//!
+//! // Several as one: all of them are done, or none.
+//! let mut batch = Batch::default();
+//! for key in [b"a", b"b"] {
+//!     let put = Command::Put { key, value: b"v" };
+//!     batch.push(Operation::Change(put)).expect("a batch is not full so soon");
+//! }
+//! client.write(Command::Txn(Txn::batch(batch.operations())), deadline)?;
 //!
 //! // Many writes in flight in one session: results come in the order of submission.
 //! for n in 0..100_u32 {
@@ -56,7 +66,10 @@ pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
 pub use wire::client::{Consistency, Item, LeaderChange, Member, NodeRole, ScanMode, Status};
-pub use wire::command::{Command, Expect, Outcome};
+pub use wire::command::{
+    Batch, BatchFull, Command, Compare, Compares, Condition, Expect, Operation, OperationResult,
+    Operations, Outcome, Relation, Results, Txn, Undone,
+};
 
 use call::{Call, Next, Stop, Whom};
 use connection::Connection;

@@ -78,7 +78,7 @@ impl FromStr for RequestId {
 }
 
 /// A write that is committed and applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// The term of its entry.
     pub term: Term,
@@ -382,7 +382,7 @@ impl Session {
                 self.writes[position].state = State::Settled(Ok(Written {
                     term: *term,
                     revision: *index,
-                    outcome: *outcome,
+                    outcome: outcome.clone(),
                 }));
                 Some(Advice::Done)
             }

@@ -148,7 +148,7 @@ pub(crate) fn shown(key: &[u8]) -> String {
 
 /// An answer of another kind than the command's: the server is broken.
 pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
-    let outcome = written.outcome;
+    let outcome = &written.outcome;
     Failure::new(
         Exit::Unknown,
         "odd-outcome",

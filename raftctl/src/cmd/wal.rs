@@ -7,7 +7,7 @@ use raftctl::failure::{Exit, Failure};
 use raftd::disk::{Damage, ReadOnly};
 use raftd::wal::{Contents, Error, Examination, FoundBatch, Report, examine, segment};
 use serde_json::{Map, Value, json};
-use wire::command::{Command, Write};
+use wire::command::{Command, Txn, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::membership::Membership;
 
@@ -242,6 +242,11 @@ impl<'a> Line<'a> {
                 Ok(Command::Increment { key, delta }) => {
                     ("increment", Some(key), Some(delta.to_string().into_bytes()))
                 }
+                Ok(Command::Append { key, value }) => ("append", Some(key), Some(value.to_vec())),
+                Ok(Command::DeleteRange { from, to, .. }) => {
+                    ("delete-range", Some(from), to.map(<[u8]>::to_vec))
+                }
+                Ok(Command::Txn(txn)) => ("txn", None, Some(counts(&txn))),
                 Err(_) => ("unknown", None, None),
             },
         };
@@ -279,6 +284,13 @@ impl<'a> Line<'a> {
         line.push(b'\n');
         out.bytes(&line)
     }
+}
+
+/// `compares=1 then=2 else=0`.
+fn counts(txn: &Txn<'_>) -> Vec<u8> {
+    let compares = txn.compares.iter().count();
+    let [then, or_else] = [txn.then, txn.or_else].map(|branch| branch.iter().count());
+    format!("compares={compares} then={then} else={or_else}").into_bytes()
 }
 
 /// `1:n1:voter 4:n4:learner`.

@@ -1,10 +1,9 @@
 //! Scripts for fake servers: a small store that answers like a real one, and single moods.
 
-use std::collections::BTreeMap;
-
 use bytes::BytesMut;
-use wire::client::{Item, Items, Member, NodeRole, Reply, ScanMode, Status};
-use wire::command::{Command, Expect, Outcome, Write};
+use raftd::store::map::{Map, PageQuery};
+use wire::client::{Items, Member, NodeRole, Reply, ScanMode, Status};
+use wire::command::{Outcome, Write};
 use wire::error::Error as WireError;
 use wire::membership::Suffrage;
 use wire::peer::DiskState;
@@ -26,13 +25,10 @@ pub(crate) fn obliging() -> impl FnMut(&Asked) -> Act + Send + 'static {
     }
 }
 
-/// A key's value, revision, create revision and version.
-pub(crate) type Entry = (Vec<u8>, u64, u64, u64);
-
 /// One node with a store, and no sessions.
 #[derive(Default)]
 pub(crate) struct Store {
-    pub(crate) keys: BTreeMap<Vec<u8>, Entry>,
+    pub(crate) map: Map,
     pub(crate) index: u64,
     /// Items in a page at most; 0 is no limit but the client's.
     pub(crate) page_items: u32,
@@ -49,13 +45,13 @@ impl Store {
             What::Write(write) => {
                 self.index += 1;
                 let decoded = Write::decode_body(&write.body).unwrap();
-                let outcome = self.apply(decoded.command);
+                let outcome = self.map.apply(Index(self.index), &decoded.command);
                 asked.done(self.index, outcome)
             }
-            What::Get(_, key) => match self.keys.get(key) {
-                Some(entry) => asked.reply(&Reply::Value {
+            What::Get(_, key) => match self.map.get(key) {
+                Some(item) => asked.reply(&Reply::Value {
                     index: Index(self.index),
-                    item: item(key, entry),
+                    item,
                 }),
                 None => asked.reply(&Reply::Missing {
                     index: Index(self.index),
@@ -77,50 +73,6 @@ impl Store {
         }
     }
 
-    fn apply(&mut self, command: Command<'_>) -> Outcome {
-        match command {
-            Command::Put { key, value } => {
-                self.set(key, value);
-                Outcome::Put
-            }
-            Command::Delete { key } => Outcome::Deleted(self.keys.remove(key).is_some().into()),
-            Command::CompareAndSwap { key, expect, value } => {
-                let entry = self.keys.get(key);
-                let fits = match expect {
-                    Expect::Absent => entry.is_none(),
-                    Expect::Revision(Index(revision)) => entry.is_some_and(|e| e.1 == revision),
-                    Expect::Value(value) => entry.is_some_and(|e| e.0 == value),
-                };
-                if !fits {
-                    return Outcome::NotSwapped(entry.map(|entry| Index(entry.1)));
-                }
-                self.set(key, value);
-                Outcome::Swapped
-            }
-            Command::Increment { key, delta } => {
-                let text = self.keys.get(key).map_or(&b"0"[..], |entry| &entry.0);
-                let number = std::str::from_utf8(text)
-                    .ok()
-                    .and_then(|t| t.parse::<i64>().ok());
-                let Some(number) = number else {
-                    return Outcome::NotANumber;
-                };
-                let Some(sum) = number.checked_add(delta) else {
-                    return Outcome::Overflow;
-                };
-                self.set(key, sum.to_string().as_bytes());
-                Outcome::Incremented(sum)
-            }
-        }
-    }
-
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        let index = self.index;
-        let entry = self.keys.entry(key.to_vec());
-        let entry = entry.or_insert_with(|| (Vec::new(), index, index, 0));
-        *entry = (value.to_vec(), index, entry.2, entry.3 + 1);
-    }
-
     fn page(
         &self,
         asked: &Asked,
@@ -134,40 +86,20 @@ impl Store {
         } else {
             limit.min(self.page_items)
         };
-        let mut found = self
-            .keys
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix))
-            .filter(|(key, _)| after.is_none_or(|after| key.as_slice() > after));
         let mut items = BytesMut::new();
-        let (mut count, mut last) = (0, None);
-        for (key, entry) in found.by_ref().take(limit as usize) {
-            let mut item = item(key, entry);
-            if mode == ScanMode::Keys {
-                item.value = b"";
-            }
-            if mode != ScanMode::Count {
-                item.encode(&mut items);
-            }
-            count += 1;
-            last = Some(key.as_slice());
-        }
+        let query = PageQuery {
+            mode,
+            prefix,
+            after,
+            limit,
+        };
+        let page = self.map.page(query, &mut items);
         asked.reply(&Reply::Page {
             index: Index(self.index),
-            count,
-            more_after: found.next().and(last),
+            count: page.count,
+            more_after: page.more_after,
             items: Items { bytes: &items },
         })
-    }
-}
-
-fn item<'a>(key: &'a [u8], entry: &'a Entry) -> Item<'a> {
-    Item {
-        key,
-        value: &entry.0,
-        revision: Index(entry.1),
-        create_revision: Index(entry.2),
-        version: entry.3,
     }
 }
 

@@ -13,7 +13,7 @@ use wire::client::Item;
 use wire::command::Outcome;
 use wire::membership::Membership;
 use wire::types::Index;
-use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
 use super::image::{ImageHead, SessionImage};
 use super::session::Kept;
@@ -71,9 +71,9 @@ pub fn session(image: &SessionImage) -> u128 {
 
 /// The part of one kept reply.
 pub(super) fn reply(born: Index, nonce: u64, kept: &Kept) -> u128 {
-    let (kind, number) = match kept.outcome {
+    let (kind, number) = match &kept.outcome {
         Outcome::Put => (1, 0),
-        Outcome::Deleted(keys) => (2, keys),
+        Outcome::Deleted(keys) => (2, *keys),
         Outcome::Swapped => (3, 0),
         Outcome::NotSwapped(None) => (4, 0),
         Outcome::NotSwapped(Some(revision)) => (5, revision.0),
@@ -81,6 +81,14 @@ pub(super) fn reply(born: Index, nonce: u64, kept: &Kept) -> u128 {
         Outcome::NotANumber => (7, 0),
         Outcome::Overflow => (8, 0),
         Outcome::Applied => (9, 0),
+        Outcome::Appended(bytes) => (10, *bytes),
+        Outcome::TooLong => (11, 0),
+        Outcome::NotDeleted(keys) => (12, *keys),
+        outcome @ (Outcome::Txn { .. } | Outcome::Undone { .. }) => {
+            let mut bytes = BytesMut::new();
+            outcome.encode(&mut bytes);
+            (13, xxh3_64(&bytes))
+        }
     };
     let words = [
         born.0,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use wire::client::Item;
-use wire::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use wire::limits::{COUNTER_MAX, ENTRY_KEYS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index};
 
@@ -223,12 +223,12 @@ fn checked(item: Item<'_>, last: Option<&[u8]>) -> Result<Record, ImageError> {
         return Err(ImageError::Item("its value is too long"));
     }
     let (created, modified, version) = (item.create_revision, item.revision, item.version);
-    // Each write after the one that created it has an index of its own.
-    let indexes = modified.0.checked_sub(created.0);
-    let possible = indexes.is_some_and(|more| match version {
+    let entries = modified.0.checked_sub(created.0);
+    let possible = entries.is_some_and(|more| match version {
         0 => false,
         1 => more == 0,
-        version => version - 1 <= more,
+        // A txn writes a key as often as it touches any.
+        version => version <= more.saturating_add(1).saturating_mul(ENTRY_KEYS_MAX as u64),
     });
     if created.0 == 0 || !possible {
         return Err(ImageError::Item("its revisions contradict each other"));
@@ -256,6 +256,11 @@ impl SessionImage {
             let later = kept.id.index > id.index && kept.id.term >= id.term;
             if kept.seq <= seq || kept.seq > COUNTER_MAX || !later {
                 return Err(ImageError::Session("its replies are out of order"));
+            }
+            if kept.outcome != kept.outcome.to_keep() {
+                return Err(ImageError::Session(
+                    "a reply is longer than any that is kept",
+                ));
             }
             (seq, id) = (kept.seq, kept.id);
         }

@@ -1,15 +1,15 @@
-//! The ordered map of keys, and what the commands do to it.
+//! The ordered map of keys, what the commands do to it, and what reads see of it.
 
-use std::io::Write as _;
+mod change;
+mod txn;
+
 use std::ops::Bound;
 
 use bytes::BytesMut;
 use wire::client::{Item, ScanMode};
-use wire::command::{Command, Expect, Outcome};
 use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
-use wire::types::Index;
 
-use super::record::{Record, Revisions, Sums};
+use super::record::{Record, Sums};
 use super::tree::Tree;
 
 /// Keys in bytewise order. A clone is a view as of now, taken in constant time; it costs the memory
@@ -17,7 +17,8 @@ use super::tree::Tree;
 ///
 /// Invariants:
 /// - a key was created by the entry that last modified it or by an earlier one, both applied;
-/// - its `version` is 1 exactly when the two are the same;
+/// - its `version` counts its writes since then: 1 only if the two are the same entry, and more in
+///   one entry only by a txn that writes it again;
 /// - a key's record follows from the applied entries alone: the same on every node;
 /// - `sums` is what summing up all records comes to.
 #[derive(Clone, Debug, Default)]
@@ -138,93 +139,4 @@ impl Map {
         }
         page
     }
-
-    /// Does what `command` says, as the entry at `index`. Nothing else has a part in it.
-    pub fn apply(&mut self, index: Index, command: &Command<'_>) -> Outcome {
-        match *command {
-            Command::Put { key, value } => {
-                self.set(index, key, value);
-                Outcome::Put
-            }
-            Command::Delete { key } => {
-                let removed = self.records.remove(key);
-                if let Some(record) = &removed {
-                    self.sums.remove(Sums::of(record));
-                }
-                Outcome::Deleted(u64::from(removed.is_some()))
-            }
-            Command::CompareAndSwap { key, expect, value } => {
-                let current = self.records.get(key);
-                let holds = match (expect, current) {
-                    (Expect::Absent, current) => current.is_none(),
-                    (Expect::Revision(revision), Some(record)) => {
-                        record.revisions().modified == revision
-                    }
-                    (Expect::Value(value), Some(record)) => record.value() == value,
-                    (Expect::Revision(_) | Expect::Value(_), None) => false,
-                };
-                if !holds {
-                    return Outcome::NotSwapped(current.map(|record| record.revisions().modified));
-                }
-                self.set(index, key, value);
-                Outcome::Swapped
-            }
-            Command::Increment { key, delta } => self.increment(index, key, delta),
-        }
-    }
-
-    fn increment(&mut self, index: Index, key: &[u8], delta: i64) -> Outcome {
-        let current = match self.records.get(key) {
-            None => 0,
-            Some(record) => match parse_decimal(record.value()) {
-                Some(number) => number,
-                None => return Outcome::NotANumber,
-            },
-        };
-        let Some(sum) = current.checked_add(delta) else {
-            return Outcome::Overflow;
-        };
-        let mut digits = [0_u8; DECIMAL_BYTES_MAX];
-        let mut rest = &mut digits[..];
-        write!(rest, "{sum}").expect("an i64 has at most 20 characters");
-        let unused = rest.len();
-        self.set(index, key, &digits[..DECIMAL_BYTES_MAX - unused]);
-        Outcome::Incremented(sum)
-    }
-
-    fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
-        if let Some(record) = self.records.get_mut(key) {
-            let before = record.revisions();
-            debug_assert!(before.modified < index, "an entry sets a key once");
-            let revisions = Revisions {
-                modified: index,
-                version: before.version + 1,
-                ..before
-            };
-            self.sums.remove(Sums::of(record));
-            record.set(value, revisions);
-            self.sums.add(Sums::of(record));
-        } else {
-            let revisions = Revisions {
-                created: index,
-                modified: index,
-                version: 1,
-            };
-            let record = Record::new(key, value, revisions);
-            self.sums.add(Sums::of(&record));
-            self.records.insert(record);
-        }
-    }
-}
-
-/// `-9223372036854775808`
-const DECIMAL_BYTES_MAX: usize = 20;
-
-/// An optional `-` and digits, within an i64.
-fn parse_decimal(bytes: &[u8]) -> Option<i64> {
-    let text = str::from_utf8(bytes).ok()?;
-    if text.starts_with('+') {
-        return None;
-    }
-    text.parse().ok()
 }

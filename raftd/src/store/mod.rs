@@ -10,7 +10,7 @@ mod record;
 pub mod session;
 mod tree;
 
-use wire::command::{Command, Outcome, Write};
+use wire::command::{Command, Operations, Outcome, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::membership::Membership;
@@ -24,10 +24,28 @@ use self::session::{KEPT_MAX, SESSIONS_MAX, Sessions, Verdict};
 /// What applying an entry brought.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Applied<'e> {
-    /// The key that changed, if one did: every command of this version touches one key at most.
-    pub changed: Option<&'e [u8]>,
+    /// What changed.
+    pub changed: Changed<'e>,
     /// What the writer is told.
     pub answer: Answer,
+}
+
+/// The keys that an entry changed, as its command names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed<'e> {
+    /// None.
+    Nothing,
+    /// This one.
+    Key(&'e [u8]),
+    /// Some of these were removed.
+    Range {
+        /// The first of the range.
+        from: &'e [u8],
+        /// The first behind it.
+        to: Option<&'e [u8]>,
+    },
+    /// Those that these change, but for changes whose own condition did not hold.
+    Operations(Operations<'e>),
 }
 
 /// What the writer of an entry is told.
@@ -146,7 +164,7 @@ impl Store {
         self.wall_ms = self.wall_ms.max(entry.wall_ms());
         match entry.kind() {
             EntryKind::Noop | EntryKind::SnapshotAt => Applied {
-                changed: None,
+                changed: Changed::Nothing,
                 answer: Answer::Nothing,
             },
             EntryKind::Membership => {
@@ -154,7 +172,7 @@ impl Store {
                 self.membership = entry.membership().expect("the body was checked");
                 self.membership_digest = digest::membership(self.membership.as_ref());
                 Applied {
-                    changed: None,
+                    changed: Changed::Nothing,
                     answer: Answer::Nothing,
                 }
             }
@@ -162,7 +180,7 @@ impl Store {
             EntryKind::Command => match Write::decode_body(entry.body()) {
                 Ok(write) => self.apply_write(id, &write),
                 Err(error) => Applied {
-                    changed: None,
+                    changed: Changed::Nothing,
                     answer: Answer::Refused(error),
                 },
             },
@@ -173,18 +191,18 @@ impl Store {
         match self.sessions.judge(id.index, write) {
             Verdict::Apply(place) => {
                 let outcome = self.map.apply(id.index, &write.command);
-                self.sessions.keep(place, id, write, outcome);
+                self.sessions.keep(place, id, write, &outcome);
                 Applied {
-                    changed: changed_key(&write.command, outcome),
+                    changed: changed(&write.command, &outcome),
                     answer: Answer::Written { id, outcome },
                 }
             }
             Verdict::Kept { id, outcome } => Applied {
-                changed: None,
+                changed: Changed::Nothing,
                 answer: Answer::Written { id, outcome },
             },
             Verdict::Refuse(error) => Applied {
-                changed: None,
+                changed: Changed::Nothing,
                 answer: Answer::Refused(error),
             },
         }
@@ -203,14 +221,20 @@ impl Store {
     }
 }
 
-fn changed_key<'e>(command: &Command<'e>, outcome: Outcome) -> Option<&'e [u8]> {
-    let (Command::Put { key, .. }
-    | Command::Delete { key }
-    | Command::CompareAndSwap { key, .. }
-    | Command::Increment { key, .. }) = *command;
-    match outcome {
-        Outcome::Put | Outcome::Swapped | Outcome::Incremented(_) => Some(key),
-        Outcome::Deleted(count) => (count > 0).then_some(key),
-        Outcome::NotSwapped(_) | Outcome::NotANumber | Outcome::Overflow | Outcome::Applied => None,
+fn changed<'e>(command: &Command<'e>, outcome: &Outcome) -> Changed<'e> {
+    match (*command, outcome) {
+        (
+            Command::Put { key, .. }
+            | Command::CompareAndSwap { key, .. }
+            | Command::Increment { key, .. }
+            | Command::Append { key, .. },
+            Outcome::Put | Outcome::Swapped | Outcome::Incremented(_) | Outcome::Appended(_),
+        ) => Changed::Key(key),
+        (_, Outcome::Deleted(0)) => Changed::Nothing,
+        (Command::Delete { key }, Outcome::Deleted(_)) => Changed::Key(key),
+        (Command::DeleteRange { from, to, .. }, Outcome::Deleted(_)) => Changed::Range { from, to },
+        (Command::Txn(txn), Outcome::Txn { held: true, .. }) => Changed::Operations(txn.then),
+        (Command::Txn(txn), Outcome::Txn { held: false, .. }) => Changed::Operations(txn.or_else),
+        _ => Changed::Nothing,
     }
 }

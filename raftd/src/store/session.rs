@@ -31,12 +31,13 @@ pub const KEPT_PER_SESSION_MAX: usize = 2_048;
 /// Replies kept for all sessions together, beyond the last one of each.
 pub const KEPT_MAX: usize = 262_144;
 
-// Every outcome of this version has a fixed size, far below what may be kept: no reply has to be
-// shortened to `Outcome::Applied`.
+// Of the outcomes only that of a txn has no fixed size, far below what may be kept.
 const _: () = assert!(size_of::<Kept>() <= KEPT_REPLY_BYTES_MAX);
 
 /// An answered write, kept for its retries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Invariant: the outcome is one that [`Outcome::to_keep`] gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Its place among the writes of its session.
     pub seq: u64,
@@ -164,9 +165,9 @@ impl Sessions {
         if self.by_name.len() == SESSIONS_MAX {
             return Err(ImageError::Session("there are too many"));
         }
-        let mut session = Session::new(image.born, image.nonce, *first);
+        let mut session = Session::new(image.born, image.nonce, first.clone());
         for kept in later {
-            session.advance(*kept, 0);
+            session.advance(kept.clone(), 0);
         }
         if self.last_write() >= Some(session.last.id.index) {
             return Err(ImageError::Session("it is not behind the one before it"));
@@ -229,7 +230,7 @@ impl Sessions {
                 }
                 Some(kept) => Verdict::Kept {
                     id: kept.id,
-                    outcome: kept.outcome,
+                    outcome: kept.outcome.clone(),
                 },
             }
         }
@@ -253,12 +254,12 @@ impl Sessions {
 
     /// Keeps the outcome of a write that [`Sessions::judge`] let through, as the entry `id`;
     /// drops what its floor settles, and evicts what is over the limits.
-    pub fn keep(&mut self, place: Place, id: EntryId, write: &Write<'_>, outcome: Outcome) {
+    pub fn keep(&mut self, place: Place, id: EntryId, write: &Write<'_>, outcome: &Outcome) {
         let last = Kept {
             seq: write.seq,
             fingerprint: fingerprint(&write.command),
             id,
-            outcome,
+            outcome: outcome.to_keep(),
         };
         let slot = match place.0 {
             Some(slot) => {
@@ -332,5 +333,16 @@ fn fingerprint(command: &Command<'_>) -> u64 {
             Expect::Value(expected) => fields(5, [key, expected, value]),
         },
         Command::Increment { key, delta } => fields(6, [key, &delta.to_be_bytes(), &[]]),
+        Command::Append { key, value } => fields(7, [key, value, &[]]),
+        Command::DeleteRange { from, to, expect } => {
+            let expect = expect.map(u64::to_be_bytes);
+            let expect = expect.as_ref().map_or(&[][..], |bytes| bytes);
+            // No range ends at the empty key.
+            fields(8, [from, to.unwrap_or_default(), expect])
+        }
+        Command::Txn(txn) => {
+            let lists = [txn.compares.bytes, txn.then.bytes, txn.or_else.bytes];
+            fields(9, lists)
+        }
     }
 }

@@ -3,7 +3,7 @@
 use raftd::store::session::KEPT_PER_SESSION_MAX;
 use raftd::store::{Builder, ImageError, ImageHead, Kept, Run, SessionImage, Store, digest};
 use wire::client::Item;
-use wire::command::Outcome;
+use wire::command::{Outcome, Results, Undone};
 use wire::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use wire::types::{EntryId, Epoch, Index, Term};
 
@@ -30,6 +30,19 @@ fn image(replies: &[Kept]) -> SessionImage {
         born: Index(4),
         nonce: 99,
         replies: replies.into(),
+    }
+}
+
+fn txn(held: bool, results: Option<&[u8]>) -> Outcome {
+    let results = results.map(Results::new);
+    Outcome::Txn { held, results }
+}
+
+fn undone(held: bool, operation: u32, why: Undone) -> Outcome {
+    Outcome::Undone {
+        held,
+        operation,
+        why,
     }
 }
 
@@ -92,6 +105,20 @@ fn whatever_differs_has_another_digest() {
         Outcome::NotANumber,
         Outcome::Overflow,
         Outcome::Applied,
+        Outcome::Appended(0),
+        Outcome::Appended(1),
+        Outcome::TooLong,
+        Outcome::NotDeleted(0),
+        Outcome::NotDeleted(1),
+        txn(true, None),
+        txn(false, None),
+        txn(true, Some(&[])),
+        txn(true, Some(&[3])),
+        txn(true, Some(&[3, 3])),
+        undone(true, 0, Undone::Overflow),
+        undone(false, 0, Undone::Overflow),
+        undone(true, 1, Undone::Overflow),
+        undone(true, 0, Undone::TooLong),
     ];
     let kept = outcomes.map(|outcome| Kept { outcome, ..KEPT });
     let id = |term, index| EntryId {
@@ -117,7 +144,7 @@ fn whatever_differs_has_another_digest() {
     let mut images: Vec<_> = kept
         .iter()
         .chain(&others)
-        .map(|kept| image(&[*kept]))
+        .map(|kept| image(std::slice::from_ref(kept)))
         .collect();
     images.push(SessionImage {
         born: Index(3),
@@ -176,9 +203,9 @@ fn impossible_items_are_refused_alone_and_in_runs() {
         revisions(0, 0, 1),
         revisions(0, 3, 2),
         revisions(3, 3, 0),
-        revisions(3, 3, 2),
+        revisions(3, 3, 10_001),
         revisions(3, 4, 1),
-        revisions(3, 4, 3),
+        revisions(3, 4, 20_001),
         revisions(4, 3, 2),
         revisions(3, u64::MAX, u64::MAX),
         revisions(3, 10, 2),
@@ -225,6 +252,10 @@ fn impossible_sessions_are_refused() {
         image(&[kept(1, 2, 4)]),
         image(&[kept(1, 2, 10_001)]),
         image(&[kept(1, 3, 8)]),
+        image(&[Kept {
+            outcome: txn(true, Some(&[3; 257])),
+            ..kept(1, 2, 8)
+        }]),
         // The one before it wrote later, or is the same.
         image(&[kept(1, 2, 7)]),
         SessionImage {

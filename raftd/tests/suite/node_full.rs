@@ -2,7 +2,7 @@
 
 use raftd::node::Policy;
 use wire::client::{Reply, Request};
-use wire::command::{Command, Outcome};
+use wire::command::{Batch, Command, Operation, Outcome, Txn};
 use wire::error::{Class, Error};
 use wire::peer::DiskState;
 use wire::types::{Index, NodeId};
@@ -80,12 +80,36 @@ fn low_disks_take_what_makes_room_and_nothing_else() {
     set_room(&mut cluster, &low, DiskState::Soft);
     assert_eq!(cluster.status(leader).error, "the disk is low");
     let client = cluster.connect(leader);
+    let batch = |commands: &[Command<'_>]| {
+        let mut batch = Batch::default();
+        batch.push(Operation::Get { key: b"k" }).unwrap();
+        for command in commands {
+            batch.push(Operation::Change(*command)).unwrap();
+        }
+        batch
+    };
+    let delete = Command::Delete { key: b"k" };
+    let range = Command::DeleteRange {
+        from: b"",
+        to: None,
+        expect: None,
+    };
+    let (both, removing) = (batch(&[delete, put(b"k", b"w")]), batch(&[delete, range]));
     let adding = [
         put(b"k", b"w"),
         Command::Increment {
             key: b"n",
             delta: 1,
         },
+        Command::Append {
+            key: b"k",
+            value: b"w",
+        },
+        Command::Txn(Txn::batch(both.operations())),
+        Command::Txn(Txn {
+            or_else: both.operations(),
+            ..Txn::default()
+        }),
     ];
     for (n, command) in adding.into_iter().enumerate() {
         let mut refused = session.clone();
@@ -94,10 +118,13 @@ fn low_disks_take_what_makes_room_and_nothing_else() {
         assert_eq!(reason, Error::DiskFull { hard: false });
         assert_eq!(reason.class(), Class::NotApplied);
     }
-    let delete = session.next(Command::Delete { key: b"k" });
-    written(cluster.ask(client, 10, delete));
-    assert_eq!(value(cluster.ask(client, 11, get(b"k"))), None);
-    match cluster.ask(client, 12, Request::Snapshot) {
+    let removing = Command::Txn(Txn::batch(removing.operations()));
+    for (n, command) in [range, removing, delete].into_iter().enumerate() {
+        let write = session.next(command);
+        written(cluster.ask(client, 10 + n as u64, write));
+    }
+    assert_eq!(value(cluster.ask(client, 13, get(b"k"))), None);
+    match cluster.ask(client, 14, Request::Snapshot) {
         Reply::Written { outcome, .. } => assert_eq!(outcome, Outcome::Applied),
         other => panic!("{other:?}"),
     }

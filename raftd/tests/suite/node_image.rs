@@ -4,12 +4,12 @@ use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use raftd::store::session::{KEPT_PER_SESSION_MAX, SESSIONS_MAX};
-use raftd::store::{Answer, Builder, ImageHead, Run, SessionImage, Store, View};
+use raftd::store::{Answer, Builder, Changed, ImageHead, Run, SessionImage, Store, View};
 use wire::command::{Command, SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Index, Term};
 
-use super::node_store::{Op, op};
+use super::node_store::{Op, op, txn};
 
 const EPOCH: Epoch = Epoch(77);
 
@@ -51,14 +51,18 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Course::Elect),
         1 => Just(Course::Snapshot),
     ];
-    (0..CLIENTS, course, prop::bool::weighted(0.2), op()).prop_map(
-        |(client, course, settled, op)| Step {
+    (
+        0..CLIENTS,
+        course,
+        prop::bool::weighted(0.2),
+        prop_oneof![4 => op(), 1 => txn()],
+    )
+        .prop_map(|(client, course, settled, op)| Step {
             client,
             course,
             settled,
             op,
-        },
-    )
+        })
 }
 
 const CLIENTS: usize = 6;
@@ -293,7 +297,8 @@ fn an_entry_at_which_snapshots_are_taken_changes_nothing() {
     };
     let entry = Entry::build(&mut BytesMut::new(), id, 0, EntryKind::SnapshotAt, &[]);
     let applied = store.apply(&entry);
-    assert_eq!((applied.changed, applied.answer), (None, Answer::Nothing));
+    assert_eq!(applied.changed, Changed::Nothing);
+    assert_eq!(applied.answer, Answer::Nothing);
     let mut after = shown(&store.view());
     assert_eq!(after.head.applied, id);
     after.head.applied = before.head.applied;

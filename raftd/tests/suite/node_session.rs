@@ -2,7 +2,9 @@
 
 use raftd::store::map::Map;
 use raftd::store::session::{KEPT_PER_SESSION_MAX, Sessions, Verdict};
-use wire::command::{Command, Outcome, SessionId, Write};
+use wire::command::{
+    Batch, Command, Compares, Operation, Operations, Outcome, SessionId, Txn, Write,
+};
 use wire::error::{Class, Error};
 use wire::types::{EntryId, Epoch, Index, Term};
 
@@ -52,20 +54,20 @@ impl Table {
         match self.sessions.judge(id.index, &write) {
             Verdict::Apply(place) => {
                 let outcome = self.map.apply(id.index, &write.command);
-                self.sessions.keep(place, id, &write, outcome);
-                said(id, outcome)
+                self.sessions.keep(place, id, &write, &outcome);
+                said(id, &outcome)
             }
-            Verdict::Kept { id, outcome } => said(id, outcome),
+            Verdict::Kept { id, outcome } => said(id, &outcome),
             Verdict::Refuse(error) => Said::No(error),
         }
     }
 }
 
-fn said(id: EntryId, outcome: Outcome) -> Said {
+fn said(id: EntryId, outcome: &Outcome) -> Said {
     let Outcome::Incremented(number) = outcome else {
         panic!("an increment said {outcome:?}");
     };
-    Said::Done(id.index.0, number)
+    Said::Done(id.index.0, *number)
 }
 
 fn table() -> Table {
@@ -169,30 +171,33 @@ fn another_command_under_the_same_id_is_refused() {
     assert_eq!(Error::IdReused.class(), Class::Final);
 }
 
+/// Why a command is refused under this seq, if it is.
+fn judge_as(table: &mut Table, seq: u64, command: Command<'_>) -> Option<Error> {
+    let write = Write {
+        session: session(1),
+        seq,
+        floor: 1,
+        command,
+    };
+    table.index += 1;
+    let id = EntryId {
+        term: Term(1),
+        index: Index(table.index),
+    };
+    match table.sessions.judge(id.index, &write) {
+        Verdict::Apply(place) => {
+            table.sessions.keep(place, id, &write, &Outcome::Put);
+            None
+        }
+        Verdict::Kept { .. } => None,
+        Verdict::Refuse(error) => Some(error),
+    }
+}
+
 #[test]
 fn commands_that_differ_only_in_where_a_field_ends_are_told_apart() {
     let mut table = table();
-    let mut judge = |command| {
-        let write = Write {
-            session: session(1),
-            seq: 1,
-            floor: 1,
-            command,
-        };
-        table.index += 1;
-        let id = EntryId {
-            term: Term(1),
-            index: Index(table.index),
-        };
-        match table.sessions.judge(id.index, &write) {
-            Verdict::Apply(place) => {
-                table.sessions.keep(place, id, &write, Outcome::Put);
-                None
-            }
-            Verdict::Kept { .. } => None,
-            Verdict::Refuse(error) => Some(error),
-        }
-    };
+    let mut judge = |command| judge_as(&mut table, 1, command);
     assert_eq!(
         judge(Command::Put {
             key: b"ab",
@@ -215,6 +220,81 @@ fn commands_that_differ_only_in_where_a_field_ends_are_told_apart() {
         Some(Error::IdReused)
     );
     assert_eq!(judge(Command::Delete { key: b"ab" }), Some(Error::IdReused));
+    let append = Command::Append {
+        key: b"ab",
+        value: b"c",
+    };
+    assert_eq!(judge(append), Some(Error::IdReused));
+    let range = |to, expect| Command::DeleteRange {
+        from: b"ab",
+        to,
+        expect,
+    };
+    let txn = |compares, then, or_else| {
+        Command::Txn(Txn {
+            compares: Compares { bytes: compares },
+            then: Operations { bytes: then },
+            or_else: Operations { bytes: or_else },
+        })
+    };
+    let others = [
+        range(None, None),
+        range(Some(b"c"), None),
+        range(None, Some(1)),
+        txn(b"1", b"", b""),
+        txn(b"", b"1", b""),
+        txn(b"", b"", b"1"),
+    ];
+    for (seq, first) in (2..).zip(others) {
+        let mut judge = |command| judge_as(&mut table, seq, command);
+        assert_eq!(judge(first), None);
+        for other in others {
+            let expected = (other != first).then_some(Error::IdReused);
+            assert_eq!(judge(other), expected, "{other:?} as {first:?}");
+        }
+    }
+}
+
+/// Rules C2: a reply of more than 256 bytes is kept without what made it long.
+#[test]
+fn a_retry_of_a_txn_gets_results_that_are_not_too_long() {
+    let mut table = table();
+    for (seq, gets, kept_bytes) in [(1, 256, Some(256)), (2, 257, None)] {
+        let mut batch = Batch::default();
+        for _ in 0..gets {
+            // Of an absent key: one byte.
+            batch.push(Operation::Get { key: b"k" }).unwrap();
+        }
+        let write = Write {
+            session: session(1),
+            seq,
+            floor: 1,
+            command: Command::Txn(Txn::batch(batch.operations())),
+        };
+        let (mut first, mut again) = (None, None);
+        for said in [&mut first, &mut again] {
+            table.index += 1;
+            let id = EntryId {
+                term: Term(1),
+                index: Index(table.index),
+            };
+            let outcome = match table.sessions.judge(id.index, &write) {
+                Verdict::Apply(place) => {
+                    let outcome = table.map.apply(id.index, &write.command);
+                    table.sessions.keep(place, id, &write, &outcome);
+                    outcome
+                }
+                Verdict::Kept { outcome, .. } => outcome,
+                Verdict::Refuse(error) => panic!("{error}"),
+            };
+            let Outcome::Txn { held, results } = outcome else {
+                panic!("a txn said {outcome:?}");
+            };
+            assert!(held);
+            *said = results.map(|results| results.bytes().len());
+        }
+        assert_eq!((first, again), (Some(gets), kept_bytes));
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use raftd::store::map::{Map, PageQuery};
 use wire::client::{Items, ScanMode};
-use wire::command::{Command, Expect, Outcome};
-use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use wire::command::{
+    Batch, Command, Compare, Compares, Condition, Expect, Operation, OperationResult, Operations,
+    Outcome, Relation, Results, Txn, Undone,
+};
+use wire::limits::{ENTRY_KEYS_MAX, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, VALUE_BYTES_MAX};
 use wire::types::Index;
 
 /// A command that owns its bytes.
@@ -18,6 +21,10 @@ pub(super) enum Op {
     SwapRevision(Vec<u8>, u64, Vec<u8>),
     SwapValue(Vec<u8>, Vec<u8>, Vec<u8>),
     Increment(Vec<u8>, i64),
+    Append(Vec<u8>, Vec<u8>),
+    DeleteRange(Vec<u8>, Option<Vec<u8>>, Option<u64>),
+    /// Three encoded lists.
+    Txn(Vec<u8>, Vec<u8>, Vec<u8>),
 }
 
 impl Op {
@@ -41,6 +48,17 @@ impl Op {
                 value,
             },
             Self::Increment(key, delta) => Command::Increment { key, delta: *delta },
+            Self::Append(key, value) => Command::Append { key, value },
+            Self::DeleteRange(from, to, expect) => Command::DeleteRange {
+                from,
+                to: to.as_deref(),
+                expect: *expect,
+            },
+            Self::Txn(compares, then, or_else) => Command::Txn(Txn {
+                compares: Compares { bytes: compares },
+                then: Operations { bytes: then },
+                or_else: Operations { bytes: or_else },
+            }),
         }
     }
 }
@@ -54,6 +72,18 @@ struct Row {
     version: u64,
 }
 
+impl Row {
+    fn item(&self) -> wire::client::Item<'_> {
+        wire::client::Item {
+            key: &self.key,
+            value: &self.value,
+            revision: Index(self.revision),
+            create_revision: Index(self.created),
+            version: self.version,
+        }
+    }
+}
+
 /// The dumb twin: a list that is searched from the front.
 #[derive(Default)]
 struct Twin {
@@ -61,46 +91,133 @@ struct Twin {
 }
 
 impl Twin {
-    fn apply(&mut self, index: u64, op: &Op) -> Outcome {
-        match op {
-            Op::Put(key, value) => {
+    fn apply(&mut self, index: u64, command: Command<'_>) -> Outcome {
+        match command {
+            Command::Put { key, value } => {
                 self.set(index, key, value);
                 Outcome::Put
             }
-            Op::Delete(key) => {
-                let before = self.rows.len();
-                self.rows.retain(|row| row.key != *key);
-                Outcome::Deleted((before - self.rows.len()) as u64)
+            Command::Delete { key } => Outcome::Deleted(self.remove(|row| row.key == key)),
+            Command::CompareAndSwap { key, expect, value } => {
+                self.swap(index, key, value, |row| match expect {
+                    Expect::Absent => row.is_none(),
+                    Expect::Revision(at) => row.is_some_and(|row| row.revision == at.0),
+                    Expect::Value(is) => row.is_some_and(|row| row.value == is),
+                })
             }
-            Op::SwapAbsent(key, value) => self.swap(index, key, value, |row| row.is_none()),
-            Op::SwapRevision(key, revision, value) => self.swap(index, key, value, |row| {
-                row.is_some_and(|row| row.revision == *revision)
-            }),
-            Op::SwapValue(key, expected, value) => self.swap(index, key, value, |row| {
-                row.is_some_and(|row| row.value == *expected)
-            }),
-            Op::Increment(key, delta) => {
-                let text = self
-                    .find(key)
-                    .map_or(b"0".to_vec(), |row| row.value.clone());
-                let digits = text.strip_prefix(b"-").unwrap_or(&text);
-                let number = String::from_utf8(text.clone())
-                    .ok()
-                    .and_then(|t| t.parse::<i64>().ok());
-                let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-                let (Some(number), true) = (number, plain) else {
-                    return Outcome::NotANumber;
-                };
-                let sum = i128::from(number) + i128::from(*delta);
-                match i64::try_from(sum) {
-                    Err(_) => Outcome::Overflow,
-                    Ok(sum) => {
-                        self.set(index, key, sum.to_string().as_bytes());
-                        Outcome::Incremented(sum)
-                    }
+            Command::Increment { key, delta } => self.increment(index, key, delta),
+            Command::Append { key, value } => {
+                let mut whole = self.find(key).map_or(Vec::new(), |row| row.value.clone());
+                whole.extend_from_slice(value);
+                if whole.len() > VALUE_BYTES_MAX {
+                    return Outcome::TooLong;
+                }
+                self.set(index, key, &whole);
+                Outcome::Appended(whole.len() as u64)
+            }
+            Command::DeleteRange { from, to, expect } => {
+                let inside = |row: &Row| *row.key >= *from && to.is_none_or(|to| *row.key < *to);
+                let found = self.rows.iter().filter(|row| inside(row)).count() as u64;
+                match expect {
+                    Some(expect) if expect != found => Outcome::NotDeleted(found),
+                    _ => Outcome::Deleted(self.remove(inside)),
                 }
             }
+            Command::Txn(txn) => self.txn(index, txn),
         }
+    }
+
+    fn increment(&mut self, index: u64, key: &[u8], delta: i64) -> Outcome {
+        let text = self
+            .find(key)
+            .map_or(b"0".to_vec(), |row| row.value.clone());
+        let digits = text.strip_prefix(b"-").unwrap_or(&text);
+        let number = String::from_utf8(text.clone())
+            .ok()
+            .and_then(|t| t.parse::<i64>().ok());
+        let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let (Some(number), true) = (number, plain) else {
+            return Outcome::NotANumber;
+        };
+        let sum = i128::from(number) + i128::from(delta);
+        match i64::try_from(sum) {
+            Err(_) => Outcome::Overflow,
+            Ok(sum) => {
+                self.set(index, key, sum.to_string().as_bytes());
+                Outcome::Incremented(sum)
+            }
+        }
+    }
+
+    fn txn(&mut self, index: u64, txn: Txn<'_>) -> Outcome {
+        let held = txn.compares.iter().all(|compare| self.holds(compare));
+        let before = self.rows.clone();
+        let mut told = BytesMut::new();
+        let operations = if held { txn.then } else { txn.or_else };
+        for (place, operation) in (0..).zip(operations.iter()) {
+            let outcome = match operation {
+                Operation::Get { key } => {
+                    match self.find(key) {
+                        Some(row) => OperationResult::Found(row.item()).encode(&mut told),
+                        None => OperationResult::Missing.encode(&mut told),
+                    }
+                    continue;
+                }
+                Operation::Change(command) => self.apply(index, command),
+            };
+            let why = match outcome {
+                Outcome::NotANumber => Undone::NotANumber,
+                Outcome::Overflow => Undone::Overflow,
+                Outcome::TooLong => Undone::TooLong,
+                outcome => {
+                    OperationResult::Did(outcome).encode(&mut told);
+                    continue;
+                }
+            };
+            self.rows = before;
+            return Outcome::Undone {
+                held,
+                operation: place,
+                why,
+            };
+        }
+        let results = Some(Results::new(&told));
+        Outcome::Txn { held, results }
+    }
+
+    fn holds(&self, compare: Compare<'_>) -> bool {
+        let row = self.find(compare.key);
+        let compared = |relation, there: u64, given: u64| match relation {
+            Relation::Equal => there == given,
+            Relation::NotEqual => there != given,
+            Relation::Less => there < given,
+            Relation::Greater => there > given,
+        };
+        match compare.condition {
+            Condition::Exists => row.is_some(),
+            Condition::Absent => row.is_none(),
+            Condition::Value(relation, given) => row.is_some_and(|row| match relation {
+                Relation::Equal => row.value == given,
+                Relation::NotEqual => row.value != given,
+                Relation::Less => *row.value < *given,
+                Relation::Greater => *row.value > *given,
+            }),
+            Condition::Revision(relation, given) => {
+                compared(relation, row.map_or(0, |row| row.revision), given)
+            }
+            Condition::CreateRevision(relation, given) => {
+                compared(relation, row.map_or(0, |row| row.created), given)
+            }
+            Condition::Version(relation, given) => {
+                compared(relation, row.map_or(0, |row| row.version), given)
+            }
+        }
+    }
+
+    fn remove(&mut self, doomed: impl Fn(&Row) -> bool) -> u64 {
+        let before = self.rows.len();
+        self.rows.retain(|row| !doomed(row));
+        (before - self.rows.len()) as u64
     }
 
     fn find(&self, key: &[u8]) -> Option<&Row> {
@@ -197,16 +314,76 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => (key(), 0_u64..60, value()).prop_map(|(k, r, v)| Op::SwapRevision(k, r, v)),
         2 => (key(), value(), value()).prop_map(|(k, e, v)| Op::SwapValue(k, e, v)),
         3 => (key(), prop_oneof![-2_i64..3, any::<i64>()]).prop_map(|(k, d)| Op::Increment(k, d)),
+        2 => (key(), value()).prop_map(|(k, v)| Op::Append(k, v)),
+        1 => (key(), proptest::option::of(key()), proptest::option::of(0_u64..4))
+            .prop_map(|(from, to, expect)| Op::DeleteRange(from, to, expect)),
     ]
+}
+
+pub(super) fn txn() -> impl Strategy<Value = Op> {
+    (
+        vec(compare(), 0..3),
+        vec(operation(), 0..5),
+        vec(operation(), 0..5),
+    )
+        .prop_map(|(compares, then, or_else)| {
+            let batch = |operations: Vec<Option<Op>>| {
+                let mut batch = Batch::default();
+                for operation in &operations {
+                    let operation = match operation {
+                        Some(op) => Operation::Change(op.command()),
+                        None => Operation::Get { key: b"a" },
+                    };
+                    batch.push(operation).expect("they fit");
+                }
+                batch.operations().bytes.to_vec()
+            };
+            Op::Txn(compares.concat(), batch(then), batch(or_else))
+        })
+}
+
+fn operation() -> impl Strategy<Value = Option<Op>> {
+    prop_oneof![4 => op().prop_map(Some), 1 => Just(None)]
+}
+
+/// One, encoded.
+fn compare() -> impl Strategy<Value = Vec<u8>> {
+    let relation = prop_oneof![
+        Just(Relation::Equal),
+        Just(Relation::NotEqual),
+        Just(Relation::Less),
+        Just(Relation::Greater),
+    ];
+    (key(), 0..6, relation, value(), 0_u64..60).prop_map(|(key, kind, relation, value, number)| {
+        let condition = match kind {
+            0 => Condition::Exists,
+            1 => Condition::Absent,
+            2 => Condition::Value(relation, &value),
+            3 => Condition::Revision(relation, number),
+            4 => Condition::CreateRevision(relation, number),
+            _ => Condition::Version(relation, number % 4),
+        };
+        let mut out = BytesMut::new();
+        let compare = Compare {
+            key: &key,
+            condition,
+        };
+        compare.encode(&mut out);
+        out.to_vec()
+    })
 }
 
 proptest! {
     #[test]
-    fn map_does_what_the_twin_does(ops in vec(op(), 0..60), prefix in vec(Just(b'a'), 0..2), limit in 1_u32..5) {
+    fn map_does_what_the_twin_does(
+        ops in vec(prop_oneof![4 => op(), 1 => txn()], 0..60),
+        prefix in vec(Just(b'a'), 0..2),
+        limit in 1_u32..5,
+    ) {
         let (mut map, mut twin) = (Map::default(), Twin::default());
         for (index, op) in (1..).zip(&ops) {
             let outcome = map.apply(Index(index), &op.command());
-            prop_assert_eq!(outcome, twin.apply(index, op), "{:?} at {}", op, index);
+            prop_assert_eq!(outcome, twin.apply(index, op.command()), "{:?} at {}", op, index);
         }
         prop_assert_eq!(map.len(), twin.rows.len());
         let data_bytes = twin.rows.iter().map(|row| row.key.len() + row.value.len());
@@ -227,6 +404,120 @@ proptest! {
         }
         prop_assert_eq!(scan(&map, ScanMode::Keys, &prefix, limit).0, matching);
     }
+}
+
+/// So many keys `k00000`, ..., each by an entry of its own.
+fn filled(keys: usize) -> Map {
+    let mut map = Map::default();
+    for (index, key) in (1..).zip(0..keys) {
+        let key = format!("k{key:05}");
+        let put = Command::Put {
+            key: key.as_bytes(),
+            value: b"v",
+        };
+        map.apply(Index(index), &put);
+    }
+    map
+}
+
+fn delete(expect: Option<u64>) -> Command<'static> {
+    Command::DeleteRange {
+        from: b"",
+        to: None,
+        expect,
+    }
+}
+
+#[test]
+fn a_range_loses_no_more_keys_at_once_than_an_entry_may_touch() {
+    let mut map = filled(ENTRY_KEYS_MAX + 2);
+    let at = Index(100_000);
+    let over = ENTRY_KEYS_MAX as u64 + 1;
+    // Nobody counts further than that, and there is no way to expect more than go at once.
+    for expect in [0, over - 1, over, over + 1] {
+        let outcome = map.apply(at, &delete(Some(expect)));
+        assert_eq!(outcome, Outcome::NotDeleted(over));
+    }
+    assert_eq!(map.len(), ENTRY_KEYS_MAX + 2);
+    assert_eq!(map.apply(at, &delete(None)), Outcome::Deleted(over - 1));
+    assert_eq!(map.iter().next().expect("two are left").key, b"k10000");
+    assert_eq!(map.apply(at, &delete(Some(1))), Outcome::NotDeleted(2));
+    assert_eq!(map.apply(at, &delete(Some(2))), Outcome::Deleted(2));
+}
+
+#[test]
+fn a_txn_that_would_touch_too_many_keys_is_undone() {
+    let touched = |map: &mut Map, puts: usize, range: Command<'_>| {
+        let mut batch = Batch::default();
+        let put = Command::Put {
+            key: b"a",
+            value: b"",
+        };
+        for _ in 0..puts {
+            batch.push(Operation::Change(put)).expect("they fit");
+        }
+        batch.push(Operation::Change(range)).expect("it fits");
+        let txn = Command::Txn(Txn::batch(batch.operations()));
+        map.apply(Index(100_000), &txn)
+    };
+    let mut map = filled(ENTRY_KEYS_MAX - 3);
+    let before: Vec<u8> = map.iter().flat_map(|item| item.key.to_vec()).collect();
+    let range = Command::DeleteRange {
+        from: b"k",
+        to: None,
+        expect: None,
+    };
+    let undone = Outcome::Undone {
+        held: true,
+        operation: 4,
+        why: Undone::TooManyKeys,
+    };
+    assert_eq!(touched(&mut map, 4, range), undone);
+    let after: Vec<u8> = map.iter().flat_map(|item| item.key.to_vec()).collect();
+    assert_eq!(before, after);
+    let outcome = touched(&mut map, 3, range);
+    assert!(
+        matches!(outcome, Outcome::Txn { held: true, .. }),
+        "{outcome:?}"
+    );
+    assert_eq!(map.len(), 1);
+}
+
+#[test]
+fn a_txn_whose_results_are_too_long_is_undone() {
+    let value = vec![7; VALUE_BYTES_MAX];
+    let mut map = Map::default();
+    let put = Command::Put {
+        key: b"k",
+        value: &value,
+    };
+    map.apply(Index(1), &put);
+    let mut batch = Batch::default();
+    let delete = Command::Delete { key: b"k" };
+    batch.push(Operation::Get { key: b"k" }).expect("it fits");
+    let one = batch.clone();
+    batch.push(Operation::Get { key: b"k" }).expect("it fits");
+    batch.push(Operation::Change(delete)).expect("it fits");
+    let txn = Command::Txn(Txn::batch(batch.operations()));
+    let undone = Outcome::Undone {
+        held: true,
+        operation: 1,
+        why: Undone::TooMuchToTell,
+    };
+    assert_eq!(map.apply(Index(2), &txn), undone);
+    let txn = Command::Txn(Txn::batch(one.operations()));
+    let Outcome::Txn {
+        results: Some(results),
+        ..
+    } = map.apply(Index(3), &txn)
+    else {
+        panic!("one value can be told");
+    };
+    let found = map.get(b"k").expect("it was not removed");
+    assert_eq!(
+        results.iter().collect::<Vec<_>>(),
+        [OperationResult::Found(found)]
+    );
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use bytes::BytesMut;
 use raftd::store::map::PageQuery;
 use raftd::store::session::SESSIONS_MAX;
-use raftd::store::{Answer, Builder, Store, View};
+use raftd::store::{Answer, Builder, Changed, Store, View};
 use wire::client::{Items, Reply, ScanMode};
-use wire::command::{Command, Expect, SessionId, Write};
+use wire::command::{
+    Batch, Command, Compare, Compares, Condition, Expect, Operation, Relation, SessionId, Txn,
+    Write,
+};
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::frame;
@@ -46,7 +49,7 @@ pub fn apply(bytes: &[u8]) {
         let applied = one.apply(&entry);
         assert_eq!(applied, other.apply(&entry), "two stores disagree");
         check_answer(&entry, &applied.answer);
-        if applied.changed.is_some() {
+        if applied.changed != Changed::Nothing {
             let written = matches!(applied.answer, Answer::Written { id, .. } if id == entry.id());
             assert!(written, "a change that nobody is told of");
         }
@@ -60,7 +63,7 @@ pub fn apply(bytes: &[u8]) {
     }
     for item in one.map().iter() {
         assert!(item.create_revision <= item.revision && item.revision <= id.index);
-        assert_eq!(item.version == 1, item.create_revision == item.revision);
+        assert!(item.version > 1 || item.create_revision == item.revision);
         assert_eq!(one.map().get(item.key), Some(item));
     }
     let (one, other) = (one.view(), other.view());
@@ -99,7 +102,7 @@ fn check_answer(entry: &Entry, answer: &Answer) {
             Reply::Written {
                 term: id.term,
                 index: id.index,
-                outcome: *outcome,
+                outcome: outcome.clone(),
             }
         }
         Answer::Refused(error) => Reply::Error(error.clone()),
@@ -130,24 +133,46 @@ fn entry(script: &mut Script<'_>, id: EntryId, seqs: &mut [u64; SESSIONS]) -> En
             EntryKind::Command
         }
         choice => {
-            write(script, id, choice, seqs).encode_body(&mut body);
+            write(script, id, choice, seqs, &mut body);
             EntryKind::Command
         }
     };
     Entry::build(&mut BytesMut::new(), id, wall_ms, kind, &body)
 }
 
-fn write<'a>(
-    script: &mut Script<'a>,
+/// Encodes a write.
+fn write(
+    script: &mut Script<'_>,
     id: EntryId,
     choice: usize,
     seqs: &mut [u64; SESSIONS],
-) -> Write<'a> {
-    let key = match script.below(8) {
+    body: &mut BytesMut,
+) {
+    if choice < 15 {
+        let command = change(script, id, choice);
+        return name(script, seqs, command).encode_body(body);
+    }
+    let compares = compares(script);
+    let [then, or_else] = [(); 2].map(|()| operations(script, id));
+    let txn = Txn {
+        compares: Compares { bytes: &compares },
+        then: then.operations(),
+        or_else: or_else.operations(),
+    };
+    name(script, seqs, Command::Txn(txn)).encode_body(body);
+}
+
+fn key<'a>(script: &mut Script<'a>) -> &'a [u8] {
+    match script.below(8) {
         0 => script.bytes(5000),
         place => &b"abcdefg"[place - 1..place],
-    };
-    let command = match choice {
+    }
+}
+
+/// Any command but a txn.
+fn change<'a>(script: &mut Script<'a>, id: EntryId, choice: usize) -> Command<'a> {
+    let key = key(script);
+    match choice {
         2..=5 => Command::Put {
             key,
             value: match script.below(4) {
@@ -168,11 +193,69 @@ fn write<'a>(
             },
             value: script.bytes(32),
         },
+        13 => Command::Append {
+            key,
+            value: match script.below(8) {
+                // A few of them reach the limit.
+                0 => &[b'.'; 400_000],
+                _ => script.bytes(32),
+            },
+        },
+        14 => Command::DeleteRange {
+            from: key,
+            to: script.flag().then(|| self::key(script)),
+            expect: script.flag().then(|| script.near(1)),
+        },
         _ => Command::Increment {
             key,
             delta: script.near(1) as i64,
         },
-    };
+    }
+}
+
+fn compares(script: &mut Script<'_>) -> BytesMut {
+    let mut compares = BytesMut::new();
+    for _ in 0..script.below(3) {
+        let relation = script.pick(&[
+            Relation::Equal,
+            Relation::NotEqual,
+            Relation::Less,
+            Relation::Greater,
+        ]);
+        let condition = match script.below(6) {
+            0 => Condition::Exists,
+            1 => Condition::Absent,
+            2 => Condition::Value(relation, script.bytes(32)),
+            3 => Condition::Revision(relation, script.near(1)),
+            4 => Condition::CreateRevision(relation, script.near(1)),
+            _ => Condition::Version(relation, script.near(1)),
+        };
+        let key = key(script);
+        Compare { key, condition }.encode(&mut compares);
+    }
+    compares
+}
+
+fn operations(script: &mut Script<'_>, id: EntryId) -> Batch {
+    let mut batch = Batch::default();
+    for _ in 0..script.below(6) {
+        let operation = match script.below(16) {
+            0 | 1 => Operation::Get { key: key(script) },
+            15 => continue,
+            choice => Operation::Change(change(script, id, choice)),
+        };
+        // What does not fit is left out.
+        let _ = batch.push(operation);
+    }
+    batch
+}
+
+/// Puts a command under the next number of a session, mostly.
+fn name<'a>(
+    script: &mut Script<'_>,
+    seqs: &mut [u64; SESSIONS],
+    command: Command<'a>,
+) -> Write<'a> {
     let nonce = script.below(SESSIONS);
     seqs[nonce] += 1;
     let seq = script.mostly(seqs[nonce]);

@@ -389,7 +389,7 @@ impl Life {
 
     fn write<'k>(&mut self, script: &mut Script<'k>, key: &'k [u8]) -> Write<'k> {
         let value = script.bytes(400);
-        let command = match script.below(5) {
+        let command = match script.below(7) {
             0 | 1 => Command::Put { key, value },
             2 => Command::Delete { key },
             3 => Command::CompareAndSwap {
@@ -401,9 +401,15 @@ impl Life {
                 ]),
                 value,
             },
-            _ => Command::Increment {
+            4 => Command::Increment {
                 key,
                 delta: script.near(1) as i64,
+            },
+            5 => Command::Append { key, value },
+            _ => Command::DeleteRange {
+                from: key,
+                to: None,
+                expect: None,
             },
         };
         let nonce = script.below(SESSIONS);

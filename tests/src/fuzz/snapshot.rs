@@ -9,7 +9,7 @@ use raftd::snapshot::{Expected, Loaded, Receiver, Step, Writer, load, snapshot_n
 use raftd::store::session::SESSIONS_MAX;
 use raftd::store::{ImageHead, Kept, SessionImage, digest};
 use wire::client::Item;
-use wire::command::Outcome;
+use wire::command::{Outcome, Results, Undone};
 use wire::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
@@ -196,6 +196,15 @@ fn put_session(script: &mut Script<'_>, number: u64, content: &mut BytesMut) -> 
         Outcome::NotSwapped(Some(Index(3))),
         Outcome::Incremented(-1),
         Outcome::Applied,
+        Outcome::Txn {
+            held: true,
+            results: Some(Results::new(&[1, 1, 3])),
+        },
+        Outcome::Undone {
+            held: false,
+            operation: 1,
+            why: Undone::Overflow,
+        },
     ];
     let mut image = SessionImage {
         born: Index(script.mostly(0)),
@@ -210,7 +219,7 @@ fn put_session(script: &mut Script<'_>, number: u64, content: &mut BytesMut) -> 
                 term: Term(script.mostly(3)),
                 index: Index(script.mostly(number + reply)),
             },
-            outcome: script.pick(&outcomes),
+            outcome: outcomes[script.below(outcomes.len())].clone(),
         });
     }
     content.put_u64(image.born.0);

@@ -9,6 +9,9 @@
 //! - no state lacks a write that is known to come before it, or has one that comes after;
 //! - of a key whose writes are all known, outcomes and items are exactly those of the model;
 //! - real time and connections, as the witness does.
+//!
+//! Keys that ranges, txns and appends touch are judged only if all writes are known, and then by
+//! the pages that were read and by what the writes were told.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -31,7 +34,7 @@ pub fn check(history: &History) -> Result<Summary, Violation> {
     let mut indexes: Vec<_> = history.records.iter().map(super::Record::index).collect();
     let mut summary = Summary::default();
     let mut keys = gather(history);
-    let mut complete = true;
+    let mut complete = compound(history).all(|(place, _)| indexes[place].is_some());
     for known in keys.values_mut() {
         known.find_strays(history, &mut indexes)?;
         known.compare(history)?;
@@ -131,18 +134,37 @@ struct Known<'h> {
     seen: Vec<Seen<'h>>,
 }
 
+/// The writes that may have touched several keys, with their places: no key that they touch is
+/// judged by itself.
+fn compound(history: &History) -> impl Iterator<Item = (usize, &Command)> {
+    let records = history.records.iter().enumerate();
+    records.filter_map(|(place, record)| match &record.operation {
+        Operation::Write { command, .. }
+            if command.single_key().is_none() && record.answer != Answer::NotApplied =>
+        {
+            Some((place, command))
+        }
+        _ => None,
+    })
+}
+
 /// Sorts what the records tell by key.
 fn gather(history: &History) -> BTreeMap<&[u8], Known<'_>> {
     let mut keys: BTreeMap<&[u8], Known<'_>> = BTreeMap::new();
     for (record, asked) in history.records.iter().enumerate() {
         match (&asked.operation, &asked.answer) {
             (Operation::Write { command, .. }, Answer::Written { id, outcome }) => {
-                let known = keys.entry(command.key()).or_default();
+                let Some(key) = command.single_key() else {
+                    continue;
+                };
+                let known = keys.entry(key).or_default();
                 known.acknowledged.push(record);
-                known.take(record, id.index, command, *outcome);
+                known.take(record, id.index, command, outcome);
             }
             (Operation::Write { command, .. }, Answer::Unknown) => {
-                keys.entry(command.key()).or_default().strays.push(record);
+                if let Some(key) = command.single_key() {
+                    keys.entry(key).or_default().strays.push(record);
+                }
             }
             (Operation::Read { query, .. }, Answer::Got { index, item }) => {
                 let Query::Get { key } = query else {
@@ -164,6 +186,8 @@ fn gather(history: &History) -> BTreeMap<&[u8], Known<'_>> {
             look_at_page(record, *index, query, page, &mut keys);
         }
     }
+    let others: Vec<_> = compound(history).map(|(_, command)| command).collect();
+    keys.retain(|key, _| !others.iter().any(|command| command.touches(key)));
     keys
 }
 
@@ -211,7 +235,7 @@ fn look_at_page<'h>(
 
 impl<'h> Known<'h> {
     /// An acknowledged write: what it did, and what it saw before that.
-    fn take(&mut self, record: usize, index: Index, command: &'h Command, outcome: Outcome) {
+    fn take(&mut self, record: usize, index: Index, command: &'h Command, outcome: &Outcome) {
         let value = match (command, outcome) {
             (Command::Put { value, .. }, Outcome::Put)
             | (Command::CompareAndSwap { value, .. }, Outcome::Swapped) => {
@@ -222,7 +246,7 @@ impl<'h> Known<'h> {
             (_, outcome) => {
                 let sight = match outcome {
                     Outcome::Deleted(0) | Outcome::NotSwapped(None) => Sight::Absent,
-                    Outcome::NotSwapped(Some(revision)) => Sight::Revision(revision),
+                    Outcome::NotSwapped(Some(revision)) => Sight::Revision(*revision),
                     _ => return,
                 };
                 let at = index.prev();
@@ -409,7 +433,10 @@ fn may_write(operation: &Operation, value: &[u8]) -> bool {
             own == value
         }
         Command::Increment { .. } => super::model::number(value).is_some(),
-        Command::Delete { .. } => false,
+        Command::Delete { .. }
+        | Command::Append { .. }
+        | Command::DeleteRange { .. }
+        | Command::Txn { .. } => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use wire::client::{Consistency, ScanMode};
-use wire::command::{Outcome, SessionId};
+use wire::command::{Outcome, Results, SessionId, Undone};
 use wire::types::{EntryId, Epoch, Index, Term};
 
 /// A module for `#[serde(with = "..")]`: a number without its type.
@@ -171,4 +171,51 @@ pub(super) enum OutcomeText {
     NotANumber,
     Overflow,
     Applied,
+    Appended(u64),
+    TooLong,
+    NotDeleted(u64),
+    Txn {
+        held: bool,
+        #[serde(with = "results_or_null")]
+        results: Option<Results>,
+    },
+    Undone {
+        held: bool,
+        operation: u32,
+        #[serde(with = "UndoneText")]
+        why: Undone,
+    },
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(remote = "Undone", rename_all = "snake_case")]
+enum UndoneText {
+    NotANumber,
+    Overflow,
+    TooLong,
+    TooManyKeys,
+    TooMuchToTell,
+}
+
+/// The results of a txn as the protocol encodes them, or null.
+mod results_or_null {
+    use serde::{Deserializer, Serializer};
+    use wire::command::Results;
+
+    use super::bytes_or_null;
+
+    pub(super) fn serialize<S: Serializer>(
+        results: &Option<Results>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let bytes = results.as_ref().map(|results| results.bytes().to_vec());
+        bytes_or_null::serialize(&bytes, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Results>, D::Error> {
+        let bytes = bytes_or_null::deserialize(deserializer)?;
+        Ok(bytes.map(|bytes| Results::new(&bytes)))
+    }
 }

@@ -139,6 +139,39 @@ pub enum Command {
         /// What to add.
         delta: i64,
     },
+    /// Adds to a value; an absent key counts as an empty one.
+    Append {
+        /// The key.
+        #[serde(with = "encoding::bytes")]
+        key: Vec<u8>,
+        /// What to add.
+        #[serde(with = "encoding::bytes")]
+        value: Vec<u8>,
+    },
+    /// Removes the keys of a range.
+    DeleteRange {
+        /// The first key.
+        #[serde(with = "encoding::bytes")]
+        from: Vec<u8>,
+        /// The first key behind it.
+        #[serde(default, with = "encoding::bytes_or_null")]
+        to: Option<Vec<u8>>,
+        /// So many there must be.
+        #[serde(default)]
+        expect: Option<u64>,
+    },
+    /// Several operations as one; the lists as the protocol encodes them.
+    Txn {
+        /// What must be.
+        #[serde(with = "encoding::bytes")]
+        compares: Vec<u8>,
+        /// What to do then.
+        #[serde(with = "encoding::bytes")]
+        then: Vec<u8>,
+        /// What to do otherwise.
+        #[serde(with = "encoding::bytes")]
+        or_else: Vec<u8>,
+    },
 }
 
 /// [`wire::command::Expect`] with bytes of its own.
@@ -274,14 +307,42 @@ impl Record {
 }
 
 impl Command {
-    /// The key that it touches.
+    /// The key that it touches, if that is one, and the checkers that look at keys one by one
+    /// know what it does to it.
     #[must_use]
-    pub fn key(&self) -> &[u8] {
+    pub fn single_key(&self) -> Option<&[u8]> {
         match self {
             Self::Put { key, .. }
             | Self::Delete { key }
             | Self::CompareAndSwap { key, .. }
-            | Self::Increment { key, .. } => key,
+            | Self::Increment { key, .. } => Some(key),
+            Self::Append { .. } | Self::DeleteRange { .. } | Self::Txn { .. } => None,
+        }
+    }
+
+    /// Whether it may change the key, or tell of it.
+    #[must_use]
+    pub fn touches(&self, key: &[u8]) -> bool {
+        use wire::command::{Command, Operation};
+        let changes = |command: &Command<'_>| match *command {
+            Command::Put { key: own, .. }
+            | Command::Delete { key: own }
+            | Command::CompareAndSwap { key: own, .. }
+            | Command::Increment { key: own, .. }
+            | Command::Append { key: own, .. } => own == key,
+            Command::DeleteRange { from, to, .. } => from <= key && to.is_none_or(|to| key < to),
+            Command::Txn(_) => false,
+        };
+        match self.to_wire() {
+            Command::Txn(txn) => {
+                let mut operations = txn.then.iter().chain(txn.or_else.iter());
+                txn.compares.iter().any(|compare| compare.key == key)
+                    || operations.any(|operation| match operation {
+                        Operation::Change(command) => changes(&command),
+                        Operation::Get { key: own } => own == key,
+                    })
+            }
+            command => changes(&command),
         }
     }
 
@@ -302,6 +363,21 @@ impl Command {
                 value,
             },
             Self::Increment { key, delta } => command::Command::Increment { key, delta: *delta },
+            Self::Append { key, value } => command::Command::Append { key, value },
+            Self::DeleteRange { from, to, expect } => command::Command::DeleteRange {
+                from,
+                to: to.as_deref(),
+                expect: *expect,
+            },
+            Self::Txn {
+                compares,
+                then,
+                or_else,
+            } => command::Command::Txn(command::Txn {
+                compares: command::Compares { bytes: compares },
+                then: command::Operations { bytes: then },
+                or_else: command::Operations { bytes: or_else },
+            }),
         }
     }
 }
@@ -327,6 +403,20 @@ impl From<wire::command::Command<'_>> for Command {
             command::Command::Increment { key, delta } => Self::Increment {
                 key: key.to_vec(),
                 delta,
+            },
+            command::Command::Append { key, value } => Self::Append {
+                key: key.to_vec(),
+                value: value.to_vec(),
+            },
+            command::Command::DeleteRange { from, to, expect } => Self::DeleteRange {
+                from: from.to_vec(),
+                to: to.map(<[u8]>::to_vec),
+                expect,
+            },
+            command::Command::Txn(txn) => Self::Txn {
+                compares: txn.compares.bytes.to_vec(),
+                then: txn.then.bytes.to_vec(),
+                or_else: txn.or_else.bytes.to_vec(),
             },
         }
     }
@@ -360,7 +450,7 @@ impl Answer {
                     term: *term,
                     index: *index,
                 },
-                outcome: *outcome,
+                outcome: outcome.clone(),
             }),
             Reply::Value { index, item } => Some(Self::Got {
                 index: *index,

@@ -6,10 +6,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use bytes::BytesMut;
 use wire::client::ScanMode;
-use wire::command::{Command, Expect, Outcome, SessionId, Write};
+use wire::command::{
+    Command, Compare, Condition, Expect, Operation, OperationResult, Outcome, Results, SessionId,
+    Txn, Undone, Write,
+};
 use wire::entry::{Entry, EntryKind};
-use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
+use wire::limits::{
+    ENTRY_KEYS_MAX, PAGE_BYTES_MAX, PAGE_ITEMS_MAX, RESULTS_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use wire::types::{Epoch, Index};
 
 use super::{Item, Page, Query};
@@ -47,7 +53,7 @@ pub(super) struct Model<'a> {
 }
 
 /// A write that took effect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Effect<'a> {
     pub(super) write: Write<'a>,
     pub(super) outcome: Outcome,
@@ -151,6 +157,116 @@ impl<'a> Model<'a> {
                 self.set(index, key, Cow::Owned(sum.to_string().into_bytes()));
                 Outcome::Incremented(sum)
             }
+            Command::Append { key, value } => {
+                let before = self.cells.get(key).map_or(&[][..], |cell| &cell.value);
+                let after = [before, value].concat();
+                let length = after.len();
+                if length > VALUE_BYTES_MAX {
+                    return Outcome::TooLong;
+                }
+                self.set(index, key, Cow::Owned(after));
+                Outcome::Appended(length as u64)
+            }
+            Command::DeleteRange { from, to, expect } => {
+                let keys = self.keys_in(from, to);
+                if expect.is_some_and(|expect| expect != keys.len() as u64)
+                    || (expect.is_some() && keys.len() > ENTRY_KEYS_MAX)
+                {
+                    return Outcome::NotDeleted(keys.len().min(ENTRY_KEYS_MAX + 1) as u64);
+                }
+                let doomed = &keys[..keys.len().min(ENTRY_KEYS_MAX)];
+                for key in doomed {
+                    self.cells.remove(key);
+                }
+                Outcome::Deleted(doomed.len() as u64)
+            }
+            Command::Txn(txn) => self.txn(index, txn),
+        }
+    }
+
+    fn keys_in(&self, from: &[u8], to: Option<&[u8]>) -> Vec<&'a [u8]> {
+        let cells = self.cells.iter();
+        let inside = cells.filter(|(key, _)| **key >= from && to.is_none_or(|to| **key < to));
+        inside.map(|(key, _)| *key).collect()
+    }
+
+    fn txn(&mut self, index: Index, txn: Txn<'a>) -> Outcome {
+        let compares: Vec<_> = txn.compares.iter().collect();
+        let held = compares.iter().all(|compare| self.holds(compare));
+        let before = self.cells.clone();
+        let branch = if held { txn.then } else { txn.or_else };
+        let (mut touched, mut told) = (compares.len(), BytesMut::new());
+        for (operation, what) in (0..).zip(branch.iter()) {
+            if let Err(why) = self.operate(index, what, &mut touched, &mut told) {
+                self.cells = before;
+                return Outcome::Undone {
+                    held,
+                    operation,
+                    why,
+                };
+            }
+        }
+        let results = Some(Results::new(&told));
+        Outcome::Txn { held, results }
+    }
+
+    fn operate(
+        &mut self,
+        index: Index,
+        operation: Operation<'a>,
+        touched: &mut usize,
+        told: &mut BytesMut,
+    ) -> Result<(), Undone> {
+        *touched += match operation {
+            Operation::Change(Command::DeleteRange { from, to, .. }) => {
+                self.keys_in(from, to).len()
+            }
+            _ => 1,
+        };
+        if *touched > ENTRY_KEYS_MAX {
+            return Err(Undone::TooManyKeys);
+        }
+        match operation {
+            Operation::Get { key } => match self.cells.get(key) {
+                Some(cell) => OperationResult::Found(wire::client::Item {
+                    key,
+                    value: &cell.value,
+                    revision: cell.revision,
+                    create_revision: cell.create_revision,
+                    version: cell.version,
+                })
+                .encode(told),
+                None => OperationResult::Missing.encode(told),
+            },
+            Operation::Change(command) => match self.execute(index, command) {
+                Outcome::NotANumber => return Err(Undone::NotANumber),
+                Outcome::Overflow => return Err(Undone::Overflow),
+                Outcome::TooLong => return Err(Undone::TooLong),
+                outcome => OperationResult::Did(outcome).encode(told),
+            },
+        }
+        if told.len() > RESULTS_BYTES_MAX {
+            return Err(Undone::TooMuchToTell);
+        }
+        Ok(())
+    }
+
+    fn holds(&self, compare: &Compare<'_>) -> bool {
+        let cell = self.cells.get(compare.key);
+        let (revision, created, version) = match cell {
+            Some(cell) => (cell.revision.0, cell.create_revision.0, cell.version),
+            None => (0, 0, 0),
+        };
+        match compare.condition {
+            Condition::Exists => cell.is_some(),
+            Condition::Absent => cell.is_none(),
+            Condition::Value(relation, value) => match cell {
+                Some(cell) => relation.holds(&*cell.value, value),
+                None => false,
+            },
+            Condition::Revision(relation, given) => relation.holds(&revision, &given),
+            Condition::CreateRevision(relation, given) => relation.holds(&created, &given),
+            Condition::Version(relation, given) => relation.holds(&version, &given),
         }
     }
 

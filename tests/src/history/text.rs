@@ -24,12 +24,16 @@
 //!   `write` opens a term. The head has a `log` if there are entries.
 //! - Keys and values are text, or `{"hex":".."}` if they are not UTF-8.
 //! - `command`: `put {key, value}`, `delete {key}`, `compare_and_swap {key, expect, value}` with an
-//!   `expect` of `"absent"`, `{"revision":N}` or `{"value":V}`, `increment {key, delta}`.
+//!   `expect` of `"absent"`, `{"revision":N}` or `{"value":V}`, `increment {key, delta}`,
+//!   `append {key, value}`, `delete_range {from, to, expect}`, `txn {compares, then, or_else}` with
+//!   lists as in raftd-wire(7).
 //! - `query`: `get {key}`, `scan {mode, prefix, after, limit}` with a `mode` of `"items"`, `"keys"` or
 //!   `"count"`; `consistency`: `"linearizable"` or `"stale"`.
 //! - `answer`: `written`, `got`, `scanned`, `"not_applied"`, `"unknown"`.
 //! - `outcome`: `"put"`, `{"deleted":N}`, `"swapped"`, `{"not_swapped":N}` (null: absent),
-//!   `{"incremented":N}`, `"not_a_number"`, `"overflow"`, `"applied"`.
+//!   `{"incremented":N}`, `"not_a_number"`, `"overflow"`, `"applied"`, `{"appended":N}`,
+//!   `"too_long"`, `{"not_deleted":N}`, `txn {held, results}` with results as in raftd-wire(7)
+//!   (null: too long to keep), `undone {held, operation, why}`.
 
 use std::borrow::Cow;
 use std::fmt;

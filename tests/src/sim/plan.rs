@@ -135,6 +135,8 @@ pub struct Mix {
     pub increment: u32,
     pub get: u32,
     pub scan: u32,
+    /// Appends, ranges and txns, on keys of their own.
+    pub compound: u32,
 }
 
 /// What an operator does to the membership.
@@ -443,6 +445,7 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
         increment: weight(60),
         get: weight(85),
         scan: weight(40),
+        compound: weight(50),
     };
     let large_value_bytes = (entry_bytes_max(storage.segment_bytes) - 4096).min(400 << 10);
     Workload {

@@ -132,7 +132,7 @@ impl<'a> Item<'a> {
         Ok(item)
     }
 
-    fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
+    pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
         Ok(Self {
             key: reader.key()?,
             value: reader.value()?,
@@ -261,7 +261,8 @@ impl<'a> Reply<'a> {
         frame::finish(out, start);
     }
 
-    /// Reads a server's frame. Allocates for a status, members and an error only.
+    /// Reads a server's frame. Allocates for a status, members, the results of a txn
+    /// and an error only.
     ///
     /// # Errors
     /// `TooLarge` for a key, a value, a page, a name or a text; `Malformed` for anything else,

@@ -4,7 +4,9 @@
 use std::fmt::Debug;
 
 use wire::client::{Item, Reply};
-use wire::command::{Command, Expect, Write};
+use wire::command::{
+    Batch, Command, Compare, Condition, Expect, Operation, Operations, Outcome, Txn, Write,
+};
 use wire::entry::{ENTRY_HEADER_BYTES, EntryKind};
 use wire::error::Error;
 use wire::frame::Kind;
@@ -12,7 +14,7 @@ use wire::limits::*;
 use wire::types::Index;
 
 use crate::any::{Any, decode_payload, parse};
-use crate::make::{body, entry, id, items, write, zeros};
+use crate::make::{body, compares, entry, forever, id, items, operations, write, zeros};
 use crate::samples;
 
 /// A payload written by hand, field by field, free of what encoders insist on.
@@ -103,6 +105,15 @@ fn keys_and_values() {
     );
     for command in [
         Command::Delete { key: b"" },
+        Command::Append {
+            key: b"",
+            value: b"",
+        },
+        Command::DeleteRange {
+            from: b"",
+            to: Some(b""),
+            expect: None,
+        },
         Command::Increment { key: b"", delta: 1 },
         Command::CompareAndSwap {
             key: b"",
@@ -136,6 +147,75 @@ fn two_values_of_a_compare_and_swap_must_fit_one_entry() {
         VALUE_BYTES_MAX,
         VALUE_BYTES_MAX + 1,
     );
+}
+
+#[test]
+fn a_txn_holds_only_so_many_compares_and_operations() {
+    let compare = Compare {
+        key: b"k",
+        condition: Condition::Exists,
+    };
+    let get = Operation::Get { key: b"k" };
+    let txn = |compared: usize, then: usize, or_else: usize| {
+        reencoded(write(Command::Txn(Txn {
+            compares: compares(&vec![compare; compared]),
+            then: operations(&vec![get; then]),
+            or_else: operations(&vec![get; or_else]),
+        })))
+    };
+    let most = ENTRY_KEYS_MAX;
+    for (compared, then, or_else) in [(most, 0, 0), (0, most, 0), (0, 0, most), (1, 1, most - 2)] {
+        assert_eq!(txn(compared, then, or_else), Ok(()));
+    }
+    for (compared, then, or_else) in [(most, 1, 0), (0, most, 1), (1, 0, most), (1, 1, most - 1)] {
+        let refused = txn(compared, then, or_else);
+        too_large(refused, "txn, in operations", most, most + 1);
+    }
+}
+
+#[test]
+fn a_batch_is_full_where_a_txn_or_an_entry_is() {
+    let put = |value| {
+        Operation::Change(Command::Put {
+            key: b"key",
+            value: zeros(value),
+        })
+    };
+    let mut batch = Batch::default();
+    while batch.push(put(0)) == Ok(()) {}
+    assert_eq!(batch.len(), ENTRY_KEYS_MAX);
+    batch.clear();
+    assert!(batch.is_empty() && batch.bytes() == 0);
+    while batch.push(put(1000)) == Ok(()) {}
+    let bytes = batch.bytes();
+    let batch = Operations {
+        bytes: forever(batch.operations().bytes),
+    };
+    assert!(ENTRY_BYTES_MAX - bytes < 2000);
+    let command = Command::Txn(Txn::batch(batch));
+    assert_eq!(reencoded(write(command)), Ok(()));
+
+    let mut longest = Batch::default();
+    let put = Command::Put {
+        key: zeros(KEY_BYTES_MAX),
+        value: zeros(VALUE_BYTES_MAX),
+    };
+    assert_eq!(longest.push(Operation::Change(put)), Ok(()));
+}
+
+/// Or some bytes would have a decoder call itself until the stack ends.
+#[test]
+fn neither_txns_nor_their_results_nest() {
+    // A change by command 7, and an outcome 12, where 1 to 6 and a plain one may stand.
+    let inner = [1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let txn = Txn::batch(Operations {
+        bytes: forever(inner),
+    });
+    let nested = reencoded(write(Command::Txn(txn)));
+    malformed(nested, "the command is not known");
+    let mut bytes = &[12, 1, 1, 0, 0, 0, 4, 1, 12, 1, 0][..];
+    let nested = Outcome::split_from(&mut bytes);
+    malformed(nested.map(|_| ()), "the outcome is not known");
 }
 
 #[test]

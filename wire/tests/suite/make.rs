@@ -2,7 +2,10 @@
 
 use bytes::BytesMut;
 use wire::client::{Item, Items, Request};
-use wire::command::{Command, SessionId, Write};
+use wire::command::{
+    Batch, Command, Compare, Compares, Operation, OperationResult, Operations, Results, SessionId,
+    Write,
+};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Index, Term};
 
@@ -57,6 +60,34 @@ pub(crate) fn items(items: &[Item<'_>]) -> Items<'static> {
     Items {
         bytes: forever(out),
     }
+}
+
+pub(crate) fn compares(compares: &[Compare<'_>]) -> Compares<'static> {
+    let mut out = BytesMut::new();
+    for compare in compares {
+        compare.encode(&mut out);
+    }
+    Compares {
+        bytes: forever(out),
+    }
+}
+
+pub(crate) fn operations(operations: &[Operation<'_>]) -> Operations<'static> {
+    let mut batch = Batch::default();
+    for operation in operations {
+        batch.push(*operation).expect("they fit");
+    }
+    Operations {
+        bytes: forever(batch.operations().bytes),
+    }
+}
+
+pub(crate) fn results(results: &[OperationResult<'_>]) -> Results {
+    let mut out = BytesMut::new();
+    for result in results {
+        result.encode(&mut out);
+    }
+    Results::new(&out)
 }
 
 pub(crate) fn zeros(length: usize) -> &'static [u8] {

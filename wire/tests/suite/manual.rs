@@ -73,6 +73,13 @@ impl Manual {
             for _ in 0..number(bytes, 2) {
                 self.walk(item, bytes);
             }
+        } else if let Some(item) = held_in(kind) {
+            let length = number(bytes, 4);
+            let (mut held, rest) = bytes.split_at(length);
+            while !held.is_empty() {
+                self.walk(item, &mut held);
+            }
+            *bytes = rest;
         } else if let Some(value) = kind.strip_suffix('?') {
             match number(bytes, 1) {
                 0 => {}
@@ -141,6 +148,7 @@ impl Manual {
         let word = word.trim_end_matches('?');
         ["u8", "u16", "u32", "u64", "i64", "flag", "bytes", "text"].contains(&word)
             || self.blocks.contains_key(word)
+            || held_in(word).is_some()
     }
 
     fn walk_error(&self, bytes: &mut &[u8]) {
@@ -157,6 +165,11 @@ impl Manual {
             None => self.walk("text", bytes),
         }
     }
+}
+
+/// Of `bytes(TYPE)`.
+fn held_in(kind: &str) -> Option<&str> {
+    kind.strip_prefix("bytes(")?.strip_suffix(')')
 }
 
 fn skip(bytes: &mut &[u8], count: usize) {
@@ -202,7 +215,12 @@ fn every_sample_is_laid_out_as_the_page_says() {
         "expect",
         "consistency",
         "mode",
+        "condition",
+        "relation",
+        "operation",
         "outcome",
+        "result",
+        "why",
         "node_role",
     ] {
         for line in manual.form(form) {
@@ -286,6 +304,8 @@ fn the_limits_are_those_of_the_code() {
         ("KEY_BYTES_MAX", limits::KEY_BYTES_MAX),
         ("VALUE_BYTES_MAX", limits::VALUE_BYTES_MAX),
         ("ENTRY_BYTES_MAX", limits::ENTRY_BYTES_MAX),
+        ("ENTRY_KEYS_MAX", limits::ENTRY_KEYS_MAX),
+        ("RESULTS_BYTES_MAX", limits::RESULTS_BYTES_MAX),
         ("APPEND_BYTES_MAX", limits::APPEND_BYTES_MAX),
         ("APPEND_ENTRIES_MAX", limits::APPEND_ENTRIES_MAX),
         ("FETCH_ENTRIES_MAX", limits::FETCH_ENTRIES_MAX),

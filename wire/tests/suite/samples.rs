@@ -5,7 +5,10 @@ use wire::client::{
     Admitted, Consistency, Install, Item, LeaderChange, Member, MemberChange, MembersChanged,
     NodeRole, Reply, Request, ScanMode, Status,
 };
-use wire::command::{Command, Expect, Outcome};
+use wire::command::{
+    Command, Compare, Condition, Expect, Operation, OperationResult, Operations, Outcome, Relation,
+    Txn, Undone,
+};
 use wire::entry::{Entry, EntryKind};
 use wire::error::{Class, Error};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
@@ -19,7 +22,7 @@ use wire::peer::{
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 use crate::any::Any;
-use crate::make::{body, entry, id, items, write, write_request};
+use crate::make::{body, compares, entry, id, items, operations, results, write, write_request};
 
 fn identity(formed: bool) -> PeerIdentity {
     PeerIdentity {
@@ -339,6 +342,38 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
                 delta: -2,
             },
         ),
+        (
+            "write-append",
+            Command::Append {
+                key: b"key",
+                value: b"more",
+            },
+        ),
+        (
+            "write-delete-range",
+            Command::DeleteRange {
+                from: b"a",
+                to: Some(b"b"),
+                expect: Some(3),
+            },
+        ),
+        (
+            "write-delete-all",
+            Command::DeleteRange {
+                from: b"",
+                to: None,
+                expect: None,
+            },
+        ),
+        ("write-txn", Command::Txn(txn())),
+        ("write-txn-empty", Command::Txn(Txn::default())),
+        (
+            "write-batch",
+            Command::Txn(Txn::batch(operations(&[Operation::Change(Command::Put {
+                key: b"key",
+                value: b"value",
+            })]))),
+        ),
     ]
     .map(|(name, command)| (name, write_request(5000, write(command))));
     let reads = [
@@ -438,6 +473,89 @@ fn changes() -> Vec<(&'static str, Request<'static>)> {
     changes
 }
 
+/// A txn with every kind of compare and of operation.
+fn txn() -> Txn<'static> {
+    let conditions = [
+        Condition::Exists,
+        Condition::Absent,
+        Condition::Value(Relation::Equal, b"value"),
+        Condition::Revision(Relation::NotEqual, 41),
+        Condition::CreateRevision(Relation::Less, 42),
+        Condition::Version(Relation::Greater, 43),
+    ];
+    Txn {
+        compares: compares(&conditions.map(|condition| Compare {
+            key: b"key",
+            condition,
+        })),
+        then: every_change(),
+        or_else: operations(&[Operation::Get { key: b"key" }]),
+    }
+}
+
+fn every_change() -> Operations<'static> {
+    let changes = [
+        Command::Put {
+            key: b"a",
+            value: b"1",
+        },
+        Command::Delete { key: b"b" },
+        Command::CompareAndSwap {
+            key: b"c",
+            expect: Expect::Absent,
+            value: b"3",
+        },
+        Command::Increment {
+            key: b"d",
+            delta: 4,
+        },
+        Command::Append {
+            key: b"e",
+            value: b"5",
+        },
+        Command::DeleteRange {
+            from: b"f",
+            to: None,
+            expect: None,
+        },
+    ];
+    operations(&changes.map(Operation::Change))
+}
+
+/// What a txn may say.
+fn ends() -> Vec<(&'static str, Outcome)> {
+    let item = Item {
+        key: b"key",
+        value: b"value",
+        revision: Index(42),
+        create_revision: Index(41),
+        version: 2,
+    };
+    let told = results(&[
+        OperationResult::Did(Outcome::Put),
+        OperationResult::Did(Outcome::NotSwapped(None)),
+        OperationResult::Did(Outcome::NotDeleted(7)),
+        OperationResult::Found(item),
+        OperationResult::Missing,
+    ]);
+    let undone = |why| Outcome::Undone {
+        held: true,
+        operation: 1,
+        why,
+    };
+    let done = |held, results| Outcome::Txn { held, results };
+    vec![
+        ("written-txn", done(true, Some(told))),
+        ("written-txn-else", done(false, Some(results(&[])))),
+        ("written-txn-kept", done(true, None)),
+        ("undone-not-a-number", undone(Undone::NotANumber)),
+        ("undone-overflow", undone(Undone::Overflow)),
+        ("undone-too-long", undone(Undone::TooLong)),
+        ("undone-too-many-keys", undone(Undone::TooManyKeys)),
+        ("undone-too-much-to-tell", undone(Undone::TooMuchToTell)),
+    ]
+}
+
 fn written() -> Vec<(&'static str, Reply<'static>)> {
     [
         ("written-put", Outcome::Put),
@@ -452,7 +570,12 @@ fn written() -> Vec<(&'static str, Reply<'static>)> {
         ("written-not-a-number", Outcome::NotANumber),
         ("written-overflow", Outcome::Overflow),
         ("written-applied", Outcome::Applied),
+        ("written-appended", Outcome::Appended(9)),
+        ("written-too-long", Outcome::TooLong),
+        ("written-not-deleted", Outcome::NotDeleted(10_001)),
     ]
+    .into_iter()
+    .chain(ends())
     .map(|(name, outcome)| {
         let reply = Reply::Written {
             term: Term(5),
@@ -461,7 +584,7 @@ fn written() -> Vec<(&'static str, Reply<'static>)> {
         };
         (name, reply)
     })
-    .into()
+    .collect()
 }
 
 fn status() -> Status {

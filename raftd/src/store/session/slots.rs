@@ -39,9 +39,9 @@ impl Session {
         Self {
             born,
             nonce,
+            digest: digest::reply(born, nonce, &first),
             last: first,
             earlier: None,
-            digest: digest::reply(born, nonce, &first),
         }
     }
 
@@ -192,7 +192,7 @@ impl Slots {
         sessions.into_iter().map(|session| SessionImage {
             born: session.born,
             nonce: session.nonce,
-            replies: session.replies().copied().collect(),
+            replies: session.replies().cloned().collect(),
         })
     }
 }

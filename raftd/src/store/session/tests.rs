@@ -36,7 +36,7 @@ proptest! {
             let id = EntryId { term: Term(1), index: Index(index) };
             match sessions.judge(id.index, &write) {
                 Verdict::Apply(place) => {
-                    sessions.keep(place, id, &write, Outcome::Deleted(index));
+                    sessions.keep(place, id, &write, &Outcome::Deleted(index));
                     next_seqs[client as usize] += 1;
                 }
                 verdict => {

@@ -90,7 +90,7 @@ impl<'h> Search<'h> {
             let record = &history.records[*place];
             let step = match (&record.operation, &record.answer) {
                 (Operation::Write { command, .. }, Answer::Written { outcome, .. }) => {
-                    values.write(command, *outcome)
+                    values.write(command, outcome)
                 }
                 (Operation::Write { command, .. }, _) => {
                     strays.entry(command).or_default().push(record.invoked_ns);

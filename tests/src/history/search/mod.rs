@@ -15,7 +15,8 @@
 //! - Answers name an index. It is not believed, but it is tried first: if the service is right, the
 //!   first path is the right one.
 //!
-//! Scans over several keys and stale reads are not its business: [`super::witness`] judges those.
+//! Scans over several keys, stale reads, and keys that ranges, txns and appends touch are not its
+//! business: [`super::witness`] judges those.
 
 mod key;
 mod steps;
@@ -82,9 +83,18 @@ pub struct Searched {
 pub fn check(history: &History, budget: Budget) -> Result<Searched, Violation> {
     witness::well_formed(history)?;
     let mut keys: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+    let mut others = Vec::new();
     for (place, record) in history.records.iter().enumerate() {
         let key = match &record.operation {
-            Operation::Write { command, .. } => command.key(),
+            Operation::Write { command, .. } => match command.single_key() {
+                Some(key) => key,
+                None => {
+                    if record.answer != Answer::NotApplied {
+                        others.push(command);
+                    }
+                    continue;
+                }
+            },
             Operation::Read {
                 consistency: Consistency::Linearizable,
                 query: Query::Get { key },
@@ -95,6 +105,7 @@ pub fn check(history: &History, budget: Budget) -> Result<Searched, Violation> {
             keys.entry(key).or_default().push(place);
         }
     }
+    keys.retain(|key, _| !others.iter().any(|command| command.touches(key)));
     let claims = history
         .records
         .iter()

@@ -111,11 +111,11 @@ impl<'h> Values<'h> {
     }
 
     /// What the answered write did.
-    pub(super) fn write(&mut self, command: &Command, outcome: Outcome) -> Step {
+    pub(super) fn write(&mut self, command: &Command, outcome: &Outcome) -> Step {
         match (command, outcome) {
             (Command::Put { value, .. }, Outcome::Put) => Step::Put(self.id(value)),
             (Command::Delete { .. }, Outcome::Deleted(count @ 0..=1)) => Step::Delete {
-                was_there: count == 1,
+                was_there: *count == 1,
             },
             (Command::CompareAndSwap { expect, value, .. }, Outcome::Swapped) => Step::Swap {
                 condition: self.condition(expect),
@@ -127,7 +127,7 @@ impl<'h> Values<'h> {
             },
             (Command::Increment { delta, .. }, Outcome::Incremented(sum)) => Step::Add {
                 delta: *delta,
-                sum: self.sum(sum),
+                sum: self.sum(*sum),
             },
             (Command::Increment { .. }, Outcome::NotANumber) => Step::NotANumber,
             (Command::Increment { delta, .. }, Outcome::Overflow) => {
@@ -158,6 +158,9 @@ impl<'h> Values<'h> {
                 value: self.id(value),
             },
             Command::Increment { delta, .. } => Stray::Add { delta: *delta },
+            Command::Append { .. } | Command::DeleteRange { .. } | Command::Txn { .. } => {
+                unreachable!("keys that they touch are not searched")
+            }
         }
     }
 

@@ -32,6 +32,7 @@ fn putting(in_flight: usize) -> Clients {
         increment: 0,
         get: 0,
         scan: 0,
+        compound: 0,
     };
     workload.large_values = 0;
     workload.deadline = Duration::ZERO;

@@ -213,7 +213,7 @@ impl Client {
                 term,
                 index,
                 outcome,
-            } => fits_answer(done, *term, *index, *outcome),
+            } => fits_answer(done, *term, *index, outcome),
             Reply::Error(error) => fits_error(done, error, same),
             _ => false,
         };
@@ -238,14 +238,14 @@ fn count(error: &Error, desk: &mut Desk<'_>) {
     *desk.common.counts.errors.entry(error.name()).or_default() += 1;
 }
 
-fn fits_answer(done: &Done, term: Term, index: Index, outcome: Outcome) -> bool {
-    let again = Answer::Written {
-        id: EntryId { term, index },
-        outcome,
-    };
+fn fits_answer(done: &Done, term: Term, index: Index, outcome: &Outcome) -> bool {
     match &done.answer {
         Answer::Unknown => true,
-        answer => *answer == again,
+        // Once it was told in full, once what was kept of it.
+        Answer::Written { id, outcome: first } => {
+            *id == EntryId { term, index } && first.to_keep() == outcome.to_keep()
+        }
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a client wants next: operations on few keys, drawn by the plan's weights.
 
+mod compound;
+
 use std::collections::BTreeMap;
 
 use wire::client::{Consistency, ScanMode};
@@ -53,6 +55,7 @@ pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Rand
         mix.increment,
         mix.get,
         mix.scan,
+        mix.compound,
     ];
     let total: u32 = weights.iter().sum();
     let mut drawn = random.below(u64::from(total)) as u32;
@@ -94,7 +97,8 @@ pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Rand
                 key: any_key(common, random),
             },
         ),
-        _ => Wish::Read(consistency(common, random), scan(common, random)),
+        5 => Wish::Read(consistency(common, random), scan(common, random)),
+        _ => compound::draw(common, writer, random),
     }
 }
 
@@ -143,7 +147,7 @@ fn value(common: &Common, writer: &str, random: &mut Random) -> Vec<u8> {
 }
 
 fn scan(common: &Common, random: &mut Random) -> Query {
-    let prefix = *random.pick(&["", "k", "n", "k1"]);
+    let prefix = *random.pick(&["", "k", "n", "k1", "t"]);
     let after = random.below(3) == 0;
     Query::Scan {
         mode: *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use raftd::store::Store;
+use raftd::store::{Changed, Store};
 use wire::client::Item;
+use wire::command::{Command, Operation};
 use wire::entry::Entry;
 use wire::types::{EntryId, Epoch, Index, NodeId};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -33,8 +34,8 @@ pub(super) struct Shape {
 pub(super) struct States {
     store: Store,
     shapes: Vec<Shape>,
-    /// The key that each entry changed, as its place in `keys`.
-    changed: Vec<Option<usize>>,
+    /// The keys that each entry may have changed, as their places in `keys`.
+    changed: Vec<Vec<usize>>,
     places: BTreeMap<Box<[u8]>, usize>,
     keys: Vec<Key>,
 }
@@ -63,28 +64,47 @@ impl States {
     /// The next entry is committed.
     pub(super) fn push(&mut self, entry: &Entry) {
         let changed = self.store.apply(entry).changed;
-        let place = changed.map(|key| {
-            let place = match self.places.get(key) {
-                Some(place) => *place,
-                None => {
-                    self.keys.push(Key {
-                        name: key.into(),
-                        changes: Vec::new(),
-                    });
-                    self.places.insert(key.into(), self.keys.len() - 1);
-                    self.keys.len() - 1
-                }
-            };
-            let after = self
-                .store
-                .map()
-                .get(key)
-                .map_or(0, |item| fingerprint(&item));
-            self.keys[place].changes.push((entry.index(), after));
-            place
-        });
-        self.changed.push(place);
+        let mut places = self.places_of(changed);
+        places.sort_unstable();
+        places.dedup();
+        for place in &places {
+            let key = &mut self.keys[*place];
+            let item = self.store.map().get(&key.name);
+            let after = item.map_or(0, |item| fingerprint(&item));
+            key.changes.push((entry.index(), after));
+        }
+        self.changed.push(places);
         self.shapes.push(shape(&self.store));
+    }
+
+    fn places_of(&mut self, changed: Changed<'_>) -> Vec<usize> {
+        match changed {
+            Changed::Nothing => Vec::new(),
+            Changed::Key(key) => vec![self.place_of(key)],
+            // A key that was there has its place.
+            Changed::Range { from, to } => {
+                let known = self.places.iter();
+                let inside = |key: &[u8]| from <= key && to.is_none_or(|to| key < to);
+                let known = known.filter(|(key, _)| inside(key));
+                known.map(|(_, place)| *place).collect()
+            }
+            Changed::Operations(operations) => operations
+                .iter()
+                .flat_map(|operation| self.places_of(of_operation(operation)))
+                .collect(),
+        }
+    }
+
+    fn place_of(&mut self, key: &[u8]) -> usize {
+        if let Some(place) = self.places.get(key) {
+            return *place;
+        }
+        self.keys.push(Key {
+            name: key.into(),
+            changes: Vec::new(),
+        });
+        self.places.insert(key.into(), self.keys.len() - 1);
+        self.keys.len() - 1
     }
 
     /// The digest after an entry.
@@ -135,10 +155,8 @@ impl States {
                 ));
             }
         }
-        for place in self.changed[seen.0 as usize..applied.0 as usize]
-            .iter()
-            .flatten()
-        {
+        let changed = &self.changed[seen.0 as usize..applied.0 as usize];
+        for place in changed.iter().flatten() {
             let key = &self.keys[*place];
             let upto = key.changes.partition_point(|(index, _)| *index <= applied);
             let expected = key.changes[upto - 1].1;
@@ -151,6 +169,21 @@ impl States {
             }
         }
         Ok(())
+    }
+}
+
+/// What an operation of a txn may have changed.
+fn of_operation(operation: Operation<'_>) -> Changed<'_> {
+    match operation {
+        Operation::Change(
+            Command::Put { key, .. }
+            | Command::Delete { key }
+            | Command::CompareAndSwap { key, .. }
+            | Command::Increment { key, .. }
+            | Command::Append { key, .. },
+        ) => Changed::Key(key),
+        Operation::Change(Command::DeleteRange { from, to, .. }) => Changed::Range { from, to },
+        Operation::Change(Command::Txn(_)) | Operation::Get { .. } => Changed::Nothing,
     }
 }
 

@@ -149,10 +149,10 @@ fn write_workload(f: &mut fmt::Formatter<'_>, workload: &Workload) -> fmt::Resul
     write!(
         f,
         "workload clients={clients} in_flight={in_flight} pause={pause:?} put={} delete={} cas={} \
-         increment={} get={} scan={} keys={keys} value={value_bytes} \
+         increment={} get={} scan={} compound={} keys={keys} value={value_bytes} \
          large={large_values}*{large_value_bytes} session={session_writes} deadline={deadline:?} \
          patience={patience:?} abandoned={abandoned} wrong={wrong} stale={stale_reads} quiet=",
-        mix.put, mix.delete, mix.cas, mix.increment, mix.get, mix.scan
+        mix.put, mix.delete, mix.cas, mix.increment, mix.get, mix.scan, mix.compound
     )?;
     write_windows(f, quiet)?;
     writeln!(f)

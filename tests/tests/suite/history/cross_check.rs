@@ -51,7 +51,7 @@ impl Specification for Store {
         let claimed = &asked.claimed;
         let fits = match (&asked.operation, &asked.answer) {
             (Operation::Write { command, .. }, Answer::Written { id, outcome }) => {
-                written(command, *outcome, id.index, claimed, &mut after)
+                written(command, outcome.clone(), id.index, claimed, &mut after)
             }
             // It ends after all others: never to take effect is to take effect at the end.
             (Operation::Write { command, .. }, _) => {
@@ -109,7 +109,7 @@ fn written(
     claimed: &BTreeSet<u64>,
     state: &mut BTreeMap<Vec<u8>, Cell>,
 ) -> bool {
-    let key = command.key().to_vec();
+    let key = command.single_key().expect("of one key").to_vec();
     let revision = (index != Index(0)).then_some(index.0);
     match (command, outcome) {
         (Command::Put { value, .. }, Outcome::Put) => {
@@ -147,7 +147,7 @@ fn perhaps_written(
     claimed: &BTreeSet<u64>,
     state: &mut BTreeMap<Vec<u8>, Cell>,
 ) {
-    let key = command.key().to_vec();
+    let key = command.single_key().expect("of one key").to_vec();
     match command {
         Command::Put { value, .. } => {
             state.insert(key, (value.clone(), None));
@@ -165,6 +165,9 @@ fn perhaps_written(
                 let sum = before + delta;
                 state.insert(key, (sum.to_string().into_bytes(), None));
             }
+        }
+        Command::Append { .. } | Command::DeleteRange { .. } | Command::Txn { .. } => {
+            unreachable!("nobody sends them here")
         }
     }
 }

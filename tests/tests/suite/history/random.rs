@@ -222,7 +222,7 @@ pub(super) fn spoil(maker: &mut Maker, random: &mut Random) {
 
 fn spoil_outcome(outcome: &mut Outcome, random: &mut Random) {
     let revision = Index(random.within(1..=20));
-    *outcome = match *outcome {
+    *outcome = match outcome.clone() {
         Outcome::Deleted(count) => Outcome::Deleted(1 - count),
         Outcome::Swapped => Outcome::NotSwapped((random.below(2) == 0).then_some(revision)),
         Outcome::NotSwapped(_) if random.below(2) == 0 => Outcome::NotSwapped(Some(revision)),

@@ -28,9 +28,9 @@ fn others(answer: &Answer, random: &mut Random) -> Vec<Answer> {
             };
             let (term, index) = (id.term.0, id.index.0);
             let mut others = vec![
-                written(at(term, index + 1), *outcome),
-                written(at(term, index - 1), *outcome),
-                written(at(term + 1, index), *outcome),
+                written(at(term, index + 1), outcome.clone()),
+                written(at(term, index - 1), outcome.clone()),
+                written(at(term + 1, index), outcome.clone()),
             ];
             let outcomes = [
                 Outcome::Put,
