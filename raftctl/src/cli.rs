@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, config, context, count, del, dump, edit, get, help, incr, is_healthy, members, put,
-    recover, scan, snapshot, transfer_leader, wait_ready, wal,
+    cas, completion, config, context, count, del, dump, edit, get, help, incr, is_healthy, members,
+    put, recover, scan, snapshot, transfer_leader, wait_ready, wal,
 };
 use crate::config::Flags;
 use crate::format::Style;
@@ -80,6 +80,9 @@ pub(crate) enum Verb {
     Bench(bench::Args),
     Context(context::Args),
     Config(config::Args),
+    Completion(completion::Args),
+    #[command(name = "__complete", hide = true)]
+    Complete(completion::Question),
     Help(help::Args),
     /// Print the version of this program.
     #[command(before_help = "Examples:\n  raftctl version\n  raftctl version --json")]

@@ -3,6 +3,7 @@
 mod cli;
 mod cluster;
 mod cmd;
+mod complete;
 mod config;
 mod encoding;
 mod format;

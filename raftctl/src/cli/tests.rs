@@ -72,6 +72,9 @@ fn flags_told(page: &str) -> BTreeSet<String> {
 
 /// The flags of a command and of those below it.
 fn flags(command: &Command, into: &mut BTreeSet<String>) {
+    if command.is_hide_set() {
+        return;
+    }
     for arg in command.get_arguments() {
         into.extend(arg.get_long().map(|long| format!("--{long}")));
     }
@@ -117,6 +120,7 @@ fn each_page_tells_all_flags_of_its_verbs_and_none_that_are_not() {
 fn every_verb_is_in_the_overview_and_on_one_page() {
     let known: BTreeSet<_> = cli()
         .get_subcommands()
+        .filter(|verb| !verb.is_hide_set())
         .map(|verb| verb.get_name().to_owned())
         .collect();
     let pages = pages();

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cas;
+pub(crate) mod completion;
 pub(crate) mod config;
 mod consent;
 pub(crate) mod context;
@@ -175,7 +176,10 @@ fn ability(verb: &Verb) -> Ability {
 /// Carries out the verb.
 pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
     cli.style.check(ability(&cli.verb))?;
-    let config = if matches!(cli.verb, Verb::Help(_) | Verb::Version) {
+    let config = if matches!(
+        cli.verb,
+        Verb::Help(_) | Verb::Completion(_) | Verb::Complete(_) | Verb::Version
+    ) {
         // They go on when a configuration is broken.
         Config::built_in()
     } else {
@@ -219,6 +223,8 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Bench(args) => bench::run(&args, session),
         Verb::Edit(args) => edit::run(&args, session),
         Verb::Help(args) => help::run(&args, session),
+        Verb::Completion(args) => completion::run(&args, session),
+        Verb::Complete(question) => Ok(completion::answer(question)),
         Verb::Context(args) => context::run(&args, &cli.flags, session),
         Verb::Config(args) => config::run(&args, session),
         Verb::Version => version::run(session),

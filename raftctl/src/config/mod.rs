@@ -49,6 +49,17 @@ impl Flags {
         }
     }
 
+    /// Takes the value of a flag as it was typed: of a line that is not whole yet.
+    pub(crate) fn set(&mut self, id: &str, value: &str) {
+        match id {
+            "endpoints" => self.endpoints = Some(value.into()),
+            "timeout" => self.timeout = Some(value.into()),
+            "context" => self.context = Some(value.into()),
+            "config" => self.config = Some(value.into()),
+            _ => {}
+        }
+    }
+
     /// What was said of the settings that a context may have.
     pub(crate) fn for_context(&self) -> Vec<(&'static Setting, String)> {
         let said = |setting: &'static Setting| Some((setting, self.of(setting)?.clone()));

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod cli_cluster;
+mod cli_complete;
 mod cli_config;
 mod cli_data;
 mod cli_edit;

@@ -1,5 +1,6 @@
 //! The tests of the whole: the house rules, the documents, the scripts, and real processes.
 
+mod completion;
 mod damage;
 mod disk_full;
 mod fuzz;

@@ -1,0 +1,1 @@
+source <(raftctl completion bash 2>/dev/null)

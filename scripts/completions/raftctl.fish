@@ -1,0 +1,1 @@
+raftctl completion fish 2>/dev/null | source
