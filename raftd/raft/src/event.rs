@@ -317,6 +317,8 @@ pub struct FollowerView {
     pub match_rose_at: Instant,
     /// When it last answered; the start of the reign before that.
     pub heard_at: Instant,
+    /// It has answered in this reign.
+    pub has_answered: bool,
     /// What it told of its disk; room and no unfinished write before that.
     pub disk: DiskReport,
     /// In what it is less than whole. While `lost` it counts for nothing, whether it knows or not.

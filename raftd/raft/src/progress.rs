@@ -147,8 +147,9 @@ pub(crate) struct Progress {
     pub(crate) match_index: Index,
     /// The highest read round that it answered.
     pub(crate) round: u64,
-    /// When it last answered.
+    /// When it last answered; the start of the reign before that.
     pub(crate) heard: Instant,
+    has_answered: bool,
     /// When `match_index` last rose, and by an answer to which round.
     match_rose: (Instant, u64),
     disk: DiskReport,
@@ -172,6 +173,7 @@ impl Progress {
             match_index: Index(0),
             round: 0,
             heard: now,
+            has_answered: false,
             match_rose: (now, 0),
             disk: DiskReport::default(),
             rebuilding: false,
@@ -193,6 +195,7 @@ impl Progress {
         rounds: &mut Rounds,
     ) {
         self.heard = now;
+        self.has_answered = true;
         self.disk = disk;
         if round < self.round {
             // It is late: it tells nothing of the health now.
@@ -234,6 +237,7 @@ impl Progress {
             match_index: self.match_index,
             match_rose_at: self.match_rose.0,
             heard_at: self.heard,
+            has_answered: self.has_answered,
             disk: self.disk,
             health: Health {
                 lost: self.is_lost(),

@@ -221,9 +221,11 @@ impl Node {
         (up, voters.count())
     }
 
+    /// Who was not heard in this reign may be dead, as the leader of before most likely is.
     fn is_up(&self, follower: &FollowerView) -> bool {
         let silent = self.now.monotonic.since(follower.heard_at);
-        silent < self.config.election_timeout_max && !follower.health.lost
+        let is_heard = follower.has_answered && silent < self.config.election_timeout_max;
+        is_heard && !follower.health.lost
     }
 
     /// Refuses a learner that would be no good as a voter now.

@@ -222,6 +222,34 @@ fn what_would_leave_too_few_voters_up_is_refused() {
     assert!(silent.contains("does not"), "{silent}");
 }
 
+/// Who was not heard yet in this reign may be dead, as the leader of before is.
+#[test]
+fn a_new_leader_counts_on_nobody_whom_it_has_not_heard() {
+    let (mut cluster, leader, others, _) = three(Options::default());
+    cluster.crash(leader);
+    cluster.run_until("another leads", ms(2_000), |cluster| {
+        cluster.leader().is_some_and(|id| id != leader)
+    });
+    let heir = cluster.leader().unwrap();
+    let alive = others.into_iter().find(|id| *id != heir).unwrap();
+    let client = cluster.connect(heir);
+    // Until its term has a committed entry it has the caller wait.
+    let reason = (1..).find_map(|asked| {
+        let reply = cluster.ask(client, asked, change(MemberChange::Remove(alive)));
+        match error(reply) {
+            Error::Overloaded { .. } => None,
+            Error::Refused { reason, .. } => Some(reason),
+            other => panic!("not refused but {other:?}"),
+        }
+    });
+    let reason = reason.unwrap();
+    assert!(
+        reason.contains("of the 2 voters only 1 would be up"),
+        "{reason}"
+    );
+    assert_eq!(ids(&cluster, heir).len(), 3);
+}
+
 #[test]
 fn a_leader_that_is_cut_off_does_not_know_what_becomes_of_its_change() {
     let (mut cluster, leader, [gone, _], client) = three(Options::default());
