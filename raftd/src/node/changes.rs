@@ -179,7 +179,7 @@ impl Node {
 
     /// The membership of a cluster that never changed has no names: the first change tells those
     /// that the members told.
-    fn with_names(&self, target: &Membership) -> Membership {
+    pub(super) fn with_names(&self, target: &Membership) -> Membership {
         let mut named = target.clone();
         for place in 0..named.members.len() {
             let member = &named.members[place];

@@ -51,7 +51,9 @@ impl Node {
 
     /// Another membership is in force.
     pub(super) fn members_changed(&mut self, membership: &Membership, effects: &mut Effects) {
-        let members: Vec<String> = membership.members.iter().map(ToString::to_string).collect();
+        // Who leaves is as the log had it, which may not have told a name yet.
+        let named = self.with_names(membership);
+        let members: Vec<String> = named.members.iter().map(ToString::to_string).collect();
         let text = format!("members members=\"{}\"", members.join(" "));
         self.journal.line(Level::Info, text);
         self.forming

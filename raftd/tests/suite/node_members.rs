@@ -75,6 +75,15 @@ fn a_follower_that_is_removed_learns_it_and_ends() {
     cluster.run_until("the removed node ends", ms(2_000), |c| c.has_stopped(gone));
     cluster.run(ms(500));
     assert_eq!(ids(&cluster, leader), ids(&cluster, stays));
+    // The log has no name of who was never told to it.
+    let leaving = format!("{gone}:n{gone}:leaving");
+    for id in [leader, stays] {
+        let events = cluster.events(id);
+        assert!(
+            events.iter().any(|line| line.contains(&leaving)),
+            "{events:?}"
+        );
+    }
     // Asked again, there is nothing to do.
     let again = changed(cluster.ask(client, 2, change(MemberChange::Remove(gone))));
     assert_eq!(again.index, Index(0));
