@@ -200,6 +200,17 @@ impl Membership {
         self.members.iter().any(differs)
     }
 
+    /// Whether those that `has` names are a quorum: a majority of either set of voters (thesis 4.3).
+    #[must_use]
+    pub fn has_quorum(&self, has: impl Fn(NodeId) -> bool) -> bool {
+        let sets: [fn(Suffrage) -> bool; 2] = [Suffrage::votes_before, Suffrage::votes_after];
+        sets.iter().all(|votes| {
+            let voters = self.members.iter().filter(|member| votes(member.suffrage));
+            let having = voters.clone().filter(|member| has(member.id)).count();
+            having > voters.count() / 2
+        })
+    }
+
     /// The first step from here to `target`, neither of which is joint: `target` itself if the
     /// voters stay the same; else both sets of voters side by side, beside all else that `target`
     /// says.

@@ -262,7 +262,8 @@ impl Node {
     /// Whether the disks of a quorum have the room for this write (rules E5). Between the soft and
     /// the hard mark the room is for what makes more of it: deletes, snapshots.
     fn check_room(&self, body: &[u8]) -> Result<(), Error> {
-        match self.disks.room_of(self.config.id, &self.voters()) {
+        let members = self.raft.membership();
+        match self.disks.room_of(self.config.id, members) {
             DiskState::Ok => Ok(()),
             DiskState::Soft if only_removes(body) => Ok(()),
             DiskState::Soft => Err(Error::DiskFull { hard: false }),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use wire::membership::Membership;
 use wire::peer::Digest;
 use wire::types::{Index, NodeId};
 
@@ -123,11 +124,11 @@ impl Digests {
         self.told.entry(from).or_default().push(digest);
     }
 
-    /// On a leader: what the digests of the voters at this index come to. Says whether this node's
-    /// own is not what a quorum of them holds.
+    /// On a leader, which is `own`: what the digests of the voters at this index come to. Says whether
+    /// this node's own is not what a quorum of them holds.
     #[must_use]
-    pub(super) fn judge(&mut self, index: Index, voters: &[NodeId]) -> bool {
-        match self.find(index, voters) {
+    pub(super) fn judge(&mut self, index: Index, own: NodeId, members: &Membership) -> bool {
+        match self.find(index, own, members) {
             Finding::Open => false,
             Finding::Agreed(sum) => {
                 self.split.take_if(|split| *split <= index);
@@ -160,19 +161,20 @@ impl Digests {
         self.split = None;
     }
 
-    /// A leader has a vote, but while it is on its way out.
-    fn find(&self, index: Index, voters: &[NodeId]) -> Finding {
-        let quorum = voters.len() / 2 + 1;
-        let told = voters.iter().filter_map(|id| self.told.get(id)?.at(index));
-        let mut sums: Vec<u128> = told.chain(self.own.at(index)).collect();
-        if sums.len() < quorum {
+    fn find(&self, index: Index, own: NodeId, members: &Membership) -> Finding {
+        let sum_of = |id: NodeId| match self.told.get(&id) {
+            _ if id == own => self.own.at(index),
+            told => told?.at(index),
+        };
+        if !members.has_quorum(|id| sum_of(id).is_some()) {
             return Finding::Open;
         }
-        sums.sort_unstable();
-        let held = sums
-            .chunk_by(|a, b| a == b)
-            .find(|same| same.len() >= quorum);
-        held.map_or(Finding::Split, |same| Finding::Agreed(same[0]))
+        let is_held = |sum: &u128| members.has_quorum(|id| sum_of(id) == Some(*sum));
+        let mut sums = members
+            .members
+            .iter()
+            .filter_map(|member| sum_of(member.id));
+        sums.find(is_held).map_or(Finding::Split, Finding::Agreed)
     }
 
     fn differs(&mut self, index: Index) -> bool {
@@ -188,14 +190,21 @@ impl Digests {
 
 #[cfg(test)]
 mod tests {
+    use wire::membership::Suffrage;
+
     use super::*;
 
-    const THREE: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+    const OWN: NodeId = NodeId(1);
     const STEP: u64 = 1_024;
     const I: Index = Index(STEP);
 
     fn digest(sum: u128) -> Digest {
         Digest { index: I, sum }
+    }
+
+    fn three() -> Membership {
+        let ids = (1..=3).map(|id| (NodeId(id), String::new()));
+        Membership::initial(&ids.collect::<Vec<_>>(), &[])
     }
 
     /// A leader of three that holds `own`, and what the two others told.
@@ -211,7 +220,7 @@ mod tests {
     #[test]
     fn what_a_quorum_holds_is_right() {
         let mut digests = leader(7, &[7]);
-        assert!(!digests.judge(I, &THREE));
+        assert!(!digests.judge(I, OWN, &three()));
         assert_eq!(digests.newest_right(), Some(digest(7)));
         assert_eq!(digests.agreed_upto(), I);
         assert!(digests.holds_right(NodeId(2), I));
@@ -220,7 +229,7 @@ mod tests {
     #[test]
     fn a_leader_alone_is_in_the_minority() {
         let mut digests = leader(7, &[8, 8]);
-        assert!(digests.judge(I, &THREE));
+        assert!(digests.judge(I, OWN, &three()));
         assert_eq!(digests.newest_right(), Some(digest(8)));
         assert_eq!(digests.agreed_upto(), Index(0));
         assert!(digests.holds_right(NodeId(3), I));
@@ -229,7 +238,7 @@ mod tests {
     #[test]
     fn one_voice_proves_nothing() {
         let mut digests = leader(7, &[]);
-        assert!(!digests.judge(I, &THREE));
+        assert!(!digests.judge(I, OWN, &three()));
         assert_eq!(digests.newest_right(), None);
         assert_eq!(digests.split(), None);
     }
@@ -237,11 +246,54 @@ mod tests {
     #[test]
     fn without_a_quorum_nobody_is_right_until_a_later_index_has_one() {
         let mut digests = leader(7, &[8]);
-        assert!(!digests.judge(I, &THREE));
+        assert!(!digests.judge(I, OWN, &three()));
         assert_eq!(digests.split(), Some(I));
         digests.told(NodeId(3), digest(8));
-        assert!(digests.judge(I, &THREE), "the third voice decides");
+        assert!(digests.judge(I, OWN, &three()), "the third voice decides");
         assert_eq!(digests.split(), None);
+    }
+
+    /// From 1, 2, 3 to 1, 4, 5.
+    #[test]
+    fn in_joint_consensus_a_quorum_of_either_set_holds_what_is_right() {
+        let ids = (1..=5).map(|id| (NodeId(id), String::new()));
+        let mut members = Membership::initial(&ids.collect::<Vec<_>>(), &[]);
+        for (place, suffrage) in [
+            (1, Suffrage::Leaving),
+            (2, Suffrage::Demoted),
+            (3, Suffrage::Incoming),
+            (4, Suffrage::Incoming),
+        ] {
+            members.members[place].suffrage = suffrage;
+        }
+        let mut digests = leader(7, &[7, 7]);
+        assert!(!digests.judge(I, OWN, &members));
+        assert_eq!(
+            digests.newest_right(),
+            None,
+            "the set of after has not told"
+        );
+        digests.told(NodeId(4), digest(8));
+        digests.told(NodeId(5), digest(8));
+        assert!(!digests.judge(I, OWN, &members), "the two sets differ");
+        assert_eq!(digests.split(), Some(I));
+
+        let mut digests = leader(7, &[8, 7, 7, 8]);
+        assert!(!digests.judge(I, OWN, &members));
+        assert_eq!(digests.newest_right(), Some(digest(7)));
+    }
+
+    /// A leader on its way out has no voice.
+    #[test]
+    fn who_does_not_vote_is_not_counted() {
+        let mut members = three();
+        members.members[0].suffrage = Suffrage::Learner;
+        let mut digests = leader(7, &[7]);
+        assert!(!digests.judge(I, OWN, &members));
+        assert_eq!(digests.newest_right(), None);
+        digests.told(NodeId(3), digest(7));
+        assert!(!digests.judge(I, OWN, &members));
+        assert_eq!(digests.newest_right(), Some(digest(7)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use raft::{Instant, Ticket};
+use wire::membership::Membership;
 use wire::peer::{DiskReport, DiskState, Message};
 use wire::types::NodeId;
 
@@ -121,21 +122,14 @@ impl Disks {
         self.unfinished.len() >= WRITES_MAX
     }
 
-    /// The room that a quorum of the disks of these voters has: what one more write may count on
-    /// (rules E5). One that has not told counts as one with room.
-    pub(super) fn room_of(
-        &self,
-        own: NodeId,
-        voters: &(impl Iterator<Item = NodeId> + Clone),
-    ) -> DiskState {
+    /// The room that a quorum of the voters' disks has: what one more write may count on (rules E5).
+    /// One that has not told counts as one with room.
+    pub(super) fn room_of(&self, own: NodeId, members: &Membership) -> DiskState {
         let state = |id: NodeId| match self.others.get(&id) {
             _ if id == own => self.own,
             told => told.copied().unwrap_or_default(),
         };
-        let are_left = |limit: DiskState| {
-            let left = voters.clone().filter(|id| state(*id) < limit).count();
-            left > voters.clone().count() / 2
-        };
+        let are_left = |limit: DiskState| members.has_quorum(|id| state(id) < limit);
         if !are_left(DiskState::Hard) {
             DiskState::Hard
         } else if !are_left(DiskState::Soft) {

@@ -95,6 +95,11 @@ impl Reads {
         self.count
     }
 
+    /// How many wait for a quorum.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.asked.len()
+    }
+
     /// Whether a read can be served right now.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()

@@ -26,8 +26,8 @@ impl Node {
         let sum = self.store.digest();
         let mut differs = self.digests.take(Digest { index, sum });
         if self.raft.role() == RoleName::Leader {
-            let voters: Vec<NodeId> = self.voters().collect();
-            differs |= self.digests.judge(index, &voters);
+            let members = self.raft.membership();
+            differs |= self.digests.judge(index, self.config.id, members);
         }
         self.note_comparison(index, differs);
     }
@@ -39,8 +39,8 @@ impl Node {
         }
         let differs = if self.raft.role() == RoleName::Leader {
             self.digests.told(from, digest);
-            let voters: Vec<NodeId> = self.voters().collect();
-            self.digests.judge(digest.index, &voters)
+            let members = self.raft.membership();
+            self.digests.judge(digest.index, self.config.id, members)
         } else {
             self.digests.learn(digest)
         };

@@ -16,6 +16,8 @@ pub struct Waiting {
     pub outbox: usize,
     /// Reads that wait for a quorum or for apply.
     pub reads: usize,
+    /// Those of them that wait for a quorum.
+    pub unconfirmed_reads: usize,
     /// Bytes of entries that were read back from the log, to be applied.
     pub loaded_bytes: usize,
     /// Writes that were handed to storage and not reported durable.
@@ -34,6 +36,7 @@ impl Node {
             parked_bytes: self.parked.bytes(),
             outbox: self.outbox.len(),
             reads: self.reads.len(),
+            unconfirmed_reads: self.reads.unconfirmed(),
             loaded_bytes: self.loader.bytes(),
             unfinished_writes: self.disks.unfinished(),
             pieces: self.snapshots.transfers.storing(),

@@ -746,6 +746,24 @@ proptest! {
         prop_assert_eq!(joint.is_joint(), !same);
         prop_assert!(joint.is_joint() || joint == after);
     }
+
+    /// A quorum of a change is one of the voters of before and one of those of after, and the others
+    /// are none (thesis 4.3).
+    #[test]
+    fn a_quorum_is_one_of_either_set(members in membership(), yes in any::<u16>()) {
+        let has = |id: NodeId| {
+            let place = members.members.iter().position(|member| member.id == id);
+            place.is_some_and(|place| yes & 1 << place != 0)
+        };
+        let majority = |of: fn(Suffrage) -> bool| {
+            let set = members.members.iter().filter(|m| of(m.suffrage));
+            let (yes, no): (Vec<_>, Vec<_>) = set.partition(|m| has(m.id));
+            yes.len() > no.len()
+        };
+        let either = majority(Suffrage::votes_before) && majority(Suffrage::votes_after);
+        prop_assert_eq!(members.has_quorum(has), either);
+        prop_assert!(!(either && members.has_quorum(|id| !has(id))));
+    }
 }
 
 proptest! {
