@@ -41,11 +41,8 @@ pub(crate) struct Add {
     /// It never becomes a voter by itself.
     #[arg(long, conflicts_with = "wait")]
     learner: bool,
-    /// Return when it is a voter: exit 0; or was removed again, because it did not come up in time
-    /// (10m if none is given): exit 1.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "10m", value_parser = humantime::parse_duration)]
-    wait: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     plan: Plan,
 }
@@ -56,8 +53,8 @@ pub(crate) struct Add {
   raftctl remove-peer n4 --dry-run      voters and failures survived, before and after
   raftctl remove-peer n4 --yes          without a question, for scripts")]
 pub(crate) struct Remove {
-    /// Its name or its id.
-    name: String,
+    #[command(flatten)]
+    member: Whom,
     #[command(flatten)]
     consent: Consent,
     #[command(flatten)]
@@ -68,8 +65,8 @@ pub(crate) struct Remove {
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:\n  raftctl promote-peer n4")]
 pub(crate) struct Promote {
-    /// Its name or its id.
-    name: String,
+    #[command(flatten)]
+    member: Whom,
     #[command(flatten)]
     plan: Plan,
 }
@@ -78,8 +75,8 @@ pub(crate) struct Promote {
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:\n  raftctl demote-peer n4 --yes")]
 pub(crate) struct Demote {
-    /// Its name or its id.
-    name: String,
+    #[command(flatten)]
+    member: Whom,
     #[command(flatten)]
     consent: Consent,
     #[command(flatten)]
@@ -100,11 +97,8 @@ pub(crate) struct Replace {
     /// The address where the peers of the new one will find it.
     #[arg(value_name = "HOST:PORT", value_parser = addr)]
     addr: String,
-    /// Return when it is done: exit 0; or the new one was removed again, because it did not come up
-    /// in time (10m if none is given): exit 1.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "10m", value_parser = humantime::parse_duration)]
-    wait: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     consent: Consent,
     #[command(flatten)]
@@ -118,8 +112,8 @@ pub(crate) struct Replace {
   raftctl update-peer n3 --name db3")]
 #[group(id = "what", required = true, multiple = true, args = ["new_name", "peer_addr"])]
 pub(crate) struct Update {
-    /// Its name or its id.
-    name: String,
+    #[command(flatten)]
+    member: Whom,
     /// Its new name.
     #[arg(long = "name", value_name = "NAME", value_parser = name)]
     new_name: Option<String>,
@@ -128,6 +122,23 @@ pub(crate) struct Update {
     peer_addr: Option<String>,
     #[command(flatten)]
     plan: Plan,
+}
+
+/// A member that is there.
+#[derive(Debug, clap::Args)]
+struct Whom {
+    /// Its name or its id.
+    name: String,
+}
+
+/// Whether a new member's vote is waited for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Wait {
+    /// Return when the new member is a voter: exit 0; or was removed again, because it did not come
+    /// up in time (10m if none is given): exit 1.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "10m", value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
 }
 
 /// Whether it is done.
@@ -141,105 +152,100 @@ struct Plan {
 
 pub(crate) fn add(args: &Add, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let doing = format!("add-peer {}", args.name);
-    let within = args.wait.unwrap_or(PROMOTE_WITHIN);
     let change = MemberChange::Add {
         name: &args.name,
         peer_addr: &args.addr,
-        promote_within_ms: (!args.learner).then(|| millis(within)),
+        promote_within_ms: (!args.learner).then(|| args.wait.promote_within_ms()),
         replaces: None,
     };
-    let changed = ask(&doing, change, args.plan, session)?;
-    admitted(&doing, &changed, args.plan, args.wait, session)
+    admit(&doing, change, args.wait, args.plan, session)
 }
 
 pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let doing = format!("replace-peer {}", args.old);
     let old = find(&doing, &args.old, session)?;
+    args.consent.get(&doing, &old.title, args.plan.dry_run)?;
     let change = MemberChange::Add {
         name: &args.new,
         peer_addr: &args.addr,
-        promote_within_ms: Some(millis(args.wait.unwrap_or(PROMOTE_WITHIN))),
+        promote_within_ms: Some(args.wait.promote_within_ms()),
         replaces: Some(old.id),
     };
-    args.consent.get(&doing, &old.title, args.plan.dry_run)?;
-    let changed = ask(&doing, change, args.plan, session)?;
-    admitted(&doing, &changed, args.plan, args.wait, session)
+    admit(&doing, change, args.wait, args.plan, session)
 }
 
 pub(crate) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let verb = Verb {
-        verb: "remove-peer",
-        name: &args.name,
-        consent: Some(args.consent),
-        plan: args.plan,
-    };
-    verb.run("removed", MemberChange::Remove, session)
+    let errand = args.member.errand("remove-peer", args.plan, session)?;
+    errand.agreed(args.consent)?;
+    errand.run(MemberChange::Remove(errand.member.id), "removed", session)
 }
 
 pub(crate) fn promote(args: &Promote, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let verb = Verb {
-        verb: "promote-peer",
-        name: &args.name,
-        consent: None,
-        plan: args.plan,
-    };
-    verb.run("votes", MemberChange::Promote, session)
+    let errand = args.member.errand("promote-peer", args.plan, session)?;
+    errand.run(MemberChange::Promote(errand.member.id), "votes", session)
 }
 
 pub(crate) fn demote(args: &Demote, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let verb = Verb {
-        verb: "demote-peer",
-        name: &args.name,
-        consent: Some(args.consent),
-        plan: args.plan,
-    };
-    verb.run("is a learner", MemberChange::Demote, session)
+    let errand = args.member.errand("demote-peer", args.plan, session)?;
+    errand.agreed(args.consent)?;
+    let change = MemberChange::Demote(errand.member.id);
+    errand.run(change, "is a learner", session)
 }
 
 pub(crate) fn update(args: &Update, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let verb = Verb {
-        verb: "update-peer",
-        name: &args.name,
-        consent: None,
-        plan: args.plan,
-    };
-    let change = |id| MemberChange::Update {
-        id,
+    let errand = args.member.errand("update-peer", args.plan, session)?;
+    let change = MemberChange::Update {
+        id: errand.member.id,
         name: args.new_name.as_deref(),
         peer_addr: args.peer_addr.as_deref(),
     };
-    verb.run("updated", change, session)
+    errand.run(change, "updated", session)
 }
 
-/// A verb about one member that is there.
-struct Verb<'a> {
-    verb: &'static str,
-    name: &'a str,
-    /// Asked for first, where something ends.
-    consent: Option<Consent>,
+/// What is to be done to a member that is there.
+struct Errand {
+    doing: String,
+    member: Named,
     plan: Plan,
 }
 
-impl<'a> Verb<'a> {
+impl Whom {
+    /// Finds the member for this verb.
+    fn errand(&self, verb: &str, plan: Plan, session: &Session<'_>) -> Result<Errand, Failure> {
+        let doing = format!("{verb} {}", self.name);
+        let member = find(&doing, &self.name, session)?;
+        Ok(Errand {
+            doing,
+            member,
+            plan,
+        })
+    }
+}
+
+impl Errand {
+    /// Asks first, where something ends.
+    fn agreed(&self, consent: Consent) -> Result<(), Failure> {
+        consent.get(&self.doing, &self.member.title, self.plan.dry_run)
+    }
+
     /// Does it; `done` says so, behind the member's name.
     fn run(
-        self,
+        &self,
+        change: MemberChange<'_>,
         done: &str,
-        change: impl FnOnce(NodeId) -> MemberChange<'a>,
         session: &mut Session<'_>,
     ) -> Result<Exit, Failure> {
-        let doing = format!("{} {}", self.verb, self.name);
-        let member = find(&doing, self.name, session)?;
-        if let Some(consent) = self.consent {
-            consent.get(&doing, &member.title, self.plan.dry_run)?;
-        }
-        let changed = ask(&doing, change(member.id), self.plan, session)?;
-        tell(
-            &format!("{} {done}", member.title),
-            &changed,
-            self.plan,
-            session,
-        )
+        let changed = ask(&self.doing, change, self.plan, session)?;
+        let what = format!("{} {done}", self.member.title);
+        tell(&what, &changed, self.plan, session)
+    }
+}
+
+impl Wait {
+    /// How long a learner has to become a voter.
+    fn promote_within_ms(self) -> u64 {
+        let within = self.wait.unwrap_or(PROMOTE_WITHIN);
+        u64::try_from(within.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -332,16 +338,17 @@ fn tell(
     Ok(Exit::Done)
 }
 
-/// Prints the line that starts a node that was added, and waits for its vote if asked to.
-fn admitted(
+/// Adds a node, prints the line that starts it, and waits for its vote if asked to.
+fn admit(
     doing: &str,
-    changed: &MembersChanged,
+    change: MemberChange<'_>,
+    wait: Wait,
     plan: Plan,
-    wait: Option<Duration>,
     session: &mut Session<'_>,
 ) -> Result<Exit, Failure> {
+    let changed = ask(doing, change, plan, session)?;
     if plan.dry_run {
-        return show(changed, session);
+        return show(&changed, session);
     }
     let Some(member) = changed.after.get(changed.id) else {
         return Err(Failure::new(
@@ -361,7 +368,7 @@ fn admitted(
         session.out.line(&command)?;
     }
     session.out.flush()?;
-    match wait {
+    match wait.wait {
         Some(time) => await_vote(doing, member, time, session),
         None => Ok(Exit::Done),
     }
@@ -487,10 +494,6 @@ fn show(changed: &MembersChanged, session: &mut Session<'_>) -> Result<Exit, Fai
         out.rows(&names, &rows)?;
     }
     Ok(Exit::Done)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn addr(text: &str) -> Result<String, String> {
