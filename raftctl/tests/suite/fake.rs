@@ -31,7 +31,11 @@ pub(crate) enum What {
     Status,
     Snapshot,
     ReadSnapshot(EntryId, u64),
-    Members,
+    /// As it prints itself.
+    Members {
+        dry_run: bool,
+        change: String,
+    },
     TransferLeader(Option<NodeId>),
     Leaders,
     WatchLeader,
@@ -249,7 +253,11 @@ impl What {
             Request::Status => Self::Status,
             Request::Snapshot => Self::Snapshot,
             Request::ReadSnapshot { snapshot, offset } => Self::ReadSnapshot(*snapshot, *offset),
-            Request::ChangeMembers { .. } | Request::Join { .. } => Self::Members,
+            Request::ChangeMembers { dry_run, change } => Self::Members {
+                dry_run: *dry_run,
+                change: format!("{change:?}"),
+            },
+            Request::Join { .. } => panic!("no machine joins a script"),
             Request::TransferLeader { to, .. } => Self::TransferLeader(*to),
             Request::Leaders => Self::Leaders,
             Request::WatchLeader => Self::WatchLeader,

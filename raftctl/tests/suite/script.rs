@@ -61,7 +61,7 @@ impl Store {
                 self.page(asked, *mode, prefix, after.as_deref(), *limit)
             }
             What::Snapshot => asked.done(self.index, Outcome::Applied),
-            What::Members => panic!("nobody changes the members of this script"),
+            What::Members { .. } => panic!("nobody changes the members of this script"),
             What::ReadSnapshot(..)
             | What::TransferLeader(_)
             | What::Leaders

@@ -1,0 +1,150 @@
+//! Before something ends, whoever sits at the terminal is asked to type its name.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+
+use wire::client::{MembersChanged, NodeRole, Reply};
+use wire::membership::Membership;
+use wire::types::{Index, NodeId};
+
+use super::fake::{Act, Fake, What};
+use super::run::run;
+use super::script::status;
+
+/// The verbs that ask, on a member called n3, and what they ask of the leader.
+const VERBS: [(&str, &str); 3] = [
+    ("remove-peer n3", "Remove(NodeId(3))"),
+    ("demote-peer n3", "Demote(NodeId(3))"),
+    (
+        "replace-peer n3 n4 127.0.0.1:7004",
+        "replaces: Some(NodeId(3))",
+    ),
+];
+
+/// What is typed once the program asks.
+enum Typed {
+    Text(&'static str),
+    EndOfInput,
+}
+
+const CTRL_C: Typed = Typed::Text("\x03");
+
+/// The leader of three members, which grants every wish.
+fn leader() -> Fake {
+    let ids: Vec<_> = (1..=3).map(|id| (NodeId(id), String::new())).collect();
+    let members = Membership::initial(&ids, &[]);
+    let changed = MembersChanged {
+        index: Index(101),
+        id: NodeId(3),
+        before: members.clone(),
+        after: members,
+    };
+    Fake::start(1, move |asked| match &asked.what {
+        What::Status => {
+            let told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+            asked.reply(&Reply::Status(told))
+        }
+        What::Members { .. } => asked.reply(&Reply::MembersChanged(changed.clone())),
+        _ => Act::Close,
+    })
+}
+
+/// The changes that were asked for.
+fn changes(leader: &Fake) -> Vec<String> {
+    let asked = leader.asked().into_iter();
+    let changes = asked.filter_map(|asked| match asked.what {
+        What::Members {
+            dry_run: false,
+            change,
+        } => Some(change),
+        _ => None,
+    });
+    changes.collect()
+}
+
+/// What is on the screen afterwards, and the exit code. `script` (bsdutils) makes the terminal.
+fn type_in(at: &str, args: &str, typed: Typed) -> (String, Option<i32>) {
+    let program = env!("CARGO_BIN_EXE_raftctl");
+    let line = format!("stty cols 100; exec {program} -e {at} {args}");
+    let mut child = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script of bsdutils");
+    let mut keyboard = child.stdin.take();
+    let mut screen = child.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    let mut byte = [0];
+    while !shown.ends_with(b" to go on: ") {
+        let count = screen.read(&mut byte).unwrap();
+        assert!(
+            count > 0,
+            "no question: {}",
+            String::from_utf8_lossy(&shown)
+        );
+        shown.push(byte[0]);
+    }
+    match typed {
+        Typed::Text(text) => {
+            let keyboard = keyboard.as_mut().unwrap();
+            keyboard.write_all(text.as_bytes()).unwrap();
+        }
+        Typed::EndOfInput => keyboard = None,
+    }
+    screen.read_to_end(&mut shown).unwrap();
+    drop(keyboard);
+    let code = child.wait().unwrap().code();
+    (String::from_utf8(shown).unwrap().replace('\r', ""), code)
+}
+
+#[test]
+fn whoever_types_the_name_means_it() {
+    for (verb, change) in VERBS {
+        let leader = leader();
+        let (screen, code) = type_in(&leader.addr, verb, Typed::Text("n3\n"));
+        assert_eq!(code, Some(0), "{screen}");
+        assert!(screen.contains(": type n3 to go on: "), "{screen}");
+        let asked = changes(&leader);
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert!(asked[0].contains(change), "{asked:?}");
+    }
+}
+
+#[test]
+fn whoever_does_not_type_the_name_changes_nothing() {
+    for (verb, _) in VERBS {
+        for (typed, expected) in [
+            (Typed::Text("yes\n"), 2),
+            (Typed::Text("n33\n"), 2),
+            (Typed::Text("\n"), 2),
+            (Typed::EndOfInput, 2),
+            (CTRL_C, 130),
+        ] {
+            let leader = leader();
+            let (screen, code) = type_in(&leader.addr, verb, typed);
+            assert_eq!(code, Some(expected), "{screen}");
+            let told = screen.contains("was not done");
+            assert_eq!(told, expected == 2, "{screen}");
+            assert_eq!(changes(&leader), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn without_a_terminal_nobody_is_asked() {
+    for (verb, change) in VERBS {
+        let words: Vec<&str> = verb.split(' ').collect();
+        let leader = leader();
+        let done = run(&leader.addr, &words);
+        assert_eq!(done.code, Some(2), "{}", done.stderr);
+        assert!(done.stderr.contains("--yes"), "{}", done.stderr);
+        assert_eq!(changes(&leader), [""; 0]);
+        let done = run(&leader.addr, &[&words[..], &["--dry-run"]].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert_eq!(changes(&leader), [""; 0]);
+        let done = run(&leader.addr, &[&words[..], &["--yes"]].concat());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(changes(&leader)[0].contains(change));
+    }
+}
