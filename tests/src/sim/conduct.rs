@@ -12,7 +12,7 @@ use raftd::node::io::{Effects, LinkId, SnapshotRequest, StorageRequest};
 use wire::client::{Consistency, Request};
 use wire::error::Error;
 use wire::frame::{self, Frame, Kind};
-use wire::membership::Membership;
+use wire::membership::{Membership, Suffrage};
 use wire::peer::{Append, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -43,11 +43,14 @@ const STEP_MAX: Duration = Duration::from_secs(5);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
 /// - entry bytes that a follower has not acknowledged fit the window;
-/// - while it hands over it appends nothing, and it asks only who holds all that it has;
+/// - while it hands over it appends nothing, and it asks only who holds all that it has; that ends
+///   after an election timeout, whatever is read meanwhile;
+/// - it gives votes to those only that have answered it, and only if a quorum of the voters has;
+/// - no read waits for others where it is a quorum by itself;
 /// - a snapshot that a follower is being sent, and the log behind it, are kept meanwhile;
 ///
 /// and always:
-/// - who votes, votes for a member;
+/// - who votes, votes for a member; who is asked to, and may, does (`member/vote.rs`);
 /// - who hands over, does not do so again within ten seconds (rules B4);
 /// - nobody asks for a turn again and again that does nothing;
 /// - members draw different election timeouts, also from one seed;
@@ -79,8 +82,8 @@ struct Reign {
     commit: Index,
     /// The read rounds that were told, and since when.
     rounds: Vec<(u64, Instant)>,
-    /// Where its log ended when it was handing over.
-    frozen_at: Option<Index>,
+    /// Where its log ended when it was handing over, and since when it is, by its own clock.
+    frozen_at: Option<(Index, Instant)>,
     /// The memberships that were in force, each until the next one was.
     memberships: Vec<(Instant, Membership)>,
     /// Since when it hears no quorum, by its own clock.
@@ -165,6 +168,9 @@ impl Conduct {
                 return Err(format!("{who} refuses an honest member: {error}"));
             }
         }
+        if let Some(refusal) = member.refused_vote() {
+            return Err(format!("{who} {refusal}"));
+        }
         let vote = node.raft().hard_state().vote;
         if vote.is_some_and(|vote| !self.ids.contains(&vote)) {
             return Err(format!("{who} votes for {vote:?}, which is no member"));
@@ -197,8 +203,9 @@ impl Conduct {
         let Some(reign) = reign else {
             return Ok(());
         };
-        reign.note_membership(now, node);
-        reign.hands_over_well(who, node, member)?;
+        reign.changes_well(now, who, node, &self.answered)?;
+        reign.hands_over_well(who, node, (member, local), settings)?;
+        reign.confirms_alone(who, node)?;
         reign.hears(who, node, (now, local), settings)?;
         reign.commits(who, node)?;
         reign.begins_rounds(now, who, effects, &self.answered)?;
@@ -422,20 +429,33 @@ impl Reign {
     }
 
     /// Who hands over appends nothing, and asks only a follower that holds all (thesis 3.10).
-    fn hands_over_well(&mut self, who: NodeId, node: &Node, member: &Member) -> Result<(), String> {
+    fn hands_over_well(
+        &mut self,
+        who: NodeId,
+        node: &Node,
+        (member, local): (&Member, Instant),
+        settings: &Settings,
+    ) -> Result<(), String> {
         let last = node.raft().last().index;
         let transferring = node.raft().is_transferring();
-        let before = std::mem::replace(&mut self.frozen_at, transferring.then_some(last));
         // The last attempt may have ended in the turn that began this one.
         let mut events = member
             .effects()
             .into_iter()
             .flat_map(|effects| &effects.events);
         let begins = events.any(|event| event.text.starts_with("handing over"));
-        if let Some(before) = before.filter(|before| transferring && !begins && *before < last) {
-            return Err(format!(
-                "{who} hands over, and appends from {before} to {last}"
-            ));
+        let before = self.frozen_at.filter(|_| transferring && !begins);
+        self.frozen_at = transferring.then_some(before.unwrap_or((last, local)));
+        if let Some((before, since)) = before {
+            if before < last {
+                return Err(format!(
+                    "{who} hands over, and appends from {before} to {last}"
+                ));
+            }
+            let lasts = local.since(since);
+            if lasts > settings.election_timeout * 2 {
+                return Err(format!("{who} hands over for {lasts:?}"));
+            }
         }
         let effects = member
             .effects()
@@ -471,10 +491,53 @@ impl Reign {
         in_force.any(|((_, membership), end)| end >= since && is_quorum(membership, has))
     }
 
-    fn note_membership(&mut self, now: Instant, node: &Node) {
-        let membership = node.raft().membership();
-        if self.memberships.last().map(|(_, last)| last) != Some(membership) {
-            self.memberships.push((now, membership.clone()));
+    /// Whoever is given a vote has answered this leader, and a quorum of the voters has. None of it
+    /// was this leader's choice as its reign began.
+    fn changes_well(
+        &mut self,
+        now: Instant,
+        who: NodeId,
+        node: &Node,
+        answered: &BTreeMap<NodeId, (Term, u64)>,
+    ) -> Result<(), String> {
+        let next = node.raft().membership();
+        let before = self.memberships.last().map(|(_, last)| last);
+        if before == Some(next) {
+            return Ok(());
+        }
+        let is_up = |id| {
+            let newest = answered.get(&id);
+            id == who || newest.is_some_and(|(term, _)| *term == self.term)
+        };
+        let term = self.term;
+        if before.is_some() && next.is_joint() {
+            let members = next.members.iter();
+            let mut incoming = members.filter(|m| m.suffrage == Suffrage::Incoming);
+            if let Some(silent) = incoming.find(|member| !is_up(member.id)) {
+                let id = silent.id;
+                return Err(format!(
+                    "{who} gives {id} a vote, which is silent in term {term}"
+                ));
+            }
+            if !is_quorum(next, is_up) {
+                return Err(format!(
+                    "{who} changes the voters into {next:?}, of whom too many are silent in term {term}"
+                ));
+            }
+        }
+        self.memberships.push((now, next.clone()));
+        Ok(())
+    }
+
+    /// Where nobody else is needed, no read waits for others, however that came about.
+    fn confirms_alone(&self, who: NodeId, node: &Node) -> Result<(), String> {
+        let alone = is_quorum(node.raft().membership(), |id| id == who);
+        let waiting = node.waiting().unconfirmed_reads;
+        match alone && waiting > 0 {
+            true => Err(format!(
+                "{who} needs nobody, and {waiting} reads wait for others"
+            )),
+            false => Ok(()),
         }
     }
 

@@ -3,14 +3,17 @@
 //! All is asked through connections of clients, by the real codec: [`Request::ChangeMembers`] and
 //! [`Request::TransferLeader`] once each, [`Request::Join`] again and again, as the daemon does. The
 //! operator is as careless as people are: it wishes while members are down, asks the leader to remove
-//! itself, forgets to start whom it added, and does not wait for an answer.
+//! itself, forgets to start whom it added, and does not wait for an answer. What it is told must be
+//! what it asked for (`change.rs`).
+
+mod change;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use raft::Instant;
-use wire::client::{Admitted, MemberChange, Reply, Request};
+use wire::client::{Admitted, Reply, Request};
 use wire::error::Error;
 use wire::frame::{self, Kind};
 use wire::hello::{Hello, Role, VERSION_MAX, VERSION_MIN};
@@ -18,6 +21,7 @@ use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::membership::{Membership, Suffrage};
 use wire::types::{Incarnation, NodeId};
 
+use self::change::Change;
 use super::member::{host_at, name_of, peer_addr};
 use super::net::Host;
 use super::plan::Changes;
@@ -65,6 +69,8 @@ pub enum End {
     Transferred,
     TransferFailed,
     Admitted,
+    /// Another machine did not get in under a member's name.
+    KeptOut,
     /// The cluster said why not.
     Refused,
     /// Any other error, or no answer.
@@ -72,11 +78,13 @@ pub enum End {
 }
 
 /// What somebody waits for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Errand {
-    Change(End),
+    Change(Change),
     Transfer,
     Join(Host),
+    /// Another machine asks to join as this member.
+    Intrude(NodeId),
 }
 
 #[derive(Debug)]
@@ -100,11 +108,14 @@ struct Newcomer {
 ///
 /// Invariants:
 /// - each machine joins once at most, and asks for itself only while it was not admitted;
-/// - a call ends with its first answer, or after `ANSWER_MAX`.
+/// - a call ends with its first answer, or after `ANSWER_MAX`;
+/// - an answer to a change tells that change and no other; no id is given to two machines.
 #[derive(Debug)]
 pub struct Operator {
     changes: Changes,
     random: Random,
+    /// The cluster began with so many, on the first machines.
+    members: usize,
     /// Machines on which nobody was added yet, the next one last.
     unused: Vec<Host>,
     newcomers: BTreeMap<Host, Newcomer>,
@@ -115,6 +126,8 @@ pub struct Operator {
     retired: bool,
     /// How wishes ended.
     pub ends: BTreeMap<End, u64>,
+    /// The first answer that must not be.
+    breach: Option<String>,
 }
 
 impl Operator {
@@ -124,6 +137,7 @@ impl Operator {
         Self {
             changes,
             random,
+            members,
             unused: (members..members + changes.spares).rev().collect(),
             newcomers: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -131,7 +145,14 @@ impl Operator {
             wish_at: Instant::default() + changes.every,
             retired: false,
             ends: BTreeMap::new(),
+            breach: None,
         }
+    }
+
+    /// The first answer that must not be.
+    #[must_use]
+    pub fn breach(&self) -> Option<&str> {
+        self.breach.as_deref()
     }
 
     /// When [`Operator::act`] is due.
@@ -240,102 +261,103 @@ impl Operator {
 
     fn wish(&mut self, now: Instant, view: &View, out: &mut Vec<Action>) {
         let members = &view.membership.members;
-        let any = members[self.random.index(members.len())].id;
+        let any = self.random.pick(members).id;
         let to = match view.leader.filter(|_| !self.random.chance(MILLION / 8)) {
             Some(leader) => leader,
             None => *self.random.pick(&hosts_of(&view.membership)),
         };
-        let of = |suffrage| {
-            let members = members.iter().filter(move |m| m.suffrage == suffrage);
-            members.map(|member| member.id).collect::<Vec<_>>()
+        let some = |random: &mut Random, suffrage| {
+            let members = members.iter().filter(|m| m.suffrage == suffrage);
+            let ids: Vec<NodeId> = members.map(|member| member.id).collect();
+            (!ids.is_empty()).then(|| *random.pick(&ids))
         };
-        let (learners, voters) = (of(Suffrage::Learner), of(Suffrage::Voter));
-        let many = members.len() >= MEMBERS_MOST;
-        let (end, change) = match self.random.below(16) {
-            0..=4 if !many => return self.wish_for_more(to, any, now, out),
-            5..=7 => (End::Removed, MemberChange::Remove(any)),
-            8 | 9 if !learners.is_empty() => {
-                let learner = *self.random.pick(&learners);
-                (End::Promoted, MemberChange::Promote(learner))
-            }
-            10 | 11 if !voters.is_empty() => {
-                let voter = *self.random.pick(&voters);
-                (End::Demoted, MemberChange::Demote(voter))
-            }
-            12 => return self.wish_for_address(view, any, to, now, out),
-            _ => {
-                let request = Request::TransferLeader {
-                    deadline_ms: *self.random.pick(&[0, 100, 3_000]),
-                    to: self.random.chance(MILLION * 2 / 3).then_some(any),
-                };
-                return self.call(Errand::Transfer, to, now, &request, out);
-            }
+        let wishes = self.changes.wishes;
+        let weights = [
+            wishes.add,
+            wishes.remove,
+            wishes.promote,
+            wishes.demote,
+            wishes.update,
+            wishes.intrude,
+            wishes.transfer,
+        ];
+        let change = match self.random.weigh(&weights) {
+            0 if members.len() < MEMBERS_MOST => self.wish_for_more(any, now),
+            1 => Some(Change::Remove(any)),
+            2 => some(&mut self.random, Suffrage::Learner).map(Change::Promote),
+            3 => some(&mut self.random, Suffrage::Voter).map(Change::Demote),
+            4 => self.wish_for_address(view, any),
+            5 => return self.intrude(view, any, to, now, out),
+            _ => None,
         };
-        self.ask_for(change, end, to, now, out);
-    }
-
-    fn ask_for(
-        &mut self,
-        change: MemberChange<'_>,
-        end: End,
-        to: Host,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
+        let Some(change) = change else {
+            let request = Request::TransferLeader {
+                deadline_ms: *self.random.pick(&[0, 100, 3_000]),
+                to: self.random.chance(MILLION * 2 / 3).then_some(any),
+            };
+            return self.call(Errand::Transfer, to, now, &request, out);
+        };
         let request = Request::ChangeMembers {
             dry_run: self.random.chance(MILLION / 20),
-            change,
+            change: change.request(),
         };
-        self.call(Errand::Change(end), to, now, &request, out);
+        self.call(Errand::Change(change.clone()), to, now, &request, out);
     }
 
-    /// A member more, in most cases one that is started; or a wish that was forgotten is repeated.
-    fn wish_for_more(&mut self, to: Host, any: NodeId, now: Instant, out: &mut Vec<Action>) {
-        let Some(host) = self.unused.pop() else {
-            return;
-        };
+    /// A member more, in most cases one that is started.
+    fn wish_for_more(&mut self, any: NodeId, now: Instant) -> Option<Change> {
+        let host = self.unused.pop()?;
         let promote_within_ms = self.random.chance(MILLION * 3 / 4);
         let promote_within_ms = promote_within_ms.then(|| self.random.within(300..=8_000));
         let replaces = promote_within_ms.filter(|_| self.random.chance(MILLION / 3));
-        let change = MemberChange::Add {
-            name: &name_of(host),
-            peer_addr: &peer_addr(host, 0).to_string(),
+        if !self.random.chance(self.changes.absent) {
+            let newcomer = Newcomer {
+                incarnation: self.incarnation(),
+                ask_at: now + self.random.time(Duration::ZERO..=Duration::from_secs(2)),
+                until: now + JOIN_MAX,
+                hint: None,
+            };
+            self.newcomers.insert(host, newcomer);
+        }
+        Some(Change::Add {
+            name: name_of(host),
+            peer_addr: peer_addr(host, 0).to_string(),
             promote_within_ms,
             replaces: replaces.map(|_| any),
-        };
-        let end = replaces.map_or(End::Added, |_| End::Replaced);
-        self.ask_for(change, end, to, now, out);
-        if self.random.chance(MILLION / 10) {
-            return;
-        }
-        let newcomer = Newcomer {
-            incarnation: Incarnation(self.random.bits() | 1),
-            ask_at: now + self.random.time(Duration::ZERO..=Duration::from_secs(2)),
-            until: now + JOIN_MAX,
-            hint: None,
-        };
-        self.newcomers.insert(host, newcomer);
+        })
     }
 
-    fn wish_for_address(
-        &mut self,
-        view: &View,
-        id: NodeId,
-        to: Host,
-        now: Instant,
-        out: &mut Vec<Action>,
-    ) {
-        let known = view.membership.get(id).map(|member| &member.peer_addr);
-        let Some(host) = known.and_then(|addr| host_at(addr.parse().ok()?)) else {
+    fn incarnation(&mut self) -> Incarnation {
+        Incarnation(self.random.bits() | 1)
+    }
+
+    fn wish_for_address(&mut self, view: &View, id: NodeId) -> Option<Change> {
+        let known = &view.membership.get(id)?.peer_addr;
+        let host = host_at(known.parse().ok()?)?;
+        let nth = self.random.within(1..=200) as u8;
+        Some(Change::Update {
+            id,
+            peer_addr: peer_addr(host, nth).to_string(),
+        })
+    }
+
+    /// A member's disk was replaced by an empty one, say, and it asks to join under its name.
+    fn intrude(&mut self, view: &View, id: NodeId, to: Host, now: Instant, out: &mut Vec<Action>) {
+        let Some(member) = view.membership.get(id) else {
             return;
         };
-        let nth = self.random.within(1..=200) as u8;
-        let change = MemberChange::Update {
-            id,
-            name: None,
-            peer_addr: Some(&peer_addr(host, nth).to_string()),
+        let host = member.peer_addr.parse().ok().and_then(host_at);
+        // Who has not come yet may be anybody.
+        let Some(host) = host.filter(|host| *host < self.members || member.incarnation.is_some())
+        else {
+            return;
         };
-        self.ask_for(change, End::Updated, to, now, out);
+        let request = Request::Join {
+            name: &name_of(host),
+            peer_addr: &member.peer_addr,
+            incarnation: self.incarnation(),
+        };
+        self.call(Errand::Intrude(id), to, now, &request, out);
     }
 
     // --- answers ---
@@ -346,7 +368,7 @@ impl Operator {
             return;
         };
         call.input.extend_from_slice(bytes);
-        let errand = call.errand;
+        let errand = call.errand.clone();
         let input = call.input.clone();
         let mut at = 0;
         while let Ok(Some(frame)) = frame::parse(&input[at..], CLIENT_FRAME_BYTES_MAX) {
@@ -356,30 +378,41 @@ impl Operator {
             }
             out.push(Action::HangUp(number));
             let end = match Reply::decode(&frame) {
-                Ok(reply) => self.answered(errand, &reply, out),
+                Ok(reply) => self.answered(&errand, &reply, out),
                 Err(_) => End::Open,
             };
             return self.over(number, end, now);
         }
     }
 
-    fn answered(&mut self, errand: Errand, reply: &Reply<'_>, out: &mut Vec<Action>) -> End {
+    fn answered(&mut self, errand: &Errand, reply: &Reply<'_>, out: &mut Vec<Action>) -> End {
         match (errand, reply) {
-            (Errand::Change(end), Reply::MembersChanged(_)) => end,
+            (Errand::Change(change), Reply::MembersChanged(changed)) => {
+                if let Err(why) = change.check(changed) {
+                    self.breach.get_or_insert(why);
+                }
+                change.end()
+            }
             (Errand::Transfer, Reply::LeaderTransferred { done: true, .. }) => End::Transferred,
             (Errand::Transfer, Reply::LeaderTransferred { .. }) => End::TransferFailed,
             (Errand::Join(host), Reply::Admitted(admitted)) => {
-                if let Some(newcomer) = self.newcomers.remove(&host) {
-                    out.push(Action::Admit(host, admitted.clone(), newcomer.incarnation));
+                if let Some(newcomer) = self.newcomers.remove(host) {
+                    out.push(Action::Admit(*host, admitted.clone(), newcomer.incarnation));
                 }
                 End::Admitted
             }
             (Errand::Join(host), Reply::Error(Error::NotLeader { leader })) => {
-                if let Some(newcomer) = self.newcomers.get_mut(&host) {
+                if let Some(newcomer) = self.newcomers.get_mut(host) {
                     newcomer.hint = leader.client_addr.parse().ok().and_then(host_at);
                 }
                 End::Open
             }
+            (Errand::Intrude(id), Reply::Admitted(_)) => {
+                let why = format!("another data directory is admitted as member {id}");
+                self.breach.get_or_insert(why);
+                End::Admitted
+            }
+            (Errand::Intrude(_), Reply::Error(Error::WrongIncarnation { .. })) => End::KeptOut,
             (_, Reply::Error(Error::Refused { .. })) => End::Refused,
             _ => End::Open,
         }

@@ -146,6 +146,24 @@ pub struct Changes {
     pub spares: usize,
     /// Usually so long between two wishes.
     pub every: Duration,
+    /// Which wishes, by weight: some clusters mostly grow, some shrink to one.
+    pub wishes: Wishes,
+    /// Of a million machines that are added, so many never start.
+    pub absent: u32,
+}
+
+/// Weights of the wishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each weighs what its name says")]
+pub struct Wishes {
+    pub add: u32,
+    pub remove: u32,
+    pub promote: u32,
+    pub demote: u32,
+    pub update: u32,
+    pub transfer: u32,
+    /// Another machine asks to join under a member's name.
+    pub intrude: u32,
 }
 
 /// What goes wrong, and how often.
@@ -237,9 +255,21 @@ impl Plan {
 /// In four of ten runs the members change.
 fn changes(random: &mut Random) -> Option<Changes> {
     let some = random.chance(MILLION * 2 / 5);
+    let mut weight = |most: u64| random.below(most + 1) as u32;
+    let wishes = Wishes {
+        add: 1 + weight(8),
+        remove: weight(8),
+        promote: weight(4),
+        demote: weight(4),
+        update: weight(2),
+        transfer: weight(6),
+        intrude: weight(1),
+    };
     let changes = Changes {
         spares: random.within(1..=5) as usize,
         every: Duration::from_millis(random.within(300..=4_000)),
+        wishes,
+        absent: *random.pick(&[0, MILLION / 10, MILLION / 2]),
     };
     some.then_some(changes)
 }
@@ -482,6 +512,7 @@ fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> 
     let possible: Vec<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| kind.needs() <= members && !(changes && kind.damages()))
+        .filter(|kind| changes || *kind != Kind::TornChange)
         .collect();
     let common = random.within(300_000..=900_000) as u32;
     let mut kinds: Vec<Kind> = possible
@@ -498,6 +529,9 @@ fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> 
     // Who never falls behind another's log is never sent a snapshot.
     if members > 2 && random.chance(MILLION / 3) {
         kinds.extend([Kind::Lag, Kind::BrokenTransfer, Kind::BrokenTransfer].repeat(3));
+    }
+    if changes && random.chance(MILLION / 2) {
+        kinds.extend([Kind::TornChange; 6]);
     }
     if kinds.is_empty() {
         kinds.push(*random.pick(&possible));

@@ -66,6 +66,19 @@ impl Random {
         &choices[self.index(choices.len())]
     }
 
+    /// The place of one of these weights, which are not all 0.
+    pub fn weigh(&mut self, weights: &[u32]) -> usize {
+        let total: u64 = weights.iter().copied().map(u64::from).sum();
+        assert!(total > 0, "nothing to draw from");
+        let mut drawn = self.below(total);
+        let mut place = 0;
+        while drawn >= u64::from(weights[place]) {
+            drawn -= u64::from(weights[place]);
+            place += 1;
+        }
+        place
+    }
+
     /// A time of the range, all alike.
     pub fn time(&mut self, range: RangeInclusive<Duration>) -> Duration {
         let (low, high) = range.into_inner();
@@ -110,6 +123,10 @@ mod tests {
         assert!(!random.chance(0) && random.chance(MILLION));
         let tenths = (0..10_000).filter(|_| random.chance(MILLION / 10)).count();
         assert!((800..1200).contains(&tenths), "{tenths}");
+        let weighed: Vec<usize> = (0..1000).map(|_| random.weigh(&[0, 1, 0, 9])).collect();
+        assert!(weighed.iter().all(|place| [1, 3].contains(place)));
+        let light = weighed.iter().filter(|place| **place == 1).count();
+        assert!((50..200).contains(&light), "{light}");
     }
 
     #[test]

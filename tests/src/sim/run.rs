@@ -11,6 +11,7 @@ use bytes::Bytes;
 use raft::{Instant, RoleName};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{SnapshotRequest, StorageRequest};
+use wire::entry::EntryKind;
 use wire::frame::Kind as FrameKind;
 use wire::types::{Index, Term};
 
@@ -425,6 +426,9 @@ impl Run {
             disk: member.disk(),
             peer_of: &|link| member.peer_of(link),
         };
+        if self.plan.faults.outside.is_none() {
+            self.invariants.keeps_out(host, node)?;
+        }
         let faulty = self.invariants.faulty(host);
         self.invariants.after_turn(host, turn, &disks)?;
         self.invariants.matches(host, node)?;
@@ -530,6 +534,12 @@ impl Run {
                 }
                 if write.truncate_from.is_some() {
                     self.moments.push(Moment::Truncates(host));
+                }
+                let mut entries = write.entries.iter();
+                if raft.role() == RoleName::Leader
+                    && entries.any(|entry| entry.kind() == EntryKind::Membership)
+                {
+                    self.moments.push(Moment::Changes(host));
                 }
             }
         }

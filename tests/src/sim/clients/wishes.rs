@@ -57,14 +57,7 @@ pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Rand
         mix.scan,
         mix.compound,
     ];
-    let total: u32 = weights.iter().sum();
-    let mut drawn = random.below(u64::from(total)) as u32;
-    let mut kind = 0;
-    while drawn >= weights[kind] {
-        drawn -= weights[kind];
-        kind += 1;
-    }
-    match kind {
+    match random.weigh(&weights) {
         0 => Wish::Write(Command::Put {
             key: text_key(common, random),
             value: value(common, writer, random),

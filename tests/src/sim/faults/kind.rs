@@ -98,11 +98,13 @@ pub enum Kind {
     Divergence,
     /// Whoever receives a snapshot, or sends it, ends, stands still or is cut off.
     BrokenTransfer,
+    /// A change of members reaches some only, and its leader ends or is heard by nobody.
+    TornChange,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::OneWayCut,
         Self::Partition,
         Self::Isolation,
@@ -147,6 +149,7 @@ impl Kind {
         Self::ShortReigns,
         Self::Divergence,
         Self::BrokenTransfer,
+        Self::TornChange,
     ];
 
     /// Its word in outputs.
@@ -197,6 +200,7 @@ impl Kind {
             Self::ShortReigns => "short-reigns",
             Self::Divergence => "divergence",
             Self::BrokenTransfer => "broken-transfer",
+            Self::TornChange => "torn-change",
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Moment {
     Truncates(Host),
     /// A member has handed a piece of a snapshot to its disk.
     Receives(Host),
+    /// A leader has handed another membership to its disk.
+    Changes(Host),
 }
 
 /// What waits.
@@ -41,11 +43,11 @@ impl Nemesis {
         let left = match kind {
             Kind::ShortReigns => self.random.within(3..=8) as u32,
             Kind::Divergence => self.random.within(2..=4) as u32,
-            Kind::BrokenTransfer => self.random.within(1..=6) as u32,
+            Kind::BrokenTransfer | Kind::TornChange => self.random.within(1..=6) as u32,
             _ => 1,
         };
         let patience = match kind {
-            Kind::BrokenTransfer => Duration::from_secs(30),
+            Kind::BrokenTransfer | Kind::TornChange => Duration::from_secs(30),
             _ => Duration::from_secs(8),
         };
         self.armed = Some(Armed {
@@ -150,9 +152,31 @@ impl Nemesis {
                 }
                 self.break_transfer(host, view, out);
             }
+            (Kind::TornChange, Moment::Changes(host)) => {
+                // Not always at the first step of two.
+                if self.random.chance(MILLION / 3) {
+                    return false;
+                }
+                self.tear_change(host, view, out);
+            }
             _ => return false,
         }
         true
+    }
+
+    /// Some do not hear of a change for a while, and whoever began it soon leads no more.
+    fn tear_change(&mut self, leader: Host, view: &View<'_>, out: &mut Vec<Fault>) {
+        let deaf = (0..self.plan.hosts()).filter(|host| *host != leader);
+        let deaf: Vec<Host> = deaf.filter(|_| self.random.chance(MILLION / 2)).collect();
+        let cuts: Vec<Fault> = deaf.iter().map(|host| Fault::Cut(leader, *host)).collect();
+        let mends = cuts.iter().map(Fault::end).collect();
+        out.extend(cuts);
+        let lasts = {
+            let count = self.random.within(1..=6) as u32;
+            self.timeouts(count)
+        };
+        self.later(view, lasts, mends);
+        self.depose(leader, Kind::ShortReigns, view);
     }
 
     /// Takes the leader's peers away, soon: its process ends, or nobody of them hears it for a

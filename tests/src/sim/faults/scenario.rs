@@ -81,7 +81,8 @@ impl Nemesis {
             | K::PauseOverElection
             | K::ShortReigns
             | K::Divergence
-            | K::BrokenTransfer => {
+            | K::BrokenTransfer
+            | K::TornChange => {
                 self.arm(kind, view);
                 true
             }

@@ -121,6 +121,11 @@ impl Watched {
         self.blind = false;
     }
 
+    /// Whether its disk is not the one that it began with.
+    pub(super) fn has_another_disk(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
     /// Something of it is damaged, or is not what it should be.
     pub(super) fn harm(&mut self) {
         self.damaged = true;

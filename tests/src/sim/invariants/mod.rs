@@ -135,6 +135,18 @@ impl Invariants {
         member.new_disk();
     }
 
+    /// A member whose disk is another than it was never takes part again (rules D1).
+    ///
+    /// # Errors
+    /// It does.
+    pub fn keeps_out(&self, host: Host, node: &Node) -> Result<(), String> {
+        let member = &self.members[host];
+        match member.has_another_disk() && node.raft().term() > Term(0) {
+            true => Err(format!("{} takes part with another disk", member.id)),
+            false => Ok(()),
+        }
+    }
+
     /// Something on a member's disk was damaged: what it holds now is not what it once held.
     pub fn damaged(&mut self, host: Host) {
         self.members[host].harm();

@@ -105,6 +105,7 @@ branches! {
     TRANSFERRED = "leadership handed over on demand",
     TRANSFER_FAILED = "hand-over on demand failed",
     JOINED = "machine joined",
+    KEPT_OUT = "another machine kept out",
     LEFT = "removed member ended itself",
     WENT = "leader voted out",
     MADE_WAY = "handed over to be removed",
@@ -145,6 +146,7 @@ impl Marks {
                 End::Transferred => TRANSFERRED,
                 End::TransferFailed => TRANSFER_FAILED,
                 End::Admitted => JOINED,
+                End::KeptOut => KEPT_OUT,
                 End::Refused => CHANGE_REFUSED,
                 End::Open => continue,
             };

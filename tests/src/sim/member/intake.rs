@@ -17,6 +17,7 @@ use wire::peer::Message;
 use wire::types::NodeId;
 
 use super::table::{Notice, Open, Phase};
+use super::vote::Claim;
 use super::{Process, Surroundings, host_at};
 use crate::sim::net::Socket;
 
@@ -174,8 +175,14 @@ impl Process {
         match Message::decode(frame) {
             Ok(message) => {
                 let link = LinkId(name);
+                // What comes on a link that the node has closed meanwhile is not heard.
+                let mut closed = self.effects.close_links.iter();
+                let is_heard = !closed.any(|(closed, _)| *closed == link);
+                let claim = Claim::of(&self.node, peer, &message).filter(|_| is_heard);
                 let input = Input::Peer { link, message };
                 self.node.step(self.now, input, &mut self.effects);
+                let refused = claim.and_then(|claim| claim.refused(&self.node));
+                self.refused_vote = self.refused_vote.take().or(refused);
             }
             Err(error) => self.refuse(name, &error, 0),
         }

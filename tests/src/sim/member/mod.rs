@@ -22,12 +22,14 @@
 //! | `intake.rs` | bytes and frames, from connections to the node and back |
 //! | `disk.rs` | rounds of disk work, spares and snapshots |
 //! | `clock.rs` | the machine's clocks |
+//! | `vote.rs` | votes that it should give |
 
 mod clock;
 mod disk;
 mod intake;
 mod process;
 mod table;
+mod vote;
 
 use std::collections::VecDeque;
 use std::iter;
@@ -278,6 +280,12 @@ impl Member {
         &self.disk
     }
 
+    /// The first vote of its process that it should have given.
+    #[must_use]
+    pub fn refused_vote(&self) -> Option<&str> {
+        self.process.as_ref()?.refused_vote.as_deref()
+    }
+
     /// When the process has something to do.
     #[must_use]
     pub fn next_turn(&self) -> Option<Instant> {
@@ -424,6 +432,7 @@ impl Member {
             stopped: false,
             fuse: None,
             crash_at_report: None,
+            refused_vote: None,
         });
         self.plan_spare(around);
         self.go_to_disk(around);

@@ -53,6 +53,8 @@ pub struct Process {
     /// After so many effects, the end.
     pub(super) fuse: Option<(u32, Crash)>,
     pub(super) crash_at_report: Option<Crash>,
+    /// The first vote that it should have given.
+    pub(super) refused_vote: Option<String>,
 }
 
 impl Process {

@@ -80,6 +80,9 @@ impl Run {
             Did::Disconnected(_) => operator.closed(number, now),
             _ => {}
         }
+        if let Some(breach) = operator.breach() {
+            return Err(breach.to_owned());
+        }
         self.carry_operator(actions)
     }
 
