@@ -22,6 +22,7 @@ const VERBS: [(&str, &str); 3] = [
 ];
 
 /// What is typed once the program asks.
+#[derive(Clone, Copy)]
 enum Typed {
     Text(&'static str),
     EndOfInput,
