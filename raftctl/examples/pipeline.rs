@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut found, mut after) = (0, None::<Vec<u8>>);
     loop {
         let scan = Scan {
-            consistency: Consistency::Linearizable,
+            freshness: Consistency::Linearizable.into(),
             mode: ScanMode::Keys,
             prefix: b"example/",
             after: after.as_deref(),

@@ -5,6 +5,10 @@ use core::fmt;
 
 use bytes::{BufMut, BytesMut};
 
+mod lag;
+
+pub use crate::error::lag::Lag;
+
 use crate::buf::{Reader, malformed, put_text};
 use crate::frame::{self, Frame, Kind};
 use crate::hello::LeaderHint;
@@ -171,6 +175,8 @@ pub enum Error {
     },
     /// The caller was a member once, and is none any more.
     Removed,
+    /// The node's state is not as fresh as the read must see, and it does not get there in time.
+    Lagging(Lag),
     /// An error that this version does not know; the class says how to go on.
     Unknown {
         /// Its code.
@@ -213,6 +219,7 @@ impl Error {
             Self::StateInDoubt => 24,
             Self::Refused { .. } => 25,
             Self::Removed => 26,
+            Self::Lagging(_) => 27,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -230,6 +237,7 @@ impl Error {
             | Self::ShuttingDown
             | Self::DiskFull { .. }
             | Self::StateInDoubt
+            | Self::Lagging(_)
             | Self::OutOfOrder { .. } => Class::NotApplied,
             Self::SessionExpired | Self::OutcomeUnknown => Class::Unknown,
             Self::Stale
@@ -281,6 +289,7 @@ impl Error {
             Self::StateInDoubt => "state-in-doubt",
             Self::Refused { .. } => "refused",
             Self::Removed => "removed",
+            Self::Lagging(_) => "lagging",
             Self::Unknown { .. } => "unknown",
         }
     }
@@ -326,6 +335,7 @@ impl Error {
                 put_text(out, reason, TEXT_BYTES_MAX);
                 put_text(out, advice, TEXT_BYTES_MAX);
             }
+            Self::Lagging(lag) => lag.encode(out),
             Self::UnknownKind { kind } => out.put_u8(*kind),
             Self::UnknownFlags { flags } => out.put_u16(*flags),
             Self::UnsupportedVersion { min, max } => {
@@ -431,6 +441,7 @@ impl Error {
                 advice: text(reader)?,
             },
             26 => Self::Removed,
+            27 => Self::Lagging(Lag::decode(reader)?),
             _ => return Ok(None),
         }))
     }
@@ -505,6 +516,7 @@ impl fmt::Display for Error {
             Self::WrongCluster { cluster } => write!(f, "this is cluster {cluster}"),
             Self::WrongEpoch => f.write_str("the cluster's data has another history (epoch)"),
             Self::Removed => f.write_str("the node was removed from the cluster"),
+            Self::Lagging(lag) => lag.fmt(f),
             Self::WrongNode { reason }
             | Self::WrongIncarnation { reason }
             | Self::Divergence { reason }

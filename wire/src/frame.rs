@@ -88,6 +88,10 @@ kinds! {
     Fetch = 0x1b,
     /// [`crate::peer::Fetched`].
     Fetched = 0x1c,
+    /// [`crate::peer::ReadIndex`].
+    ReadIndex = 0x1d,
+    /// [`crate::peer::ReadIndexAnswer`].
+    ReadIndexAnswer = 0x1e,
     /// [`crate::client::Request::Write`].
     Write = 0x20,
     /// [`crate::client::Request::Get`].

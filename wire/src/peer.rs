@@ -16,9 +16,11 @@ use crate::limits::{APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, SNAPSHOT_CHUNK_BYTES_M
 use crate::types::{EntryId, Index, Term};
 
 mod fetch;
+mod read;
 mod report;
 
 pub use crate::peer::fetch::{Fetch, Fetched};
+pub use crate::peer::read::{ReadIndex, ReadIndexAnswer};
 pub use crate::peer::report::{Digest, DiskReport, DiskState, Health, Standing};
 
 /// A message between peers. See [`Message::is_answer`].
@@ -50,6 +52,10 @@ pub enum Message {
     Fetch(Fetch),
     /// The answer to [`Fetch`].
     Fetched(Fetched),
+    /// A follower asks its leader from where on it may serve reads.
+    ReadIndex(ReadIndex),
+    /// The answer to [`ReadIndex`].
+    ReadIndexAnswer(ReadIndexAnswer),
 }
 
 impl Message {
@@ -62,14 +68,16 @@ impl Message {
             | Self::RequestVote(_)
             | Self::InstallSnapshot(_)
             | Self::TimeoutNow(_)
-            | Self::Fetch(_) => false,
+            | Self::Fetch(_)
+            | Self::ReadIndex(_) => false,
             Self::AppendOk(_)
             | Self::AppendConflict(_)
             | Self::StaleTerm(_)
             | Self::PreVoteAnswer(_)
             | Self::VoteAnswer(_)
             | Self::SnapshotOk(_)
-            | Self::Fetched(_) => true,
+            | Self::Fetched(_)
+            | Self::ReadIndexAnswer(_) => true,
         }
     }
 
@@ -88,6 +96,8 @@ impl Message {
             Self::InstallSnapshot(m) => m.term,
             Self::SnapshotOk(m) => m.term,
             Self::TimeoutNow(m) => m.term,
+            Self::ReadIndex(m) => m.term,
+            Self::ReadIndexAnswer(m) => m.term,
             Self::Fetch(_) | Self::Fetched(_) => return None,
         };
         Some(term)
@@ -113,6 +123,8 @@ impl Message {
             Self::TimeoutNow(_) => Kind::TimeoutNow,
             Self::Fetch(_) => Kind::Fetch,
             Self::Fetched(_) => Kind::Fetched,
+            Self::ReadIndex(_) => Kind::ReadIndex,
+            Self::ReadIndexAnswer(_) => Kind::ReadIndexAnswer,
         };
         let start = frame::begin(out, kind, 0);
         if let Some(term) = self.term() {
@@ -135,6 +147,8 @@ impl Message {
             Self::SnapshotOk(m) => m.encode(out),
             Self::Fetch(m) => m.encode(out),
             Self::Fetched(m) => m.encode(out),
+            Self::ReadIndex(m) => m.encode(out),
+            Self::ReadIndexAnswer(m) => m.encode(out),
         }
         frame::finish(out, start);
     }
@@ -190,6 +204,11 @@ impl Message {
             }),
             Kind::Fetch => Self::Fetch(Fetch::decode(&mut reader)?),
             Kind::Fetched => Self::Fetched(Fetched::decode(&mut reader)?),
+            Kind::ReadIndex => {
+                let term = term(&mut reader)?;
+                Self::ReadIndex(ReadIndex::decode(term, &mut reader)?)
+            }
+            Kind::ReadIndexAnswer => Self::ReadIndexAnswer(ReadIndexAnswer::decode(&mut reader)?),
             _ => return Err(malformed("the frame is not one between peers")),
         };
         frame::expect_request_id(frame, false)?;

@@ -154,7 +154,7 @@ impl Protocol for Session {
             Action::Get => {
                 let request = Request::Get {
                     deadline_ms: DEADLINE_MS,
-                    consistency: Consistency::Linearizable,
+                    freshness: Consistency::Linearizable.into(),
                     key: &key,
                 };
                 request.encode(request_id(token), out);

@@ -65,7 +65,9 @@ pub use lead::{Transferred, leaders_of};
 pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
-pub use wire::client::{Consistency, Item, LeaderChange, Member, NodeRole, ScanMode, Status};
+pub use wire::client::{
+    Consistency, Freshness, Item, LeaderChange, Member, NodeRole, ScanMode, Status,
+};
 pub use wire::command::{
     Batch, BatchFull, Command, Compare, Compares, Condition, Expect, Operation, OperationResult,
     Operations, Outcome, Relation, Results, Txn, Undone,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::client::{Consistency, Item, Reply, Request, ScanMode, Status};
+use wire::client::{Freshness, Item, Reply, Request, ScanMode, Status};
 use wire::types::{EntryId, Index};
 
 use super::call::{Call, Read, Stop, Whom};
@@ -27,7 +27,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
     /// How fresh. Each page is linearizable by itself; a later one may see later writes.
-    pub consistency: Consistency,
+    pub freshness: Freshness,
     /// What to return of each key.
     pub mode: ScanMode,
     /// Keys must begin with it; may be empty.
@@ -56,17 +56,18 @@ impl Client {
     pub fn get(
         &mut self,
         key: &[u8],
-        consistency: Consistency,
+        freshness: impl Into<Freshness>,
         deadline: Deadline,
     ) -> Result<Option<Entry>, Error> {
         limits::check_key(key)?;
+        let freshness = freshness.into();
         let request = |deadline_ms| Request::Get {
             deadline_ms,
-            consistency,
+            freshness,
             key,
         };
         let mut entry = None;
-        self.read(&request, Whom::of(consistency), deadline, &mut |reply| {
+        self.read(&request, Whom::of(freshness), deadline, &mut |reply| {
             match reply {
                 Reply::Value { item, .. } => entry = Some(Entry::of(item)),
                 Reply::Missing { .. } => entry = None,
@@ -90,7 +91,7 @@ impl Client {
     ) -> Result<Page, Error> {
         let request = |deadline_ms| Request::Scan {
             deadline_ms,
-            consistency: scan.consistency,
+            freshness: scan.freshness,
             mode: scan.mode,
             prefix: scan.prefix,
             after: scan.after,
@@ -100,7 +101,7 @@ impl Client {
             count: 0,
             more_after: None,
         };
-        let whom = Whom::of(scan.consistency);
+        let whom = Whom::of(scan.freshness);
         self.read(&request, whom, deadline, &mut |reply| {
             let Reply::Page {
                 count,
@@ -212,10 +213,11 @@ impl Client {
 }
 
 impl Whom {
-    fn of(consistency: Consistency) -> Self {
-        match consistency {
-            Consistency::Linearizable => Self::Leader,
-            Consistency::Stale => Self::Anyone,
+    fn of(freshness: Freshness) -> Self {
+        if freshness.is_served_anywhere() {
+            Self::Anyone
+        } else {
+            Self::Leader
         }
     }
 }

@@ -44,6 +44,10 @@ impl Advice {
     pub(crate) fn of(error: &WireError) -> Self {
         match error {
             WireError::NotLeader { leader } => Self::Redirect(leader.clone()),
+            WireError::Lagging(lag) => match &lag.better {
+                Some(better) => Self::Redirect(better.clone()),
+                None => Self::Elsewhere,
+            },
             WireError::NoLeader
             | WireError::TooManyConnections { .. }
             | WireError::ShuttingDown

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 /// What is wrong, if anything. A linearizable read goes through the leader and a quorum.
 fn cluster(session: &Session<'_>) -> Result<Option<String>, Error> {
     let scan = Scan {
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         mode: ScanMode::Keys,
         prefix: b"",
         after: None,

@@ -62,7 +62,7 @@ impl<'a> Pages<'a> {
         }
         let begun = Instant::now();
         let scan = Scan {
-            consistency: Consistency::Linearizable,
+            freshness: Consistency::Linearizable.into(),
             mode: self.mode,
             prefix: self.prefix,
             after: self.after.as_deref(),

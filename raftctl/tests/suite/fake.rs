@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::BytesMut;
-use wire::client::{Consistency, Reply, Request, ScanMode};
+use wire::client::{Freshness, Reply, Request, ScanMode};
 use wire::command::{Outcome, SessionId};
 use wire::error::Error as WireError;
 use wire::frame;
@@ -26,7 +26,7 @@ pub(crate) struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Write(Written),
-    Get(Consistency, Vec<u8>),
+    Get(Freshness, Vec<u8>),
     Scan(ScanMode, Vec<u8>, Option<Vec<u8>>, u32),
     Status,
     Snapshot,
@@ -240,9 +240,7 @@ impl What {
                 deadline_ms: *deadline_ms,
                 body: body.to_vec(),
             }),
-            Request::Get {
-                consistency, key, ..
-            } => Self::Get(*consistency, key.to_vec()),
+            Request::Get { freshness, key, .. } => Self::Get(*freshness, key.to_vec()),
             Request::Scan {
                 mode,
                 prefix,

@@ -82,7 +82,10 @@ fn a_stale_read_stays_where_it_is() {
     let found = client(&[&follower]).get(b"k", Consistency::Stale, soon());
     assert_eq!(found, Ok(None));
     let asked = follower.asked();
-    assert_eq!(asked[0].what, What::Get(Consistency::Stale, b"k".to_vec()));
+    assert_eq!(
+        asked[0].what,
+        What::Get(Consistency::Stale.into(), b"k".to_vec())
+    );
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn pages_follow_one_another() {
     let (mut keys, mut after) = (Vec::new(), None::<Vec<u8>>);
     loop {
         let scan = Scan {
-            consistency: Consistency::Linearizable,
+            freshness: Consistency::Linearizable.into(),
             mode: ScanMode::Items,
             prefix: b"a",
             after: after.as_deref(),

@@ -26,6 +26,9 @@ pub struct Config {
     pub window_bytes: usize,
     /// Entry bytes kept in memory, at most, beside what is not yet applied or not yet durable.
     pub cache_bytes: usize,
+    /// Random at each start: by it the answers to an earlier life of the node are told from those to
+    /// this one.
+    pub life: u64,
     /// Seeds the one random generator; nodes may share it, their ids tell them apart.
     pub seed: u64,
 }
@@ -158,9 +161,14 @@ pub enum Effect {
     /// Entries up to this index are committed; apply in order what the state lacks of them. On a
     /// follower they may not be durable here yet: the disks of a quorum have them.
     Commit(Index),
-    /// A quorum answered this round: reads that were given it, or a lower one, may go on once
-    /// their index is applied (rules C1).
-    RoundConfirmed(u64),
+    /// A quorum, or the leader, answered this round: reads that were given it, or a lower one, may go
+    /// on once their index, and this one, are applied (rules C1).
+    RoundConfirmed {
+        /// The round.
+        round: u64,
+        /// What the leader told; 0 if this node leads, for its tickets tell.
+        index: Index,
+    },
     /// Read entries from disk for a follower that lags behind the cache.
     Load {
         /// The follower.
@@ -191,8 +199,8 @@ pub enum Effect {
     },
     /// Another membership is in force, see [`crate::Raft::membership`].
     MembershipChanged(Membership),
-    /// The role, the term or the known leader changed. A leader that became something else has
-    /// lost its pending rounds, and the outcome of its pending proposals is unknown.
+    /// The role, the term or the known leader changed. Pending rounds are lost, whatever the role
+    /// was, and if it was the leader's, the outcome of its pending proposals is unknown.
     RoleChanged(RoleChange),
     /// Close the link: the peer asked for what must not be (rules A6).
     Refuse {
@@ -246,12 +254,12 @@ pub enum RoleName {
 }
 
 /// A place in the queue of linearizable reads (rules C1): the read may be served when `round` is
-/// confirmed and `index` is applied.
+/// confirmed and `index` is applied, and what the confirmation tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadTicket {
     /// A round that starts after the read arrived.
     pub round: u64,
-    /// max(commit, this term's no-op).
+    /// On a leader max(commit, this term's no-op); 0 on a follower.
     pub index: Index,
 }
 

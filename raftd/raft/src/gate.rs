@@ -31,6 +31,8 @@ pub(crate) fn check(message: &Message) -> Check {
         Message::InstallSnapshot(m) => check_chunk(m),
         Message::SnapshotOk(m) => check_snapshot(m.term, m.snapshot),
         Message::TimeoutNow(m) => check_that(m.term > Term(0), "a leader of term 0"),
+        Message::ReadIndex(m) => check_that(m.term > Term(0), "a leader of term 0"),
+        Message::ReadIndexAnswer(m) => check_that(m.index <= INDEX_MAX, "an index is absurd"),
         Message::StaleTerm(_)
         | Message::PreVoteAnswer(_)
         | Message::VoteAnswer(_)

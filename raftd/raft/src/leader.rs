@@ -7,13 +7,16 @@ use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind};
 use wire::error::Error;
 use wire::leadership::HandOver;
 use wire::membership::{Membership, Suffrage};
-use wire::peer::{AppendConflict, AppendOk, Message, SnapshotOk, TimeoutNow};
+use wire::peer::{
+    AppendConflict, AppendOk, Message, ReadIndex, ReadIndexAnswer, SnapshotOk, TimeoutNow,
+};
 use wire::types::{EntryId, Index, NodeId};
 
 use crate::event::{CannotChange, CannotTransfer, Effect, FollowerView, ReadTicket};
 use crate::gate::malformed;
 use crate::membership::body_of;
 use crate::progress::Progress;
+use crate::question::Asked;
 use crate::quorum;
 use crate::round::Rounds;
 use crate::state::State;
@@ -180,7 +183,39 @@ impl Leader {
     pub(crate) fn read(&mut self, state: &State) -> ReadTicket {
         ReadTicket {
             round: self.rounds.want(),
-            index: state.commit().max(self.noop),
+            index: self.read_index(state),
+        }
+    }
+
+    fn read_index(&self, state: &State) -> Index {
+        state.commit().max(self.noop)
+    }
+
+    /// A follower asks for a read index (thesis 6.4). It was in this term after its reads arrived, and
+    /// this node is in it now: if they are a quorum, nobody led a later term when the reads arrived.
+    /// Else a round asks the others, once for all copies of the question.
+    pub(crate) fn on_read_index(
+        &mut self,
+        state: &State,
+        from: NodeId,
+        m: ReadIndex,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(peer) = self.peers.iter().find(|peer| peer.id == from) else {
+            return;
+        };
+        let is_waiting = peer.asked.is_some_and(|asked| asked.question == m.question);
+        let asked = if self.quorum(|peer| peer.id == from, true) {
+            answer_read_index(state, from, m.question, self.read_index(state), effects);
+            None
+        } else if is_waiting {
+            return;
+        } else {
+            let (question, ticket) = (m.question, self.read(state));
+            Some(Asked { question, ticket })
+        };
+        if let Some((peer, _)) = self.peer_mut(from) {
+            peer.asked = asked;
         }
     }
 
@@ -373,12 +408,12 @@ impl Leader {
             peer.mend(held);
         }
         self.settle(state, now);
-        self.confirm_round(effects);
+        self.confirm_round(state, effects);
         if self.rounds.start() {
             // A heartbeat is due at once, to carry the round.
             self.heartbeat_at = Instant::default();
             // Alone, a voter is its own quorum.
-            self.confirm_round(effects);
+            self.confirm_round(state, effects);
         }
     }
 
@@ -389,10 +424,18 @@ impl Leader {
         self.quorum(|peer| peer.match_index, last) > state.commit()
     }
 
-    fn confirm_round(&mut self, effects: &mut Vec<Effect>) {
+    fn confirm_round(&mut self, state: &State, effects: &mut Vec<Effect>) {
         let answered = self.quorum(|peer| peer.round, self.rounds.started());
-        if let Some(round) = self.rounds.confirm(answered) {
-            effects.push(Effect::RoundConfirmed(round));
+        let Some(round) = self.rounds.confirm(answered) else {
+            return;
+        };
+        let index = Index(0);
+        effects.push(Effect::RoundConfirmed { round, index });
+        for peer in &mut self.peers {
+            if let Some(asked) = peer.asked.take_if(|asked| asked.ticket.round <= round) {
+                let Asked { question, ticket } = asked;
+                answer_read_index(state, peer.id, question, ticket.index, effects);
+            }
         }
     }
 
@@ -439,4 +482,19 @@ impl Leader {
             peer.check(state, self.rounds.started());
         }
     }
+}
+
+fn answer_read_index(
+    state: &State,
+    to: NodeId,
+    question: u64,
+    index: Index,
+    effects: &mut Vec<Effect>,
+) {
+    let answer = ReadIndexAnswer {
+        term: state.term(),
+        question,
+        index,
+    };
+    state.send(to, Message::ReadIndexAnswer(answer), effects);
 }

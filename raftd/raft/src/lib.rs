@@ -122,6 +122,11 @@
 //! leader starts a *round*, a number that its `Append`s carry, and a quorum answers it. All reads
 //! that arrive while a round is in flight share the next (`round.rs`).
 //!
+//! A follower serves reads, too: it asks its leader up to where it must have applied, one *question*
+//! for all reads that wait (`question.rs`). The leader answers behind a round, or at once if it and
+//! the follower are a quorum: the follower was in the term after the reads arrived, and the leader is
+//! in it now, so that none of the two had voted for a later leader before.
+//!
 //! # What is missing, and why
 //!
 //! - *Damage that is not noticed*: of a log that forgot what it acknowledged, and does not know,
@@ -150,8 +155,9 @@
 //! 6. Tell the first faulty entry, at the start and whenever another one is the first. Fetch it
 //!    from the others ([`Raft::mended`]); if the leader's log no longer holds it, let a snapshot
 //!    cover it: one's own, or by [`Raft::rebuild`] the leader's.
-//! 7. Answer a read when its round is confirmed and its index applied; fail all waiting ones when
-//!    [`Effect::RoleChanged`] tells that this node leads no more.
+//! 7. Answer a read when its round is confirmed and its index applied. When [`Effect::RoleChanged`]
+//!    tells that this node leads no more, fail all that wait; when it follows another leader, or the
+//!    same one anew, register those that wait for a round again.
 //! 8. Sleep until [`Raft::deadline`] at most, then give [`Input::Tick`].
 //! 9. Dial whom [`Raft::membership`] lists, and end when it is committed that this node is not among
 //!    them any more.
@@ -179,6 +185,7 @@
 //! | commit, applied | known to be committed; taken by the store | 3.5 |
 //! | probe, replicate, snapshot | how a follower is brought up | 10.2.2, 5.3 |
 //! | round | proof that a leader still leads | 6.4 |
+//! | question | what a follower asks its leader for its reads | 6.4 |
 //! | ticket | names a write; what waits for it names it too | 10.2.1 |
 //! | quorum, tally | more than half of the voters; who said yes and no | 3.4 |
 //! | membership, suffrage | all members; in which of the two sets of voters one is | 4 |
@@ -210,6 +217,7 @@ mod log;
 mod loss;
 mod membership;
 mod progress;
+mod question;
 mod quorum;
 mod raft;
 mod round;

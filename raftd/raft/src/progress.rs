@@ -28,6 +28,7 @@ use wire::types::{Index, NodeId};
 
 use crate::event::{Effect, FollowerView};
 use crate::loss::Loss;
+use crate::question::Asked;
 use crate::round::Rounds;
 use crate::state::State;
 use crate::time::Instant;
@@ -158,6 +159,8 @@ pub(crate) struct Progress {
     /// Its own digest, as it told last (rules D5).
     digest: Option<Digest>,
     loss: Option<Loss>,
+    /// What it asks, and is not answered.
+    pub(crate) asked: Option<Asked>,
     next: Index,
     flow: Flow,
     in_flight: InFlight,
@@ -179,6 +182,7 @@ impl Progress {
             rebuilding: false,
             digest: None,
             loss: None,
+            asked: None,
             next: last.next(),
             flow: Flow::Probe { asked: false },
             in_flight: InFlight::default(),

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::membership::Membership;
-use wire::peer::{DiskReport, Message, StaleTerm};
+use wire::peer::{DiskReport, Message, ReadIndexAnswer, StaleTerm};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::candidate::{Candidate, PreCandidate};
@@ -113,7 +113,10 @@ impl Raft {
             }
             Role::Follower(Follower {
                 following: Some(following),
-            }) => following.flush(&self.state, effects),
+            }) => {
+                following.flush(&self.state, effects);
+                self.state.ask(now, following.leader, effects);
+            }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
         self.end(effects);
@@ -290,6 +293,13 @@ impl Raft {
                     self.campaign_now(now, m.why, effects);
                 }
             }
+            // A follower serves reads (thesis 6.4).
+            Message::ReadIndex(m) => {
+                if let Some((leader, state)) = self.leading(m.term) {
+                    leader.on_read_index(state, from, m, effects);
+                }
+            }
+            Message::ReadIndexAnswer(m) => self.on_read_index_answer(from, m, effects),
             // They are between the nodes: an entry is the same whatever the term.
             Message::Fetch(_) | Message::Fetched(_) => {}
             // The answers that an election waits for; to anybody else they come too late. A
@@ -299,6 +309,21 @@ impl Raft {
             Message::VoteAnswer(m) => self.on_vote_answer(now, from, m),
         }
         Ok(())
+    }
+
+    /// The leader tells what a question's reads must see. Of another reign it tells nothing of this
+    /// one.
+    fn on_read_index_answer(
+        &mut self,
+        from: NodeId,
+        m: ReadIndexAnswer,
+        effects: &mut Vec<Effect>,
+    ) {
+        let follows = self.leader() == Some(from) && m.term == self.state.term();
+        if follows && let Some(round) = self.state.questions.answered(m.question) {
+            let index = m.index;
+            effects.push(Effect::RoundConfirmed { round, index });
+        }
     }
 
     fn leading(&mut self, term: Term) -> Option<(&mut Leader, &State)> {
@@ -336,6 +361,7 @@ impl Raft {
         }
         if self.leader().is_none() {
             // Whoever was waiting or campaigning in this term has lost to it (thesis 3.4).
+            self.state.questions.forget();
             self.become_follower(now, Follower::of(from, now));
         }
         match &mut self.role {
@@ -352,6 +378,13 @@ impl Raft {
         match &self.role {
             _ if !self.state.formed => None,
             Role::Leader(leader) => leader.deadline(),
+            Role::Follower(Follower { following: Some(_) }) => {
+                let repeats_at = self.state.question_repeats_at();
+                [Some(self.state.timer.at()), repeats_at]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
                 Some(self.state.timer.at())
             }
@@ -381,13 +414,13 @@ impl Raft {
         }
     }
 
-    /// Registers a linearizable read.
-    /// # Errors
-    /// This node does not lead.
-    pub fn read(&mut self) -> Result<ReadTicket, NotLeader> {
+    /// Registers a linearizable read, on a leader or on who follows one; `None` if this node knows no
+    /// leader.
+    pub fn read(&mut self) -> Option<ReadTicket> {
         match &mut self.role {
-            Role::Leader(leader) => Ok(leader.read(&self.state)),
-            _ => Err(self.not_leader()),
+            Role::Leader(leader) => Some(leader.read(&self.state)),
+            Role::Follower(Follower { following: Some(_) }) => Some(self.state.questions.want()),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Read rounds (thesis 6.4; rules C1): how a leader learns that it still leads.
+//! Read rounds (thesis 6.4; rules C1): how a leader learns that it still leads, and a follower that
+//! its leader does.
 
 /// Rounds of one leader in one term. A round begins with an `Append` to every follower that
 /// carries its number, and is confirmed when a quorum of voters has answered that number or a
@@ -16,6 +17,15 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
+    /// Rounds of which the next one has the number behind this one.
+    pub(crate) fn behind(last: u64) -> Self {
+        Self {
+            started: last,
+            confirmed: last,
+            wanted: false,
+        }
+    }
+
     /// The newest round that `Append`s carry.
     pub(crate) fn started(self) -> u64 {
         self.started
@@ -29,12 +39,22 @@ impl Rounds {
 
     /// Begins a round if reads wait for one and none is in flight.
     pub(crate) fn start(&mut self) -> bool {
-        let start = self.wanted && self.confirmed == self.started;
+        let start = self.wanted && !self.is_in_flight();
         if start {
             self.started += 1;
             self.wanted = false;
         }
         start
+    }
+
+    /// Whether a round is not answered yet.
+    pub(crate) fn is_in_flight(self) -> bool {
+        self.confirmed < self.started
+    }
+
+    /// Nobody waits for anything any more.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::behind(self.started);
     }
 
     /// A quorum has answered `round`. Returns it if that is news.

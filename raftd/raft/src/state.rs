@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use wire::entry::Entry;
-use wire::peer::{Digest, DiskReport, Health, Message};
+use wire::peer::{Digest, DiskReport, Health, Message, ReadIndex};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::event::{Config, Effect, HardState, Restored, Ticket, Write};
@@ -11,6 +11,7 @@ use crate::gate;
 use crate::jitter::Jitter;
 use crate::log::Log;
 use crate::membership::{Memberships, Voters, membership_of};
+use crate::question::Questions;
 use crate::time::Instant;
 use crate::timer::ElectionTimer;
 
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub(crate) digest: Option<Digest>,
     /// The first entry whose payload the disk has lost (rules D4).
     pub(crate) faulty: Option<Index>,
+    /// What this node asks its leaders.
+    pub(crate) questions: Questions,
     rebuilding: bool,
     hard_state: HardState,
     /// Who leads the term, as far as it was seen in this life; not forgotten with the contact.
@@ -44,6 +47,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(config: Config, mut restored: Restored, now: Instant) -> Self {
         let jitter = Jitter::new(config.seed ^ config.id.0.rotate_left(32));
+        let questions = Questions::new(config.life);
         let timer = ElectionTimer::new(
             config.election_timeout_min,
             config.election_timeout_max,
@@ -92,6 +96,7 @@ impl State {
             formed,
             digest: None,
             faulty,
+            questions,
             rebuilding,
             hard_state,
             term_leader: None,
@@ -339,6 +344,24 @@ impl State {
             after: self.log.journal().hard_state_wait(),
             message,
         });
+    }
+
+    /// Ends a follower's turn: asks the leader on behalf of the reads that wait (thesis 6.4). A
+    /// question or an answer that got lost is repeated as a heartbeat is.
+    pub(crate) fn ask(&mut self, now: Instant, leader: NodeId, effects: &mut Vec<Effect>) {
+        if let Some(question) = self.questions.due(now, self.config.heartbeat) {
+            let term = self.term();
+            self.send(
+                leader,
+                Message::ReadIndex(ReadIndex { term, question }),
+                effects,
+            );
+        }
+    }
+
+    /// When a follower asks again.
+    pub(crate) fn question_repeats_at(&self) -> Option<Instant> {
+        self.questions.repeats_at(self.config.heartbeat)
     }
 
     /// Panics if an invariant is broken.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use raft::{CannotPropose, Instant};
-use wire::client::{Consistency, Items, Reply, Request};
+use wire::client::{Items, Reply, Request};
 use wire::command::Write;
 use wire::entry::ENTRY_HEADER_BYTES;
 use wire::error::Error;
@@ -32,23 +32,42 @@ const RETRY_AFTER_MS: u32 = 20;
 
 /// A request that waits for a leader or for room, with its own copy of the bytes.
 #[derive(Debug)]
-struct Parked {
-    caller: Caller,
-    deadline: Option<Instant>,
-    work: Work,
+pub(super) enum Parked {
+    Write {
+        caller: Caller,
+        deadline: Option<Instant>,
+        body: Box<[u8]>,
+    },
+    Read(Read),
 }
 
-#[derive(Debug)]
-enum Work {
-    Write(Box<[u8]>),
-    Read(Query),
-}
+impl Parked {
+    fn caller(&self) -> Caller {
+        match self {
+            Self::Write { caller, .. } => *caller,
+            Self::Read(read) => read.caller,
+        }
+    }
 
-impl Work {
     fn bytes(&self) -> usize {
         match self {
-            Self::Write(body) => body.len(),
-            Self::Read(query) => query.keys.len(),
+            Self::Write { body, .. } => body.len(),
+            Self::Read(read) => read.query.keys.len(),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Write { deadline, .. } => *deadline,
+            Self::Read(read) => read.deadline,
+        }
+    }
+
+    /// When it is answered by an error, if it still waits.
+    fn gives_up_at(&self) -> Option<Instant> {
+        match self {
+            Self::Write { deadline, .. } => *deadline,
+            Self::Read(read) => read.gives_up_at(),
         }
     }
 }
@@ -85,19 +104,19 @@ impl ParkingLot {
         }
         let (out, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(leave);
         self.queue = kept.into();
-        self.bytes -= out.iter().map(|parked| parked.work.bytes()).sum::<usize>();
+        self.bytes -= out.iter().map(Parked::bytes).sum::<usize>();
         out
     }
 
     fn take_first(&mut self) -> Option<Parked> {
         let parked = self.queue.pop_front()?;
-        self.bytes -= parked.work.bytes();
+        self.bytes -= parked.bytes();
         Some(parked)
     }
 
-    /// The earliest deadline.
+    /// When the next one gives up.
     fn next_deadline(&self) -> Option<Instant> {
-        self.queue.iter().filter_map(|parked| parked.deadline).min()
+        self.queue.iter().filter_map(Parked::gives_up_at).min()
     }
 }
 
@@ -162,15 +181,15 @@ impl Node {
             } => self.admit_write(caller, self.deadline_after(deadline_ms), body, effects),
             Request::Get {
                 deadline_ms,
-                consistency,
+                freshness,
                 key,
             } => {
                 let query = self.query(Shape::Get, key, &[]);
-                self.admit_read(caller, deadline_ms, consistency, query, effects);
+                self.admit_read(caller, deadline_ms, freshness, query, effects);
             }
             Request::Scan {
                 deadline_ms,
-                consistency,
+                freshness,
                 mode,
                 prefix,
                 after,
@@ -182,7 +201,7 @@ impl Node {
                     after: after.map(|_| prefix.len()),
                 };
                 let query = self.query(shape, prefix, after.unwrap_or_default());
-                self.admit_read(caller, deadline_ms, consistency, query, effects);
+                self.admit_read(caller, deadline_ms, freshness, query, effects);
             }
         }
     }
@@ -211,39 +230,13 @@ impl Node {
             }
             leadership => {
                 let blocked = leadership == Leadership::Own && self.is_overloaded();
-                self.park(caller, deadline, Work::Write(body.into()), blocked, effects);
+                let write = Parked::Write {
+                    caller,
+                    deadline,
+                    body: body.into(),
+                };
+                self.park(write, blocked, effects);
             }
-        }
-    }
-
-    fn admit_read(
-        &mut self,
-        caller: Caller,
-        deadline_ms: u32,
-        consistency: Consistency,
-        query: Query,
-        effects: &mut Effects,
-    ) {
-        let deadline = self.deadline_after(deadline_ms);
-        if self.reads.is_full() {
-            self.reads.recycle(query.keys);
-            return self.refuse(caller, overloaded(), effects);
-        }
-        if consistency == Consistency::Stale {
-            return self.reads.serve(Read {
-                caller,
-                deadline,
-                query,
-            });
-        }
-        let queued = self.clients.has_parked(caller.connection);
-        match self.leadership() {
-            Leadership::Other(leader) => {
-                self.reads.recycle(query.keys);
-                self.refuse_to(caller, leader, effects);
-            }
-            Leadership::Own if !queued => self.ask(caller, deadline, query, effects),
-            _ => self.park(caller, deadline, Work::Read(query), false, effects),
         }
     }
 
@@ -294,54 +287,18 @@ impl Node {
         }
     }
 
-    /// Queues a linearizable read (thesis 6.4).
-    fn ask(
-        &mut self,
-        caller: Caller,
-        deadline: Option<Instant>,
-        query: Query,
-        effects: &mut Effects,
-    ) {
-        match self.raft.read() {
-            Ok(ticket) => {
-                let own = self.clients.read_floor(caller.connection, self.raft.term());
-                let read = Read {
-                    caller,
-                    deadline,
-                    query,
-                };
-                self.expires(deadline);
-                self.reads.ask(ticket.round, ticket.index.max(own), read);
-            }
-            Err(not_leader) => {
-                self.reads.recycle(query.keys);
-                self.refuse_leaderless(caller, not_leader.leader, effects);
-            }
-        }
-    }
-
-    fn park(
-        &mut self,
-        caller: Caller,
-        deadline: Option<Instant>,
-        work: Work,
-        blocked: bool,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn park(&mut self, parked: Parked, blocked: bool, effects: &mut Effects) {
         let lot = &mut self.parked;
-        let bytes = work.bytes();
+        let (caller, bytes) = (parked.caller(), parked.bytes());
         if lot.queue.len() >= self.config.limits.parked_max || lot.bytes + bytes > PARKED_BYTES_MAX
         {
             return self.refuse(caller, overloaded(), effects);
         }
+        let gives_up_at = parked.gives_up_at();
         lot.bytes += bytes;
-        lot.queue.push_back(Parked {
-            caller,
-            deadline,
-            work,
-        });
+        lot.queue.push_back(parked);
         self.clients.park(caller.connection, blocked, effects);
-        self.expires(deadline);
+        self.expires(gives_up_at);
     }
 
     /// Whether the first parked request can go on, or be refused.
@@ -352,7 +309,7 @@ impl Node {
         match self.leadership() {
             Leadership::Unknown => false,
             Leadership::Other(_) => true,
-            Leadership::Own => matches!(first.work, Work::Read(_)) || !self.is_overloaded(),
+            Leadership::Own => matches!(first, Parked::Read(_)) || !self.is_overloaded(),
         }
     }
 
@@ -365,12 +322,18 @@ impl Node {
             let Some(parked) = self.parked.take_first() else {
                 return;
             };
-            let caller = parked.caller;
-            self.clients.unpark(caller.connection, effects);
-            match (self.leadership(), parked.work) {
-                (Leadership::Other(leader), _) => self.refuse_to(caller, leader, effects),
-                (_, Work::Write(body)) => self.propose(caller, &body, effects),
-                (_, Work::Read(query)) => self.ask(caller, parked.deadline, query, effects),
+            self.clients.unpark(parked.caller().connection, effects);
+            match (self.leadership(), parked) {
+                (Leadership::Other(leader), Parked::Write { caller, .. }) => {
+                    self.refuse_to(caller, leader, effects);
+                }
+                (_, Parked::Write { caller, body, .. }) => self.propose(caller, &body, effects),
+                (Leadership::Other(leader), Parked::Read(read))
+                    if !read.freshness.is_served_anywhere() =>
+                {
+                    self.refuse_to(read.caller, leader, effects);
+                }
+                (_, Parked::Read(read)) => self.ask(read, effects),
             }
         }
     }
@@ -381,7 +344,7 @@ impl Node {
         self.snapshots.transfers.forget(connection);
         if self.clients.close(connection) > 0 {
             self.parked
-                .take_if(|parked| parked.caller.connection == connection);
+                .take_if(|parked| parked.caller().connection == connection);
         }
     }
 
@@ -395,14 +358,26 @@ impl Node {
             Leadership::Unknown => Error::NoLeader,
             Leadership::Own | Leadership::Other(_) => Error::DeadlineExpired,
         };
-        let late = |parked: &Parked| parked.deadline.is_some_and(|deadline| deadline <= now);
-        for parked in self.parked.take_if(late) {
-            self.clients.unpark(parked.caller.connection, effects);
-            self.refuse(parked.caller, error.clone(), effects);
+        let over = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        for parked in self.parked.take_if(|parked| over(parked.gives_up_at())) {
+            let caller = parked.caller();
+            self.clients.unpark(caller.connection, effects);
+            let error = if over(parked.deadline()) {
+                error.clone()
+            } else {
+                self.lagging()
+            };
+            self.refuse(caller, error, effects);
         }
+        let lagging = self.lagging();
         let clients = &mut self.clients;
-        self.reads.expire(now, |caller| {
-            clients.answer(caller, &Reply::Error(Error::DeadlineExpired), effects);
+        self.reads.expire(now, |caller, is_over| {
+            let error = if is_over {
+                Error::DeadlineExpired
+            } else {
+                lagging.clone()
+            };
+            clients.answer(caller, &Reply::Error(error), effects);
         });
         let deadlines = [self.parked.next_deadline(), self.reads.next_deadline()];
         let next = deadlines.into_iter().flatten().min();
@@ -414,8 +389,8 @@ impl Node {
     pub(super) fn refuse_parked(&mut self, effects: &mut Effects) {
         let error = self.farewell();
         for parked in self.parked.take_if(|_| true) {
-            self.clients.unpark(parked.caller.connection, effects);
-            self.refuse(parked.caller, error.clone(), effects);
+            self.clients.unpark(parked.caller().connection, effects);
+            self.refuse(parked.caller(), error.clone(), effects);
         }
     }
 
@@ -463,6 +438,8 @@ impl Node {
                 continue;
             }
             if let Some(error) = self.state_in_doubt() {
+                let leads = self.leadership() == Leadership::Own;
+                let error = if leads { error } else { self.lagging() };
                 keys += 1;
                 self.refuse(read.caller, error, effects);
                 self.reads.recycle(read.query.keys);
@@ -566,7 +543,7 @@ impl Node {
     }
 
     /// Something expires at `deadline`.
-    fn expires(&mut self, deadline: Option<Instant>) {
+    pub(super) fn expires(&mut self, deadline: Option<Instant>) {
         self.expiry = [self.expiry, deadline].into_iter().flatten().min();
     }
 }

@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | `admission.rs` | requests | a leader is known, there is room, or their deadline |
 //! | `apply.rs` | appended writes | their entry is applied |
-//! | `reads.rs` | linearizable reads | a quorum answered, and their index is applied |
+//! | `reads.rs` | reads | a quorum, or the leader, answered, and their index is applied |
 //! | `outbox.rs` | messages | what they reveal is durable |
 //! | `forming.rs` | the whole node | the cluster is formed |
 //! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |
@@ -33,6 +33,7 @@ mod digests;
 mod disk;
 mod fetch;
 mod forming;
+mod freshness;
 mod handover;
 pub mod io;
 mod journal;
@@ -178,6 +179,7 @@ impl Node {
             heartbeat: config.heartbeat,
             window_bytes: config.limits.window_bytes,
             cache_bytes: config.limits.cache_bytes,
+            life: config.life,
             seed: config.seed,
         };
         let forming = Forming::new(config.formed.clone());
@@ -486,8 +488,8 @@ impl Node {
                 }
                 Effect::Send { to, after, message } => self.send(to, after, message, effects),
                 Effect::Commit(index) => self.committed = self.committed.max(index),
-                Effect::RoundConfirmed(round) => {
-                    self.reads.confirm(round, self.store.applied().index);
+                Effect::RoundConfirmed { round, index } => {
+                    self.confirm_reads(round, index, effects);
                 }
                 Effect::Load {
                     to,
@@ -535,6 +537,9 @@ impl Node {
             self.fail_reads(effects);
             self.abandon_change(effects);
             self.snapshots.step_down();
+        }
+        if change.leader != before.leader || change.term != before.term {
+            self.reask_reads(effects);
         }
         if leads && !led {
             self.disks.forget_others();

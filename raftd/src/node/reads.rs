@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::Instant;
-use wire::client::ScanMode;
+use wire::client::{Freshness, ScanMode};
 use wire::types::Index;
 
 use super::client::Caller;
@@ -37,12 +37,28 @@ pub(super) struct Query {
     pub(super) keys: Vec<u8>,
 }
 
-/// A query and who asked.
+/// A query, who asked, and how fresh the answer must be.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) caller: Caller,
     pub(super) deadline: Option<Instant>,
+    /// How long this node lets it wait, if others could serve it.
+    pub(super) patience: Option<Instant>,
+    pub(super) freshness: Freshness,
+    /// When a round was asked for on its behalf: what it sees is no older. `None`: no round is.
+    pub(super) asked_at: Option<Instant>,
     pub(super) query: Query,
+}
+
+impl Read {
+    /// When it is answered by an error, if it still waits.
+    pub(super) fn gives_up_at(&self) -> Option<Instant> {
+        [self.deadline, self.patience].into_iter().flatten().min()
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        self.gives_up_at().is_some_and(|at| at <= now)
+    }
 }
 
 /// Reads on their way through three stages: `asked` until a quorum answered their round,
@@ -52,6 +68,7 @@ pub(super) struct Read {
 /// Invariants:
 /// - `asked` is in the order of rounds;
 /// - `count` and `bytes` cover all stages and stay within their limits;
+/// - what was acknowledged before `fresh_at` is applied;
 /// - a read in `ready` may be served at any later state: what it must see is applied.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -60,6 +77,7 @@ pub(super) struct Reads {
     ready: VecDeque<Read>,
     held: BTreeMap<ConnectionId, VecDeque<Read>>,
     free: Vec<Vec<u8>>,
+    fresh_at: Option<Instant>,
     /// Orders reads of the same index.
     serial: u64,
     count: usize,
@@ -114,14 +132,14 @@ impl Reads {
         self.asked.push_back((round, index, read));
     }
 
-    /// A read that needs neither.
-    pub(super) fn serve(&mut self, read: Read) {
+    /// A read that needs `index` applied, and no round.
+    pub(super) fn await_applied(&mut self, index: Index, applied: Index, read: Read) {
         self.count_in(&read);
-        self.ready.push_back(read);
+        self.place(index, applied, read);
     }
 
-    /// A quorum answered `round`.
-    pub(super) fn confirm(&mut self, round: u64, applied: Index) {
+    /// `round` was answered: besides their own index, its reads need this one applied.
+    pub(super) fn confirm(&mut self, round: u64, told: Index, applied: Index) {
         while self
             .asked
             .front()
@@ -130,13 +148,42 @@ impl Reads {
             let Some((_, index, read)) = self.asked.pop_front() else {
                 break;
             };
-            if index <= applied {
-                self.ready.push_back(read);
-            } else {
-                self.serial += 1;
-                self.confirmed.insert((index, self.serial), read);
-            }
+            self.place(index.max(told), applied, read);
         }
+    }
+
+    fn place(&mut self, index: Index, applied: Index, read: Read) {
+        if index <= applied {
+            self.make_ready(read);
+        } else {
+            self.serial += 1;
+            self.confirmed.insert((index, self.serial), read);
+        }
+    }
+
+    fn make_ready(&mut self, read: Read) {
+        self.fresh_at = self.fresh_at.max(read.asked_at);
+        self.ready.push_back(read);
+    }
+
+    /// Takes out the reads that wait for a round up to this one.
+    pub(super) fn take_asked(&mut self, round: u64) -> Vec<Read> {
+        let upto = self.asked.partition_point(|(asked, _, _)| *asked <= round);
+        let taken: Vec<Read> = self.asked.drain(..upto).map(|(_, _, read)| read).collect();
+        for read in &taken {
+            self.count_out(read);
+        }
+        taken
+    }
+
+    /// As of when the state is known to have been the newest.
+    pub(super) fn fresh_at(&self) -> Option<Instant> {
+        self.fresh_at
+    }
+
+    /// The state is thrown away.
+    pub(super) fn forget_freshness(&mut self) {
+        self.fresh_at = None;
     }
 
     /// Everything up to `index` is applied.
@@ -145,7 +192,8 @@ impl Reads {
             if first.key().0 > index {
                 break;
             }
-            self.ready.push_back(first.remove());
+            let read = first.remove();
+            self.make_ready(read);
         }
     }
 
@@ -188,29 +236,29 @@ impl Reads {
         }
     }
 
-    /// Takes out every read whose deadline has passed.
-    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(Caller)) {
-        let late = |read: &Read| read.deadline.is_some_and(|deadline| deadline <= now);
+    /// Takes out every read that has waited long enough; says of each whether it was to its deadline.
+    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(Caller, bool)) {
         let mut out = Vec::new();
-        if self.asked.iter().any(|(_, _, read)| late(read)) {
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                self.asked.drain(..).partition(|(_, _, read)| late(read));
+        if self.asked.iter().any(|(_, _, read)| read.is_late(now)) {
+            let late = |(_, _, read): &(u64, Index, Read)| read.is_late(now);
+            let (gone, kept): (Vec<_>, Vec<_>) = self.asked.drain(..).partition(late);
             self.asked = kept.into();
             out.extend(gone.into_iter().map(|(_, _, read)| read));
         }
-        let gone = self.confirmed.iter().filter(|(_, read)| late(read));
+        let gone = self.confirmed.iter().filter(|(_, read)| read.is_late(now));
         let gone: Vec<_> = gone.map(|(place, _)| *place).collect();
         out.extend(gone.iter().filter_map(|place| self.confirmed.remove(place)));
         for read in out {
-            self.drop_read(read, &mut expired);
+            let is_over = read.deadline.is_some_and(|deadline| deadline <= now);
+            self.drop_read(read, &mut |caller| expired(caller, is_over));
         }
     }
 
-    /// The earliest deadline of a read that waits for others.
+    /// When the next read that waits for others has waited long enough.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let asked = self.asked.iter().filter_map(|(_, _, read)| read.deadline);
-        let confirmed = self.confirmed.values().filter_map(|read| read.deadline);
-        asked.chain(confirmed).min()
+        let asked = self.asked.iter().map(|(_, _, read)| read);
+        let waiting = asked.chain(self.confirmed.values());
+        waiting.filter_map(Read::gives_up_at).min()
     }
 
     fn drop_read(&mut self, read: Read, dropped: &mut impl FnMut(Caller)) {

@@ -97,6 +97,7 @@ impl Node {
         self.raft.rebuild(self.now.monotonic);
         self.abandon_proposals_upto(self.committed, effects);
         self.fail_reads(effects);
+        self.reads.forget_freshness();
         self.replay_to = self.committed;
     }
 }

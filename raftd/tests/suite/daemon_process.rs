@@ -319,7 +319,7 @@ pub(crate) fn hello(role: Role) -> Vec<u8> {
 pub(crate) fn get(key: &[u8]) -> Request<'_> {
     Request::Get {
         deadline_ms: 0,
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         key,
     }
 }

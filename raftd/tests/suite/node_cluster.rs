@@ -14,7 +14,7 @@ pub(crate) fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
 pub(crate) fn get(key: &[u8]) -> Request<'_> {
     Request::Get {
         deadline_ms: 0,
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         key,
     }
 }
@@ -22,7 +22,7 @@ pub(crate) fn get(key: &[u8]) -> Request<'_> {
 pub(crate) fn stale_get(key: &[u8]) -> Request<'_> {
     Request::Get {
         deadline_ms: 0,
-        consistency: Consistency::Stale,
+        freshness: Consistency::Stale.into(),
         key,
     }
 }
@@ -142,7 +142,7 @@ fn pages_of_a_scan_are_consistent_with_their_index() {
     for request_id in 100.. {
         let scan = Request::Scan {
             deadline_ms: 0,
-            consistency: Consistency::Linearizable,
+            freshness: Consistency::Linearizable.into(),
             mode: ScanMode::Keys,
             prefix: b"",
             after: after.as_deref(),
@@ -277,7 +277,7 @@ fn a_parked_write_that_expires_is_never_applied() {
     let late = session.with_deadline(put(b"k", b"late"), 200);
     let read = Request::Get {
         deadline_ms: 200,
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         key: b"k",
     };
     let sent = cluster.now();

@@ -138,6 +138,7 @@ fn core(disk: &SimDisk) -> (Raft, Vec<Index>) {
         heartbeat: Duration::from_millis(40),
         window_bytes: 1 << 20,
         cache_bytes: 1 << 20,
+        life: 0,
         seed: 1,
     };
     let behind = restored.raft.memberships.iter();

@@ -269,7 +269,7 @@ fn a_count_of_many_keys_comes_in_pages() {
     }
     let count = |after| Request::Scan {
         deadline_ms: 0,
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         mode: ScanMode::Count,
         prefix: b"",
         after,

@@ -3,10 +3,11 @@
 use raft::Raft;
 use wire::entry::Entry;
 use wire::leadership::HandOver;
+use wire::limits::COUNTER_MAX;
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Health, InstallSnapshot,
-    Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing, TimeoutNow,
-    VoteAnswer,
+    Message, PreVote, PreVoteAnswer, ReadIndex, ReadIndexAnswer, RequestVote, SnapshotOk,
+    StaleTerm, Standing, TimeoutNow, VoteAnswer,
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -89,6 +90,11 @@ impl Asked {
                 received_bytes: script.near(m.offset + m.bytes.len() as u64),
                 disk: disk_report(script),
                 health: health(script),
+            }),
+            Message::ReadIndex(m) => Message::ReadIndexAnswer(ReadIndexAnswer {
+                term: m.term,
+                question: m.question,
+                index: script.index(Index(8)),
             }),
             _ => return None,
         };
@@ -225,6 +231,17 @@ pub(super) fn draw(script: &mut Script<'_>, raft: &Raft) -> Message {
             term,
             why: HandOver::Asked,
         }),
+        14 => {
+            let question = script.near(1).clamp(1, COUNTER_MAX);
+            match script.flag() {
+                true => Message::ReadIndex(ReadIndex { term, question }),
+                false => Message::ReadIndexAnswer(ReadIndexAnswer {
+                    term,
+                    question,
+                    index: script.index(raft.commit()),
+                }),
+            }
+        }
         _ => {
             let near = script.pick(&[last, last, raft.base()]);
             let length = script.below(4);

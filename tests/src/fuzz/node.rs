@@ -11,7 +11,7 @@ use raftd::node::io::{
 };
 use raftd::node::{Config, Limits, Node, Policy, Restored};
 use raftd::store::{Builder, ImageHead, Store};
-use wire::client::{Consistency, Reply, Request, ScanMode};
+use wire::client::{Consistency, Freshness, Reply, Request, ScanMode};
 use wire::command::{Command, Expect, SessionId, Write};
 use wire::frame::{self, Kind};
 use wire::hello::{Hello, PeerIdentity, Role, Welcome};
@@ -320,7 +320,17 @@ impl Life {
         let request_id = script.near(1).max(1);
         let key = &b"abc"[..1 + script.below(3)];
         let deadline_ms = script.pick(&[0, 0, 1, 100, u32::MAX]);
-        let consistency = script.pick(&[Consistency::Linearizable, Consistency::Stale]);
+        let consistency = script.pick(&[
+            Consistency::Linearizable,
+            Consistency::Stale,
+            Consistency::LinearizableAnywhere,
+            Consistency::Bounded { max_lag_ms: 100 },
+        ]);
+        let after = match script.rarely(8) {
+            true => script.index(self.node.store().applied().index),
+            false => Index(0),
+        };
+        let freshness = Freshness { consistency, after };
         let mut body = BytesMut::new();
         let request = match script.below(8) {
             0..=3 => {
@@ -337,12 +347,12 @@ impl Life {
             }
             4 => Request::Get {
                 deadline_ms,
-                consistency,
+                freshness,
                 key,
             },
             5 => Request::Scan {
                 deadline_ms,
-                consistency,
+                freshness,
                 mode: script.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
                 prefix: script.pick(&[b"", key]),
                 after: script.pick(&[None, Some(key), Some(b"\xff")]),

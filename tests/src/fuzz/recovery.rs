@@ -330,6 +330,7 @@ fn content<D: Disk>(recovered: &Recovered<D>) -> Content {
         heartbeat: Duration::from_millis(40),
         window_bytes: 1 << 20,
         cache_bytes: 1 << 20,
+        life: 0,
         seed: 1,
     };
     let _ = Raft::new(config, restored, Instant::default());

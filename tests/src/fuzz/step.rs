@@ -73,6 +73,7 @@ impl Life {
             heartbeat: Duration::from_millis(40),
             window_bytes: script.pick(&[300, 1, 4096]),
             cache_bytes: script.pick(&[100, 0, 1 << 20]),
+            life: 0,
             seed: u64::from(script.byte()),
         };
         let formed = !script.rarely(16);
@@ -139,8 +140,8 @@ impl Life {
                 self.turn(None);
             }
             12 => {
-                let led = self.raft.role() == RoleName::Leader;
-                assert_eq!(self.raft.read().is_ok(), led);
+                let led = self.raft.leader().is_some();
+                assert_eq!(self.raft.read().is_some(), led);
                 self.turn(None);
             }
             13 => self.load(script),
@@ -375,7 +376,7 @@ impl Life {
                 }
                 Effect::Digest { .. }
                 | Effect::MembershipChanged(_)
-                | Effect::RoundConfirmed(_)
+                | Effect::RoundConfirmed { .. }
                 | Effect::RoleChanged(_) => {}
             }
         }

@@ -149,7 +149,9 @@ pub(super) struct EntryIdText {
 #[serde(remote = "Consistency", rename_all = "snake_case")]
 pub(super) enum ConsistencyText {
     Linearizable,
+    LinearizableAnywhere,
     Stale,
+    Bounded { max_lag_ms: u32 },
 }
 
 #[derive(Deserialize, Serialize)]

@@ -96,6 +96,9 @@ pub enum Operation {
         /// How fresh.
         #[serde(with = "encoding::ConsistencyText")]
         consistency: Consistency,
+        /// The entry that it must see at least.
+        #[serde(default, with = "encoding::index", skip_serializing_if = "is_zero")]
+        after: Index,
         /// Which.
         query: Query,
     },
@@ -296,14 +299,38 @@ impl Record {
     /// Whether it is a read that may see an old state.
     #[must_use]
     pub fn is_stale_read(&self) -> bool {
-        matches!(
-            &self.operation,
-            Operation::Read {
-                consistency: Consistency::Stale,
-                ..
-            }
-        )
+        let Operation::Read { consistency, .. } = self.operation else {
+            return false;
+        };
+        match consistency {
+            Consistency::Linearizable | Consistency::LinearizableAnywhere => false,
+            Consistency::Stale | Consistency::Bounded { .. } => true,
+        }
     }
+
+    /// The time of which it sees all that had ended before; `None`: of no time.
+    fn sees_all_before_ns(&self) -> Option<u64> {
+        let Operation::Read { consistency, .. } = self.operation else {
+            return Some(self.invoked_ns);
+        };
+        match consistency {
+            Consistency::Linearizable | Consistency::LinearizableAnywhere => Some(self.invoked_ns),
+            Consistency::Stale => None,
+            // The clock of the node that answered may have been slow.
+            Consistency::Bounded { max_lag_ms } => {
+                let lag_ns = u64::from(max_lag_ms) * 1_000_000 * CLOCK_ERROR_MAX;
+                Some(self.invoked_ns.saturating_sub(lag_ns))
+            }
+        }
+    }
+}
+
+/// A node's clock measures a time as this much shorter than it is, at most.
+const CLOCK_ERROR_MAX: u64 = 2;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(index: &Index) -> bool {
+    *index == Index(0)
 }
 
 impl Command {

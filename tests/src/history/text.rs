@@ -28,7 +28,8 @@
 //!   `append {key, value}`, `delete_range {from, to, expect}`, `txn {compares, then, or_else}` with
 //!   lists as in raftd-wire(7).
 //! - `query`: `get {key}`, `scan {mode, prefix, after, limit}` with a `mode` of `"items"`, `"keys"` or
-//!   `"count"`; `consistency`: `"linearizable"` or `"stale"`.
+//!   `"count"`; `consistency`: `"linearizable"`,
+//!   `"linearizable_anywhere"`, `"stale"` or `{"bounded":{"max_lag_ms":500}}`.
 //! - `answer`: `written`, `got`, `scanned`, `"not_applied"`, `"unknown"`.
 //! - `outcome`: `"put"`, `{"deleted":N}`, `"swapped"`, `{"not_swapped":N}` (null: absent),
 //!   `{"incremented":N}`, `"not_a_number"`, `"overflow"`, `"applied"`, `{"appended":N}`,

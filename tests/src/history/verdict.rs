@@ -27,6 +27,8 @@ pub enum Breach {
     OtherState,
     /// An operation comes, by its index, before one that had ended when it was invoked.
     RealTime,
+    /// A read did not see the entry that it comes after.
+    TooEarly,
     /// On one connection, a read saw an older state than an earlier answer told of.
     WentBack,
     /// A read did not see a write that was sent before it on its connection.

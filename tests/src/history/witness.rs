@@ -6,8 +6,10 @@
 //! - every (session, seq) took effect at most once, and only as a client sent it;
 //! - a write told `NotApplied` never took effect; one of unknown outcome did once or never;
 //! - every read, also a stale one, saw the state at its index;
-//! - real time: a write comes after everything that had ended when it was invoked, and a linearizable
-//!   read not before it, by index;
+//! - real time: a write comes after everything that had ended when it was invoked, a linearizable
+//!   read not before it, by index, and one of bounded staleness not before what had ended so much
+//!   earlier;
+//! - a read that comes after an entry sees it;
 //! - on one connection, reads never go back behind an earlier answer, and a linearizable read sees
 //!   every write sent before it (rules C1).
 
@@ -151,9 +153,13 @@ fn replay<'a>(
 
 fn judge_read(history: &History, place: usize, model: &Model<'_>) -> Result<(), Violation> {
     let record = &history.records[place];
-    let Operation::Read { query, .. } = &record.operation else {
+    let Operation::Read { query, after, .. } = &record.operation else {
         unreachable!("only reads are judged here");
     };
+    if record.index() < Some(*after) {
+        let why = format!("it comes after {after}");
+        return Err(Violation::new(Breach::TooEarly, history, &[place], &why));
+    }
     let expected = match (query, &record.answer) {
         (Query::Get { key }, Answer::Got { item, .. }) => {
             if model.has(key, item.as_ref()) {
@@ -273,19 +279,19 @@ pub(super) fn count_reads(history: &History, summary: &mut Summary) {
 /// says where each record is, if it is anywhere.
 pub(super) fn in_real_time(history: &History, indexes: &[Option<Index>]) -> Result<(), Violation> {
     let records = &history.records;
-    let mut begins: Vec<usize> = (0..records.len())
-        .filter(|place| indexes[*place].is_some() && !records[*place].is_stale_read())
+    let mut begins: Vec<(u64, usize)> = (0..records.len())
+        .filter(|place| indexes[*place].is_some())
+        .filter_map(|place| Some((records[place].sees_all_before_ns()?, place)))
         .collect();
-    begins.sort_unstable_by_key(|place| records[*place].invoked_ns);
+    begins.sort_unstable();
     let mut ends: Vec<usize> = (0..records.len())
         .filter(|place| records[*place].index().is_some())
         .collect();
     ends.sort_unstable_by_key(|place| records[*place].ended_ns);
     let mut ends = ends.into_iter().peekable();
     let mut newest: Option<(Index, usize)> = None;
-    for place in begins {
-        let invoked = Some(records[place].invoked_ns);
-        while let Some(ended) = ends.next_if(|other| records[*other].ended_ns < invoked) {
+    for (before_ns, place) in begins {
+        while let Some(ended) = ends.next_if(|other| records[*other].ended_ns < Some(before_ns)) {
             newest = newest.max(indexes[ended].map(|index| (index, ended)));
         }
         let (Some(index), Some((floor, before))) = (indexes[place], newest) else {

@@ -297,12 +297,12 @@ impl Conduct {
     /// A client has sent this to a member, which calls the connection so.
     pub fn asked(&mut self, now: Instant, host: Host, connection: u64, bytes: &[u8]) {
         for frame in frames(bytes) {
-            let Ok(Request::Get { consistency, .. } | Request::Scan { consistency, .. }) =
+            let Ok(Request::Get { freshness, .. } | Request::Scan { freshness, .. }) =
                 Request::decode(&frame)
             else {
                 continue;
             };
-            if consistency == Consistency::Linearizable {
+            if freshness.consistency == Consistency::Linearizable {
                 self.asked.insert((host, connection, frame.request_id), now);
             }
         }

@@ -11,7 +11,7 @@ mod link;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use wire::client::{Consistency, Reply, Request};
+use wire::client::{Freshness, Reply, Request};
 use wire::command::{SessionId, Write};
 use wire::error::{Class, Error as WireError};
 use wire::hello::LeaderHint;
@@ -366,15 +366,25 @@ fn request(operation: &Operation, deadline_ms: u32, floor: u64) -> Request<'_> {
             },
             body: &[],
         },
-        Operation::Read { consistency, query } => read(*consistency, query, deadline_ms),
+        Operation::Read {
+            consistency,
+            after,
+            query,
+        } => {
+            let freshness = Freshness {
+                consistency: *consistency,
+                after: *after,
+            };
+            read(freshness, query, deadline_ms)
+        }
     }
 }
 
-fn read(consistency: Consistency, query: &Query, deadline_ms: u32) -> Request<'_> {
+fn read(freshness: Freshness, query: &Query, deadline_ms: u32) -> Request<'_> {
     match query {
         Query::Get { key } => Request::Get {
             deadline_ms,
-            consistency,
+            freshness,
             key,
         },
         Query::Scan {
@@ -384,7 +394,7 @@ fn read(consistency: Consistency, query: &Query, deadline_ms: u32) -> Request<'_
             limit,
         } => Request::Scan {
             deadline_ms,
-            consistency,
+            freshness,
             mode: *mode,
             prefix,
             after: after.as_deref(),

@@ -157,7 +157,12 @@ fn read(random: &mut Random, consistency: Consistency) -> Operation {
             key: value_key(random),
         },
     };
-    Operation::Read { consistency, query }
+    let after = Index(0);
+    Operation::Read {
+        consistency,
+        after,
+        query,
+    }
 }
 
 /// Reads everything, page by page, from the member that the client is at or goes to. The records
@@ -172,7 +177,11 @@ pub fn read_all(client: &mut Client<'_>, consistency: Consistency, patience: Dur
             limit: 1000,
         };
         client.burst(
-            vec![Operation::Read { consistency, query }],
+            vec![Operation::Read {
+                consistency,
+                after: Index(0),
+                query,
+            }],
             patience,
             false,
         );

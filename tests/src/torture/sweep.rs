@@ -331,7 +331,7 @@ fn scan(client: &mut Client, consistency: Consistency) -> Result<BTreeMap<String
     let mut after: Option<Vec<u8>> = None;
     loop {
         let scan = Scan {
-            consistency,
+            freshness: consistency.into(),
             mode: ScanMode::Items,
             prefix: b"",
             after: after.as_deref(),

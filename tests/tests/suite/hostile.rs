@@ -192,7 +192,7 @@ fn a_client_that_never_reads_is_left_alone() {
     let mut out = BytesMut::new();
     let get = Request::Get {
         deadline_ms: 0,
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         key: b"big",
     };
     for id in 1..=2_000 {

@@ -29,7 +29,7 @@ fn a_restarted_node_catches_up() {
     // What it has itself, without asking the leader.
     let mut client = Client::new(Options::new(vec![address]));
     let own = Scan {
-        consistency: Consistency::Stale,
+        freshness: Consistency::Stale.into(),
         mode: ScanMode::Count,
         prefix: b"while/",
         after: None,

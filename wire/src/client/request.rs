@@ -2,23 +2,14 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::MemberChange;
 use super::members::{read_addr, read_label};
+use super::{Freshness, MemberChange};
 use crate::buf::{Reader, malformed, put_bytes, put_entry_id, put_name, put_option};
 use crate::command::Write;
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
 use crate::limits::{ADDR_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX};
 use crate::types::{EntryId, Incarnation, NodeId};
-
-/// How fresh a read must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Consistency {
-    /// Sees every write acknowledged before it was sent (ReadIndex, thesis 6.4).
-    Linearizable,
-    /// What the contacted node has applied.
-    Stale,
-}
 
 /// What a scan returns of each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +40,7 @@ pub enum Request<'a> {
         /// Milliseconds after arrival at which it is dropped; 0 is never.
         deadline_ms: u32,
         /// How fresh.
-        consistency: Consistency,
+        freshness: Freshness,
         /// The key.
         key: &'a [u8],
     },
@@ -58,7 +49,7 @@ pub enum Request<'a> {
         /// Milliseconds after arrival at which it is dropped; 0 is never.
         deadline_ms: u32,
         /// How fresh.
-        consistency: Consistency,
+        freshness: Freshness,
         /// What to return of each key.
         mode: ScanMode,
         /// Keys must begin with it; may be empty.
@@ -118,23 +109,6 @@ pub enum Request<'a> {
     WatchLeader,
 }
 
-impl Consistency {
-    fn encode(self, out: &mut BytesMut) {
-        out.put_u8(match self {
-            Self::Linearizable => 1,
-            Self::Stale => 2,
-        });
-    }
-
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
-        match reader.u8()? {
-            1 => Ok(Self::Linearizable),
-            2 => Ok(Self::Stale),
-            _ => Err(malformed("the consistency is not known")),
-        }
-    }
-}
-
 impl ScanMode {
     fn encode(self, out: &mut BytesMut) {
         out.put_u8(match self {
@@ -184,23 +158,23 @@ impl<'a> Request<'a> {
             }
             Self::Get {
                 deadline_ms,
-                consistency,
+                freshness,
                 key,
             } => {
                 out.put_u32(deadline_ms);
-                consistency.encode(out);
+                freshness.encode(out);
                 put_bytes(out, key);
             }
             Self::Scan {
                 deadline_ms,
-                consistency,
+                freshness,
                 mode,
                 prefix,
                 after,
                 limit,
             } => {
                 out.put_u32(deadline_ms);
-                consistency.encode(out);
+                freshness.encode(out);
                 mode.encode(out);
                 put_bytes(out, prefix);
                 put_option(out, after, put_bytes);
@@ -251,12 +225,12 @@ impl<'a> Request<'a> {
             }
             Kind::Get => Self::Get {
                 deadline_ms: reader.u32()?,
-                consistency: Consistency::decode(&mut reader)?,
+                freshness: Freshness::decode(&mut reader)?,
                 key: reader.key()?,
             },
             Kind::Scan => Self::Scan {
                 deadline_ms: reader.u32()?,
-                consistency: Consistency::decode(&mut reader)?,
+                freshness: Freshness::decode(&mut reader)?,
                 mode: ScanMode::decode(&mut reader)?,
                 prefix: reader.bytes("prefix", KEY_BYTES_MAX)?,
                 after: reader.option(Reader::key)?,

@@ -48,7 +48,9 @@ impl<'a> Any<'a> {
             | Kind::SnapshotOk
             | Kind::TimeoutNow
             | Kind::Fetch
-            | Kind::Fetched => Message::decode(frame).map(Self::Peer),
+            | Kind::Fetched
+            | Kind::ReadIndex
+            | Kind::ReadIndexAnswer => Message::decode(frame).map(Self::Peer),
             Kind::Write
             | Kind::Get
             | Kind::Scan

@@ -4,23 +4,23 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use wire::client::{
-    Admitted, Consistency, Install, Item, LeaderChange, Member, MemberChange, MembersChanged,
-    NodeRole, Reply, Request, ScanMode, Status,
+    Admitted, Consistency, Freshness, Install, Item, LeaderChange, Member, MemberChange,
+    MembersChanged, NodeRole, Reply, Request, ScanMode, Status,
 };
 use wire::command::{
     Command, Compare, Condition, Expect, Operation, OperationResult, Outcome, Relation, SessionId,
     Txn, Undone, Write,
 };
 use wire::entry::{Entry, EntryKind};
-use wire::error::{Class, Error};
+use wire::error::{Class, Error, Lag};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome, negotiate};
 use wire::leadership::{Cause, HandOver};
 use wire::limits::COUNTER_MAX;
 use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
-    InstallSnapshot, Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing,
-    TimeoutNow, VoteAnswer,
+    InstallSnapshot, Message, PreVote, PreVoteAnswer, ReadIndex, ReadIndexAnswer, RequestVote,
+    SnapshotOk, StaleTerm, Standing, TimeoutNow, VoteAnswer,
 };
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -276,6 +276,15 @@ fn message() -> BoxedStrategy<Message> {
             Message::Fetch(Fetch { entries })
         }),
         fetched().prop_map(Message::Fetched),
+        (asking(), 1..=COUNTER_MAX)
+            .prop_map(|(term, question)| Message::ReadIndex(ReadIndex { term, question })),
+        (term(), 1..=COUNTER_MAX, index()).prop_map(|(term, question, index)| {
+            Message::ReadIndexAnswer(ReadIndexAnswer {
+                term,
+                question,
+                index,
+            })
+        }),
     ]
     .boxed()
 }
@@ -365,8 +374,18 @@ prop_compose! {
     }
 }
 
-fn consistency() -> impl Strategy<Value = Consistency> {
-    prop_oneof![Just(Consistency::Linearizable), Just(Consistency::Stale)]
+prop_compose! {
+    fn freshness()(
+        consistency in prop_oneof![
+            Just(Consistency::Linearizable),
+            Just(Consistency::LinearizableAnywhere),
+            Just(Consistency::Stale),
+            any::<u32>().prop_map(|max_lag_ms| Consistency::Bounded { max_lag_ms }),
+        ],
+        after in index(),
+    ) -> Freshness {
+        Freshness { consistency, after }
+    }
 }
 
 fn mode() -> impl Strategy<Value = ScanMode> {
@@ -379,11 +398,11 @@ fn mode() -> impl Strategy<Value = ScanMode> {
 
 prop_compose! {
     fn scan()(
-        deadline_ms in any::<u32>(), consistency in consistency(), mode in mode(),
+        deadline_ms in any::<u32>(), freshness in freshness(), mode in mode(),
         prefix in vec(any::<u8>(), 0..9), after in option::of(key()), limit in any::<u32>(),
     ) -> Request<'static> {
         let prefix = forever(prefix);
-        Request::Scan { deadline_ms, consistency, mode, prefix, after, limit }
+        Request::Scan { deadline_ms, freshness, mode, prefix, after, limit }
     }
 }
 
@@ -475,8 +494,8 @@ prop_compose! {
 fn request() -> impl Strategy<Value = Request<'static>> {
     prop_oneof![
         4 => (any::<u32>(), write()).prop_map(|(deadline, write)| write_request(deadline, write)),
-        1 => (any::<u32>(), consistency(), key()).prop_map(|(deadline_ms, consistency, key)| {
-            Request::Get { deadline_ms, consistency, key }
+        1 => (any::<u32>(), freshness(), key()).prop_map(|(deadline_ms, freshness, key)| {
+            Request::Get { deadline_ms, freshness, key }
         }),
         2 => scan(),
         1 => Just(Request::Status),
@@ -634,6 +653,18 @@ fn error() -> impl Strategy<Value = Error> {
             limit,
             actual
         }),
+        (
+            text(),
+            any::<u64>(),
+            option::of(any::<u64>()),
+            option::of(hint())
+        )
+            .prop_map(|(reason, entries, behind_ms, better)| Error::Lagging(Lag {
+                reason,
+                entries,
+                behind_ms,
+                better
+            })),
         text().prop_map(|reason| Error::Malformed { reason }),
         any::<u8>().prop_map(|kind| Error::UnknownKind { kind }),
         any::<u16>().prop_map(|flags| Error::UnknownFlags { flags }),

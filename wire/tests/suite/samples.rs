@@ -2,22 +2,22 @@
 
 use bytes::BytesMut;
 use wire::client::{
-    Admitted, Consistency, Install, Item, LeaderChange, Member, MemberChange, MembersChanged,
-    NodeRole, Reply, Request, ScanMode, Status,
+    Admitted, Consistency, Freshness, Install, Item, LeaderChange, Member, MemberChange,
+    MembersChanged, NodeRole, Reply, Request, ScanMode, Status,
 };
 use wire::command::{
     Command, Compare, Condition, Expect, Operation, OperationResult, Operations, Outcome, Relation,
     Txn, Undone,
 };
 use wire::entry::{Entry, EntryKind};
-use wire::error::{Class, Error};
+use wire::error::{Class, Error, Lag};
 use wire::hello::{Hello, LeaderHint, PeerIdentity, Role, Welcome};
 use wire::leadership::{Cause, HandOver};
 use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, DiskState, Fetch, Fetched, Health,
-    InstallSnapshot, Message, PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing,
-    TimeoutNow, VoteAnswer,
+    InstallSnapshot, Message, PreVote, PreVoteAnswer, ReadIndex, ReadIndexAnswer, RequestVote,
+    SnapshotOk, StaleTerm, Standing, TimeoutNow, VoteAnswer,
 };
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
@@ -289,6 +289,21 @@ fn peers() -> Vec<(&'static str, Any<'static>)> {
                 entries: full.entries,
             }),
         ),
+        (
+            "read-index",
+            Message::ReadIndex(ReadIndex {
+                term: Term(5),
+                question: 0x0a0b_0c0d,
+            }),
+        ),
+        (
+            "read-index-answer",
+            Message::ReadIndexAnswer(ReadIndexAnswer {
+                term: Term(5),
+                question: 0x0a0b_0c0d,
+                index: Index(42),
+            }),
+        ),
     ]
     .map(|(name, message)| (name, Any::Peer(message)))
     .into()
@@ -302,7 +317,7 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
     };
     let scan = Request::Scan {
         deadline_ms: 5000,
-        consistency: Consistency::Linearizable,
+        freshness: Consistency::Linearizable.into(),
         mode: ScanMode::Items,
         prefix: b"pre/",
         after: Some(b"pre/7"),
@@ -310,11 +325,16 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
     };
     let scan_mode = |mode| Request::Scan {
         deadline_ms: 0,
-        consistency: Consistency::Stale,
+        freshness: Consistency::Stale.into(),
         mode,
         prefix: b"",
         after: None,
         limit: 1,
+    };
+    let get = |freshness| Request::Get {
+        deadline_ms: 5000,
+        freshness,
+        key: b"key",
     };
     let writes = [
         (
@@ -381,7 +401,7 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
             "get-linearizable",
             Request::Get {
                 deadline_ms: 5000,
-                consistency: Consistency::Linearizable,
+                freshness: Consistency::Linearizable.into(),
                 key: b"key",
             },
         ),
@@ -389,9 +409,24 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
             "get-stale",
             Request::Get {
                 deadline_ms: 0,
-                consistency: Consistency::Stale,
+                freshness: Consistency::Stale.into(),
                 key: b"\0",
             },
+        ),
+        (
+            "get-anywhere",
+            get(Consistency::LinearizableAnywhere.into()),
+        ),
+        (
+            "get-bounded",
+            get(Consistency::Bounded { max_lag_ms: 500 }.into()),
+        ),
+        (
+            "get-after",
+            get(Freshness {
+                consistency: Consistency::Stale,
+                after: Index(41),
+            }),
         ),
         ("scan-items", scan),
         ("scan-keys", scan_mode(ScanMode::Keys)),
@@ -824,6 +859,12 @@ pub(crate) fn errors() -> Vec<Error> {
             advice: "bring it back first".into(),
         },
         Error::Removed,
+        Error::Lagging(Lag {
+            reason: "no leader is known".into(),
+            entries: 120,
+            behind_ms: Some(3200),
+            better: Some(hint()),
+        }),
         Error::Unknown {
             code: 999,
             class: Class::NotApplied,

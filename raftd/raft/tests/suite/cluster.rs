@@ -173,6 +173,7 @@ impl Cluster {
             heartbeat: Duration::from_millis(40),
             window_bytes: self.options.window_bytes,
             cache_bytes: self.options.cache_bytes,
+            life: self.lives << 32,
             seed: self.options.seed.wrapping_add(self.lives << 8),
         }
     }
@@ -303,14 +304,14 @@ impl Cluster {
                 self.oracle.on_commit(id, index, &self.nodes);
                 self.node(id).apply();
             }
-            Effect::RoundConfirmed(round) => {
+            Effect::RoundConfirmed { round, index } => {
                 let node = self.node(id);
                 let before = node.reads.len();
                 node.reads.retain(|(ticket, floor)| {
                     let done = ticket.round <= round;
                     assert!(
-                        !done || ticket.index >= *floor,
-                        "a stale read: {ticket:?} {floor}"
+                        !done || ticket.index.max(index) >= *floor,
+                        "a stale read: {ticket:?} told={index} {floor}"
                     );
                     !done
                 });
@@ -543,7 +544,7 @@ impl Cluster {
     pub(crate) fn read(&mut self, id: NodeId) -> Option<ReadTicket> {
         let floor = self.oracle.committed();
         let node = self.node(id);
-        let ticket = node.raft.as_mut().expect("the node is up").read().ok()?;
+        let ticket = node.raft.as_mut().expect("the node is up").read()?;
         node.reads.push((ticket, floor));
         self.turn(id, Vec::new());
         Some(ticket)

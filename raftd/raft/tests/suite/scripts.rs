@@ -418,8 +418,9 @@ impl Script {
                 }
             }
             "read" => match cluster.read(args.node(0)?) {
+                Some(t) if t.index == Index(0) => cluster.say("read waits for the leader"),
                 Some(t) => cluster.say(&format!("read waits for round {} at {}", t.round, t.index)),
-                None => cluster.say("not the leader"),
+                None => cluster.say("no leader is known"),
             },
             "propose-snapshot" => {
                 let raft = cluster.node(args.node(0)?).raft.as_mut();

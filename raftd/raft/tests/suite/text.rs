@@ -4,7 +4,7 @@ use raft::{Effect, RoleName, Ticket, Write};
 use wire::entry::Entry;
 use wire::membership::{Membership, Suffrage};
 use wire::peer::{Digest, Health, InstallSnapshot, Message, Standing};
-use wire::types::{EntryId, NodeId, Term};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 pub(crate) fn kind(message: &Message) -> &'static str {
     match message {
@@ -21,6 +21,8 @@ pub(crate) fn kind(message: &Message) -> &'static str {
         Message::TimeoutNow(_) => "timeout-now",
         Message::Fetch(_) => "fetch",
         Message::Fetched(_) => "fetched",
+        Message::ReadIndex(_) => "read-index",
+        Message::ReadIndexAnswer(_) => "read-index-answer",
     }
 }
 
@@ -68,7 +70,9 @@ pub(crate) fn message(message: &Message) -> String {
             m.last,
             health(m.health)
         ),
-        Message::StaleTerm(_) | Message::TimeoutNow(_) => String::new(),
+        // A question's number is of no interest.
+        Message::StaleTerm(_) | Message::TimeoutNow(_) | Message::ReadIndex(_) => String::new(),
+        Message::ReadIndexAnswer(m) => format!(" index={}", m.index),
         Message::PreVote(m) => format!(" last={}", m.last),
         Message::RequestVote(m) if m.transfer.is_some() => format!(" last={} transfer", m.last),
         Message::RequestVote(m) => format!(" last={}", m.last),
@@ -180,7 +184,10 @@ pub(crate) fn effect(id: NodeId, effect: &Effect) -> String {
             format!("n{id} -> n{to} {}{wait}", message(m))
         }
         Effect::Commit(index) => format!("n{id} commits up to {index}"),
-        Effect::RoundConfirmed(round) => format!("n{id} confirms round {round}"),
+        Effect::RoundConfirmed { round, index } => match index {
+            Index(0) => format!("n{id} confirms round {round}"),
+            index => format!("n{id} may read at {index}"),
+        },
         Effect::Load { to, from, .. } => format!("n{id} loads from {from} for n{to}"),
         Effect::Chunk(m) => format!("n{id} stores {}", chunk(m)),
         Effect::SnapshotAnswer { from, answer } => format!(

@@ -279,7 +279,7 @@ fn all_are_there(endpoints: &[String], logs: &[Log]) -> Outcome<()> {
     let mut after: Option<Vec<u8>> = None;
     loop {
         let scan = Scan {
-            consistency: raftctl::client::Consistency::Linearizable,
+            freshness: raftctl::client::Consistency::Linearizable.into(),
             mode: raftctl::client::ScanMode::Keys,
             prefix: b"failover/",
             after: after.as_deref(),

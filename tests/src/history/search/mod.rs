@@ -96,8 +96,9 @@ pub fn check(history: &History, budget: Budget) -> Result<Searched, Violation> {
                 }
             },
             Operation::Read {
-                consistency: Consistency::Linearizable,
+                consistency: Consistency::Linearizable | Consistency::LinearizableAnywhere,
                 query: Query::Get { key },
+                ..
             } => key,
             Operation::Read { .. } => continue,
         };

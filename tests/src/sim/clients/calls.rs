@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wire::client::Request;
+use wire::client::{Freshness, Request};
 use wire::command::{SessionId, Write};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
@@ -247,11 +247,19 @@ impl Client {
                 *desk.common.possible.entry((*session, *seq)).or_default() += 1;
                 line.ask(&write_request(deadline_ms, write), asked, desk);
             }
-            Operation::Read { consistency, query } => {
+            Operation::Read {
+                consistency,
+                after,
+                query,
+            } => {
+                let freshness = Freshness {
+                    consistency: *consistency,
+                    after: *after,
+                };
                 let request = match query {
                     Query::Get { key } => Request::Get {
                         deadline_ms,
-                        consistency: *consistency,
+                        freshness,
                         key,
                     },
                     Query::Scan {
@@ -261,7 +269,7 @@ impl Client {
                         limit,
                     } => Request::Scan {
                         deadline_ms,
-                        consistency: *consistency,
+                        freshness,
                         mode: *mode,
                         prefix,
                         after: after.as_deref(),

@@ -209,7 +209,13 @@ impl Client {
                 self.begin_write(command, desk);
             }
             Wish::Read(consistency, query) => {
-                self.add(Operation::Read { consistency, query }, desk);
+                let after = Index(0);
+                let read = Operation::Read {
+                    consistency,
+                    after,
+                    query,
+                };
+                self.add(read, desk);
             }
         }
     }

@@ -146,6 +146,10 @@ impl Client {
         }
         match error {
             Error::NotLeader { leader } => self.follow(leader, desk),
+            Error::Lagging(lag) => match &lag.better {
+                Some(better) => self.follow(better, desk),
+                None => self.elsewhere(desk),
+            },
             Error::NoLeader
             | Error::ShuttingDown
             | Error::StateInDoubt

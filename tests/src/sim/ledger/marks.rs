@@ -8,7 +8,7 @@ use raftd::fatal::ExitStatus;
 use raftd::node::Node;
 use raftd::node::io::{Discarded, Effects, LinkId, LoadPurpose, SnapshotRequest, StorageRequest};
 use raftd::wal::{Cases, Report};
-use wire::error::Error;
+use wire::error::{Error, Lag};
 use wire::frame::{self, Kind};
 use wire::hello::LeaderHint;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
@@ -226,6 +226,12 @@ pub fn expected_errors() -> BTreeSet<&'static str> {
         Error::IdReused,
         Error::BornInFuture,
         Error::StateInDoubt,
+        Error::Lagging(Lag {
+            reason: text(),
+            entries: 0,
+            behind_ms: None,
+            better: None,
+        }),
         Error::TooLarge {
             what: text(),
             limit: 0,

@@ -155,7 +155,12 @@ impl Maker {
         query: Query,
     ) -> usize {
         let answer = self.look(&query);
-        let operation = Operation::Read { consistency, query };
+        let after = Index(0);
+        let operation = Operation::Read {
+            consistency,
+            after,
+            query,
+        };
         self.record(client, (span.0, Some(span.1)), operation, answer)
     }
 

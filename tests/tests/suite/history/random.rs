@@ -117,6 +117,7 @@ impl Run {
         if !self.shape.all_reads || self.random.below(2) == 0 {
             return Operation::Read {
                 consistency: Consistency::Linearizable,
+                after: Index(0),
                 query: get(key),
             };
         }
@@ -130,7 +131,12 @@ impl Run {
             after: (self.random.below(3) == 0).then(|| key.into()),
             limit: 1 + u32::try_from(self.random.below(4)).expect("it is small"),
         };
-        Operation::Read { consistency, query }
+        let after = Index(0);
+        Operation::Read {
+            consistency,
+            after,
+            query,
+        }
     }
 
     fn command(&mut self, key: &str) -> Command {
@@ -168,6 +174,7 @@ impl Run {
             Operation::Read {
                 consistency: Consistency::Linearizable,
                 query,
+                ..
             } => self.maker.look(&query),
             Operation::Read { query, .. } => {
                 let at = self.random.within(0..=self.maker.entries.len() as u64);
