@@ -1,5 +1,6 @@
 //! Every way to say no, with what a program and a person need to go on.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
 
@@ -176,7 +177,7 @@ pub enum Error {
     /// The caller was a member once, and is none any more.
     Removed,
     /// The node's state is not as fresh as the read must see, and it does not get there in time.
-    Lagging(Lag),
+    Lagging(Box<Lag>),
     /// An error that this version does not know; the class says how to go on.
     Unknown {
         /// Its code.
@@ -441,7 +442,7 @@ impl Error {
                 advice: text(reader)?,
             },
             26 => Self::Removed,
-            27 => Self::Lagging(Lag::decode(reader)?),
+            27 => Self::Lagging(Box::new(Lag::decode(reader)?)),
             _ => return Ok(None),
         }))
     }

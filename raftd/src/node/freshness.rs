@@ -185,14 +185,14 @@ impl Node {
             "it is catching up with the leader"
         };
         let applied = self.store.applied().index;
-        Error::Lagging(Lag {
+        Error::Lagging(Box::new(Lag {
             reason: reason.to_owned(),
             entries: self.committed.0.saturating_sub(applied.0),
             behind_ms: self
                 .behind()
                 .map(|behind| u64::try_from(behind.as_millis()).unwrap_or(u64::MAX)),
             better: self.better(),
-        })
+        }))
     }
 
     /// Who is probably more up to date: the leader, or else any other member that is there.

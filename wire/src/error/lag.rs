@@ -28,7 +28,7 @@ impl Lag {
     pub(super) fn encode(&self, out: &mut BytesMut) {
         put_text(out, &self.reason, TEXT_BYTES_MAX);
         out.put_u64(self.entries);
-        put_option(out, self.behind_ms, |out, ms| out.put_u64(ms));
+        put_option(out, self.behind_ms, BytesMut::put_u64);
         put_option(out, self.better.as_ref(), |out, hint| hint.encode(out));
     }
 

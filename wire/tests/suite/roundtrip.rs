@@ -659,12 +659,14 @@ fn error() -> impl Strategy<Value = Error> {
             option::of(any::<u64>()),
             option::of(hint())
         )
-            .prop_map(|(reason, entries, behind_ms, better)| Error::Lagging(Lag {
-                reason,
-                entries,
-                behind_ms,
-                better
-            })),
+            .prop_map(
+                |(reason, entries, behind_ms, better)| Error::Lagging(Box::new(Lag {
+                    reason,
+                    entries,
+                    behind_ms,
+                    better
+                }))
+            ),
         text().prop_map(|reason| Error::Malformed { reason }),
         any::<u8>().prop_map(|kind| Error::UnknownKind { kind }),
         any::<u16>().prop_map(|flags| Error::UnknownFlags { flags }),

@@ -859,12 +859,12 @@ pub(crate) fn errors() -> Vec<Error> {
             advice: "bring it back first".into(),
         },
         Error::Removed,
-        Error::Lagging(Lag {
+        Error::Lagging(Box::new(Lag {
             reason: "no leader is known".into(),
             entries: 120,
             behind_ms: Some(3200),
             better: Some(hint()),
-        }),
+        })),
         Error::Unknown {
             code: 999,
             class: Class::NotApplied,

@@ -226,12 +226,12 @@ pub fn expected_errors() -> BTreeSet<&'static str> {
         Error::IdReused,
         Error::BornInFuture,
         Error::StateInDoubt,
-        Error::Lagging(Lag {
+        Error::Lagging(Box::new(Lag {
             reason: text(),
             entries: 0,
             behind_ms: None,
             better: None,
-        }),
+        })),
         Error::TooLarge {
             what: text(),
             limit: 0,
