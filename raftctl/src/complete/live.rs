@@ -45,7 +45,7 @@ pub(super) fn keys(config: &Config, typed: &str) -> Vec<Candidate> {
         loop {
             let deadline = Deadline::after(until.saturating_duration_since(Instant::now()));
             let scan = Scan {
-                consistency: Consistency::Stale,
+                freshness: Consistency::Stale.into(),
                 mode: ScanMode::Keys,
                 prefix: &prefix,
                 after: after.as_deref(),
