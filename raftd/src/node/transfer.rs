@@ -3,8 +3,8 @@
 //! and takes the state over once the file is whole and verified.
 //!
 //! The follower says after each piece how much it has, and the next one begins there: so a lost
-//! piece, a broken link and a restart cost one question. One piece is on its way at a time, beside
-//! the ordinary flow of entries to the others.
+//! piece, a broken link and a restart cost one question. Two pieces are on their way at a time, so that
+//! one is read while the other is stored, beside the ordinary flow of entries to the others.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,9 +24,11 @@ use super::io::{ConnectionId, Discarded, Effects, Reader, SnapshotFile, Snapshot
 use super::snapshots::push;
 use crate::store::Store;
 
-/// Pieces received and not yet stored, at most. A leader sends one at a time; a second one may
-/// follow a change of leader.
-const STORING_MAX: usize = 4;
+/// Pieces sent and not known to be stored, at most.
+const ON_THEIR_WAY_MAX: usize = 2;
+/// Pieces received and not yet stored, at most. A leader sends [`ON_THEIR_WAY_MAX`] at a time; as many
+/// may follow a change of leader.
+const STORING_MAX: usize = 2 * ON_THEIR_WAY_MAX;
 /// A follower that did not answer for so long is asked again how much it has.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// A follower that took nothing for so long no longer holds on to its snapshot, and to the log
@@ -37,6 +39,8 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 const READERS_MAX: usize = 16;
 
 /// A snapshot on its way to a follower.
+///
+/// Invariant: `received_bytes <= sent_bytes`; between them are [`ON_THEIR_WAY_MAX`] pieces at most.
 #[derive(Clone, Copy, Debug)]
 struct Sending {
     file: SnapshotFile,
@@ -44,10 +48,12 @@ struct Sending {
     least: Index,
     /// What the follower holds of it, as far as it told.
     received_bytes: u64,
-    /// A piece is being read from the file; else the follower's answer is awaited.
-    reading: bool,
-    /// It was sent a piece, not only asked.
-    sent: bool,
+    /// Where the next piece begins.
+    sent_bytes: u64,
+    /// It has answered since it was last asked: what it lacks is what comes behind `sent_bytes`.
+    answered: bool,
+    /// A piece is being read from the file, at this offset.
+    reading: Option<u64>,
     /// When it was last sent something.
     asked_at: Option<Instant>,
     /// When it last told of another state than before.
@@ -62,8 +68,9 @@ impl Sending {
             file,
             least,
             received_bytes: 0,
-            reading: false,
-            sent: false,
+            sent_bytes: 0,
+            answered: false,
+            reading: None,
             asked_at: None,
             moved_at: now,
             began: None,
@@ -73,6 +80,15 @@ impl Sending {
     /// Whether it was not asked yet, or does not answer.
     fn is_to_ask(&self, now: Instant) -> bool {
         self.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN)
+    }
+
+    /// Whether the next piece of so many bytes can be read, to be sent.
+    fn is_to_read(&self, piece_bytes: usize) -> bool {
+        let on_their_way = self.sent_bytes - self.received_bytes;
+        self.answered
+            && self.reading.is_none()
+            && self.sent_bytes < self.file.bytes
+            && on_their_way <= (piece_bytes * (ON_THEIR_WAY_MAX - 1)) as u64
     }
 }
 
@@ -87,7 +103,7 @@ struct Reading {
 }
 
 /// Invariants:
-/// - only a leader sends, to each follower one piece at a time;
+/// - only a leader sends;
 /// - each client is answered one piece at a time, and there are [`READERS_MAX`] at most;
 /// - `storing` counts the pieces given to the background thread and not answered, up to
 ///   [`STORING_MAX`].
@@ -142,7 +158,10 @@ impl Transfers {
 
     /// When a follower is to be asked again.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let awaited = self.sending.values().filter(|sending| !sending.reading);
+        let awaited = self
+            .sending
+            .values()
+            .filter(|sending| sending.reading.is_none());
         let asked = awaited.filter_map(|sending| sending.asked_at);
         asked.min().map(|at| at + ASK_AGAIN)
     }
@@ -177,14 +196,15 @@ impl Node {
             let transfer = sending
                 .entry(to)
                 .or_insert_with(|| Sending::new(newest, least, now));
-            if transfer.began.is_none() {
-                transfer.file = newest;
+            // A piece of the other one that is still being read is not waited for.
+            if transfer.began.is_none() && transfer.file.id != newest.id {
+                *transfer = Sending::new(newest, transfer.least, now);
             }
             // This node's own disk is waited for as long as it takes.
             if transfer.file.id.index < transfer.least {
                 wanted = wanted.max(transfer.least);
                 transfer.moved_at = now;
-            } else if !transfer.reading && transfer.is_to_ask(now) {
+            } else if transfer.reading.is_none() && transfer.is_to_ask(now) {
                 to_ask.push(to);
             }
         }
@@ -203,8 +223,11 @@ impl Node {
             return;
         };
         transfer.asked_at = Some(self.now.monotonic);
-        transfer.reading = false;
-        transfer.sent = !bytes.is_empty();
+        if bytes.is_empty() {
+            transfer.answered = false;
+        } else {
+            transfer.sent_bytes = offset + bytes.len() as u64;
+        }
         let SnapshotFile { id, bytes: total } = transfer.file;
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
         self.raft
@@ -212,7 +235,7 @@ impl Node {
         self.absorb(raft_effects, effects);
     }
 
-    /// A follower tells how much it has: the next piece is read.
+    /// A follower tells how much it has.
     pub(super) fn snapshot_answered(
         &mut self,
         from: NodeId,
@@ -223,37 +246,51 @@ impl Node {
         let Some(transfer) = self.snapshots.transfers.sending.get_mut(&from) else {
             return;
         };
-        if transfer.file.id != answer.snapshot || transfer.reading {
+        if transfer.file.id != answer.snapshot {
             return;
         }
-        transfer.began.get_or_insert((now, answer.received_bytes));
-        let moved = answer.received_bytes != transfer.received_bytes;
-        if moved {
+        let total = transfer.file.bytes;
+        let received = answer.received_bytes.min(total);
+        transfer.began.get_or_insert((now, received));
+        if received != transfer.received_bytes {
             transfer.moved_at = now;
         }
         // It had all, and what it had was damaged: perhaps before it was read here.
-        let was_whole = transfer.received_bytes == transfer.file.bytes;
-        let damaged = was_whole && answer.received_bytes == 0;
+        let damaged = transfer.received_bytes == total && received == 0;
         if damaged {
             transfer.began = None;
         }
-        transfer.received_bytes = answer.received_bytes.min(transfer.file.bytes);
-        // Whole: it is being verified and installed. Not stored: its disk may be full. It is asked
-        // again after a while.
-        let whole = transfer.received_bytes == transfer.file.bytes;
-        if !whole && (moved || !transfer.sent) {
-            transfer.reading = true;
-            transfer.asked_at = Some(now);
-            let read = SnapshotRequest::Read {
-                reader: Reader::Follower(from),
-                snapshot: transfer.file.id,
-                offset: transfer.received_bytes,
-                max_bytes: self.config.snapshots.piece_bytes,
-            };
-            push(effects, read);
+        // Behind that, nothing is on its way to one that was asked or that has less than before. It may
+        // be whole, and is being verified and installed; or nothing is stored, and its disk may be full:
+        // then it is asked again after a while.
+        if !transfer.answered || received < transfer.received_bytes {
+            transfer.sent_bytes = received;
         }
+        transfer.answered = true;
+        transfer.received_bytes = received;
+        transfer.sent_bytes = transfer.sent_bytes.max(received);
         if damaged {
             self.snapshots.doubt(answer.snapshot);
+        }
+        self.read_piece(from, effects);
+    }
+
+    /// Reads the next piece for this follower, unless enough of them are on their way.
+    fn read_piece(&mut self, to: NodeId, effects: &mut Effects) {
+        let max_bytes = self.config.snapshots.piece_bytes;
+        let Some(transfer) = self.snapshots.transfers.sending.get_mut(&to) else {
+            return;
+        };
+        if transfer.is_to_read(max_bytes) {
+            transfer.reading = Some(transfer.sent_bytes);
+            transfer.asked_at = Some(self.now.monotonic);
+            let read = SnapshotRequest::Read {
+                reader: Reader::Follower(to),
+                snapshot: transfer.file.id,
+                offset: transfer.sent_bytes,
+                max_bytes,
+            };
+            push(effects, read);
         }
     }
 
@@ -269,11 +306,10 @@ impl Node {
         let Some(transfer) = self.snapshots.transfers.sending.get_mut(&to) else {
             return;
         };
-        let wanted =
-            transfer.reading && (transfer.file.id, transfer.received_bytes) == (snapshot, offset);
-        if !wanted {
+        if transfer.file.id != snapshot || transfer.reading != Some(offset) {
             return;
         }
+        transfer.reading = None;
         if bytes.is_empty() {
             let text = format!("snapshot unreadable, cannot be sent to={to} id={snapshot}");
             let key = ("snapshot unreadable", to.0);
@@ -281,12 +317,15 @@ impl Node {
                 .repeated(self.now.monotonic, Level::Error, key, || text);
             // It is asked again after a while: another one may be there by then.
             transfer.asked_at = Some(self.now.monotonic);
-            transfer.reading = false;
             transfer.began = None;
             self.snapshots.doubt(snapshot);
             return;
         }
-        self.send_piece(to, offset, bytes, effects);
+        // Else the follower told meanwhile that it needs another one.
+        if transfer.sent_bytes == offset {
+            self.send_piece(to, offset, bytes, effects);
+        }
+        self.read_piece(to, effects);
     }
 
     /// A client asks for a piece of a snapshot.
@@ -398,5 +437,33 @@ impl Node {
         self.loader.applied(id.index);
         self.reads.applied(id.index);
         self.snapshots.found(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_pieces_are_on_their_way_at_most() {
+        let file = SnapshotFile {
+            id: EntryId::default(),
+            bytes: 50,
+        };
+        let mut sending = Sending::new(file, Index(0), Instant::default());
+        assert!(!sending.is_to_read(10), "what it has is not known");
+        sending.answered = true;
+        for (sent, received, is_to_read) in [
+            (0, 0, true),
+            (10, 0, true),
+            (20, 0, false),
+            (20, 10, true),
+            (50, 40, false),
+        ] {
+            (sending.sent_bytes, sending.received_bytes) = (sent, received);
+            assert_eq!(sending.is_to_read(10), is_to_read, "{sent} {received}");
+        }
+        (sending.sent_bytes, sending.reading) = (10, Some(10));
+        assert!(!sending.is_to_read(10), "one is read at a time");
     }
 }
