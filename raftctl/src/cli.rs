@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, completion, config, context, count, del, dump, edit, get, help, incr, is_healthy, members,
-    put, recover, scan, snapshot, transfer_leader, wait_ready, wal,
+    cas, completion, config, context, count, del, dump, edit, get, help, incr, is_healthy, load,
+    members, put, recover, scan, snapshot, transfer_leader, wait_ready, wal,
 };
 use crate::config::Flags;
 use crate::format::Style;
@@ -42,6 +42,7 @@ pub(crate) enum Verb {
     Scan(scan::Args),
     Count(count::Args),
     Dump(dump::Args),
+    Load(load::Args),
     Edit(edit::Args),
     Snapshot(snapshot::Args),
     /// Show the cluster and every member, dead ones too.

@@ -25,6 +25,8 @@ pub enum Exit {
     Unknown = 5,
     /// Refused: trying again as it is cannot help.
     Refused = 6,
+    /// Bulk work is done, except for records that were left out.
+    Rejects = 8,
     /// A file or a data directory is damaged.
     Damaged = 9,
     /// Our own failure.
@@ -45,6 +47,7 @@ impl Exit {
         Self::NotApplied,
         Self::Unknown,
         Self::Refused,
+        Self::Rejects,
         Self::Damaged,
         Self::Bug,
         Self::Interrupted,

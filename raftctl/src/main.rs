@@ -1,10 +1,12 @@
 //! `raftctl`: the command line of `raftd`. The exit code is decided here and nowhere else.
 
+mod bulk;
 mod cli;
 mod cluster;
 mod cmd;
 mod complete;
 mod config;
+mod decoding;
 mod encoding;
 mod format;
 mod input;

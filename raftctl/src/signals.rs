@@ -1,6 +1,8 @@
 //! SIGINT and SIGTERM end the process the usual way, except while a write is under way: then the
 //! person is first told how to learn its outcome.
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -40,6 +42,14 @@ impl Signals {
                 .and_then(|_| signal_hook::flag::register(signal, deadly));
         }
         self.deadly.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on, a signal also makes the other end of `wake` readable.
+    pub(crate) fn wake(&self, wake: &UnixStream) -> io::Result<()> {
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::low_level::pipe::register(signal, wake.try_clone()?)?;
+        }
+        Ok(())
     }
 
     /// Ends the process by the signal that was held back, if there was one.

@@ -10,9 +10,11 @@ use super::error::Error;
 /// What key, value and condition of one write may have together.
 const DATA_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES - WRITE_OVERHEAD_BYTES_MAX;
 
+/// Whether a write keeps every limit of the protocol; all that [`super::Client`] sends does.
+///
 /// # Errors
 /// [`Error::Refused`] with the limit that is exceeded.
-pub(crate) fn check(command: Command<'_>) -> Result<(), Error> {
+pub fn check(command: Command<'_>) -> Result<(), Error> {
     match command {
         Command::Put { key, value } => {
             check_key(key)?;

@@ -62,6 +62,7 @@ use wire::hello::Welcome;
 
 pub use error::{Cause, Error, Why};
 pub use lead::{Transferred, leaders_of};
+pub use limits::check;
 pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
@@ -169,7 +170,7 @@ impl Client {
         deadline: Deadline,
     ) -> Result<Written, Error> {
         assert_eq!(self.session.len(), 0, "writes are in flight");
-        limits::check(command)?;
+        check(command)?;
         let own = std::mem::replace(&mut self.session, Session::resuming(request, command));
         let result = self.wait(deadline).expect("a write is in flight");
         self.session = own;
@@ -181,7 +182,7 @@ impl Client {
     /// # Errors
     /// [`Error::Full`] if too many are in flight, [`Error::Refused`] if it is too large.
     pub fn submit(&mut self, command: Command<'_>) -> Result<(), Error> {
-        limits::check(command)?;
+        check(command)?;
         self.session.submit(command, false)
     }
 
@@ -191,7 +192,7 @@ impl Client {
     /// # Errors
     /// Those of [`Client::submit`].
     pub fn resubmit(&mut self, command: Command<'_>) -> Result<(), Error> {
-        limits::check(command)?;
+        check(command)?;
         self.session.submit(command, true)
     }
 

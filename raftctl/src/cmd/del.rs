@@ -7,6 +7,9 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
 use super::{KeyCodec, Resumed, Session, odd_outcome, shown};
+use crate::bulk::{self, Job, OfKey, Rewrite};
+use crate::decoding::Shape;
+use crate::encoding::Encodings;
 use crate::input;
 
 /// Deletes in flight at most.
@@ -16,22 +19,35 @@ const IN_FLIGHT_MAX: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl del greeting
-  raftctl scan --keys tmp/ | xargs -rd '\\n' raftctl del --
+  raftctl scan --keys -0 tmp/ | raftctl del --stdin -0
   raftctl del lock --must-exist || echo gone")]
 pub(crate) struct Args {
     /// Several keys are several writes, done in this order.
-    #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
+    #[arg(
+        required_unless_present = "stdin",
+        value_name = "KEY",
+        allow_negative_numbers = true
+    )]
     keys: Vec<OsString>,
+    /// Remove many: each record on standard input is a key.
+    #[arg(long, conflicts_with_all = ["keys", "must_exist", "request_id"])]
+    pub(super) stdin: bool,
     /// Exit 1 if a key was not there.
     #[arg(long)]
     must_exist: bool,
     #[command(flatten)]
     codec: KeyCodec,
     #[command(flatten)]
+    flags: bulk::Flags,
+    #[command(flatten)]
     resumed: Resumed,
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    if args.stdin {
+        return delete_many(args, session);
+    }
+    args.flags.check_unused()?;
     let keys: Result<Vec<_>, _> = args
         .keys
         .iter()
@@ -61,6 +77,22 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         return Ok(Exit::No);
     }
     Ok(Exit::Done)
+}
+
+fn delete_many(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let job = Job {
+        doing: "del",
+        file: None,
+        shape: Shape::Keys,
+        encodings: Encodings {
+            key: args.codec.key_encode,
+            value: None,
+        },
+        rewrite: Rewrite::new(Vec::new(), false, OfKey::Delete),
+        flags: &args.flags,
+        whole: None,
+    };
+    bulk::run(job, session)
 }
 
 /// Deletes one after the other in one session; returns how many were there, and the last revision.

@@ -17,6 +17,7 @@ pub(crate) mod is_healthy;
 pub(crate) mod is_leader;
 pub(crate) mod is_safe_to_stop;
 pub(crate) mod leaders;
+pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod peers;
 pub(crate) mod put;
@@ -161,7 +162,9 @@ pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
 fn ability(verb: &Verb) -> Ability {
     match verb {
         Verb::Get(_) | Verb::Scan(_) => items::ABILITY,
-        Verb::Dump(_) => format::BULK,
+        Verb::Dump(_) | Verb::Load(_) => format::BULK,
+        Verb::Put(args) if args.stdin => format::BULK,
+        Verb::Del(args) if args.stdin => format::BULK,
         Verb::Config(args) => config::ability(args),
         Verb::Context(args) => context::ability(args),
         Verb::Status => status::ABILITY,
@@ -202,6 +205,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Incr(args) => incr::run(&args, session),
         Verb::Scan(args) => scan::run(&args, session),
         Verb::Count(args) => count::run(&args, session),
+        Verb::Load(args) => load::run(&args, session),
         Verb::Dump(args) => dump::run(&args, session),
         Verb::Snapshot(args) => snapshot::run(&args, session),
         Verb::Status => status::run(session),

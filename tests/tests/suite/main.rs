@@ -8,6 +8,7 @@ mod history;
 mod hostile;
 mod kills;
 mod leaders;
+mod load;
 mod membership;
 mod mutants;
 mod outcomes;

@@ -1,0 +1,277 @@
+//! The input, read on a thread of its own: bytes, records, blocks.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use raftctl::failure::{Exit, Failure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::block::{Block, Builder, Over};
+use super::units::Units;
+use crate::decoding::{Decoder, Each};
+
+/// Blocks on their way to whoever sends them.
+pub(crate) const BLOCKS: usize = 8;
+/// Bytes asked of the kernel in one read.
+const READ_BYTES: usize = 256 * 1024;
+/// A block that waits for more is sent when the input was silent for so long.
+const SILENCE: Duration = Duration::from_millis(1);
+
+/// What the thread brings.
+#[derive(Debug)]
+pub(crate) enum Intake {
+    /// The next records.
+    Block(Box<Block>),
+    /// The input cannot be read on.
+    Failed(Failure),
+    /// A signal told to stop.
+    Stopped,
+}
+
+/// An open input.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) file: File,
+    /// For messages.
+    pub(crate) name: String,
+    /// Bytes of a file; `None` for what has no end that is known.
+    pub(crate) bytes: Option<u64>,
+}
+
+impl Input {
+    /// The file of this name; `-` or none is standard input, which must not be a terminal if nobody
+    /// named it.
+    pub(crate) fn open(path: Option<&OsStr>, doing: &str) -> Result<Self, Failure> {
+        let Some(path) = path.filter(|path| *path != "-") else {
+            let stdin = io::stdin();
+            if path.is_none() && stdin.is_terminal() {
+                let what = format!("{doing} reads records, and standard input is a terminal");
+                return Err(Failure::usage(what)
+                    .remedy(format!("raftctl {doing} < FILE, or - to type them")));
+            }
+            let file = stdin.as_fd().try_clone_to_owned().map(File::from);
+            let name = "standard input";
+            return Self::of(
+                file.map_err(|error| unreadable(doing, name, &error))?,
+                name,
+                doing,
+            );
+        };
+        let name = path.to_string_lossy();
+        let file = File::open(path).map_err(|error| unreadable(doing, &name, &error))?;
+        Self::of(file, &name, doing)
+    }
+
+    fn of(file: File, name: &str, doing: &str) -> Result<Self, Failure> {
+        let metadata = file.metadata();
+        let metadata = metadata.map_err(|error| unreadable(doing, name, &error))?;
+        if metadata.is_dir() {
+            let error = io::ErrorKind::IsADirectory.into();
+            return Err(unreadable(doing, name, &error));
+        }
+        Ok(Self {
+            file,
+            name: name.into(),
+            bytes: metadata.is_file().then_some(metadata.len()),
+        })
+    }
+}
+
+fn unreadable(doing: &str, name: &str, error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::Usage,
+        "unreadable",
+        format!("{doing} failed: the input cannot be read: {error}"),
+    )
+    .at(name)
+}
+
+/// Reads an input to its end.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) input: Input,
+    pub(crate) decoder: Decoder,
+    pub(crate) builder: Builder,
+    /// Has something to read once a signal told to stop.
+    pub(crate) stop: UnixStream,
+    /// For messages.
+    pub(crate) doing: &'static str,
+    /// What one record is, for messages.
+    pub(crate) unit: &'static str,
+}
+
+/// What to do after a wait.
+enum Waited {
+    Readable,
+    Silence,
+    Stopped,
+}
+
+/// Why the thread ends before the input does.
+enum End {
+    /// Nobody takes blocks any more.
+    Unwanted,
+    Failed(Failure),
+    Stopped,
+}
+
+impl Reader {
+    /// Until the end, a failure or a signal; without a receiver, too.
+    pub(crate) fn run(mut self, intake: &SyncSender<Intake>) {
+        let last = match self.read_all(intake) {
+            Ok(()) | Err(End::Unwanted) => return,
+            Err(End::Failed(failure)) => Intake::Failed(failure),
+            Err(End::Stopped) => Intake::Stopped,
+        };
+        // If nobody takes it, nobody wants to know.
+        let _ = intake.send(last);
+    }
+
+    fn read_all(&mut self, intake: &SyncSender<Intake>) -> Result<(), End> {
+        let mut units = Units::default();
+        let mut ends = false;
+        while !ends {
+            loop {
+                match self.wait() {
+                    Waited::Readable => break,
+                    Waited::Silence => {
+                        self.builder.cut();
+                        self.pass_on(intake)?;
+                    }
+                    Waited::Stopped => return Err(End::Stopped),
+                }
+            }
+            let read = units.fill(&mut self.input.file, READ_BYTES);
+            let read = read
+                .map_err(|error| End::Failed(unreadable(self.doing, &self.input.name, &error)))?;
+            ends = read == 0;
+            self.decode(&mut units, ends, intake)?;
+        }
+        self.builder.finish();
+        self.pass_on(intake)?;
+        self.check_over()
+    }
+
+    /// Waits for input. While records wait for company, not for long.
+    fn wait(&self) -> Waited {
+        let silence = self.builder.has_rest().then(|| Timespec {
+            tv_sec: 0,
+            tv_nsec: SILENCE.as_nanos().try_into().unwrap_or(0),
+        });
+        let mut both = [
+            PollFd::new(&self.input.file, PollFlags::IN),
+            PollFd::new(&self.stop, PollFlags::IN),
+        ];
+        loop {
+            match poll(&mut both, silence.as_ref()) {
+                Ok(0) => return Waited::Silence,
+                Err(Errno::INTR) => {}
+                Ok(_) if !both[1].revents().is_empty() => return Waited::Stopped,
+                // An error shows itself when it is read.
+                Ok(_) | Err(_) => return Waited::Readable,
+            }
+        }
+    }
+
+    /// Takes all whole units that are there.
+    fn decode(
+        &mut self,
+        units: &mut Units,
+        ends: bool,
+        intake: &SyncSender<Intake>,
+    ) -> Result<(), End> {
+        loop {
+            let builder = &mut self.builder;
+            let each: &mut Each<'_> = &mut |datum, raw| builder.take(datum, raw);
+            let used = self.decoder.decode(units.unread(), ends, each);
+            let used = match used {
+                Ok(0) => return Ok(()),
+                Ok(used) => used,
+                Err(broken) => {
+                    // What came before is sound.
+                    self.builder.finish();
+                    self.pass_on(intake)?;
+                    return Err(End::Failed(self.broken(&broken.why, units.offset())));
+                }
+            };
+            units.consume(used);
+            self.builder.read(used);
+            self.pass_on(intake)?;
+            if self.builder.over().is_some() {
+                self.builder.finish();
+                self.pass_on(intake)?;
+                return self.check_over();
+            }
+        }
+    }
+
+    fn pass_on(&mut self, intake: &SyncSender<Intake>) -> Result<(), End> {
+        while let Some(block) = self.builder.pop() {
+            let sent = intake.send(Intake::Block(Box::new(block)));
+            sent.map_err(|_| End::Unwanted)?;
+        }
+        Ok(())
+    }
+
+    fn check_over(&self) -> Result<(), End> {
+        match self.builder.over() {
+            None => Ok(()),
+            // Its block says so.
+            Some(Over::Refused) => Err(End::Unwanted),
+            Some(Over::TooLarge) => Err(End::Failed(self.too_large())),
+            Some(Over::OtherInput) => Err(End::Failed(self.other_input())),
+        }
+    }
+
+    fn broken(&self, why: &str, offset: u64) -> Failure {
+        let (exit, name) = match self.decoder {
+            Decoder::Frame(_) => (Exit::Damaged, "damaged"),
+            _ => (Exit::Refused, "unreadable"),
+        };
+        let what = format!("{} failed: the input is damaged: {why}", self.doing);
+        Failure::new(exit, name, what)
+            .at(format!(
+                "{}, at byte {offset}, behind {} {}",
+                self.input.name,
+                self.unit,
+                self.builder.count()
+            ))
+            .remedy("make the file anew; what came before that place was written")
+    }
+
+    fn too_large(&self) -> Failure {
+        let what = format!(
+            "{} was refused: all records are more than fits into one step",
+            self.doing
+        );
+        Failure::new(Exit::Refused, "too-large", what)
+            .at(format!(
+                "{}, {} {}",
+                self.input.name,
+                self.unit,
+                self.builder.count() + 1
+            ))
+            .remedy("one step has at most 10,000 records and 1.5 MiB: load them without --atomic")
+    }
+
+    fn other_input(&self) -> Failure {
+        let what = format!(
+            "{} failed: the checkpoint is of another input, or of other options",
+            self.doing
+        );
+        Failure::new(Exit::Usage, "other-input", what)
+            .at(format!(
+                "{}, {} {}",
+                self.input.name,
+                self.unit,
+                self.builder.count()
+            ))
+            .remedy("give the input that it was made with; or remove it, to begin at the begin")
+    }
+}

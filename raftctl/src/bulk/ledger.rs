@@ -1,0 +1,192 @@
+//! What became of records: counts, the file of rejects, the echo of what is done.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use raftctl::client::{OperationResult, Outcome, Written};
+use raftctl::failure::{Exit, Failure};
+
+use super::block::{Block, Refused};
+use super::checkpoint::State;
+use super::flags::Flags;
+use super::input::Input;
+use crate::output::Out;
+
+/// What is known of the records that are settled.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// All of them, also those that another process settled.
+    pub(crate) records: u64,
+    /// Those of them that were refused.
+    pub(crate) rejected: u64,
+    /// Of those that this process settled, the ones that were written.
+    pub(crate) written: u64,
+    /// The ones that were left alone, since their key is there.
+    pub(crate) kept: u64,
+    /// Keys that were removed by them.
+    pub(crate) deleted: u64,
+    /// The last write's.
+    pub(crate) revision: u64,
+    /// CRC-32 of all operations.
+    pub(crate) crc: u32,
+    /// The first that this process refused.
+    pub(crate) first_rejected: Option<Refused>,
+    pub(crate) rejects: Option<Rejects>,
+    pub(crate) echoes: bool,
+}
+
+/// The file of rejects.
+#[derive(Debug)]
+pub(crate) struct Rejects {
+    file: BufWriter<File>,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+}
+
+impl Rejects {
+    /// Begins the file anew behind its first `bytes`; `input` must be another one.
+    pub(crate) fn open(path: &Path, bytes: u64, input: &Input) -> Result<Self, Failure> {
+        let opened = || -> io::Result<Option<File>> {
+            let mut options = OpenOptions::new();
+            let file = options
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(path)?;
+            let (own, read) = (file.metadata()?, input.file.metadata()?);
+            if own.is_file() && (own.dev(), own.ino()) == (read.dev(), read.ino()) {
+                return Ok(None);
+            }
+            if own.is_file() {
+                file.set_len(bytes)?;
+                (&file).seek(SeekFrom::Start(bytes))?;
+            }
+            Ok(Some(file))
+        };
+        match opened() {
+            Ok(Some(file)) => Ok(Self {
+                file: BufWriter::new(file),
+                path: path.into(),
+                bytes,
+            }),
+            Ok(None) => {
+                let what = "the file of rejects is the one that is read";
+                Err(Failure::usage(what)
+                    .at(path.display())
+                    .remedy("name another one"))
+            }
+            Err(error) => Err(unwritable(path, &error)),
+        }
+    }
+
+    fn write(&mut self, record: &[u8]) -> Result<(), Failure> {
+        self.bytes += record.len() as u64;
+        let written = self.file.write_all(record);
+        written.map_err(|error| unwritable(&self.path, &error))
+    }
+
+    /// Puts on disk what was written, so that a checkpoint may speak of it.
+    pub(crate) fn sync(&mut self) -> Result<(), Failure> {
+        let flushed = self.file.flush();
+        let synced = flushed.and_then(|()| match self.file.get_ref().sync_data() {
+            // A pipe or a device has no disk.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            other => other,
+        });
+        synced.map_err(|error| unwritable(&self.path, &error))
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("the file of rejects cannot be written: {error}");
+    Failure::new(Exit::Usage, "unwritable", what).at(path.display())
+}
+
+impl Ledger {
+    /// Begins where `state` says that another process was.
+    pub(crate) fn open(
+        flags: &Flags,
+        state: Option<&State>,
+        input: &Input,
+    ) -> Result<Self, Failure> {
+        let mut ledger = Self {
+            echoes: flags.echo,
+            ..Self::default()
+        };
+        let mut rejects_bytes = 0;
+        if let Some(state) = state {
+            ledger.records = state.records;
+            ledger.rejected = state.rejected;
+            ledger.crc = state.crc32;
+            rejects_bytes = state.rejects_bytes;
+        }
+        if let Some(path) = &flags.rejects {
+            ledger.rejects = Some(Rejects::open(path, rejects_bytes, input)?);
+        }
+        Ok(ledger)
+    }
+
+    /// The records of a block are settled: those in `live` were done, if there are any.
+    pub(crate) fn settle(
+        &mut self,
+        block: &Block,
+        live: &[u64],
+        written: Option<&Written>,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
+        let untouched = written.map_or_else(BTreeSet::new, |written| self.take(live, written));
+        self.records = block.last;
+        self.crc = block.crc;
+        self.rejected += block.refused.len() as u64;
+        if self.first_rejected.is_none() {
+            self.first_rejected = block.refused.first().cloned();
+        }
+        if let Some(rejects) = &mut self.rejects {
+            for refused in &block.refused {
+                rejects.write(block.raw(refused.number))?;
+            }
+        }
+        if self.echoes {
+            for number in live {
+                if !untouched.contains(number) {
+                    out.bytes(block.raw(*number))?;
+                }
+            }
+            // Whoever reads may remove its own copy now.
+            out.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Counts what the operations did; returns the records of which nobody can say that they are
+    /// there now.
+    fn take(&mut self, live: &[u64], written: &Written) -> BTreeSet<u64> {
+        self.revision = written.revision.0;
+        let mut untouched = BTreeSet::new();
+        let Outcome::Txn {
+            results: Some(results),
+            ..
+        } = &written.outcome
+        else {
+            // The first answer was lost, and what it said in full is not kept.
+            self.written += live.len() as u64;
+            return untouched;
+        };
+        for (number, result) in live.iter().zip(results.iter()) {
+            match result {
+                OperationResult::Did(Outcome::NotSwapped(_)) => {
+                    self.kept += 1;
+                    untouched.insert(*number);
+                    continue;
+                }
+                OperationResult::Did(Outcome::Deleted(count)) => self.deleted += count,
+                _ => {}
+            }
+            self.written += 1;
+        }
+        untouched
+    }
+}

@@ -1,0 +1,95 @@
+//! What is said of records that were not written.
+
+use std::path::Path;
+
+use raftctl::client::{Error, Undone};
+use raftctl::failure::{Exit, Failure};
+
+use super::block::Refused;
+
+/// What the work is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Words<'a> {
+    /// The verb.
+    pub(crate) doing: &'static str,
+    /// The input's name.
+    pub(crate) input: &'a str,
+    /// What one record is called: a line or a record.
+    pub(crate) unit: &'static str,
+}
+
+impl Words<'_> {
+    /// A record ends all. `goes_on`: what was before it is written; `None` if nothing is. Inside of
+    /// it is the checkpoint that knows so, if there is one.
+    pub(super) fn refused(&self, refused: &Refused, goes_on: Option<Option<&Path>>) -> Failure {
+        let Self { doing, input, unit } = self;
+        let Refused { number, why } = refused;
+        let what = format!("{doing} failed at {unit} {number}: {why}");
+        let before = match goes_on {
+            None => "nothing was written".to_owned(),
+            Some(_) => format!("all before it are written ({})", number - 1),
+        };
+        let remedy = match goes_on {
+            None => "mend it and run the command again".to_owned(),
+            Some(Some(path)) => format!(
+                "mend it and run the command again: {} knows where to go on",
+                path.display()
+            ),
+            Some(None) => "mend it and go on from there; or --on-error skip --rejects FILE, which \
+                           keeps what cannot be written"
+                .to_owned(),
+        };
+        Failure::new(Exit::Refused, "bad-record", what)
+            .at(format!("{input}, {unit} {number}; {before}"))
+            .remedy(remedy)
+    }
+
+    /// Nothing could be sent.
+    pub(super) fn failed(&self, error: &Error) -> Failure {
+        Failure::of(self.doing, error)
+    }
+
+    /// Writes have no verdict, or a bad one: those of the records from the first to the last.
+    pub(super) fn given_up(
+        &self,
+        error: &Error,
+        (first, last): (u64, u64),
+        checkpoint: Option<&Path>,
+    ) -> Failure {
+        let Self { doing, input, unit } = self;
+        let mut failure = Failure::of(doing, error);
+        let place = std::mem::take(&mut failure.place);
+        let range = format!("{input}, {unit}s {first} to {last}");
+        failure.place = match place.is_empty() {
+            true => range,
+            false => format!("{range}; {place}"),
+        };
+        match (checkpoint, failure.exit) {
+            (Some(path), Exit::Unreachable | Exit::NotApplied | Exit::Unknown) => {
+                failure.remedy(format!(
+                    "run the same command again: {} knows where to go on",
+                    path.display()
+                ))
+            }
+            (None, Exit::Unknown) => failure.remedy(format!(
+                "all {unit}s before are written; see with `raftctl get` which of these are. With \
+                 --checkpoint the same command goes on by itself"
+            )),
+            (None, Exit::Unreachable | Exit::NotApplied) => failure.remedy(format!(
+                "all {unit}s before are written, these are not: run it again from {unit} {first} on"
+            )),
+            _ => failure,
+        }
+    }
+}
+
+/// Why an operation cannot be done, for a person.
+pub(super) fn why_undone(why: Undone) -> &'static str {
+    match why {
+        Undone::NotANumber => "it does not hold a decimal number of 64 bits",
+        Undone::Overflow => "the sum does not fit 64 bits",
+        Undone::TooLong => "the value would have more than 1 MiB",
+        Undone::TooManyKeys => "it touches too many keys",
+        Undone::TooMuchToTell => "there would be too much to answer",
+    }
+}

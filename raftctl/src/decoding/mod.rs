@@ -1,0 +1,244 @@
+//! Records out of bytes: the other way round from `encoding`.
+//!
+//! A decoder takes one unit (a line, a pair, a block) off the front of a buffer at a time. What is
+//! wrong with a record is told in place of it, and the next one is looked for behind it; only where
+//! nobody can know where the next one begins does the whole input fail ([`Broken`]).
+
+mod frame;
+mod json;
+mod nul;
+mod tsv;
+
+use raftctl::client::Command;
+
+use crate::encoding::{Encoding, Encodings};
+use crate::format::Format;
+
+/// What an input consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Keys with values, or other changes where the format can say so.
+    Records,
+    /// Keys alone. Of a record that has more, the rest does not count.
+    Keys,
+}
+
+/// One record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Datum<'a> {
+    /// Of [`Shape::Records`].
+    Change(Command<'a>),
+    /// Of [`Shape::Keys`].
+    Key(&'a [u8]),
+}
+
+/// The bytes that a record was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Raw<'a> {
+    /// All of them, its end included.
+    Text(&'a [u8]),
+    /// It was one of several in a block.
+    Block,
+}
+
+/// What one unit brought: for each record, in order, what it says or why it says nothing.
+pub(crate) type Each<'f> = dyn FnMut(Result<Datum<'_>, String>, Raw<'_>) + 'f;
+
+/// The input cannot be understood from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// Bytes of the longest line or pair: room for key and value of any size, however escaped.
+pub(crate) const UNIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Reads one of the formats of bulk work.
+#[derive(Debug)]
+pub(crate) enum Decoder {
+    Tsv(tsv::Decoder),
+    Json(json::Decoder),
+    Nul(nul::Decoder),
+    Frame(frame::Decoder),
+}
+
+impl Decoder {
+    /// For a format that bulk work knows.
+    pub(crate) fn new(format: Format, shape: Shape, encodings: Encodings) -> Self {
+        match format {
+            Format::Jsonl => Self::Json(json::Decoder::new(shape)),
+            Format::Nul => Self::Nul(nul::Decoder::new(shape, encodings)),
+            Format::Frame => Self::Frame(frame::Decoder::new(shape)),
+            Format::Tsv | Format::Table | Format::Csv | Format::Env => {
+                Self::Tsv(tsv::Decoder::new(shape, encodings))
+            }
+        }
+    }
+
+    /// Takes the unit at the front of `buffer`, calls `each` for its records, and returns how many
+    /// bytes it has: 0 if it is not whole yet, or if nothing is left. `ends`: nothing comes behind
+    /// `buffer`.
+    pub(crate) fn decode(
+        &mut self,
+        buffer: &[u8],
+        ends: bool,
+        each: &mut Each<'_>,
+    ) -> Result<usize, Broken> {
+        match self {
+            Self::Tsv(decoder) => decoder.decode(buffer, ends, each),
+            Self::Json(decoder) => decoder.decode(buffer, ends, each),
+            Self::Nul(decoder) => decoder.decode(buffer, ends, each),
+            Self::Frame(decoder) => decoder.decode(buffer, ends, each),
+        }
+    }
+}
+
+/// The line at the front of `buffer` with its end: a line feed, or that of the input.
+fn line(buffer: &[u8], ends: bool) -> Result<Option<&[u8]>, Broken> {
+    match memchr::memchr(b'\n', buffer) {
+        Some(at) => Ok(Some(&buffer[..=at])),
+        None if buffer.len() >= UNIT_BYTES_MAX => Err(Broken {
+            why: format!("a line has more than {UNIT_BYTES_MAX} bytes"),
+        }),
+        None if ends && !buffer.is_empty() => Ok(Some(buffer)),
+        None => Ok(None),
+    }
+}
+
+/// A datum that is written in an encoding, as it says.
+fn encoded<'a>(
+    what: &str,
+    text: &[u8],
+    encoding: Encoding,
+    into: &'a mut Vec<u8>,
+) -> Result<&'a [u8], String> {
+    *into = encoding
+        .decode(text)
+        .map_err(|why| format!("the {what} cannot be decoded: {why}"))?;
+    Ok(into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoding::{self, Record};
+
+    const FORMATS: [Format; 4] = [Format::Tsv, Format::Jsonl, Format::Nul, Format::Frame];
+
+    /// What `input` holds, read in pieces of every size that `piece` gives.
+    pub(super) fn read(
+        mut decoder: Decoder,
+        input: &[u8],
+        mut piece: impl FnMut() -> usize,
+    ) -> Result<Vec<Result<String, String>>, Broken> {
+        let mut found = Vec::new();
+        let (mut begin, mut end) = (0, 0);
+        loop {
+            let ends = end == input.len();
+            let used = decoder.decode(&input[begin..end], ends, &mut |datum, _| {
+                found.push(datum.map(|datum| format!("{datum:?}")));
+            })?;
+            begin += used;
+            if used == 0 && ends {
+                assert_eq!(begin, end, "all was read");
+                return Ok(found);
+            }
+            if used == 0 {
+                end = (end + piece().max(1)).min(input.len());
+            }
+        }
+    }
+
+    fn written(format: Format, encodings: Encodings, records: &[Record<'_>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut blocks = encoding::frame::Encoder::default();
+        for record in records {
+            match format {
+                Format::Jsonl => encoding::json::encode(*record, encodings, &mut out),
+                Format::Nul => encoding::nul::encode(*record, encodings, &mut out)
+                    .expect("it holds no NUL byte"),
+                Format::Frame => blocks.encode(*record, &mut out),
+                _ => encoding::tsv::encode(*record, encodings, &mut out),
+            }
+        }
+        if format == Format::Frame {
+            blocks.finish(&mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_whatever_the_bytes() {
+        let all: Vec<u8> = (0..=255).collect();
+        let most: Vec<u8> = (1..=255).collect();
+        let both = [Encoding::Hex, Encoding::Base64].map(|encoding| Encodings {
+            key: Some(encoding),
+            value: Some(encoding),
+        });
+        let [hex, base64] = both;
+        let plain = Encodings::default();
+        for (format, encodings) in FORMATS
+            .into_iter()
+            .map(|format| (format, plain))
+            .chain([Format::Tsv, Format::Jsonl, Format::Nul].map(|format| (format, hex)))
+            .chain([Format::Tsv, Format::Jsonl, Format::Nul].map(|format| (format, base64)))
+        {
+            let bytes = match (format, encodings.key) {
+                (Format::Nul, None) => &most,
+                _ => &all,
+            };
+            let mut records = vec![
+                Record {
+                    key: bytes,
+                    value: bytes,
+                },
+                Record {
+                    key: b"k",
+                    value: b"",
+                },
+            ];
+            let single: Vec<_> = bytes.chunks(1).collect();
+            records.extend(single.iter().map(|byte| Record {
+                key: byte,
+                value: byte,
+            }));
+            let expected: Vec<_> = records
+                .iter()
+                .map(|record| {
+                    let (key, value) = (record.key, record.value);
+                    Ok(format!("{:?}", Datum::Change(Command::Put { key, value })))
+                })
+                .collect();
+            let input = written(format, encodings, &records);
+            for size in [1, 7, usize::MAX >> 1] {
+                let decoder = Decoder::new(format, Shape::Records, encodings);
+                let found = read(decoder, &input, || size).expect("it is sound");
+                assert_eq!(found, expected, "{format:?} in pieces of {size}");
+            }
+            let decoder = Decoder::new(format, Shape::Keys, encodings);
+            if format != Format::Tsv && format != Format::Nul {
+                let keys = read(decoder, &input, || 100).expect("it is sound");
+                assert_eq!(keys.len(), records.len());
+                assert_eq!(keys[1], Ok(format!("{:?}", Datum::Key(b"k"))));
+            }
+        }
+    }
+
+    #[test]
+    fn an_input_of_nothing_has_no_records() {
+        for format in [Format::Tsv, Format::Jsonl, Format::Nul] {
+            let decoder = Decoder::new(format, Shape::Records, Encodings::default());
+            assert_eq!(read(decoder, b"", || 1), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_in_sight_is_given_up() {
+        for format in [Format::Tsv, Format::Jsonl, Format::Nul] {
+            let decoder = Decoder::new(format, Shape::Records, Encodings::default());
+            let endless = vec![b'x'; UNIT_BYTES_MAX + 1];
+            assert!(read(decoder, &endless, || 1 << 20).is_err(), "{format:?}");
+        }
+    }
+}
