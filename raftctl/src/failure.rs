@@ -250,6 +250,11 @@ fn remedy(error: &E) -> String {
                 .into()
         }
         E::Refused { advice, .. } => advice.clone(),
+        E::Lagging(_) => {
+            "other nodes may be better: `raftctl status` tells the lag of each; with a \
+                          longer -t it may catch up"
+                .into()
+        }
         E::IdReused => "use the id with exactly the command that it was given for".into(),
         E::TooManyConnections { .. } => "close idle clients, or ask another node with -e".into(),
         E::Overloaded { .. } => "it had no effect: run it again, or with a longer -t".into(),

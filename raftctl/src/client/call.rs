@@ -48,7 +48,21 @@ pub(super) enum Stop {
     Why(Why),
 }
 
-/// A read under way.
+/// Reads under way: they are sent behind the queued writes, and again wherever the call goes on.
+pub(super) trait Reading {
+    /// Whether one is to be sent.
+    fn is_sending(&self) -> bool;
+    /// Whether an answer is awaited on the current connection.
+    fn is_awaiting(&self) -> bool;
+    /// Appends what is to be sent.
+    fn encode(&mut self, out: &mut BytesMut, next_frame_id: &mut u64, deadline_ms: u32);
+    /// Takes in a reply; `None` if it is to none of them.
+    fn take_reply(&mut self, frame_id: u64, reply: &Reply<'_>) -> Option<Advice>;
+    /// What was awaited on the connection does not come.
+    fn connection_lost(&mut self);
+}
+
+/// One read under way.
 pub(super) struct Read<'a> {
     /// Makes the request, given what is left of the deadline in milliseconds.
     pub(super) request: &'a dyn Fn(u32) -> Request<'a>,
@@ -74,7 +88,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(deadline: Deadline, whom: Whom, met_someone: bool) -> Self {
+    fn new(deadline: Deadline, whom: Whom, met_someone: bool) -> Self {
         Self {
             deadline,
             whom,
@@ -92,11 +106,16 @@ impl Call {
 }
 
 impl Client {
+    pub(super) fn begin(&mut self, whom: Whom, deadline: Deadline) -> Call {
+        self.router.reset_back_off();
+        Call::new(deadline, whom, self.connection.is_some())
+    }
+
     /// One step towards the verdict of the writes in flight and of `read`.
     pub(super) fn turn(
         &mut self,
         call: &mut Call,
-        mut read: Option<&mut Read<'_>>,
+        mut read: Option<&mut dyn Reading>,
     ) -> Result<(), Stop> {
         if self.router.is_cancelled() {
             return Err(Stop::Why(Why::Cancelled));
@@ -104,7 +123,7 @@ impl Client {
         if call.deadline.is_over() {
             return Err(call.expired());
         }
-        let asked = read.as_ref().is_some_and(|read| read.frame_id.is_some());
+        let asked = read.as_ref().is_some_and(|read| read.is_awaiting());
         let awaiting = asked || self.session.is_awaiting();
         if !awaiting {
             match self.next.take() {
@@ -116,7 +135,7 @@ impl Client {
             }
         }
         if self.next.is_none() {
-            self.send(call, read.as_deref_mut())?;
+            self.send(call, reborrow(&mut read))?;
         }
         self.receive(call, read)
     }
@@ -218,10 +237,10 @@ impl Client {
         }
     }
 
-    /// Sends the queued writes, then the read.
-    fn send(&mut self, call: &mut Call, mut read: Option<&mut Read<'_>>) -> Result<(), Stop> {
+    /// Sends the queued writes, then the reads.
+    fn send(&mut self, call: &mut Call, mut read: Option<&mut dyn Reading>) -> Result<(), Stop> {
         let writing = self.session.is_sending() && !self.session.is_draining();
-        let reading = read.as_ref().is_some_and(|read| read.frame_id.is_none());
+        let reading = read.as_ref().is_some_and(|read| read.is_sending());
         if !writing && !reading {
             return Ok(());
         }
@@ -250,11 +269,8 @@ impl Client {
             }
         }
         if let (Some(read), None, true) = (&mut read, &lost, reading) {
-            let frame_id = connection.next_frame_id;
-            connection.next_frame_id += 1;
             let mut out = BytesMut::new();
-            (read.request)(deadline_ms).encode(frame_id, &mut out);
-            read.frame_id = Some(frame_id);
+            read.encode(&mut out, &mut connection.next_frame_id, deadline_ms);
             lost = connection
                 .send(&out, call.deadline.end())
                 .err()
@@ -267,7 +283,7 @@ impl Client {
     }
 
     /// Waits for answers and takes them in.
-    fn receive(&mut self, call: &mut Call, mut read: Option<&mut Read<'_>>) -> Result<(), Stop> {
+    fn receive(&mut self, call: &mut Call, mut read: Option<&mut dyn Reading>) -> Result<(), Stop> {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
@@ -294,7 +310,7 @@ impl Client {
         }
         call.silence = SILENCE;
         loop {
-            match self.take_frame(call, read.as_deref_mut()) {
+            match self.take_frame(call, reborrow(&mut read)) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(why) => {
@@ -306,7 +322,7 @@ impl Client {
     }
 
     /// Takes in one complete frame; false if there is none.
-    fn take_frame(&mut self, call: &mut Call, read: Option<&mut Read<'_>>) -> Result<bool, Why> {
+    fn take_frame(&mut self, call: &mut Call, read: Option<&mut dyn Reading>) -> Result<bool, Why> {
         let Some(connection) = &mut self.connection else {
             return Ok(false);
         };
@@ -321,10 +337,9 @@ impl Client {
             if let Reply::Error(error) = reply {
                 return Err(Why::Server(error));
             }
-        } else if let Some(read) = read.filter(|read| read.frame_id == Some(frame_id)) {
-            advice = Some(take_read(read, &reply));
         } else {
-            advice = self.session.take_reply(frame_id, &reply);
+            advice = read.and_then(|read| read.take_reply(frame_id, &reply));
+            advice = advice.or_else(|| self.session.take_reply(frame_id, &reply));
         }
         if let (Reply::Error(error), Some(_)) = (&reply, &advice) {
             call.last = Some(Why::Server(error.clone()));
@@ -347,12 +362,12 @@ impl Client {
     }
 
     /// The connection is of no more use: what was sent on it has no verdict.
-    fn lose(&mut self, call: &mut Call, why: Why, read: Option<&mut Read<'_>>) {
+    fn lose(&mut self, call: &mut Call, why: Why, read: Option<&mut dyn Reading>) {
         self.connection = None;
         self.next = None;
         self.session.connection_lost();
         if let Some(read) = read {
-            read.frame_id = None;
+            read.connection_lost();
         }
         call.last = Some(why);
         call.detours += 1;
@@ -371,7 +386,7 @@ impl Client {
 
     /// Nobody answers: asks another member who leads, goes there if it is someone else, and else
     /// keeps the link, to be told when it is (rules B5).
-    fn ask_another(&mut self, call: &mut Call, read: Option<&mut Read<'_>>) {
+    fn ask_another(&mut self, call: &mut Call, read: Option<&mut dyn Reading>) {
         let Some(here) = &self.connection else { return };
         if self.next.is_some() {
             // It was already known to be the wrong place.
@@ -416,18 +431,46 @@ fn name_of_session(welcome: &Welcome, router: &mut Router) -> SessionId {
     }
 }
 
-fn take_read(read: &mut Read<'_>, reply: &Reply<'_>) -> Advice {
-    read.frame_id = None;
-    if let Reply::Error(error) = reply {
-        let advice = Advice::of(error);
-        if advice == Advice::Refused {
-            read.result = Some(Err(error.clone()));
+impl Reading for Read<'_> {
+    fn is_sending(&self) -> bool {
+        self.frame_id.is_none()
+    }
+
+    fn is_awaiting(&self) -> bool {
+        self.frame_id.is_some()
+    }
+
+    fn encode(&mut self, out: &mut BytesMut, next_frame_id: &mut u64, deadline_ms: u32) {
+        (self.request)(deadline_ms).encode(*next_frame_id, out);
+        self.frame_id = Some(*next_frame_id);
+        *next_frame_id += 1;
+    }
+
+    fn take_reply(&mut self, frame_id: u64, reply: &Reply<'_>) -> Option<Advice> {
+        self.frame_id.take_if(|asked| *asked == frame_id)?;
+        if let Reply::Error(error) = reply {
+            let advice = Advice::of(error);
+            if advice == Advice::Refused {
+                self.result = Some(Err(error.clone()));
+            }
+            return Some(advice);
         }
-        return advice;
+        if !(self.take)(reply) {
+            return Some(Advice::Protocol("the answer does not fit the request"));
+        }
+        self.result = Some(Ok(()));
+        Some(Advice::Done)
     }
-    if !(read.take)(reply) {
-        return Advice::Protocol("the answer does not fit the request");
+
+    fn connection_lost(&mut self) {
+        self.frame_id = None;
     }
-    read.result = Some(Ok(()));
-    Advice::Done
+}
+
+/// The same reads, for a part of the turn.
+fn reborrow<'a>(read: &'a mut Option<&mut dyn Reading>) -> Option<&'a mut dyn Reading> {
+    match read {
+        Some(read) => Some(&mut **read),
+        None => None,
+    }
 }

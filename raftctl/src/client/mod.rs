@@ -46,6 +46,7 @@
 mod call;
 mod connection;
 mod error;
+mod gets;
 mod lead;
 mod limits;
 mod members;
@@ -61,6 +62,7 @@ use std::time::Duration;
 use wire::hello::Welcome;
 
 pub use error::{Cause, Error, Why};
+pub use gets::GETS_IN_FLIGHT_MAX;
 pub use lead::{Transferred, leaders_of};
 pub use limits::check;
 pub use read::{Entry, Page, Scan, status_of};
@@ -74,8 +76,9 @@ pub use wire::command::{
     Operations, Outcome, Relation, Results, Txn, Undone,
 };
 
-use call::{Call, Next, Stop, Whom};
+use call::{Next, Stop, Whom};
 use connection::Connection;
+use gets::Gets;
 use route::Router;
 use session::Session;
 use watch::Watch;
@@ -118,6 +121,7 @@ pub struct Client {
     /// Who tells if somebody else leads, once an answer was late.
     watch: Option<Watch>,
     session: Session,
+    gets: Gets,
     /// What to do before anything more is sent.
     next: Option<Next>,
 }
@@ -131,6 +135,7 @@ impl Client {
             connection: None,
             watch: None,
             session: Session::new(),
+            gets: Gets::default(),
             next: None,
         }
     }
@@ -207,8 +212,7 @@ impl Client {
     /// If writes are in flight.
     pub fn open_session(&mut self, deadline: Deadline) -> Result<RequestId, Error> {
         assert_eq!(self.session.len(), 0, "writes are in flight");
-        let mut call = Call::new(deadline, Whom::Leader, self.connection.is_some());
-        self.router.reset_back_off();
+        let mut call = self.begin(Whom::Leader, deadline);
         let born = self.arrive(&mut call)?;
         let next = RequestId {
             session: born,
@@ -241,8 +245,7 @@ impl Client {
     /// there is none. At the deadline all writes in flight are given up: this and the following
     /// calls tell of each whether it is certainly not applied or unknown.
     pub fn wait(&mut self, deadline: Deadline) -> Option<Result<Written, Error>> {
-        let mut call = Call::new(deadline, Whom::Leader, self.connection.is_some());
-        self.router.reset_back_off();
+        let mut call = self.begin(Whom::Leader, deadline);
         loop {
             if let Some(result) = self.session.take_settled() {
                 return Some(result);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wire::client::{Freshness, Item, Reply, Request, ScanMode, Status};
 use wire::types::{EntryId, Index};
 
-use super::call::{Call, Read, Stop, Whom};
+use super::call::{Read, Stop, Whom};
 use super::error::{Cause, Error};
 use super::route::Deadline;
 use super::{Client, Options, limits};
@@ -194,8 +194,7 @@ impl Client {
             frame_id: None,
             result: None,
         };
-        let mut call = Call::new(deadline, whom, self.connection.is_some());
-        self.router.reset_back_off();
+        let mut call = self.begin(whom, deadline);
         loop {
             let stopped = self.turn(&mut call, Some(&mut read)).err();
             let place = self.session.place.clone();
@@ -223,7 +222,7 @@ impl Whom {
 }
 
 impl Entry {
-    fn of(item: &Item<'_>) -> Self {
+    pub(super) fn of(item: &Item<'_>) -> Self {
         Self {
             value: item.value.to_vec(),
             revision: item.revision,

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
-use raftctl::client::{Client, Consistency, Entry};
+use raftctl::client::{Client, Entry, Freshness, GETS_IN_FLIGHT_MAX};
 use raftctl::failure::{Exit, Failure};
 use wire::types::Index;
 
+use super::fresh::Fresh;
 use super::{Codec, Session, shown};
 use crate::encoding::screen;
 use crate::input;
@@ -17,7 +18,8 @@ use crate::output::Out;
 #[command(before_help = "Examples:
   raftctl get greeting
   raftctl get conf > nginx.conf
-  raftctl get feature/x --default off")]
+  raftctl get feature/x --default off
+  raftctl get greeting --consistency stale --max-lag 2s")]
 pub(crate) struct Args {
     /// With one key its exact bytes are printed, with several `key TAB value` lines.
     #[arg(required = true, value_name = "KEY", allow_negative_numbers = true)]
@@ -28,6 +30,8 @@ pub(crate) struct Args {
     /// Exit 0 also if a key is not there.
     #[arg(long)]
     missing_ok: bool,
+    #[command(flatten)]
+    fresh: Fresh,
     #[command(flatten)]
     codec: Codec,
 }
@@ -43,6 +47,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         .map(|key| input::full_key(key, args.codec.key.key_encode))
         .collect();
     let keys = keys?;
+    let freshness = args.fresh.freshness()?;
     let several = keys.len() > 1;
     // One value alone is its exact bytes, unless something else was asked for.
     let style = session.out.style();
@@ -50,8 +55,12 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let mut printer = Printer::new(false, 0, args.codec, &session.out)?;
     let mut client = session.client();
     let mut missing = Vec::new();
+    let mut unsent = keys.iter();
     for key in &keys {
-        match find(&mut client, key, default.as_deref(), session)? {
+        submit(&mut client, &mut unsent, freshness)?;
+        let found = client.wait_get(session.deadline).expect("it was sent");
+        let found = found.map_err(|error| Failure::of(&format!("get {}", shown(key)), &error))?;
+        match found.or_else(|| default.as_deref().map(absent)) {
             None => missing.push(shown(key)),
             Some(entry) if bare => value(&entry.value, args.codec, &mut session.out)?,
             Some(entry) => printer.print(&entry.item(key), &mut session.out)?,
@@ -75,22 +84,27 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     Ok(Exit::No)
 }
 
-fn find(
+/// Has as many gets in flight as may be.
+fn submit<'a>(
     client: &mut Client,
-    key: &[u8],
-    default: Option<&[u8]>,
-    session: &Session<'_>,
-) -> Result<Option<Entry>, Failure> {
-    let found = client
-        .get(key, Consistency::Linearizable, session.deadline)
-        .map_err(|error| Failure::of(&format!("get {}", shown(key)), &error))?;
-    let absent = |value: &[u8]| Entry {
+    unsent: &mut impl Iterator<Item = &'a Vec<u8>>,
+    freshness: Freshness,
+) -> Result<(), Failure> {
+    for key in unsent.take(GETS_IN_FLIGHT_MAX - client.gets_in_flight()) {
+        let submitted = client.submit_get(key, freshness);
+        submitted.map_err(|error| Failure::of(&format!("get {}", shown(key)), &error))?;
+    }
+    Ok(())
+}
+
+/// What is taken for a key that is not there.
+fn absent(value: &[u8]) -> Entry {
+    Entry {
         value: value.to_vec(),
         revision: Index(0),
         create_revision: Index(0),
         version: 0,
-    };
-    Ok(found.or_else(|| default.map(absent)))
+    }
 }
 
 /// One value alone: the exact bytes, except that a terminal gets no control characters.

@@ -10,6 +10,7 @@ pub(crate) mod count;
 pub(crate) mod del;
 pub(crate) mod dump;
 pub(crate) mod edit;
+pub(crate) mod fresh;
 pub(crate) mod get;
 pub(crate) mod help;
 pub(crate) mod incr;

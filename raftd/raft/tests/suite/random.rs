@@ -202,7 +202,11 @@ fn apply(cluster: &mut Cluster, op: Op) {
             }
         }
         Op::Read(n) => {
-            if let Some(id) = leader_or(cluster, n) {
+            let id = match n % 2 {
+                0 => leader_or(cluster, n / 2),
+                _ => up(cluster, n / 2),
+            };
+            if let Some(id) = id {
                 cluster.read(id);
             }
         }
@@ -384,7 +388,7 @@ fn overtake(cluster: &mut Cluster, count: usize) {
 }
 
 /// Everything works again: within a few election timeouts one node leads, what is proposed
-/// commits everywhere, and a read is served.
+/// commits everywhere, and every member serves a read.
 fn must_come_to_life(cluster: &mut Cluster) {
     cluster.cut.clear();
     for id in cluster.ids() {
@@ -418,13 +422,18 @@ fn must_come_to_life(cluster: &mut Cluster) {
     }
     let leader = cluster.leader().expect("a healed cluster has a leader");
     let last = cluster.propose(leader, &[b"alive"]).expect("it leads")[0];
-    let served = cluster.nodes[&leader].reads_served;
-    cluster.read(leader).expect("it leads");
+    let served = |cluster: &Cluster, id| cluster.nodes[&id].reads_served;
+    let members = cluster.raft(leader).membership().members.iter();
+    let before: Vec<(NodeId, u64)> = members
+        .map(|member| (member.id, served(cluster, member.id)))
+        .collect();
+    for (id, _) in &before {
+        cluster.read(*id).expect("it leads, or follows");
+    }
     cluster.run(Duration::from_secs(1));
-    assert!(
-        cluster.nodes[&leader].reads_served > served,
-        "the read was not served"
-    );
+    for (id, before) in before {
+        assert!(served(cluster, id) > before, "node {id} serves no read");
+    }
     assert!(
         cluster.refusals.is_empty(),
         "honest nodes refused each other: {:?}",

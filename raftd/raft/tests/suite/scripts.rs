@@ -36,6 +36,7 @@
 //! | 32 | paged apply regresses commit | `old_append_changes_nothing` |
 //! | 34 | read before the first commit of the term | `read_at_the_start_of_a_term` |
 //! | 35 | read context reused | `reads_share_the_next_round` |
+//! | 35 | answer taken for that to another question | `follower_reads` |
 //! | 36 | read racing a leader change | `reads_die_with_the_reign` |
 //! | 37 | barrier ignores failed answers | `conflict_answers_a_round` |
 //! | 40 | serves before replay is done | `read_at_the_start_of_a_term` |
@@ -73,7 +74,8 @@ use wire::entry::Entry;
 use wire::leadership::HandOver;
 use wire::peer::{
     Append, AppendConflict, AppendOk, Digest, DiskReport, Health, InstallSnapshot, Message,
-    PreVote, PreVoteAnswer, RequestVote, SnapshotOk, StaleTerm, Standing, TimeoutNow, VoteAnswer,
+    PreVote, PreVoteAnswer, ReadIndex, ReadIndexAnswer, RequestVote, SnapshotOk, StaleTerm,
+    Standing, TimeoutNow, VoteAnswer,
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
@@ -274,6 +276,15 @@ fn message(args: &Args) -> Fallible<Message> {
             received_bytes: args.named("received", 0)?,
             disk,
             health,
+        }),
+        "read-index" => Message::ReadIndex(ReadIndex {
+            term,
+            question: args.named("question", 0)?,
+        }),
+        "read-index-answer" => Message::ReadIndexAnswer(ReadIndexAnswer {
+            term,
+            question: args.named("question", 0)?,
+            index: Index(args.named("index", 0)?),
         }),
         "timeout-now" => Message::TimeoutNow(TimeoutNow {
             term,

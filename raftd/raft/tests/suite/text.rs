@@ -70,9 +70,9 @@ pub(crate) fn message(message: &Message) -> String {
             m.last,
             health(m.health)
         ),
-        // A question's number is of no interest.
-        Message::StaleTerm(_) | Message::TimeoutNow(_) | Message::ReadIndex(_) => String::new(),
-        Message::ReadIndexAnswer(m) => format!(" index={}", m.index),
+        Message::StaleTerm(_) | Message::TimeoutNow(_) => String::new(),
+        Message::ReadIndex(m) => format!(" question={}", m.question),
+        Message::ReadIndexAnswer(m) => format!(" question={} index={}", m.question, m.index),
         Message::PreVote(m) => format!(" last={}", m.last),
         Message::RequestVote(m) if m.transfer.is_some() => format!(" last={} transfer", m.last),
         Message::RequestVote(m) => format!(" last={}", m.last),

@@ -285,10 +285,12 @@ fn s4_2_1_a_learner_receives_and_counts_for_nothing() {
     split(&mut cluster, &[&[1, 4, 5]]);
     let open = cluster.propose(ONE, &[b"b"]).expect("it leads")[0];
     cluster.read(ONE).expect("it leads");
+    cluster.read(FOUR).expect("it follows");
     cluster.run(Duration::from_millis(250));
     assert_eq!(cluster.raft(ONE).match_index(FOUR), Some(open.index));
     assert_eq!(cluster.raft(ONE).commit(), held.index);
     assert_eq!(cluster.nodes[&ONE].reads_served, 0);
+    assert_eq!(cluster.nodes[&FOUR].reads_served, 0);
     cluster.run(Duration::from_millis(250));
     assert_eq!(cluster.leader(), None, "CheckQuorum");
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use raft::{Input, RoleName};
-use wire::types::Index;
+use wire::peer::Message;
+use wire::types::{Index, NodeId};
 
-use super::{ONE, THREE, TWO, in_role, with_logs};
+use super::{ONE, THREE, TWO, in_role, of, say, three, with_logs};
 
 #[test]
 fn s6_4_a_read_waits_for_a_round_that_begins_after_it() {
@@ -73,4 +74,57 @@ fn s6_4_a_round_is_answered_before_the_entries_that_came_with_it_are_on_disk() {
     }
     assert_eq!(cluster.nodes[&ONE].reads_served, 1);
     assert_eq!(cluster.raft(TWO).durable(), Index(1), "no disk moved");
+}
+
+/// A leader and one follower of five, cut off: that the follower asks proves nothing.
+#[test]
+fn s6_4_a_deposed_leader_answers_no_follower() {
+    let mut cluster = of(5);
+    cluster.elect(ONE);
+    let others = [THREE, NodeId(4), NodeId(5)];
+    for far in others {
+        for near in [ONE, TWO] {
+            cluster.cut.extend([(near, far), (far, near)]);
+        }
+        cluster.turn(far, vec![Input::LeaderLinkClosed]);
+    }
+    cluster.timeout(THREE);
+    cluster.settle();
+    cluster.propose(THREE, &[b"new"]);
+    cluster.settle();
+    assert_eq!(cluster.raft(THREE).commit(), Index(3));
+    assert_eq!(
+        cluster.raft(TWO).leader(),
+        Some(ONE),
+        "it does not know yet"
+    );
+    cluster.read(TWO).expect("it follows a leader");
+    cluster.settle();
+    assert_eq!(cluster.nodes[&TWO].reads_served, 0);
+    cluster.cut.clear();
+    cluster.run(Duration::from_secs(1));
+    assert_eq!(cluster.nodes[&TWO].reads_served, 0, "its leader is gone");
+    cluster.read(TWO).expect("it follows the new one");
+    cluster.settle();
+    assert_eq!(cluster.nodes[&TWO].reads_served, 1);
+}
+
+/// What is answered to an earlier life of a node is none to this one.
+#[test]
+fn s6_4_each_life_has_questions_of_its_own() {
+    let mut cluster = three();
+    cluster.elect(ONE);
+    cluster.read(TWO).expect("it follows");
+    cluster.deliver(0, false);
+    let answer = cluster.packets[0].message.clone();
+    assert!(matches!(answer, Message::ReadIndexAnswer(_)), "{answer:?}");
+    cluster.crash(TWO, 0);
+    cluster.start(TWO);
+    cluster.run(Duration::from_millis(100));
+    cluster.read(TWO).expect("it follows again");
+    cluster.packets.clear();
+    say(&mut cluster, ONE, TWO, answer);
+    assert_eq!(cluster.nodes[&TWO].reads_served, 0);
+    cluster.run(Duration::from_millis(100));
+    assert_eq!(cluster.nodes[&TWO].reads_served, 1);
 }
