@@ -379,6 +379,8 @@ impl Node {
         let message = match message {
             Message::Fetch(asked) => return self.fetch_asked(from, asked, effects),
             Message::Fetched(answer) => return self.fetched(from, answer, effects),
+            // Where the leader serves no reads, its followers do not (rules D5).
+            Message::ReadIndex(_) if self.state_in_doubt().is_some() => return,
             message => message,
         };
         let append_term = match &message {

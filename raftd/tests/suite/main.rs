@@ -19,6 +19,7 @@ mod node_image;
 mod node_joint;
 mod node_limits;
 mod node_members;
+mod node_reads;
 mod node_session;
 mod node_snapshots;
 mod node_store;

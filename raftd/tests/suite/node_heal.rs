@@ -9,6 +9,7 @@ use wire::types::{Index, NodeId};
 
 use super::node_cluster::{get, put, session, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
+use super::node_reads::anywhere;
 use super::node_snapshots::{Client, await_snapshot, holds, patient};
 
 /// Entries from one comparison of the states to the next.
@@ -192,6 +193,9 @@ fn without_a_quorum_on_any_state_reads_stop() {
         error(cluster.ask(reader, 1, get(b"many"))),
         Error::StateInDoubt
     );
+    let beside = cluster.connect(hurt);
+    let refusal = error(cluster.ask(beside, 1, anywhere(b"many")));
+    assert_eq!(refusal.name(), "lagging");
     // The third decides.
     cluster.start(other);
     cluster.run_until("a verdict", ms(15_000), |cluster| {

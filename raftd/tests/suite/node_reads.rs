@@ -1,0 +1,237 @@
+//! Reads that any node answers: how fresh they are, and what is said where they cannot be.
+
+use wire::client::{Consistency, Freshness, NodeRole, Request};
+use wire::error::{Error, Lag};
+use wire::types::{Index, NodeId};
+
+use super::node_cluster::{get, put, session, stale_get, value, written};
+use super::node_harness::{Cluster, Options, error, ms};
+
+/// The harness's upper end of the election timeout, and a bit.
+const PATIENCE_MS: u64 = 310;
+
+fn read(freshness: impl Into<Freshness>, key: &[u8]) -> Request<'_> {
+    Request::Get {
+        deadline_ms: 2_000,
+        freshness: freshness.into(),
+        key,
+    }
+}
+
+pub(crate) fn anywhere(key: &[u8]) -> Request<'_> {
+    read(Consistency::LinearizableAnywhere, key)
+}
+
+fn bounded(max_lag_ms: u32, key: &[u8]) -> Request<'_> {
+    read(Consistency::Bounded { max_lag_ms }, key)
+}
+
+fn after(index: Index, key: &[u8]) -> Request<'_> {
+    let (consistency, after) = (Consistency::Stale, index);
+    read(Freshness { consistency, after }, key)
+}
+
+#[track_caller]
+fn lag(error: Error) -> Lag {
+    match error {
+        Error::Lagging(lag) => *lag,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A serving cluster, its leader, a follower, and the index of the write of `k`.
+fn with_key() -> (Cluster, NodeId, NodeId, Index) {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let client = cluster.connect(leader);
+    let put = session.next(put(b"k", b"v"));
+    let index = written(cluster.ask(client, 1, put));
+    cluster.run(ms(100));
+    let follower = cluster.other_than(leader);
+    (cluster, leader, follower, index)
+}
+
+#[test]
+fn a_follower_sees_every_acknowledged_write() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let mut session = session(&cluster, 1);
+    let (writer, reader) = (cluster.connect(leader), cluster.connect(follower));
+    for n in 1..=20_u64 {
+        let text = n.to_string().into_bytes();
+        let put = session.next(put(b"k", &text));
+        cluster.ask(writer, n, put);
+        // It is not told yet that this is committed.
+        cluster.send(reader, &[(2 * n, stale_get(b"k"))]);
+        assert_ne!(
+            value(cluster.reply(reader, 2 * n).unwrap()),
+            Some(text.clone())
+        );
+        let seen = cluster.ask(reader, 2 * n + 1, anywhere(b"k"));
+        assert_eq!(value(seen), Some(text));
+    }
+}
+
+#[test]
+fn a_leader_answers_any_kind_of_read() {
+    let (mut cluster, leader, _, index) = with_key();
+    let client = cluster.connect(leader);
+    let reads = [
+        get(b"k"),
+        anywhere(b"k"),
+        stale_get(b"k"),
+        bounded(1, b"k"),
+        after(index, b"k"),
+    ];
+    for (request_id, read) in (1..).zip(reads) {
+        let seen = cluster.ask(client, request_id, read);
+        assert_eq!(value(seen), Some(b"v".to_vec()), "read {request_id}");
+    }
+}
+
+/// The leader dies with the question: it is put to the next one, and no client notices.
+#[test]
+fn reads_that_wait_for_a_leader_that_dies_are_asked_again() {
+    let (mut cluster, leader, follower, _) = with_key();
+    let client = cluster.connect(follower);
+    cluster.send(client, &[(1, anywhere(b"k")), (2, bounded(0, b"k"))]);
+    cluster.crash(leader);
+    for request_id in [1, 2] {
+        let seen = cluster.await_reply(client, request_id);
+        assert_eq!(value(seen), Some(b"v".to_vec()));
+    }
+    assert_ne!(cluster.leader(), Some(leader));
+}
+
+#[test]
+fn a_node_without_a_leader_names_a_better_one_within_an_election_timeout() {
+    let (mut cluster, leader, follower, index) = with_key();
+    let client = cluster.connect(follower);
+    cluster.ask(client, 1, anywhere(b"k"));
+    // The links stand, and carry nothing.
+    for id in cluster.ids() {
+        if id != follower {
+            cluster.cut(follower, id);
+        }
+    }
+    let asked = cluster.now();
+    let first = lag(error(cluster.ask(client, 2, anywhere(b"k"))));
+    assert!(cluster.now().since(asked) <= ms(PATIENCE_MS));
+    assert!(
+        first.better.is_some() && first.behind_ms >= Some(PATIENCE_MS - 20),
+        "{first:?}"
+    );
+    cluster.run_until("it misses its leader", ms(2_000), |cluster| {
+        cluster.status(follower).leader.is_none()
+    });
+    let asked = cluster.now();
+    let second = lag(error(cluster.ask(client, 3, bounded(100, b"k"))));
+    assert!(cluster.now().since(asked) <= ms(PATIENCE_MS));
+    assert_eq!(
+        (second.reason.as_str(), second.entries),
+        ("it knows no leader", 0)
+    );
+    // What needs no leader is answered, and what cannot be answered by one is not waited for long.
+    let seen = cluster.ask(client, 4, after(index, b"k"));
+    assert_eq!(value(seen), Some(b"v".to_vec()));
+    let asked = cluster.now();
+    lag(error(cluster.ask(
+        client,
+        5,
+        after(Index(index.0 + 10), b"k"),
+    )));
+    assert!(cluster.now().since(asked) <= ms(PATIENCE_MS));
+    // Linearizable ones of the leader's wait as ever.
+    assert_eq!(cluster.status(follower).role, NodeRole::Candidate);
+    let asked = cluster.now();
+    let hopeless = Request::Get {
+        deadline_ms: 1_000,
+        freshness: Consistency::Linearizable.into(),
+        key: b"k",
+    };
+    assert_eq!(error(cluster.ask(client, 6, hopeless)), Error::NoLeader);
+    assert!(cluster.now().since(asked) >= ms(1_000));
+    assert_eq!(cluster.leader(), Some(leader));
+}
+
+/// A node that was up to date a moment ago says what it has, and asks nobody.
+#[test]
+fn a_bounded_read_is_answered_as_long_as_its_bound_allows() {
+    let (mut cluster, _, follower, _) = with_key();
+    let client = cluster.connect(follower);
+    let seen = cluster.ask(client, 1, anywhere(b"k"));
+    assert_eq!(value(seen), Some(b"v".to_vec()));
+    cluster.isolate(follower);
+    cluster.run(ms(100));
+    cluster.send(client, &[(2, bounded(150, b"k")), (3, bounded(50, b"k"))]);
+    assert_eq!(
+        value(cluster.reply(client, 2).unwrap()),
+        Some(b"v".to_vec())
+    );
+    assert!(cluster.reply(client, 3).is_none());
+    cluster.run(ms(100));
+    cluster.send(client, &[(4, bounded(150, b"k"))]);
+    assert!(cluster.reply(client, 4).is_none());
+    for request_id in [3, 4] {
+        lag(error(cluster.await_reply(client, request_id)));
+    }
+    // A state that is thrown away takes along what was known of it.
+    cluster.crash(follower);
+    cluster.start(follower);
+    let client = cluster.connect(follower);
+    let lag = lag(error(cluster.ask(client, 1, bounded(1_000_000, b"k"))));
+    assert_eq!(lag.behind_ms, None);
+}
+
+#[test]
+fn a_read_after_a_revision_waits_for_it_on_any_node() {
+    let (mut cluster, leader, follower, index) = with_key();
+    let (writer, reader) = (cluster.connect(leader), cluster.connect(follower));
+    let next = Index(index.0 + 1);
+    // It is asked for before it is written.
+    cluster.send(reader, &[(1, after(next, b"k"))]);
+    let both = Freshness {
+        consistency: Consistency::LinearizableAnywhere,
+        after: next,
+    };
+    cluster.send(reader, &[(2, read(both, b"k"))]);
+    cluster.send(writer, &[(3, read(both, b"k"))]);
+    cluster.run(ms(50));
+    for (connection, request_id) in [(reader, 1), (reader, 2), (writer, 3)] {
+        assert!(cluster.reply(connection, request_id).is_none());
+    }
+    let mut session = session(&cluster, 2);
+    let put = session.next(put(b"k", b"later"));
+    assert_eq!(written(cluster.ask(writer, 1, put)), next);
+    for (connection, request_id) in [(reader, 1), (reader, 2), (writer, 3)] {
+        let seen = cluster.await_reply(connection, request_id);
+        assert_eq!(value(seen), Some(b"later".to_vec()));
+    }
+}
+
+/// The leader does what it can until the deadline; a follower does not wait for what takes long.
+#[test]
+fn a_revision_that_never_comes() {
+    let (mut cluster, leader, follower, index) = with_key();
+    let (at_leader, at_follower) = (cluster.connect(leader), cluster.connect(follower));
+    let (soon, far) = (Index(index.0 + 9), Index(index.0 + 100_000));
+    let asked = cluster.now();
+    let reply = cluster.ask(at_leader, 1, after(soon, b"k"));
+    assert_eq!(error(reply), Error::DeadlineExpired);
+    assert!(cluster.now().since(asked) >= ms(2_000));
+    let asked = cluster.now();
+    let hint = lag(error(cluster.ask(at_follower, 1, after(soon, b"k")))).better;
+    assert_eq!(hint.expect("the leader").node, leader);
+    assert!(cluster.now().since(asked) <= ms(PATIENCE_MS));
+    let freshness = Freshness {
+        consistency: Consistency::LinearizableAnywhere,
+        after: far,
+    };
+    for (request_id, read) in [(2, after(far, b"k")), (3, read(freshness, b"k"))] {
+        cluster.send(at_follower, &[(request_id, read)]);
+        let reply = cluster.reply(at_follower, request_id);
+        lag(error(reply.expect("it is said at once")));
+    }
+}
