@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
-    cas, completion, config, context, count, del, dump, edit, get, help, incr, is_healthy, load,
-    members, put, recover, scan, snapshot, transfer_leader, wait_ready, wal,
+    append, cas, completion, config, context, count, del, dump, edit, get, help, incr, is_healthy,
+    load, members, put, recover, scan, snapshot, transfer_leader, txn, wait_ready, wal,
 };
 use crate::config::Flags;
 use crate::format::Style;
@@ -39,6 +39,8 @@ pub(crate) enum Verb {
     Del(del::Args),
     Cas(cas::Args),
     Incr(incr::Args),
+    Append(append::Args),
+    Txn(txn::Args),
     Scan(scan::Args),
     Count(count::Args),
     Dump(dump::Args),

@@ -66,6 +66,19 @@ enum Field {
     Bytes,
 }
 
+/// The item as JSON.
+pub(crate) fn object<'a>(item: &Item<'a>, keys_only: bool, encodings: Encodings) -> Object<'a> {
+    let key = Datum::new(item.key, encodings.key);
+    let value = Datum::new(item.value, encodings.value);
+    let revisions = Revisions {
+        revision: item.revision.0,
+        create_revision: item.create_revision.0,
+        version: item.version,
+    };
+    let value = (!keys_only).then_some(&value);
+    Object::new(&key, value, Some(revisions))
+}
+
 /// Prints items one by one; call [`Printer::finish`] at the end.
 ///
 /// Invariant: `rows` are of a table only, and at most [`TABLE_ROWS_MAX`].
@@ -138,7 +151,7 @@ impl Printer {
                 }
                 return Ok(());
             }
-            Format::Jsonl => self.object(item).encode(&mut self.buffer),
+            Format::Jsonl => object(item, self.keys_only, self.encodings).encode(&mut self.buffer),
             Format::Frame => self.frame.encode(record, &mut self.buffer),
             Format::Env => {
                 let key = item.key.get(self.stem_bytes..).unwrap_or_default();
@@ -214,18 +227,6 @@ impl Printer {
             out.push(b'\n');
         }
         Ok(())
-    }
-
-    fn object<'a>(&self, item: &Item<'a>) -> Object<'a> {
-        let key = Datum::new(item.key, self.encodings.key);
-        let value = Datum::new(item.value, self.encodings.value);
-        let revisions = Revisions {
-            revision: item.revision.0,
-            create_revision: item.create_revision.0,
-            version: item.version,
-        };
-        let value = (!self.keys_only).then_some(&value);
-        Object::new(&key, value, Some(revisions))
     }
 
     fn cell(&self, field: Field, item: &Item<'_>) -> String {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use raftctl::client::{Command, Expect, Outcome};
+use raftctl::client::{Command, Expect, Outcome, Written};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::types::Index;
@@ -32,16 +32,16 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Expected {
+pub(crate) struct Expected {
     /// The key must hold this value; `-` reads it from standard input.
     #[arg(long, value_name = "V", allow_negative_numbers = true)]
-    expect: Option<OsString>,
+    pub(crate) expect: Option<OsString>,
     /// The key must not be there.
     #[arg(long)]
-    expect_absent: bool,
+    pub(crate) expect_absent: bool,
     /// The key must have been last written at this revision.
     #[arg(long, value_name = "N")]
-    expect_revision: Option<u64>,
+    pub(crate) expect_revision: Option<u64>,
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
@@ -69,6 +69,15 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         value: &new,
     };
     let written = session.write(&what, args.resumed, command)?;
+    tell(&what, &written, session)
+}
+
+/// Tells what became of a write with a condition.
+pub(super) fn tell(
+    what: &str,
+    written: &Written,
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
     let (ok, revision, note) = match written.outcome {
         Outcome::Swapped => {
             let revision = written.revision.0;
@@ -79,7 +88,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             (false, Some(revision), note)
         }
         Outcome::NotSwapped(None) => (false, None, format!("{what}: there is no such key")),
-        _ => return Err(odd_outcome(&what, &written)),
+        _ => return Err(odd_outcome(what, written)),
     };
     if session.out.json() {
         session

@@ -108,7 +108,7 @@ fn absent(value: &[u8]) -> Entry {
 }
 
 /// One value alone: the exact bytes, except that a terminal gets no control characters.
-fn value(value: &[u8], codec: Codec, out: &mut Out) -> Result<(), Failure> {
+pub(super) fn value(value: &[u8], codec: Codec, out: &mut Out) -> Result<(), Failure> {
     if let Some(encoding) = codec.encode {
         return out.line(&encoding.encode(value));
     }

@@ -1,6 +1,8 @@
 //! One verb per file.
 
+pub(crate) mod append;
 pub(crate) mod bench;
+pub(crate) mod bounds;
 pub(crate) mod cas;
 pub(crate) mod completion;
 pub(crate) mod config;
@@ -27,11 +29,13 @@ pub(crate) mod scan;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod transfer_leader;
+pub(crate) mod txn;
 pub(crate) mod version;
 pub(crate) mod wait_ready;
 pub(crate) mod wal;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use raftctl::client::{Client, Command, Deadline, Options, RequestId, Written};
@@ -159,6 +163,16 @@ pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
     )
 }
 
+/// A retry of a write whose answer was too long to keep: says so on standard error.
+pub(crate) fn not_kept(what: &str, written: &Written) {
+    let revision = written.revision.0;
+    let text = format!(
+        "raftctl: {what} was applied at revision {revision}, but what it answered was too long to keep\n"
+    );
+    // There is nowhere to tell of a failure to tell.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// What the verb can print: anything else is refused before it does anything.
 fn ability(verb: &Verb) -> Ability {
     match verb {
@@ -204,6 +218,8 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Del(args) => del::run(&args, session),
         Verb::Cas(args) => cas::run(&args, session),
         Verb::Incr(args) => incr::run(&args, session),
+        Verb::Append(args) => append::run(&args, session),
+        Verb::Txn(args) => txn::run(&args, session),
         Verb::Scan(args) => scan::run(&args, session),
         Verb::Count(args) => count::run(&args, session),
         Verb::Load(args) => load::run(&args, session),

@@ -2,14 +2,19 @@
 
 use std::ffi::OsString;
 
-use raftctl::client::{Command, Outcome};
+use raftctl::client::{
+    Batch, Command, Compare, Compares, Condition, Expect, Operation, OperationResult, Outcome,
+    Relation, Txn,
+};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
+use wire::types::Index;
 
-use super::{Codec, Resumed, Session, odd_outcome, shown};
+use super::{Codec, Resumed, Session, cas, get, not_kept, odd_outcome, shown};
 use crate::bulk::{self, Job, OfKey, Rewrite};
 use crate::decoding::Shape;
 use crate::input;
+use crate::items;
 
 /// Set a key.
 #[derive(Debug, clap::Args)]
@@ -17,6 +22,7 @@ use crate::input;
   raftctl put greeting hello
   raftctl put conf - < nginx.conf
   find . -type f -print0 | raftctl put --stdin -0 --from-files --prefix site/
+  raftctl put lock \"$HOSTNAME\" --if-absent
   raftctl put -- key -value")]
 pub(crate) struct Args {
     #[arg(allow_negative_numbers = true, required_unless_present = "stdin")]
@@ -24,6 +30,16 @@ pub(crate) struct Args {
     /// The value; `-` or nothing reads standard input to its end, as exact bytes.
     #[arg(allow_negative_numbers = true)]
     value: Option<OsString>,
+    /// Only if the key is not there: else exit 1.
+    #[arg(long)]
+    if_absent: bool,
+    /// Only if the key was last written at this revision: else exit 1.
+    #[arg(long, value_name = "N", conflicts_with_all = ["if_absent", "stdin"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    if_revision: Option<u64>,
+    /// Print the value before, as `get` would.
+    #[arg(long, conflicts_with = "stdin")]
+    prev: bool,
     /// Set many keys: each record on standard input is a key and its value.
     #[arg(long, conflicts_with_all = ["key", "request_id"])]
     pub(super) stdin: bool,
@@ -52,22 +68,87 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         None => input::piped_value(args.codec.encode)?,
     };
     let what = format!("put {}", shown(&key));
-    let command = Command::Put {
-        key: &key,
-        value: &value,
+    if args.prev {
+        return with_prev(args, &what, &key, &value, session);
+    }
+    let expect = match args.if_revision {
+        Some(revision) => Some(Expect::Revision(Index(revision))),
+        None => args.if_absent.then_some(Expect::Absent),
+    };
+    let (key, value) = (key.as_slice(), value.as_slice());
+    let command = match expect {
+        Some(expect) => Command::CompareAndSwap { key, expect, value },
+        None => Command::Put { key, value },
     };
     let written = session.write(&what, args.resumed, command)?;
-    if !matches!(written.outcome, Outcome::Put | Outcome::Applied) {
-        return Err(odd_outcome(&what, &written));
+    if written.outcome == Outcome::Put {
+        let revision = written.revision.0;
+        if session.out.json() {
+            let object = json!({"revision": revision, "ok": true});
+            session.out.object(&object)?;
+        }
+        session.out.note(&format!("{what}: revision {revision}"))?;
+        return Ok(Exit::Done);
     }
-    let revision = written.revision.0;
-    if session.out.json() {
-        session
-            .out
-            .object(&json!({"revision": revision, "ok": true}))?;
+    cas::tell(&what, &written, session)
+}
+
+/// Reads the key and sets it, as one.
+fn with_prev(
+    args: &Args,
+    what: &str,
+    key: &[u8],
+    value: &[u8],
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let condition = match args.if_revision {
+        Some(revision) => Some(Condition::Revision(Relation::Equal, revision)),
+        None => args.if_absent.then_some(Condition::Absent),
+    };
+    let compare = condition.map(|condition| Compare { key, condition });
+    let compares = Compare::encode_all(compare.as_slice());
+    let get = Operation::Get { key };
+    let put = Operation::Change(Command::Put { key, value });
+    let [mut then, mut or_else] = [Batch::default(), Batch::default()];
+    let too_large = |_| {
+        let what = format!("{what} was refused: the value is too long");
+        Failure::new(Exit::Refused, "too-large", what)
+    };
+    then.push(get).map_err(too_large)?;
+    then.push(put).map_err(too_large)?;
+    or_else.push(get).map_err(too_large)?;
+    let txn = Txn {
+        compares: Compares { bytes: &compares },
+        then: then.operations(),
+        or_else: or_else.operations(),
+    };
+    let written = session.write(what, args.resumed, Command::Txn(txn))?;
+    let Outcome::Txn { held, results } = &written.outcome else {
+        return Err(odd_outcome(what, &written));
+    };
+    let before = match results.as_ref().map(|results| results.iter().next()) {
+        Some(Some(OperationResult::Found(item))) => Some(item),
+        Some(Some(OperationResult::Missing)) => None,
+        Some(_) => return Err(odd_outcome(what, &written)),
+        None => {
+            not_kept(what, &written);
+            None
+        }
+    };
+    let found = before.map(|item| item.revision.0);
+    let out = &mut session.out;
+    if out.json() {
+        let prev = before.map(|item| items::object(&item, false, args.codec.encodings()));
+        let revision = if *held {
+            Some(written.revision.0)
+        } else {
+            found
+        };
+        out.object(&json!({"revision": revision, "ok": held, "prev": prev}))?;
+    } else if let Some(item) = before {
+        get::value(item.value, args.codec, out)?;
     }
-    session.out.note(&format!("{what}: revision {revision}"))?;
-    Ok(Exit::Done)
+    Ok(if *held { Exit::Done } else { Exit::No })
 }
 
 fn put_many(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
@@ -84,7 +165,7 @@ fn put_many(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
         file: None,
         shape,
         encodings: args.codec.encodings(),
-        rewrite: Rewrite::new(prefix, false, OfKey::File),
+        rewrite: Rewrite::new(prefix, args.if_absent, OfKey::File),
         flags: &args.flags,
         whole: None,
     };

@@ -11,6 +11,7 @@ mod cli_edit;
 mod cli_errors;
 mod cli_lead;
 mod cli_terminal;
+mod cli_txn;
 mod client;
 mod exactly_once;
 mod fake;

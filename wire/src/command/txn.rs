@@ -175,19 +175,29 @@ fn each<'a, T>(
 
 impl<'a> Compares<'a> {
     /// The compares, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Compare<'a>> + use<'a> {
+    pub fn iter(self) -> impl Iterator<Item = Compare<'a>> {
         each(self.bytes, Compare::decode)
     }
 }
 
 impl<'a> Operations<'a> {
     /// The operations, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Operation<'a>> + use<'a> {
+    pub fn iter(self) -> impl Iterator<Item = Operation<'a>> {
         each(self.bytes, Operation::decode)
     }
 }
 
 impl<'a> Compare<'a> {
+    /// All of these: the bytes of [`Compares`].
+    #[must_use]
+    pub fn encode_all(compares: &[Compare<'_>]) -> BytesMut {
+        let mut out = BytesMut::new();
+        for compare in compares {
+            compare.encode(&mut out);
+        }
+        out
+    }
+
     /// Appends it to `out`: for [`Compares`].
     pub fn encode(&self, out: &mut BytesMut) {
         put_bytes(out, self.key);

@@ -63,12 +63,8 @@ pub(crate) fn items(items: &[Item<'_>]) -> Items<'static> {
 }
 
 pub(crate) fn compares(compares: &[Compare<'_>]) -> Compares<'static> {
-    let mut out = BytesMut::new();
-    for compare in compares {
-        compare.encode(&mut out);
-    }
     Compares {
-        bytes: forever(out),
+        bytes: forever(Compare::encode_all(compares)),
     }
 }
 

@@ -1,0 +1,221 @@
+//! Several operations as one, and writes with conditions, on the command line.
+
+use serde_json::json;
+
+use super::run::{run, run_with, store};
+
+#[test]
+fn a_put_with_a_condition_says_yes_or_no() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "1", "--if-absent"]).silently(0, "");
+    run(&at, &["put", "k", "2", "--if-absent"]).silently(1, "");
+    run(&at, &["put", "k", "2", "--if-revision", "9"]).silently(1, "");
+    run(&at, &["put", "k", "2", "--if-revision", "1", "--json"])
+        .silently(0, "{\"ok\":true,\"revision\":4}\n");
+    run(&at, &["put", "k", "3", "--if-absent", "--json"])
+        .silently(1, "{\"ok\":false,\"revision\":4}\n");
+    run(&at, &["put", "z", "3", "--if-revision", "4", "--json"])
+        .silently(1, "{\"ok\":false,\"revision\":null}\n");
+    run(&at, &["get", "k"]).silently(0, "2");
+    assert_eq!(
+        run(&at, &["put", "k", "v", "--if-revision", "0"]).code,
+        Some(2)
+    );
+    let both = ["put", "k", "v", "--if-revision", "1", "--if-absent"];
+    assert_eq!(run(&at, &both).code, Some(2));
+}
+
+#[test]
+fn a_put_prints_what_was_there_before() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "1", "--prev"]).silently(0, "");
+    run_with(&at, &["put", "k", "-", "--prev"], b"2\0\n").silently(0, "1");
+    run(&at, &["put", "k", "3", "--prev"]).silently(0, "2\0\n");
+    run(&at, &["put", "k", "4", "--prev", "--if-revision", "3"]).silently(0, "3");
+    // Nothing changes, and what is there is told.
+    run(&at, &["put", "k", "5", "--prev", "--if-revision", "3"]).silently(1, "4");
+    run(&at, &["put", "k", "5", "--prev", "--if-absent"]).silently(1, "4");
+    let done = run(&at, &["put", "k", "6", "--prev", "--json"]);
+    let prev = json!({"key":"k","value":"4","revision":4,"create_revision":1,"version":4});
+    assert_eq!(done.json(), json!({"ok":true,"revision":7,"prev":prev}));
+    let done = run(&at, &["put", "z", "1", "--prev", "--json"]);
+    assert_eq!(done.json(), json!({"ok":true,"revision":8,"prev":null}));
+    let done = run(&at, &["put", "z", "1", "--prev", "--if-absent", "--json"]);
+    assert_eq!((done.code, &done.json()["ok"]), (Some(1), &json!(false)));
+    assert_eq!(done.json()["revision"], json!(8));
+}
+
+#[test]
+fn append_adds_exact_bytes_up_to_the_longest_value() {
+    let (_server, at) = store();
+    run(&at, &["append", "k", "a b"]).silently(0, "");
+    run_with(&at, &["append", "k", "-"], b"\0\n").silently(0, "");
+    run(&at, &["append", "k", "-1", "--json"]).silently(0, "{\"bytes\":7,\"revision\":3}\n");
+    run(&at, &["get", "k"]).silently(0, "a b\0\n-1");
+    let longest = vec![b'x'; 1 << 20];
+    run_with(&at, &["append", "long", "-"], &longest).silently(0, "");
+    let refused = run(&at, &["append", "long", "x"]);
+    assert_eq!(refused.code, Some(6));
+    assert!(refused.stderr.contains("too long"), "{}", refused.stderr);
+    let refused = run(&at, &["append", "long", "x", "--json"]);
+    assert!(
+        refused.stderr.contains("\"name\":\"too-large\""),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(run(&at, &["append", "k"]).code, Some(2));
+}
+
+#[test]
+fn a_txn_does_one_branch_or_the_other() {
+    let (_server, at) = store();
+    let txn = [
+        "txn",
+        "--if",
+        "absent(a)",
+        "--then",
+        "put a 'x y'",
+        "--then",
+        "incr n 5",
+        "--then",
+        "append a !",
+        "--else",
+        "get a",
+        "--else",
+        "get none",
+        "--else",
+        "del n",
+        "--else",
+        "cas a --expect-absent z",
+    ];
+    run(&at, &txn).silently(0, "put\ta\tdone\t\nincr\tn\tdone\t5\nappend\ta\tdone\t4\n");
+    let done = "get\ta\tfound\tx y!\nget\tnone\tmissing\t\ndel\tn\tdeleted\t1\n\
+                cas\ta\tnot-swapped\t1\n";
+    run(&at, &txn).silently(1, done);
+    run(
+        &at,
+        &[
+            "txn",
+            "--if",
+            "value(a)='x y!'",
+            "--then",
+            "del --prefix ''",
+            "--json",
+        ],
+    )
+    .silently(
+        0,
+        "{\"ok\":true,\"results\":[{\"deleted\":1,\"from\":\"\",\"op\":\"del\",\
+         \"result\":\"deleted\"}],\"revision\":3}\n",
+    );
+    run(&at, &["count"]).silently(0, "0\n");
+    // Nothing to compare is yes, and nothing to do is done.
+    run(&at, &["txn", "--if", "exists(a)"]).silently(1, "");
+    run(&at, &["txn", "--if", "absent(a)"]).silently(0, "");
+}
+
+#[test]
+fn a_txn_that_cannot_be_done_changes_nothing() {
+    let (_server, at) = store();
+    run(&at, &["put", "text", "x"]).silently(0, "");
+    let done = run(&at, &["txn", "--then", "put a 1", "--then", "incr text"]);
+    assert_eq!(done.code, Some(6));
+    assert_eq!(
+        done.stderr,
+        "raftctl: txn was refused: incr: the value is no decimal number of 64 bits\n  \
+         where: then, operation 2: text\n  \
+         try: nothing changed, not by the other operations either\n"
+    );
+    assert_eq!(done.stdout, b"");
+    run(&at, &["get", "a"]).silently(1, "");
+    let done = run(
+        &at,
+        &["txn", "--if", "exists(a)", "--else", "incr text", "--json"],
+    );
+    assert_eq!(done.code, Some(6));
+    assert!(
+        done.stderr.contains("\"name\":\"not-a-number\""),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn a_txn_is_read_from_a_file_or_standard_input_as_lines_or_json() {
+    let (_server, at) = store();
+    let lines = b"# move a to b\nif absent(b)\nthen put b \"1\\n\"\nelse get b\n";
+    run_with(&at, &["txn", "-"], lines).silently(0, "put\tb\tdone\t\n");
+    run_with(&at, &["txn"], lines).silently(1, "get\tb\tfound\t1\\n\n");
+    let json = br#"{"if":["value(b)=\"1\\n\""],"then":[{"op":"get","key":"b"}]}"#;
+    run_with(&at, &["txn"], json).silently(0, "get\tb\tfound\t1\\n\n");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.txn");
+    std::fs::write(&path, json).unwrap();
+    run(&at, &["txn", path.to_str().unwrap()]).silently(0, "get\tb\tfound\t1\\n\n");
+    let hex = [
+        "txn",
+        "--encode",
+        "hex",
+        "--if",
+        "value(b)=310A",
+        "--then",
+        "get b",
+    ];
+    let got = run(&at, &hex);
+    got.silently(0, "get\tb\tfound\t310a\n");
+    let failed = run_with(&at, &["txn"], b"then put a 1\nthen what\n");
+    assert_eq!(failed.code, Some(2));
+    assert!(
+        failed.stderr.contains("\n  where: line 2\n"),
+        "{}",
+        failed.stderr
+    );
+    assert_eq!(run(&at, &["txn", "/nowhere/at.all"]).code, Some(2));
+    run(&at, &["get", "a"]).silently(1, "");
+}
+
+#[test]
+fn json_tells_all_of_each_result() {
+    let (_server, at) = store();
+    let txn = [
+        "txn",
+        "--json",
+        "--then",
+        "put k v",
+        "--then",
+        "get k",
+        "--then",
+        "get none",
+        "--then",
+        "incr n",
+        "--then",
+        "append n 0",
+        "--then",
+        "cas k --expect v w",
+        "--then",
+        "cas k --expect v w",
+        "--then",
+        "cas none --expect v w",
+        "--then",
+        "del k",
+        "--then",
+        "del --from m --to z",
+        "--then",
+        "del --from a --expect 1",
+    ];
+    let done = run(&at, &txn);
+    let expected = json!({"ok":true,"revision":1,"results":[
+        {"op":"put","key":"k","result":"done"},
+        {"op":"get","key":"k","result":"found","value":"v","revision":1,"create_revision":1,"version":1},
+        {"op":"get","key":"none","result":"missing"},
+        {"op":"incr","key":"n","result":"done","value":1},
+        {"op":"append","key":"n","result":"done","bytes":2},
+        {"op":"cas","key":"k","result":"swapped"},
+        {"op":"cas","key":"k","result":"not-swapped","revision":1},
+        {"op":"cas","key":"none","result":"not-swapped","revision":null},
+        {"op":"del","key":"k","result":"deleted","deleted":1},
+        {"op":"del","from":"m","to":"z","result":"deleted","deleted":1},
+        {"op":"del","from":"a","result":"not-deleted","keys":0},
+    ]});
+    assert_eq!(done.json(), expected, "{}", done.stderr);
+}
