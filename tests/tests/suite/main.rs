@@ -9,6 +9,7 @@ mod hostile;
 mod kills;
 mod leaders;
 mod load;
+mod load_manners;
 mod membership;
 mod mutants;
 mod outcomes;

@@ -1,0 +1,178 @@
+//! Bulk work and who waits for it: progress, signals, pipes that close, what is wrong with a line.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+
+use raftd_tests::cluster::Cluster;
+use raftd_tests::proc::{self, PATIENCE};
+use raftd_tests::wait;
+use rustix::process::Signal;
+
+fn load(cluster: &Cluster, args: &[&str]) -> Command {
+    let mut command = proc::command("raftctl");
+    command.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
+    command.arg("load").args(args);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn start(cluster: &Cluster, args: &[&str]) -> Child {
+    load(cluster, args).spawn().expect("raftctl starts")
+}
+
+/// Whether it handles the signal itself.
+fn catches(child: &Child, signal: Signal) -> bool {
+    let status = format!("/proc/{}/status", child.id());
+    let status = std::fs::read_to_string(status).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
+#[test]
+fn whoever_asks_is_told_how_far_it_is() {
+    let cluster = Cluster::start(1);
+    let mut child = start(&cluster, &["--progress", "json", "--echo"]);
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"a\t1\nb\t2\n").expect("it reads");
+    let mut echo = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut said = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let mut next = || said.next().expect("a line").expect("text");
+    assert_eq!(echo.next().expect("a line").expect("text"), "a\t1");
+    assert_eq!(echo.next().expect("a line").expect("text"), "b\t2");
+    proc::signal(child.id(), Signal::USR1);
+    let line = next();
+    let line = if line.starts_with('{') { next() } else { line };
+    assert!(
+        line.starts_with("raftctl: load: 2 records, 0.0 MB in"),
+        "{line}"
+    );
+    // From the first second on, by itself.
+    let progress: serde_json::Value = serde_json::from_str(&next()).expect("JSON");
+    assert_eq!(progress["progress"]["records"], 2);
+    assert_eq!(progress["progress"]["bytes"], 8);
+    drop(input);
+    assert!(child.wait().expect("it ends").success());
+    let last = said.last().expect("a line").expect("text");
+    let done: serde_json::Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!(done["done"]["written"], 2);
+}
+
+#[test]
+fn the_second_signal_ends_it_whatever_is_on_its_way() {
+    let mut cluster = Cluster::start(1);
+    let mut child = start(&cluster, &["-t", "300s"]);
+    let mut input = child.stdin.take().expect("a pipe");
+    cluster.kill_all();
+    input.write_all(b"a\t1\n").expect("it reads");
+    wait::until_true("it handles signals", PATIENCE, || {
+        catches(&child, Signal::INT)
+    });
+    proc::signal(child.id(), Signal::INT);
+    wait::until_true("the second one ends it", PATIENCE, || {
+        if child.try_wait().expect("it was started").is_none() {
+            proc::signal(child.id(), Signal::INT);
+            return false;
+        }
+        true
+    });
+    let status = child.wait().expect("it ended");
+    assert_eq!(status.code(), None, "by the signal");
+}
+
+#[test]
+fn a_reader_of_the_echo_that_leaves_ends_it_silently() {
+    let cluster = Cluster::start(1);
+    let mut child = start(&cluster, &["--echo"]);
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"a\t1\n").expect("it reads");
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.code(), Some(141));
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("a pipe");
+    stderr.read_to_string(&mut said).expect("text");
+    assert_eq!(said, "");
+}
+
+#[test]
+fn nobody_there_is_told_at_once() {
+    let [port] = proc::free_ports(1)[..] else {
+        panic!("one port was asked for");
+    };
+    let at = format!("127.0.0.1:{port}");
+    for args in [
+        &["load"][..],
+        &["load", "--checkpoint", "/dev/null/x"],
+        &["put", "--stdin"],
+    ] {
+        let done = proc::raftctl(&at, args, b"a\t1\n");
+        let code = if args.len() > 2 { 2 } else { 3 };
+        assert_eq!(done.code, Some(code), "{done:?}");
+        assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_record_is_told_with_its_line() {
+    let cluster = Cluster::start(1);
+    let long = "x".repeat(4097);
+    let mib = "y".repeat(1024 * 1024 + 1);
+    for (format, input, code, words) in [
+        (
+            "tsv",
+            "a\t1\n\nb\t2\n".to_owned(),
+            6,
+            "at line 2: a line is a key",
+        ),
+        (
+            "tsv",
+            "a\t1\nb\t2\t3\n".to_owned(),
+            6,
+            "at line 2: a line is a key, a TAB and a value, and",
+        ),
+        (
+            "tsv",
+            "a\t\\q".to_owned(),
+            6,
+            "at line 1: the escape \\q is not known",
+        ),
+        ("tsv", "a\t1\n\t2\n".to_owned(), 6, "at line 2: : "),
+        ("tsv", format!("{long}\t2\n"), 6, "key of 4097 bytes is over the limit"),
+        ("tsv", format!("a\t{mib}\n"), 6, "a: "),
+        (
+            "jsonl",
+            "{\"key\":\"a\"}\n".to_owned(),
+            6,
+            "at line 1: a put needs a value",
+        ),
+        (
+            "nul",
+            "a\0b\0c\0".to_owned(),
+            6,
+            "at record 2: a key has no value",
+        ),
+        ("frame", String::new(), 9, "it is cut off"),
+        ("frame", "not a frame".to_owned(), 9, "the input is damaged"),
+    ] {
+        let done = cluster.ctl_with(&["load", "--format", format], input.as_bytes());
+        let shown = &input[..input.len().min(20)];
+        assert_eq!(done.code, Some(code), "{shown}: {done:?}");
+        assert!(done.stderr.contains(words), "{shown}: {}", done.stderr);
+        assert!(done.stderr.len() < 1000, "{shown}: {}", done.stderr);
+    }
+    let usage = cluster.ctl(&["load", "--on-error", "stop", "--rejects", "x"]);
+    assert_eq!(usage.code, Some(2), "{usage:?}");
+    for format in ["csv", "table", "env"] {
+        assert_eq!(cluster.ctl(&["load", "--format", format]).code, Some(2));
+    }
+    let nowhere = cluster.ctl(&["load", "/no/such/file"]).exits(2);
+    assert!(
+        nowhere.stderr.contains("/no/such/file"),
+        "{}",
+        nowhere.stderr
+    );
+}
