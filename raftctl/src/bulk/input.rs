@@ -19,7 +19,7 @@ use crate::decoding::{Decoder, Each};
 /// Blocks on their way to whoever sends them.
 pub(crate) const BLOCKS: usize = 8;
 /// Bytes asked of the kernel in one read.
-const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 /// A block that waits for more is sent when the input was silent for so long.
 const SILENCE: Duration = Duration::from_millis(1);
 
@@ -80,6 +80,11 @@ impl Input {
             name: name.into(),
             bytes: metadata.is_file().then_some(metadata.len()),
         })
+    }
+
+    /// It cannot be read on.
+    pub(super) fn unreadable(&self, doing: &str, error: &io::Error) -> Failure {
+        unreadable(doing, &self.name, error)
     }
 }
 
@@ -148,8 +153,8 @@ impl Reader {
                 }
             }
             let read = units.fill(&mut self.input.file, READ_BYTES);
-            let read = read
-                .map_err(|error| End::Failed(unreadable(self.doing, &self.input.name, &error)))?;
+            let read =
+                read.map_err(|error| End::Failed(self.input.unreadable(self.doing, &error)))?;
             ends = read == 0;
             self.decode(&mut units, ends, intake)?;
         }

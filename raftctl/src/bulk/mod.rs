@@ -10,6 +10,7 @@ mod checkpoint;
 mod engine;
 mod flags;
 mod input;
+mod keys;
 mod ledger;
 mod progress;
 mod rewrite;
@@ -32,6 +33,7 @@ use self::checkpoint::{Checkpoint, State};
 use self::engine::Engine;
 pub(crate) use self::flags::Flags;
 use self::input::{BLOCKS, Input, Intake, Reader};
+pub(crate) use self::keys::{Keys, Next};
 use self::ledger::{Ledger, Rejects};
 use self::progress::{Progress, Show};
 pub(crate) use self::rewrite::{OfKey, Rewrite};
@@ -75,10 +77,7 @@ pub(crate) fn run(job: Job<'_>, session: &mut Session<'_>) -> Result<Exit, Failu
     let words = Words {
         doing: job.doing,
         input: &name,
-        unit: match format {
-            Format::Tsv | Format::Jsonl => "line",
-            _ => "record",
-        },
+        unit: Words::unit_of(format),
     };
     let show = flags.show(session.out.style());
     let progress = Progress::start(job.doing, show, input.bytes);

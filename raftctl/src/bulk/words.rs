@@ -6,6 +6,7 @@ use raftctl::client::{Error, Undone};
 use raftctl::failure::{Exit, Failure};
 
 use super::block::Refused;
+use crate::format::Format;
 
 /// What the work is about.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,22 @@ pub(crate) struct Words<'a> {
 }
 
 impl Words<'_> {
+    /// What one record of a format is called.
+    pub(super) fn unit_of(format: Format) -> &'static str {
+        match format {
+            Format::Nul | Format::Frame => "record",
+            _ => "line",
+        }
+    }
+
+    /// A key that nobody can have.
+    pub(super) fn bad_key(&self, refused: &Refused) -> Failure {
+        let Self { doing, input, unit } = self;
+        let Refused { number, why } = refused;
+        let what = format!("{doing} failed at {unit} {number}: {why}");
+        Failure::new(Exit::Refused, "bad-record", what).at(format!("{input}, {unit} {number}"))
+    }
+
     /// A record ends all. `goes_on`: what was before it is written; `None` if nothing is. Inside of
     /// it is the checkpoint that knows so, if there is one.
     pub(super) fn refused(&self, refused: &Refused, goes_on: Option<Option<&Path>>) -> Failure {

@@ -141,7 +141,12 @@ fn what_is_wrong_with_a_record_is_told_with_its_line() {
             "at line 1: the escape \\q is not known",
         ),
         ("tsv", "a\t1\n\t2\n".to_owned(), 6, "at line 2: : "),
-        ("tsv", format!("{long}\t2\n"), 6, "key of 4097 bytes is over the limit"),
+        (
+            "tsv",
+            format!("{long}\t2\n"),
+            6,
+            "key of 4097 bytes is over the limit",
+        ),
         ("tsv", format!("a\t{mib}\n"), 6, "a: "),
         (
             "jsonl",
@@ -175,4 +180,73 @@ fn what_is_wrong_with_a_record_is_told_with_its_line() {
         "{}",
         nowhere.stderr
     );
+}
+
+#[test]
+fn many_keys_are_got_in_the_order_of_the_input() {
+    let cluster = Cluster::start(3);
+    let pairs: Vec<String> = (0..1000).map(|n| format!("k{n:03}\tv\\n{n}\n")).collect();
+    let _ = cluster
+        .ctl_with(&["load"], pairs.concat().as_bytes())
+        .quietly();
+    let keys: String = (0..1000).rev().map(|n| format!("k{n:03}\n")).collect();
+    let got = cluster
+        .ctl_with(&["get", "--stdin"], keys.as_bytes())
+        .quietly();
+    let expected: String = pairs.iter().rev().map(String::as_str).collect();
+    assert!(got.text() == expected);
+    // What one prints the other reads, in each format that has keys.
+    for format in ["jsonl", "nul", "frame"] {
+        let args = ["--format", format];
+        let keys_only: &[&str] = if format == "frame" { &[] } else { &["--keys"] };
+        let scanned = cluster
+            .ctl(&[&["scan"][..], keys_only, &args].concat())
+            .quietly();
+        let got = cluster.ctl_with(&[&["get", "--stdin"][..], &args].concat(), &scanned.stdout);
+        let all = cluster.ctl(&[&["scan"][..], &args].concat()).quietly();
+        assert!(got.quietly().stdout == all.stdout, "{format}");
+    }
+    let missing = cluster
+        .ctl_with(&["get", "--stdin"], b"k001\nno\nk000")
+        .exits(1);
+    assert_eq!(missing.stdout, b"k001\tv\\n1\nk000\tv\\n0\n");
+    assert_eq!(missing.stderr, "raftctl: not found: no\n");
+    let many: String = (0..12).map(|n| format!("x{n}\n")).collect();
+    let missing = cluster
+        .ctl_with(&["get", "--stdin"], many.as_bytes())
+        .exits(1);
+    assert!(
+        missing.stderr.ends_with("x9 and 2 more\n"),
+        "{}",
+        missing.stderr
+    );
+    let filled = ["get", "--stdin", "--default", "d"];
+    let filled = cluster.ctl_with(&filled, b"no").quietly();
+    assert_eq!(filled.text(), "no\td\n");
+    let wrong = cluster
+        .ctl_with(&["get", "--stdin"], b"k001\na\tb\nk002\n")
+        .exits(6);
+    assert_eq!(wrong.stdout, b"k001\tv\\n1\n", "what came before is told");
+    assert!(wrong.stderr.contains("at line 2"), "{}", wrong.stderr);
+}
+
+#[test]
+fn a_key_is_got_when_the_input_pauses() {
+    let cluster = Cluster::start(1);
+    let _ = cluster.ctl_with(&["load"], b"a\t1\nb\t2\n").quietly();
+    let mut command = proc::command("raftctl");
+    command.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
+    command
+        .args(["get", "--stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().expect("raftctl starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    for (key, line) in [("a", "a\t1"), ("b", "b\t2"), ("a", "a\t1")] {
+        writeln!(input, "{key}").expect("it reads");
+        assert_eq!(output.next().expect("a line").expect("text"), line);
+    }
+    drop(input);
+    assert!(child.wait().expect("it ends").success());
 }
