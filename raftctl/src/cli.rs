@@ -36,11 +36,13 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     Put(put::Args),
     Get(get::Args),
+    #[command(visible_alias = "rm")]
     Del(del::Args),
     Cas(cas::Args),
     Incr(incr::Args),
     Append(append::Args),
     Txn(txn::Args),
+    #[command(visible_alias = "ls")]
     Scan(scan::Args),
     Count(count::Args),
     Dump(dump::Args),
@@ -51,6 +53,7 @@ pub(crate) enum Verb {
     #[command(before_help = "Examples:\n  raftctl status\n  raftctl status --json | jq .leader")]
     Status,
     /// List the members, one per line.
+    #[command(visible_alias = "list-peers")]
     #[command(before_help = "Examples:\n  raftctl peers\n  raftctl peers | cut -f5")]
     Peers,
     AddPeer(members::Add),

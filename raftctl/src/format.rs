@@ -75,22 +75,25 @@ pub(crate) struct Style {
     /// Print no header.
     #[arg(long, global = true, help_heading = OUTPUT)]
     no_header: bool,
-    /// Colour on a terminal.
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "WHEN",
-        default_value = "auto"
-    )]
-    #[arg(help_heading = OUTPUT)]
-    pub(crate) color: Color,
+    /// Colour on a terminal: auto if nothing is said.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", help_heading = OUTPUT)]
+    color: Option<Color>,
     /// Never show long output with a pager.
     #[arg(long, global = true, help_heading = OUTPUT)]
     pub(crate) no_pager: bool,
     /// Never show how far long work has come.
     #[arg(long, global = true, help_heading = OUTPUT)]
     pub(crate) no_progress: bool,
+    /// What the configuration says instead of what is usual; it is never refused.
+    #[arg(skip)]
+    usual: Usual,
+}
+
+/// What is usual for a person or a machine.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usual {
+    format: Option<Format>,
+    color: Color,
 }
 
 /// Over the options of [`Style`] in a help.
@@ -116,6 +119,37 @@ impl Style {
             (_, true) => Some(Nul),
             _ => self.format,
         }
+    }
+
+    /// What was asked for as usual, if nothing else was asked for.
+    pub(crate) fn usual_format(&self) -> Option<Format> {
+        self.usual.format
+    }
+
+    /// When to write colours.
+    pub(crate) fn color(&self) -> Color {
+        self.color.unwrap_or(self.usual.color)
+    }
+
+    /// What was asked for by flags, as settings have it.
+    pub(crate) fn said(&self) -> [(&'static str, Option<String>); 2] {
+        let color = self.color.and_then(|color| color.to_possible_value());
+        [
+            (
+                "format",
+                self.format().map(|format| format.name().to_owned()),
+            ),
+            ("color", color.map(|color| color.get_name().to_owned())),
+        ]
+    }
+
+    /// Takes what the configuration says, as far as a verb can do it. Verbs that know no table move
+    /// data for programs: what they read and write is said on their own line.
+    pub(crate) fn set_usual(&mut self, format: &str, color: &str, ability: Ability) {
+        let format = Format::from_str(format, true).ok();
+        let for_people = ability.formats.contains(&Table);
+        self.usual.format = format.filter(|it| for_people && ability.formats.contains(it));
+        self.usual.color = Color::from_str(color, true).unwrap_or_default();
     }
 
     /// Whether a header was asked for, or asked away.

@@ -34,7 +34,7 @@ fn main() {
         report(&bug(info), false);
         process::exit(Exit::Bug as i32);
     }));
-    let line = usage::with_null_flag(std::env::args_os().collect());
+    let line = usage::with_ls(usage::with_null_flag(std::env::args_os().collect()));
     let signals = Signals::new();
     let (result, json) = match Cli::try_parse_from(&line) {
         Ok(cli) => {

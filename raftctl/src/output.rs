@@ -54,7 +54,8 @@ impl Out {
         } else {
             Format::Tsv
         };
-        self.style.format().unwrap_or(usual)
+        let asked = self.style.format().or(self.style.usual_format());
+        asked.unwrap_or(usual)
     }
 
     pub(crate) fn json(&self) -> bool {
@@ -191,7 +192,7 @@ impl Out {
     /// Whether colours may be written: the flag, then NO_COLOR, CLICOLOR_FORCE and the terminal.
     fn has_color(&self) -> bool {
         let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        match self.style.color {
+        match self.style.color() {
             Color::Always => true,
             Color::Never => false,
             Color::Auto if set("NO_COLOR") => false,

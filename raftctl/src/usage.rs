@@ -55,6 +55,16 @@ pub(crate) fn with_null_flag(mut line: Vec<OsString>) -> Vec<OsString> {
     line
 }
 
+/// The line with `ls` spelled out: `scan --keys`.
+pub(crate) fn with_ls(mut line: Vec<OsString>) -> Vec<OsString> {
+    if let Some(at) = verb_position(&Cli::command(), &line)
+        && line.get(at).is_some_and(|word| word == "ls")
+    {
+        line.insert(at + 1, "--keys".into());
+    }
+    line
+}
+
 fn joined(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

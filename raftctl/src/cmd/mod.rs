@@ -43,6 +43,7 @@ use raftctl::failure::{Exit, Failure};
 
 use crate::cli::{Cli, Verb};
 use crate::config::Config;
+use crate::config::setting::{COLOR, FORMAT};
 use crate::encoding::{Encoding, Encodings, screen};
 use crate::format::{self, Ability};
 use crate::input;
@@ -193,7 +194,10 @@ fn ability(verb: &Verb) -> Ability {
 
 /// Carries out the verb.
 pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
-    cli.style.check(ability(&cli.verb))?;
+    let (mut style, mut flags) = (cli.style, cli.flags);
+    let ability = ability(&cli.verb);
+    style.check(ability)?;
+    flags.take(style.said());
     let config = if matches!(
         cli.verb,
         Verb::Help(_) | Verb::Completion(_) | Verb::Complete(_) | Verb::Version
@@ -201,13 +205,14 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         // They go on when a configuration is broken.
         Config::built_in()
     } else {
-        Config::resolve(&cli.flags, &|name| std::env::var_os(name))?
+        Config::resolve(&flags, &|name| std::env::var_os(name))?
     };
+    style.set_usual(config.text(&FORMAT), config.text(&COLOR), ability);
     let mut session = Session {
         endpoints: config.endpoints(),
         timeout: config.timeout(),
         deadline: Deadline::after(config.timeout()),
-        out: Out::new(cli.style)?,
+        out: Out::new(style)?,
         signals,
         config,
     };
@@ -246,7 +251,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Help(args) => help::run(&args, session),
         Verb::Completion(args) => completion::run(&args, session),
         Verb::Complete(question) => Ok(completion::answer(question)),
-        Verb::Context(args) => context::run(&args, &cli.flags, session),
+        Verb::Context(args) => context::run(&args, &flags, session),
         Verb::Config(args) => config::run(&args, session),
         Verb::Version => version::run(session),
     };

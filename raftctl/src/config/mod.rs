@@ -37,6 +37,9 @@ pub(crate) struct Flags {
     /// Read no configuration file.
     #[arg(long, global = true, conflicts_with_all = ["config", "context"])]
     no_config: bool,
+    /// What other flags say of settings.
+    #[arg(skip)]
+    others: Vec<(&'static str, String)>,
 }
 
 impl Flags {
@@ -45,8 +48,18 @@ impl Flags {
             "endpoints" => self.endpoints.as_ref(),
             "timeout" => self.timeout.as_ref(),
             "context" => self.context.as_ref(),
-            _ => None,
+            key => {
+                let mut others = self.others.iter();
+                Some(&others.find(|(other, _)| *other == key)?.1)
+            }
         }
+    }
+
+    /// Takes what flags beside these say of settings, by key.
+    pub(crate) fn take(&mut self, said: impl IntoIterator<Item = (&'static str, Option<String>)>) {
+        let said = said.into_iter();
+        self.others
+            .extend(said.filter_map(|(key, text)| Some((key, text?))));
     }
 
     /// Takes the value of a flag as it was typed: of a line that is not whole yet.
@@ -162,7 +175,8 @@ impl Config {
         layers
     }
 
-    fn text(&self, setting: &Setting) -> &str {
+    /// What counts.
+    pub(crate) fn text(&self, setting: &Setting) -> &str {
         &self.layers(setting)[0].1
     }
 

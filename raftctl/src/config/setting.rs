@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use raftctl::failure::Failure;
 use raftd::config::layers::distance;
 
 use super::file::failure;
+use crate::format::{Color, Format};
 
 /// One thing that can be set.
 #[derive(Debug)]
@@ -61,8 +63,32 @@ pub(crate) const CONTEXT: Setting = Setting {
     },
 };
 
+pub(crate) const FORMAT: Setting = Setting {
+    key: "format",
+    flag: "format",
+    env: "RAFTCTL_FORMAT",
+    default: "",
+    form: "one of table, tsv, jsonl, nul, csv, env",
+    doc: "How data is written where nothing else is asked for. Verbs that do not know the format write \
+          as usual; get with one key, dump and load only know what their own line says.",
+    why_not: |text| match Format::from_str(text, true) {
+        Ok(Format::Frame) | Err(_) => Some("it is no format for all verbs".into()),
+        Ok(_) => None,
+    },
+};
+
+pub(crate) const COLOR: Setting = Setting {
+    key: "color",
+    flag: "color",
+    env: "RAFTCTL_COLOR",
+    default: "auto",
+    form: "one of auto, always, never",
+    doc: "When to write colours.",
+    why_not: |text| Color::from_str(text, true).err(),
+};
+
 /// Every setting.
-pub(crate) static SETTINGS: &[Setting] = &[ENDPOINTS, TIMEOUT, CONTEXT];
+pub(crate) static SETTINGS: &[Setting] = &[ENDPOINTS, TIMEOUT, CONTEXT, FORMAT, COLOR];
 
 /// The setting with this key.
 pub(crate) fn named(key: &str) -> Option<&'static Setting> {

@@ -143,9 +143,9 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
         "line 2",
         "did you mean timeout?",
     );
-    let unknown = "there is no setting colour";
+    let unknown = "there is no setting sound";
     refused(
-        "[colour]\n",
+        "[sound]\n",
         unknown,
         "line 1",
         "raftctl.toml(5) lists the settings",

@@ -111,7 +111,7 @@ fn what_counts_is_explained() {
     home.run_in(&env, &["config", "show", "--origin"]).silently(
         0,
         "endpoints\t127.0.0.1:7400\tbuilt in\ntimeout\t7s\tenvironment RAFTCTL_TIMEOUT\n\
-         context\t\tbuilt in\n",
+         context\t\tbuilt in\nformat\t\tbuilt in\ncolor\tauto\tbuilt in\n",
     );
     let told = home
         .run_in(&env, &["config", "explain", "timeout", "--json"])
@@ -160,4 +160,32 @@ fn a_broken_file_stops_every_verb_that_needs_it_and_says_where() {
     );
     let none = home.run(&["--config", "/nonexistent/x", "config", "show"]);
     assert_eq!(none.code, Some(2));
+}
+
+#[test]
+fn a_format_can_be_usual() {
+    let (_server, at) = store();
+    let home = Home::new();
+    let env = [
+        ("RAFTCTL_FORMAT", "jsonl"),
+        ("RAFTCTL_ENDPOINTS", at.as_str()),
+    ];
+    home.run_in(&env, &["put", "k", "v"])
+        .silently(0, "{\"ok\":true,\"revision\":1}\n");
+    home.run_in(&env, &["count"]).silently(0, "{\"count\":1}\n");
+    home.run_in(&env, &["count", "--format", "tsv"])
+        .silently(0, "1\n");
+    // Exact bytes, and data for programs, are what their own line says.
+    home.run_in(&env, &["get", "k"]).silently(0, "v");
+    home.run_in(&env, &["dump"]).silently(0, "k\tv\n");
+    let env = [
+        ("RAFTCTL_FORMAT", "csv"),
+        ("RAFTCTL_ENDPOINTS", at.as_str()),
+    ];
+    home.run_in(&env, &["ls"]).silently(0, "key\nk\n");
+    home.run_in(&env, &["count"]).silently(0, "1\n");
+    let env = [("RAFTCTL_FORMAT", "frame")];
+    assert_eq!(home.run_in(&env, &["config", "check"]).code, Some(2));
+    let told = home.run(&["--json", "config", "explain", "format"]).json();
+    assert_eq!(told["origin"], "--format");
 }

@@ -243,3 +243,17 @@ fn what_a_verb_cannot_print_is_refused_before_anything_is_sent() {
     }
     assert_eq!(server.asked().len(), 0);
 }
+
+#[test]
+fn other_names_are_the_same_verbs() {
+    let (_server, at) = store();
+    run(&at, &["put", "a", "1"]).silently(0, "");
+    run(&at, &["put", "b", "2"]).silently(0, "");
+    run(&at, &["ls"]).silently(0, "a\nb\n");
+    run(&at, &["-t", "5s", "ls", "b"]).silently(0, "b\n");
+    run(&at, &["rm", "a"]).silently(0, "");
+    run(&at, &["ls", "--json"]).code.expect("it ended");
+    run(&at, &["get", "a"]).silently(1, "");
+    run(&at, &["put", "ls", "ls"]).silently(0, "");
+    run(&at, &["ls", "ls"]).silently(0, "ls\n");
+}
