@@ -3,6 +3,7 @@
 mod completion;
 mod damage;
 mod disk_full;
+mod examples;
 mod fuzz;
 mod history;
 mod hostile;

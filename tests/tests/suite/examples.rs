@@ -1,0 +1,482 @@
+//! Every example of the README, the manual pages, the topics and the help is run, in bash, against
+//! a cluster. What stands for machines is replaced by those of the test; what is meant for a person
+//! at a terminal, or is to say no, is in [`SAYS`].
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use raftd_tests::cluster::Cluster;
+use raftd_tests::proc::{self, Done};
+use raftd_tests::{root, skip};
+use rustix::process::Signal;
+
+/// Examples that do not end with 0, by a part of them, with the reason.
+const SAYS: &[(&str, i32, &str)] = &[
+    ("--expect-revision 1234", 1, "the revision is another one"),
+    ("replace-peer n2 n5 10.0.0.5:7401  ", 2, "asks a person"),
+    ("remove-peer n3  ", 2, "asks a person"),
+];
+
+/// What an example needs besides the cluster and its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// Nodes that wait to be added.
+    Newcomers,
+    /// A fourth member.
+    Voter,
+    /// A fourth member without a vote.
+    Learner,
+    /// The data directory of a node that is stopped.
+    Stopped,
+    /// A cluster that nobody uses afterwards.
+    Own,
+}
+
+/// By a part of the example; the first that fits.
+const NEEDS: &[(&str, Needs)] = &[
+    ("--wait", Needs::Newcomers),
+    ("--dry-run", Needs::Nothing),
+    ("add-peer", Needs::Newcomers),
+    ("replace-peer", Needs::Newcomers),
+    ("promote-peer", Needs::Learner),
+    ("demote-peer", Needs::Voter),
+    ("remove-peer", Needs::Voter),
+    ("n4:7400", Needs::Voter),
+    ("update-peer", Needs::Own),
+    ("/var/lib/raftd/main", Needs::Stopped),
+];
+
+/// Lines that belong together.
+#[derive(Debug)]
+struct Example {
+    source: String,
+    text: String,
+}
+
+impl Example {
+    fn new(source: &str, text: &str) -> Self {
+        Self {
+            source: source.into(),
+            text: text.trim_end().into(),
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        // A dry run in a directory needs the directory.
+        if self.text.contains("/var/lib/raftd/main") {
+            return Needs::Stopped;
+        }
+        // What is looked at by a dry run must be there, too.
+        if self.text.contains("remove-peer n4") {
+            return Needs::Voter;
+        }
+        let found = NEEDS.iter().find(|(part, _)| self.text.contains(part));
+        found.map_or(Needs::Nothing, |(_, needs)| *needs)
+    }
+
+    fn status(&self) -> i32 {
+        let text = format!("{} ", self.text);
+        let found = SAYS.iter().find(|(part, ..)| text.contains(part));
+        found.map_or(0, |(_, status, _)| *status)
+    }
+}
+
+/// The blocks of the pages.
+fn of_pages() -> Vec<Example> {
+    let mut examples = Vec::new();
+    for file in fs::read_dir(root().join("man")).expect("the pages") {
+        let path = file.expect("a file").path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("text")
+            .to_owned();
+        if !name.starts_with("raftctl") || !name.ends_with(".1") {
+            continue;
+        }
+        let page = fs::read_to_string(&path).expect("the page");
+        let text = page.split(".SH EXAMPLES\n").nth(1).expect("examples");
+        let text = text.split("\n.SH ").next().unwrap_or_default();
+        for block in text.split(".nf\n").skip(1) {
+            let block = block.split(".fi").next().unwrap_or_default();
+            let block = block
+                .replace("\\-", "-")
+                .replace("\\(aq", "'")
+                .replace("\\e", "\\");
+            examples.push(Example::new(&name, &block));
+        }
+    }
+    examples.sort_by(|a, b| (&a.source, &a.text).cmp(&(&b.source, &b.text)));
+    examples
+}
+
+/// The candidates behind these words: how the verbs are found.
+fn complete(words: &[&str]) -> Vec<String> {
+    let mut command = proc::command("raftctl");
+    command
+        .args(["__complete", "--", "raftctl", "-e", "127.0.0.1:1"])
+        .args(words)
+        .arg("");
+    let done = proc::run(command, b"").quietly();
+    let words = done.text().lines().skip(1);
+    words
+        .filter_map(|line| Some(line.split('\t').next()?.to_owned()))
+        .collect()
+}
+
+/// The lines under `Examples:` in the help of every verb, and of those below it.
+fn of_help() -> Vec<Example> {
+    let verbs = complete(&[]);
+    let mut paths = vec![Vec::new()];
+    for verb in &verbs {
+        paths.push(vec![verb.clone()]);
+        if verb != "help" {
+            paths.extend(
+                complete(&[verb])
+                    .into_iter()
+                    .map(|below| vec![verb.clone(), below]),
+            );
+        }
+    }
+    let mut examples = Vec::new();
+    for path in paths {
+        let mut help = proc::command("raftctl");
+        help.arg("help").args(&path);
+        let help = proc::run(help, b"");
+        if help.code != Some(0) {
+            // A word that is no verb.
+            continue;
+        }
+        let block = help.text().split("Examples:\n").nth(1).unwrap_or_default();
+        let lines = block.lines().take_while(|line| line.starts_with("  "));
+        let source = format!("raftctl {} -h", path.join(" "));
+        let lines: Vec<_> = lines
+            .map(|line| Example::new(&source, line.trim().split("   ").next().unwrap_or_default()))
+            .collect();
+        assert!(!lines.is_empty(), "{source} has no example");
+        examples.extend(lines);
+    }
+    examples
+}
+
+/// Lines of the README, and blocks of the topics.
+fn of_texts() -> Vec<Example> {
+    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
+    let mut examples = Vec::new();
+    for heading in ["In a shell", "Looking after it"] {
+        let section = readme
+            .split(&format!("\n## {heading}\n"))
+            .nth(1)
+            .expect("the heading");
+        let block = section.split("```sh\n").nth(1).expect("a block");
+        let block = block.split("```").next().unwrap_or_default();
+        let lines = block.lines().filter(|line| line.contains("raftctl "));
+        examples.extend(lines.map(|line| Example::new("README.md", line)));
+    }
+    for topic in ["exit-codes", "formats", "consistency", "env", "recipes"] {
+        let mut help = proc::command("raftctl");
+        help.args(["help", topic]);
+        let text = proc::run(help, b"").quietly().text().to_owned();
+        let mut block = String::new();
+        let is_code = |line: &str| line.starts_with("    ") && !line.starts_with("     ");
+        for line in text.lines().chain([""]) {
+            let goes_on = !block.is_empty() && line.starts_with("    ");
+            if goes_on || (is_code(line) && line.contains("raftctl ")) {
+                block.push_str(line);
+                block.push('\n');
+            } else if !block.is_empty() {
+                examples.push(Example::new(topic, &block));
+                block.clear();
+            }
+        }
+    }
+    examples
+}
+
+/// A cluster, and a folder in which a person works.
+struct World {
+    cluster: Cluster,
+    folder: PathBuf,
+}
+
+/// Programs that examples name and that nobody wants to run for real.
+const STUBS: &[(&str, &str)] = &[
+    ("ssh", "shift; exec sh -c \"$*\""),
+    ("systemctl", "exit 0"),
+    ("page-me", "exit 0"),
+    ("vi", "exit 0"),
+    ("nano", "exit 0"),
+];
+
+impl World {
+    fn new(needs: Needs) -> Self {
+        let mut cluster = Cluster::start(3);
+        let folder = cluster.path("person");
+        fs::create_dir_all(folder.join("bin")).expect("made");
+        fs::create_dir_all(folder.join("site")).expect("made");
+        for (name, text) in STUBS {
+            let path = folder.join("bin").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+        }
+        for (name, text) in [
+            ("nginx.conf", "server {}\n"),
+            ("site/index.html", "<p>hello\n"),
+            ("new.toml", "timeout = \"9s\"\n"),
+            ("users.tsv", "user/ann\t1\nuser/bob\t2\n"),
+            ("counts.jsonl", "{\"op\":\"incr\",\"key\":\"n\",\"by\":1}\n"),
+            ("users.csv", "ann,1\nbob,2\n"),
+            ("app.tsv", "app/a\t1\napp/b\t2\n"),
+        ] {
+            fs::write(folder.join(name), text).expect("written");
+        }
+        match needs {
+            Needs::Nothing | Needs::Own => {}
+            Needs::Newcomers => {
+                for _ in 0..2 {
+                    cluster.prepare_newcomer().start();
+                }
+            }
+            Needs::Voter | Needs::Learner => {
+                let node = cluster.prepare_newcomer();
+                node.start();
+                let (name, addr) = (format!("n{}", node.id), node.peer_addr.clone());
+                let how = if needs == Needs::Voter {
+                    "--wait"
+                } else {
+                    "--learner"
+                };
+                let _ = cluster
+                    .ctl(&["-t", "60s", "add-peer", &name, &addr, how])
+                    .exits(0);
+                if needs == Needs::Learner {
+                    let node = cluster.nodes.last_mut().expect("four nodes");
+                    node.wait_ready();
+                    let index = cluster.ctl(&["--json", "put", "mark", "x"]).quietly();
+                    let index: serde_json::Value =
+                        serde_json::from_str(index.text()).expect("JSON");
+                    cluster.wait_applied(index["revision"].as_u64().expect("a number"));
+                }
+            }
+            Needs::Stopped => {
+                let _ = cluster.ctl(&["-t", "30s", "snapshot", "--all"]).exits(0);
+            }
+        }
+        let mut world = Self { cluster, folder };
+        if needs == Needs::Stopped {
+            world.reset("");
+            let _ = world.cluster.node(3).stop(Signal::TERM);
+        }
+        world
+    }
+
+    /// Files and keys as every example finds them.
+    fn reset(&self, text: &str) {
+        let home = self.folder.join(".config/raftctl");
+        forget(&home);
+        if text.contains("context ") || text.contains("-c prod") {
+            fs::create_dir_all(&home).expect("made");
+            let known = format!("endpoints = [\"{}\"]", self.cluster.nodes[0].client_addr);
+            let known = match text.contains("context add") {
+                true => String::new(),
+                false => format!("context = \"prod\"\n[contexts.prod]\n{known}\n"),
+            };
+            fs::write(home.join("config.toml"), known).expect("written");
+        }
+        let _ = self
+            .cluster
+            .ctl(&["-t", "20s", "transfer-leader", "n1"])
+            .exits(0);
+        let _ = self
+            .cluster
+            .ctl(&[
+                "del",
+                "owner",
+                "lock",
+                "lock/job",
+                "cfg/nginx",
+                "conf",
+                "backup/ssl",
+            ])
+            .exits(0);
+        for (key, value) in [
+            ("greeting", "hello"),
+            ("quota", "5"),
+            ("quota/left", "5"),
+            ("cfg/nginx", "level debug\n"),
+            ("cfg/log-level", "debug\n"),
+            ("conf", "x"),
+            ("motd", "hello"),
+            ("stock", "9"),
+            ("lock", "held"),
+            ("logo", "\u{1}"),
+            ("user/ann", "1"),
+            ("user/bob", "2"),
+            ("app/a", "1"),
+            ("tmp/a", "1"),
+            ("tmp/b", "2"),
+        ] {
+            let _ = self.cluster.ctl(&["put", key, value]).quietly();
+        }
+        for file in [
+            "backup.snap",
+            "backup.snap.gz",
+            "app.tsv.gz",
+            "load.ck",
+            "bad.tsv",
+            "bad.jsonl",
+        ] {
+            let _ = fs::remove_file(self.folder.join(file));
+        }
+        let backup = self.folder.join("backup.snap");
+        let backup = backup.to_str().expect("text");
+        let _ = self
+            .cluster
+            .ctl(&["-t", "30s", "snapshot", "save", backup])
+            .exits(0);
+        for (packed, from) in [("backup.snap.gz", "backup.snap"), ("app.tsv.gz", "app.tsv")] {
+            let gzip = format!("gzip -c {from} > {packed}");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &gzip]).current_dir(&self.folder);
+            let _ = proc::run(shell, b"").quietly();
+        }
+    }
+
+    /// The example with the machines of this test.
+    fn adapted(&self, text: &str) -> String {
+        let nodes = &self.cluster.nodes;
+        let mut text = format!("{text}\n");
+        let mut replace = |from: &str, to: &str| text = text.replace(from, to);
+        replace("n1:7400,n2:7400,n3:7400", &self.cluster.endpoints());
+        for (from, node) in ["n1:7400", "n2:7400", "n3:7400", "n4:7400"]
+            .iter()
+            .zip(nodes)
+        {
+            replace(from, &node.client_addr);
+        }
+        replace("127.0.0.1:7400", &self.cluster.endpoints());
+        for (machine, place) in [("10.0.0.4:7401", 3), ("10.0.0.5:7401", 4)] {
+            let addr = nodes
+                .get(place)
+                .map_or("127.0.0.1:9", |node| &node.peer_addr);
+            replace(machine, addr);
+        }
+        let stopped = nodes[2].data_dir.display().to_string();
+        replace("/var/lib/raftd/main", &stopped);
+        for (place, name) in [
+            ("/var/lib/raftd/new", "r1"),
+            ("/srv/new", "r2"),
+            ("/tmp/try", "r3"),
+        ] {
+            let folder = self.folder.join(name);
+            let _ = fs::remove_dir_all(&folder);
+            replace(place, &folder.display().to_string());
+        }
+        // A person has more time than a test.
+        for seconds in ["--seconds 10", "--seconds 30"] {
+            replace(seconds, "");
+        }
+        for what in ["put", "get", "mixed"] {
+            let short = format!("bench {what} --seconds 1 --warm-up 0 --keys 500 ");
+            replace(&format!("bench {what} "), &short);
+        }
+        text
+    }
+
+    /// `None`: the shell that it is for is missing.
+    fn run(&self, example: &Example) -> Option<Done> {
+        let shells = ["zsh", "fish"].into_iter();
+        let shell = shells.filter(|shell| example.text.contains(&format!("completion {shell}")));
+        let shell = shell.last().unwrap_or("bash");
+        if Command::new(shell).args(["-c", "true"]).output().is_err() {
+            skip(
+                "examples",
+                &format!("{shell} is missing: apt-get install {shell}"),
+            );
+            return None;
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let programs = proc::bin_dir().display();
+        let mut command = Command::new(shell);
+        if shell == "bash" {
+            command.args(["-o", "pipefail"]);
+        }
+        command
+            .args(["-c", &self.adapted(&example.text)])
+            .current_dir(&self.folder)
+            .env(
+                "PATH",
+                format!("{}:{programs}:{path}", self.folder.join("bin").display()),
+            )
+            .env("HOME", &self.folder)
+            .env("HOSTNAME", "here")
+            .env("TITLE", "a title")
+            .env("RAFTCTL_ENDPOINTS", self.cluster.endpoints())
+            .env_remove("RAFTCTL_CONFIG")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("VISUAL")
+            .env_remove("EDITOR");
+        Some(proc::run(command, b""))
+    }
+}
+
+fn forget(path: &Path) {
+    // There is none after most examples.
+    let _ = fs::remove_dir_all(path);
+}
+
+/// Runs them all, and tells all that do something else than they should.
+fn run_all(examples: &[Example], least: usize) {
+    assert!(
+        examples.len() >= least,
+        "only {} examples were found",
+        examples.len()
+    );
+    let mut wrong = Vec::new();
+    let mut shared: Option<World> = None;
+    for example in examples {
+        let needs = example.needs();
+        let own = (needs != Needs::Nothing).then(|| {
+            // At most two clusters at once, and tests run side by side.
+            shared = None;
+            World::new(needs)
+        });
+        let world = match &own {
+            Some(world) => world,
+            None => shared.get_or_insert_with(|| World::new(Needs::Nothing)),
+        };
+        if needs != Needs::Stopped {
+            world.reset(&example.text);
+        }
+        let Some(done) = world.run(example) else {
+            continue;
+        };
+        if done.code != Some(example.status()) {
+            wrong.push(format!("{}: {}\n  {done:?}", example.source, example.text));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_examples_of_the_pages_work() {
+    run_all(&of_pages(), 20);
+}
+
+#[test]
+fn the_examples_of_the_help_work() {
+    run_all(&of_help(), 70);
+}
+
+#[test]
+fn the_examples_of_readme_and_topics_work() {
+    run_all(&of_texts(), 25);
+}
