@@ -61,7 +61,10 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let mut stdout = io::stdout().lock();
-            let written = write!(stdout, "{}", error.render()).and_then(|()| stdout.flush());
+            let text = short_help(error, line).unwrap_or_else(|| error.render().to_string());
+            let written = stdout
+                .write_all(text.as_bytes())
+                .and_then(|()| stdout.flush());
             written.map_err(|error| output::failure(&error))?;
             Ok(Exit::Done)
         }
@@ -71,6 +74,18 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
         }
         _ => Err(usage::explain(error, line)),
     }
+}
+
+/// What `-h` shows, which fits on a screen, if that was asked of a verb.
+fn short_help(error: &clap::Error, line: &[OsString]) -> Option<String> {
+    let words: Option<Vec<String>> = line
+        .iter()
+        .map(|word| word.clone().into_string().ok())
+        .collect();
+    let words = words?;
+    let asked =
+        error.kind() == ErrorKind::DisplayHelp && !words.iter().any(|word| word == "--help");
+    asked.then(|| cmd::help::short(&words[1..])).flatten()
 }
 
 /// Whether a line that cannot be parsed asks for JSON.

@@ -192,6 +192,18 @@ fn the_help_names_every_topic() {
     }
 }
 
+#[test]
+fn the_short_help_of_each_verb_fits_on_a_screen_with_examples_first() {
+    for verb in cli().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let text = help::short(&[verb.get_name().to_owned()]).expect("a verb");
+        assert!(text.starts_with("Examples:\n"), "{text}");
+        let lines = text.lines().count();
+        assert!(lines <= 50, "{lines} lines:\n{text}");
+        assert!(!text.contains("--endpoints"), "{text}");
+    }
+    assert_eq!(help::short(&["-h".to_owned()]), None);
+}
+
 /// The commands of a line of shell that call this program, as words.
 fn calls(line: &str) -> Vec<Vec<String>> {
     let mut calls = vec![Vec::new()];

@@ -1,10 +1,11 @@
 //! `raftctl help`: the help of a verb, or a topic.
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 use raftctl::failure::{Exit, Failure};
 
 use super::Session;
 use crate::cli::Cli;
+use crate::complete::verbs;
 use crate::config::setting::{SETTINGS, nearest};
 
 /// Show the help of a verb, or one of the topics exit-codes, formats, consistency, env, recipes.
@@ -55,6 +56,31 @@ pub(crate) fn text(words: &[String]) -> Result<String, Failure> {
         at = at.find_subcommand_mut(word).expect("it was just found");
     }
     Ok(at.render_long_help().to_string())
+}
+
+/// What `-h` shows of a verb: no option that all verbs have. `None` for the program itself.
+pub(crate) fn short(words: &[String]) -> Option<String> {
+    let mut command = Cli::command();
+    command.build();
+    let path = verbs(&command, words);
+    let general: Vec<_> = command
+        .get_arguments()
+        .map(|arg| arg.get_id().clone())
+        .collect();
+    let hidden = |arg: Arg| {
+        let hide = arg.get_id() != "help" && general.contains(arg.get_id());
+        arg.hide(hide)
+    };
+    let mut at = &command;
+    for verb in &path {
+        at = at.find_subcommand(verb)?;
+    }
+    let more = format!(
+        "`raftctl {} --help` has the options of all verbs, too.",
+        path.join(" ")
+    );
+    let mut short = at.clone().mut_args(hidden).after_help(more);
+    (!path.is_empty()).then(|| short.render_help().to_string())
 }
 
 fn unknown(word: &str, at: &Command) -> Failure {

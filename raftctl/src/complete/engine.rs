@@ -284,6 +284,14 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The verb of a line and those below it; `words` are those behind the program's name.
+pub(crate) fn verbs(cli: &Command, words: &[String]) -> Vec<String> {
+    let mut walk = Walk::new(cli);
+    words.iter().for_each(|word| walk.step(word));
+    let names = walk.path.iter().map(|verb| verb.get_name().to_owned());
+    names.collect()
+}
+
 fn takes_value(arg: &Arg) -> bool {
     arg.get_action().takes_values()
 }

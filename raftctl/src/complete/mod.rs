@@ -12,6 +12,8 @@ use std::ffi::OsString;
 
 use clap::ValueEnum;
 
+pub(crate) use engine::verbs;
+
 use engine::Asked;
 use line::Line;
 
