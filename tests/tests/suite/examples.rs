@@ -388,9 +388,8 @@ impl World {
 
     /// `None`: the shell that it is for is missing.
     fn run(&self, example: &Example) -> Option<Done> {
-        let shells = ["zsh", "fish"].into_iter();
-        let shell = shells.filter(|shell| example.text.contains(&format!("completion {shell}")));
-        let shell = shell.last().unwrap_or("bash");
+        let is_for = |shell: &&str| example.text.contains(&format!("completion {shell}"));
+        let shell = ["zsh", "fish"].into_iter().find(is_for).unwrap_or("bash");
         if Command::new(shell).args(["-c", "true"]).output().is_err() {
             skip(
                 "examples",
