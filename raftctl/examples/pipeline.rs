@@ -7,7 +7,9 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use raftctl::client::{Client, Command, Consistency, Deadline, Options, Scan, ScanMode};
+use raftctl::client::{
+    Client, Command, Consistency, Deadline, Options, ScanMode, Walk, Way, prefix_end,
+};
 
 /// Writes in flight at most.
 const IN_FLIGHT: usize = 500;
@@ -36,21 +38,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         done += finish_one(&mut client, deadline())?;
     }
 
-    let (mut found, mut after) = (0, None::<Vec<u8>>);
-    loop {
-        let scan = Scan {
-            freshness: Consistency::Linearizable.into(),
-            mode: ScanMode::Keys,
-            prefix: b"example/",
-            after: after.as_deref(),
-            limit: 10_000,
-        };
-        let page = client.scan(scan, deadline(), |_| {})?;
+    let way = Way {
+        freshness: Consistency::Linearizable.into(),
+        mode: ScanMode::Count,
+        from: b"example/".to_vec(),
+        to: prefix_end(b"example/"),
+        reverse: false,
+        limit: u64::MAX,
+    };
+    let mut walk = Walk::new(client, way);
+    let mut found = 0;
+    while let Some(page) = walk.next_page(deadline())? {
         found += page.count;
-        after = page.more_after;
-        if after.is_none() {
-            break;
-        }
     }
     let elapsed = begun.elapsed();
     writeln!(io::stdout(), "{done} written, {found} found, {elapsed:.1?}")?;

@@ -11,5 +11,5 @@ pub use self::freshness::{Consistency, Freshness};
 pub use self::leaders::LeaderChange;
 pub use self::members::{Admitted, MemberChange, MembersChanged};
 pub use self::reply::{Item, Items, ItemsIter, Reply};
-pub use self::request::{Request, ScanMode};
+pub use self::request::{KeyRange, Request, ScanMode, ViewChoice, prefix_end};
 pub use self::status::{Install, Member, NodeRole, Status};

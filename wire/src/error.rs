@@ -178,6 +178,9 @@ pub enum Error {
     Removed,
     /// The node's state is not as fresh as the read must see, and it does not get there in time.
     Lagging(Box<Lag>),
+    /// The view is not there, or no more: it got too old, was not used for too long, or belongs to
+    /// another connection. Begin anew.
+    ViewGone,
     /// An error that this version does not know; the class says how to go on.
     Unknown {
         /// Its code.
@@ -221,6 +224,7 @@ impl Error {
             Self::Refused { .. } => 25,
             Self::Removed => 26,
             Self::Lagging(_) => 27,
+            Self::ViewGone => 28,
             Self::Unknown { code, .. } => *code,
         }
     }
@@ -255,7 +259,8 @@ impl Error {
             | Self::WrongIncarnation { .. }
             | Self::Divergence { .. }
             | Self::Refused { .. }
-            | Self::Removed => Class::Final,
+            | Self::Removed
+            | Self::ViewGone => Class::Final,
             Self::Unknown { class, .. } => *class,
         }
     }
@@ -291,6 +296,7 @@ impl Error {
             Self::Refused { .. } => "refused",
             Self::Removed => "removed",
             Self::Lagging(_) => "lagging",
+            Self::ViewGone => "view-gone",
             Self::Unknown { .. } => "unknown",
         }
     }
@@ -317,7 +323,8 @@ impl Error {
             | Self::BornInFuture
             | Self::WrongEpoch
             | Self::StateInDoubt
-            | Self::Removed => {}
+            | Self::Removed
+            | Self::ViewGone => {}
             Self::NotLeader { leader } => leader.encode(out),
             Self::DiskFull { hard } => out.put_u8(u8::from(*hard)),
             Self::Overloaded { retry_after_ms } => out.put_u32(*retry_after_ms),
@@ -443,6 +450,7 @@ impl Error {
             },
             26 => Self::Removed,
             27 => Self::Lagging(Box::new(Lag::decode(reader)?)),
+            28 => Self::ViewGone,
             _ => return Ok(None),
         }))
     }
@@ -451,6 +459,12 @@ impl Error {
 fn text(reader: &mut Reader<'_>) -> Result<String, Error> {
     reader.text("text", TEXT_BYTES_MAX)
 }
+
+const DISK_SOFT: &str = "too few disks have more left than wal.soft_free_bytes and the next snapshot \
+                         need: only deletes are taken";
+const DISK_HARD: &str = "too few disks have room for another segment of the log";
+const VIEW_GONE: &str = "the state that the pages before are of is not kept any more: it is too old, \
+                         was not used for too long, or its connection is gone";
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -477,13 +491,8 @@ impl fmt::Display for Error {
                 write!(f, "the node has its limit of {limit} connections")
             }
             Self::ShuttingDown => f.write_str("the node is stopping"),
-            Self::DiskFull { hard: false } => f.write_str(
-                "too few disks have more left than wal.soft_free_bytes and the next snapshot need: \
-                 only deletes are taken",
-            ),
-            Self::DiskFull { hard: true } => {
-                f.write_str("too few disks have room for another segment of the log")
-            }
+            Self::DiskFull { hard: false } => f.write_str(DISK_SOFT),
+            Self::DiskFull { hard: true } => f.write_str(DISK_HARD),
             Self::StateInDoubt => f.write_str("the node's state is in doubt: it is being rebuilt"),
             Self::SessionExpired => f.write_str("the session is not known any more"),
             Self::OutOfOrder { expected } => {
@@ -518,6 +527,7 @@ impl fmt::Display for Error {
             Self::WrongEpoch => f.write_str("the cluster's data has another history (epoch)"),
             Self::Removed => f.write_str("the node was removed from the cluster"),
             Self::Lagging(lag) => lag.fmt(f),
+            Self::ViewGone => f.write_str(VIEW_GONE),
             Self::WrongNode { reason }
             | Self::WrongIncarnation { reason }
             | Self::Divergence { reason }

@@ -29,7 +29,7 @@ pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Items in one page of a scan.
 pub const PAGE_ITEMS_MAX: u32 = 10_000;
 /// Keys and values in one page of a scan together. One item always fits.
-pub const PAGE_BYTES_MAX: u32 = 256 * 1024;
+pub const PAGE_BYTES_MAX: u32 = 512 * 1024;
 /// Changes of leaders that a node remembers.
 pub const LEADER_CHANGES_MAX: usize = 64;
 /// Members of a cluster.
@@ -69,3 +69,8 @@ const _: () = assert!(SNAPSHOT_CHUNK_BYTES_MAX + 4096 <= PEER_FRAME_BYTES_MAX);
 const _: () = assert!(ENTRY_BYTES_MAX + 4096 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(RESULTS_BYTES_MAX + 4096 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX + VALUE_BYTES_MAX + 64 <= RESULTS_BYTES_MAX);
+const _: () = assert!(
+    // Of each item lengths and revisions besides key and value, and the last key once more.
+    PAGE_BYTES_MAX as usize + PAGE_ITEMS_MAX as usize * 32 + 2 * KEY_BYTES_MAX
+        <= CLIENT_FRAME_BYTES_MAX
+);

@@ -39,6 +39,8 @@ pub(super) enum Next {
 pub(super) enum Whom {
     Leader,
     Anyone,
+    /// The node that the client is connected to, on this very connection.
+    Here,
 }
 
 /// Why a call cannot go on.
@@ -168,6 +170,10 @@ impl Client {
     fn reach(&mut self, call: &mut Call) -> Result<(), Stop> {
         if self.connection.is_some() {
             return Ok(());
+        }
+        if call.whom == Whom::Here {
+            // What was asked of it went with the connection.
+            return Err(Stop::Why(Why::Server(WireError::ViewGone)));
         }
         match self.router.dial_any(None, call.deadline) {
             Ok(connection) => {
@@ -388,6 +394,9 @@ impl Client {
     /// keeps the link, to be told when it is (rules B5).
     fn ask_another(&mut self, call: &mut Call, read: Option<&mut dyn Reading>) {
         let Some(here) = &self.connection else { return };
+        if call.whom == Whom::Here {
+            return;
+        }
         if self.next.is_some() {
             // It was already known to be the wrong place.
             self.lose(call, Why::Deadline, read);

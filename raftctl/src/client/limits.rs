@@ -59,6 +59,13 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
     at_most("key", KEY_BYTES_MAX, key.len())
 }
 
+/// # Errors
+/// [`Error::Refused`] for the bound of a range that is too long for a key.
+pub(super) fn check_bounds(from: &[u8], to: Option<&[u8]>) -> Result<(), Error> {
+    at_most("key", KEY_BYTES_MAX, from.len())?;
+    at_most("key", KEY_BYTES_MAX, to.map_or(0, <[u8]>::len))
+}
+
 fn at_most(what: &str, limit: usize, actual: usize) -> Result<(), Error> {
     if actual <= limit {
         return Ok(());

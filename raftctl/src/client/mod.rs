@@ -53,6 +53,7 @@ mod members;
 mod read;
 mod route;
 mod session;
+mod walk;
 mod watch;
 
 use std::sync::Arc;
@@ -68,8 +69,10 @@ pub use limits::check;
 pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
+pub use walk::{Walk, Way};
 pub use wire::client::{
-    Consistency, Freshness, Item, LeaderChange, Member, NodeRole, ScanMode, Status,
+    Consistency, Freshness, Item, Items, KeyRange, LeaderChange, Member, NodeRole, ScanMode,
+    Status, ViewChoice, prefix_end,
 };
 pub use wire::command::{
     Batch, BatchFull, Command, Compare, Compares, Condition, Expect, Operation, OperationResult,

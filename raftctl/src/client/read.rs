@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use wire::client::{Freshness, Item, Reply, Request, ScanMode, Status};
+use wire::client::{
+    Consistency, Freshness, Item, Items, KeyRange, Reply, Request, ScanMode, Status, ViewChoice,
+};
+use wire::error::Error as WireError;
+use wire::limits::PAGE_ITEMS_MAX;
 use wire::types::{EntryId, Index};
 
 use super::call::{Read, Stop, Whom};
-use super::error::{Cause, Error};
+use super::error::{Cause, Error, Why};
 use super::route::Deadline;
 use super::{Client, Options, limits};
 
@@ -26,25 +30,60 @@ pub struct Entry {
 /// Which keys to read.
 #[derive(Clone, Copy, Debug)]
 pub struct Scan<'a> {
-    /// How fresh. Each page is linearizable by itself; a later one may see later writes.
+    /// How fresh. Each page is linearizable by itself; a later one shows later writes, unless it is
+    /// of a view.
     pub freshness: Freshness,
     /// What to return of each key.
     pub mode: ScanMode,
-    /// Keys must begin with it; may be empty.
-    pub prefix: &'a [u8],
-    /// Keys must be greater; `None` begins at the prefix.
+    /// Keys must be in it.
+    pub range: KeyRange<'a>,
+    /// The highest key comes first.
+    pub reverse: bool,
+    /// Keys must come behind it, in the order asked for; `None` begins with the range.
     pub after: Option<&'a [u8]>,
     /// Keys in this page at most. The server may return fewer.
     pub limit: u32,
+    /// Which state is read: [`super::Walk`] reads all pages of one.
+    pub view: ViewChoice,
 }
 
-/// What there is to know of a page besides its items.
+impl<'a> Scan<'a> {
+    /// The first page of a range, as of now.
+    #[must_use]
+    pub fn new(mode: ScanMode, range: KeyRange<'a>) -> Self {
+        Self {
+            freshness: Consistency::Linearizable.into(),
+            mode,
+            range,
+            reverse: false,
+            after: None,
+            limit: PAGE_ITEMS_MAX,
+            view: ViewChoice::Now,
+        }
+    }
+}
+
+/// A page of keys. Memory is bounded by what a server may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
+    /// The revision that it shows.
+    pub index: Index,
     /// Keys in the page; with [`ScanMode::Count`] the keys counted.
     pub count: u64,
     /// If there are more: the next page's `after`.
     pub more_after: Option<Vec<u8>>,
+    /// The view of the next page, if there are more and it was to be kept.
+    pub view: Option<u64>,
+    /// The items, encoded and checked.
+    items: Vec<u8>,
+}
+
+impl Page {
+    /// Its items, in order.
+    #[must_use]
+    pub fn items(&self) -> Items<'_> {
+        Items { bytes: &self.items }
+    }
 }
 
 impl Client {
@@ -78,46 +117,47 @@ impl Client {
         Ok(entry)
     }
 
-    /// Reads one page of keys, in bytewise order; `each` is called for every item. Memory is
-    /// bounded by the page.
+    /// Reads one page of keys.
     ///
     /// # Errors
-    /// [`Error`], never `Unknown`; `each` was then not called.
-    pub fn scan(
-        &mut self,
-        scan: Scan<'_>,
-        deadline: Deadline,
-        mut each: impl FnMut(Item<'_>),
-    ) -> Result<Page, Error> {
+    /// [`Error`], never `Unknown`.
+    pub fn scan(&mut self, scan: Scan<'_>, deadline: Deadline) -> Result<Page, Error> {
         let request = |deadline_ms| Request::Scan {
             deadline_ms,
             freshness: scan.freshness,
             mode: scan.mode,
-            prefix: scan.prefix,
+            range: scan.range,
+            reverse: scan.reverse,
             after: scan.after,
             limit: scan.limit,
+            view: scan.view,
         };
-        let mut page = Page {
-            count: 0,
-            more_after: None,
+        let mut page = None;
+        let whom = match scan.view {
+            ViewChoice::Of(_) => Whom::Here,
+            ViewChoice::Now | ViewChoice::Keep => Whom::of(scan.freshness),
         };
-        let whom = Whom::of(scan.freshness);
         self.read(&request, whom, deadline, &mut |reply| {
             let Reply::Page {
+                index,
                 count,
                 more_after,
+                view,
                 items,
-                ..
             } = reply
             else {
                 return false;
             };
-            page.count = *count;
-            page.more_after = more_after.map(<[u8]>::to_vec);
-            items.iter().for_each(&mut each);
+            page = Some(Page {
+                index: *index,
+                count: *count,
+                more_after: more_after.map(<[u8]>::to_vec),
+                view: *view,
+                items: items.bytes.to_vec(),
+            });
             true
         })?;
-        Ok(page)
+        Ok(page.expect("a read that succeeds took its reply"))
     }
 
     /// Asks the node that the client is connected to, or any, how it sees its cluster.
@@ -200,6 +240,11 @@ impl Client {
             let place = self.session.place.clone();
             match (read.result.take(), stopped) {
                 (Some(Ok(())), _) => return Ok(()),
+                // Nothing was wrong with the request: it may be made anew.
+                (Some(Err(error @ WireError::ViewGone)), _) => {
+                    let why = Why::Server(error);
+                    return Err(Error::NotApplied { why, place });
+                }
                 (Some(Err(error)), _) => return Err(Error::Refused { error, place }),
                 (None, Some(Stop::Unreachable(causes))) => {
                     return Err(Error::Unreachable { causes });

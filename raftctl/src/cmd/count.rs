@@ -3,29 +3,31 @@
 use raftctl::client::ScanMode;
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
-use wire::limits::PAGE_ITEMS_MAX;
 
-use super::scan::Pages;
-use super::{KeyCodec, Prefix, Session};
+use super::range::{Pages, Range};
+use super::{KeyCodec, Session};
 
-/// Count keys.
+/// Count keys, all as of one revision.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl count
-  raftctl count user/")]
+  raftctl count user/
+  raftctl count --from 2026-01 --to 2026-02")]
 pub(crate) struct Args {
     #[command(flatten)]
-    prefix: Prefix,
+    range: Range,
     #[command(flatten)]
     codec: KeyCodec,
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let prefix = args.prefix.bytes(args.codec.key_encode)?;
-    let mut pages = Pages::new(session, &prefix, ScanMode::Count);
+    let way = args
+        .range
+        .way(ScanMode::Count, false, args.codec.key_encode)?;
+    let pages = Pages::new(session, way, "count")?;
     let mut total = 0;
-    while let Some(count) = pages.next(PAGE_ITEMS_MAX, |_| {})? {
-        total += count;
+    while let Some(page) = pages.next()? {
+        total += page.count;
     }
     if session.out.json() {
         session.out.object(&json!({"count": total}))?;

@@ -2,14 +2,16 @@
 
 use raftctl::client::ScanMode;
 use raftctl::failure::{Exit, Failure};
-use wire::limits::PAGE_ITEMS_MAX;
 
-use super::scan::Pages;
-use super::{Codec, Prefix, Session};
+use super::range::{Pages, Range};
+use super::{Codec, Session};
 use crate::encoding::{Encoder, Record};
 use crate::format::Format;
 
-/// Write keys and values in a form that reads back as the same bytes.
+/// Bytes that are written at once.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Write keys and values, all as of one revision, in a form that reads back as the same bytes.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl dump app/ > app.tsv
@@ -17,40 +19,45 @@ use crate::format::Format;
   raftctl dump --format frame > all.frames")]
 pub(crate) struct Args {
     #[command(flatten)]
-    prefix: Prefix,
+    range: Range,
+    /// The highest key first.
+    #[arg(long)]
+    reverse: bool,
     #[command(flatten)]
     codec: Codec,
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let prefix = args.prefix.bytes(args.codec.key.key_encode)?;
+    let encoding = args.codec.key.key_encode;
+    let way = args.range.way(ScanMode::Items, args.reverse, encoding)?;
     let format = session.out.style().format().unwrap_or(Format::Tsv);
     session.out.check_binary(format)?;
     let encoder = Encoder::new(format, args.codec.encodings());
     let mut encoder = encoder.expect("other formats were refused");
-    let mut pages = Pages::new(session, &prefix, ScanMode::Items);
+    let pages = Pages::new(session, way, "dump")?;
+    let out = &mut session.out;
     let mut buffer = Vec::new();
-    loop {
-        let mut encoded = Ok(());
-        let page = pages.next(PAGE_ITEMS_MAX, |item| {
+    while let Some(page) = pages.next()? {
+        for item in page.items() {
             let record = Record {
                 key: item.key,
                 value: item.value,
             };
-            if encoded.is_ok() {
-                encoded = encoder.encode(record, &mut buffer);
+            if let Err(refused) = encoder.encode(record, &mut buffer) {
+                // What came before it is data too.
+                out.text(&buffer)?;
+                return Err(refused);
             }
-        })?;
-        if page.is_none() {
-            encoder.finish(&mut buffer);
+            if buffer.len() >= WRITE_BYTES {
+                out.text(&buffer)?;
+                buffer.clear();
+            }
         }
-        session.out.text(&buffer)?;
-        // What came before a record that cannot be written is data too.
-        encoded?;
-        if page.is_none() {
-            return Ok(Exit::Done);
-        }
+        out.text(&buffer)?;
         buffer.clear();
-        session.out.flush()?;
+        out.flush()?;
     }
+    encoder.finish(&mut buffer);
+    out.text(&buffer)?;
+    Ok(Exit::Done)
 }

@@ -1,6 +1,6 @@
 //! `raftctl is-healthy`: asks the cluster by a read that needs a quorum, or one node.
 
-use raftctl::client::{Consistency, Error, Scan, ScanMode, Status, status_of};
+use raftctl::client::{Error, KeyRange, Scan, ScanMode, Status, status_of};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
@@ -45,13 +45,10 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 /// What is wrong, if anything. A linearizable read goes through the leader and a quorum.
 fn cluster(session: &Session<'_>) -> Result<Option<String>, Error> {
     let scan = Scan {
-        freshness: Consistency::Linearizable.into(),
-        mode: ScanMode::Keys,
-        prefix: b"",
-        after: None,
         limit: 1,
+        ..Scan::new(ScanMode::Keys, KeyRange::default())
     };
-    match session.client().scan(scan, session.deadline, |_| {}) {
+    match session.client().scan(scan, session.deadline) {
         Ok(_) => Ok(None),
         Err(Error::NotApplied { why, .. }) => Ok(Some(format!("no read succeeds: {why}"))),
         Err(error) => Err(error),

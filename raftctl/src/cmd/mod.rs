@@ -24,6 +24,7 @@ pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod peers;
 pub(crate) mod put;
+mod range;
 pub(crate) mod recover;
 pub(crate) mod scan;
 pub(crate) mod snapshot;
@@ -34,7 +35,6 @@ pub(crate) mod version;
 pub(crate) mod wait_ready;
 pub(crate) mod wal;
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -46,7 +46,6 @@ use crate::config::Config;
 use crate::config::setting::{COLOR, FORMAT};
 use crate::encoding::{Encoding, Encodings, screen};
 use crate::format::{self, Ability};
-use crate::input;
 use crate::items;
 use crate::output::Out;
 use crate::signals::Signals;
@@ -85,24 +84,6 @@ impl Codec {
             key: self.key.key_encode,
             value: self.encode,
         }
-    }
-}
-
-/// Which keys, for the verbs that walk over them.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Prefix {
-    /// Keys must begin with it.
-    #[arg(
-        default_value = "",
-        hide_default_value = true,
-        allow_negative_numbers = true
-    )]
-    prefix: OsString,
-}
-
-impl Prefix {
-    fn bytes(&self, encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
-        input::key(&self.prefix, encoding)
     }
 }
 

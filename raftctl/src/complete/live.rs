@@ -5,7 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raftctl::client::{Client, Consistency, Deadline, Options, Scan, ScanMode, Status};
+use raftctl::client::{
+    Client, Consistency, Deadline, KeyRange, Options, Scan, ScanMode, Status, prefix_end,
+};
 
 use super::{CANDIDATES_MAX, Candidate};
 use crate::config::Config;
@@ -41,20 +43,27 @@ fn ask<T: Send + 'static>(
 pub(super) fn keys(config: &Config, typed: &str) -> Vec<Candidate> {
     let prefix = typed.as_bytes().to_vec();
     ask(config, move |mut client, until, sender| {
+        let to = prefix_end(&prefix);
+        let range = KeyRange {
+            from: &prefix,
+            to: to.as_deref(),
+        };
         let mut after: Option<Vec<u8>> = None;
         loop {
             let deadline = Deadline::after(until.saturating_duration_since(Instant::now()));
             let scan = Scan {
                 freshness: Consistency::Stale.into(),
-                mode: ScanMode::Keys,
-                prefix: &prefix,
                 after: after.as_deref(),
                 limit: CANDIDATES_MAX as u32,
+                ..Scan::new(ScanMode::Keys, range)
+            };
+            let Ok(page) = client.scan(scan, deadline) else {
+                return;
             };
             let mut last = after.clone();
-            let page = client.scan(scan, deadline, |item| {
+            for item in page.items() {
                 if last.as_deref().is_some_and(|last| item.key <= last) {
-                    return;
+                    continue;
                 }
                 let cut = cut(item.key, prefix.len());
                 let candidate = str::from_utf8(&item.key[..cut]).ok();
@@ -68,11 +77,11 @@ pub(super) fn keys(config: &Config, typed: &str) -> Vec<Candidate> {
                     behind.extend(BEHIND);
                 }
                 last = Some(behind);
-            });
-            match page {
-                Ok(page) if page.more_after.is_some() => after = last.max(page.more_after),
-                _ => return,
             }
+            if page.more_after.is_none() {
+                return;
+            }
+            after = last.max(page.more_after);
         }
     })
 }

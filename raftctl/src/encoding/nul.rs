@@ -24,14 +24,15 @@ pub(crate) fn field(
     Ok(())
 }
 
-/// Appends a record: key, NUL, value, NUL.
+/// Appends a record: key, NUL, value, NUL; or nothing of it.
 pub(crate) fn encode(
     record: Record<'_>,
     encodings: Encodings,
     out: &mut Vec<u8>,
 ) -> Result<(), Failure> {
+    let start = out.len();
     field(record.key, encodings.key, out)?;
-    field(record.value, encodings.value, out)
+    field(record.value, encodings.value, out).inspect_err(|_| out.truncate(start))
 }
 
 #[cfg(test)]

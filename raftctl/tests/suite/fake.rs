@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::BytesMut;
-use wire::client::{Freshness, Reply, Request, ScanMode};
+use wire::client::{Freshness, Reply, Request, ScanMode, ViewChoice};
 use wire::command::{Outcome, SessionId};
 use wire::error::Error as WireError;
 use wire::frame;
@@ -27,7 +27,7 @@ pub(crate) struct Asked {
 pub(crate) enum What {
     Write(Written),
     Get(Freshness, Vec<u8>),
-    Scan(ScanMode, Vec<u8>, Option<Vec<u8>>, u32),
+    Scan(Scanned),
     Status,
     Snapshot,
     ReadSnapshot(EntryId, u64),
@@ -39,6 +39,18 @@ pub(crate) enum What {
     TransferLeader(Option<NodeId>),
     Leaders,
     WatchLeader,
+}
+
+/// A page as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    pub(crate) mode: ScanMode,
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Option<Vec<u8>>,
+    pub(crate) reverse: bool,
+    pub(crate) after: Option<Vec<u8>>,
+    pub(crate) limit: u32,
+    pub(crate) view: ViewChoice,
 }
 
 /// A write as it arrived.
@@ -243,11 +255,21 @@ impl What {
             Request::Get { freshness, key, .. } => Self::Get(*freshness, key.to_vec()),
             Request::Scan {
                 mode,
-                prefix,
+                range,
+                reverse,
                 after,
                 limit,
+                view,
                 ..
-            } => Self::Scan(*mode, prefix.to_vec(), after.map(<[u8]>::to_vec), *limit),
+            } => Self::Scan(Scanned {
+                mode: *mode,
+                from: range.from.to_vec(),
+                to: range.to.map(<[u8]>::to_vec),
+                reverse: *reverse,
+                after: after.map(<[u8]>::to_vec),
+                limit: *limit,
+                view: *view,
+            }),
             Request::Status => Self::Status,
             Request::Snapshot => Self::Snapshot,
             Request::ReadSnapshot { snapshot, offset } => Self::ReadSnapshot(*snapshot, *offset),

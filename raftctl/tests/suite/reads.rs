@@ -1,6 +1,6 @@
 //! Reads by the library.
 
-use raftctl::client::{Consistency, Error, Scan, ScanMode, Why, status_of};
+use raftctl::client::{Consistency, Error, ScanMode, Walk, Way, Why, prefix_end, status_of};
 use wire::client::{NodeRole, Reply};
 use wire::error::Error as WireError;
 use wire::types::{Index, NodeId};
@@ -100,24 +100,88 @@ fn pages_follow_one_another() {
         let command = raftctl::client::Command::Put { key, value: b"v" };
         client.submit(command).unwrap();
     }
-    let (mut keys, mut after) = (Vec::new(), None::<Vec<u8>>);
-    loop {
-        let scan = Scan {
-            freshness: Consistency::Linearizable.into(),
-            mode: ScanMode::Items,
-            prefix: b"a",
-            after: after.as_deref(),
-            limit: 100,
-        };
-        let page = client
-            .scan(scan, soon(), |item| keys.push(item.key.to_vec()))
-            .unwrap();
-        after = page.more_after;
-        if after.is_none() {
-            break;
-        }
+    while client.in_flight() > 0 {
+        client.wait(soon()).unwrap().unwrap();
     }
-    assert_eq!(keys, [b"a1", b"a2", b"a3"]);
+    for (reverse, expected) in [
+        (false, [b"a1", b"a2", b"a3"]),
+        (true, [b"a3", b"a2", b"a1"]),
+    ] {
+        let way = Way {
+            reverse,
+            ..way(b"a", u64::MAX)
+        };
+        assert_eq!(keys(Walk::new(self::client(&[&server]), way)), expected);
+    }
+    let limited = Walk::new(self::client(&[&server]), way(b"", 3));
+    assert_eq!(keys(limited), [b"a1", b"a2", b"a3"]);
+}
+
+fn way(prefix: &[u8], limit: u64) -> Way {
+    Way {
+        freshness: Consistency::Linearizable.into(),
+        mode: ScanMode::Items,
+        from: prefix.to_vec(),
+        to: prefix_end(prefix),
+        reverse: false,
+        limit,
+    }
+}
+
+fn keys(mut walk: Walk) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    while let Some(page) = walk.next_page(soon()).unwrap() {
+        keys.extend(page.items().iter().map(|item| item.key.to_vec()));
+    }
+    keys
+}
+
+#[test]
+fn all_pages_are_of_one_revision_or_none_is_made_up() {
+    let store = Store {
+        page_items: 1,
+        ..Store::default()
+    };
+    let server = store.serve();
+    let put = |key: &[u8]| {
+        let command = raftctl::client::Command::Put { key, value: b"v" };
+        client(&[&server]).write(command, soon()).unwrap();
+    };
+    put(b"a");
+    put(b"c");
+    let mut walk = Walk::new(client(&[&server]), way(b"", u64::MAX));
+    let first = walk.next_page(soon()).unwrap().unwrap();
+    put(b"b");
+    let second = walk.next_page(soon()).unwrap().unwrap();
+    assert_eq!(first.index, second.index);
+    assert_eq!(second.items().iter().next().unwrap().key, b"c");
+    assert_eq!(walk.next_page(soon()), Ok(None));
+}
+
+#[test]
+fn a_view_goes_with_its_connection() {
+    let mut store = Store {
+        page_items: 1,
+        ..Store::default()
+    };
+    for (index, key) in (1..).zip([b"a", b"b"]) {
+        let put = wire::command::Command::Put { key, value: b"v" };
+        store.map.apply(Index(index), &put);
+    }
+    let mut scans = 0;
+    let server = Fake::start(1, move |asked| {
+        scans += 1;
+        match scans {
+            1 => store.act(asked),
+            _ => Act::Close,
+        }
+    });
+    let mut walk = Walk::new(client(&[&server]), way(b"", u64::MAX));
+    walk.next_page(soon()).unwrap().unwrap();
+    match walk.next_page(soon()) {
+        Err(Error::NotApplied { why, .. }) => assert_eq!(why.name(), "view-gone"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -127,6 +191,7 @@ fn an_answer_of_another_kind_is_not_believed() {
             index: Index(1),
             count: 0,
             more_after: None,
+            view: None,
             items: wire::client::Items { bytes: b"" },
         }),
         _ => asked.reply(&Reply::Missing { index: Index(1) }),

@@ -1,15 +1,17 @@
 //! Scripts for fake servers: a small store that answers like a real one, and single moods.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use raftd::store::map::{Map, PageQuery};
-use wire::client::{Items, Member, NodeRole, Reply, ScanMode, Status};
+use wire::client::{Items, KeyRange, Member, NodeRole, Reply, Status, ViewChoice};
 use wire::command::{Outcome, Write};
 use wire::error::Error as WireError;
 use wire::membership::Suffrage;
 use wire::peer::DiskState;
 use wire::types::{ClusterId, EntryId, Epoch, Index, NodeId, Term};
 
-use super::fake::{Act, Asked, Fake, What};
+use super::fake::{Act, Asked, Fake, Scanned, What};
 
 /// Answers everything with this error.
 pub(crate) fn always(error: WireError) -> impl FnMut(&Asked) -> Act + Send + 'static {
@@ -32,6 +34,8 @@ pub(crate) struct Store {
     pub(crate) index: u64,
     /// Items in a page at most; 0 is no limit but the client's.
     pub(crate) page_items: u32,
+    /// The states that scans go on with, by connection and id.
+    pub(crate) views: BTreeMap<(usize, u64), (Map, u64)>,
     pub(crate) status: Option<Status>,
 }
 
@@ -57,9 +61,7 @@ impl Store {
                     index: Index(self.index),
                 }),
             },
-            What::Scan(mode, prefix, after, limit) => {
-                self.page(asked, *mode, prefix, after.as_deref(), *limit)
-            }
+            What::Scan(scanned) => self.page(asked, scanned),
             What::Snapshot => asked.done(self.index, Outcome::Applied),
             What::Members { .. } => panic!("nobody changes the members of this script"),
             What::ReadSnapshot(..)
@@ -73,33 +75,48 @@ impl Store {
         }
     }
 
-    fn page(
-        &self,
-        asked: &Asked,
-        mode: ScanMode,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: u32,
-    ) -> Act {
-        let limit = if self.page_items == 0 {
-            limit
-        } else {
-            limit.min(self.page_items)
+    fn page(&mut self, asked: &Asked, scanned: &Scanned) -> Act {
+        let (map, index) = match scanned.view {
+            ViewChoice::Now | ViewChoice::Keep => (&self.map, self.index),
+            ViewChoice::Of(id) => match self.views.get(&(asked.connection, id)) {
+                Some((map, index)) => (map, *index),
+                None => return asked.error(WireError::ViewGone),
+            },
+        };
+        let limit = match self.page_items {
+            0 => scanned.limit,
+            items => scanned.limit.min(items),
         };
         let mut items = BytesMut::new();
         let query = PageQuery {
-            mode,
-            prefix,
-            after,
+            mode: scanned.mode,
+            range: KeyRange {
+                from: &scanned.from,
+                to: scanned.to.as_deref(),
+            },
+            reverse: scanned.reverse,
+            after: scanned.after.as_deref(),
             limit,
         };
-        let page = self.map.page(query, &mut items);
-        asked.reply(&Reply::Page {
-            index: Index(self.index),
+        let page = map.page(query, &mut items);
+        let view = match scanned.view {
+            _ if page.more_after.is_none() => None,
+            ViewChoice::Now => None,
+            ViewChoice::Keep => Some(self.views.len() as u64 + 1),
+            ViewChoice::Of(id) => Some(id),
+        };
+        let act = asked.reply(&Reply::Page {
+            index: Index(index),
             count: page.count,
             more_after: page.more_after,
+            view,
             items: Items { bytes: &items },
-        })
+        });
+        if let (ViewChoice::Keep, Some(id)) = (scanned.view, view) {
+            let view = (self.map.clone(), self.index);
+            self.views.insert((asked.connection, id), view);
+        }
+        act
     }
 }
 

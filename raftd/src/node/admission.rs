@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use raft::{CannotPropose, Instant};
-use wire::client::{Items, Reply, Request};
+use wire::client::{Consistency, Reply, Request, ViewChoice};
 use wire::command::Write;
 use wire::entry::ENTRY_HEADER_BYTES;
 use wire::error::Error;
@@ -14,8 +14,7 @@ use wire::types::NodeId;
 use super::Node;
 use super::client::{Caller, encode};
 use super::io::{ConnectionId, Effects};
-use super::reads::{Query, Read, Shape};
-use crate::store::map::PageQuery;
+use super::reads::{Bounds, Query, Read, Shape};
 
 /// Bytes of parked requests, at most.
 const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -179,30 +178,56 @@ impl Node {
             Request::Write {
                 deadline_ms, body, ..
             } => self.admit_write(caller, self.deadline_after(deadline_ms), body, effects),
+            query @ (Request::Get { .. } | Request::Scan { .. }) => {
+                self.admit_query(caller, &query, effects);
+            }
+        }
+    }
+
+    /// Takes what is asked of the keys.
+    fn admit_query(&mut self, caller: Caller, request: &Request<'_>, effects: &mut Effects) {
+        match *request {
             Request::Get {
                 deadline_ms,
                 freshness,
                 key,
             } => {
-                let query = self.query(Shape::Get, key, &[]);
+                let query = self.query(Shape::Get, [key, &[], &[]]);
                 self.admit_read(caller, deadline_ms, freshness, query, effects);
             }
             Request::Scan {
                 deadline_ms,
                 freshness,
                 mode,
-                prefix,
+                range,
+                reverse,
                 after,
                 limit,
+                view,
             } => {
                 let shape = Shape::Scan {
                     mode,
+                    reverse,
                     limit,
-                    after: after.map(|_| prefix.len()),
+                    view,
+                    bounds: Bounds::of(range, after),
                 };
-                let query = self.query(shape, prefix, after.unwrap_or_default());
+                let query = self.query(
+                    shape,
+                    [
+                        range.from,
+                        range.to.unwrap_or_default(),
+                        after.unwrap_or_default(),
+                    ],
+                );
+                // A view is as old as it is, whoever leads by now.
+                let freshness = match view {
+                    ViewChoice::Of(_) => Consistency::Stale.into(),
+                    ViewChoice::Now | ViewChoice::Keep => freshness,
+                };
                 self.admit_read(caller, deadline_ms, freshness, query, effects);
             }
+            _ => unreachable!("only reads ask for keys"),
         }
     }
 
@@ -339,8 +364,9 @@ impl Node {
     }
 
     /// The connection is gone, and what it had parked with it.
-    pub(super) fn close_client(&mut self, connection: ConnectionId) {
+    pub(super) fn close_client(&mut self, connection: ConnectionId, effects: &mut Effects) {
         self.reads.forget(connection);
+        self.views.close(connection, effects);
         self.snapshots.transfers.forget(connection);
         if self.clients.close(connection) > 0 {
             self.parked
@@ -464,30 +490,7 @@ impl Node {
                 self.clients.answer(read.caller, &reply, effects);
                 0
             }
-            Shape::Scan { mode, limit, after } => {
-                let (prefix, after) = match after {
-                    Some(at) => (&keys[..at], Some(&keys[at..])),
-                    None => (keys, None),
-                };
-                let query = PageQuery {
-                    mode,
-                    prefix,
-                    after,
-                    limit,
-                };
-                self.page_bytes.clear();
-                let page = self.store.map().page(query, &mut self.page_bytes);
-                let reply = Reply::Page {
-                    index,
-                    count: page.count,
-                    more_after: page.more_after,
-                    items: Items {
-                        bytes: &self.page_bytes,
-                    },
-                };
-                self.clients.answer(read.caller, &reply, effects);
-                page.count
-            }
+            Shape::Scan { view, .. } => self.serve_page(read, view, effects),
         }
     }
 
@@ -530,10 +533,9 @@ impl Node {
             || self.condemned
     }
 
-    fn query(&mut self, shape: Shape, first: &[u8], second: &[u8]) -> Query {
+    fn query(&mut self, shape: Shape, parts: [&[u8]; 3]) -> Query {
         let mut keys = self.reads.buffer();
-        keys.extend_from_slice(first);
-        keys.extend_from_slice(second);
+        parts.iter().for_each(|part| keys.extend_from_slice(part));
         Query { shape, keys }
     }
 

@@ -77,6 +77,12 @@ pub struct Limits {
     /// Entries from one comparison of the states to the next (rules D5). All members must agree on
     /// it.
     pub digest_entries: u64,
+    /// Views that clients walk over at a time; each costs the memory of what changes while it lives.
+    pub views_max: usize,
+    /// The longest that a view is kept for a client that does not ask for the next page.
+    pub view_idle_max: Duration,
+    /// The longest that a view is kept at all.
+    pub view_age_max: Duration,
 }
 
 impl Default for Limits {
@@ -90,6 +96,9 @@ impl Default for Limits {
             turn_entries_max: 4_096,
             sessions_max: SESSIONS_MAX,
             digest_entries: 1_024,
+            views_max: 32,
+            view_idle_max: Duration::from_secs(5 * 60),
+            view_age_max: Duration::from_secs(60 * 60),
         }
     }
 }

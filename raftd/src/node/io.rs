@@ -10,6 +10,7 @@ use wire::error::Error;
 use wire::peer::Message;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
+use crate::store::map::Map;
 use crate::store::{Store, View};
 
 /// Both clocks, read once per turn.
@@ -205,6 +206,8 @@ pub enum Discarded {
     Store(Box<Store>),
     /// A view that was not written.
     View(Box<View>),
+    /// A view that a client has walked over.
+    Keys(Box<Map>),
 }
 
 /// What came of a [`SnapshotRequest`].

@@ -15,6 +15,7 @@
 //! | `admission.rs` | requests | a leader is known, there is room, or their deadline |
 //! | `apply.rs` | appended writes | their entry is applied |
 //! | `reads.rs` | reads | a quorum, or the leader, answered, and their index is applied |
+//! | `views.rs` | views that clients walk over | their last page, or they are too old |
 //! | `outbox.rs` | messages | what they reveal is durable |
 //! | `forming.rs` | the whole node | the cluster is formed |
 //! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |
@@ -48,8 +49,7 @@ mod resign;
 mod snapshots;
 pub mod status;
 mod transfer;
-
-use std::time::Duration;
+mod views;
 
 use bytes::BytesMut;
 use log::Level;
@@ -79,10 +79,8 @@ use self::reads::Reads;
 use self::resign::Resignation;
 pub use self::snapshots::Policy;
 use self::snapshots::Snapshots;
+use self::views::Views;
 use crate::store::Store;
-
-/// After [`Input::Stop`], how long pending requests may take.
-const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// What a data directory holds.
 #[derive(Debug)]
@@ -118,6 +116,7 @@ pub struct Node {
     parked: ParkingLot,
     proposals: Proposals,
     reads: Reads,
+    views: Views,
     loader: Loader,
     snapshots: Snapshots,
     fetching: Fetching,
@@ -199,6 +198,7 @@ impl Node {
             parked: ParkingLot::default(),
             proposals: Proposals::default(),
             reads: Reads::default(),
+            views: Views::default(),
             loader: Loader::default(),
             fetching: Fetching::default(),
             digests: Digests::new(config.limits.digest_entries),
@@ -283,7 +283,7 @@ impl Node {
                 connection,
                 clogged,
             } => self.clog_client(connection, clogged),
-            Input::ClientClosed(connection) => self.close_client(connection),
+            Input::ClientClosed(connection) => self.close_client(connection, effects),
             Input::Storage(event) => self.stored(event, effects),
             Input::RemovedBy(peer) => self.end_removed(&format!("node {peer}"), effects),
             Input::Stop => self.stop(effects),
@@ -313,6 +313,8 @@ impl Node {
         self.raft.set_disk(report, stalled);
         self.note_loss();
         self.expire(effects);
+        self.views
+            .expire(now.monotonic, &self.config.limits, effects);
         self.unpark(effects);
         self.propose_due_snapshot();
         self.hand_over_if_due();
@@ -356,6 +358,7 @@ impl Node {
             self.wish_ends_at(),
             self.knock_at,
             self.resigns_until(),
+            self.views.deadline(&self.config.limits),
         ]
         .into_iter()
         .flatten()
@@ -567,30 +570,6 @@ impl Node {
             ("link closed", peer.0),
             || format!("link closed peer={peer} reason=\"{error}\""),
         );
-    }
-
-    fn stop(&mut self, effects: &mut Effects) {
-        if self.stop_at.is_none() {
-            self.stop_at = Some(self.now.monotonic + STOP_GRACE);
-            if !self.resign_to_stop() {
-                self.refuse_parked(effects);
-            }
-        }
-    }
-
-    fn end_if_stopped(&mut self, effects: &mut Effects) {
-        let Some(stop_at) = self.stop_at else {
-            return;
-        };
-        if self.now.monotonic >= stop_at {
-            self.abandon_proposals(effects);
-            self.fail_reads(effects);
-        }
-        let is_idle = self.proposals.is_empty() && self.reads.is_empty();
-        effects.stopped = is_idle && self.resignation.is_none();
-        // Writes that are committed but cannot be applied any more in time stay unanswered: their
-        // clients retry under the same id.
-        effects.stopped |= self.now.monotonic >= stop_at;
     }
 }
 

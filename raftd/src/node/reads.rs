@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use raft::Instant;
-use wire::client::{Freshness, ScanMode};
+use wire::client::{Freshness, KeyRange, ScanMode, ViewChoice};
 use wire::types::Index;
 
 use super::client::Caller;
 use super::io::ConnectionId;
+use crate::store::map::PageQuery;
 
 /// Reads that wait, at most.
 const WAITING_MAX: usize = 65_536;
@@ -24,10 +25,40 @@ pub(super) enum Shape {
     Get,
     Scan {
         mode: ScanMode,
+        reverse: bool,
         limit: u32,
-        /// Where the prefix ends in the keys and `after` begins, if there is an `after`.
-        after: Option<usize>,
+        view: ViewChoice,
+        bounds: Bounds,
     },
+}
+
+/// Where the keys that a scan names lie, one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    from_bytes: usize,
+    to_bytes: Option<usize>,
+    has_after: bool,
+}
+
+impl Bounds {
+    pub(super) fn of(range: KeyRange<'_>, after: Option<&[u8]>) -> Self {
+        Self {
+            from_bytes: range.from.len(),
+            to_bytes: range.to.map(<[u8]>::len),
+            has_after: after.is_some(),
+        }
+    }
+
+    /// Takes the keys apart again: the range, and what the page comes behind.
+    fn split(self, keys: &[u8]) -> (KeyRange<'_>, Option<&[u8]>) {
+        let (from, rest) = keys.split_at(self.from_bytes);
+        let (to, after) = rest.split_at(self.to_bytes.unwrap_or(0));
+        let range = KeyRange {
+            from,
+            to: self.to_bytes.map(|_| to),
+        };
+        (range, self.has_after.then_some(after))
+    }
 }
 
 /// A read with its own copy of the keys.
@@ -35,6 +66,30 @@ pub(super) enum Shape {
 pub(super) struct Query {
     pub(super) shape: Shape,
     pub(super) keys: Vec<u8>,
+}
+
+impl Query {
+    /// What is asked of the keys, if it is a scan.
+    pub(super) fn page(&self) -> Option<PageQuery<'_>> {
+        let Shape::Scan {
+            mode,
+            reverse,
+            limit,
+            bounds,
+            ..
+        } = self.shape
+        else {
+            return None;
+        };
+        let (range, after) = bounds.split(&self.keys);
+        Some(PageQuery {
+            mode,
+            range,
+            reverse,
+            after,
+            limit,
+        })
+    }
 }
 
 /// A query, who asked, and how fresh the answer must be.

@@ -92,6 +92,7 @@ impl Node {
             effects,
             SnapshotRequest::Free(Discarded::Store(Box::new(old))),
         );
+        self.views.clear(effects);
         self.loader.forget();
         self.digests.forget_own();
         self.raft.rebuild(self.now.monotonic);

@@ -1,6 +1,8 @@
 //! Hand-overs whose end somebody waits for: an operator who asked for it, or a node that is told to
 //! stop (thesis 3.10).
 
+use std::time::Duration;
+
 use raft::{Instant, RoleName};
 use wire::client::Reply;
 use wire::error::Error;
@@ -11,6 +13,9 @@ use super::admission::{Leadership, overloaded};
 use super::client::Caller;
 use super::handover::Reason;
 use super::io::Effects;
+
+/// After a stop was asked for, how long pending requests may take.
+const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// A hand-over that is waited for.
 ///
@@ -178,5 +183,31 @@ impl Node {
     /// When a hand-over that is waited for ends at the latest.
     pub(super) fn resigns_until(&self) -> Option<Instant> {
         self.resignation.map(|resignation| resignation.until)
+    }
+
+    /// A stop was asked for: leadership is handed over first, and no new work is taken.
+    pub(super) fn stop(&mut self, effects: &mut Effects) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some(self.now.monotonic + STOP_GRACE);
+            if !self.resign_to_stop() {
+                self.refuse_parked(effects);
+            }
+        }
+    }
+
+    /// Ends when nothing is pending any more, or when the time is over.
+    pub(super) fn end_if_stopped(&mut self, effects: &mut Effects) {
+        let Some(stop_at) = self.stop_at else {
+            return;
+        };
+        if self.now.monotonic >= stop_at {
+            self.abandon_proposals(effects);
+            self.fail_reads(effects);
+        }
+        let is_idle = self.proposals.is_empty() && self.reads.is_empty();
+        effects.stopped = is_idle && self.resignation.is_none();
+        // Writes that are committed but cannot be applied any more in time stay unanswered: their
+        // clients retry under the same id.
+        effects.stopped |= self.now.monotonic >= stop_at;
     }
 }

@@ -6,7 +6,7 @@ mod txn;
 use std::ops::Bound;
 
 use bytes::BytesMut;
-use wire::client::{Item, ScanMode};
+use wire::client::{Item, KeyRange, ScanMode};
 use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 
 use super::record::{Record, Sums};
@@ -32,9 +32,11 @@ pub struct Map {
 pub struct PageQuery<'a> {
     /// What to return of each key.
     pub mode: ScanMode,
-    /// Keys must begin with it.
-    pub prefix: &'a [u8],
-    /// Keys must be greater.
+    /// Keys must be in it.
+    pub range: KeyRange<'a>,
+    /// The highest key comes first.
+    pub reverse: bool,
+    /// Keys must come behind it, in the order that is asked for.
     pub after: Option<&'a [u8]>,
     /// Items at most; capped at [`PAGE_ITEMS_MAX`].
     pub limit: u32,
@@ -97,46 +99,65 @@ impl Map {
     /// Encodes a page of keys into `out`, in order. Its work and its bytes are bounded whatever
     /// the mode, so that no scan or count holds up the loop; one item always fits.
     pub fn page(&self, query: PageQuery<'_>, out: &mut BytesMut) -> Page<'_> {
-        let limit = query.limit.min(PAGE_ITEMS_MAX);
-        let from = match query.after {
-            Some(after) if after >= query.prefix => Bound::Excluded(after),
-            _ => Bound::Included(query.prefix),
-        };
-        let matching = self
-            .records
-            .range(from)
-            .take_while(|record| record.key().starts_with(query.prefix));
-        let mut page = Page {
-            count: 0,
-            more_after: None,
-        };
-        let mut last: Option<&[u8]> = None;
-        let mut bytes = 0_usize;
-        for record in matching {
-            let size = match query.mode {
-                ScanMode::Items => record.key().len() + record.value().len(),
-                ScanMode::Keys => record.key().len(),
-                ScanMode::Count => 0,
+        let KeyRange { from, to } = query.range;
+        if query.reverse {
+            let end = [to, query.after].into_iter().flatten().min();
+            let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+            let records = self.records.range_back(end);
+            fill(
+                records.take_while(|record| record.key() >= from),
+                query,
+                out,
+            )
+        } else {
+            let begin = match query.after {
+                Some(after) if after >= from => Bound::Excluded(after),
+                _ => Bound::Included(from),
             };
-            let full = page.count >= u64::from(limit)
-                || (page.count > 0 && bytes + size > PAGE_BYTES_MAX as usize);
-            if full {
-                page.more_after = last;
-                break;
-            }
-            match query.mode {
-                ScanMode::Items => record.item().encode(out),
-                ScanMode::Keys => Item {
-                    value: &[],
-                    ..record.item()
-                }
-                .encode(out),
-                ScanMode::Count => {}
-            }
-            bytes += size;
-            page.count += 1;
-            last = Some(record.key());
+            let records = self.records.range(begin);
+            let below = |record: &&Record| to.is_none_or(|to| record.key() < to);
+            fill(records.take_while(below), query, out)
         }
-        page
     }
+}
+
+/// Encodes records until the page is full.
+fn fill<'a>(
+    records: impl Iterator<Item = &'a Record>,
+    query: PageQuery<'_>,
+    out: &mut BytesMut,
+) -> Page<'a> {
+    let limit = query.limit.min(PAGE_ITEMS_MAX);
+    let mut page = Page {
+        count: 0,
+        more_after: None,
+    };
+    let mut last: Option<&[u8]> = None;
+    let mut bytes = 0_usize;
+    for record in records {
+        let size = match query.mode {
+            ScanMode::Items => record.key().len() + record.value().len(),
+            ScanMode::Keys => record.key().len(),
+            ScanMode::Count => 0,
+        };
+        let full = page.count >= u64::from(limit)
+            || (page.count > 0 && bytes + size > PAGE_BYTES_MAX as usize);
+        if full {
+            page.more_after = last;
+            break;
+        }
+        match query.mode {
+            ScanMode::Items => record.item().encode(out),
+            ScanMode::Keys => Item {
+                value: &[],
+                ..record.item()
+            }
+            .encode(out),
+            ScanMode::Count => {}
+        }
+        bytes += size;
+        page.count += 1;
+        last = Some(record.key());
+    }
+    page
 }

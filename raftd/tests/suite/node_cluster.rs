@@ -1,6 +1,6 @@
 //! Clusters of nodes under the harness: what a client sees, whatever happens to the nodes.
 
-use wire::client::{Consistency, NodeRole, Reply, Request, ScanMode};
+use wire::client::{Consistency, KeyRange, NodeRole, Reply, Request, ScanMode, ViewChoice};
 use wire::command::{Command, Outcome};
 use wire::error::{Class, Error};
 use wire::types::{Index, NodeId};
@@ -144,15 +144,18 @@ fn pages_of_a_scan_are_consistent_with_their_index() {
             deadline_ms: 0,
             freshness: Consistency::Linearizable.into(),
             mode: ScanMode::Keys,
-            prefix: b"",
+            range: KeyRange::default(),
+            reverse: false,
             after: after.as_deref(),
             limit: 10,
+            view: ViewChoice::Now,
         };
         let Reply::Page {
             index,
             count,
             more_after,
             items,
+            ..
         } = cluster.ask(client, request_id, scan)
         else {
             panic!("no page");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
-use wire::client::{Consistency, NodeRole, Reply, Request, ScanMode};
+use wire::client::{Consistency, KeyRange, NodeRole, Reply, Request, ScanMode, ViewChoice};
 use wire::error::{Class, Error};
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
@@ -271,9 +271,11 @@ fn a_count_of_many_keys_comes_in_pages() {
         deadline_ms: 0,
         freshness: Consistency::Linearizable.into(),
         mode: ScanMode::Count,
-        prefix: b"",
+        range: KeyRange::default(),
+        reverse: false,
         after,
         limit: u32::MAX,
+        view: ViewChoice::Now,
     };
     let client = cluster.connect(leader);
     let Reply::Page {

@@ -2,9 +2,10 @@
 
 use bytes::BytesMut;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use raftd::store::map::{Map, PageQuery};
-use wire::client::{Items, ScanMode};
+use wire::client::{Items, KeyRange, ScanMode, prefix_end};
 use wire::command::{
     Batch, Command, Compare, Compares, Condition, Expect, Operation, OperationResult, Operations,
     Outcome, Relation, Results, Txn, Undone,
@@ -266,13 +267,29 @@ fn rows(items: Items<'_>) -> Vec<Row> {
 
 /// Reads a whole prefix page by page.
 fn scan(map: &Map, mode: ScanMode, prefix: &[u8], limit: u32) -> (Vec<Row>, u64) {
+    let to = prefix_end(prefix);
+    let range = KeyRange {
+        from: prefix,
+        to: to.as_deref(),
+    };
+    scan_range(map, mode, range, false, limit)
+}
+
+fn scan_range(
+    map: &Map,
+    mode: ScanMode,
+    range: KeyRange<'_>,
+    reverse: bool,
+    limit: u32,
+) -> (Vec<Row>, u64) {
     let (mut all, mut count) = (Vec::new(), 0);
     let mut after: Option<Vec<u8>> = None;
     loop {
         let mut bytes = BytesMut::new();
         let query = PageQuery {
             mode,
-            prefix,
+            range,
+            reverse,
             after: after.as_deref(),
             limit,
         };
@@ -315,7 +332,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => (key(), value(), value()).prop_map(|(k, e, v)| Op::SwapValue(k, e, v)),
         3 => (key(), prop_oneof![-2_i64..3, any::<i64>()]).prop_map(|(k, d)| Op::Increment(k, d)),
         2 => (key(), value()).prop_map(|(k, v)| Op::Append(k, v)),
-        1 => (key(), proptest::option::of(key()), proptest::option::of(0_u64..4))
+        1 => (key(), option::of(key()), option::of(0_u64..4))
             .prop_map(|(from, to, expect)| Op::DeleteRange(from, to, expect)),
     ]
 }
@@ -378,6 +395,7 @@ proptest! {
     fn map_does_what_the_twin_does(
         ops in vec(prop_oneof![4 => op(), 1 => txn()], 0..60),
         prefix in vec(Just(b'a'), 0..2),
+        to in option::of(key()),
         limit in 1_u32..5,
     ) {
         let (mut map, mut twin) = (Map::default(), Twin::default());
@@ -399,6 +417,12 @@ proptest! {
         prop_assert_eq!(&paged, &matching);
         prop_assert_eq!(count as usize, matching.len());
         prop_assert_eq!(scan(&map, ScanMode::Count, &prefix, limit), (Vec::new(), count));
+        let range = KeyRange { from: &prefix, to: to.as_deref() };
+        let mut between: Vec<Row> =
+            twin.rows.iter().filter(|row| range.contains(&row.key)).cloned().collect();
+        prop_assert_eq!(&scan_range(&map, ScanMode::Items, range, false, limit).0, &between);
+        between.reverse();
+        prop_assert_eq!(&scan_range(&map, ScanMode::Items, range, true, limit).0, &between);
         for row in &mut matching {
             row.value.clear();
         }
@@ -547,9 +571,14 @@ fn pages_are_bounded_in_items_and_bytes_whatever_is_asked() {
     let mut out = BytesMut::new();
     let mut page = |mode, prefix: &[u8]| {
         out.clear();
+        let to = prefix_end(prefix);
         let query = PageQuery {
             mode,
-            prefix,
+            range: KeyRange {
+                from: prefix,
+                to: to.as_deref(),
+            },
+            reverse: false,
             after: None,
             limit: u32::MAX,
         };
@@ -570,7 +599,7 @@ fn pages_are_bounded_in_items_and_bytes_whatever_is_asked() {
 }
 
 #[test]
-fn a_page_after_a_key_below_the_prefix_begins_at_the_prefix() {
+fn a_page_after_a_key_outside_of_the_range_begins_with_the_range() {
     let mut map = Map::default();
     for (index, key) in (1..).zip(["a", "b", "c"]) {
         map.apply(
@@ -581,13 +610,19 @@ fn a_page_after_a_key_below_the_prefix_begins_at_the_prefix() {
             },
         );
     }
-    let mut out = BytesMut::new();
-    let query = PageQuery {
-        mode: ScanMode::Keys,
-        prefix: b"b",
-        after: Some(b"a"),
-        limit: 10,
-    };
-    assert_eq!(map.page(query, &mut out).count, 1);
-    assert_eq!(rows(Items { bytes: &out })[0].key, b"b");
+    for (reverse, after) in [(false, b"a"), (true, b"c")] {
+        let mut out = BytesMut::new();
+        let query = PageQuery {
+            mode: ScanMode::Keys,
+            range: KeyRange {
+                from: b"b",
+                to: Some(b"c"),
+            },
+            reverse,
+            after: Some(after),
+            limit: 10,
+        };
+        assert_eq!(map.page(query, &mut out).count, 1);
+        assert_eq!(rows(Items { bytes: &out })[0].key, b"b");
+    }
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use raftd::store::map::PageQuery;
 use raftd::store::session::SESSIONS_MAX;
 use raftd::store::{Answer, Builder, Changed, Store, View};
-use wire::client::{Items, Reply, ScanMode};
+use wire::client::{Items, KeyRange, Reply, ScanMode};
 use wire::command::{
     Batch, Command, Compare, Compares, Condition, Expect, Operation, Relation, SessionId, Txn,
     Write,
@@ -278,7 +278,11 @@ fn name<'a>(
 fn page(store: &Store, script: &mut Script<'_>) {
     let query = PageQuery {
         mode: script.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
-        prefix: script.pick(&[b"", b"a", b"\xff"]),
+        range: KeyRange {
+            from: script.pick(&[b"", b"a", b"\xff"]),
+            to: script.pick(&[None, Some(b"b"), Some(b"")]),
+        },
+        reverse: script.flag(),
         after: script.pick(&[None, Some(b"b"), Some(b"")]),
         limit: script.pick(&[u32::MAX, 0, 1, 2]),
     };
@@ -286,13 +290,15 @@ fn page(store: &Store, script: &mut Script<'_>) {
     let page = store.map().page(query, &mut bytes);
     let items = Items { bytes: &bytes };
     for item in items {
-        assert!(item.key.starts_with(query.prefix));
-        assert!(query.after.is_none_or(|after| item.key > after));
+        assert!(query.range.contains(item.key));
+        let behind = |after: &[u8]| (item.key > after) != query.reverse && item.key != after;
+        assert!(query.after.is_none_or(behind));
     }
     read_back(&Reply::Page {
         index: store.applied().index,
         count: page.count,
         more_after: page.more_after,
+        view: page.more_after.map(|_| 1),
         items,
     });
 }

@@ -11,7 +11,7 @@ use raftd::node::io::{
 };
 use raftd::node::{Config, Limits, Node, Policy, Restored};
 use raftd::store::{Builder, ImageHead, Store};
-use wire::client::{Consistency, Freshness, Reply, Request, ScanMode};
+use wire::client::{Consistency, Freshness, KeyRange, Reply, Request, ScanMode, ViewChoice};
 use wire::command::{Command, Expect, SessionId, Write};
 use wire::frame::{self, Kind};
 use wire::hello::{Hello, PeerIdentity, Role, Welcome};
@@ -113,6 +113,9 @@ impl Life {
                 sessions_max: script.pick(&[64, 2]),
                 digest_entries: script.pick(&[4, 1]),
                 turn_entries_max: script.pick(&[64, 2]),
+                views_max: script.pick(&[4, 1]),
+                view_idle_max: Duration::from_millis(100),
+                view_age_max: Duration::from_millis(500),
             },
             snapshots: Policy {
                 entries: script.pick(&[0, 3]),
@@ -354,9 +357,19 @@ impl Life {
                 deadline_ms,
                 freshness,
                 mode: script.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
-                prefix: script.pick(&[b"", key]),
+                range: KeyRange {
+                    from: script.pick(&[b"", key]),
+                    to: script.pick(&[None, Some(key), Some(b"\xff")]),
+                },
+                reverse: script.flag(),
                 after: script.pick(&[None, Some(key), Some(b"\xff")]),
                 limit: script.pick(&[1, 0, 2, u32::MAX]),
+                view: script.pick(&[
+                    ViewChoice::Now,
+                    ViewChoice::Keep,
+                    ViewChoice::Of(1),
+                    ViewChoice::Of(2),
+                ]),
             },
             6 => script.pick(&[
                 Request::Status,

@@ -201,7 +201,9 @@ fn look_at_page<'h>(
 ) {
     let Query::Scan {
         mode,
-        prefix,
+        from,
+        to,
+        reverse,
         after,
         ..
     } = query
@@ -220,12 +222,14 @@ fn look_at_page<'h>(
         known.seen.push(Seen { at, record, sight });
     }
     for (key, known) in keys {
-        let is_asked_for = key.starts_with(prefix)
-            && after.as_ref().is_none_or(|after| *key > after.as_slice())
+        let is_behind = |other: &[u8]| if *reverse { *key < other } else { *key > other };
+        let is_asked_for = *key >= from.as_slice()
+            && to.as_deref().is_none_or(|to| *key < to)
+            && after.as_deref().is_none_or(is_behind)
             && page
                 .more_after
-                .as_ref()
-                .is_none_or(|last| *key <= last.as_slice());
+                .as_deref()
+                .is_none_or(|last| !is_behind(last));
         if is_asked_for && !page.items.iter().any(|item| item.key == *key) {
             let sight = Sight::Absent;
             known.seen.push(Seen { at, record, sight });

@@ -28,7 +28,7 @@ mod verdict;
 pub mod witness;
 
 use serde::{Deserialize, Serialize};
-use wire::client::{Consistency, ScanMode};
+use wire::client::{Consistency, Freshness, KeyRange, Request, ScanMode, ViewChoice, prefix_end};
 use wire::command::{Outcome, SessionId};
 use wire::types::{EntryId, Index};
 
@@ -204,15 +204,68 @@ pub enum Query {
         /// What to return of each key.
         #[serde(with = "encoding::ScanModeText")]
         mode: ScanMode,
-        /// Keys must begin with it.
+        /// The first key that counts.
         #[serde(with = "encoding::bytes")]
-        prefix: Vec<u8>,
-        /// Keys must be greater.
+        from: Vec<u8>,
+        /// The first key that does not count any more.
+        #[serde(default, with = "encoding::bytes_or_null")]
+        to: Option<Vec<u8>>,
+        /// The highest key comes first.
+        #[serde(default)]
+        reverse: bool,
+        /// Keys must come behind it, in the order asked for.
         #[serde(default, with = "encoding::bytes_or_null")]
         after: Option<Vec<u8>>,
         /// Items at most.
         limit: u32,
     },
+}
+
+impl Query {
+    /// A page, in order, of the keys that begin with `prefix`.
+    #[must_use]
+    pub fn of_prefix(mode: ScanMode, prefix: &[u8], after: Option<Vec<u8>>, limit: u32) -> Self {
+        Self::Scan {
+            mode,
+            from: prefix.to_vec(),
+            to: prefix_end(prefix),
+            reverse: false,
+            after,
+            limit,
+        }
+    }
+
+    /// As a request.
+    #[must_use]
+    pub fn to_wire(&self, deadline_ms: u32, freshness: Freshness, view: ViewChoice) -> Request<'_> {
+        match self {
+            Self::Get { key } => Request::Get {
+                deadline_ms,
+                freshness,
+                key,
+            },
+            Self::Scan {
+                mode,
+                from,
+                to,
+                reverse,
+                after,
+                limit,
+            } => Request::Scan {
+                deadline_ms,
+                freshness,
+                mode: *mode,
+                range: KeyRange {
+                    from,
+                    to: to.as_deref(),
+                },
+                reverse: *reverse,
+                after: after.as_deref(),
+                limit: *limit,
+                view,
+            },
+        }
+    }
 }
 
 /// What the client was told in the end.
@@ -492,6 +545,7 @@ impl Answer {
                 count,
                 more_after,
                 items,
+                ..
             } => Some(Self::Scanned {
                 index: *index,
                 page: Page {

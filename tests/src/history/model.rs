@@ -342,23 +342,30 @@ impl<'a> Model<'a> {
     ) -> (u64, Option<&'a [u8]>) {
         let Query::Scan {
             mode,
-            prefix,
+            from,
+            to,
+            reverse,
             after,
             limit,
         } = query
         else {
             unreachable!("a page is asked for by a scan");
         };
-        let from = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after.as_slice()),
-            _ => Bound::Included(prefix.as_slice()),
+        let asked_for = |key: &[u8]| {
+            let (from, after) = (from.as_slice(), after.as_deref());
+            let behind = |after| if *reverse { key < after } else { key > after };
+            key >= from && to.as_deref().is_none_or(|to| key < to) && after.is_none_or(behind)
         };
+        let all = self
+            .cells
+            .range::<[u8], _>((Bound::Included(from.as_slice()), Bound::Unbounded));
+        let mut asked: Vec<_> = all.filter(|(key, _)| asked_for(key)).collect();
+        if *reverse {
+            asked.reverse();
+        }
         let limit = u64::from((*limit).min(PAGE_ITEMS_MAX));
         let (mut count, mut bytes, mut last) = (0, 0, None);
-        for (key, cell) in self.cells.range::<[u8], _>((from, Bound::Unbounded)) {
-            if !key.starts_with(prefix) {
-                break;
-            }
+        for (key, cell) in asked {
             bytes += match mode {
                 ScanMode::Items => key.len() + cell.value.len(),
                 ScanMode::Keys => key.len(),

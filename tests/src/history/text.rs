@@ -27,8 +27,8 @@
 //!   `expect` of `"absent"`, `{"revision":N}` or `{"value":V}`, `increment {key, delta}`,
 //!   `append {key, value}`, `delete_range {from, to, expect}`, `txn {compares, then, or_else}` with
 //!   lists as in raftd-wire(7).
-//! - `query`: `get {key}`, `scan {mode, prefix, after, limit}` with a `mode` of `"items"`, `"keys"` or
-//!   `"count"`; `consistency`: `"linearizable"`,
+//! - `query`: `get {key}`, `scan {mode, from, to, reverse, after, limit}` with a `mode` of
+//!   `"items"`, `"keys"` or `"count"`; `consistency`: `"linearizable"`,
 //!   `"linearizable_anywhere"`, `"stale"` or `{"bounded":{"max_lag_ms":500}}`.
 //! - `answer`: `written`, `got`, `scanned`, `"not_applied"`, `"unknown"`.
 //! - `outcome`: `"put"`, `{"deleted":N}`, `"swapped"`, `{"not_swapped":N}` (null: absent),

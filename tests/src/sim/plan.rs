@@ -340,6 +340,10 @@ fn limits(random: &mut Random, storage: &Storage) -> Limits {
         turn_entries_max: if tiny(25) { 2 } else { usual.turn_entries_max },
         sessions_max: if tiny(25) { 12 } else { usual.sessions_max },
         digest_entries: if tiny(75) { 8 } else { usual.digest_entries },
+        // Always: a run is over before the usual ones end a view.
+        views_max: 4,
+        view_idle_max: Duration::from_secs(1),
+        view_age_max: Duration::from_secs(3),
     }
 }
 

@@ -11,13 +11,13 @@ mod link;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use wire::client::{Freshness, Reply, Request};
+use wire::client::{Freshness, Reply, Request, ViewChoice};
 use wire::command::{SessionId, Write};
 use wire::error::{Class, Error as WireError};
 use wire::hello::LeaderHint;
 
 use self::link::{Link, Told};
-use crate::history::{Answer, Operation, Passage, Query, Record};
+use crate::history::{Answer, Operation, Passage, Record};
 use crate::sim::random::Random;
 use crate::wait;
 
@@ -375,31 +375,8 @@ fn request(operation: &Operation, deadline_ms: u32, floor: u64) -> Request<'_> {
                 consistency: *consistency,
                 after: *after,
             };
-            read(freshness, query, deadline_ms)
+            query.to_wire(deadline_ms, freshness, ViewChoice::Now)
         }
-    }
-}
-
-fn read(freshness: Freshness, query: &Query, deadline_ms: u32) -> Request<'_> {
-    match query {
-        Query::Get { key } => Request::Get {
-            deadline_ms,
-            freshness,
-            key,
-        },
-        Query::Scan {
-            mode,
-            prefix,
-            after,
-            limit,
-        } => Request::Scan {
-            deadline_ms,
-            freshness,
-            mode: *mode,
-            prefix,
-            after: after.as_deref(),
-            limit: *limit,
-        },
     }
 }
 

@@ -142,14 +142,7 @@ fn seen(record: &Record, key: &[u8]) -> Option<(Index, Vec<u8>)> {
 
 fn read(random: &mut Random, consistency: Consistency) -> Operation {
     let query = match random.below(8) {
-        0 => Query::Scan {
-            mode: *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
-            prefix: random
-                .pick(&[&b"value/"[..], b"counter/", b"value/1", b""])
-                .to_vec(),
-            after: (random.below(3) == 0).then(|| value_key(random)),
-            limit: random.within(1..=20) as u32,
-        },
+        0 => scan(random),
         1..=3 => Query::Get {
             key: counter_key(random),
         },
@@ -165,17 +158,24 @@ fn read(random: &mut Random, consistency: Consistency) -> Operation {
     }
 }
 
+fn scan(random: &mut Random) -> Query {
+    let mode = *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]);
+    let prefix = *random.pick(&[&b"value/"[..], b"counter/", b"value/1", b""]);
+    let after = (random.below(3) == 0).then(|| value_key(random));
+    let limit = random.within(1..=20) as u32;
+    let mut query = Query::of_prefix(mode, prefix, after, limit);
+    if let Query::Scan { reverse, .. } = &mut query {
+        *reverse = random.below(3) == 0;
+    }
+    query
+}
+
 /// Reads everything, page by page, from the member that the client is at or goes to. The records
 /// are the client's; true if all was answered.
 pub fn read_all(client: &mut Client<'_>, consistency: Consistency, patience: Duration) -> bool {
     let mut after = None;
     loop {
-        let query = Query::Scan {
-            mode: ScanMode::Items,
-            prefix: Vec::new(),
-            after,
-            limit: 1000,
-        };
+        let query = Query::of_prefix(ScanMode::Items, b"", after, 1000);
         client.burst(
             vec![Operation::Read {
                 consistency,

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use raftctl::client::{Client, Command, Consistency, Deadline, Options as ClientOptions};
-use raftctl::client::{Scan, ScanMode, status_of};
+use raftctl::client::{KeyRange, Scan, ScanMode, status_of};
 use raftd::disk::ReadOnly;
 use raftd::snapshot::{SNAPSHOT_DIR, snapshot_id};
 use raftd::wal::format::{BATCH_HEADER_BYTES, SEGMENT_HEADER_USED_BYTES, TABLE_ROW_BYTES};
@@ -332,16 +332,16 @@ fn scan(client: &mut Client, consistency: Consistency) -> Result<BTreeMap<String
     loop {
         let scan = Scan {
             freshness: consistency.into(),
-            mode: ScanMode::Items,
-            prefix: b"",
             after: after.as_deref(),
             limit: 100,
+            ..Scan::new(ScanMode::Items, KeyRange::default())
         };
-        let page = client.scan(scan, Deadline::after(SERVES_WITHIN), |item| {
+        let page = client.scan(scan, Deadline::after(SERVES_WITHIN));
+        let page = page.map_err(|error| Stop::Failed(format!("not all can be read: {error}")))?;
+        for item in page.items() {
             let key = String::from_utf8_lossy(item.key).into_owned();
             found.insert(key, item.value.to_vec());
-        });
-        let page = page.map_err(|error| Stop::Failed(format!("not all can be read: {error}")))?;
+        }
         match page.more_after {
             Some(key) => after = Some(key),
             None => return Ok(found),

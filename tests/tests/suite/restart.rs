@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use raftctl::client::{Client, Consistency, Deadline, Options, Scan, ScanMode};
+use raftctl::client::{Client, Consistency, Deadline, KeyRange, Options, Scan, ScanMode};
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, PATIENCE, Running};
 use raftd_tests::{fixture, wait};
@@ -28,14 +28,15 @@ fn a_restarted_node_catches_up() {
     let _ = ask(&["-t", "20s", "wait-ready", "--caught-up"]).exits(0);
     // What it has itself, without asking the leader.
     let mut client = Client::new(Options::new(vec![address]));
+    let while_keys = KeyRange {
+        from: b"while/",
+        to: Some(b"while0"),
+    };
     let own = Scan {
         freshness: Consistency::Stale.into(),
-        mode: ScanMode::Count,
-        prefix: b"while/",
-        after: None,
-        limit: 1000,
+        ..Scan::new(ScanMode::Count, while_keys)
     };
-    let page = client.scan(own, Deadline::after(PATIENCE), |_| {});
+    let page = client.scan(own, Deadline::after(PATIENCE));
     assert_eq!(page.expect("a stale read").count, 50);
 }
 

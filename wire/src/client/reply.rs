@@ -54,12 +54,14 @@ pub enum Reply<'a> {
     },
     /// A page of a scan.
     Page {
-        /// Applied index of the node when it read.
+        /// Applied index of the node when it read, or when the view was made.
         index: Index,
         /// Keys of this page (the number of items, unless the mode is `Count`).
         count: u64,
         /// The last key of this page if there are more: the next page's `after`.
         more_after: Option<&'a [u8]>,
+        /// The view that the next page is to be asked of, if it was to be kept and there are more.
+        view: Option<u64>,
         /// The items; [`Items`] iterates.
         items: Items<'a>,
     },
@@ -232,11 +234,13 @@ impl<'a> Reply<'a> {
                 index,
                 count,
                 more_after,
+                view,
                 items,
             } => {
                 out.put_u64(index.0);
                 out.put_u64(*count);
                 put_option(out, *more_after, put_bytes);
+                put_option(out, *view, BytesMut::put_u64);
                 out.put_slice(items.bytes);
             }
             Self::Status(status) => status.encode(out),
@@ -286,6 +290,7 @@ impl<'a> Reply<'a> {
                 let index = reader.index()?;
                 let count = reader.u64()?;
                 let more_after = reader.option(Reader::key)?;
+                let view = reader.option(Reader::u64)?;
                 let items = Items {
                     bytes: reader.take_rest(),
                 };
@@ -297,6 +302,7 @@ impl<'a> Reply<'a> {
                     index,
                     count,
                     more_after,
+                    view,
                     items,
                 }
             }

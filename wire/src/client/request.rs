@@ -1,5 +1,7 @@
 //! What clients ask.
 
+use alloc::vec::Vec;
+
 use bytes::{BufMut, BytesMut};
 
 use super::members::{read_addr, read_label};
@@ -20,6 +22,28 @@ pub enum ScanMode {
     Keys,
     /// Nothing but the number of keys.
     Count,
+}
+
+/// Keys from one on, up to another, in bytewise order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange<'a> {
+    /// The first key that may be in it; may be empty.
+    pub from: &'a [u8],
+    /// The first key behind it; `None`: there is no end.
+    pub to: Option<&'a [u8]>,
+}
+
+/// Which state a page shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewChoice {
+    /// The state as of now; the next page may show another one.
+    Now,
+    /// The state as of now, which the node keeps for the pages that follow on this connection, if
+    /// there are more: [`super::Reply::Page`] names the view.
+    Keep,
+    /// That of a view. It ends with its last page, with the connection, and when it gets too old
+    /// or is not used for too long: [`Error::ViewGone`] from then on.
+    Of(u64),
 }
 
 /// A request. Decoding borrows from the frame.
@@ -44,20 +68,24 @@ pub enum Request<'a> {
         /// The key.
         key: &'a [u8],
     },
-    /// Reads a page of keys with a prefix, in bytewise order.
+    /// Reads a page of a range of keys, in bytewise order or against it.
     Scan {
         /// Milliseconds after arrival at which it is dropped; 0 is never.
         deadline_ms: u32,
-        /// How fresh.
+        /// How fresh. A page of a view that is there is as old as the view.
         freshness: Freshness,
         /// What to return of each key.
         mode: ScanMode,
-        /// Keys must begin with it; may be empty.
-        prefix: &'a [u8],
-        /// Keys must be greater; `None` begins at the prefix.
+        /// Keys must be in it.
+        range: KeyRange<'a>,
+        /// The highest key comes first.
+        reverse: bool,
+        /// Keys must come behind it, in the order asked for; `None` begins with the range.
         after: Option<&'a [u8]>,
         /// Items at most; capped at [`crate::limits::PAGE_ITEMS_MAX`].
         limit: u32,
+        /// Which state it is a page of.
+        view: ViewChoice,
     },
     /// Asks how the node sees itself and its cluster. Never waits.
     Status,
@@ -128,6 +156,48 @@ impl ScanMode {
     }
 }
 
+impl KeyRange<'_> {
+    /// Whether the key is in it.
+    #[must_use]
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= self.from && self.to.is_none_or(|to| key < to)
+    }
+}
+
+/// The first key behind all that begin with `prefix`: where their range ends. `None`: there is none,
+/// the range has no end.
+#[must_use]
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix.get(..=kept)?.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    Some(end)
+}
+
+impl ViewChoice {
+    fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Now => out.put_u8(1),
+            Self::Keep => out.put_u8(2),
+            Self::Of(id) => {
+                out.put_u8(3);
+                out.put_u64(id);
+            }
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        match reader.u8()? {
+            1 => Ok(Self::Now),
+            2 => Ok(Self::Keep),
+            3 => Ok(Self::Of(reader.u64()?)),
+            _ => Err(malformed("the choice of a view is not known")),
+        }
+    }
+}
+
 impl<'a> Request<'a> {
     /// Appends it to `out` as a frame. `request_id` is any number but 0; the answer repeats it.
     ///
@@ -135,20 +205,7 @@ impl<'a> Request<'a> {
     /// If `request_id` is 0.
     pub fn encode(&self, request_id: u64, out: &mut BytesMut) {
         assert!(request_id != 0, "request id 0 names no request");
-        let kind = match self {
-            Self::Write { .. } => Kind::Write,
-            Self::Get { .. } => Kind::Get,
-            Self::Scan { .. } => Kind::Scan,
-            Self::Status => Kind::Status,
-            Self::Snapshot => Kind::Snapshot,
-            Self::ReadSnapshot { .. } => Kind::ReadSnapshot,
-            Self::ChangeMembers { .. } => Kind::ChangeMembers,
-            Self::Join { .. } => Kind::Join,
-            Self::TransferLeader { .. } => Kind::TransferLeader,
-            Self::Leaders => Kind::Leaders,
-            Self::WatchLeader => Kind::WatchLeader,
-        };
-        let start = frame::begin(out, kind, request_id);
+        let start = frame::begin(out, self.kind(), request_id);
         match *self {
             Self::Write {
                 deadline_ms, write, ..
@@ -169,16 +226,21 @@ impl<'a> Request<'a> {
                 deadline_ms,
                 freshness,
                 mode,
-                prefix,
+                range,
+                reverse,
                 after,
                 limit,
+                view,
             } => {
                 out.put_u32(deadline_ms);
                 freshness.encode(out);
                 mode.encode(out);
-                put_bytes(out, prefix);
+                put_bytes(out, range.from);
+                put_option(out, range.to, put_bytes);
+                out.put_u8(u8::from(reverse));
                 put_option(out, after, put_bytes);
                 out.put_u32(limit);
+                view.encode(out);
             }
             Self::Status | Self::Snapshot | Self::Leaders | Self::WatchLeader => {}
             Self::ReadSnapshot { snapshot, offset } => {
@@ -204,6 +266,22 @@ impl<'a> Request<'a> {
             }
         }
         frame::finish(out, start);
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Write { .. } => Kind::Write,
+            Self::Get { .. } => Kind::Get,
+            Self::Scan { .. } => Kind::Scan,
+            Self::Status => Kind::Status,
+            Self::Snapshot => Kind::Snapshot,
+            Self::ReadSnapshot { .. } => Kind::ReadSnapshot,
+            Self::ChangeMembers { .. } => Kind::ChangeMembers,
+            Self::Join { .. } => Kind::Join,
+            Self::TransferLeader { .. } => Kind::TransferLeader,
+            Self::Leaders => Kind::Leaders,
+            Self::WatchLeader => Kind::WatchLeader,
+        }
     }
 
     /// Reads a client's frame. Allocates nothing.
@@ -232,9 +310,14 @@ impl<'a> Request<'a> {
                 deadline_ms: reader.u32()?,
                 freshness: Freshness::decode(&mut reader)?,
                 mode: ScanMode::decode(&mut reader)?,
-                prefix: reader.bytes("prefix", KEY_BYTES_MAX)?,
+                range: KeyRange {
+                    from: reader.bytes("key", KEY_BYTES_MAX)?,
+                    to: reader.option(|reader| reader.bytes("key", KEY_BYTES_MAX))?,
+                },
+                reverse: reader.flag()?,
                 after: reader.option(Reader::key)?,
                 limit: reader.u32()?,
+                view: ViewChoice::decode(&mut reader)?,
             },
             Kind::Status => Self::Status,
             Kind::Snapshot => Self::Snapshot,

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use wire::client::{Item, Reply};
+use wire::client::{Item, KeyRange, Reply, prefix_end};
 use wire::command::{
     Batch, Command, Compare, Condition, Expect, Operation, Operations, Outcome, Txn, Write,
 };
@@ -279,22 +279,58 @@ fn lengths_are_judged_before_the_bytes_are_there() {
 }
 
 #[test]
-fn prefixes_and_scan_positions() {
-    let scan = |prefix: usize, after: Option<usize>| {
-        let payload = Payload::default().u32(0).raw(&[1, 1]).bytes(zeros(prefix));
-        match after {
-            Some(length) => payload.u8(1).bytes(zeros(length)),
-            None => payload.u8(0),
-        }
-        .u32(1)
-        .decode(Kind::Scan)
+fn ranges_and_scan_positions() {
+    let option = |payload: Payload, length: Option<usize>| match length {
+        Some(length) => payload.u8(1).bytes(zeros(length)),
+        None => payload.u8(0),
     };
-    assert_eq!(scan(0, None), Ok(()));
-    assert_eq!(scan(KEY_BYTES_MAX, Some(KEY_BYTES_MAX)), Ok(()));
+    let scan = |from: usize, to: Option<usize>, after: Option<usize>| {
+        let payload = Payload::default().u32(0).raw(&[1, 1]).bytes(zeros(from));
+        let payload = option(payload, to).u8(0);
+        option(payload, after).u32(1).u8(1).decode(Kind::Scan)
+    };
+    assert_eq!(scan(0, None, None), Ok(()));
+    assert_eq!(scan(0, Some(0), None), Ok(()));
+    let most = KEY_BYTES_MAX;
+    assert_eq!(scan(most, Some(most), Some(most)), Ok(()));
     let over = KEY_BYTES_MAX + 1;
-    too_large(scan(over, None), "prefix", KEY_BYTES_MAX, over);
-    too_large(scan(0, Some(over)), "key", KEY_BYTES_MAX, over);
-    malformed(scan(0, Some(0)), "a key is empty");
+    too_large(scan(over, None, None), "key", KEY_BYTES_MAX, over);
+    too_large(scan(0, Some(over), None), "key", KEY_BYTES_MAX, over);
+    too_large(scan(0, None, Some(over)), "key", KEY_BYTES_MAX, over);
+    malformed(scan(0, None, Some(0)), "a key is empty");
+}
+
+#[test]
+fn a_prefix_is_a_range() {
+    for (prefix, end) in [
+        (&b""[..], None),
+        (b"a", Some(&b"b"[..])),
+        (b"a\xff", Some(b"b")),
+        (b"a\x00", Some(b"a\x01")),
+        (b"\xff\xff", None),
+    ] {
+        let to = prefix_end(prefix);
+        assert_eq!(to.as_deref(), end);
+        let range = KeyRange {
+            from: prefix,
+            to: to.as_deref(),
+        };
+        for key in [
+            &b"\0"[..],
+            b"a",
+            b"a\0",
+            b"a\x01",
+            b"a\xff\xff",
+            b"b",
+            b"\xff\xff\xff",
+        ] {
+            assert_eq!(
+                range.contains(key),
+                key.starts_with(prefix),
+                "{key:?} {range:?}"
+            );
+        }
+    }
 }
 
 /// A hello of a peer with these lengths and this list.
@@ -575,6 +611,7 @@ fn page_of(list: &[Item<'_>], count: u64) -> Result<(), Error> {
         index: Index(1),
         count,
         more_after: None,
+        view: None,
         items: items(list),
     };
     Any::decode(&parse(&Any::Reply(1, page).encode())).map(|_| ())

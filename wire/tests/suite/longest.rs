@@ -120,6 +120,7 @@ fn between_clients_and_servers() {
         index: Index(1),
         count: 1,
         more_after: Some(key),
+        view: Some(u64::MAX),
         items: items(&[item]),
     };
     fits(&Any::Reply(1, page), CLIENT_FRAME_BYTES_MAX);
@@ -132,6 +133,7 @@ fn between_clients_and_servers() {
         index: Index(1),
         count: u64::from(PAGE_ITEMS_MAX),
         more_after: Some(key),
+        view: Some(u64::MAX),
         items: items(&vec![tiny; PAGE_ITEMS_MAX as usize]),
     };
     fits(&Any::Reply(1, page), CLIENT_FRAME_BYTES_MAX);

@@ -215,6 +215,7 @@ fn every_sample_is_laid_out_as_the_page_says() {
         "expect",
         "consistency",
         "mode",
+        "view_choice",
         "condition",
         "relation",
         "operation",

@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use wire::client::{
-    Admitted, Consistency, Freshness, Install, Item, LeaderChange, Member, MemberChange,
-    MembersChanged, NodeRole, Reply, Request, ScanMode, Status,
+    Admitted, Consistency, Freshness, Install, Item, KeyRange, LeaderChange, Member, MemberChange,
+    MembersChanged, NodeRole, Reply, Request, ScanMode, Status, ViewChoice,
 };
 use wire::command::{
     Command, Compare, Condition, Expect, Operation, OperationResult, Outcome, Relation, SessionId,
@@ -399,11 +399,21 @@ fn mode() -> impl Strategy<Value = ScanMode> {
 prop_compose! {
     fn scan()(
         deadline_ms in any::<u32>(), freshness in freshness(), mode in mode(),
-        prefix in vec(any::<u8>(), 0..9), after in option::of(key()), limit in any::<u32>(),
+        from in vec(any::<u8>(), 0..9), to in option::of(vec(any::<u8>(), 0..9)),
+        reverse in any::<bool>(), after in option::of(key()), limit in any::<u32>(),
+        view in view_choice(),
     ) -> Request<'static> {
-        let prefix = forever(prefix);
-        Request::Scan { deadline_ms, freshness, mode, prefix, after, limit }
+        let range = KeyRange { from: forever(from), to: to.map(forever) };
+        Request::Scan { deadline_ms, freshness, mode, range, reverse, after, limit, view }
     }
+}
+
+fn view_choice() -> impl Strategy<Value = ViewChoice> {
+    prop_oneof![
+        Just(ViewChoice::Now),
+        Just(ViewChoice::Keep),
+        any::<u64>().prop_map(ViewChoice::Of)
+    ]
 }
 
 fn suffrage() -> impl Strategy<Value = Suffrage> {
@@ -570,11 +580,11 @@ fn outcome_of_one() -> impl Strategy<Value = Outcome> {
 
 prop_compose! {
     fn page()(
-        index in index(), more_after in option::of(key()), list in vec(item(), 0..20),
-        counted in any::<u64>(),
+        index in index(), more_after in option::of(key()), view in option::of(any::<u64>()),
+        list in vec(item(), 0..20), counted in any::<u64>(),
     ) -> Reply<'static> {
         let count = if list.is_empty() { counted } else { list.len() as u64 };
-        Reply::Page { index, count, more_after, items: items(&list) }
+        Reply::Page { index, count, more_after, view, items: items(&list) }
     }
 }
 

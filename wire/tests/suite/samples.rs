@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 use wire::client::{
-    Admitted, Consistency, Freshness, Install, Item, LeaderChange, Member, MemberChange,
-    MembersChanged, NodeRole, Reply, Request, ScanMode, Status,
+    Admitted, Consistency, Freshness, Install, Item, KeyRange, LeaderChange, Member, MemberChange,
+    MembersChanged, NodeRole, Reply, Request, ScanMode, Status, ViewChoice,
 };
 use wire::command::{
     Command, Compare, Condition, Expect, Operation, OperationResult, Operations, Outcome, Relation,
@@ -319,17 +319,24 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
         deadline_ms: 5000,
         freshness: Consistency::Linearizable.into(),
         mode: ScanMode::Items,
-        prefix: b"pre/",
+        range: KeyRange {
+            from: b"pre/",
+            to: Some(b"pre0"),
+        },
+        reverse: true,
         after: Some(b"pre/7"),
         limit: 1000,
+        view: ViewChoice::Of(3),
     };
-    let scan_mode = |mode| Request::Scan {
+    let scan_mode = |mode, view| Request::Scan {
         deadline_ms: 0,
         freshness: Consistency::Stale.into(),
         mode,
-        prefix: b"",
+        range: KeyRange::default(),
+        reverse: false,
         after: None,
         limit: 1,
+        view,
     };
     let get = |freshness| Request::Get {
         deadline_ms: 5000,
@@ -429,8 +436,8 @@ fn requests() -> Vec<(&'static str, Any<'static>)> {
             }),
         ),
         ("scan-items", scan),
-        ("scan-keys", scan_mode(ScanMode::Keys)),
-        ("scan-count", scan_mode(ScanMode::Count)),
+        ("scan-keys", scan_mode(ScanMode::Keys, ViewChoice::Keep)),
+        ("scan-count", scan_mode(ScanMode::Count, ViewChoice::Now)),
         ("status", Request::Status),
         ("snapshot", Request::Snapshot),
         (
@@ -693,6 +700,7 @@ fn replies() -> Vec<(&'static str, Any<'static>)> {
         index: Index(44),
         count,
         more_after,
+        view: more_after.map(|_| 3),
         items,
     };
     let follower = Status {
@@ -865,6 +873,7 @@ pub(crate) fn errors() -> Vec<Error> {
             behind_ms: Some(3200),
             better: Some(hint()),
         })),
+        Error::ViewGone,
         Error::Unknown {
             code: 999,
             class: Class::NotApplied,

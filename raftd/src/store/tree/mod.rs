@@ -13,7 +13,9 @@ mod node;
 #[cfg(test)]
 mod tests;
 
+use std::iter::Rev;
 use std::ops::Bound;
+use std::slice;
 
 use arrayvec::ArrayVec;
 use triomphe::Arc;
@@ -132,6 +134,33 @@ impl Tree {
         }
     }
 
+    /// The records up to `to`, the last one first.
+    pub(super) fn range_back(&self, to: Bound<&[u8]>) -> RangeBack<'_> {
+        let mut above = Vec::new();
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Branch(branch) => {
+                    let at = match to {
+                        Bound::Included(key) | Bound::Excluded(key) => branch.place(key),
+                        Bound::Unbounded => branch.last_place(),
+                    };
+                    above.push(branch.children_before(at).rev());
+                    node = branch.child(at);
+                }
+                Node::Leaf(leaf) => {
+                    let end = match to {
+                        Bound::Included(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
+                        Bound::Excluded(key) => leaf.find(key).unwrap_or_else(|at| at),
+                        Bound::Unbounded => leaf.records.len(),
+                    };
+                    let records = leaf.records_before(end).rev();
+                    return RangeBack { above, records };
+                }
+            }
+        }
+    }
+
     /// All records, in order.
     pub(super) fn iter(&self) -> Range<'_> {
         self.range(Bound::Unbounded)
@@ -142,8 +171,8 @@ impl Tree {
 #[derive(Debug)]
 pub(super) struct Range<'a> {
     /// What comes after this leaf, the nearest last.
-    above: Vec<std::slice::Iter<'a, Node>>,
-    records: std::slice::Iter<'a, Record>,
+    above: Vec<slice::Iter<'a, Node>>,
+    records: slice::Iter<'a, Record>,
 }
 
 impl<'a> Iterator for Range<'a> {
@@ -166,6 +195,40 @@ impl<'a> Iterator for Range<'a> {
                         self.above.push(children);
                     }
                     Node::Leaf(leaf) => break leaf.records_from(0),
+                }
+            };
+        }
+    }
+}
+
+/// Records against their order.
+#[derive(Debug)]
+pub(super) struct RangeBack<'a> {
+    /// What comes before this leaf, the nearest last.
+    above: Vec<Rev<slice::Iter<'a, Node>>>,
+    records: Rev<slice::Iter<'a, Record>>,
+}
+
+impl<'a> Iterator for RangeBack<'a> {
+    type Item = &'a Record;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(record) = self.records.next() {
+                return Some(record);
+            }
+            let Some(mut node) = self.above.last_mut()?.next() else {
+                self.above.pop();
+                continue;
+            };
+            self.records = loop {
+                match node {
+                    Node::Branch(branch) => {
+                        let mut children = branch.children_before(branch.last_place() + 1).rev();
+                        node = children.next().expect("a branch has children");
+                        self.above.push(children);
+                    }
+                    Node::Leaf(leaf) => break leaf.records_before(leaf.records.len()).rev(),
                 }
             };
         }

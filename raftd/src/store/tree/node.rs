@@ -215,6 +215,10 @@ impl Leaf {
         self.records[at..].iter()
     }
 
+    pub(super) fn records_before(&self, end: usize) -> slice::Iter<'_, Record> {
+        self.records[..end].iter()
+    }
+
     fn insert(&mut self, record: Record, fences: Fences<'_>) -> Inserted {
         let at = match self.find(record.key()) {
             Ok(at) => {
@@ -324,6 +328,15 @@ impl Branch {
 
     pub(super) fn children_from(&self, at: usize) -> slice::Iter<'_, Node> {
         self.children[at..].iter()
+    }
+
+    pub(super) fn children_before(&self, end: usize) -> slice::Iter<'_, Node> {
+        self.children[..end].iter()
+    }
+
+    /// The place of the child with the highest keys.
+    pub(super) fn last_place(&self) -> usize {
+        self.children.len() - 1
     }
 
     pub(super) fn only_child(&self) -> Option<&Node> {

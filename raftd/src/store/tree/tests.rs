@@ -111,6 +111,12 @@ fn take(step: Step, tree: &mut Tree, twin: &mut Twin) {
             let theirs = twin.range::<[u8], _>((from(&key[..]), Bound::Unbounded));
             let ours = tree.range(from(&key));
             assert!(ours.map(Record::key).eq(theirs.map(|(key, _)| &key[..])));
+            let theirs = twin.range::<[u8], _>((Bound::Unbounded, from(&key[..])));
+            let ours = tree.range_back(from(&key));
+            assert!(
+                ours.map(Record::key)
+                    .eq(theirs.rev().map(|(key, _)| &key[..]))
+            );
         }
         Step::View => {}
     }
@@ -120,6 +126,8 @@ fn assert_same(tree: &Tree, twin: &Twin) {
     assert_eq!(tree.len(), twin.len());
     let ours = tree.iter().map(|record| (record.key(), record.value()));
     assert!(ours.eq(twin.iter().map(|(key, value)| (&key[..], &value[..]))));
+    let back = tree.range_back(Bound::Unbounded).map(Record::key);
+    assert!(back.eq(twin.keys().rev().map(|key| &key[..])));
     for (key, value) in twin {
         assert_eq!(tree.get(key).map(Record::value), Some(&value[..]));
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raftctl::client::{Client, Deadline, Options, Scan, status_of};
+use raftctl::client::{Client, Deadline, Options, Walk, Way, status_of};
 
 pub use self::walls::Walls;
 use self::writers::Log;
@@ -275,22 +275,18 @@ fn gaps(strikes: &[Strike], logs: &[Log]) -> Gaps {
 /// Whether every acknowledged key is in the store.
 fn all_are_there(endpoints: &[String], logs: &[Log]) -> Outcome<()> {
     let mut found = Vec::new();
-    let mut client = Client::new(Options::new(endpoints.to_vec()));
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let scan = Scan {
-            freshness: raftctl::client::Consistency::Linearizable.into(),
-            mode: raftctl::client::ScanMode::Keys,
-            prefix: b"failover/",
-            after: after.as_deref(),
-            limit: 10_000,
-        };
-        let deadline = Deadline::after(PATIENCE);
-        let page = client.scan(scan, deadline, |item| found.push(item.key.to_vec()))?;
-        match page.more_after {
-            Some(key) => after = Some(key),
-            None => break,
-        }
+    let client = Client::new(Options::new(endpoints.to_vec()));
+    let way = Way {
+        freshness: raftctl::client::Consistency::Linearizable.into(),
+        mode: raftctl::client::ScanMode::Keys,
+        from: b"failover/".to_vec(),
+        to: Some(b"failover0".to_vec()),
+        reverse: false,
+        limit: u64::MAX,
+    };
+    let mut walk = Walk::new(client, way);
+    while let Some(page) = walk.next_page(Deadline::after(PATIENCE))? {
+        found.extend(page.items().iter().map(|item| item.key.to_vec()));
     }
     let lost = logs.iter().flat_map(|log| &log.keys);
     let lost = lost.filter(|key| found.binary_search(&key.as_bytes().to_vec()).is_err());

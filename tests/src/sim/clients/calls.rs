@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wire::client::{Freshness, Request};
+use wire::client::{Freshness, ViewChoice};
 use wire::command::{SessionId, Write};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 use super::client::{Client, write_request};
 use super::line::{Asked, Line, Phase};
 use super::{Common, Desk};
-use crate::history::{Operation, Query};
+use crate::history::Operation;
 use crate::sim::net::Host;
 
 /// Connections of one client, at most.
@@ -256,26 +256,7 @@ impl Client {
                     consistency: *consistency,
                     after: *after,
                 };
-                let request = match query {
-                    Query::Get { key } => Request::Get {
-                        deadline_ms,
-                        freshness,
-                        key,
-                    },
-                    Query::Scan {
-                        mode,
-                        prefix,
-                        after,
-                        limit,
-                    } => Request::Scan {
-                        deadline_ms,
-                        freshness,
-                        mode: *mode,
-                        prefix,
-                        after: after.as_deref(),
-                        limit: *limit,
-                    },
-                };
+                let request = query.to_wire(deadline_ms, freshness, ViewChoice::Now);
                 line.ask(&request, asked, desk);
             }
         }

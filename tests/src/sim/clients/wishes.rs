@@ -142,14 +142,19 @@ fn value(common: &Common, writer: &str, random: &mut Random) -> Vec<u8> {
 fn scan(common: &Common, random: &mut Random) -> Query {
     let prefix = *random.pick(&["", "k", "n", "k1", "t"]);
     let after = random.below(3) == 0;
-    Query::Scan {
-        mode: *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
-        prefix: prefix.as_bytes().to_vec(),
-        after: after.then(|| any_key(common, random)),
-        // Now and then a page that fills the pipe of a client that reads slowly.
-        limit: match random.below(8) {
-            0 => 500,
-            _ => random.within(1..=20) as u32,
-        },
+    let mode = *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]);
+    let after = after.then(|| any_key(common, random));
+    // Now and then a page that fills the pipe of a client that reads slowly.
+    let limit = match random.below(8) {
+        0 => 500,
+        _ => random.within(1..=20) as u32,
+    };
+    let mut query = Query::of_prefix(mode, prefix.as_bytes(), after, limit);
+    if let Query::Scan { to, reverse, .. } = &mut query {
+        *reverse = random.below(3) == 0;
+        if random.below(4) == 0 {
+            *to = Some(any_key(common, random));
+        }
     }
+    query
 }

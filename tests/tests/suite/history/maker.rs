@@ -11,7 +11,7 @@ use raftd_tests::history::witness::{self, Committed};
 use raftd_tests::history::{
     Answer, Breach, Command, Expect, History, Item, Operation, Page, Passage, Query, Record,
 };
-use wire::client::{Consistency, Items};
+use wire::client::{Consistency, Items, KeyRange};
 use wire::command::{SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Index, Term};
@@ -272,13 +272,19 @@ fn look(store: &Store, query: &Query) -> Answer {
         },
         Query::Scan {
             mode,
-            prefix,
+            from,
+            to,
+            reverse,
             after,
             limit,
         } => {
             let query = PageQuery {
                 mode: *mode,
-                prefix,
+                range: KeyRange {
+                    from,
+                    to: to.as_deref(),
+                },
+                reverse: *reverse,
                 after: after.as_deref(),
                 limit: *limit,
             };

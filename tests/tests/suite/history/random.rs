@@ -125,12 +125,14 @@ impl Run {
             .random
             .pick(&[Consistency::Linearizable, Consistency::Stale]);
         let modes = [ScanMode::Items, ScanMode::Keys, ScanMode::Count];
-        let query = Query::Scan {
-            mode: *self.random.pick(&modes),
-            prefix: if self.random.below(2) == 0 { "k" } else { "" }.into(),
-            after: (self.random.below(3) == 0).then(|| key.into()),
-            limit: 1 + u32::try_from(self.random.below(4)).expect("it is small"),
-        };
+        let mode = *self.random.pick(&modes);
+        let prefix = if self.random.below(2) == 0 { "k" } else { "" };
+        let after = (self.random.below(3) == 0).then(|| key.into());
+        let limit = 1 + u32::try_from(self.random.below(4)).expect("it is small");
+        let mut query = Query::of_prefix(mode, prefix.as_bytes(), after, limit);
+        if let Query::Scan { reverse, .. } = &mut query {
+            *reverse = self.random.below(3) == 0;
+        }
         let after = Index(0);
         Operation::Read {
             consistency,

@@ -61,12 +61,7 @@ fn span(maker: &mut Maker, place: usize, invoked_ns: u64, ended_ns: u64) {
 }
 
 fn scan(prefix: &str) -> Query {
-    Query::Scan {
-        mode: ScanMode::Items,
-        prefix: prefix.into(),
-        after: None,
-        limit: 100,
-    }
+    Query::of_prefix(ScanMode::Items, prefix.as_bytes(), None, 100)
 }
 
 /// The item that a get was told.

@@ -358,12 +358,7 @@ pub(super) const CASES: &[Case] = &[
         right: |maker| {
             maker.put(1, (0, 1), "a", "1");
             maker.put(1, (2, 3), "b", "1");
-            let query = Query::Scan {
-                mode: ScanMode::Count,
-                prefix: Vec::new(),
-                after: None,
-                limit: 9,
-            };
+            let query = Query::of_prefix(ScanMode::Count, b"", None, 9);
             maker.read(2, (4, 5), Linearizable, query);
         },
         spoil: |maker| {

@@ -1,0 +1,95 @@
+//! A range of keys, page by page, all as of one revision.
+
+use wire::client::{Freshness, KeyRange, ScanMode, ViewChoice};
+use wire::limits::PAGE_ITEMS_MAX;
+
+use super::error::Error;
+use super::read::{Page, Scan};
+use super::route::Deadline;
+use super::{Client, limits};
+
+/// Which keys a [`Walk`] reads, and how.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// How fresh the revision is.
+    pub freshness: Freshness,
+    /// What to return of each key.
+    pub mode: ScanMode,
+    /// The first key that counts; may be empty.
+    pub from: Vec<u8>,
+    /// The first key that does not count any more; `None`: all do.
+    pub to: Option<Vec<u8>>,
+    /// The highest key comes first.
+    pub reverse: bool,
+    /// Keys at most.
+    pub limit: u64,
+}
+
+/// Reads a range page by page. The node that sends the first page keeps a view of its state for the
+/// others, so that all of them show the revision of the first one, however long it takes: up to an
+/// hour, and five minutes between two pages.
+///
+/// Invariants: pages follow each other without gap and overlap; together they hold `limit` keys at
+/// most; all are of one index.
+#[derive(Debug)]
+pub struct Walk {
+    client: Client,
+    way: Way,
+    after: Option<Vec<u8>>,
+    view: ViewChoice,
+    left: u64,
+    ended: bool,
+}
+
+impl Walk {
+    /// Nothing is asked before [`Walk::next_page`].
+    #[must_use]
+    pub fn new(client: Client, way: Way) -> Self {
+        Self {
+            client,
+            left: way.limit,
+            way,
+            after: None,
+            view: ViewChoice::Keep,
+            ended: false,
+        }
+    }
+
+    /// The next page; `None` after the last.
+    ///
+    /// # Errors
+    /// [`Error`], never `Unknown`. With `ViewGone` the rest of that revision is not to be had.
+    pub fn next_page(&mut self, deadline: Deadline) -> Result<Option<Page>, Error> {
+        if self.ended || self.left == 0 {
+            return Ok(None);
+        }
+        limits::check_bounds(&self.way.from, self.way.to.as_deref())?;
+        let limit = u32::try_from(self.left).unwrap_or(u32::MAX);
+        let scan = Scan {
+            freshness: self.way.freshness,
+            mode: self.way.mode,
+            range: KeyRange {
+                from: &self.way.from,
+                to: self.way.to.as_deref(),
+            },
+            reverse: self.way.reverse,
+            after: self.after.as_deref(),
+            limit: limit.min(PAGE_ITEMS_MAX),
+            view: self.view,
+        };
+        let mut page = self.client.scan(scan, deadline)?;
+        self.left = self.left.saturating_sub(page.count);
+        self.after = page.more_after.take();
+        match (&self.after, page.view) {
+            (Some(_), Some(id)) => self.view = ViewChoice::Of(id),
+            (Some(_), None) => {
+                return Err(Error::NotApplied {
+                    why: super::Why::Server(wire::error::Error::ViewGone),
+                    place: self.client.session.place.clone(),
+                });
+            }
+            (None, _) => self.ended = true,
+        }
+        Ok(Some(page))
+    }
+}
