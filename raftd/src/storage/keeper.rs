@@ -9,7 +9,7 @@ use wire::types::{ClusterId, EntryId, Epoch, NodeId};
 use super::fatal_of_disk;
 use crate::disk::Disk;
 use crate::fatal::Fatal;
-use crate::node::io::{SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
+use crate::node::io::{Discarded, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
 use crate::snapshot::{self, Expected, Piece, Receiver, Step, Writer};
 use crate::store::View;
 use crate::wal::identity::Identity;
@@ -108,10 +108,17 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// Requests that wait.
+    /// Requests that wait, but for views that are only to be freed: whoever catches up passes as many
+    /// as the log has wishes for snapshots, and each has what was written between two of them.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.requests.len()
+        let is_view = |request: &&SnapshotRequest| {
+            matches!(request, SnapshotRequest::Free(Discarded::View(_)))
+        };
+        self.requests
+            .iter()
+            .filter(|request| !is_view(request))
+            .count()
     }
 
     /// The log has forgotten these segments, the next ones after those before.

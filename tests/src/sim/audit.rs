@@ -272,10 +272,20 @@ impl Audit {
         if !disk.read_durable(&self.name, 0, &mut [0]) && !self.begin_at_oldest(disk) {
             return None;
         }
+        if self.was_made_again(disk) {
+            *self = Self::default();
+        }
         if self.offset == FIRST_BATCH && !self.read_segment_header(disk) {
             return None;
         }
         self.read_batch(disk)
+    }
+
+    /// A log in which nothing was ever written is thrown away if there is no IDENTITY beside it, and
+    /// another one is made.
+    fn was_made_again(&self, disk: &SimDisk) -> bool {
+        let mut now = self.clone();
+        self.number == 1 && now.read_segment_header(disk) && now.salt != self.salt
     }
 
     /// The first batch of a later segment with which a lost log begins anew, whatever was between.

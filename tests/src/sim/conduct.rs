@@ -507,7 +507,7 @@ impl Reign {
         }
         let is_up = |id| {
             let newest = answered.get(&id);
-            id == who || newest.is_some_and(|(term, _)| *term == self.term)
+            id == who || newest.is_some_and(|(term, _)| *term >= self.term)
         };
         let term = self.term;
         if before.is_some() && next.is_joint() {

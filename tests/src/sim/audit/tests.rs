@@ -9,7 +9,7 @@ use raftd::disk::sim::Fault;
 use raftd::disk::{Disk, Latched};
 use raftd::node::io::StorageRequest;
 use raftd::storage::{Options, Scrubbing, SpareMaker, Step, Worker, open_disk};
-use raftd::wal::identity::Identity;
+use raftd::wal::identity::{IDENTITY_NAME, Identity};
 use raftd::wal::segment::{self, Spare};
 use wire::entry::{Entry, EntryKind};
 use wire::types::Incarnation;
@@ -303,4 +303,25 @@ fn damage_is_seen_by_whoever_reads_again() {
     catch_up(&mut audit, &disk);
     assert_eq!(audit.last(), last(1, 3));
     assert!(Audit::afresh(&disk).last() < last(1, 3));
+}
+
+/// The disk was full when IDENTITY was to be written, say.
+#[test]
+fn a_log_that_is_made_again_is_read_from_its_beginning() {
+    let disk = SimDisk::new(1, 1 << 30);
+    drop(open(&disk));
+    let mut audit = Audit::default();
+    assert_eq!(catch_up(&mut audit, &disk), 1);
+    disk.remove(IDENTITY_NAME).unwrap();
+    disk.sync_dir("").unwrap();
+    let again = Options {
+        seed: 4,
+        ..options()
+    };
+    let opened = open_disk(Latched::new(disk.clone()), &again);
+    let mut log = opened.expect("what was half-made is made anew").start().1;
+    push(&mut log, 1, 1, 1, 3, false);
+    assert!(round(&mut log));
+    catch_up(&mut audit, &disk);
+    assert_eq!(audit.last(), last(1, 3));
 }
