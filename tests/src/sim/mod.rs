@@ -42,8 +42,9 @@
 //! | `net.rs` | links, and connections that carry bytes |
 //! | `event.rs`, `random.rs`, `trace.rs`, `guard.rs` | what is planned, chance, the hash of all effects, panics |
 //! | `faults/`, `damage.rs`, `stranger.rs`, `carry.rs` | what goes wrong, and how it is done to the world |
+//! | `operator.rs`, `operator/` | who changes the members |
 //! | `clients/` | who asks, and what they were told |
-//! | `invariants/`, `conduct.rs`, `audit.rs` | what must hold after every turn; what disks really have |
+//! | `invariants/`, `conduct.rs`, `audit.rs`, `quorum.rs` | what must hold after every turn; what disks really have |
 //! | `verdict.rs` | what must hold at the end |
 //! | `ledger.rs` | what many runs amount to |
 //!

@@ -117,3 +117,102 @@ impl Change {
         expected
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::membership::{MemberRecord, Wish};
+    use wire::types::Index;
+
+    use super::*;
+
+    /// Voters 1 to 3, and learner 4 that is to replace 2.
+    fn members() -> Membership {
+        let ids: Vec<_> = (1..=3).map(|id| (NodeId(id), format!("at {id}"))).collect();
+        let mut members = Membership::initial(&ids, &[]);
+        members.newest = NodeId(4);
+        members.members.push(MemberRecord {
+            id: NodeId(4),
+            name: "n4".to_owned(),
+            peer_addr: "at 4".to_owned(),
+            incarnation: None,
+            suffrage: Suffrage::Learner,
+            wish: Some(Wish {
+                until_wall_ms: 9,
+                replaces: Some(NodeId(2)),
+            }),
+        });
+        members
+    }
+
+    fn check(change: &Change, id: u64, edit: impl Fn(&mut Membership)) -> Result<(), String> {
+        let (before, mut after) = (members(), members());
+        edit(&mut after);
+        change.check(&MembersChanged {
+            index: Index(7),
+            id: NodeId(id),
+            before,
+            after,
+        })
+    }
+
+    #[test]
+    fn a_change_does_what_was_asked() {
+        let update = Change::Update {
+            id: NodeId(3),
+            peer_addr: "elsewhere".to_owned(),
+        };
+        check(&update, 3, |m| {
+            m.members[2].peer_addr = "elsewhere".to_owned()
+        })
+        .unwrap();
+        check(&Change::Remove(NodeId(2)), 2, |m| drop(m.members.remove(1))).unwrap();
+        check(&Change::Remove(NodeId(9)), 9, |_| {}).unwrap();
+        check(&Change::Demote(NodeId(1)), 1, |m| {
+            m.members[0].suffrage = Suffrage::Learner;
+        })
+        .unwrap();
+        check(&Change::Promote(NodeId(4)), 4, |m| {
+            m.members[3].suffrage = Suffrage::Voter;
+            m.members[3].wish = None;
+            m.members.remove(1);
+        })
+        .unwrap();
+        let add = Change::Add {
+            name: "n5".to_owned(),
+            peer_addr: "at 5".to_owned(),
+            promote_within_ms: None,
+            replaces: None,
+        };
+        let added = |m: &mut Membership, suffrage| {
+            m.newest = NodeId(5);
+            m.members.push(MemberRecord {
+                id: NodeId(5),
+                name: "n5".to_owned(),
+                peer_addr: "at 5".to_owned(),
+                incarnation: None,
+                suffrage,
+                wish: None,
+            });
+        };
+        check(&add, 5, |m| added(m, Suffrage::Learner)).unwrap();
+        assert!(check(&add, 5, |m| added(m, Suffrage::Voter)).is_err());
+        assert!(check(&add, 5, |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_change_does_nothing_else() {
+        let update = Change::Update {
+            id: NodeId(3),
+            peer_addr: "elsewhere".to_owned(),
+        };
+        let votes_no_more = |m: &mut Membership| {
+            m.members[2].peer_addr = "elsewhere".to_owned();
+            m.members[2].suffrage = Suffrage::Learner;
+        };
+        assert!(check(&update, 3, votes_no_more).is_err());
+        let keeps_its_wish = |m: &mut Membership| m.members[3].suffrage = Suffrage::Voter;
+        assert!(check(&Change::Promote(NodeId(4)), 4, keeps_its_wish).is_err());
+        assert!(check(&Change::Remove(NodeId(2)), 2, |m| drop(m.members.remove(0))).is_err());
+        assert!(check(&Change::Demote(NodeId(1)), 1, |m| m.newest = NodeId(9)).is_err());
+    }
+}
