@@ -162,7 +162,7 @@ mod tests {
             peer_addr: "elsewhere".to_owned(),
         };
         check(&update, 3, |m| {
-            m.members[2].peer_addr = "elsewhere".to_owned()
+            m.members[2].peer_addr = "elsewhere".to_owned();
         })
         .unwrap();
         check(&Change::Remove(NodeId(2)), 2, |m| drop(m.members.remove(1))).unwrap();
