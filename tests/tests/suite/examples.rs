@@ -282,7 +282,9 @@ impl World {
             let known = format!("endpoints = [\"{}\"]", self.cluster.nodes[0].client_addr);
             let known = match text.contains("context add") {
                 true => String::new(),
-                false => format!("context = \"prod\"\n[contexts.prod]\n{known}\n"),
+                false => format!(
+                    "context = \"prod\"\n[contexts.prod]\n{known}\n[contexts.stage]\n{known}\n"
+                ),
             };
             fs::write(home.join("config.toml"), known).expect("written");
         }

@@ -15,6 +15,7 @@ mod membership;
 mod mutants;
 mod outcomes;
 mod readme;
+mod recipes;
 mod recover;
 mod refusals;
 mod restart;
