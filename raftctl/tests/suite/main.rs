@@ -6,6 +6,7 @@ mod cli_cluster;
 mod cli_complete;
 mod cli_config;
 mod cli_consent;
+mod cli_contract;
 mod cli_data;
 mod cli_edit;
 mod cli_errors;
