@@ -16,6 +16,7 @@ mod cli_txn;
 mod client;
 mod exactly_once;
 mod fake;
+mod gets;
 mod pipeline;
 mod reads;
 mod run;
