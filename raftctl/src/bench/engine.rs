@@ -219,6 +219,15 @@ impl<P: Protocol> Engine<P> {
         self.drive(&mut phase, observer)
     }
 
+    /// Has the connections go to all endpoints in turn, or to the leader only, as they do at first.
+    pub fn spread(&mut self, spreads: bool) {
+        self.route.spreads = spreads;
+        let now = self.now();
+        for channel in &mut self.channels {
+            channel.close(now);
+        }
+    }
+
     /// Runs a load and measures it.
     ///
     /// # Errors

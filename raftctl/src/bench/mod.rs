@@ -37,6 +37,7 @@ use self::engine::{Engine, Failure, Observer, Setup};
 use self::load::{KEYS_MAX, Load, Material, Mix, Random};
 use self::report::Report;
 use self::session::Session;
+use crate::client::Consistency;
 
 /// Files that are open besides the connections.
 const OTHER_FILES: u64 = 32;
@@ -71,6 +72,9 @@ pub struct Args {
     /// answered.
     #[arg(long, value_name = "R", value_parser = rate)]
     pub rate: Option<f64>,
+    /// With get: connect to all endpoints in turn; reads are linearizable all the same.
+    #[arg(long)]
+    pub any_node: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -141,12 +145,17 @@ pub fn run(
         interrupted: Arc::clone(&interrupted),
     };
     let mut sessions = random.clone();
+    let consistency = if args.any_node {
+        Consistency::LinearizableAnywhere
+    } else {
+        Consistency::Linearizable
+    };
     let mut engine = Engine::new(&setup, material, random, |_| {
-        Session::new(Random::new(sessions.bits()))
+        Session::new(Random::new(sessions.bits())).reading(consistency)
     })?;
     let mut progress = Progress::new();
 
-    let result = measure(&mut engine, &load, &mut progress);
+    let result = measure(&mut engine, &load, args.any_node, &mut progress);
     let ended = if interrupted.swap(false, Ordering::Relaxed) {
         Ended::Interrupted
     } else {
@@ -169,12 +178,20 @@ pub fn run(
 fn measure(
     engine: &mut Engine<Session>,
     load: &Load,
+    any_node: bool,
     progress: &mut Progress,
 ) -> Result<Report, Failure> {
     if load.mix.reads() {
         engine.preload(progress)?;
     }
-    let measured = engine.measure(load, progress)?;
+    if any_node {
+        engine.spread(true);
+    }
+    let measured = engine.measure(load, progress);
+    if any_node {
+        engine.spread(false);
+    }
+    let measured = measured?;
     Ok(Report::new(load, engine.material(), &measured))
 }
 

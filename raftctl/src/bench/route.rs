@@ -4,13 +4,16 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use super::protocol::Leader;
 
-/// Endpoints in turn until a leader is known, then the leader; how often leaders changed.
+/// Endpoints in turn until a leader is known, then the leader, unless all are to be asked; how often
+/// leaders changed.
 #[derive(Debug)]
 pub(super) struct Route {
     endpoints: Vec<String>,
     next: usize,
     leader: Option<SocketAddr>,
     term: u64,
+    /// Whoever answers is as good as the leader.
+    pub(super) spreads: bool,
     /// Times that a higher term was heard of.
     pub(super) leader_changes: u64,
     /// Per endpoint, why it could not be used; empty if not tried.
@@ -24,6 +27,7 @@ impl Route {
             next: 0,
             leader: None,
             term: 0,
+            spreads: false,
             leader_changes: 0,
             causes: vec![String::new(); endpoints.len()],
         }
@@ -31,7 +35,7 @@ impl Route {
 
     /// The address to connect to; `None` if the endpoint whose turn it is has no address.
     pub(super) fn target(&mut self) -> Option<SocketAddr> {
-        if let Some(leader) = self.leader {
+        if let Some(leader) = self.leader.filter(|_| !self.spreads) {
             return Some(leader);
         }
         let turn = self.next % self.endpoints.len().max(1);
@@ -68,7 +72,7 @@ impl Route {
 
     /// Whether a channel at `address` should move because the leader is known to be elsewhere.
     pub(super) fn is_elsewhere(&self, address: Option<SocketAddr>) -> bool {
-        self.leader.is_some() && self.leader != address
+        !self.spreads && self.leader.is_some() && self.leader != address
     }
 
     /// A connection to `address` failed or broke: a leader there is not believed in any more.
@@ -115,6 +119,16 @@ mod tests {
         assert_eq!(route.target().unwrap().port(), 9);
         assert!(route.is_elsewhere("127.0.0.1:1".parse().ok()));
         assert_eq!(route.leader_changes, 0, "the first term is no change");
+    }
+
+    #[test]
+    fn where_any_node_answers_all_endpoints_take_turns() {
+        let mut route = Route::new(&["127.0.0.1:1".into(), "127.0.0.1:2".into()]);
+        route.heard(&elsewhere(Some(3), "127.0.0.1:2"));
+        route.spreads = true;
+        let turns: Vec<_> = (0..3).map(|_| route.target().unwrap().port()).collect();
+        assert_eq!(turns, [1, 2, 1]);
+        assert!(!route.is_elsewhere("127.0.0.1:1".parse().ok()));
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub struct Session {
     places: Vec<Place>,
     term: u64,
     welcomed: bool,
+    consistency: Consistency,
 }
 
 impl Session {
@@ -51,7 +52,15 @@ impl Session {
             places: Vec::new(),
             term: 0,
             welcomed: false,
+            consistency: Consistency::Linearizable,
         }
+    }
+
+    /// Its reads are like this.
+    #[must_use]
+    pub fn reading(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
     }
 
     /// The write's place: the one that it had if it was sent before in this session.
@@ -154,7 +163,7 @@ impl Protocol for Session {
             Action::Get => {
                 let request = Request::Get {
                     deadline_ms: DEADLINE_MS,
-                    freshness: Consistency::Linearizable.into(),
+                    freshness: self.consistency.into(),
                     key: &key,
                 };
                 request.encode(request_id(token), out);

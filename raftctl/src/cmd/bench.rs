@@ -3,6 +3,7 @@
 use std::io;
 
 use raftctl::bench::engine::Failure as BenchFailure;
+use raftctl::bench::load::Mix;
 use raftctl::bench::{self, Ended};
 use raftctl::client::{Cause, Error, Why};
 use raftctl::failure::{Exit, Failure};
@@ -11,6 +12,10 @@ use super::Session;
 use crate::output;
 
 pub(crate) fn run(args: &bench::Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    if args.any_node && args.mix != Mix::Get {
+        let what = "--any-node is for reads, and writes go to the leader";
+        return Err(Failure::usage(what).remedy("raftctl bench get --any-node"));
+    }
     let json = session.out.json();
     match bench::run(args, &session.endpoints, session.timeout, json) {
         Ok(Ended::Complete) => Ok(Exit::Done),
