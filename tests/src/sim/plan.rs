@@ -121,6 +121,12 @@ pub struct Workload {
     pub wrong: u32,
     /// Reads of a million that may be stale.
     pub stale_reads: u32,
+    /// Of the others a million that any member may answer.
+    pub anywhere_reads: u32,
+    /// Reads of a million that come after the newest entry that the client knows.
+    pub after_reads: u32,
+    /// Whether a clock measures times well enough for some stale reads to be bounded.
+    pub bounds_hold: bool,
     /// When nobody asks for anything.
     pub quiet: Vec<Range<Duration>>,
 }
@@ -227,6 +233,9 @@ impl Plan {
         let storage = storage(&mut bounds);
         let changes = changes(&mut growth);
         let machines_count = members + changes.map_or(0, |changes| changes.spares);
+        let faults = faults(&mut harm, members, run, changes.is_some());
+        let mut workload = workload(&mut work, members, run, &storage);
+        workload.bounds_hold = !faults.kinds.contains(&Kind::Freeze);
         Self {
             seed,
             members,
@@ -240,8 +249,8 @@ impl Plan {
             storage,
             machines: machines(&mut places, machines_count),
             links: links(&mut lines, machines_count + 1, election_timeout),
-            workload: workload(&mut work, members, run, &storage),
-            faults: faults(&mut harm, members, run, changes.is_some()),
+            workload,
+            faults,
         }
     }
 
@@ -498,6 +507,9 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
         wrong: *random.pick(&[0, 1_000, 10_000]),
         stale_reads: *random.pick(&[0, 0, 100_000, 500_000]),
         quiet: quiet(random, run, 2, Duration::from_secs(3)),
+        anywhere_reads: *random.pick(&[0, 200_000, 800_000]),
+        after_reads: *random.pick(&[0, 0, 100_000, 400_000]),
+        bounds_hold: true,
     }
 }
 

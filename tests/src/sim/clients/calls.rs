@@ -207,7 +207,8 @@ impl Client {
         let queued = self.pending.iter().filter(|(_, pending)| pending.queued);
         let queued: Vec<u64> = queued.map(|(number, _)| *number).collect();
         for number in queued {
-            self.send(number, main, desk);
+            let line = self.line_for(number, main, desk);
+            self.send(number, line, desk);
             self.send_twice(number, main, desk);
             self.tempt_to_hang_up(main, desk);
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use raft::Instant;
-use wire::client::Request;
+use wire::client::{Freshness, Request};
 use wire::command::{SessionId, Write};
 use wire::types::{Epoch, Index};
 
@@ -208,8 +208,8 @@ impl Client {
             Wish::Write(command) => {
                 self.begin_write(command, desk);
             }
-            Wish::Read(consistency, query) => {
-                let after = Index(0);
+            Wish::Read(freshness, query) => {
+                let Freshness { consistency, after } = freshness;
                 let read = Operation::Read {
                     consistency,
                     after,
@@ -322,6 +322,9 @@ impl Client {
             operation: pending.operation.clone(),
             answer: answer.clone(),
         };
+        if let Some(index) = record.index() {
+            self.seen.index(index);
+        }
         desk.common.record(record);
         if let Operation::Write {
             session,

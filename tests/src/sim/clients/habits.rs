@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use wire::client::Consistency;
 use wire::command::{SessionId, Write};
 use wire::limits::KEY_BYTES_MAX;
 use wire::types::Index;
@@ -25,6 +26,8 @@ pub(super) struct Habits {
     resend: u32,
     /// Sends behind which the connection is closed.
     hang_up: u32,
+    /// Reads that any member answers, and that are sent to another one than the rest.
+    spread: u32,
 }
 
 /// Something that a client will do.
@@ -41,6 +44,7 @@ impl Habits {
             double: *random.pick(&[0, 20_000, 100_000]),
             resend: *random.pick(&[0, 20_000, 100_000]),
             hang_up: *random.pick(&[0, 0, 3_000, 20_000]),
+            spread: *random.pick(&[0, 500_000, 900_000]),
         }
     }
 
@@ -50,12 +54,13 @@ impl Habits {
             double: 0,
             resend: 0,
             hang_up: 0,
+            spread: 0,
         }
     }
 
     /// Whether a second line is of use.
     pub(super) fn keeps_lines(&self) -> bool {
-        self.double > 0
+        self.double > 0 || self.spread > 0
     }
 }
 
@@ -144,23 +149,41 @@ impl Client {
         if desk.common.is_calm() || !self.random.chance(self.habits.double) {
             return;
         }
+        if let Some(connection) = self.another_line(main, desk) {
+            desk.common.counts.doubled += 1;
+            self.send(number, connection, desk);
+        }
+    }
+
+    /// Where an operation is sent: a read that any member answers goes to another one now and then.
+    pub(super) fn line_for(&mut self, number: u64, main: u64, desk: &mut Desk<'_>) -> u64 {
+        let pending = self.pending.get(&number);
+        let anywhere = pending.is_some_and(|pending| match pending.operation {
+            Operation::Read { consistency, .. } => consistency != Consistency::Linearizable,
+            Operation::Write { .. } => false,
+        });
+        if desk.common.is_calm() || !anywhere || !self.random.chance(self.habits.spread) {
+            return main;
+        }
+        self.another_line(main, desk).unwrap_or(main)
+    }
+
+    /// An open line to another member. If there is none yet, one is dialled for the next time.
+    fn another_line(&mut self, main: u64, desk: &mut Desk<'_>) -> Option<u64> {
         let host = self.line_mut(main).map(|line| line.host);
         let others = desk.common.members.iter().copied();
         let others: Vec<_> = others.filter(|other| Some(*other) != host).collect();
         if others.is_empty() {
-            return;
+            return None;
         }
         let other = *self.random.pick(&others);
         let known = self.lines.iter().find(|line| line.host == other);
         match known.map(|line| (line.connection, line.phase)) {
-            Some((connection, Phase::Open)) => {
-                desk.common.counts.doubled += 1;
-                self.send(number, connection, desk);
-            }
-            Some(_) => {}
-            // For the next time.
+            Some((connection, Phase::Open)) => Some(connection),
+            Some(_) => None,
             None => {
                 self.dial(other, desk);
+                None
             }
         }
     }

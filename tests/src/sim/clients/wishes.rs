@@ -4,7 +4,7 @@ mod compound;
 
 use std::collections::BTreeMap;
 
-use wire::client::{Consistency, ScanMode};
+use wire::client::{Consistency, Freshness, ScanMode};
 use wire::types::Index;
 
 use super::Common;
@@ -15,26 +15,34 @@ use crate::sim::random::Random;
 #[derive(Debug)]
 pub(super) enum Wish {
     Write(Command),
-    Read(Consistency, Query),
+    Read(Freshness, Query),
 }
 
-/// What a client last saw of keys: what its compare-and-swaps expect.
+/// What a client last saw of keys, which its compare-and-swaps expect, and the newest entry that it
+/// was told of.
 #[derive(Debug, Default)]
-pub(super) struct Seen(BTreeMap<Vec<u8>, (Index, Vec<u8>)>);
+pub(super) struct Seen {
+    keys: BTreeMap<Vec<u8>, (Index, Vec<u8>)>,
+    newest: Index,
+}
 
 impl Seen {
+    pub(super) fn index(&mut self, index: Index) {
+        self.newest = self.newest.max(index);
+    }
+
     pub(super) fn item(&mut self, item: &Item) {
         let state = (item.revision, item.value.clone());
-        self.0.insert(item.key.clone(), state);
+        self.keys.insert(item.key.clone(), state);
     }
 
     pub(super) fn absent(&mut self, key: &[u8]) {
-        self.0.remove(key);
+        self.keys.remove(key);
     }
 
     /// What the key is like, as far as this client knows; now and then something else.
     fn expect(&self, key: &[u8], random: &mut Random) -> Expect {
-        match self.0.get(key) {
+        match self.keys.get(key) {
             None => Expect::Absent,
             Some(_) if random.below(10) == 0 => Expect::Absent,
             Some((revision, value)) => match random.below(2) {
@@ -85,21 +93,35 @@ pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Rand
             },
         }),
         4 => Wish::Read(
-            consistency(common, random),
+            freshness(common, seen, random),
             Query::Get {
                 key: any_key(common, random),
             },
         ),
-        5 => Wish::Read(consistency(common, random), scan(common, random)),
-        _ => compound::draw(common, writer, random),
+        5 => Wish::Read(freshness(common, seen, random), scan(common, random)),
+        _ => compound::draw(common, seen, writer, random),
     }
 }
 
-fn consistency(common: &Common, random: &mut Random) -> Consistency {
-    match random.chance(common.workload.stale_reads) {
-        true => Consistency::Stale,
-        false => Consistency::Linearizable,
-    }
+fn freshness(common: &Common, seen: &Seen, random: &mut Random) -> Freshness {
+    let workload = &common.workload;
+    let consistency = if random.chance(workload.stale_reads) {
+        match workload.bounds_hold && random.below(2) == 0 {
+            true => Consistency::Bounded {
+                max_lag_ms: *random.pick(&[1, 20, 200, 2_000]),
+            },
+            false => Consistency::Stale,
+        }
+    } else if random.chance(workload.anywhere_reads) {
+        Consistency::LinearizableAnywhere
+    } else {
+        Consistency::Linearizable
+    };
+    let after = match random.chance(workload.after_reads) {
+        true => seen.newest,
+        false => Index(0),
+    };
+    Freshness { consistency, after }
 }
 
 /// The square of a chance: low numbers are hot.

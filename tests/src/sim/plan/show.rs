@@ -144,6 +144,9 @@ fn write_workload(f: &mut fmt::Formatter<'_>, workload: &Workload) -> fmt::Resul
         abandoned,
         wrong,
         stale_reads,
+        anywhere_reads,
+        after_reads,
+        bounds_hold,
         quiet,
     } = workload;
     write!(
@@ -151,7 +154,8 @@ fn write_workload(f: &mut fmt::Formatter<'_>, workload: &Workload) -> fmt::Resul
         "workload clients={clients} in_flight={in_flight} pause={pause:?} put={} delete={} cas={} \
          increment={} get={} scan={} compound={} keys={keys} value={value_bytes} \
          large={large_values}*{large_value_bytes} session={session_writes} deadline={deadline:?} \
-         patience={patience:?} abandoned={abandoned} wrong={wrong} stale={stale_reads} quiet=",
+         patience={patience:?} abandoned={abandoned} wrong={wrong} stale={stale_reads} \
+         anywhere={anywhere_reads} after={after_reads} bounds={bounds_hold} quiet=",
         mix.put, mix.delete, mix.cas, mix.increment, mix.get, mix.scan, mix.compound
     )?;
     write_windows(f, quiet)?;

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use wire::command::{Batch, Compare, Condition, Operation, Relation};
 
 use super::super::Common;
-use super::Wish;
+use super::{Seen, Wish};
 use crate::history::{Command, Expect, Query};
 use crate::sim::random::Random;
 
@@ -14,7 +14,7 @@ const KEYS: u64 = 6;
 /// Compares and operations of one txn, at most.
 const LIST_MAX: u64 = 4;
 
-pub(super) fn draw(common: &Common, writer: &str, random: &mut Random) -> Wish {
+pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Random) -> Wish {
     match random.below(10) {
         0 => Wish::Write(Command::Append {
             key: key(random),
@@ -22,7 +22,7 @@ pub(super) fn draw(common: &Common, writer: &str, random: &mut Random) -> Wish {
         }),
         1 => Wish::Write(delete_range(random)),
         2 => Wish::Read(
-            super::consistency(common, random),
+            super::freshness(common, seen, random),
             Query::Get { key: key(random) },
         ),
         _ => {
