@@ -148,7 +148,10 @@ fn numbers_that_nobody_loses() {
     let left = me.types(
         "raftctl put quota/left 8
          take() {
-             v=$(raftctl get quota/left); until raftctl cas quota/left --expect \"$v\" \"$((v-1))\"; do v=$(raftctl get quota/left) || break; done
+             v=$(raftctl get quota/left)
+             until raftctl cas quota/left --expect \"$v\" \"$((v-1))\"; do
+                 v=$(raftctl get quota/left) || break
+             done
          }
          for _ in 1 2 3 4 5 6 7 8; do take & done; wait
          raftctl get quota/left",
@@ -170,6 +173,7 @@ fn a_backup_and_a_look_at_the_cluster() {
     assert_eq!(seen, "1\n");
     let names = me.types("for p in $(raftctl peers --value --field name); do echo \"<$p>\"; done");
     assert_eq!(names, "<n1>\n<n2>\n<n3>\n");
-    let health = "raftctl status --json | jq -e '.quorum_ok and (.members|all(.lag_entries|tonumber<1000))' || echo page-me";
+    let health = "raftctl status --json |
+        jq -e '.quorum_ok and (.members|all(.lag_entries|tonumber<1000))' || echo page-me";
     assert_eq!(me.types(health), "true\n");
 }
