@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 
+use raftctl::client::prefix_end;
 use raftctl::failure::Failure;
 
+use super::shown;
 use crate::encoding::Encoding;
 use crate::input;
+use crate::usage::quoted;
 
 /// Which keys, by options alone.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,9 +34,26 @@ pub(crate) struct Range {
     pub(crate) from: Vec<u8>,
     /// The first key behind it, not empty; `None`: there is no end.
     pub(crate) to: Option<Vec<u8>>,
+    /// What a person types to confirm that it was meant.
+    pub(crate) name: String,
 }
 
 impl Bounds {
+    /// The verb with the options that name the range, as they were typed.
+    pub(crate) fn said(&self, verb: &str) -> String {
+        let options = [
+            ("--prefix", &self.prefix),
+            ("--from", &self.from),
+            ("--to", &self.to),
+        ];
+        let given = options
+            .iter()
+            .filter_map(|(name, text)| Some((name, text.as_ref()?)));
+        given.fold(verb.to_owned(), |said, (name, text)| {
+            format!("{said} {name} {}", quoted(text))
+        })
+    }
+
     /// The range; `None` if no option names one.
     pub(crate) fn range(&self, encoding: Option<Encoding>) -> Result<Option<Range>, Failure> {
         if self.prefix.is_none() && self.from.is_none() && self.to.is_none() {
@@ -57,17 +77,18 @@ pub(crate) fn range(
     if to.as_ref().is_some_and(Vec::is_empty) {
         return Err(Failure::usage("no key is below the empty one"));
     }
+    let name = match (&prefix, &from, &to) {
+        (Some(prefix), None, None) if prefix.is_empty() => b"all keys".to_vec(),
+        (Some(prefix), None, None) => prefix.clone(),
+        (_, from, to) => {
+            let end = |bound: &Option<Vec<u8>>| bound.clone().unwrap_or_default();
+            [end(from), end(to)].join(&b".."[..])
+        }
+    };
     let ends = [prefix_end(prefix.as_deref().unwrap_or_default()), to];
     Ok(Range {
         from: from.unwrap_or_default().max(prefix.unwrap_or_default()),
         to: ends.into_iter().flatten().min(),
+        name: shown(&name),
     })
-}
-
-/// The first key behind all that begin with `prefix`; `None`: there is none.
-fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let kept = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut end = prefix[..=kept].to_vec();
-    end[kept] += 1;
-    Some(end)
 }

@@ -13,13 +13,17 @@ pub(super) struct Consent {
 }
 
 impl Consent {
+    /// Whether somebody will be asked.
+    pub(super) fn asks(self) -> bool {
+        !self.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
     /// Asks whoever sits at the terminal to type this name. Nothing is asked for a dry run.
     pub(super) fn get(self, doing: &str, name: &str, dry_run: bool) -> Result<(), Failure> {
         if self.yes || dry_run {
             return Ok(());
         }
-        let (stdin, mut stderr) = (io::stdin(), io::stderr());
-        if !stdin.is_terminal() || !stderr.is_terminal() {
+        if !self.asks() {
             return Err(Failure::usage(format!(
                 "{doing} asks first, and nobody is there to answer"
             ))
@@ -28,6 +32,7 @@ impl Consent {
             )));
         }
         let mut answer = String::new();
+        let (stdin, mut stderr) = (io::stdin(), io::stderr());
         let asked = write!(stderr, "{doing}: type {name} to go on: ")
             .and_then(|()| stderr.flush())
             .and_then(|()| stdin.lock().read_line(&mut answer));

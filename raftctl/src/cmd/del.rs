@@ -1,11 +1,15 @@
 //! `raftctl del`: removes keys.
 
+mod range;
+
 use std::ffi::OsString;
 
 use raftctl::client::{Client, Command, Error, Outcome, Written};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
+use super::bounds::Bounds;
+use super::consent::Consent;
 use super::{KeyCodec, Resumed, Session, odd_outcome, shown};
 use crate::bulk::{self, Job, OfKey, Rewrite};
 use crate::decoding::Shape;
@@ -15,24 +19,31 @@ use crate::input;
 /// Deletes in flight at most.
 const IN_FLIGHT_MAX: usize = 64;
 
-/// Remove keys. A key that is not there is no error.
+/// Remove keys: those named, or a range. A key that is not there is no error.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl del greeting
+  raftctl del --prefix tmp/ --expect 12
   raftctl scan --keys -0 tmp/ | raftctl del --stdin -0
   raftctl del lock --must-exist || echo gone")]
 pub(crate) struct Args {
     /// Several keys are several writes, done in this order.
-    #[arg(
-        required_unless_present = "stdin",
-        value_name = "KEY",
-        allow_negative_numbers = true
-    )]
+    #[arg(value_name = "KEY", allow_negative_numbers = true)]
+    #[arg(required_unless_present_any = ["stdin", "prefix", "from", "to"])]
+    #[arg(conflicts_with_all = ["prefix", "from", "to", "expect", "dry_run", "yes"])]
     keys: Vec<OsString>,
     /// Remove many: each record on standard input is a key.
     #[arg(long, conflicts_with_all = ["keys", "must_exist", "request_id"])]
+    #[arg(conflicts_with_all = ["prefix", "from", "to", "expect", "dry_run", "yes"])]
     pub(super) stdin: bool,
-    /// Exit 1 if a key was not there.
+    #[command(flatten)]
+    bounds: Bounds,
+    /// Only tell how many keys of the range there are.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
+    /// Exit 1 if a key was not there; of a range, if none was.
     #[arg(long)]
     must_exist: bool,
     #[command(flatten)]
@@ -48,6 +59,9 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         return delete_many(args, session);
     }
     args.flags.check_unused()?;
+    if let Some(range) = args.bounds.range(args.codec.key_encode)? {
+        return range::run(args, &range, session);
+    }
     let keys: Result<Vec<_>, _> = args
         .keys
         .iter()
@@ -67,16 +81,21 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         }
         keys => delete_all(keys, session)?,
     };
+    tell(deleted, revision, session)?;
+    if args.must_exist && deleted < keys.len() as u64 {
+        return Ok(Exit::No);
+    }
+    Ok(Exit::Done)
+}
+
+/// Tells how many keys were removed, and when the last of them.
+fn tell(deleted: u64, revision: u64, session: &mut Session<'_>) -> Result<(), Failure> {
     if session.out.json() {
         session
             .out
             .object(&json!({"deleted": deleted, "revision": revision}))?;
     }
-    session.out.note(&format!("deleted {deleted}"))?;
-    if args.must_exist && deleted < keys.len() as u64 {
-        return Ok(Exit::No);
-    }
-    Ok(Exit::Done)
+    session.out.note(&format!("deleted {deleted}"))
 }
 
 fn delete_many(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {

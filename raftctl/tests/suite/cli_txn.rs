@@ -219,3 +219,88 @@ fn json_tells_all_of_each_result() {
     ]});
     assert_eq!(done.json(), expected, "{}", done.stderr);
 }
+
+#[test]
+fn a_range_is_removed_if_it_was_meant() {
+    let (_server, at) = store();
+    for key in ["a", "tmp/1", "tmp/2", "tmp/3", "z"] {
+        run(&at, &["put", key, "v"]).silently(0, "");
+    }
+    // Nobody can be asked here.
+    let refused = run(&at, &["del", "--prefix", "tmp/"]);
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("--yes"), "{}", refused.stderr);
+    run(&at, &["del", "--prefix", "tmp/", "--dry-run"]).silently(0, "3\n");
+    run(
+        &at,
+        &["del", "--prefix", "tmp/", "--dry-run", "--expect", "3"],
+    )
+    .silently(0, "3\n");
+    run(
+        &at,
+        &[
+            "del",
+            "--prefix",
+            "tmp/",
+            "--dry-run",
+            "--expect",
+            "2",
+            "--json",
+        ],
+    )
+    .silently(1, "{\"would_delete\":3}\n");
+    let unexpected = run(&at, &["del", "--prefix", "tmp/", "--expect", "2"]);
+    assert_eq!(unexpected.code, Some(1));
+    let told = "raftctl: del --prefix tmp/ removed nothing: 3 keys are there, not 2\n";
+    assert_eq!(unexpected.stderr, told);
+    run(&at, &["count"]).silently(0, "5\n");
+    run(&at, &["del", "--from", "tmp/2", "--to", "tmp/3", "--yes"]).silently(0, "");
+    run(&at, &["scan", "--keys"]).silently(0, "a\ntmp/1\ntmp/3\nz\n");
+    run(&at, &["del", "--prefix", "tmp/", "--expect", "2", "--json"])
+        .silently(0, "{\"deleted\":2,\"revision\":8}\n");
+    run(&at, &["del", "--prefix", "tmp/", "--yes", "--must-exist"]).silently(1, "");
+    run(&at, &["del", "--prefix", "", "--to", "b", "--yes"]).silently(0, "");
+    run(&at, &["scan", "--keys"]).silently(0, "z\n");
+    for wrong in [
+        &["del"][..],
+        &["del", "a", "--prefix", "b"],
+        &["del", "a", "--expect", "1"],
+        &["del", "--to", "", "--yes"],
+        &["del", "--expect", "1"],
+    ] {
+        assert_eq!(run(&at, wrong).code, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_range_of_more_keys_than_an_entry_may_touch_is_removed_in_parts() {
+    let (_server, at) = store();
+    let keys: String = (0..25_000)
+        .map(|key| format!("put k{key:05} v\n"))
+        .collect();
+    for part in keys.lines().collect::<Vec<_>>().chunks(10_000) {
+        let lines: String = part.iter().map(|line| format!("then {line}\n")).collect();
+        let done = run_with(&at, &["txn", "-o", "jsonl"], lines.as_bytes());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+    }
+    run(&at, &["count"]).silently(0, "25000\n");
+    let unexpected = run(&at, &["del", "--prefix", "k", "--expect", "24999"]);
+    assert_eq!(unexpected.code, Some(1));
+    assert!(
+        unexpected.stderr.contains("25000 keys are there"),
+        "{}",
+        unexpected.stderr
+    );
+    let unexpected = run(&at, &["del", "--prefix", "k", "--expect", "9"]);
+    assert!(
+        unexpected.stderr.contains("more than 10000 keys"),
+        "{}",
+        unexpected.stderr
+    );
+    run(
+        &at,
+        &["del", "--prefix", "k", "--expect", "25000", "--json"],
+    )
+    .silently(0, "{\"deleted\":25000,\"revision\":7}\n");
+    run(&at, &["count"]).silently(0, "0\n");
+}

@@ -22,8 +22,8 @@ const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 const TURN_UNPARKED_MAX: usize = 4_096;
 /// Keys that the reads of one turn may walk over, at most; one read always fits.
 const TURN_KEYS_MAX: u64 = 20_000;
-/// Bytes of a turn's replies after which no more reads are served in it.
-const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a turn's replies after which no more entries are applied and no more reads served in it.
+pub(super) const TURN_REPLY_BYTES_MAX: usize = 1024 * 1024;
 /// Between two looks at the deadlines of all that waits.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(5);
 /// What a client that met a full queue should wait.

@@ -9,15 +9,20 @@ use wire::client::Reply;
 use wire::command::Outcome;
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
+use wire::limits::ENTRY_KEYS_MAX;
 use wire::types::Index;
 
 use super::Node;
+use super::admission::TURN_REPLY_BYTES_MAX;
 use super::client::Caller;
 use super::io::{Effects, LoadPurpose, StorageRequest};
 use crate::store::Answer;
 
 /// Bytes of entries applied in one turn, at most; one entry always fits.
 const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Keys that the entries of one turn may touch, at most; one entry always fits (rules A7).
+const TURN_KEYS_MAX: usize = ENTRY_KEYS_MAX;
+
 /// Bytes of one read of the log.
 const LOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// After a read of the log that failed, the next try.
@@ -135,9 +140,14 @@ impl Node {
             return false;
         }
         let entries_max = self.config.limits.turn_entries_max;
-        let (mut entries, mut bytes) = (0, 0);
+        let (mut entries, mut bytes, mut keys) = (0, 0, 0);
+        let mut is_over = false;
         while !self.store.has_applied(self.committed) {
-            if entries >= entries_max || bytes >= TURN_BYTES_MAX {
+            is_over = entries >= entries_max
+                || bytes >= TURN_BYTES_MAX
+                || keys >= TURN_KEYS_MAX
+                || effects.reply_bytes.len() >= TURN_REPLY_BYTES_MAX;
+            if is_over {
                 break;
             }
             let next = self.store.applied().index.next();
@@ -148,7 +158,9 @@ impl Node {
             bytes += entry.bytes().len();
             self.snapshots.applied(entry.bytes().len());
             let (id, kind) = (entry.id(), entry.kind());
-            let answer = self.store.apply(entry).answer;
+            let applied = self.store.apply(entry);
+            keys += applied.keys;
+            let answer = applied.answer;
             if self.digests.is_due(next) {
                 self.compare_state(next);
             }
@@ -164,7 +176,11 @@ impl Node {
                     Answer::Written { id, outcome } => Reply::Written {
                         term: id.term,
                         index: id.index,
-                        outcome,
+                        // Results that nobody reads would pile up without bound.
+                        outcome: match self.clients.is_clogged(caller.connection) {
+                            true => outcome.to_keep(),
+                            false => outcome,
+                        },
                     },
                     Answer::Refused(error) => Reply::Error(error),
                     Answer::Nothing => Reply::Written {
@@ -183,7 +199,7 @@ impl Node {
             self.reads.applied(applied);
         }
         self.load_ahead(effects);
-        entries >= entries_max || bytes >= TURN_BYTES_MAX
+        is_over
     }
 
     /// Asks the log for the next entries that are neither in memory nor on their way.

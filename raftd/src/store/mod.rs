@@ -26,6 +26,8 @@ use self::session::{KEPT_MAX, SESSIONS_MAX, Sessions, Verdict};
 pub struct Applied<'e> {
     /// What changed.
     pub changed: Changed<'e>,
+    /// How many keys were looked at or touched: the work that it was.
+    pub keys: usize,
     /// What the writer is told.
     pub answer: Answer,
 }
@@ -165,6 +167,7 @@ impl Store {
         match entry.kind() {
             EntryKind::Noop | EntryKind::SnapshotAt => Applied {
                 changed: Changed::Nothing,
+                keys: 0,
                 answer: Answer::Nothing,
             },
             EntryKind::Membership => {
@@ -173,6 +176,7 @@ impl Store {
                 self.membership_digest = digest::membership(self.membership.as_ref());
                 Applied {
                     changed: Changed::Nothing,
+                    keys: 0,
                     answer: Answer::Nothing,
                 }
             }
@@ -181,6 +185,7 @@ impl Store {
                 Ok(write) => self.apply_write(id, &write),
                 Err(error) => Applied {
                     changed: Changed::Nothing,
+                    keys: 0,
                     answer: Answer::Refused(error),
                 },
             },
@@ -190,19 +195,24 @@ impl Store {
     fn apply_write<'e>(&mut self, id: EntryId, write: &Write<'e>) -> Applied<'e> {
         match self.sessions.judge(id.index, write) {
             Verdict::Apply(place) => {
-                let outcome = self.map.apply(id.index, &write.command);
+                let mut keys = 0;
+                let command = &write.command;
+                let outcome = self.map.apply_counting(id.index, command, &mut keys);
                 self.sessions.keep(place, id, write, &outcome);
                 Applied {
-                    changed: changed(&write.command, &outcome),
+                    changed: changed(command, &outcome),
+                    keys,
                     answer: Answer::Written { id, outcome },
                 }
             }
             Verdict::Kept { id, outcome } => Applied {
                 changed: Changed::Nothing,
+                keys: 0,
                 answer: Answer::Written { id, outcome },
             },
             Verdict::Refuse(error) => Applied {
                 changed: Changed::Nothing,
+                keys: 0,
                 answer: Answer::Refused(error),
             },
         }

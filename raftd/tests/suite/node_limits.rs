@@ -1,11 +1,14 @@
 //! What the node does at its limits: overload, deadlines, stalled disks, the end.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
 use wire::client::{Consistency, KeyRange, NodeRole, Reply, Request, ScanMode, ViewChoice};
+use wire::command::{Batch, Command, Operation, Outcome, Txn};
 use wire::error::{Class, Error};
+use wire::limits::ENTRY_KEYS_MAX;
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
@@ -244,13 +247,85 @@ fn large_replies_are_spread_over_turns() {
     assert_eq!(cluster.now(), before, "the next turns come at once");
 }
 
-#[test]
-fn a_count_of_many_keys_comes_in_pages() {
-    let mut cluster = Cluster::serving(Options {
+fn committed_at_once() -> Options {
+    Options {
         members: 1,
         disk_delay: Duration::ZERO,
         ..Options::default()
+    }
+}
+
+/// Operations that may touch as many keys as an entry may are applied one entry a turn (rules A7).
+#[test]
+fn entries_that_touch_many_keys_are_spread_over_turns() {
+    let mut cluster = Cluster::serving(committed_at_once());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let mut batch = Batch::default();
+    for key in 0..ENTRY_KEYS_MAX {
+        let key = key.to_string();
+        let put = put(key.as_bytes(), b"");
+        batch.push(Operation::Change(put)).unwrap();
+    }
+    let txn = Command::Txn(Txn::batch(batch.operations()));
+    let writes: Vec<_> = (1..=4).map(|id| (id, session.next(txn))).collect();
+    let before = Cell::new(cluster.status(leader).applied);
+    cluster.send(client, &writes);
+    cluster.run_until("the answers", ms(10_000), |cluster| {
+        let now = cluster.status(leader).applied;
+        let then = before.replace(now);
+        assert!(now.0 <= then.0 + 1, "from {then} to {now} in one turn");
+        cluster.answered(client) == 4
     });
+}
+
+/// Results of writes are like those of reads: what nobody reads must not pile up.
+#[test]
+fn large_results_are_spread_over_turns_and_left_out_for_who_does_not_read() {
+    let mut cluster = Cluster::serving(committed_at_once());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let large = vec![1_u8; 1_000_000];
+    let write = session.next(put(b"large", &large));
+    cluster.ask(client, 1, write);
+    let mut batch = Batch::default();
+    batch.push(Operation::Get { key: b"large" }).unwrap();
+    let txn = Command::Txn(Txn::batch(batch.operations()));
+    let results = |reply: &Reply<'_>| match reply {
+        Reply::Written {
+            outcome:
+                Outcome::Txn {
+                    held: true,
+                    results,
+                },
+            ..
+        } => results.as_ref().map(|results| results.bytes().len()),
+        other => panic!("{other:?}"),
+    };
+    let writes: Vec<_> = (2..12).map(|id| (id, session.next(txn))).collect();
+    cluster.send(client, &writes);
+    let before = Cell::new(cluster.answered(client));
+    cluster.run_until("the answers", ms(10_000), |cluster| {
+        let now = cluster.answered(client);
+        let more = now - before.replace(now);
+        assert!(more <= 2, "{more} megabytes in one turn");
+        now == 11
+    });
+    let told = results(&cluster.reply(client, 2).unwrap());
+    assert!(told.is_some_and(|bytes| bytes > large.len()));
+    cluster.clog(client, true);
+    let write = session.next(txn);
+    assert_eq!(results(&cluster.ask(client, 12, write)), None);
+    cluster.clog(client, false);
+    let write = session.next(txn);
+    assert!(results(&cluster.ask(client, 13, write)).is_some());
+}
+
+#[test]
+fn a_count_of_many_keys_comes_in_pages() {
+    let mut cluster = Cluster::serving(committed_at_once());
     let leader = cluster.elect();
     let client = cluster.connect(leader);
     let mut session = session(&cluster, 1);

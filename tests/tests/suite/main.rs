@@ -25,4 +25,5 @@ mod sim;
 mod snapshots;
 mod tidy;
 mod torture;
+mod txns;
 mod values;

@@ -41,7 +41,8 @@ pub enum Outcome {
     Txn {
         /// Whether the compares held, so that it was the first branch.
         held: bool,
-        /// What each operation did. `None` for a retry whose results were too long to keep.
+        /// What each operation did. `None` if that is too long to keep: for a retry, and for a
+        /// client that does not read its answers.
         results: Option<Results>,
     },
     /// An operation could not be done, so none was; nothing changed.

@@ -13,7 +13,37 @@ use crate::store::record::{Record, Revisions, Sums};
 impl Map {
     /// Does what `command` says, as the entry at `index`. Nothing else has a part in it.
     pub fn apply(&mut self, index: Index, command: &Command<'_>) -> Outcome {
+        self.apply_counting(index, command, &mut 0)
+    }
+
+    /// The same, and adds to `keys` how many it looked at or touched.
+    pub(in crate::store) fn apply_counting(
+        &mut self,
+        index: Index,
+        command: &Command<'_>,
+        keys: &mut usize,
+    ) -> Outcome {
         match *command {
+            Command::DeleteRange { from, to, expect } => {
+                let found = self.first_keys(from, to, ENTRY_KEYS_MAX + 1);
+                *keys += found.len().max(1);
+                self.delete(&found, expect)
+            }
+            Command::Txn(txn) => {
+                let (outcome, touched) = self.txn(index, &txn);
+                *keys += touched.max(1);
+                outcome
+            }
+            command => {
+                *keys += 1;
+                self.apply_to_one(index, command)
+            }
+        }
+    }
+
+    /// Does what a command about one key says.
+    pub(super) fn apply_to_one(&mut self, index: Index, command: Command<'_>) -> Outcome {
+        match command {
             Command::Put { key, value } => {
                 self.set(index, key, value);
                 Outcome::Put
@@ -37,11 +67,9 @@ impl Map {
             }
             Command::Increment { key, delta } => self.increment(index, key, delta),
             Command::Append { key, value } => self.append(index, key, value),
-            Command::DeleteRange { from, to, expect } => {
-                let keys = self.first_keys(from, to, ENTRY_KEYS_MAX + 1);
-                self.delete(&keys, expect)
+            Command::DeleteRange { .. } | Command::Txn(_) => {
+                unreachable!("they are about several keys")
             }
-            Command::Txn(txn) => self.txn(index, &txn),
         }
     }
 

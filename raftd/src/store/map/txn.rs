@@ -28,7 +28,8 @@ struct Branch<'m> {
 }
 
 impl Map {
-    pub(super) fn txn(&mut self, index: Index, txn: &Txn<'_>) -> Outcome {
+    /// Does what it says; tells how many keys it touched.
+    pub(super) fn txn(&mut self, index: Index, txn: &Txn<'_>) -> (Outcome, usize) {
         let held = txn.compares.iter().all(|compare| self.holds(&compare));
         let operations = if held { txn.then } else { txn.or_else };
         // A view costs a copy of what changes beside it: only what may have to be undone takes one.
@@ -41,16 +42,18 @@ impl Map {
         };
         for (place, operation) in operations.iter().enumerate() {
             if let Err(why) = branch.operate(operation) {
+                let keys = branch.keys;
                 *self = before.expect("an operation that may fail was foreseen");
-                return Outcome::Undone {
+                let undone = Outcome::Undone {
                     held,
                     operation: u32::try_from(place).expect("operations are few"),
                     why,
                 };
+                return (undone, keys);
             }
         }
         let results = Some(Results::new(&branch.results));
-        Outcome::Txn { held, results }
+        (Outcome::Txn { held, results }, branch.keys)
     }
 
     fn holds(&self, compare: &Compare<'_>) -> bool {
@@ -105,7 +108,7 @@ impl Branch<'_> {
             }
             Operation::Change(command) => {
                 self.touch()?;
-                match self.map.apply(self.index, &command) {
+                match self.map.apply_to_one(self.index, command) {
                     Outcome::NotANumber => return Err(Undone::NotANumber),
                     Outcome::Overflow => return Err(Undone::Overflow),
                     Outcome::TooLong => return Err(Undone::TooLong),

@@ -62,6 +62,16 @@ impl Cluster {
         }
     }
 
+    /// The client does not read its replies, or goes on.
+    pub(crate) fn clog(&mut self, connection: ConnectionId, clogged: bool) {
+        let to = self.connections[&connection].to;
+        let clogged = Input::ClientClogged {
+            connection,
+            clogged,
+        };
+        self.turn(to, vec![clogged]);
+    }
+
     /// What was answered to a request, if it was.
     pub(crate) fn reply(&self, connection: ConnectionId, request_id: u64) -> Option<Reply<'_>> {
         let bytes = self
