@@ -11,10 +11,12 @@ use wire::limits::ENTRY_KEYS_MAX;
 use super::rewrite::{Rewrite, key_of};
 use crate::decoding::{Datum, Raw};
 
-/// Bytes of a block's operations from which on it takes no more; one always fits.
-pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
+/// Bytes of a block's operations from which on it takes no more; one always fits. Entries of this
+/// size fit the smallest segments that a log may have (`wal.segment_bytes`), and larger ones are no
+/// faster.
+pub(crate) const BLOCK_BYTES: usize = 128 * 1024;
 /// Bytes of a block's records as they were read, likewise.
-const RAW_BYTES: usize = 4 * BLOCK_BYTES;
+const RAW_BYTES: usize = 8 * BLOCK_BYTES;
 /// What stands around key and value in an operation, at most.
 const OPERATION_BYTES: usize = 32;
 
@@ -60,6 +62,13 @@ struct RawRecords {
     ends: Vec<usize>,
 }
 
+impl RawRecords {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+}
+
 impl Block {
     /// The record with this number as it was read; nothing if that was not kept.
     pub(crate) fn raw(&self, number: u64) -> &[u8] {
@@ -71,6 +80,51 @@ impl Block {
             .checked_sub(1)
             .map_or(0, |before| self.raw.ends[before]);
         &self.raw.bytes[begin..*end]
+    }
+
+    /// In pieces of at most so many records; `crc` is that of the operations before it. Its operations
+    /// must still be there.
+    pub(crate) fn split(self, records: u64, crc: u32) -> Vec<Self> {
+        assert_eq!(
+            self.batch.len(),
+            self.numbers.len(),
+            "it has its operations"
+        );
+        let mut crc = crc32fast::Hasher::new_with_initial(crc);
+        let mut input_bytes = self.input_bytes;
+        let mut operations = self
+            .numbers
+            .iter()
+            .zip(self.batch.operations().iter())
+            .peekable();
+        let mut refused = self.refused.iter().peekable();
+        let mut pieces = Vec::new();
+        let mut after = self.after;
+        while after < self.last {
+            let last = self.last.min(after + records);
+            let mut piece = Self {
+                after,
+                last,
+                may_fail: self.may_fail,
+                input_bytes: mem::take(&mut input_bytes),
+                ..Self::default()
+            };
+            while let Some((number, operation)) = operations.next_if(|next| *next.0 <= last) {
+                piece.numbers.push(*number);
+                piece.batch.push(operation).expect("it is part of a batch");
+            }
+            while let Some(refused) = refused.next_if(|next| next.number <= last) {
+                piece.refused.push(refused.clone());
+            }
+            if !self.raw.ends.is_empty() {
+                (after + 1..=last).for_each(|number| piece.raw.push(self.raw(number)));
+            }
+            crc.update(piece.batch.operations().bytes);
+            piece.crc = crc.clone().finalize();
+            pieces.push(piece);
+            after = last;
+        }
+        pieces
     }
 
     /// The key of an operation that is still there.
@@ -334,3 +388,6 @@ fn block_of(key: &[u8], value: &[u8]) -> BytesMut {
     block::put_end(&mut out, 1);
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,19 +36,19 @@ pub(crate) struct State {
     pub(crate) rejected: u64,
     /// Bytes of the file of rejects as of then.
     pub(crate) rejects_bytes: u64,
-    /// Writes that may have been sent, in order.
+    /// What may have been sent, in order.
     pub(crate) in_flight: VecDeque<Sent>,
 }
 
-/// A write that may have been sent.
+/// Records whose writes may have been sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Sent {
-    /// Its last record. The first is behind that of the write before it.
+    /// The last of them. The first is behind those before.
     pub(crate) last: u64,
-    /// Records between that are not part of it: they could not be done.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) without: Vec<u64>,
+    /// Each is a write of its own. Else all of them are one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) singly: bool,
 }
 
 impl State {
@@ -160,7 +160,7 @@ mod tests {
         state.rejected = 1;
         state.in_flight.push_back(Sent {
             last: 12,
-            without: vec![11],
+            singly: true,
         });
         checkpoint.write(&state).expect("there is room");
         assert_eq!(checkpoint.read(), Ok(Some(state)));
@@ -175,7 +175,7 @@ mod tests {
         let good = State::new(NAME.parse().expect("a name"));
         let sent = |last| Sent {
             last,
-            without: Vec::new(),
+            singly: false,
         };
         let states = [
             State {

@@ -1,20 +1,21 @@
 //! Sends blocks, several at a time, and settles them in their order.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use raftctl::client::{
-    Batch, Client, Command, Deadline, Error, IN_FLIGHT_BYTES_MAX, Outcome, RequestId, Txn, Written,
+    Batch, Client, Command, Deadline, Error, IN_FLIGHT_BYTES_MAX, Operation, Outcome, RequestId,
+    Txn, Written,
 };
 use raftctl::failure::Failure;
 
 use super::block::{Block, Refused};
 use super::checkpoint::{Checkpoint, Sent, State};
 use super::input::Intake;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Tally};
 use super::progress::Meter;
-use super::words::{Words, why_undone};
+use super::words::{Words, why_not, why_undone};
 use crate::cmd::{odd_outcome, shown};
 use crate::output::Out;
 
@@ -22,6 +23,8 @@ use crate::output::Out;
 const WINDOW_BYTES: usize = IN_FLIGHT_BYTES_MAX - 1024 * 1024;
 /// Blocks in flight at most.
 const WINDOW_BLOCKS: usize = 512;
+/// Records that go singly at a time.
+const PIECE_RECORDS: u64 = 256;
 
 /// How the input ended.
 #[derive(Debug)]
@@ -35,93 +38,95 @@ pub(crate) enum End {
 }
 
 /// A block on its way.
+///
+/// Invariant: the client has one write for all its operations, or one for each if it goes `singly`;
+/// `open` counts those without a verdict.
 #[derive(Debug)]
 struct Flight {
     block: Block,
-    /// Records that are part of the write.
-    live: Vec<u64>,
-    /// Its operations that turned out to be impossible and are part of it no more.
-    without: BTreeSet<u64>,
+    singly: bool,
+    open: usize,
     bytes: usize,
+    /// What those did that went singly.
+    tally: Tally,
 }
 
 impl Flight {
-    fn new(block: Block, without: &[u64]) -> Self {
-        let mut flight = Self {
+    fn new(block: Block, singly: bool) -> Self {
+        let operations = block.numbers.len();
+        Self {
+            open: if singly {
+                operations
+            } else {
+                operations.min(1)
+            },
             bytes: block.bytes(),
-            live: block.numbers.clone(),
-            without: BTreeSet::new(),
             block,
-        };
-        for number in without {
-            flight.exclude(*number, "it could not be done".into());
+            singly,
+            tally: Tally::default(),
         }
-        flight
     }
 
-    /// Takes an operation out of the write.
-    fn exclude(&mut self, number: u64, why: String) {
-        self.live.retain(|live| *live != number);
-        self.without.insert(number);
-        let refused = &mut self.block.refused;
-        let place = refused.partition_point(|other| other.number < number);
-        refused.insert(place, Refused { number, why });
-    }
-
-    /// Ends before this record.
-    fn end_before(&mut self, number: u64, crc_before: u32) {
-        let block = &mut self.block;
-        let kept = block.numbers.partition_point(|kept| *kept < number);
-        block.batch = picked(&block.batch, |place| place < kept);
-        block.numbers.truncate(kept);
-        block.refused.retain(|refused| refused.number < number);
-        block.last = number - 1;
-        let mut crc = crc32fast::Hasher::new_with_initial(crc_before);
-        crc.update(block.batch.operations().bytes);
-        block.crc = crc.finalize();
-        self.live.retain(|live| *live < number);
-        self.without.retain(|excluded| *excluded < number);
-    }
-
-    /// Those of the operations that are part of the write.
+    /// Hands its writes to the client; `again`: they may have been sent before.
     fn submit(&mut self, client: &mut Client, again: bool) -> Result<(), Error> {
-        let all = &self.block.batch;
-        let rest;
-        let batch = if self.without.is_empty() {
-            all
-        } else {
-            let numbers = &self.block.numbers;
-            rest = picked(all, |place| !self.without.contains(&numbers[place]));
-            &rest
+        let mut submit = |command: Command<'_>| match again {
+            true => client.resubmit(command),
+            false => client.submit(command),
         };
-        let command = Command::Txn(Txn::batch(batch.operations()));
-        if again {
-            client.resubmit(command)?;
-        } else {
-            client.submit(command)?;
+        let operations = self.block.batch.operations();
+        if self.singly {
+            for operation in operations.iter() {
+                if let Operation::Change(command) = operation {
+                    submit(command)?;
+                }
+            }
+        } else if self.open > 0 {
+            submit(Command::Txn(Txn::batch(operations)))?;
         }
         if !self.block.may_fail {
             self.block.batch = Batch::default();
         }
         Ok(())
     }
-}
 
-/// The operations at these places.
-fn picked(batch: &Batch, wanted: impl Fn(usize) -> bool) -> Batch {
-    let mut picked = Batch::default();
-    for (place, operation) in batch.operations().iter().enumerate() {
-        if wanted(place) {
-            picked.push(operation).expect("it is part of a batch");
+    /// The oldest of its writes is settled.
+    fn take_single(&mut self, written: &Written) {
+        let number = self.block.numbers[self.block.numbers.len() - self.open];
+        self.open -= 1;
+        match why_not(&written.outcome) {
+            None => self.tally.add(number, &written.outcome, written.revision.0),
+            Some(why) => {
+                let why = format!("{}: {why}", shown(self.block.key(number)));
+                let refused = &mut self.block.refused;
+                let place = refused.partition_point(|other| other.number < number);
+                refused.insert(place, Refused { number, why });
+            }
         }
     }
-    picked
+
+    /// Ends before this record; `crc` is that of the operations before the block.
+    fn end_before(&mut self, number: u64, crc: u32) {
+        let block = &mut self.block;
+        let kept = block.numbers.partition_point(|kept| *kept < number);
+        let mut batch = Batch::default();
+        for operation in block.batch.operations().iter().take(kept) {
+            batch.push(operation).expect("it is part of a batch");
+        }
+        block.batch = batch;
+        block.numbers.truncate(kept);
+        block.refused.retain(|refused| refused.number < number);
+        block.last = number - 1;
+        let mut crc = crc32fast::Hasher::new_with_initial(crc);
+        crc.update(block.batch.operations().bytes);
+        block.crc = crc.finalize();
+        self.open = kept.min(1);
+    }
 }
 
 /// Sends blocks.
 ///
 /// Invariants:
-/// - the client has a write for each flight that has live records, in the same order;
+/// - the client has the open writes of all flights, in the same order, and no others;
 /// - a block with an operation that may be impossible flies alone: nothing that comes behind it is
 ///   done before it is known what became of it;
 /// - the checkpoint, if there is one, tells of every flight before it is sent.
@@ -141,8 +146,8 @@ pub(crate) struct Engine<'a> {
     pub(crate) ledger: Ledger,
     meter: &'a Meter,
     flights: VecDeque<Flight>,
-    /// Came in, and waits for room.
-    waiting: Option<Block>,
+    /// Came in, and wait for room; those that are to go singly come first.
+    waiting: VecDeque<(Block, bool)>,
     end: Option<End>,
 }
 
@@ -166,7 +171,7 @@ impl<'a> Engine<'a> {
             ledger: Ledger::default(),
             meter,
             flights: VecDeque::new(),
-            waiting: None,
+            waiting: VecDeque::new(),
             end: None,
         }
     }
@@ -199,7 +204,7 @@ impl<'a> Engine<'a> {
             }
             if !self.flights.is_empty() {
                 self.settle_one(out)?;
-            } else if self.waiting.is_none()
+            } else if self.waiting.is_empty()
                 && let Some(end) = self.end.take()
             {
                 self.save()?;
@@ -235,15 +240,15 @@ impl<'a> Engine<'a> {
             let why = format!("{}: {}", shown(block.key(number)), why_undone(why));
             return Err(self.words.refused(&Refused { number, why }, None));
         }
-        self.ledger
-            .settle(&block, &block.numbers, Some(&written), out)?;
+        let tally = Tally::of(&block.numbers, &written);
+        self.ledger.settle(&block, &tally, out)?;
         self.meter.add(block.last, block.input_bytes);
         Ok(End::Done)
     }
 
     /// The next blocks for which there is room; waits for one if there is nothing else to do.
-    fn take_in(&mut self) -> Vec<Block> {
-        let mut fresh: Vec<Block> = Vec::new();
+    fn take_in(&mut self) -> Vec<Flight> {
+        let mut fresh: Vec<Flight> = Vec::new();
         let mut bytes: usize = self.flights.iter().map(|flight| flight.bytes).sum();
         // Room is filled in larger parts: a checkpoint is written for all of them at once.
         if bytes > WINDOW_BYTES / 2 {
@@ -251,21 +256,23 @@ impl<'a> Engine<'a> {
         }
         loop {
             let idle = self.flights.is_empty() && fresh.is_empty();
-            if self.waiting.is_none() {
-                self.waiting = self.next_block(idle);
+            if self.waiting.is_empty() {
+                let next = self.next_block(idle);
+                self.waiting.extend(next.map(|block| (block, false)));
             }
-            let Some(block) = &self.waiting else { break };
-            let last = fresh
-                .last()
-                .or(self.flights.back().map(|flight| &flight.block));
-            let alone = block.may_fail || last.is_some_and(|last| last.may_fail);
+            let Some((block, _)) = self.waiting.front() else {
+                break;
+            };
+            let last = fresh.last().or(self.flights.back());
+            let alone = block.may_fail || last.is_some_and(|last| last.block.may_fail);
             let is_full = bytes + block.bytes() > WINDOW_BYTES
                 || self.flights.len() + fresh.len() == WINDOW_BLOCKS;
             if !idle && (alone || is_full) {
                 break;
             }
             bytes += block.bytes();
-            fresh.extend(self.waiting.take());
+            let next = self.waiting.pop_front();
+            fresh.extend(next.map(|(block, singly)| Flight::new(block, singly)));
         }
         fresh
     }
@@ -289,13 +296,14 @@ impl<'a> Engine<'a> {
         None
     }
 
-    fn send(&mut self, fresh: Vec<Block>) -> Result<(), Failure> {
+    fn send(&mut self, fresh: Vec<Flight>) -> Result<(), Failure> {
         let begin = self.flights.len();
         let again = self.again.len().min(fresh.len());
-        for block in fresh {
-            let sent = self.again.pop_front();
-            let without = sent.as_ref().map_or(&[][..], |sent| &sent.without);
-            self.flights.push_back(Flight::new(block, without));
+        for mut flight in fresh {
+            if let Some(sent) = self.again.pop_front() {
+                flight = Flight::new(flight.block, sent.singly);
+            }
+            self.flights.push_back(flight);
         }
         if self.checkpoint.is_some() && self.next.is_none() {
             let opened = self.client.open_session(Deadline::after(self.patience));
@@ -303,20 +311,18 @@ impl<'a> Engine<'a> {
         }
         self.save()?;
         for (place, flight) in self.flights.iter_mut().enumerate().skip(begin) {
-            if !flight.live.is_empty() {
-                flight
-                    .submit(&mut self.client, place < begin + again)
-                    .map_err(|error| self.words.failed(&error))?;
-            }
+            flight
+                .submit(&mut self.client, place < begin + again)
+                .map_err(|error| self.words.failed(&error))?;
         }
         Ok(())
     }
 
-    /// Waits for the verdict of the oldest flight.
+    /// Waits for the next verdict about the oldest flight.
     fn settle_one(&mut self, out: &mut Out) -> Result<(), Failure> {
-        let flight = self.flights.front().expect("something is in flight");
-        if flight.live.is_empty() {
-            return self.land(None, out);
+        let flight = self.flights.front_mut().expect("something is in flight");
+        if flight.open == 0 {
+            return self.land(out);
         }
         let result = self.client.wait(Deadline::after(self.patience));
         let written = match result.expect("the client has its write") {
@@ -326,19 +332,28 @@ impl<'a> Engine<'a> {
         if let Some(next) = &mut self.next {
             next.seq += 1;
         }
-        match written.outcome {
+        if flight.singly {
+            flight.take_single(&written);
+            return Ok(());
+        }
+        flight.open = 0;
+        match &written.outcome {
             Outcome::Undone { operation, why, .. } => {
-                self.send_without(operation as usize, why_undone(why), out)
+                self.send_otherwise(*operation as usize, why_undone(*why))
             }
-            Outcome::Txn { .. } | Outcome::Applied => self.land(Some(&written), out),
+            Outcome::Txn { .. } | Outcome::Applied => {
+                flight.tally = Tally::of(&flight.block.numbers, &written);
+                self.land(out)
+            }
             _ => Err(odd_outcome(self.words.doing, &written)),
         }
     }
 
     /// The oldest flight is settled.
-    fn land(&mut self, written: Option<&Written>, out: &mut Out) -> Result<(), Failure> {
-        let Flight { block, live, .. } = self.flights.pop_front().expect("something is in flight");
-        self.ledger.settle(&block, &live, written, out)?;
+    fn land(&mut self, out: &mut Out) -> Result<(), Failure> {
+        let flight = self.flights.pop_front().expect("something is in flight");
+        let Flight { block, tally, .. } = flight;
+        self.ledger.settle(&block, &tally, out)?;
         self.meter.add(block.last - block.after, block.input_bytes);
         let Some(refused) = block.stop else {
             return Ok(());
@@ -348,48 +363,39 @@ impl<'a> Engine<'a> {
         Err(self.words.refused(&refused, Some(checkpoint)))
     }
 
-    /// An operation of the only flight is impossible, so nothing of it was done: sends it again
-    /// without that one, or only what comes before it.
-    fn send_without(&mut self, operation: usize, why: &str, out: &mut Out) -> Result<(), Failure> {
+    /// An operation of the only flight is impossible, so nothing of it was done: sends what comes
+    /// before it; or, in pieces, each operation by itself, for where there is one there are more.
+    fn send_otherwise(&mut self, operation: usize, why: &str) -> Result<(), Failure> {
         assert_eq!(self.flights.len(), 1, "what may fail flies alone");
-        let flight = self.flights.front_mut().expect("there is one");
-        let number = flight.live[operation];
+        let mut flight = self.flights.pop_front().expect("there is one");
+        let crc = self.ledger.crc;
+        if !self.stops {
+            let pieces = flight.block.split(PIECE_RECORDS, crc);
+            for piece in pieces.into_iter().rev() {
+                self.waiting.push_front((piece, true));
+            }
+            return Ok(());
+        }
+        let number = flight.block.numbers[operation];
         let why = format!("{}: {why}", shown(flight.block.key(number)));
-        if self.stops {
-            flight.end_before(number, self.ledger.crc);
-            flight.block.stop = Some(Refused { number, why });
-        } else {
-            flight.exclude(number, why);
-        }
-        self.save()?;
-        let flight = self.flights.front_mut().expect("there is one");
-        if flight.live.is_empty() {
-            return self.land(None, out);
-        }
-        let sent = flight.submit(&mut self.client, false);
-        sent.map_err(|error| self.words.failed(&error))
+        flight.end_before(number, crc);
+        flight.block.stop = Some(Refused { number, why });
+        self.send(vec![flight])
     }
 
     /// A write has no verdict, or a bad one: nothing more is done.
-    fn give_up(&mut self, error: Error) -> Failure {
-        let mut first = self.flights.front().expect("something is in flight");
-        let mut error = error;
-        for flight in self.flights.iter().skip(1) {
-            if flight.live.is_empty() {
-                continue;
-            }
-            let result = self.client.wait(Deadline::after(self.patience));
-            let is_unknown = matches!(error, Error::Unknown { .. });
-            if let Some(Err(later @ Error::Unknown { .. })) = result
-                && !is_unknown
+    fn give_up(&mut self, mut error: Error) -> Failure {
+        while let Some(result) = self.client.wait(Deadline::after(self.patience)) {
+            if let Err(later @ Error::Unknown { .. }) = result
+                && !matches!(error, Error::Unknown { .. })
             {
-                (error, first) = (later, flight);
+                error = later;
             }
         }
+        let first = self.flights.front().map_or(0, |flight| flight.block.after);
         let last = self.flights.back().map_or(0, |flight| flight.block.last);
         let checkpoint = self.checkpoint.as_ref().map(Checkpoint::path);
-        let records = (first.block.after + 1, last);
-        self.words.given_up(&error, records, checkpoint)
+        self.words.given_up(&error, (first + 1, last), checkpoint)
     }
 
     fn save(&mut self) -> Result<(), Failure> {
@@ -406,7 +412,7 @@ impl<'a> Engine<'a> {
         state.rejected = self.ledger.rejected;
         let sent = self.flights.iter().map(|flight| Sent {
             last: flight.block.last,
-            without: flight.without.iter().copied().collect(),
+            singly: flight.singly,
         });
         // Those that were not even read again are still in flight.
         state.in_flight = sent.chain(self.again.iter().cloned()).collect();

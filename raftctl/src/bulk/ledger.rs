@@ -1,6 +1,5 @@
 //! What became of records: counts, the file of rejects, the echo of what is done.
 
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -129,18 +128,20 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// The records of a block are settled: those in `live` were done, if there are any.
+    /// The records of a block are settled: `tally` says what its operations did.
     pub(crate) fn settle(
         &mut self,
         block: &Block,
-        live: &[u64],
-        written: Option<&Written>,
+        tally: &Tally,
         out: &mut Out,
     ) -> Result<(), Failure> {
-        let untouched = written.map_or_else(BTreeSet::new, |written| self.take(live, written));
         self.records = block.last;
         self.crc = block.crc;
         self.rejected += block.refused.len() as u64;
+        self.written += tally.written.len() as u64;
+        self.kept += tally.kept;
+        self.deleted += tally.deleted;
+        self.revision = self.revision.max(tally.revision);
         if self.first_rejected.is_none() {
             self.first_rejected = block.refused.first().cloned();
         }
@@ -150,43 +151,61 @@ impl Ledger {
             }
         }
         if self.echoes {
-            for number in live {
-                if !untouched.contains(number) {
-                    out.bytes(block.raw(*number))?;
-                }
+            for number in &tally.written {
+                out.text(block.raw(*number))?;
             }
             // Whoever reads may remove its own copy now.
             out.flush()?;
         }
         Ok(())
     }
+}
 
-    /// Counts what the operations did; returns the records of which nobody can say that they are
-    /// there now.
-    fn take(&mut self, live: &[u64], written: &Written) -> BTreeSet<u64> {
-        self.revision = written.revision.0;
-        let mut untouched = BTreeSet::new();
+/// What the operations of a block did.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Records that are done.
+    written: Vec<u64>,
+    /// How many others were left alone, since their key is there.
+    kept: u64,
+    /// Keys that were removed.
+    deleted: u64,
+    revision: u64,
+}
+
+impl Tally {
+    /// What one write did, whose operations are those of these records.
+    pub(crate) fn of(numbers: &[u64], written: &Written) -> Self {
+        let mut tally = Self::default();
         let Outcome::Txn {
             results: Some(results),
             ..
         } = &written.outcome
         else {
             // The first answer was lost, and what it said in full is not kept.
-            self.written += live.len() as u64;
-            return untouched;
+            tally.revision = written.revision.0;
+            tally.written.extend_from_slice(numbers);
+            return tally;
         };
-        for (number, result) in live.iter().zip(results.iter()) {
-            match result {
-                OperationResult::Did(Outcome::NotSwapped(_)) => {
-                    self.kept += 1;
-                    untouched.insert(*number);
-                    continue;
-                }
-                OperationResult::Did(Outcome::Deleted(count)) => self.deleted += count,
-                _ => {}
+        for (number, result) in numbers.iter().zip(results.iter()) {
+            if let OperationResult::Did(outcome) = result {
+                tally.add(*number, &outcome, written.revision.0);
             }
-            self.written += 1;
         }
-        untouched
+        tally
+    }
+
+    /// What the operation of this record did.
+    pub(crate) fn add(&mut self, number: u64, outcome: &Outcome, revision: u64) {
+        self.revision = revision;
+        match outcome {
+            Outcome::NotSwapped(_) => {
+                self.kept += 1;
+                return;
+            }
+            Outcome::Deleted(count) => self.deleted += count,
+            _ => {}
+        }
+        self.written.push(number);
     }
 }

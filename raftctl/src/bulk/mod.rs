@@ -68,6 +68,9 @@ pub(crate) fn run(job: Job<'_>, session: &mut Session<'_>) -> Result<Exit, Failu
         let what = "the format frame is exact bytes: it knows no encoding";
         return Err(Failure::usage(what));
     }
+    if flags.echo {
+        session.out.check_binary(format)?;
+    }
     let input = Input::open(job.file, job.doing)?;
     let checkpoint = flags.checkpoint.as_deref().map(Checkpoint::new);
     let state = checkpoint.as_ref().map(Checkpoint::read);

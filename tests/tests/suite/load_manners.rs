@@ -64,10 +64,13 @@ fn whoever_asks_is_told_how_far_it_is() {
 #[test]
 fn the_second_signal_ends_it_whatever_is_on_its_way() {
     let mut cluster = Cluster::start(1);
-    let mut child = start(&cluster, &["-t", "300s"]);
+    let mut child = start(&cluster, &["-t", "300s", "--echo"]);
     let mut input = child.stdin.take().expect("a pipe");
-    cluster.kill_all();
     input.write_all(b"a\t1\n").expect("it reads");
+    let mut echo = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert_eq!(echo.next().expect("a line").expect("text"), "a\t1");
+    cluster.kill_all();
+    input.write_all(b"a\t2\n").expect("it reads");
     wait::until_true("it handles signals", PATIENCE, || {
         catches(&child, Signal::INT)
     });
