@@ -86,21 +86,6 @@ impl Run {
         self.carry_operator(actions)
     }
 
-    /// A kernel that gave up tells nobody, and the other end finds out by its keep-alive only. Who must
-    /// be told something, that it is removed, say, is told on new links.
-    pub(super) fn break_half_open(&mut self) {
-        if self.operator.is_none() {
-            return;
-        }
-        let hosts = self.plan.hosts();
-        for a in 0..hosts {
-            for b in 0..a {
-                self.world
-                    .disturb(|net, now, events| net.reset_between(now, a, b, events));
-            }
-        }
-    }
-
     /// Nothing is wished any more.
     pub(super) fn retire_operator(&mut self) -> Result<(), String> {
         let mut actions = Vec::new();

@@ -40,7 +40,6 @@ impl Run {
             }
         }
         self.world.disturb(Net::mend_all);
-        self.break_half_open();
         for host in 0..self.plan.hosts() {
             match healed.lives(host) {
                 true => self.cure(host)?,
