@@ -127,6 +127,23 @@ fn s3_10_a_leader_whose_target_fails_leads_on() {
     assert_eq!(cluster.leader(), Some(TWO));
 }
 
+/// Where leases are, reads renew them, and a hand-over waits for their end (row 38 of the known bugs).
+#[test]
+fn s3_10_reads_do_not_prolong_a_hand_over() {
+    let mut cluster = in_role(RoleName::Leader);
+    cluster.run(Duration::from_millis(100));
+    cluster.crash(THREE, 0);
+    cluster.hand_over(ONE, THREE).expect("it was fit");
+    for _ in 0..30 {
+        assert!(cluster.raft(ONE).is_transferring());
+        cluster.read(ONE).expect("it leads");
+        cluster.run(Duration::from_millis(10));
+    }
+    assert!(!cluster.raft(ONE).is_transferring());
+    assert_eq!(cluster.nodes[&ONE].reads_served, 30);
+    cluster.propose(ONE, &[b"a"]).expect("it leads on");
+}
+
 #[test]
 fn s3_10_a_stale_or_repeated_timeout_now_is_harmless() {
     let mut cluster = in_role(RoleName::Leader);
