@@ -125,6 +125,10 @@ impl Disks {
     /// The room that a quorum of the voters' disks has: what one more write may count on (rules E5).
     /// One that has not told counts as one with room.
     pub(super) fn room_of(&self, own: NodeId, members: &Membership) -> DiskState {
+        // Each write asks, and mostly nobody is short of room.
+        if !self.any_low() {
+            return DiskState::Ok;
+        }
         let state = |id: NodeId| match self.others.get(&id) {
             _ if id == own => self.own,
             told => told.copied().unwrap_or_default(),
@@ -143,5 +147,38 @@ impl Disks {
     pub(super) fn any_low(&self) -> bool {
         let mut states = self.others.values().chain([&self.own]);
         states.any(|state| *state >= DiskState::Soft)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::membership::Suffrage;
+
+    use super::*;
+
+    /// From 1, 2, 3 to 1, 4, 5: either set must have room, whoever has it in the other.
+    #[test]
+    fn in_joint_consensus_either_set_of_voters_needs_room() {
+        let ids: Vec<_> = (1..=5).map(|id| (NodeId(id), String::new())).collect();
+        let mut members = Membership::initial(&ids, &[]);
+        for (place, suffrage) in [
+            (1, Suffrage::Leaving),
+            (2, Suffrage::Demoted),
+            (3, Suffrage::Incoming),
+            (4, Suffrage::Incoming),
+        ] {
+            members.members[place].suffrage = suffrage;
+        }
+        for (full, expected) in [
+            (&[][..], DiskState::Ok),
+            (&[2, 4], DiskState::Ok),
+            (&[2, 3], DiskState::Hard),
+            (&[4, 5], DiskState::Hard),
+        ] {
+            let mut disks = Disks::new(0);
+            let full = full.iter().map(|id| (NodeId(*id), DiskState::Hard));
+            disks.others.extend(full);
+            assert_eq!(disks.room_of(NodeId(1), &members), expected);
+        }
     }
 }
