@@ -12,6 +12,7 @@ mod format;
 mod input;
 mod items;
 mod output;
+mod pager;
 mod signals;
 mod usage;
 

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
 use comfy_table::presets::NOTHING;
@@ -12,15 +12,17 @@ use serde::Serialize;
 
 use crate::encoding::{csv, nul, screen, tsv};
 use crate::format::{Color, Format, Style};
+use crate::pager::Sink;
+use crate::signals::Signals;
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Columns of a terminal that does not tell.
 const COLUMNS_DEFAULT: usize = 80;
 
-/// Standard output. Everything that is written is there after [`Out::flush`], or an error is.
+/// Standard output. Everything that is written is there after [`Out::finish`], or an error is.
 pub(crate) struct Out {
-    writer: BufWriter<File>,
+    sink: Sink,
     terminal: bool,
     style: Style,
 }
@@ -36,7 +38,7 @@ impl Out {
                 .map_err(|error| failure(&error))?,
         );
         Ok(Self {
-            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
+            sink: Sink::new(file, BUFFER_BYTES),
             terminal: stdout.is_terminal(),
             style,
         })
@@ -86,25 +88,23 @@ impl Out {
 
     /// Columns of the terminal.
     pub(crate) fn columns(&self) -> usize {
-        match rustix::termios::tcgetwinsize(self.writer.get_ref()) {
+        match rustix::termios::tcgetwinsize(self.sink.file()) {
             Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
             _ => COLUMNS_DEFAULT,
         }
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.writer
-            .write_all(bytes)
-            .map_err(|error| failure(&error))
+        self.sink.write_all(bytes).map_err(|error| failure(&error))
     }
 
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Failure> {
-        writeln!(self.writer, "{text}").map_err(|error| failure(&error))
+        writeln!(self.sink, "{text}").map_err(|error| failure(&error))
     }
 
     /// One object on one line.
     pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        let written = serde_json::to_writer(&mut self.writer, object);
+        let written = serde_json::to_writer(&mut self.sink, object);
         written.map_err(|error| failure(&error.into()))?;
         self.bytes(b"\n")
     }
@@ -201,8 +201,26 @@ impl Out {
         }
     }
 
+    /// The output of this verb may be long: a person reads it screen by screen.
+    pub(crate) fn page(&mut self, signals: &Signals) {
+        let rows = match rustix::termios::tcgetwinsize(self.sink.file()) {
+            Ok(size) => usize::from(size.ws_row),
+            Err(_) => 0,
+        };
+        if self.terminal && !self.style.no_pager && rows > 0 && !self.json() {
+            // Ctrl-C is the pager's while it runs.
+            signals.hold();
+            self.sink.page(rows);
+        }
+    }
+
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.writer.flush().map_err(|error| failure(&error))
+        self.sink.flush().map_err(|error| failure(&error))
+    }
+
+    /// Writes out what is left, and waits for a person who still reads it.
+    pub(crate) fn finish(&mut self) -> Result<(), Failure> {
+        self.sink.finish().map_err(|error| failure(&error))
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     session.out.check_binary(format)?;
     let encoder = Encoder::new(format, args.codec.encodings());
     let mut encoder = encoder.expect("other formats were refused");
+    session.out.page(session.signals);
     let pages = Pages::new(session, way, "dump")?;
     let out = &mut session.out;
     let mut buffer = Vec::new();

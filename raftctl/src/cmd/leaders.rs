@@ -58,6 +58,7 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
         })
         .collect();
     let out = &mut session.out;
+    out.page(session.signals);
     if out.json() {
         rows.iter().try_for_each(|row| out.object(row))?;
     } else if out.for_person() {

@@ -237,7 +237,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
         Verb::Version => version::run(session),
     };
     // What was found before an error is data too.
-    let flushed = session.out.flush();
+    let flushed = session.out.finish();
     let exit = exit?;
     flushed?;
     Ok(exit)

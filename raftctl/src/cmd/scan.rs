@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let way = args.range.way(mode, args.reverse, encoding)?;
     let stem_bytes = args.range.stem_bytes(encoding)?;
     let mut printer = Printer::new(args.keys, stem_bytes, args.codec, &session.out)?;
+    session.out.page(session.signals);
     let pages = Pages::new(session, way, "scan")?;
     let out = &mut session.out;
     while let Some(page) = pages.next()? {

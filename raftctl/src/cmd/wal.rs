@@ -75,6 +75,7 @@ pub(crate) fn ability(args: &Args) -> Ability {
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let out = &mut session.out;
+    out.page(session.signals);
     match &args.verb {
         Verb::Verify(dir) => {
             let examined = dir.examine("wal verify", &mut |_| Ok(()))?;

@@ -105,3 +105,45 @@ fn a_put_without_value_does_not_wait_for_a_person_to_type() {
     assert_eq!(code, Some(2));
     assert!(text.contains("standard input is a terminal"), "{text}");
 }
+
+#[test]
+fn what_is_longer_than_the_screen_goes_to_a_pager() {
+    let (_server, at) = store();
+    for n in 0..20 {
+        run(&at, &["put", &format!("k{n:02}"), "v"]).silently(0, "");
+    }
+    let program = env!("CARGO_BIN_EXE_raftctl");
+    let show = |rows: u32, pager: &str, args: &str| {
+        let env = format!("env NO_COLOR=1 RAFTCTL_PAGER='{pager}'");
+        let line = format!("stty cols 60 rows {rows}; exec {env} {program} -e {at} {args}");
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("script of bsdutils");
+        assert_eq!(output.status.code(), Some(0));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.replace('\r', "")
+    };
+    let pager = "sed s/^/:/";
+    let short = show(30, pager, "scan --keys");
+    assert_eq!(short.lines().count(), 20);
+    assert!(short.starts_with("k00\n"), "{short}");
+    let long = show(10, pager, "scan --keys");
+    assert_eq!(
+        long.lines().filter(|line| line.starts_with(":k")).count(),
+        20
+    );
+    assert_eq!(show(10, pager, "scan --keys --no-pager"), short);
+    assert_eq!(show(10, "cat", "scan --keys"), short);
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "v"]).silently(0, "");
+    let table = run(&at, &["scan", "-o", "table", "--color", "always"]);
+    assert!(table.stdout.starts_with(b"\x1b[1mKEY"), "{table:?}");
+    let plain = run(&at, &["scan", "-o", "table"]);
+    assert!(plain.stdout.starts_with(b"KEY"), "{plain:?}");
+}

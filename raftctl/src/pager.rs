@@ -1,0 +1,110 @@
+//! Long output on a terminal: a screen at a time, through the pager that the person has.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::process::{Child, Command, Stdio};
+
+/// What shows it if nobody says anything.
+const PAGER_DEFAULT: &str = "less";
+/// How `less` shows it unless LESS is set: as it is if it fits on the screen, with colours, left there
+/// at the end.
+const LESS_DEFAULT: &str = "FRX";
+
+/// Where output goes.
+///
+/// Invariants: `gathered` is less than a screen of lines, and empty unless `rows` is set; once a
+/// pager is there all goes to it.
+pub(crate) struct Sink {
+    writer: BufWriter<File>,
+    /// Lines of the screen, while more of them would start a pager.
+    rows: Option<usize>,
+    gathered: Vec<u8>,
+    lines: usize,
+    pager: Option<Child>,
+}
+
+impl Sink {
+    pub(crate) fn new(file: File, buffer_bytes: usize) -> Self {
+        Self {
+            writer: BufWriter::with_capacity(buffer_bytes, file),
+            rows: None,
+            gathered: Vec::new(),
+            lines: 0,
+            pager: None,
+        }
+    }
+
+    /// The file that is written to without a pager.
+    pub(crate) fn file(&self) -> &File {
+        self.writer.get_ref()
+    }
+
+    /// From now on, output of more lines than this goes to a pager.
+    pub(crate) fn page(&mut self, rows: usize) {
+        self.rows = Some(rows);
+    }
+
+    /// Writes out what was gathered; a person may still be reading a pager afterwards.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        self.rows = None;
+        self.release()?;
+        if let Some(pager) = &mut self.pager {
+            drop(pager.stdin.take());
+            pager.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Hands what was gathered on.
+    fn release(&mut self) -> io::Result<()> {
+        let gathered = std::mem::take(&mut self.gathered);
+        self.write_all(&gathered)?;
+        self.flush()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(pager) = self.pager.as_mut().and_then(|pager| pager.stdin.as_mut()) {
+            return pager.write(bytes);
+        }
+        let Some(rows) = self.rows else {
+            return self.writer.write(bytes);
+        };
+        self.gathered.extend_from_slice(bytes);
+        self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
+        if self.lines >= rows {
+            self.rows = None;
+            self.pager = start();
+            self.release()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.pager {
+            Some(pager) => pager.stdin.as_mut().map_or(Ok(()), Write::flush),
+            None => self.writer.flush(),
+        }
+    }
+}
+
+/// Starts the pager; `None`: there is none, or none is wanted.
+fn start() -> Option<Child> {
+    let said = env::var_os("RAFTCTL_PAGER").or_else(|| env::var_os("PAGER"));
+    let line = said.unwrap_or_else(|| PAGER_DEFAULT.into());
+    if line.is_empty() || line == "cat" {
+        return None;
+    }
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(&line).stdin(Stdio::piped());
+    if env::var_os("LESS").is_none() {
+        command.env("LESS", LESS_DEFAULT);
+    }
+    if env::var_os("SUDO_UID").is_some() {
+        // Whoever may run this one command may not start others from a pager.
+        command.env("LESSSECURE", "1");
+    }
+    command.spawn().ok()
+}
