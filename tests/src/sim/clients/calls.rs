@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wire::client::{Freshness, ViewChoice};
+use wire::client::Freshness;
 use wire::command::{SessionId, Write};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 use super::client::{Client, write_request};
 use super::line::{Asked, Line, Phase};
-use super::{Common, Desk};
+use super::{Common, Desk, pages};
 use crate::history::Operation;
 use crate::sim::net::Host;
 
@@ -257,7 +257,7 @@ impl Client {
                     consistency: *consistency,
                     after: *after,
                 };
-                let request = query.to_wire(deadline_ms, freshness, ViewChoice::Now);
+                let request = query.to_wire(deadline_ms, freshness, pages::choice(number));
                 line.ask(&request, asked, desk);
             }
         }

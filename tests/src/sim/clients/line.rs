@@ -10,6 +10,7 @@ use wire::hello::Hello;
 use wire::types::Epoch;
 
 use super::Desk;
+use super::pages::Paged;
 use crate::history::Passage;
 use crate::sim::member::CLUSTER;
 use crate::sim::net::Host;
@@ -27,6 +28,8 @@ pub(super) enum Phase {
 pub(super) enum Asked {
     /// The operation of this number.
     Operation(u64),
+    /// A page of a view that was begun before.
+    Page(Paged),
     /// Again what ended long ago: the write of this number.
     Resent(u64),
     /// The name of the write of this number, with another command.

@@ -26,6 +26,7 @@ mod calls;
 mod client;
 mod habits;
 mod line;
+mod pages;
 #[cfg(test)]
 mod tests;
 mod verdicts;

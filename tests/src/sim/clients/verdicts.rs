@@ -64,7 +64,14 @@ impl Client {
         }
         self.count_out(&sent.asked, &reply, desk);
         match sent.asked {
-            Asked::Operation(number) => self.judge(number, &reply, passage, desk),
+            Asked::Operation(number) => {
+                let page = self.second_page(number, &reply, desk.now);
+                self.judge(number, &reply, passage, desk);
+                if let Some(page) = page {
+                    self.ask_page(connection, page, desk);
+                }
+            }
+            Asked::Page(page) => self.page_came(connection, &page, &reply, desk),
             Asked::Resent(number) | Asked::Reused(number) => {
                 let resent = matches!(sent.asked, Asked::Resent(_));
                 self.judge_again(number, &reply, resent, desk);
@@ -77,7 +84,10 @@ impl Client {
     fn count_out(&self, asked: &Asked, reply: &Reply<'_>, desk: &mut Desk<'_>) {
         let refused = matches!(reply, Reply::Error(error)
             if error.class() == Class::NotApplied && !matches!(error, Error::OutOfOrder { .. }));
-        let (Asked::Operation(number) | Asked::Resent(number) | Asked::Reused(number)) = asked;
+        let (Asked::Operation(number) | Asked::Resent(number) | Asked::Reused(number)) = asked
+        else {
+            return;
+        };
         let name = match self.pending.get(number).map(|pending| &pending.operation) {
             Some(Operation::Write { session, seq, .. }) => Some((*session, *seq)),
             Some(Operation::Read { .. }) => None,
