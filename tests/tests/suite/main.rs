@@ -14,6 +14,7 @@ mod load_manners;
 mod membership;
 mod mutants;
 mod outcomes;
+mod ranges;
 mod readme;
 mod recipes;
 mod recover;

@@ -51,7 +51,7 @@ impl Client {
         let Some(line) = self.line_mut(connection) else {
             return;
         };
-        let freshness = Freshness::from(Consistency::Linearizable);
+        let freshness = Freshness::from(Consistency::Stale);
         let query = page.query.clone();
         let request = query.to_wire(0, freshness, ViewChoice::Of(page.view));
         line.ask(&request, Asked::Page(page), desk);
