@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use raftctl::client::{Consistency, Deadline, Error, Page, ScanMode, Walk, Way, prefix_end};
+use raftctl::client::{Deadline, Error, Page, ScanMode, Walk, Way, prefix_end};
 use raftctl::failure::{Exit, Failure};
 
+use super::fresh::Fresh;
 use super::{Session, shown};
 use crate::encoding::Encoding;
 use crate::input;
@@ -33,6 +34,8 @@ pub(crate) struct Range {
     /// Keys at most.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    #[command(flatten)]
+    fresh: Fresh,
 }
 
 impl Range {
@@ -55,7 +58,7 @@ impl Range {
         let prefix = input::key(&self.prefix, encoding)?;
         let ends = [prefix_end(&prefix), bound(&self.to)?];
         Ok(Way {
-            freshness: Consistency::Linearizable.into(),
+            freshness: self.fresh.freshness()?,
             mode,
             to: ends.into_iter().flatten().min(),
             from: bound(&self.from)?.unwrap_or_default().max(prefix),

@@ -4,6 +4,7 @@ mod completion;
 mod damage;
 mod disk_full;
 mod examples;
+mod followers;
 mod fuzz;
 mod history;
 mod hostile;
