@@ -161,6 +161,13 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
+    if fs::metadata(&real).is_ok_and(|there| !there.is_file()) {
+        // A device, such as /dev/null: it must not become a file.
+        return Err(std::io::Error::new(
+            ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
+    }
     let folder = real
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
@@ -232,6 +239,20 @@ mod tests {
             "[contexts.c]\nendpoints = [\"c:1\", \"d:2\"]\n"
         );
         assert_eq!(after("", &Change::Use("c")), "context = \"c\"\n");
+    }
+
+    #[test]
+    fn only_a_file_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        assert!(replace(&socket, "x").is_err());
+        let (link, file) = (folder.path().join("link"), folder.path().join("file"));
+        fs::write(&file, "before").expect("written");
+        std::os::unix::fs::symlink(&file, &link).expect("linked");
+        replace(&link, "after").expect("replaced");
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&file).expect("read"), "after");
     }
 
     #[test]
