@@ -50,11 +50,17 @@ pub(crate) enum Verb {
     Edit(edit::Args),
     Snapshot(snapshot::Args),
     /// Show the cluster and every member, dead ones too.
-    #[command(before_help = "Examples:\n  raftctl status\n  raftctl status --json | jq .leader")]
+    #[command(before_help = "Examples:
+  raftctl status
+  raftctl status --json | jq .leader
+  raftctl status --json | jq -e '.quorum_ok and .failures_tolerated > 0' || page-me")]
     Status,
     /// List the members, one per line.
     #[command(visible_alias = "list-peers")]
-    #[command(before_help = "Examples:\n  raftctl peers\n  raftctl peers | cut -f5")]
+    #[command(before_help = "Examples:
+  raftctl peers
+  raftctl peers | cut -f5
+  for p in $(raftctl peers --value --field name); do echo \"$p\"; done")]
     Peers,
     AddPeer(members::Add),
     RemovePeer(members::Remove),
@@ -63,26 +69,33 @@ pub(crate) enum Verb {
     ReplacePeer(members::Replace),
     UpdatePeer(members::Update),
     /// Ask whether the node named with -e leads: exit 0 or 1.
-    #[command(before_help = "Examples:\n  raftctl -e n1:7400 is-leader && echo yes")]
+    #[command(before_help = "Examples:
+  raftctl -e n1:7400 is-leader && echo yes
+  raftctl -e n1:7400 is-leader --json | jq .leader
+  raftctl -e n1:7400 is-leader && raftctl transfer-leader")]
     IsLeader,
     IsHealthy(is_healthy::Args),
     /// Ask whether the others would go on without the node named with -e: exit 0 or 1.
-    #[command(
-        before_help = "Examples:\n  raftctl -e n1:7400 is-safe-to-stop && ssh n1 systemctl restart raftd@main"
-    )]
+    #[command(before_help = "Examples:
+  raftctl -e n1:7400 is-safe-to-stop && ssh n1 systemctl restart raftd@main
+  raftctl -e n1:7400 is-safe-to-stop --json | jq .safe
+  until raftctl -e n1:7400 is-safe-to-stop; do sleep 1; done")]
     IsSafeToStop,
     WaitReady(wait_ready::Args),
     TransferLeader(transfer_leader::Args),
     /// List who has led, oldest first, and why somebody else came after.
-    #[command(
-        before_help = "Examples:\n  raftctl leaders\n  raftctl leaders | cut -f5 | sort | uniq -c"
-    )]
+    #[command(before_help = "Examples:
+  raftctl leaders
+  raftctl leaders | cut -f5 | sort | uniq -c
+  raftctl leaders --json | jq -s 'map(.without_ms) | max'")]
     Leaders,
     Recover(recover::Args),
     Wal(wal::Args),
     /// Measure how fast the cluster answers.
-    #[command(before_help = "Examples:\n  raftctl bench put --connections 64\n  \
-        raftctl bench mixed --connections 16 --in-flight 64 --seconds 30 --json")]
+    #[command(before_help = "Examples:
+  raftctl bench put --connections 64
+  raftctl bench get --connections 64 --rate 10000
+  raftctl bench mixed --connections 16 --in-flight 64 --seconds 30 --json")]
     Bench(bench::Args),
     Context(context::Args),
     Config(config::Args),
@@ -91,7 +104,10 @@ pub(crate) enum Verb {
     Complete(completion::Question),
     Help(help::Args),
     /// Print the version of this program.
-    #[command(before_help = "Examples:\n  raftctl version\n  raftctl version --json")]
+    #[command(before_help = "Examples:
+  raftctl version
+  raftctl version --json
+  raftctl version --json | jq .protocol_max")]
     Version,
 }
 

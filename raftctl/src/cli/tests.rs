@@ -197,6 +197,11 @@ fn the_short_help_of_each_verb_fits_on_a_screen_with_examples_first() {
     for verb in cli().get_subcommands().filter(|verb| !verb.is_hide_set()) {
         let text = help::short(&[verb.get_name().to_owned()]).expect("a verb");
         assert!(text.starts_with("Examples:\n"), "{text}");
+        let examples = text
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with("  "));
+        assert!(examples.count() >= 3, "{text}");
         let lines = text.lines().count();
         assert!(lines <= 50, "{lines} lines:\n{text}");
         assert!(!text.contains("--endpoints"), "{text}");

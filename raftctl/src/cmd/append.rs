@@ -14,7 +14,8 @@ use crate::input;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl append log \"$(date) started\"
-  raftctl append notes - < more.txt")]
+  raftctl append notes - < more.txt
+  raftctl append notes done --json | jq .revision")]
 pub(crate) struct Args {
     #[arg(allow_negative_numbers = true)]
     key: OsString,

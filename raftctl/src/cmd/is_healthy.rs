@@ -10,7 +10,8 @@ use super::Session;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl is-healthy || page-me
-  raftctl -e n1:7400 is-healthy --node")]
+  raftctl -e n1:7400 is-healthy --node
+  raftctl is-healthy --json | jq -r .reason")]
 pub(crate) struct Args {
     /// Ask exactly the node named with -e whether it serves and hears a quorum.
     #[arg(long)]

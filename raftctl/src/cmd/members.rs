@@ -51,7 +51,8 @@ pub(crate) struct Add {
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl remove-peer n4 --dry-run      voters and failures survived, before and after
-  raftctl remove-peer n4 --yes          without a question, for scripts")]
+  raftctl remove-peer n4 --yes          without a question, for scripts
+  raftctl remove-peer n4 --yes --json | jq .failures_tolerated")]
 pub(crate) struct Remove {
     #[command(flatten)]
     member: Whom,
@@ -63,7 +64,10 @@ pub(crate) struct Remove {
 
 /// Make a voter of a learner that has caught up.
 #[derive(Debug, clap::Args)]
-#[command(before_help = "Examples:\n  raftctl promote-peer n4")]
+#[command(before_help = "Examples:
+  raftctl promote-peer n4
+  raftctl promote-peer n4 --dry-run
+  raftctl promote-peer n4 && raftctl peers")]
 pub(crate) struct Promote {
     #[command(flatten)]
     member: Whom,
@@ -73,7 +77,10 @@ pub(crate) struct Promote {
 
 /// Make a learner of a voter: it goes on receiving, and does not count.
 #[derive(Debug, clap::Args)]
-#[command(before_help = "Examples:\n  raftctl demote-peer n4 --yes")]
+#[command(before_help = "Examples:
+  raftctl demote-peer n4 --yes
+  raftctl demote-peer n4 --dry-run
+  raftctl demote-peer n4 --yes --json | jq .voters")]
 pub(crate) struct Demote {
     #[command(flatten)]
     member: Whom,
@@ -87,7 +94,9 @@ pub(crate) struct Demote {
 /// moment in which it becomes a voter the old one is removed.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
-  raftctl replace-peer n3 n4 10.0.0.4:7401 --yes --wait")]
+  raftctl replace-peer n3 n4 10.0.0.4:7401 --dry-run      voters before, during and after
+  raftctl replace-peer n3 n4 10.0.0.4:7401 --yes          prints how to start n4
+  raftctl replace-peer n3 n4 10.0.0.4:7401 --yes --wait   and waits until n3 is gone")]
 pub(crate) struct Replace {
     /// The name or the id of the member that goes.
     old: String,
@@ -109,7 +118,8 @@ pub(crate) struct Replace {
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl update-peer n3 --peer-addr 10.0.0.9:7401
-  raftctl update-peer n3 --name db3")]
+  raftctl update-peer n3 --name db3
+  raftctl update-peer n3 --name db3 --dry-run")]
 #[group(id = "what", required = true, multiple = true, args = ["new_name", "peer_addr"])]
 pub(crate) struct Update {
     #[command(flatten)]

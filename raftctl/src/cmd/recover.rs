@@ -18,7 +18,9 @@ use super::snapshot::file::{refused, start_line};
 /// When a quorum is lost for good: make one member a new cluster.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
-  raftctl recover apply --data-dir /var/lib/raftd/main --dry-run")]
+  raftctl recover apply --data-dir /var/lib/raftd/main --dry-run   what it holds, and what is lost
+  raftctl recover apply --data-dir /var/lib/raftd/main --yes       without a question, for scripts
+  raftctl recover apply --data-dir /var/lib/raftd/main --yes --json | jq -r .command")]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,

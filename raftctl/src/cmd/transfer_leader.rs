@@ -12,7 +12,8 @@ use crate::cluster::title;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   raftctl transfer-leader
-  raftctl transfer-leader n2 && echo moved")]
+  raftctl transfer-leader n2 && echo moved
+  raftctl transfer-leader --json | jq -r .name")]
 pub(crate) struct Args {
     /// Its name, or its id.
     name: Option<String>,

@@ -20,7 +20,7 @@ const SYSTEM_FILE: &str = "/etc/raftctl/config.toml";
 
 /// What the command line says of the settings, each one checked; and which files count.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = None)]
+#[command(next_help_heading = "For all verbs")]
 pub(crate) struct Flags {
     /// Members to ask; one that answers is enough.
     #[arg(short, long, global = true, value_name = "HOST:PORT,..", value_parser = ENDPOINTS.parser())]
