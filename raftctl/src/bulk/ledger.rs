@@ -46,9 +46,10 @@ pub(crate) struct Rejects {
 }
 
 impl Rejects {
-    /// Begins the file anew behind its first `bytes`; `input` must be another one.
-    pub(crate) fn open(path: &Path, bytes: u64, input: &Input) -> Result<Self, Failure> {
-        let opened = || -> io::Result<Option<File>> {
+    /// Begins the file anew behind its first `bytes`, if somebody has not taken them away; `input` must
+    /// be another one.
+    pub(crate) fn open(path: &Path, mut bytes: u64, input: &Input) -> Result<Self, Failure> {
+        let mut opened = || -> io::Result<Option<File>> {
             let mut options = OpenOptions::new();
             let file = options
                 .create(true)
@@ -60,6 +61,7 @@ impl Rejects {
                 return Ok(None);
             }
             if own.is_file() {
+                bytes = bytes.min(own.len());
                 file.set_len(bytes)?;
                 (&file).seek(SeekFrom::Start(bytes))?;
             }

@@ -226,6 +226,39 @@ mod tests {
     }
 
     #[test]
+    fn whatever_bytes_come_no_decoder_minds() {
+        let record = Record {
+            key: b"k\t\\\n",
+            value: b"\x01\xff{\"",
+        };
+        let mut state = 1_u64;
+        let mut draw = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for format in FORMATS {
+            let sound = written(format, Encodings::default(), &[record; 20]);
+            for _ in 0..2_000 {
+                let mut input = sound.clone();
+                for _ in 0..1 + draw(3) {
+                    let at = draw(input.len());
+                    match draw(3) {
+                        0 => input[at] = u8::try_from(draw(256)).expect("a byte"),
+                        1 => drop(input.remove(at)),
+                        _ => input.truncate(at + 1),
+                    }
+                }
+                let shape = [Shape::Records, Shape::Keys][draw(2)];
+                let decoder = Decoder::new(format, shape, Encodings::default());
+                // It ends, and it has taken all or said why not.
+                let _ = read(decoder, &input, || 1 + draw(50));
+            }
+        }
+    }
+
+    #[test]
     fn an_input_of_nothing_has_no_records() {
         for format in [Format::Tsv, Format::Jsonl, Format::Nul] {
             let decoder = Decoder::new(format, Shape::Records, Encodings::default());
