@@ -2,6 +2,8 @@
 
 use bytes::BytesMut;
 use data_encoding::HEXLOWER;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use wire::block::{
     BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, Block, begin, finish, parse, put_end, put_record, wanted,
 };
@@ -110,4 +112,38 @@ fn one_record_always_fits_and_no_larger_one() {
     assert!(matches!(parse(&long), Err(Error::TooLarge { what, .. }) if what == "key"));
     let long = records(&[(b"k", &[&value[..], b"v"].concat())]);
     assert!(matches!(parse(&long), Err(Error::TooLarge { what, .. }) if what == "value"));
+}
+
+proptest! {
+    /// Whatever decodes encodes to the same bytes; nothing panics, and nothing is read behind the
+    /// end of the block.
+    #[test]
+    fn any_bytes_are_a_block_or_are_refused(
+        list in vec((vec(any::<u8>(), 0..4), vec(any::<u8>(), 0..4)), 1..4),
+        changes in vec((any::<usize>(), any::<u8>()), 0..3),
+        seal in any::<bool>(),
+        behind in vec(any::<u8>(), 0..20),
+    ) {
+        let list: Vec<_> = list.iter().map(|(key, value)| (&key[..], &value[..])).collect();
+        let mut bytes = records(&list);
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        if seal {
+            bytes = sealed(bytes);
+        }
+        bytes.extend_from_slice(&behind);
+        if let Ok(Some((block, len))) = parse(&bytes) {
+            let mut again = BytesMut::new();
+            match block {
+                Block::Records(found) => {
+                    let found: Vec<_> = found.collect();
+                    again = records(&found);
+                }
+                Block::End { records } => put_end(&mut again, records),
+            }
+            prop_assert_eq!(&again[..], &bytes[..len]);
+        }
+    }
 }
