@@ -245,8 +245,9 @@ impl Printer {
         }
     }
 
-    /// The rows with values cut to what the line leaves for them, under a header if they are the first.
-    fn print_rows(&mut self, out: &mut Out) -> Result<(), Failure> {
+    /// Prints the rows that were gathered: with values cut to what the line leaves for them, and under a
+    /// header if they are the first. For an output that breaks off; it has no end then.
+    pub(crate) fn print_rows(&mut self, out: &mut Out) -> Result<(), Failure> {
         if self.rows.is_empty() {
             return Ok(());
         }

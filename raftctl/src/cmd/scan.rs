@@ -39,7 +39,16 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     session.out.page(session.signals);
     let pages = Pages::new(session, way, "scan")?;
     let out = &mut session.out;
-    while let Some(page) = pages.next()? {
+    loop {
+        // What was found before an error is data too.
+        let page = match pages.next() {
+            Ok(Some(page)) => page,
+            Ok(None) => break,
+            Err(failure) => {
+                printer.print_rows(out)?;
+                return Err(failure);
+            }
+        };
         for item in page.items() {
             printer.print(&item, out)?;
         }
