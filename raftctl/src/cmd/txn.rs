@@ -153,7 +153,7 @@ fn ask(codec: Codec) -> Result<Option<Plan>, Failure> {
             .map_err(|error| unreadable(&error, "the terminal"))
     };
     say("if COMPARE, then OPERATION, else OPERATION; an empty line ends it\n")?;
-    let mut text = Vec::new();
+    let mut text = String::new();
     let mut plan = Plan::default();
     loop {
         say("> ")?;
@@ -164,20 +164,18 @@ fn ask(codec: Codec) -> Result<Option<Plan>, Failure> {
             break;
         }
         match parse::add_lines(&mut plan, &line, codec) {
-            Ok(()) => text.extend_from_slice(&line),
-            Err(failure) => say(&format!("{failure}\n"))?,
+            Ok(()) => text += &(screen::visible(line.trim_ascii()) + "\n"),
+            Err(failure) => say(&format!("{}\n", failure.at("this line")))?,
         }
     }
     if text.is_empty() {
         return Err(Failure::usage("nothing is to be done"));
     }
-    let counts = [&plan.then, &plan.or_else].map(Vec::len);
     say(&format!(
-        "{}{} compares; then {} operations, else {}. Type yes to do it: ",
-        screen::visible(&text),
+        "{text}compares {}, then {}, else {}: type yes to go on: ",
         plan.compares.len(),
-        counts[0],
-        counts[1]
+        plan.then.len(),
+        plan.or_else.len()
     ))?;
     let mut answer = String::new();
     let read = stdin.lock().read_line(&mut answer);

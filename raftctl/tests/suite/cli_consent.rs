@@ -8,7 +8,7 @@ use wire::membership::Membership;
 use wire::types::{Index, NodeId};
 
 use super::fake::{Act, Fake, What};
-use super::run::run;
+use super::run::{run, store};
 use super::script::status;
 
 /// The verbs that ask, on a member called n3, and what they ask of the leader.
@@ -65,6 +65,11 @@ fn changes(leader: &Fake) -> Vec<String> {
 
 /// What is on the screen afterwards, and the exit code. `script` (bsdutils) makes the terminal.
 fn type_in(at: &str, args: &str, typed: Typed) -> (String, Option<i32>) {
+    type_before(at, args, "", typed)
+}
+
+/// The same, where something is to be typed before the question.
+fn type_before(at: &str, args: &str, first: &str, typed: Typed) -> (String, Option<i32>) {
     let program = env!("CARGO_BIN_EXE_raftctl");
     let line = format!("stty cols 100; exec {program} -e {at} {args}");
     let mut child = Command::new("script")
@@ -74,6 +79,8 @@ fn type_in(at: &str, args: &str, typed: Typed) -> (String, Option<i32>) {
         .spawn()
         .expect("script of bsdutils");
     let mut keyboard = child.stdin.take();
+    let typing = keyboard.as_mut().unwrap();
+    typing.write_all(first.as_bytes()).unwrap();
     let mut screen = child.stdout.take().unwrap();
     let mut shown = Vec::new();
     let mut byte = [0];
@@ -129,6 +136,44 @@ fn whoever_does_not_type_the_name_changes_nothing() {
             assert_eq!(told, expected == 2, "{screen}");
             assert_eq!(changes(&leader), [""; 0]);
         }
+    }
+}
+
+#[test]
+fn a_range_is_removed_once_its_prefix_is_typed() {
+    let (_server, at) = store();
+    for key in ["tmp/1", "tmp/2", "z"] {
+        run(&at, &["put", key, "v"]).silently(0, "");
+    }
+    let verb = "del --prefix tmp/";
+    for (typed, expected, left) in [("yes\n", 2, "3\n"), ("tmp/\n", 0, "1\n")] {
+        let (screen, code) = type_in(&at, verb, Typed::Text(typed));
+        assert_eq!(code, Some(expected), "{screen}");
+        let told = "del --prefix tmp/: 2 keys are there\ndel --prefix tmp/: type tmp/ to go on: ";
+        assert!(screen.contains(told), "{screen}");
+        run(&at, &["count"]).silently(0, left);
+    }
+    let (screen, code) = type_in(&at, "del --prefix ''", Typed::Text("all keys\n"));
+    assert_eq!(code, Some(0), "{screen}");
+    run(&at, &["count"]).silently(0, "0\n");
+}
+
+#[test]
+fn a_txn_is_typed_shown_and_confirmed() {
+    let lines = "if absent(a)\nthen putt a 1\nthen put a 1\n\n";
+    for (typed, expected, found) in [("no\n", 2, ""), ("yes\n", 0, "1")] {
+        let (_server, at) = store();
+        let (screen, code) = type_before(&at, "txn", lines, Typed::Text(typed));
+        assert_eq!(code, Some(expected), "{screen}");
+        // What cannot be understood is said at once, and left out.
+        assert!(
+            screen.contains("unrecognized subcommand 'putt'"),
+            "{screen}"
+        );
+        let told = "if absent(a)\nthen put a 1\ncompares 1, then 1, else 0: ";
+        assert!(screen.contains(told), "{screen}");
+        let got = run(&at, &["get", "a", "--missing-ok"]);
+        got.silently(0, found);
     }
 }
 
