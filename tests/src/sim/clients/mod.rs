@@ -36,6 +36,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft::Instant;
+use wire::command::Outcome;
 
 use self::client::Client;
 use super::invariants::Name;
@@ -87,11 +88,26 @@ pub struct Counts {
     pub too_long: u64,
     pub gibberish: u64,
     pub hung_up: u64,
+    pub txns_held: u64,
+    pub txns_not_held: u64,
+    pub txns_undone: u64,
+    pub ranges_kept: u64,
     /// Errors received, by name.
     pub errors: BTreeMap<&'static str, u64>,
 }
 
 impl Counts {
+    /// A write did this.
+    fn did(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Txn { held: true, .. } => self.txns_held += 1,
+            Outcome::Txn { held: false, .. } => self.txns_not_held += 1,
+            Outcome::Undone { .. } => self.txns_undone += 1,
+            Outcome::NotDeleted(_) => self.ranges_kept += 1,
+            _ => {}
+        }
+    }
+
     /// Requests that ended.
     #[must_use]
     pub fn finished(&self) -> u64 {

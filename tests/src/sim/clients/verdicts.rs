@@ -130,6 +130,9 @@ impl Client {
             reply => match Answer::from_reply(reply) {
                 Some(answer) if is_write == matches!(answer, Answer::Written { .. }) => {
                     self.reset_back_off();
+                    if let Answer::Written { outcome, .. } = &answer {
+                        desk.common.counts.did(outcome);
+                    }
                     self.settle(number, answer, Some(passage), desk);
                 }
                 _ => desk

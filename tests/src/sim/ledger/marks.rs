@@ -93,6 +93,10 @@ branches! {
     TOO_LONG = "key or value too long",
     GIBBERISH = "gibberish sent by a client",
     HUNG_UP = "client hung up while it waited",
+    TXN_HELD = "txn whose compares held",
+    TXN_NOT_HELD = "txn whose compares did not hold",
+    TXN_UNDONE = "txn undone",
+    RANGE_KEPT = "range with another number of keys",
     ADDED = "member added",
     PROMOTED = "learner promoted on demand",
     WISH_FULFILLED = "learner promoted by its wish",
@@ -169,6 +173,10 @@ impl Marks {
             (TOO_LONG, counts.too_long),
             (GIBBERISH, counts.gibberish),
             (HUNG_UP, counts.hung_up),
+            (TXN_HELD, counts.txns_held),
+            (TXN_NOT_HELD, counts.txns_not_held),
+            (TXN_UNDONE, counts.txns_undone),
+            (RANGE_KEPT, counts.ranges_kept),
         ] {
             if count > 0 {
                 *self.branches.entry(branch).or_default() += count;
