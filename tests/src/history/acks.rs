@@ -44,6 +44,7 @@ pub fn check(history: &History) -> Result<Summary, Violation> {
     if complete {
         compare_pages(history, &indexes)?;
     }
+    witness::behind_their_entries(history)?;
     witness::in_real_time(history, &indexes)?;
     witness::on_connections(history)?;
     witness::count_reads(history, &mut summary);

@@ -53,6 +53,7 @@ pub fn check(history: &History, committed: Committed<'_>) -> Result<Summary, Vio
     let effects = replay(history, committed)?;
     let (mut summary, indexes) = judge_writes(history, &effects, committed.entries)?;
     count_reads(history, &mut summary);
+    behind_their_entries(history)?;
     in_real_time(history, &indexes)?;
     on_connections(history)?;
     Ok(summary)
@@ -153,13 +154,9 @@ fn replay<'a>(
 
 fn judge_read(history: &History, place: usize, model: &Model<'_>) -> Result<(), Violation> {
     let record = &history.records[place];
-    let Operation::Read { query, after, .. } = &record.operation else {
+    let Operation::Read { query, .. } = &record.operation else {
         unreachable!("only reads are judged here");
     };
-    if record.index() < Some(*after) {
-        let why = format!("it comes after {after}");
-        return Err(Violation::new(Breach::TooEarly, history, &[place], &why));
-    }
     let expected = match (query, &record.answer) {
         (Query::Get { key }, Answer::Got { item, .. }) => {
             if model.has(key, item.as_ref()) {
@@ -273,6 +270,19 @@ pub(super) fn count_reads(history: &History, summary: &mut Summary) {
             }
         }
     }
+}
+
+/// A read that comes after an entry sees it.
+pub(super) fn behind_their_entries(history: &History) -> Result<(), Violation> {
+    for (place, record) in history.records.iter().enumerate() {
+        if let (Operation::Read { after, .. }, Some(index)) = (&record.operation, record.index())
+            && index < *after
+        {
+            let why = format!("it comes after {after}");
+            return Err(Violation::new(Breach::TooEarly, history, &[place], &why));
+        }
+    }
+    Ok(())
 }
 
 /// Real time, by index: what had ended when an operation was invoked comes before it. `indexes`

@@ -263,6 +263,7 @@ impl<'a> Client<'a> {
                 };
                 match error {
                     WireError::NotLeader { leader } => hint = Some(leader.clone()),
+                    WireError::Lagging(lag) => hint.clone_from(&lag.better),
                     // A name that was given up cannot be told of any more.
                     WireError::Stale | WireError::SessionExpired if task.exposed => {
                         task.record.answer = Answer::Unknown;

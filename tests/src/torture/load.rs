@@ -37,10 +37,13 @@ pub fn ask_on<'a>(shared: &'a Shared, number: usize, seed: u64, end: &Receiver<(
         }
         let breaks = shared.resets[number].swap(false, Ordering::Relaxed);
         let patience = *random.pick(&PATIENCE);
-        if random.below(12) == 0 {
-            // An old state from anybody; the connection then serves for whatever comes next.
+        if random.below(6) == 0 {
+            // From anybody, an old state or the newest; the connection then serves for whatever comes
+            // next.
             client.visit(random.index(shared.addrs.len()));
-            let reads = (0..=random.below(3)).map(|_| read(&mut random, Consistency::Stale));
+            let kinds = [Consistency::Stale, Consistency::LinearizableAnywhere];
+            let consistency = *random.pick(&kinds);
+            let reads = (0..=random.below(3)).map(|_| read(&mut random, consistency));
             client.burst(reads.collect(), patience, breaks);
         } else {
             let operations = draw(&mut client, &mut random);

@@ -1,10 +1,10 @@
 //! Wrong in time or place: by the clock, by index, on a connection, in the log.
 
 use raftd_tests::history::{Answer, Breach, Operation};
-use wire::client::Consistency::Stale;
+use wire::client::Consistency::{Bounded, LinearizableAnywhere, Stale};
 use wire::types::{Index, Term};
 
-use super::super::maker::{Maker, put};
+use super::super::maker::{Maker, get, put};
 use super::Search::{CannotTell, Refutes};
 use super::{Case, copy_answer, reread, scan, span};
 
@@ -22,6 +22,58 @@ pub(super) const CASES: &[Case] = &[
         breach: Breach::RealTime,
         without_log: Err(Breach::RealTime),
         search: Refutes,
+    },
+    Case {
+        name: "stale_read_at_a_node_that_does_not_lead",
+        right: |maker| {
+            maker.put(1, (0, 1), "k", "a");
+            maker.read(2, (2, 3), LinearizableAnywhere, get("k"));
+            maker.put(1, (4, 5), "k", "b");
+            maker.read(2, (6, 7), LinearizableAnywhere, get("k"));
+        },
+        spoil: |maker| copy_answer(maker, 1, 3),
+        breach: Breach::RealTime,
+        without_log: Err(Breach::RealTime),
+        search: Refutes,
+    },
+    Case {
+        name: "stale_read_over_its_bound",
+        right: |maker| {
+            maker.put(1, (0, 1), "k", "a");
+            maker.stale_get(2, (2, 3), "k");
+            // A millisecond by a clock that runs at half the speed is two, and this ends before them.
+            maker.put(1, (4, 2_999_999), "k", "b");
+            maker.read(
+                2,
+                (5_000_000, 5_000_001),
+                Bounded { max_lag_ms: 1 },
+                get("k"),
+            );
+            // This one does not: the read may see either.
+            maker.put(1, (2_999_999, 4_000_000), "k", "c");
+        },
+        spoil: |maker| copy_answer(maker, 1, 3),
+        breach: Breach::RealTime,
+        without_log: Err(Breach::RealTime),
+        search: CannotTell,
+    },
+    Case {
+        name: "read_that_misses_the_entry_it_comes_after",
+        right: |maker| {
+            maker.put(1, (0, 1), "k", "a");
+            maker.stale_get(2, (2, 3), "k");
+            let put = maker.put(1, (4, 5), "k", "b");
+            let read = maker.stale_get(2, (6, 7), "k");
+            let written = maker.history.records[put].index().expect("it was written");
+            let Operation::Read { after, .. } = &mut maker.history.records[read].operation else {
+                panic!("it is a read");
+            };
+            *after = written;
+        },
+        spoil: |maker| copy_answer(maker, 1, 3),
+        breach: Breach::TooEarly,
+        without_log: Err(Breach::TooEarly),
+        search: CannotTell,
     },
     Case {
         name: "stale_read_of_a_key_that_did_not_change",
