@@ -57,6 +57,9 @@ pub(crate) fn with_null_flag(mut line: Vec<OsString>) -> Vec<OsString> {
 
 /// The line with `ls` spelled out: `scan --keys`.
 pub(crate) fn with_ls(mut line: Vec<OsString>) -> Vec<OsString> {
+    if !line.iter().any(|word| word == "ls") {
+        return line;
+    }
     if let Some(at) = verb_position(&Cli::command(), &line)
         && line.get(at).is_some_and(|word| word == "ls")
     {

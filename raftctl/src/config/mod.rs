@@ -133,6 +133,15 @@ impl Config {
         flags: &Flags,
         env: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, Failure> {
+        Self::resolve_over(Path::new(SYSTEM_FILE), flags, env)
+    }
+
+    /// The same, with the file of the machine at this place.
+    fn resolve_over(
+        system: &Path,
+        flags: &Flags,
+        env: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, Failure> {
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let own = own_file(flags, &env);
         let mut files = Vec::new();
@@ -140,7 +149,7 @@ impl Config {
             if let Some((path, demanded)) = &own {
                 files.extend(File::read(path, Layer::User, *demanded)?);
             }
-            files.extend(File::read(Path::new(SYSTEM_FILE), Layer::System, false)?);
+            files.extend(File::read(system, Layer::System, false)?);
         }
         let mut values = Vec::new();
         let chosen = choose(flags, &env, &files)?;

@@ -31,7 +31,8 @@ impl Home {
     fn resolve(&self, words: &[&str]) -> Result<Config, Failure> {
         let line = [&["raftctl"], words, &["peers"]].concat();
         let cli = Cli::try_parse_from(line).expect("a good line");
-        Config::resolve(&cli.flags, &|name| self.env.get(name).cloned())
+        let system = self.folder.path().join("system.toml");
+        Config::resolve_over(&system, &cli.flags, &|name| self.env.get(name).cloned())
     }
 
     #[track_caller]
@@ -81,6 +82,26 @@ fn the_nearer_layer_counts() {
     let chosen = Home::new(&format!("context = \"a\"\n{TWO}"));
     assert_eq!(chosen.endpoints(&[]), "a:1,a:2");
     assert_eq!(chosen.endpoints(&["-c", "b"]), "top:1");
+}
+
+#[test]
+fn the_own_file_goes_before_that_of_the_machine() {
+    let home = Home::new("[contexts.a]\nendpoints = [\"own:1\"]\n");
+    let system = "context = \"b\"\ntimeout = \"3s\"\n[contexts.a]\ntimeout = \"4s\"\n\
+                  [contexts.b]\nendpoints = [\"b:1\"]\n";
+    fs::write(home.folder.path().join("system.toml"), system).expect("written");
+    assert_eq!(
+        home.endpoints(&[]),
+        "b:1",
+        "what only the machine's says counts"
+    );
+    assert_eq!(home.endpoints(&["-c", "a"]), "own:1");
+    let config = home.resolve(&["-c", "a"]).expect("good");
+    assert_eq!(
+        config.timeout(),
+        Duration::from_secs(3),
+        "contexts are not mixed"
+    );
 }
 
 #[test]
@@ -224,6 +245,19 @@ fn the_page_of_the_file_lists_exactly_the_settings() {
     } else {
         assert_eq!(part, wanted, "run RAFTCTL_BLESS=1 cargo test -p raftctl");
     }
+}
+
+#[test]
+fn the_example_of_the_page_is_good() {
+    let page = fs::read_to_string(PAGE).expect("the page");
+    let example = page.split(".SH EXAMPLE\n.nf\n").nth(1).expect("an example");
+    let example = example.split(".fi").next().unwrap_or_default();
+    let config = Home::new(example)
+        .resolve(&[])
+        .expect("a good configuration");
+    assert_eq!(config.context(), Some("prod"));
+    assert_eq!(config.endpoints().len(), 3);
+    assert_eq!(config.timeout(), Duration::from_secs(10));
 }
 
 #[test]
