@@ -182,6 +182,22 @@ fn a_leader_that_is_killed_costs_no_record_and_doubles_none() {
 }
 
 #[test]
+fn a_cluster_that_is_down_for_a_moment_is_waited_for() {
+    let mut cluster = Cluster::start(1);
+    let mut load = Load::start(&cluster, &[], increments());
+    let part = INCREMENTS / 6;
+    for round in 1..=2 {
+        load.feed(2 * round * part);
+        wait_for_some(&cluster, round * part);
+        cluster.node(1).kill();
+        load.feed((2 * round + 1) * part);
+        cluster.start_all();
+    }
+    let _ = load.end().quietly();
+    assert_eq!(sum(&cluster), INCREMENTS);
+}
+
+#[test]
 fn a_load_that_is_killed_goes_on_where_it_was() {
     let cluster = Cluster::start(3);
     let file = cluster.path("load.ck");
