@@ -52,8 +52,11 @@ impl Input {
             let stdin = io::stdin();
             if path.is_none() && stdin.is_terminal() {
                 let what = format!("{doing} reads records, and standard input is a terminal");
-                return Err(Failure::usage(what)
-                    .remedy(format!("raftctl {doing} < FILE, or - to type them")));
+                let how = match doing {
+                    "load" => "raftctl load FILE, or raftctl load - to type them".to_owned(),
+                    _ => format!("raftctl {doing} --stdin < FILE"),
+                };
+                return Err(Failure::usage(what).remedy(how));
             }
             let file = stdin.as_fd().try_clone_to_owned().map(File::from);
             let name = "standard input";

@@ -39,7 +39,12 @@ impl Told<'_> {
             say(&told.to_string());
         } else if self.verbose || io::stderr().is_terminal() {
             let mut line = summary(self.words.doing, records, bytes, elapsed);
-            for (count, what) in [(ledger.kept, "left alone"), (ledger.rejected, "rejected")] {
+            let counts = [
+                (ledger.deleted, "removed"),
+                (ledger.kept, "left alone"),
+                (ledger.rejected, "rejected"),
+            ];
+            for (count, what) in counts {
                 if count > 0 {
                     line.push_str(&format!("; {count} {what}"));
                 }
@@ -97,7 +102,7 @@ impl Told<'_> {
         };
         match &ledger.rejects {
             Some(rejects) => failure.remedy(format!(
-                "mend what is in {0}, then raftctl {doing} {0}",
+                "mend what is in {}, and give that to the same command",
                 rejects.path.display()
             )),
             None => failure.remedy("--rejects FILE keeps them, so that they can be mended"),
