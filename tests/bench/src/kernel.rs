@@ -25,8 +25,18 @@ pub fn cpu_us(pid: u32) -> u64 {
 /// Resident anonymous memory in KiB; 0 if the process is gone.
 #[must_use]
 pub fn rss_anon_kib(pid: u32) -> u64 {
+    status_kib(pid, "RssAnon:")
+}
+
+/// The most memory that it ever had resident, mapped files included, in KiB; 0 if it is gone.
+#[must_use]
+pub fn peak_memory_kib(pid: u32) -> u64 {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
+    let line = status.lines().find_map(|l| l.strip_prefix(name));
     let number = line.and_then(|l| l.trim().split(' ').next()?.parse().ok());
     number.unwrap_or(0)
 }

@@ -9,6 +9,7 @@ mod failover;
 mod kernel;
 mod redis;
 mod server;
+mod shell;
 mod storage;
 mod table;
 
@@ -67,7 +68,10 @@ struct Args {
     /// fault: kill, term, stop, loss; --rounds says how often each, default 30.
     #[arg(long, conflicts_with = "storage")]
     failover: bool,
-    /// Of the storage's keys lay down only this part, to try it.
+    /// Measure what the programs of the shell do, and nothing else: load, dump, get as a process.
+    #[arg(long, conflicts_with_all = ["storage", "failover", "only"])]
+    shell: bool,
+    /// Of the storage's keys, or the shell's records, lay down only this part, to try it.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     divide: u32,
     /// Where the data goes; a disk, not tmpfs.
@@ -76,6 +80,9 @@ struct Args {
     /// The daemon to measure.
     #[arg(long, value_name = "FILE")]
     raftd: PathBuf,
+    /// Its command line.
+    #[arg(long, value_name = "FILE")]
+    raftctl: PathBuf,
 }
 
 impl Args {
@@ -130,6 +137,9 @@ fn bench(args: &Args) -> Result<bool, Box<dyn Error>> {
     }
     if args.failover {
         return failover::bench(args);
+    }
+    if args.shell {
+        return shell::bench(args);
     }
     let echo = echo::serve()?.to_string();
     let mut random = Random::new(u64::from(std::process::id()));
@@ -376,11 +386,7 @@ fn single_row(args: &Args, results: &Results, name: &'static str) -> Row {
 #[expect(clippy::cast_precision_loss, reason = "microseconds of a sync")]
 fn print(args: &Args, table: &Table, results: &Results) {
     let fdatasync = table::median(results.fdatasync_us.iter().map(|us| *us as f64));
-    if args.json {
-        table.print_json();
-    } else {
-        table.print();
-    }
+    table.show(args.json);
     eprintln!();
     eprintln!("fdatasync of 256 bytes: {:.0} us", fdatasync.unwrap_or(0.0));
     let mut lines = table::Details::default();

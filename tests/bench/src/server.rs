@@ -61,7 +61,8 @@ impl System {
     }
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// A program, found in `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     // Debian puts servers where an ordinary user's PATH does not look.
     let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);

@@ -38,8 +38,16 @@ fn cell(value: Option<f64>, decimals: usize) -> String {
 }
 
 impl Table {
-    /// On standard output, for people.
-    pub fn print(&self) {
+    /// On standard output.
+    pub fn show(&self, json: bool) {
+        if json {
+            self.print_json();
+        } else {
+            self.print();
+        }
+    }
+
+    fn print(&self) {
         println!(
             "{:30} {:>9} {:>9} {:>7} {:>7} {:>7} {:>13}",
             "name", "ours", "peer", "ratio", "p50_us", "p99_us", "cpu_us_per_op"
@@ -62,8 +70,8 @@ impl Table {
         }
     }
 
-    /// On standard output, for programs: `null` where there is no figure.
-    pub fn print_json(&self) {
+    /// `null` where there is no figure.
+    fn print_json(&self) {
         for row in &self.rows {
             let object = json!({
                 "name": row.name,

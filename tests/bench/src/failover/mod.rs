@@ -110,11 +110,7 @@ pub fn bench(args: &Args) -> Outcome<bool> {
                 .push(row(format!("{name}-{unit}/etcd"), &ours, &theirs, of));
         }
     }
-    if args.json {
-        table.print_json();
-    } else {
-        table.print();
-    }
+    table.show(args.json);
     Ok(is_good)
 }
 

@@ -39,11 +39,7 @@ pub fn bench(args: &Args) -> Outcome<bool> {
     restart::bench(args, &mut table)?;
     snapshot::bench(args, &mut table)?;
     catch_up::bench(args, &mut table)?;
-    if args.json {
-        table.print_json();
-    } else {
-        table.print();
-    }
+    table.show(args.json);
     Ok(table.rows.iter().all(|row| row.ours.is_some()))
 }
 
@@ -54,11 +50,11 @@ impl Args {
     }
 
     /// This many things, or the part of them that the user wants.
-    fn part_of(&self, count: u32) -> u32 {
+    pub fn part_of(&self, count: u32) -> u32 {
         (count / self.divide).max(1)
     }
 
-    fn raftd_program(&self) -> Outcome<PathBuf> {
+    pub fn raftd_program(&self) -> Outcome<PathBuf> {
         let program = System::Raftd.program(&self.raftd);
         program.ok_or_else(|| "raftd is not built".into())
     }
