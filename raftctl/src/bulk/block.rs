@@ -49,6 +49,8 @@ pub(crate) struct Block {
     raw: RawRecords,
     /// Whether one of the operations may turn out to be impossible.
     pub(crate) may_fail: bool,
+    /// Whether one of them may leave its key as it is.
+    pub(crate) is_conditional: bool,
     /// Bytes of the input that it was cut from.
     pub(crate) input_bytes: u64,
     /// CRC-32 of all operations of the input up to here.
@@ -106,6 +108,7 @@ impl Block {
                 after,
                 last,
                 may_fail: self.may_fail,
+                is_conditional: self.is_conditional,
                 input_bytes: mem::take(&mut input_bytes),
                 ..Self::default()
             };
@@ -295,6 +298,7 @@ impl Builder {
         }
         self.block.last += 1;
         self.block.numbers.push(self.block.last);
+        self.block.is_conditional |= matches!(command, Command::CompareAndSwap { .. });
         self.block.may_fail |=
             matches!(command, Command::Increment { .. } | Command::Append { .. });
     }

@@ -240,7 +240,7 @@ impl<'a> Engine<'a> {
             let why = format!("{}: {}", shown(block.key(number)), why_undone(why));
             return Err(self.words.refused(&Refused { number, why }, None));
         }
-        let tally = Tally::of(&block.numbers, &written);
+        let tally = Tally::of(&block, &written);
         self.ledger.settle(&block, &tally, out)?;
         self.meter.add(block.last, block.input_bytes);
         Ok(End::Done)
@@ -342,7 +342,7 @@ impl<'a> Engine<'a> {
                 self.send_otherwise(*operation as usize, why_undone(*why))
             }
             Outcome::Txn { .. } | Outcome::Applied => {
-                flight.tally = Tally::of(&flight.block.numbers, &written);
+                flight.tally = Tally::of(&flight.block, &written);
                 self.land(out)
             }
             _ => Err(odd_outcome(self.words.doing, &written)),

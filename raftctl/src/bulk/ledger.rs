@@ -176,9 +176,10 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// What one write did, whose operations are those of these records.
-    pub(crate) fn of(numbers: &[u64], written: &Written) -> Self {
+    /// What the write of a block did.
+    pub(crate) fn of(block: &Block, written: &Written) -> Self {
         let mut tally = Self::default();
+        let numbers = &block.numbers;
         let Outcome::Txn {
             results: Some(results),
             ..
@@ -186,7 +187,12 @@ impl Tally {
         else {
             // The first answer was lost, and what it said in full is not kept.
             tally.revision = written.revision.0;
-            tally.written.extend_from_slice(numbers);
+            if block.is_conditional {
+                // Who removes its own copy of what is echoed must not remove one that was left out.
+                tally.kept = numbers.len() as u64;
+            } else {
+                tally.written.extend_from_slice(numbers);
+            }
             return tally;
         };
         for (number, result) in numbers.iter().zip(results.iter()) {
@@ -209,5 +215,54 @@ impl Tally {
             _ => {}
         }
         self.written.push(number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use raftctl::client::Results;
+    use wire::types::{Index, Term};
+
+    use super::*;
+
+    fn written(results: Option<&[Outcome]>) -> Written {
+        let results = results.map(|outcomes| {
+            let mut bytes = BytesMut::new();
+            for outcome in outcomes {
+                OperationResult::Did(outcome.clone()).encode(&mut bytes);
+            }
+            Results::new(&bytes)
+        });
+        Written {
+            term: Term(1),
+            revision: Index(9),
+            outcome: Outcome::Txn {
+                held: true,
+                results,
+            },
+        }
+    }
+
+    #[test]
+    fn each_operation_counts_as_what_it_did() {
+        let mut block = Block::default();
+        block.numbers.extend([3, 5, 6, 8]);
+        let kept = Outcome::NotSwapped(None);
+        let did = [
+            Outcome::Put,
+            kept,
+            Outcome::Deleted(1),
+            Outcome::Appended(7),
+        ];
+        let tally = Tally::of(&block, &written(Some(&did)));
+        assert_eq!(tally.written, [3, 6, 8]);
+        assert_eq!((tally.kept, tally.deleted, tally.revision), (1, 1, 9));
+        // The answer to a retry does not say which.
+        assert_eq!(Tally::of(&block, &written(None)).written, block.numbers);
+        block.is_conditional = true;
+        let tally = Tally::of(&block, &written(None));
+        assert!(tally.written.is_empty(), "nobody knows which of them");
+        assert_eq!(tally.kept, 4);
     }
 }
