@@ -245,6 +245,45 @@ fn a_load_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
+fn what_is_left_out_is_kept_once_whatever_is_killed() {
+    let cluster = Cluster::start(3);
+    let _ = cluster.ctl(&["put", "text_", "abc"]).quietly();
+    let mut input = increments();
+    let line = input.len() / INCREMENTS as usize;
+    // As long as the others, so that lines can be counted.
+    for bad in input.chunks_mut(line).skip(3).step_by(10) {
+        let at = bad
+            .windows(5)
+            .position(|key| key.starts_with(b"n/"))
+            .expect("a key");
+        bad[at..at + 5].copy_from_slice(b"text_");
+    }
+    let path = |name: &str| cluster.path(name).to_str().expect("UTF-8").to_owned();
+    let (checkpoint, rejects) = (path("load.ck"), path("bad.jsonl"));
+    let flags = ["--checkpoint", &checkpoint, "--rejects", &rejects];
+    let good = |records: u32| records / 10 * 9;
+    let part = INCREMENTS / 12;
+    for round in 1..=5 {
+        let mut load = Load::start(&cluster, &flags, input.clone());
+        load.feed(2 * round * part);
+        wait_for_some(&cluster, good((2 * round - 1) * part));
+        load.kill();
+    }
+    let done = Load::start(&cluster, &flags, input.clone()).end().exits(8);
+    let words = format!("left out {} of {INCREMENTS} records", INCREMENTS / 10);
+    assert!(done.stderr.contains(&words), "{}", done.stderr);
+    assert_eq!(sum(&cluster), good(INCREMENTS));
+    let bad: Vec<u8> = input
+        .chunks(line)
+        .skip(3)
+        .step_by(10)
+        .flatten()
+        .copied()
+        .collect();
+    assert!(fs::read(&rejects).expect("rejects") == bad);
+}
+
+#[test]
 fn records_that_cannot_be_done_are_left_out_and_kept() {
     let cluster = Cluster::start(1);
     let _ = cluster.ctl(&["put", "text", "abc"]).quietly();
