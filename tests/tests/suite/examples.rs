@@ -2,15 +2,19 @@
 //! a cluster. What stands for machines is replaced by those of the test; what is meant for a person
 //! at a terminal, or is to say no, is in [`SAYS`].
 
+mod documents;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use raftd_tests::cluster::Cluster;
-use raftd_tests::proc::{self, Done};
+use raftd_tests::cluster::{Cluster, Slot};
+use raftd_tests::proc::{self, Done, Running};
 use raftd_tests::{root, skip};
 use rustix::process::Signal;
+
+use documents::{Example, blocks, of_help, of_pages, of_texts};
 
 /// Examples that do not end with 0, by a part of them, with the reason.
 const SAYS: &[(&str, i32, &str)] = &[
@@ -51,21 +55,7 @@ const NEEDS: &[(&str, Needs)] = &[
     ("/var/lib/raftd/main", Needs::Stopped),
 ];
 
-/// Lines that belong together.
-#[derive(Debug)]
-struct Example {
-    source: String,
-    text: String,
-}
-
 impl Example {
-    fn new(source: &str, text: &str) -> Self {
-        Self {
-            source: source.into(),
-            text: text.trim_end().into(),
-        }
-    }
-
     fn needs(&self) -> Needs {
         // A dry run in a directory needs the directory.
         if self.text.contains("/var/lib/raftd/main") {
@@ -80,118 +70,6 @@ impl Example {
         let found = SAYS.iter().find(|(part, ..)| text.contains(part));
         found.map_or(0, |(_, status, _)| *status)
     }
-}
-
-/// The blocks of the pages.
-fn of_pages() -> Vec<Example> {
-    let mut examples = Vec::new();
-    for file in fs::read_dir(root().join("man")).expect("the pages") {
-        let path = file.expect("a file").path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("text")
-            .to_owned();
-        if !name.starts_with("raftctl") || !name.ends_with(".1") {
-            continue;
-        }
-        let page = fs::read_to_string(&path).expect("the page");
-        let text = page.split(".SH EXAMPLES\n").nth(1).expect("examples");
-        let text = text.split("\n.SH ").next().unwrap_or_default();
-        for block in text.split(".nf\n").skip(1) {
-            let block = block.split(".fi").next().unwrap_or_default();
-            let block = block
-                .replace("\\-", "-")
-                .replace("\\(aq", "'")
-                .replace("\\e", "\\");
-            examples.push(Example::new(&name, &block));
-        }
-    }
-    examples.sort_by(|a, b| (&a.source, &a.text).cmp(&(&b.source, &b.text)));
-    examples
-}
-
-/// The candidates behind these words: how the verbs are found.
-fn complete(words: &[&str]) -> Vec<String> {
-    let mut command = proc::command("raftctl");
-    command
-        .args(["__complete", "--", "raftctl", "-e", "127.0.0.1:1"])
-        .args(words)
-        .arg("");
-    let done = proc::run(command, b"").quietly();
-    let words = done.text().lines().skip(1);
-    words
-        .filter_map(|line| Some(line.split('\t').next()?.to_owned()))
-        .collect()
-}
-
-/// The lines under `Examples:` in the help of every verb, and of those below it.
-fn of_help() -> Vec<Example> {
-    let verbs = complete(&[]);
-    let mut paths = vec![Vec::new()];
-    for verb in &verbs {
-        paths.push(vec![verb.clone()]);
-        if verb != "help" {
-            paths.extend(
-                complete(&[verb])
-                    .into_iter()
-                    .map(|below| vec![verb.clone(), below]),
-            );
-        }
-    }
-    let mut examples = Vec::new();
-    for path in paths {
-        let mut help = proc::command("raftctl");
-        help.arg("help").args(&path);
-        let help = proc::run(help, b"");
-        if help.code != Some(0) {
-            // A word that is no verb.
-            continue;
-        }
-        let block = help.text().split("Examples:\n").nth(1).unwrap_or_default();
-        let lines = block.lines().take_while(|line| line.starts_with("  "));
-        let source = format!("raftctl {} -h", path.join(" "));
-        let lines: Vec<_> = lines
-            .map(|line| Example::new(&source, line.trim().split("   ").next().unwrap_or_default()))
-            .collect();
-        assert!(!lines.is_empty(), "{source} has no example");
-        examples.extend(lines);
-    }
-    examples
-}
-
-/// Lines of the README, and blocks of the topics.
-fn of_texts() -> Vec<Example> {
-    let readme = fs::read_to_string(root().join("README.md")).expect("the README");
-    let mut examples = Vec::new();
-    for heading in ["In a shell", "Looking after it"] {
-        let section = readme
-            .split(&format!("\n## {heading}\n"))
-            .nth(1)
-            .expect("the heading");
-        let block = section.split("```sh\n").nth(1).expect("a block");
-        let block = block.split("```").next().unwrap_or_default();
-        let lines = block.lines().filter(|line| line.contains("raftctl "));
-        examples.extend(lines.map(|line| Example::new("README.md", line)));
-    }
-    for topic in ["exit-codes", "formats", "consistency", "env", "recipes"] {
-        let mut help = proc::command("raftctl");
-        help.args(["help", topic]);
-        let text = proc::run(help, b"").quietly().text().to_owned();
-        let mut block = String::new();
-        let is_code = |line: &str| line.starts_with("    ") && !line.starts_with("     ");
-        for line in text.lines().chain([""]) {
-            let goes_on = !block.is_empty() && line.starts_with("    ");
-            if goes_on || (is_code(line) && line.contains("raftctl ")) {
-                block.push_str(line);
-                block.push('\n');
-            } else if !block.is_empty() {
-                examples.push(Example::new(topic, &block));
-                block.clear();
-            }
-        }
-    }
-    examples
 }
 
 /// A cluster, and a folder in which a person works.
@@ -382,6 +260,7 @@ impl World {
             let _ = fs::remove_dir_all(&folder);
             replace(place, &folder.display().to_string());
         }
+        replace("--expect 12", "--expect 2");
         // A person has more time than a test.
         for seconds in ["--seconds 10", "--seconds 30"] {
             replace(seconds, "");
@@ -485,4 +364,43 @@ fn the_examples_of_the_help_work() {
 #[test]
 fn the_examples_of_readme_and_topics_work() {
     run_all(&of_texts(), 25);
+}
+
+#[test]
+fn the_example_of_the_daemon_makes_a_cluster() {
+    let _slot = Slot::take();
+    let folder = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
+    let mut blocks = blocks(&root().join("man/raftd.8"));
+    assert_eq!(blocks.len(), 1, "{blocks:?}");
+    let mut typed = blocks.remove(0);
+    let ports = [7400, 7401, 7410, 7411, 7420, 7421];
+    let free = proc::free_ports(ports.len());
+    for (port, free) in ports.iter().zip(&free) {
+        assert!(typed.contains(&format!(":{port}")), "{port}");
+        typed = typed.replace(&format!(":{port}"), &format!(":{free}"));
+    }
+    // Each line has a terminal of its own; the settings of the shell are for all of them.
+    let (shared, lines): (Vec<_>, Vec<_>) =
+        typed.lines().partition(|line| !line.starts_with("raftd"));
+    let _nodes: Vec<Running> = lines
+        .iter()
+        .zip(1..)
+        .map(|(line, number)| {
+            let mut shell = Command::new("/bin/bash");
+            shell
+                .args(["-c", &format!("{}\nexec {line}", shared.join("\n"))])
+                .current_dir(folder.path())
+                .env("PATH", proc::bin_dir());
+            Running::start(shell, &folder.path().join(format!("{number}.log")))
+        })
+        .collect();
+    let endpoints = format!(
+        "127.0.0.1:{},127.0.0.1:{},127.0.0.1:{}",
+        free[0], free[2], free[4]
+    );
+    let wait = ["-t", "60s", "wait-ready", "--leader"];
+    let _ = proc::raftctl(&endpoints, &wait, b"").exits(0);
+    let status = proc::raftctl(&endpoints, &["status", "--json"], b"").exits(0);
+    let status: serde_json::Value = serde_json::from_str(status.text()).expect("JSON");
+    assert_eq!(status["voters"], 3, "{status}");
 }
