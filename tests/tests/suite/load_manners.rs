@@ -44,8 +44,11 @@ fn whoever_asks_is_told_how_far_it_is() {
     assert_eq!(echo.next().expect("a line").expect("text"), "a\t1");
     assert_eq!(echo.next().expect("a line").expect("text"), "b\t2");
     proc::signal(child.id(), Signal::USR1);
-    let line = next();
-    let line = if line.starts_with('{') { next() } else { line };
+    let mut line = next();
+    // A busy machine may be past the first second.
+    while line.starts_with('{') {
+        line = next();
+    }
     assert!(
         line.starts_with("raftctl: load: 2 records, 0.0 MB in"),
         "{line}"
