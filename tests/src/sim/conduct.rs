@@ -3,6 +3,8 @@
 //!
 //! Looked at after each turn, before its effects leave.
 
+mod questions;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use wire::membership::{Membership, Suffrage};
 use wire::peer::{Append, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
+use self::questions::Questions;
 use super::member::{Member, Settings};
 use super::net::Host;
 use super::quorum::is_quorum;
@@ -39,7 +42,8 @@ const STEP_MAX: Duration = Duration::from_secs(5);
 /// - what it commits is of its own term (rules A5);
 /// - match never falls (rules A5), but for a follower that has lost entries (rules D4);
 /// - a read round begins when a quorum has answered the one before, and a read is answered when a
-///   quorum has answered a round that began after it was asked (rules C1);
+///   quorum has answered a round that began after it was asked, and so a follower's question, which
+///   is the follower's answer (rules C1);
 /// - it speaks to every peer that it has a link to, whatever its disk does (rules B4);
 /// - it hears a quorum, or leads no more (rules B2);
 /// - entry bytes that a follower has not acknowledged fit the window;
@@ -63,6 +67,7 @@ pub struct Conduct {
     /// Linearizable reads by host, its name for the connection and request id, and since when the
     /// client has asked.
     asked: BTreeMap<(Host, u64, u64), Instant>,
+    questions: Questions,
     /// Of each member of the beginning, how long its first election timeout was.
     first_timeouts: Vec<Option<Duration>>,
     /// Of each member, how many turns it has taken for nothing, one behind the other.
@@ -137,6 +142,7 @@ impl Conduct {
             reigns: (0..hosts).map(|_| None).collect(),
             answered: BTreeMap::new(),
             asked: BTreeMap::new(),
+            questions: Questions::default(),
             first_timeouts: vec![None; members],
             idle_turns: vec![0; hosts],
             handed_over: vec![None; hosts],
@@ -180,6 +186,7 @@ impl Conduct {
         self.draws_its_own(host, node, local)?;
         self.hands_over(who, member, local)?;
         self.answers(who, effects);
+        self.questions.note(now, who, effects)?;
         self.refuses_snapshots(who, effects);
         let reign = &mut self.reigns[host];
         if node.raft().role() != RoleName::Leader {
@@ -211,6 +218,7 @@ impl Conduct {
         reign.begins_rounds(now, who, effects, &self.answered)?;
         let served = served(host, effects, &mut self.asked);
         reign.serves(who, &served, &self.answered)?;
+        reign.answers_followers(who, effects, &self.questions, &self.answered)?;
         reign.speaks(effects, member, local);
         reign.keeps(who, node, effects, local)?;
         reign.look(who, node, local, settings)
@@ -410,13 +418,7 @@ impl Reign {
         answered: &BTreeMap<NodeId, (Term, u64)>,
     ) -> Result<(), String> {
         for asked in served.iter().filter(|asked| **asked >= self.since) {
-            let began_before = self.rounds.partition_point(|(_, began)| began < asked);
-            // A round that was never told is one that only the leader itself could answer.
-            let round = self
-                .rounds
-                .get(began_before)
-                .map_or(u64::MAX, |(round, _)| *round);
-            let round = (self.term, round);
+            let round = (self.term, self.round_since(*asked));
             if !self.has_quorum(who, *asked, round, answered) {
                 let others = answered.values().filter(|newest| **newest >= round);
                 let others = others.count();
@@ -426,6 +428,14 @@ impl Reign {
             }
         }
         Ok(())
+    }
+
+    /// The first round that began after that. One that was never told is one that only the leader
+    /// itself could answer.
+    fn round_since(&self, asked: Instant) -> u64 {
+        let began_before = self.rounds.partition_point(|(_, began)| *began < asked);
+        let round = self.rounds.get(began_before);
+        round.map_or(u64::MAX, |(round, _)| *round)
     }
 
     /// Who hands over appends nothing, and asks only a follower that holds all (thesis 3.10).
