@@ -463,7 +463,8 @@ mod tests {
             (sending.sent_bytes, sending.received_bytes) = (sent, received);
             assert_eq!(sending.is_to_read(10), is_to_read, "{sent} {received}");
         }
-        (sending.sent_bytes, sending.reading) = (10, Some(10));
+        (sending.sent_bytes, sending.received_bytes) = (10, 10);
+        sending.reading = Some(10);
         assert!(!sending.is_to_read(10), "one is read at a time");
     }
 }
