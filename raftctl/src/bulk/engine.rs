@@ -241,8 +241,9 @@ impl<'a> Engine<'a> {
             return Err(self.words.refused(&Refused { number, why }, None));
         }
         let tally = Tally::of(&block, &written);
-        self.ledger.settle(&block, &tally, out)?;
+        // Whoever has read an echo is told of it, if it asks.
         self.meter.add(block.last, block.input_bytes);
+        self.ledger.settle(&block, &tally, out)?;
         Ok(End::Done)
     }
 
@@ -353,8 +354,9 @@ impl<'a> Engine<'a> {
     fn land(&mut self, out: &mut Out) -> Result<(), Failure> {
         let flight = self.flights.pop_front().expect("something is in flight");
         let Flight { block, tally, .. } = flight;
-        self.ledger.settle(&block, &tally, out)?;
+        // Whoever has read an echo is told of it, if it asks.
         self.meter.add(block.last - block.after, block.input_bytes);
+        self.ledger.settle(&block, &tally, out)?;
         let Some(refused) = block.stop else {
             return Ok(());
         };
