@@ -66,7 +66,7 @@ impl Fatal {
         self
     }
 
-    /// Adds what to try.
+    /// Adds what to try: a line for each way to go on.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = remedy.into();
@@ -80,8 +80,9 @@ impl fmt::Display for Fatal {
         if !self.place.is_empty() {
             write!(f, "\n  where: {}", OneLine(&self.place))?;
         }
-        if !self.remedy.is_empty() {
-            write!(f, "\n  try: {}", OneLine(&self.remedy))?;
+        for (number, line) in self.remedy.lines().enumerate() {
+            let margin = if number == 0 { "  try: " } else { "       " };
+            write!(f, "\n{margin}{}", OneLine(line))?;
         }
         Ok(())
     }

@@ -293,9 +293,9 @@ fn nothing_to_start_from(dir: &Path) -> Fatal {
     Fatal::new(ExitStatus::Config, "the data directory is empty, and nothing says which cluster to form")
         .at(dir.display())
         .remedy(
-            "--id 1 --initial-cluster 1=HOST:PORT for a cluster of this node alone (its peer address), or\n       \
-             --id N --initial-cluster 1=HOST:PORT,2=HOST:PORT,.. for more, the same list on every member;\n       \
-             --name NAME --join HOST:PORT for a cluster that this node was added to (raftctl add-peer);\n       \
+            "--id 1 --initial-cluster 1=HOST:PORT for a cluster of this node alone (its peer address), or\n\
+             --id N --initial-cluster 1=HOST:PORT,2=HOST:PORT,.. for more, the same list on every member;\n\
+             --name NAME --join HOST:PORT for a cluster that this node was added to (raftctl add-peer);\n\
              --dev, without a data directory, for a cluster of one to play with",
         )
 }

@@ -71,7 +71,11 @@ fn every_refusal_has_its_status_place_and_remedy() {
         (
             &[&["--data-dir", data], &free[..]].concat(),
             78,
-            &["--initial-cluster 1=", "--dev"],
+            &[
+                "\n  try: --id 1 --initial-cluster 1=",
+                "\n       --name NAME --join ",
+                "\n       --dev,",
+            ],
         ),
         (
             &[&["--data-dir", "/dev/null/x"], &free[..], &one].concat(),
