@@ -238,9 +238,9 @@ impl Reader {
     }
 
     fn broken(&self, why: &str, offset: u64) -> Failure {
-        let (exit, name) = match self.decoder {
-            Decoder::Frame(_) => (Exit::Damaged, "damaged"),
-            _ => (Exit::Refused, "unreadable"),
+        let (exit, name) = match self.decoder.has_checksums() {
+            true => (Exit::Damaged, "damaged"),
+            false => (Exit::Refused, "unreadable"),
         };
         let what = format!("{} failed: the input is damaged: {why}", self.doing);
         Failure::new(exit, name, what)
@@ -259,12 +259,7 @@ impl Reader {
             self.doing
         );
         Failure::new(Exit::Refused, "too-large", what)
-            .at(format!(
-                "{}, {} {}",
-                self.input.name,
-                self.unit,
-                self.builder.count() + 1
-            ))
+            .at(self.place(self.builder.count() + 1))
             .remedy("one step has at most 10,000 records and 1.5 MiB: load them without --atomic")
     }
 
@@ -274,12 +269,11 @@ impl Reader {
             self.doing
         );
         Failure::new(Exit::Usage, "other-input", what)
-            .at(format!(
-                "{}, {} {}",
-                self.input.name,
-                self.unit,
-                self.builder.count()
-            ))
+            .at(self.place(self.builder.count()))
             .remedy("give the input that it was made with; or remove it, to begin at the begin")
+    }
+
+    fn place(&self, record: u64) -> String {
+        format!("{}, {} {record}", self.input.name, self.unit)
     }
 }

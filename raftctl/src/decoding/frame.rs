@@ -5,26 +5,26 @@ use wire::block::{Block, parse};
 
 use super::{Broken, Datum, Each, Raw, Shape};
 
-/// Reads blocks.
+/// Where in a sequence of blocks it is.
 #[derive(Debug)]
-pub(crate) struct Decoder {
-    shape: Shape,
+pub(super) struct Blocks {
     /// Records since the begin, or the last end; `None` right behind an end.
     open: Option<u64>,
 }
 
-impl Decoder {
-    pub(super) fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            open: Some(0),
-        }
+impl Default for Blocks {
+    fn default() -> Self {
+        Self { open: Some(0) }
     }
+}
 
+impl Blocks {
+    /// As [`super::Decoder::decode`], of a block.
     pub(super) fn decode(
         &mut self,
         buffer: &[u8],
         ends: bool,
+        shape: Shape,
         each: &mut Each<'_>,
     ) -> Result<usize, Broken> {
         let broken = |why: String| Broken { why };
@@ -40,7 +40,7 @@ impl Decoder {
                 let open = self.open.get_or_insert(0);
                 for (key, value) in records {
                     *open += 1;
-                    let datum = match self.shape {
+                    let datum = match shape {
                         Shape::Records => Datum::Change(Command::Put { key, value }),
                         Shape::Keys => Datum::Key(key),
                     };
@@ -64,6 +64,7 @@ impl Decoder {
 mod tests {
     use super::super::tests::read;
     use super::*;
+    use crate::decoding::Decoder;
     use crate::encoding::frame::Encoder;
     use crate::encoding::{Encodings, Record};
     use crate::format::Format;
@@ -83,8 +84,7 @@ mod tests {
     }
 
     fn count(input: &[u8]) -> Result<usize, Broken> {
-        let decoder =
-            super::super::Decoder::new(Format::Frame, Shape::Records, Encodings::default());
+        let decoder = Decoder::new(Format::Frame, Shape::Records, Encodings::default());
         read(decoder, input, || 10_000).map(|found| found.len())
     }
 

@@ -4,16 +4,8 @@ use raftctl::client::Command;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Broken, Datum, Each, Raw, Shape, line};
+use super::{Datum, Reader, Shape, plain};
 use crate::encoding::Encoding;
-
-/// Reads lines; the two buffers hold what had escapes or an encoding.
-#[derive(Debug)]
-pub(crate) struct Decoder {
-    shape: Shape,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
 
 /// An object, as `get`, `scan` and `dump` write them, or with an operation. A field that nobody
 /// knows is a mistake that would cost data.
@@ -39,78 +31,54 @@ struct Object {
 /// A datum in one of its three forms.
 type Forms = [Option<String>; 3];
 
-impl Decoder {
-    pub(super) fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            key: Vec::new(),
-            value: Vec::new(),
-        }
+/// Reads a line; the last one may lack its end.
+pub(super) fn read<'a>(reader: &'a mut Reader, line: &'a [u8]) -> Result<Datum<'a>, String> {
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    let object: Object = serde_json::from_slice(text).map_err(|error| explain(&error))?;
+    let by = object.by;
+    let key = [object.key, object.key_b64, object.key_hex];
+    let value = [object.value, object.value_b64, object.value_hex];
+    if !bytes("key", key, &mut reader.key)? {
+        return Err("the object has no key".into());
     }
-
-    pub(super) fn decode(
-        &mut self,
-        buffer: &[u8],
-        ends: bool,
-        each: &mut Each<'_>,
-    ) -> Result<usize, Broken> {
-        let Some(raw) = line(buffer, ends)? else {
-            return Ok(0);
-        };
-        let text = raw.strip_suffix(b"\n").unwrap_or(raw);
-        each(self.datum(text), Raw::Text(raw));
-        Ok(raw.len())
+    let key = reader.key.as_slice();
+    if reader.shape == Shape::Keys {
+        return Ok(Datum::Key(key));
     }
-
-    fn datum(&mut self, text: &[u8]) -> Result<Datum<'_>, String> {
-        let object: Object = serde_json::from_slice(text).map_err(|error| explain(&error))?;
-        let by = object.by;
-        let key = [object.key, object.key_b64, object.key_hex];
-        let value = [object.value, object.value_b64, object.value_hex];
-        if !bytes("key", key, &mut self.key)? {
-            return Err("the object has no key".into());
+    let op = object.op.as_deref().unwrap_or("put");
+    let has_value = bytes("value", value, &mut reader.value)?;
+    let value = reader.value.as_slice();
+    let change = match (op, has_value, by) {
+        ("put", true, None) => Command::Put { key, value },
+        ("append", true, None) => Command::Append { key, value },
+        ("del", false, None) => Command::Delete { key },
+        ("incr", false, by) => Command::Increment {
+            key,
+            delta: by.unwrap_or(1),
+        },
+        ("put" | "append", false, _) => return Err(format!("a {op} needs a value")),
+        ("del" | "incr", true, _) => return Err(format!("a {op} takes no value")),
+        ("put" | "append" | "del", _, Some(_)) => {
+            return Err(format!("\"by\" belongs to incr, not to {op}"));
         }
-        let key = self.key.as_slice();
-        if self.shape == Shape::Keys {
-            return Ok(Datum::Key(key));
-        }
-        let op = object.op.as_deref().unwrap_or("put");
-        let has_value = bytes("value", value, &mut self.value)?;
-        let value = self.value.as_slice();
-        let change = match (op, has_value, by) {
-            ("put", true, None) => Command::Put { key, value },
-            ("append", true, None) => Command::Append { key, value },
-            ("del", false, None) => Command::Delete { key },
-            ("incr", false, by) => Command::Increment {
-                key,
-                delta: by.unwrap_or(1),
-            },
-            ("put" | "append", false, _) => return Err(format!("a {op} needs a value")),
-            ("del" | "incr", true, _) => return Err(format!("a {op} takes no value")),
-            ("put" | "append" | "del", _, Some(_)) => {
-                return Err(format!("\"by\" belongs to incr, not to {op}"));
-            }
-            _ => return Err("\"op\" is one of put, append, del, incr".into()),
-        };
-        Ok(Datum::Change(change))
-    }
+        _ => return Err("\"op\" is one of put, append, del, incr".into()),
+    };
+    Ok(Datum::Change(change))
 }
 
 /// Puts the datum into `into`; false if it is not there at all.
 fn bytes(what: &str, [text, base64, hex]: Forms, into: &mut Vec<u8>) -> Result<bool, String> {
-    into.clear();
-    let decoded = |encoding: Encoding, text: &str| {
-        let decoded = encoding.decode(text.as_bytes());
-        decoded.map_err(|why| format!("the {what} cannot be decoded: {why}"))
-    };
-    match (text, base64, hex) {
+    let (text, encoding) = match (text, base64, hex) {
         (None, None, None) => return Ok(false),
-        (Some(text), None, None) => into.extend_from_slice(text.as_bytes()),
-        (None, Some(text), None) => *into = decoded(Encoding::Base64, &text)?,
-        (None, None, Some(text)) => *into = decoded(Encoding::Hex, &text)?,
+        (Some(text), None, None) => {
+            *into = text.into_bytes();
+            return Ok(true);
+        }
+        (None, Some(text), None) => (text, Encoding::Base64),
+        (None, None, Some(text)) => (text, Encoding::Hex),
         _ => return Err(format!("the object tells its {what} twice")),
-    }
-    Ok(true)
+    };
+    plain(what, text.as_bytes(), Some(encoding), into).map(|_| true)
 }
 
 /// Without the line, which is always the first of what serde sees.
@@ -127,12 +95,12 @@ fn explain(error: &serde_json::Error) -> String {
 mod tests {
     use super::super::tests::read;
     use super::*;
+    use crate::decoding::Decoder;
     use crate::encoding::Encodings;
     use crate::format::Format;
 
     fn found(text: &str) -> Result<String, String> {
-        let decoder =
-            super::super::Decoder::new(Format::Jsonl, Shape::Records, Encodings::default());
+        let decoder = Decoder::new(Format::Jsonl, Shape::Records, Encodings::default());
         let mut found = read(decoder, text.as_bytes(), || 5).expect("no line is too long");
         assert_eq!(found.len(), 1);
         found.remove(0)

@@ -56,24 +56,53 @@ pub(crate) const UNIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Reads one of the formats of bulk work.
 #[derive(Debug)]
-pub(crate) enum Decoder {
-    Tsv(tsv::Decoder),
-    Json(json::Decoder),
-    Nul(nul::Decoder),
-    Frame(frame::Decoder),
+pub(crate) struct Decoder {
+    form: Form,
+    reader: Reader,
 }
+
+/// How units follow each other, and what is in one.
+#[derive(Debug)]
+enum Form {
+    Tsv,
+    Jsonl,
+    Nul,
+    Frame(frame::Blocks),
+}
+
+/// What a unit of text is read with; the two buffers hold what does not stand there as it is.
+#[derive(Debug)]
+struct Reader {
+    shape: Shape,
+    encodings: Encodings,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// Reads one unit, its end included.
+type Read = for<'a> fn(&'a mut Reader, &'a [u8]) -> Result<Datum<'a>, String>;
 
 impl Decoder {
     /// For a format that bulk work knows.
     pub(crate) fn new(format: Format, shape: Shape, encodings: Encodings) -> Self {
-        match format {
-            Format::Jsonl => Self::Json(json::Decoder::new(shape)),
-            Format::Nul => Self::Nul(nul::Decoder::new(shape, encodings)),
-            Format::Frame => Self::Frame(frame::Decoder::new(shape)),
-            Format::Tsv | Format::Table | Format::Csv | Format::Env => {
-                Self::Tsv(tsv::Decoder::new(shape, encodings))
-            }
-        }
+        let form = match format {
+            Format::Jsonl => Form::Jsonl,
+            Format::Nul => Form::Nul,
+            Format::Frame => Form::Frame(frame::Blocks::default()),
+            Format::Tsv | Format::Table | Format::Csv | Format::Env => Form::Tsv,
+        };
+        let reader = Reader {
+            shape,
+            encodings,
+            key: Vec::new(),
+            value: Vec::new(),
+        };
+        Self { form, reader }
+    }
+
+    /// Whether what it refuses was damaged, as checksums tell, and not written by a person.
+    pub(crate) fn has_checksums(&self) -> bool {
+        matches!(self.form, Form::Frame(_))
     }
 
     /// Takes the unit at the front of `buffer`, calls `each` for its records, and returns how many
@@ -85,12 +114,16 @@ impl Decoder {
         ends: bool,
         each: &mut Each<'_>,
     ) -> Result<usize, Broken> {
-        match self {
-            Self::Tsv(decoder) => decoder.decode(buffer, ends, each),
-            Self::Json(decoder) => decoder.decode(buffer, ends, each),
-            Self::Nul(decoder) => decoder.decode(buffer, ends, each),
-            Self::Frame(decoder) => decoder.decode(buffer, ends, each),
-        }
+        let Self { form, reader } = self;
+        let (unit, read): (_, Read) = match form {
+            Form::Tsv => (line(buffer, ends)?, tsv::read),
+            Form::Jsonl => (line(buffer, ends)?, json::read),
+            Form::Nul => (nul::unit(buffer, ends, reader.shape)?, nul::read),
+            Form::Frame(blocks) => return blocks.decode(buffer, ends, reader.shape, each),
+        };
+        let Some(unit) = unit else { return Ok(0) };
+        each(read(reader, unit), Raw::Text(unit));
+        Ok(unit.len())
     }
 }
 
@@ -106,13 +139,16 @@ fn line(buffer: &[u8], ends: bool) -> Result<Option<&[u8]>, Broken> {
     }
 }
 
-/// A datum that is written in an encoding, as it says.
-fn encoded<'a>(
+/// A datum as it stands there, or what it says in its encoding.
+fn plain<'a>(
     what: &str,
-    text: &[u8],
-    encoding: Encoding,
+    text: &'a [u8],
+    encoding: Option<Encoding>,
     into: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], String> {
+    let Some(encoding) = encoding else {
+        return Ok(text);
+    };
     *into = encoding
         .decode(text)
         .map_err(|why| format!("the {what} cannot be decoded: {why}"))?;

@@ -1,100 +1,54 @@
 //! Exact bytes, each datum with a NUL byte behind it.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use raftctl::client::Command;
 
-use super::{Broken, Datum, Each, Raw, Shape, UNIT_BYTES_MAX, encoded};
-use crate::encoding::{Encoding, Encodings};
+use super::{Broken, Datum, Reader, Shape, UNIT_BYTES_MAX, plain};
+use crate::encoding::Encodings;
 
-/// Reads data that end in NUL bytes: pairs, or keys alone. The last one may lack its NUL.
-#[derive(Debug)]
-pub(crate) struct Decoder {
-    shape: Shape,
-    encodings: Encodings,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Decoder {
-    pub(super) fn new(shape: Shape, encodings: Encodings) -> Self {
-        Self {
-            shape,
-            encodings,
-            key: Vec::new(),
-            value: Vec::new(),
-        }
-    }
-
-    pub(super) fn decode(
-        &mut self,
-        buffer: &[u8],
-        ends: bool,
-        each: &mut Each<'_>,
-    ) -> Result<usize, Broken> {
-        let nul = memchr(0, buffer);
-        let second = nul.map(|at| at + 1);
-        let length = match (self.shape, second) {
-            (Shape::Keys, _) => second,
-            (Shape::Records, None) => None,
-            (Shape::Records, Some(begin)) => memchr(0, &buffer[begin..]).map(|at| begin + at + 1),
-        };
-        let length = match length {
-            Some(length) => length,
-            None if buffer.len() >= UNIT_BYTES_MAX => {
-                let why = format!("a record has more than {UNIT_BYTES_MAX} bytes");
-                return Err(Broken { why });
-            }
-            None if ends => buffer.len(),
-            None => 0,
-        };
-        if length > 0 {
-            let raw = &buffer[..length];
-            each(self.datum(raw), Raw::Text(raw));
-        }
-        Ok(length)
-    }
-
-    fn datum<'a>(&'a mut self, raw: &'a [u8]) -> Result<Datum<'a>, String> {
-        let Encodings { key, value } = self.encodings;
-        let text = raw.strip_suffix(b"\0").unwrap_or(raw);
-        if self.shape == Shape::Keys {
-            return field("key", text, key, &mut self.key).map(Datum::Key);
-        }
-        let end = memchr(0, raw).unwrap_or(raw.len());
-        // Behind the key's NUL there is at least the value's, or a byte of it.
-        if end + 1 >= raw.len() {
-            return Err(
-                "a key has no value: a record is two data, each with a NUL behind it".into(),
-            );
-        }
-        let second = &text[end + 1..];
-        Ok(Datum::Change(Command::Put {
-            key: field("key", &raw[..end], key, &mut self.key)?,
-            value: field("value", second, value, &mut self.value)?,
-        }))
+/// The pair, or the key alone, at the front of `buffer`, with its end; the last one may lack its NUL.
+pub(super) fn unit(buffer: &[u8], ends: bool, shape: Shape) -> Result<Option<&[u8]>, Broken> {
+    let mut nuls = memchr_iter(0, buffer);
+    let end = match shape {
+        Shape::Keys => nuls.next(),
+        Shape::Records => nuls.nth(1),
+    };
+    match end {
+        Some(at) => Ok(Some(&buffer[..=at])),
+        None if buffer.len() >= UNIT_BYTES_MAX => Err(Broken {
+            why: format!("a record has more than {UNIT_BYTES_MAX} bytes"),
+        }),
+        None => Ok((ends && !buffer.is_empty()).then_some(buffer)),
     }
 }
 
-fn field<'a>(
-    what: &str,
-    text: &'a [u8],
-    encoding: Option<Encoding>,
-    into: &'a mut Vec<u8>,
-) -> Result<&'a [u8], String> {
-    match encoding {
-        Some(encoding) => encoded(what, text, encoding, into),
-        None => Ok(text),
+/// Reads what [`unit`] found.
+pub(super) fn read<'a>(reader: &'a mut Reader, unit: &'a [u8]) -> Result<Datum<'a>, String> {
+    let Encodings { key, value } = reader.encodings;
+    let text = unit.strip_suffix(b"\0").unwrap_or(unit);
+    if reader.shape == Shape::Keys {
+        return plain("key", text, key, &mut reader.key).map(Datum::Key);
     }
+    let end = memchr(0, unit).unwrap_or(unit.len());
+    // Behind the key's NUL there is at least the value's, or a byte of it.
+    if end + 1 >= unit.len() {
+        return Err("a key has no value: a record is two data, each with a NUL behind it".into());
+    }
+    Ok(Datum::Change(Command::Put {
+        key: plain("key", &unit[..end], key, &mut reader.key)?,
+        value: plain("value", &text[end + 1..], value, &mut reader.value)?,
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::read;
     use super::*;
+    use crate::decoding::Decoder;
     use crate::format::Format;
 
     fn found(shape: Shape, text: &[u8]) -> Vec<Result<String, String>> {
-        let decoder = super::super::Decoder::new(Format::Nul, shape, Encodings::default());
+        let decoder = Decoder::new(Format::Nul, shape, Encodings::default());
         read(decoder, text, || 2).expect("no record is too long")
     }
 

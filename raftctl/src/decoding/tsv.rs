@@ -3,65 +3,33 @@
 use memchr::memchr;
 use raftctl::client::Command;
 
-use super::{Broken, Datum, Each, Raw, Shape, encoded, line};
+use super::{Datum, Reader, Shape, plain};
 use crate::encoding::{Encoding, Encodings};
 
-/// Reads lines; the two buffers hold what had escapes.
-#[derive(Debug)]
-pub(crate) struct Decoder {
-    shape: Shape,
-    encodings: Encodings,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-impl Decoder {
-    pub(super) fn new(shape: Shape, encodings: Encodings) -> Self {
-        Self {
-            shape,
-            encodings,
-            key: Vec::new(),
-            value: Vec::new(),
+/// Reads a line; the last one may lack its end.
+pub(super) fn read<'a>(reader: &'a mut Reader, line: &'a [u8]) -> Result<Datum<'a>, String> {
+    let Encodings { key, value } = reader.encodings;
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    let tab = memchr(b'\t', text);
+    if reader.shape == Shape::Keys {
+        if tab.is_some() {
+            return Err("a line is one key, and here is a TAB".into());
         }
+        return field("key", text, key, &mut reader.key).map(Datum::Key);
     }
-
-    pub(super) fn decode(
-        &mut self,
-        buffer: &[u8],
-        ends: bool,
-        each: &mut Each<'_>,
-    ) -> Result<usize, Broken> {
-        let Some(raw) = line(buffer, ends)? else {
-            return Ok(0);
-        };
-        let text = raw.strip_suffix(b"\n").unwrap_or(raw);
-        each(self.datum(text), Raw::Text(raw));
-        Ok(raw.len())
+    let Some(tab) = tab else {
+        return Err("a line is a key, a TAB and a value, and there is no TAB".into());
+    };
+    let (first, second) = (&text[..tab], &text[tab + 1..]);
+    if memchr(b'\t', second).is_some() {
+        let why = "a line is a key, a TAB and a value, and here is a second TAB; \
+                   in a value it is written \\t";
+        return Err(why.into());
     }
-
-    fn datum<'a>(&'a mut self, text: &'a [u8]) -> Result<Datum<'a>, String> {
-        let Encodings { key, value } = self.encodings;
-        let tab = memchr(b'\t', text);
-        if self.shape == Shape::Keys {
-            if tab.is_some() {
-                return Err("a line is one key, and here is a TAB".into());
-            }
-            return field("key", text, key, &mut self.key).map(Datum::Key);
-        }
-        let Some(tab) = tab else {
-            return Err("a line is a key, a TAB and a value, and there is no TAB".into());
-        };
-        let (first, second) = (&text[..tab], &text[tab + 1..]);
-        if memchr(b'\t', second).is_some() {
-            let why = "a line is a key, a TAB and a value, and here is a second TAB; \
-                       in a value it is written \\t";
-            return Err(why.into());
-        }
-        Ok(Datum::Change(Command::Put {
-            key: field("key", first, key, &mut self.key)?,
-            value: field("value", second, value, &mut self.value)?,
-        }))
-    }
+    Ok(Datum::Change(Command::Put {
+        key: field("key", first, key, &mut reader.key)?,
+        value: field("value", second, value, &mut reader.value)?,
+    }))
 }
 
 fn field<'a>(
@@ -70,15 +38,12 @@ fn field<'a>(
     encoding: Option<Encoding>,
     into: &'a mut Vec<u8>,
 ) -> Result<&'a [u8], String> {
-    match (encoding, memchr(b'\\', text)) {
-        (Some(encoding), _) => encoded(what, text, encoding, into),
-        (None, None) => Ok(text),
-        (None, Some(_)) => {
-            into.clear();
-            unescape(text, into)?;
-            Ok(into)
-        }
+    if encoding.is_some() || memchr(b'\\', text).is_none() {
+        return plain(what, text, encoding, into);
     }
+    into.clear();
+    unescape(text, into)?;
+    Ok(into)
 }
 
 /// Appends what the text stands for: `\\ \t \n \r \0` and `\xHH`.
@@ -119,10 +84,11 @@ fn digit(ascii: u8) -> u8 {
 mod tests {
     use super::super::tests::read;
     use super::*;
+    use crate::decoding::Decoder;
     use crate::format::Format;
 
     fn lines(shape: Shape, text: &[u8]) -> Vec<Result<String, String>> {
-        let decoder = super::super::Decoder::new(Format::Tsv, shape, Encodings::default());
+        let decoder = Decoder::new(Format::Tsv, shape, Encodings::default());
         read(decoder, text, || 3).expect("no line is too long")
     }
 
