@@ -35,44 +35,51 @@ fn verbs_flags_and_words_are_offered() {
 
 #[test]
 fn each_place_takes_its_kind() {
-    let kind = |line: &str| {
-        Asked::read(&words(line)[1..])
-            .expect("a word")
-            .kind()
-            .clone()
-    };
-    for line in ["get ", "get a ", "put ", "scan --keys ", "del -- -", "cas "] {
-        assert_eq!(kind(&format!("raftctl {line}")), Kind::Keys, "{line}");
+    let of_kinds: [(Kind, &[&str]); 6] = [
+        (
+            Kind::Keys,
+            &["get ", "get a ", "put ", "scan --keys ", "del -- -", "cas "],
+        ),
+        (
+            Kind::Peers,
+            &[
+                "remove-peer ",
+                "replace-peer ",
+                "transfer-leader ",
+                "snapshot --node ",
+            ],
+        ),
+        (Kind::Endpoints, &["-e a:1,"]),
+        (
+            Kind::Contexts,
+            &["-c ", "get k --context ", "context use ", "context rm "],
+        ),
+        (
+            Kind::Files,
+            &[
+                "--config ",
+                "snapshot verify ",
+                "recover apply --data-dir ",
+                "config check ",
+            ],
+        ),
+        (
+            Kind::Nothing,
+            &[
+                "add-peer ",
+                "context add ",
+                "put k ",
+                "replace-peer n1 ",
+                "-t ",
+            ],
+        ),
+    ];
+    for (kind, lines) in of_kinds {
+        for line in lines {
+            let asked = Asked::read(&words(line)).expect("a word");
+            assert_eq!(*asked.kind(), kind, "{line}");
+        }
     }
-    for line in [
-        "remove-peer ",
-        "replace-peer ",
-        "transfer-leader ",
-        "snapshot --node ",
-    ] {
-        assert_eq!(kind(&format!("raftctl {line}")), Kind::Peers, "{line}");
-    }
-    for line in ["-c ", "get k --context ", "context use ", "context rm "] {
-        assert_eq!(kind(&format!("raftctl {line}")), Kind::Contexts, "{line}");
-    }
-    for line in [
-        "--config ",
-        "snapshot verify ",
-        "recover apply --data-dir ",
-        "config check ",
-    ] {
-        assert_eq!(kind(&format!("raftctl {line}")), Kind::Files, "{line}");
-    }
-    for line in [
-        "add-peer ",
-        "context add ",
-        "put k ",
-        "replace-peer n1 ",
-        "-t ",
-    ] {
-        assert_eq!(kind(&format!("raftctl {line}")), Kind::Nothing, "{line}");
-    }
-    assert_eq!(kind("raftctl -e a:1,"), Kind::Endpoints);
 }
 
 #[test]

@@ -22,7 +22,7 @@ impl Home {
     }
 
     fn run_in(&self, env: &[(&str, &str)], args: &[&str]) -> Done {
-        let output = bare()
+        bare()
             .env_remove("RAFTCTL_CONFIG")
             .env_remove("XDG_CONFIG_HOME")
             .env("HOME", self.0.path())
@@ -30,12 +30,8 @@ impl Home {
             .args(args)
             .stdin(Stdio::null())
             .output()
-            .unwrap();
-        Done {
-            code: output.status.code(),
-            stdout: output.stdout,
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+            .unwrap()
+            .into()
     }
 
     fn run(&self, args: &[&str]) -> Done {

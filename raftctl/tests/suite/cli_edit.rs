@@ -13,17 +13,13 @@ use super::run::{Done, command, run, run_with, store};
 use super::script::always;
 
 fn edit(at: &str, editor: &str, args: &[&str]) -> Done {
-    let output = command(at, &[&["edit"], args].concat())
+    command(at, &[&["edit"], args].concat())
         .env_remove("VISUAL")
         .env("EDITOR", editor)
         .stdin(Stdio::null())
         .output()
-        .unwrap();
-    Done {
-        code: output.status.code(),
-        stdout: output.stdout,
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+        .unwrap()
+        .into()
 }
 
 fn is_write(asked: &Asked) -> bool {

@@ -1,7 +1,7 @@
 //! Runs the program.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -14,6 +14,16 @@ pub(crate) struct Done {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
 }
 
 impl Done {
@@ -63,12 +73,7 @@ pub(crate) fn run_with(endpoints: &str, args: &[&str], stdin: &[u8]) -> Done {
         .unwrap();
     // A verb that does not read its input closes it.
     let _ = child.stdin.take().unwrap().write_all(stdin);
-    let output = child.wait_with_output().unwrap();
-    Done {
-        code: output.status.code(),
-        stdout: output.stdout,
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    child.wait_with_output().unwrap().into()
 }
 
 pub(crate) fn run(endpoints: &str, args: &[&str]) -> Done {
