@@ -46,3 +46,36 @@ fn lines(house: &House) -> Vec<String> {
     }
     found
 }
+
+#[test]
+fn pages_are_shown_to_the_end_of_each_line() {
+    demand(comments_in_pages);
+    must_catch(
+        comments_in_pages,
+        &[
+            &[("man/a.1", "{\"done\\\":true}\n")],
+            &[("man/a.1", "a \\\" b\n")],
+        ],
+    );
+}
+
+/// What begins a comment of the typesetting behind a word: the rest of the line is never seen.
+fn comments_in_pages(house: &House) -> Vec<String> {
+    let mut found = Vec::new();
+    for page in house
+        .files
+        .iter()
+        .filter(|file| file.path.starts_with("man/"))
+    {
+        for (number, line) in page.text.lines().enumerate() {
+            if !line.starts_with(".\\\"") && line.contains("\\\"") {
+                found.push(format!(
+                    "{}:{}: the rest of the line is a comment",
+                    page.path,
+                    number + 1
+                ));
+            }
+        }
+    }
+    found
+}
