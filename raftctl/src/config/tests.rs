@@ -250,7 +250,10 @@ fn the_page_of_the_file_lists_exactly_the_settings() {
 #[test]
 fn the_example_of_the_page_is_good() {
     let page = fs::read_to_string(PAGE).expect("the page");
-    let example = page.split(".SH EXAMPLE\n.nf\n").nth(1).expect("an example");
+    let example = page
+        .split(".SH EXAMPLES\n.nf\n")
+        .nth(1)
+        .expect("an example");
     let example = example.split(".fi").next().unwrap_or_default();
     let config = Home::new(example)
         .resolve(&[])

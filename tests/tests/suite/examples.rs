@@ -367,6 +367,18 @@ fn the_examples_of_readme_and_topics_work() {
 }
 
 #[test]
+fn the_example_of_settings_is_taken() {
+    let folder = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
+    let blocks = blocks(&root().join("man/raftd.toml.5"));
+    assert_eq!(blocks.len(), 1, "{blocks:?}");
+    let file = folder.path().join("raftd.toml");
+    fs::write(&file, &blocks[0]).expect("written");
+    let mut command = proc::command("raftd");
+    command.args(["--check-config", "--config"]).arg(&file);
+    let _ = proc::run(command, b"").quietly();
+}
+
+#[test]
 fn the_example_of_the_daemon_makes_a_cluster() {
     let _slot = Slot::take();
     let folder = tempfile::tempdir_in(proc::scratch_dir()).expect("a folder");
