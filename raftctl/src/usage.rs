@@ -163,7 +163,7 @@ fn option<'a>(cli: &'a Command, verb: &'a Command, word: &OsStr) -> Option<&'a A
 /// The word as a shell reads it back, if it can be shown at all.
 pub(crate) fn quoted(word: &OsStr) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(byte);
-    let text = screen::line(word.as_bytes());
+    let text = screen::visible(word.as_bytes());
     if !word.is_empty() && word.as_bytes().iter().all(plain) {
         text
     } else {
@@ -196,6 +196,10 @@ mod tests {
         assert_eq!(
             remedy(&["raftctl", "cas", "k", "--expect", "-v", "--new"]),
             "raftctl cas --expect=-v -- k --new"
+        );
+        assert_eq!(
+            remedy(&["raftctl", "put", "k", r"-a\b'c"]),
+            r"raftctl put -- k '-a\b'\''c'"
         );
     }
 

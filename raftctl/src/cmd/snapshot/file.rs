@@ -17,6 +17,7 @@ use wire::types::NodeId;
 
 use super::super::Session;
 use crate::config::setting::endpoint;
+use crate::usage::quoted;
 
 /// The size of segments that the daemon makes if it is not told otherwise.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -148,17 +149,8 @@ pub(super) fn restore(args: &Restore, session: &mut Session<'_>) -> Result<Exit,
 
 /// What starts a node that has its data directory.
 pub(in crate::cmd) fn start_line(node: NodeId, data_dir: &Path) -> String {
-    let dir = data_dir.display().to_string();
-    format!("raftd --id {node} --data-dir {}", quoted(&dir))
-}
-
-/// A word of a shell's command line.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%=,".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
+    let dir = quoted(data_dir.as_os_str());
+    format!("raftd --id {node} --data-dir {dir}")
 }
 
 /// Reads all of it, with a bar on a terminal.
