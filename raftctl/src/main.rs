@@ -8,6 +8,7 @@ mod complete;
 mod config;
 mod decoding;
 mod encoding;
+mod files;
 mod format;
 mod input;
 mod items;

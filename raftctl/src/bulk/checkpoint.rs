@@ -16,6 +16,8 @@ use raftctl::client::RequestId;
 use raftctl::failure::{Exit, Failure};
 use serde::{Deserialize, Serialize};
 
+use crate::files::publish;
+
 /// The form of the file.
 const FORM: u32 = 1;
 /// A file has at most so many bytes: for one write in flight less than 100 are needed.
@@ -111,7 +113,7 @@ impl Checkpoint {
         Ok(Some(state))
     }
 
-    /// Replaces the file in one step.
+    /// Replaces the file in one step, and for good: what it tells of may be sent then.
     pub(crate) fn write(&self, state: &State) -> Result<(), Failure> {
         let written = self.replace(state);
         written.map_err(|error| self.unusable(&error))
@@ -126,7 +128,7 @@ impl Checkpoint {
         let mut file = File::create(&next)?;
         file.write_all(&text)?;
         file.sync_data()?;
-        fs::rename(&next, &self.path)
+        publish(&next, &self.path)
     }
 
     fn unusable(&self, error: &io::Error) -> Failure {

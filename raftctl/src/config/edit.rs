@@ -10,6 +10,7 @@ use raftctl::failure::{Exit, Failure};
 
 use super::file::{CONTEXTS, File, Layer, failure, read_text};
 use super::setting::{CONTEXT, ENDPOINTS, Setting};
+use crate::files::{folder, publish};
 
 /// A change of what the file says.
 #[derive(Clone, Debug)]
@@ -168,10 +169,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
             "it is no regular file",
         ));
     }
-    let folder = real
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
+    let folder = folder(&real);
     fs::create_dir_all(folder)?;
     let mut name = real.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
@@ -188,7 +186,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         })
-        .and_then(|()| fs::rename(&temporary, &real));
+        .and_then(|()| publish(&temporary, &real));
     if written.is_err() {
         // The error of before is the one to tell.
         let _ = fs::remove_file(&temporary);

@@ -20,6 +20,7 @@ use wire::types::EntryId;
 use super::super::Session;
 use super::file::bar;
 use super::{Line, leader_of, wait};
+use crate::files::publish;
 use crate::output;
 
 /// Pieces on their way to the thread that verifies them.
@@ -92,11 +93,7 @@ fn save(source: &mut Source<'_, '_>, file: &OsStr) -> Result<Verified, Failure> 
         .and_then(|mut file| {
             let verified = source.copy(&mut file, &unwritable)?;
             file.sync_all().map_err(|error| unwritable(&error))?;
-            fs::rename(&part, path).map_err(|error| unwritable(&error))?;
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-            let dir = File::open(dir.unwrap_or(Path::new(".")));
-            dir.and_then(|dir| dir.sync_all())
-                .map_err(|error| unwritable(&error))?;
+            publish(&part, path).map_err(|error| unwritable(&error))?;
             Ok(verified)
         });
     if saved.is_err() {

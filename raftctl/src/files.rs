@@ -1,0 +1,17 @@
+//! Files that take the place of others: whoever looks sees the one or the other, whole.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Gives the file at `from`, which was synced, the name `to`: for good, also if the power fails.
+pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    File::open(folder(to))?.sync_all()
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
