@@ -140,7 +140,7 @@ impl Checkpoint {
         let what = format!("the checkpoint cannot be understood: {why}");
         Failure::new(Exit::Damaged, "damaged", what)
             .at(self.path.display())
-            .remedy("remove it to begin at the begin")
+            .remedy("name another file; or, if it is an old checkpoint, remove it to begin at the begin")
     }
 }
 

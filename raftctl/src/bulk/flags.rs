@@ -1,9 +1,10 @@
 //! The options of all verbs that take records from an input.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use raftctl::failure::Failure;
 
+use super::input::Input;
 use super::progress::Show;
 use crate::format::Style;
 
@@ -69,6 +70,29 @@ impl Flags {
             ))
             .remedy("--stdin reads them")),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses to write over the input, or one file over the other.
+    pub(super) fn check_apart(&self, input: &Input) -> Result<(), Failure> {
+        let written = [
+            (&self.rejects, "--rejects"),
+            (&self.checkpoint, "--checkpoint"),
+        ];
+        let refused = |what: String, path: &Path| {
+            let failure = Failure::usage(what).at(path.display());
+            Err(failure.remedy("name another file"))
+        };
+        for (path, flag) in written {
+            if let Some(path) = path.as_deref().filter(|path| input.is_at(path)) {
+                return refused(format!("{flag} names the file that is read"), path);
+            }
+        }
+        match &self.rejects {
+            Some(path) if self.rejects == self.checkpoint => {
+                refused("--rejects and --checkpoint name one file".into(), path)
+            }
+            _ => Ok(()),
         }
     }
 

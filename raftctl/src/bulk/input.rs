@@ -1,10 +1,12 @@
 //! The input, read on a thread of its own: bytes, records, blocks.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
@@ -83,6 +85,13 @@ impl Input {
             name: name.into(),
             bytes: metadata.is_file().then_some(metadata.len()),
         })
+    }
+
+    /// Whether it is the file of this name.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        let place = |of: io::Result<Metadata>| of.map(|of| (of.dev(), of.ino())).ok();
+        let there = place(fs::metadata(path));
+        self.bytes.is_some() && there.is_some() && there == place(self.file.metadata())
     }
 
     /// It cannot be read on.

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use raftctl::client::{OperationResult, Outcome, Written};
@@ -11,7 +10,6 @@ use raftctl::failure::{Exit, Failure};
 use super::block::{Block, Refused};
 use super::checkpoint::State;
 use super::flags::Flags;
-use super::input::Input;
 use crate::output::Out;
 
 /// What is known of the records that are settled.
@@ -46,41 +44,26 @@ pub(crate) struct Rejects {
 }
 
 impl Rejects {
-    /// Begins the file anew behind its first `bytes`, if somebody has not taken them away; `input` must
-    /// be another one.
-    pub(crate) fn open(path: &Path, mut bytes: u64, input: &Input) -> Result<Self, Failure> {
-        let mut opened = || -> io::Result<Option<File>> {
-            let mut options = OpenOptions::new();
-            let file = options
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(path)?;
-            let (own, read) = (file.metadata()?, input.file.metadata()?);
-            if own.is_file() && (own.dev(), own.ino()) == (read.dev(), read.ino()) {
-                return Ok(None);
-            }
-            if own.is_file() {
-                bytes = bytes.min(own.len());
-                file.set_len(bytes)?;
-                (&file).seek(SeekFrom::Start(bytes))?;
-            }
-            Ok(Some(file))
-        };
-        match opened() {
-            Ok(Some(file)) => Ok(Self {
-                file: BufWriter::new(file),
-                path: path.into(),
-                bytes,
-            }),
-            Ok(None) => {
-                let what = "the file of rejects is the one that is read";
-                Err(Failure::usage(what)
-                    .at(path.display())
-                    .remedy("name another one"))
-            }
-            Err(error) => Err(unwritable(path, &error)),
+    /// Begins the file anew behind its first `bytes`, if somebody has not taken them away.
+    pub(crate) fn open(path: &Path, bytes: u64) -> Result<Self, Failure> {
+        Self::opened(path, bytes).map_err(|error| unwritable(path, &error))
+    }
+
+    fn opened(path: &Path, mut bytes: u64) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true);
+        let mut file = options.open(path)?;
+        let found = file.metadata()?;
+        if found.is_file() {
+            bytes = bytes.min(found.len());
+            file.set_len(bytes)?;
+            file.seek(SeekFrom::Start(bytes))?;
         }
+        Ok(Self {
+            file: BufWriter::new(file),
+            path: path.into(),
+            bytes,
+        })
     }
 
     fn write(&mut self, record: &[u8]) -> Result<(), Failure> {
@@ -108,11 +91,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 
 impl Ledger {
     /// Begins where `state` says that another process was.
-    pub(crate) fn open(
-        flags: &Flags,
-        state: Option<&State>,
-        input: &Input,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn open(flags: &Flags, state: Option<&State>) -> Result<Self, Failure> {
         let mut ledger = Self {
             echoes: flags.echo,
             ..Self::default()
@@ -125,7 +104,7 @@ impl Ledger {
             rejects_bytes = state.rejects_bytes;
         }
         if let Some(path) = &flags.rejects {
-            ledger.rejects = Some(Rejects::open(path, rejects_bytes, input)?);
+            ledger.rejects = Some(Rejects::open(path, rejects_bytes)?);
         }
         Ok(ledger)
     }

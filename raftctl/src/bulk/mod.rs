@@ -72,10 +72,11 @@ pub(crate) fn run(job: Job<'_>, session: &mut Session<'_>) -> Result<Exit, Failu
         session.out.check_binary(format)?;
     }
     let input = Input::open(job.file, job.doing)?;
+    flags.check_apart(&input)?;
     let checkpoint = flags.checkpoint.as_deref().map(Checkpoint::new);
     let state = checkpoint.as_ref().map(Checkpoint::read);
     let state = state.transpose()?.flatten();
-    let ledger = Ledger::open(flags, state.as_ref(), &input)?;
+    let ledger = Ledger::open(flags, state.as_ref())?;
     let name = input.name.clone();
     let words = Words {
         doing: job.doing,

@@ -274,3 +274,28 @@ fn endpoints_come_from_the_environment_too() {
         .unwrap();
     assert_eq!(output.stdout, b"0\n");
 }
+
+#[test]
+fn bulk_work_writes_no_file_over_what_it_reads() {
+    let (server, at) = store();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (input, other) = (path("in"), path("other"));
+    std::fs::write(&input, "k\tv\n").unwrap();
+    std::os::unix::fs::symlink(&input, path("link")).unwrap();
+    for flags in [
+        ["--rejects", &input, "--on-error", "skip"],
+        ["--rejects", &path("link"), "--on-error", "skip"],
+        ["--checkpoint", &input, "--on-error", "stop"],
+        ["--checkpoint", &other, "--rejects", &other],
+    ] {
+        let done = run(&at, &[&["load", &input][..], &flags].concat());
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(
+            done.stderr.ends_with("  try: name another file\n"),
+            "{done:?}"
+        );
+    }
+    assert_eq!(std::fs::read_to_string(&input).unwrap(), "k\tv\n");
+    assert!(server.asked().is_empty(), "nothing was sent");
+}
