@@ -258,11 +258,7 @@ fn remedy(error: &E) -> String {
         E::IdReused => "use the id with exactly the command that it was given for".into(),
         E::TooManyConnections { .. } => "close idle clients, or ask another node with -e".into(),
         E::Overloaded { .. } => "it had no effect: run it again, or with a longer -t".into(),
-        E::ViewGone => {
-            "run it again, from the beginning or with --from the last key; a reader that is \
-                        slow had better read from a file"
-                .into()
-        }
+        E::ViewGone => "run it again; a reader that is slow had better read from a file".into(),
         E::UnsupportedVersion { .. } | E::UnknownKind { .. } | E::UnknownFlags { .. } => {
             "raftctl and raftd differ in version: `raftctl version`, `raftd --version`".into()
         }

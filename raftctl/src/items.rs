@@ -245,9 +245,17 @@ impl Printer {
         }
     }
 
+    /// Prints what was gathered of an output that breaks off: it has no end.
+    pub(crate) fn break_off(mut self, out: &mut Out) -> Result<(), Failure> {
+        self.buffer.clear();
+        self.frame.close(&mut self.buffer);
+        out.text(&self.buffer)?;
+        self.print_rows(out)
+    }
+
     /// Prints the rows that were gathered: with values cut to what the line leaves for them, and under a
-    /// header if they are the first. For an output that breaks off; it has no end then.
-    pub(crate) fn print_rows(&mut self, out: &mut Out) -> Result<(), Failure> {
+    /// header if they are the first.
+    fn print_rows(&mut self, out: &mut Out) -> Result<(), Failure> {
         if self.rows.is_empty() {
             return Ok(());
         }

@@ -69,7 +69,7 @@ pub use limits::check;
 pub use read::{Entry, Page, Scan, status_of};
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
-pub use walk::{Walk, Way};
+pub use walk::{Reached, Walk, Way};
 pub use wire::client::{
     Consistency, Freshness, Item, Items, KeyRange, LeaderChange, Member, NodeRole, ScanMode,
     Status, ViewChoice, prefix_end,

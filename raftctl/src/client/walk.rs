@@ -2,6 +2,7 @@
 
 use wire::client::{Freshness, KeyRange, ScanMode, ViewChoice};
 use wire::limits::PAGE_ITEMS_MAX;
+use wire::types::Index;
 
 use super::error::Error;
 use super::read::{Page, Scan};
@@ -25,6 +26,17 @@ pub struct Way {
     pub limit: u64,
 }
 
+/// How far a [`Walk`] has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The revision that all its pages show.
+    pub revision: Index,
+    /// Keys in the pages so far; with [`ScanMode::Count`] those that were counted.
+    pub count: u64,
+    /// The last of these keys: the next page comes behind it.
+    pub last: Vec<u8>,
+}
+
 /// Reads a range page by page. The node that sends the first page keeps a view of its state for the
 /// others, so that all of them show the revision of the first one, however long it takes: up to an
 /// hour, and five minutes between two pages.
@@ -35,7 +47,7 @@ pub struct Way {
 pub struct Walk {
     client: Client,
     way: Way,
-    after: Option<Vec<u8>>,
+    reached: Option<Reached>,
     view: ViewChoice,
     left: u64,
     ended: bool,
@@ -49,10 +61,16 @@ impl Walk {
             client,
             left: way.limit,
             way,
-            after: None,
+            reached: None,
             view: ViewChoice::Keep,
             ended: false,
         }
+    }
+
+    /// How far it has come; `None` as long as there is nothing but one page.
+    #[must_use]
+    pub fn reached(&self) -> Option<&Reached> {
+        self.reached.as_ref()
     }
 
     /// The next page; `None` after the last.
@@ -73,15 +91,21 @@ impl Walk {
                 to: self.way.to.as_deref(),
             },
             reverse: self.way.reverse,
-            after: self.after.as_deref(),
+            after: self.reached.as_ref().map(|reached| &*reached.last),
             limit: limit.min(PAGE_ITEMS_MAX),
             view: self.view,
         };
         let mut page = self.client.scan(scan, deadline)?;
-        self.left = self.left.saturating_sub(page.count);
-        self.after = page.more_after.take();
-        match (&self.after, page.view) {
-            (Some(_), Some(id)) => self.view = ViewChoice::Of(id),
+        match (page.more_after.take(), page.view) {
+            (Some(last), Some(id)) => {
+                self.left = self.left.saturating_sub(page.count);
+                self.view = ViewChoice::Of(id);
+                self.reached = Some(Reached {
+                    revision: page.index,
+                    count: self.way.limit - self.left,
+                    last,
+                });
+            }
             (Some(_), None) => {
                 return Err(Error::NotApplied {
                     why: super::Why::Server(wire::error::Error::ViewGone),

@@ -21,10 +21,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let way = args
-        .range
-        .way(ScanMode::Count, false, args.codec.key_encode)?;
-    let pages = Pages::new(session, way, "count")?;
+    let encoding = args.codec.key_encode;
+    let way = args.range.way(ScanMode::Count, false, encoding)?;
+    let pages = Pages::new(session, way, "count", encoding)?;
     let mut total = 0;
     while let Some(page) = pages.next()? {
         total += page.count;

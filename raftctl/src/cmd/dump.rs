@@ -35,17 +35,26 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let encoder = Encoder::new(format, args.codec.encodings());
     let mut encoder = encoder.expect("other formats were refused");
     session.out.page(session.signals);
-    let pages = Pages::new(session, way, "dump")?;
+    let pages = Pages::new(session, way, "dump", encoding)?;
     let out = &mut session.out;
     let mut buffer = Vec::new();
-    while let Some(page) = pages.next()? {
+    loop {
+        // What came before an error is data too.
+        let page = match pages.next() {
+            Ok(Some(page)) => page,
+            Ok(None) => break,
+            Err(failure) => {
+                encoder.close(&mut buffer);
+                out.text(&buffer)?;
+                return Err(failure);
+            }
+        };
         for item in page.items() {
             let record = Record {
                 key: item.key,
                 value: item.value,
             };
             if let Err(refused) = encoder.encode(record, &mut buffer) {
-                // What came before it is data too.
                 out.text(&buffer)?;
                 return Err(refused);
             }

@@ -4,13 +4,14 @@ use std::ffi::OsString;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use raftctl::client::{Deadline, Error, Page, ScanMode, Walk, Way, prefix_end};
+use raftctl::client::{Deadline, Error, Page, Reached, ScanMode, Walk, Way, prefix_end};
 use raftctl::failure::{Exit, Failure};
 
 use super::fresh::Fresh;
 use super::{Session, shown};
 use crate::encoding::Encoding;
 use crate::input;
+use crate::usage::quoted;
 
 /// Pages that are read while one is printed, and wait.
 const AHEAD_MAX: usize = 1;
@@ -71,19 +72,33 @@ impl Range {
 /// The pages of a range, all of one revision. The next one is read while one is printed; if nobody
 /// takes them, no more are read. The time of `-t` is that of each page.
 pub(crate) struct Pages {
-    pages: Receiver<Result<Page, Error>>,
+    pages: Receiver<Result<Page, (Error, Option<Reached>)>>,
     what: String,
+    /// The option that goes on behind a key; `None` where nothing is printed before the end.
+    bound: Option<&'static str>,
+    encoding: Option<Encoding>,
 }
 
 impl Pages {
-    /// Begins to read. `what` names it in errors.
-    pub(crate) fn new(session: &Session<'_>, way: Way, what: &str) -> Result<Self, Failure> {
+    /// Begins to read. `what` names it in errors, keys are given as `encoding` says.
+    pub(crate) fn new(
+        session: &Session<'_>,
+        way: Way,
+        what: &str,
+        encoding: Option<Encoding>,
+    ) -> Result<Self, Failure> {
         let what = format!("{what} {}", shown(&way.from)).trim_end().to_owned();
+        let bound = match (way.mode, way.reverse) {
+            (ScanMode::Count, _) => None,
+            (_, false) => Some("--from"),
+            (_, true) => Some("--to"),
+        };
         let timeout = session.timeout;
         let mut walk = Walk::new(session.client(), way);
         let (sender, pages) = sync_channel(AHEAD_MAX);
         let reader = move || {
             while let Some(page) = walk.next_page(Deadline::after(timeout)).transpose() {
+                let page = page.map_err(|error| (error, walk.reached().cloned()));
                 let failed = page.is_err();
                 // Whoever printed them may be gone.
                 if sender.send(page).is_err() || failed {
@@ -99,12 +114,51 @@ impl Pages {
                 format!("no thread can be started: {error}"),
             )
         })?;
-        Ok(Self { pages, what })
+        Ok(Self {
+            pages,
+            what,
+            bound,
+            encoding,
+        })
     }
 
     /// The next page; `None` after the last.
     pub(crate) fn next(&self) -> Result<Option<Page>, Failure> {
         let page = self.pages.recv().ok().transpose();
-        page.map_err(|error| Failure::of(&self.what, &error))
+        page.map_err(|(error, reached)| {
+            let failure = Failure::of(&self.what, &error);
+            match (reached, self.bound) {
+                (Some(reached), Some(bound)) => self.broken_off(failure, &reached, bound),
+                _ => failure,
+            }
+        })
+    }
+
+    /// Says how far it came, and how to get the rest.
+    fn broken_off(&self, failure: Failure, reached: &Reached, bound: &str) -> Failure {
+        let Reached {
+            revision,
+            count,
+            last,
+        } = reached;
+        let place = match failure.place.as_str() {
+            "" => String::new(),
+            place => format!("{place}; "),
+        };
+        let last_key = shown(last);
+        let place = format!("{place}behind {count} keys of revision {revision}, up to {last_key}");
+        let word = match self.encoding {
+            Some(encoding) => Some(encoding.encode(last)),
+            None => str::from_utf8(last).ok().map(str::to_owned),
+        };
+        let plain = word.filter(|word| !word.chars().any(char::is_control));
+        let remedy = match plain {
+            Some(word) => format!(
+                "run it again; or, for the rest of it as of another revision, with {}",
+                quoted(format!("{bound}={word}").as_ref())
+            ),
+            None => "run it again".to_owned(),
+        };
+        failure.at(place).remedy(remedy)
     }
 }

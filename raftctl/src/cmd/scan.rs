@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let stem_bytes = args.range.stem_bytes(encoding)?;
     let mut printer = Printer::new(args.keys, stem_bytes, args.codec, &session.out)?;
     session.out.page(session.signals);
-    let pages = Pages::new(session, way, "scan")?;
+    let pages = Pages::new(session, way, "scan", encoding)?;
     let out = &mut session.out;
     loop {
         // What was found before an error is data too.
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             Ok(Some(page)) => page,
             Ok(None) => break,
             Err(failure) => {
-                printer.print_rows(out)?;
+                printer.break_off(out)?;
                 return Err(failure);
             }
         };

@@ -37,15 +37,17 @@ impl Encoder {
 
     /// Appends what is left, and the end.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
-        if !self.block.is_empty() {
-            self.close(out);
-        }
+        self.close(out);
         block::put_end(&mut self.block, mem::take(&mut self.records));
         out.extend_from_slice(&self.block);
         self.block.clear();
     }
 
-    fn close(&mut self, out: &mut Vec<u8>) {
+    /// Appends what is left of a sequence that breaks off: it has no end.
+    pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
+        if self.block.is_empty() {
+            return;
+        }
         block::finish(&mut self.block, self.start);
         out.extend_from_slice(&self.block);
         self.block.clear();

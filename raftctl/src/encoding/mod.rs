@@ -69,7 +69,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Appends what is left.
+    /// Appends what is left of an output that breaks off.
+    pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
+        if let Self::Frame(encoder) = self {
+            encoder.close(out);
+        }
+    }
+
+    /// Appends what is left, and the end.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) {
         if let Self::Frame(encoder) = self {
             encoder.finish(out);

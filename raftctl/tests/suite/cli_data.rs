@@ -1,5 +1,8 @@
 //! Data in and out of the command line, byte for byte.
 
+use std::collections::BTreeSet;
+
+use super::fake::{Act, Fake, What};
 use super::run::{run, run_with, store};
 use super::script::Store;
 
@@ -164,6 +167,64 @@ fn a_scan_goes_on_over_pages_and_stops_at_the_limit() {
     run(at, &["scan", "none"]).silently(0, "");
     run(at, &["count"]).silently(0, "11\n");
     run(at, &["count", "k"]).silently(0, "10\n");
+}
+
+#[test]
+fn what_breaks_off_says_how_far_it_came() {
+    let mut store = Store {
+        page_items: 3,
+        ..Store::default()
+    };
+    for (index, key) in (1..).zip(["-a", "b", "c", "d e", "f", "g"]) {
+        let (key, value) = (key.as_bytes(), &b"v"[..]);
+        let put = wire::command::Command::Put { key, value };
+        store.map.apply(wire::types::Index(index), &put);
+        store.index = index;
+    }
+    let mut pages = BTreeSet::new();
+    // The second page of each connection never comes.
+    let server = Fake::start(1, move |asked| match &asked.what {
+        What::Scan(_) if !pages.insert(asked.connection) => Act::Close,
+        _ => store.act(asked),
+    });
+    let at = &server.addr;
+    let (up, down) = ("-a\tv\nb\tv\nc\tv\n", "g\tv\nf\tv\nd e\tv\n");
+    let hex = "--key-encode=hex";
+    let in_hex = "2d61\tv\n62\tv\n63\tv\n";
+    for (args, printed, last, bound) in [
+        (&["scan"][..], up, "c", "--from=c"),
+        (&["dump"], up, "c", "--from=c"),
+        (&["scan", "--reverse"], down, "d e", "'--to=d e'"),
+        (&["dump", "--reverse"], down, "d e", "'--to=d e'"),
+        (&["scan", hex], in_hex, "c", "--from=63"),
+    ] {
+        let done = run(at, args);
+        assert_eq!(done.code, Some(4), "{args:?}: {done:?}");
+        assert_eq!(done.stdout, printed.as_bytes(), "{args:?}");
+        let place = format!("  where: {at}; behind 3 keys of revision 6, up to {last}\n");
+        assert!(done.stderr.contains(&place), "{done:?}");
+        let remedy = format!(
+            "  try: run it again; or, for the rest of it as of another revision, with {bound}\n"
+        );
+        assert!(done.stderr.ends_with(&remedy), "{done:?}");
+    }
+    // What did not fill a block is written all the same; that it has no end is seen by who reads it.
+    for verb in ["scan", "dump"] {
+        let done = run(at, &[verb, "-o", "frame"]);
+        assert_eq!(done.code, Some(4), "{done:?}");
+        let (block, length) = wire::block::parse(&done.stdout).unwrap().unwrap();
+        assert_eq!(length, done.stdout.len(), "{block:?}");
+        let wire::block::Block::Records(records) = block else {
+            panic!("{block:?}")
+        };
+        assert_eq!(records.count(), 3);
+    }
+    let done = run(at, &["count"]);
+    assert_eq!((done.code, done.stdout.as_slice()), (Some(4), &b""[..]));
+    assert!(
+        done.stderr.contains("  try: run it again; a reader"),
+        "{done:?}"
+    );
 }
 
 #[test]
