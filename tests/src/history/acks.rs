@@ -22,7 +22,7 @@ use wire::types::{EntryId, Epoch, Index};
 
 use super::model::Model;
 use super::verdict::{Breach, Summary, Violation};
-use super::{Answer, Command, History, Item, Operation, Page, Query, witness};
+use super::{Answer, Command, History, Item, Operation, Page, Query, Scan, witness};
 
 /// Judges a history by itself.
 ///
@@ -184,7 +184,10 @@ fn gather(history: &History) -> BTreeMap<&[u8], Known<'_>> {
         if let (Operation::Read { query, .. }, Answer::Scanned { index, page }) =
             (&asked.operation, &asked.answer)
         {
-            look_at_page(record, *index, query, page, &mut keys);
+            let Query::Scan(scan) = query else {
+                unreachable!("a scan is answered by its kind");
+            };
+            look_at_page(record, *index, scan, page, &mut keys);
         }
     }
     let others: Vec<_> = compound(history).map(|(_, command)| command).collect();
@@ -196,26 +199,15 @@ fn gather(history: &History) -> BTreeMap<&[u8], Known<'_>> {
 fn look_at_page<'h>(
     record: usize,
     at: Index,
-    query: &'h Query,
+    scan: &'h Scan,
     page: &'h Page,
     keys: &mut BTreeMap<&'h [u8], Known<'h>>,
 ) {
-    let Query::Scan {
-        mode,
-        from,
-        to,
-        reverse,
-        after,
-        ..
-    } = query
-    else {
-        unreachable!("a scan is answered by its kind");
-    };
-    if *mode == ScanMode::Count {
+    if scan.mode == ScanMode::Count {
         return;
     }
     for item in &page.items {
-        let sight = match mode {
+        let sight = match scan.mode {
             ScanMode::Keys => Sight::Key(item),
             ScanMode::Items | ScanMode::Count => Sight::Item(item),
         };
@@ -223,10 +215,13 @@ fn look_at_page<'h>(
         known.seen.push(Seen { at, record, sight });
     }
     for (key, known) in keys {
-        let is_behind = |other: &[u8]| if *reverse { *key < other } else { *key > other };
-        let is_asked_for = *key >= from.as_slice()
-            && to.as_deref().is_none_or(|to| *key < to)
-            && after.as_deref().is_none_or(is_behind)
+        let is_behind = |other: &[u8]| match scan.reverse {
+            true => *key < other,
+            false => *key > other,
+        };
+        let is_asked_for = *key >= scan.from.as_slice()
+            && scan.to.as_deref().is_none_or(|to| *key < to)
+            && scan.after.as_deref().is_none_or(is_behind)
             && page
                 .more_after
                 .as_deref()
@@ -457,12 +452,12 @@ fn compare_pages(history: &History, indexes: &[Option<Index>]) -> Result<(), Vio
         while let Some((index, write)) = writes.next_if(|(index, _)| *index <= at) {
             execute(history, &mut model, index, write)?;
         }
-        if let (Operation::Read { query, .. }, Answer::Scanned { page, .. }) = (
-            &history.records[place].operation,
-            &history.records[place].answer,
-        ) && !model.has_page(query, page)
+        let record = &history.records[place];
+        if let Operation::Read { query, .. } = &record.operation
+            && let (Query::Scan(scan), Answer::Scanned { page, .. }) = (query, &record.answer)
+            && !model.has_page(scan, page)
         {
-            let why = format!("the page at that index is {:?}", model.page(query));
+            let why = format!("the page at that index is {:?}", model.page(scan));
             let shown = [place];
             return Err(Violation::new(Breach::OtherState, history, &shown, &why));
         }

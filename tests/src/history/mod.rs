@@ -200,32 +200,37 @@ pub enum Query {
         key: Vec<u8>,
     },
     /// One page of a scan.
-    Scan {
-        /// What to return of each key.
-        #[serde(with = "encoding::ScanModeText")]
-        mode: ScanMode,
-        /// The first key that counts.
-        #[serde(with = "encoding::bytes")]
-        from: Vec<u8>,
-        /// The first key that does not count any more.
-        #[serde(default, with = "encoding::bytes_or_null")]
-        to: Option<Vec<u8>>,
-        /// The highest key comes first.
-        #[serde(default)]
-        reverse: bool,
-        /// Keys must come behind it, in the order asked for.
-        #[serde(default, with = "encoding::bytes_or_null")]
-        after: Option<Vec<u8>>,
-        /// Items at most.
-        limit: u32,
-    },
+    Scan(Scan),
 }
 
-impl Query {
+/// A page that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scan {
+    /// What to return of each key.
+    #[serde(with = "encoding::ScanModeText")]
+    pub mode: ScanMode,
+    /// The first key that counts.
+    #[serde(with = "encoding::bytes")]
+    pub from: Vec<u8>,
+    /// The first key that does not count any more.
+    #[serde(default, with = "encoding::bytes_or_null")]
+    pub to: Option<Vec<u8>>,
+    /// The highest key comes first.
+    #[serde(default)]
+    pub reverse: bool,
+    /// Keys must come behind it, in the order asked for.
+    #[serde(default, with = "encoding::bytes_or_null")]
+    pub after: Option<Vec<u8>>,
+    /// Items at most.
+    pub limit: u32,
+}
+
+impl Scan {
     /// A page, in order, of the keys that begin with `prefix`.
     #[must_use]
     pub fn of_prefix(mode: ScanMode, prefix: &[u8], after: Option<Vec<u8>>, limit: u32) -> Self {
-        Self::Scan {
+        Self {
             mode,
             from: prefix.to_vec(),
             to: prefix_end(prefix),
@@ -235,6 +240,17 @@ impl Query {
         }
     }
 
+    /// The keys that it is about.
+    #[must_use]
+    pub fn range(&self) -> KeyRange<'_> {
+        KeyRange {
+            from: &self.from,
+            to: self.to.as_deref(),
+        }
+    }
+}
+
+impl Query {
     /// As a request.
     #[must_use]
     pub fn to_wire(&self, deadline_ms: u32, freshness: Freshness, view: ViewChoice) -> Request<'_> {
@@ -244,24 +260,14 @@ impl Query {
                 freshness,
                 key,
             },
-            Self::Scan {
-                mode,
-                from,
-                to,
-                reverse,
-                after,
-                limit,
-            } => Request::Scan {
+            Self::Scan(scan) => Request::Scan {
                 deadline_ms,
                 freshness,
-                mode: *mode,
-                range: KeyRange {
-                    from,
-                    to: to.as_deref(),
-                },
-                reverse: *reverse,
-                after: after.as_deref(),
-                limit: *limit,
+                mode: scan.mode,
+                range: scan.range(),
+                reverse: scan.reverse,
+                after: scan.after.as_deref(),
+                limit: scan.limit,
                 view,
             },
         }

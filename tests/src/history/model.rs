@@ -18,7 +18,7 @@ use wire::limits::{
 };
 use wire::types::{Epoch, Index};
 
-use super::{Item, Page, Query};
+use super::{Item, Page, Scan};
 
 /// A key's state.
 #[derive(Clone, Debug)]
@@ -300,13 +300,10 @@ impl<'a> Model<'a> {
     }
 
     /// Whether a scan gives `page`.
-    ///
-    /// # Panics
-    /// If `query` is no scan.
-    pub(super) fn has_page(&self, query: &Query, page: &Page) -> bool {
+    pub(super) fn has_page(&self, scan: &Scan, page: &Page) -> bool {
         let mut items = page.items.iter();
         let mut matches = true;
-        let (count, more_after) = self.walk(query, |key, cell, mode| {
+        let (count, more_after) = self.walk(scan, |key, cell, mode| {
             matches &= mode == ScanMode::Count
                 || items.next().is_some_and(|item| cell.is(key, item, mode));
         });
@@ -317,12 +314,9 @@ impl<'a> Model<'a> {
     }
 
     /// What a scan gives.
-    ///
-    /// # Panics
-    /// If `query` is no scan.
-    pub(super) fn page(&self, query: &Query) -> Page {
+    pub(super) fn page(&self, scan: &Scan) -> Page {
         let mut items = Vec::new();
-        let (count, more_after) = self.walk(query, |key, cell, mode| {
+        let (count, more_after) = self.walk(scan, |key, cell, mode| {
             if mode != ScanMode::Count {
                 items.push(cell.item(key, mode));
             }
@@ -337,20 +331,17 @@ impl<'a> Model<'a> {
     /// Shows a scan's page key by key; returns how many there were, and the last if more follow.
     fn walk(
         &self,
-        query: &Query,
+        scan: &Scan,
         mut show: impl FnMut(&[u8], &Cell<'_>, ScanMode),
     ) -> (u64, Option<&'a [u8]>) {
-        let Query::Scan {
+        let Scan {
             mode,
             from,
             to,
             reverse,
             after,
             limit,
-        } = query
-        else {
-            unreachable!("a page is asked for by a scan");
-        };
+        } = scan;
         let asked_for = |key: &[u8]| {
             let (from, after) = (from.as_slice(), after.as_deref());
             let behind = |after| if *reverse { key < after } else { key > after };

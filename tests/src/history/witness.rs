@@ -72,7 +72,7 @@ pub(super) fn well_formed(history: &History) -> Result<(), Violation> {
                 matches!(query, Query::Get { .. })
             }
             (Operation::Read { query, .. }, Answer::Scanned { .. }) => {
-                matches!(query, Query::Scan { .. })
+                matches!(query, Query::Scan(_))
             }
             _ => false,
         };
@@ -164,11 +164,11 @@ fn judge_read(history: &History, place: usize, model: &Model<'_>) -> Result<(), 
             }
             format!("the key's state at that index is {:?}", model.get(key))
         }
-        (Query::Scan { .. }, Answer::Scanned { page, .. }) => {
-            if model.has_page(query, page) {
+        (Query::Scan(scan), Answer::Scanned { page, .. }) => {
+            if model.has_page(scan, page) {
                 return Ok(());
             }
-            format!("the page at that index is {:?}", model.page(query))
+            format!("the page at that index is {:?}", model.page(scan))
         }
         _ => unreachable!("a read is answered by its kind"),
     };

@@ -8,7 +8,7 @@ use wire::client::{Consistency, ScanMode};
 use wire::types::Index;
 
 use super::client::{Client, Shared};
-use crate::history::{Answer, Command, Expect, Operation, Query, Record};
+use crate::history::{Answer, Command, Expect, Operation, Query, Record, Scan};
 use crate::sim::random::Random;
 
 /// Keys that hold values.
@@ -166,11 +166,11 @@ fn scan(random: &mut Random) -> Query {
     let prefix = *random.pick(&[&b"value/"[..], b"counter/", b"value/1", b""]);
     let after = (random.below(3) == 0).then(|| value_key(random));
     let limit = random.within(1..=20) as u32;
-    let mut query = Query::of_prefix(mode, prefix, after, limit);
-    if let Query::Scan { reverse, .. } = &mut query {
-        *reverse = random.below(3) == 0;
-    }
-    query
+    let reverse = random.below(3) == 0;
+    Query::Scan(Scan {
+        reverse,
+        ..Scan::of_prefix(mode, prefix, after, limit)
+    })
 }
 
 /// Reads everything, page by page, from the member that the client is at or goes to. The records
@@ -178,7 +178,7 @@ fn scan(random: &mut Random) -> Query {
 pub fn read_all(client: &mut Client<'_>, consistency: Consistency, patience: Duration) -> bool {
     let mut after = None;
     loop {
-        let query = Query::of_prefix(ScanMode::Items, b"", after, 1000);
+        let query = Query::Scan(Scan::of_prefix(ScanMode::Items, b"", after, 1000));
         client.burst(
             vec![Operation::Read {
                 consistency,

@@ -108,8 +108,8 @@ fn next(query: &Query, number: u32, reply: &Reply<'_>, now: Instant) -> Option<P
         return None;
     };
     let mut query = query.clone();
-    if let Query::Scan { after, .. } = &mut query {
-        *after = Some(last.to_vec());
+    if let Query::Scan(scan) = &mut query {
+        scan.after = Some(last.to_vec());
     }
     (number <= PAGES_MAX).then_some(Paged {
         query,

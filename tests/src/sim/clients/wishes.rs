@@ -8,7 +8,7 @@ use wire::client::{Consistency, Freshness, ScanMode};
 use wire::types::Index;
 
 use super::Common;
-use crate::history::{Command, Expect, Item, Query};
+use crate::history::{Command, Expect, Item, Query, Scan};
 use crate::sim::random::Random;
 
 /// An operation, before a write has its name.
@@ -171,12 +171,10 @@ fn scan(common: &Common, random: &mut Random) -> Query {
         0 => 500,
         _ => random.within(1..=20) as u32,
     };
-    let mut query = Query::of_prefix(mode, prefix.as_bytes(), after, limit);
-    if let Query::Scan { to, reverse, .. } = &mut query {
-        *reverse = random.below(3) == 0;
-        if random.below(4) == 0 {
-            *to = Some(any_key(common, random));
-        }
+    let mut scan = Scan::of_prefix(mode, prefix.as_bytes(), after, limit);
+    scan.reverse = random.below(3) == 0;
+    if random.below(4) == 0 {
+        scan.to = Some(any_key(common, random));
     }
-    query
+    Query::Scan(scan)
 }

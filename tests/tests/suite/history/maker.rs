@@ -11,7 +11,7 @@ use raftd_tests::history::witness::{self, Committed};
 use raftd_tests::history::{
     Answer, Breach, Command, Expect, History, Item, Operation, Page, Passage, Query, Record,
 };
-use wire::client::{Consistency, Items, KeyRange};
+use wire::client::{Consistency, Items};
 use wire::command::{SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Index, Term};
@@ -270,23 +270,13 @@ fn look(store: &Store, query: &Query) -> Answer {
             index,
             item: store.map().get(key).map(Item::from),
         },
-        Query::Scan {
-            mode,
-            from,
-            to,
-            reverse,
-            after,
-            limit,
-        } => {
+        Query::Scan(scan) => {
             let query = PageQuery {
-                mode: *mode,
-                range: KeyRange {
-                    from,
-                    to: to.as_deref(),
-                },
-                reverse: *reverse,
-                after: after.as_deref(),
-                limit: *limit,
+                mode: scan.mode,
+                range: scan.range(),
+                reverse: scan.reverse,
+                after: scan.after.as_deref(),
+                limit: scan.limit,
             };
             let mut bytes = BytesMut::new();
             let page = store.map().page(query, &mut bytes);

@@ -1,6 +1,6 @@
 //! Random histories: right by construction, and spoiled.
 
-use raftd_tests::history::{Answer, Command, Expect, Operation, Query};
+use raftd_tests::history::{Answer, Command, Expect, Operation, Query, Scan};
 use raftd_tests::sim::random::Random;
 use wire::client::{Consistency, ScanMode};
 use wire::command::Outcome;
@@ -129,11 +129,10 @@ impl Run {
         let prefix = if self.random.below(2) == 0 { "k" } else { "" };
         let after = (self.random.below(3) == 0).then(|| key.into());
         let limit = 1 + u32::try_from(self.random.below(4)).expect("it is small");
-        let mut query = Query::of_prefix(mode, prefix.as_bytes(), after, limit);
-        if let Query::Scan { reverse, .. } = &mut query {
-            *reverse = self.random.below(3) == 0;
-        }
+        let mut scan = Scan::of_prefix(mode, prefix.as_bytes(), after, limit);
+        scan.reverse = self.random.below(3) == 0;
         let after = Index(0);
+        let query = Query::Scan(scan);
         Operation::Read {
             consistency,
             after,

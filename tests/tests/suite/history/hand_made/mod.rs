@@ -5,7 +5,7 @@
 mod orders;
 mod states;
 
-use raftd_tests::history::{Answer, Breach, Item, Query};
+use raftd_tests::history::{Answer, Breach, Item, Query, Scan};
 use wire::client::{Consistency, ScanMode};
 use wire::command::Outcome;
 use wire::types::Index;
@@ -61,7 +61,12 @@ fn span(maker: &mut Maker, place: usize, invoked_ns: u64, ended_ns: u64) {
 }
 
 fn scan(prefix: &str) -> Query {
-    Query::of_prefix(ScanMode::Items, prefix.as_bytes(), None, 100)
+    Query::Scan(Scan::of_prefix(
+        ScanMode::Items,
+        prefix.as_bytes(),
+        None,
+        100,
+    ))
 }
 
 /// The item that a get was told.

@@ -1,6 +1,6 @@
 //! Wrong in what was done or seen.
 
-use raftd_tests::history::{Answer, Breach, Expect, Query};
+use raftd_tests::history::{Answer, Breach, Expect, Query, Scan};
 use wire::client::Consistency::Linearizable;
 use wire::client::ScanMode;
 use wire::command::Outcome;
@@ -358,7 +358,7 @@ pub(super) const CASES: &[Case] = &[
         right: |maker| {
             maker.put(1, (0, 1), "a", "1");
             maker.put(1, (2, 3), "b", "1");
-            let query = Query::of_prefix(ScanMode::Count, b"", None, 9);
+            let query = Query::Scan(Scan::of_prefix(ScanMode::Count, b"", None, 9));
             maker.read(2, (4, 5), Linearizable, query);
         },
         spoil: |maker| {
