@@ -107,7 +107,7 @@ impl Flow {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if super::is_not_yet(&error) => self.writable = false,
+                Err(error) if is_not_yet(&error) => self.writable = false,
                 Err(error) => return Err(error),
             }
         }
@@ -134,4 +134,12 @@ impl Flow {
         let (due, _) = self.queue.front().filter(|_| self.writable)?;
         Some(self.next_sip.map_or(*due, |sip| sip.max(*due)))
     }
+}
+
+/// Whether a stream only has nothing to give or no room to take, or is not connected yet.
+pub(super) fn is_not_yet(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::NotConnected
+    )
 }
