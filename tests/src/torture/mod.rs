@@ -4,11 +4,12 @@
 //! heal, converge, stop, read back, judge. Everything that one seed decides is in [`plan`]; what it
 //! then meets is up to the machine, so a run cannot be replayed, and on failure everything is kept.
 //!
-//! Four lanes go on at once, each with the next fault of its kind: members ([`nemesis`], which also
-//! judges how they end), links ([`proxy`]), disks ([`disks`]) and clients' connections. At any time
-//! at most one member is harmed by the first of them, or all are killed; together with full disks
-//! and the network that is more than a minority often enough, so the cluster may well stand still
-//! for a moment. What it never may is lose or invent anything, or stay down when all is whole again.
+//! Four lanes go on at once, each with the next fault of its kind: members ([`members`], which also
+//! judges how they end), links ([`proxy`]), disks ([`disks`]) and clients' connections; [`nemesis`]
+//! has the last three. At any time at most one member is harmed by the first of them, or all are
+//! killed; together with full disks and the network that is more than a minority often enough, so
+//! the cluster may well stand still for a moment. What it never may is lose or invent anything, or
+//! stay down when all is whole again.
 //!
 //! What every round demands:
 //! - a member ends only if it was ended, with the code that belongs to what was done to it;
@@ -26,6 +27,7 @@ pub mod disks;
 pub mod ledger;
 pub mod load;
 pub mod log;
+pub mod members;
 pub mod nemesis;
 pub mod plan;
 pub mod proxy;

@@ -23,7 +23,8 @@ use raftd::wal::segment::segment_name;
 use raftd::wal::{FoundBatch, examine};
 
 use super::Failure;
-use super::nemesis::{Members, Stop, Under};
+use super::members::{Members, Under};
+use super::nemesis::Stop;
 use super::rot::Rot;
 use super::round::converge;
 use crate::cluster::Cluster;
