@@ -1,26 +1,27 @@
 //! The whole node in any state, told anything by peers, clients and its disk.
 
+mod clients;
+mod disk;
+mod peers;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft::{Instant, RoleName, Ticket};
+use raft::{Instant, RoleName};
 use raftd::node::io::{
-    ConnectionId, Effects, Input, Knowledge, LinkId, LoadPurpose, Now, SnapshotEvent, SnapshotFile,
-    SnapshotRequest, StorageEvent, StorageRequest,
+    ConnectionId, Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent,
+    StorageRequest,
 };
 use raftd::node::{Config, Limits, Node, Policy, Restored};
-use raftd::store::{Builder, ImageHead, Store};
-use wire::client::{Consistency, Freshness, KeyRange, Reply, Request, ScanMode, ViewChoice};
-use wire::command::{Command, Expect, SessionId, Write};
-use wire::frame::{self, Kind};
-use wire::hello::{Hello, PeerIdentity, Role, Welcome};
+use wire::client::Reply;
+use wire::frame;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
-use wire::peer::{DiskState, Message};
+use wire::peer::DiskState;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId};
 
+use self::disk::store_at;
 use super::disk::Disk;
-use super::frames::seal;
 use super::message::{self, Asked};
 use super::script::Script;
 
@@ -28,8 +29,6 @@ use super::script::Script;
 const EVENTS_MAX: usize = 300;
 /// Turns at one moment after which a node that still wants another one will never rest.
 const TURNS_AT_ONCE_MAX: usize = 512;
-/// Connections that are open at a time.
-const CONNECTIONS: usize = 3;
 /// Sessions that write.
 const SESSIONS: usize = 3;
 
@@ -210,291 +209,6 @@ impl Life {
         }
     }
 
-    // --- peers ---
-
-    /// The link that requests, or answers, of a peer come in on; opened if there is none.
-    fn link(&mut self, peer: NodeId, accepted: bool) -> LinkId {
-        let known = self
-            .links
-            .iter()
-            .find(|(_, ends)| **ends == (peer, accepted));
-        if let Some((link, _)) = known {
-            return *link;
-        }
-        self.serial += 1;
-        let link = LinkId(self.serial);
-        self.links.insert(link, (peer, accepted));
-        self.turn(vec![match accepted {
-            true => Input::LinkAccepted { link, peer },
-            false => Input::LinkDialled { link, peer },
-        }]);
-        link
-    }
-
-    /// A message of some other member, nearly always on a link that it belongs to.
-    fn receive(&mut self, script: &mut Script<'_>, message: Message) {
-        let place = script.below(self.config.members.len());
-        let peer = self.config.members[place].0;
-        let link = match script.below(16) {
-            0 => LinkId(script.near(self.serial)),
-            1 => self.link(peer, message.is_answer()),
-            _ => self.link(peer, !message.is_answer()),
-        };
-        self.turn(vec![Input::Peer { link, message }]);
-    }
-
-    fn hello(&mut self, script: &mut Script<'_>) {
-        let payload = script.bytes(512);
-        let kind = script.pick(&[Kind::Hello, Kind::Welcome]);
-        let bytes = seal(kind, 0, payload);
-        let frame = frame::parse(&bytes, 1 << 20).expect("it is sealed");
-        let frame = frame.expect("it is whole");
-        let place = script.below(self.config.members.len());
-        let peer = self.config.members[place].0;
-        if let Ok(hello) = Hello::decode(&frame) {
-            self.check_hello(&hello);
-        } else if let Ok(welcome) = Welcome::decode(&frame) {
-            self.check_welcome(peer, &welcome);
-        } else {
-            let identity = self.identity(script, peer);
-            let mut hello = self.node.hello_to(self.config.id).0;
-            let to = NodeId(script.near(self.config.id.0));
-            hello.role = Role::Peer { identity, to };
-            hello.cluster = script.pick(&[Some(CLUSTER), None, Some(ClusterId(1))]);
-            if let Some(mut welcome) = self.check_hello(&hello) {
-                welcome.identity = self.identity(script, peer);
-                self.check_welcome(peer, &welcome);
-            }
-        }
-        self.turn(Vec::new());
-    }
-
-    fn identity(&self, script: &mut Script<'_>, peer: NodeId) -> PeerIdentity {
-        let record = self
-            .config
-            .members
-            .iter()
-            .map(|(id, _)| (*id, incarnation(*id)));
-        let virgin = script.flag();
-        PeerIdentity {
-            node: NodeId(script.near(peer.0)),
-            incarnation: Incarnation(script.near(incarnation(peer).0)),
-            life: u64::from(script.byte()),
-            name: String::from_utf8_lossy(script.bytes(8)).into_owned(),
-            client_addr: String::from_utf8_lossy(script.bytes(8)).into_owned(),
-            virgin,
-            formed: if virgin { Vec::new() } else { record.collect() },
-        }
-    }
-
-    fn check_hello(&mut self, hello: &Hello) -> Option<Welcome> {
-        match self.node.check_hello(hello) {
-            Ok(welcome) => {
-                welcome.encode(&mut BytesMut::new());
-                Some(welcome)
-            }
-            Err(error) => {
-                assert!(!error.to_string().is_empty());
-                None
-            }
-        }
-    }
-
-    fn check_welcome(&mut self, peer: NodeId, welcome: &Welcome) {
-        let asked: Knowledge = self.node.hello_to(peer).1;
-        if let Err(error) = self.node.check_welcome(peer, asked, welcome) {
-            assert!(!error.to_string().is_empty());
-        }
-    }
-
-    // --- clients ---
-
-    fn connection(&mut self, script: &mut Script<'_>) -> ConnectionId {
-        let place = script.below(CONNECTIONS);
-        while self.connections.len() <= place {
-            self.serial += 1;
-            self.connections.push(ConnectionId(self.serial));
-        }
-        self.connections[place]
-    }
-
-    fn request(&mut self, script: &mut Script<'_>) {
-        let connection = self.connection(script);
-        let request_id = script.near(1).max(1);
-        let key = &b"abc"[..1 + script.below(3)];
-        let deadline_ms = script.pick(&[0, 0, 1, 100, u32::MAX]);
-        let consistency = script.pick(&[
-            Consistency::Linearizable,
-            Consistency::Stale,
-            Consistency::LinearizableAnywhere,
-            Consistency::Bounded { max_lag_ms: 100 },
-        ]);
-        let after = match script.rarely(8) {
-            true => script.index(self.node.store().applied().index),
-            false => Index(0),
-        };
-        let freshness = Freshness { consistency, after };
-        let mut body = BytesMut::new();
-        let request = match script.below(8) {
-            0..=3 => {
-                let write = self.write(script, key);
-                write.encode_body(&mut body);
-                let Ok(write) = Write::decode_body(&body) else {
-                    return;
-                };
-                Request::Write {
-                    deadline_ms,
-                    write,
-                    body: &body,
-                }
-            }
-            4 => Request::Get {
-                deadline_ms,
-                freshness,
-                key,
-            },
-            5 => Request::Scan {
-                deadline_ms,
-                freshness,
-                mode: script.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]),
-                range: KeyRange {
-                    from: script.pick(&[b"", key]),
-                    to: script.pick(&[None, Some(key), Some(b"\xff")]),
-                },
-                reverse: script.flag(),
-                after: script.pick(&[None, Some(key), Some(b"\xff")]),
-                limit: script.pick(&[1, 0, 2, u32::MAX]),
-                view: script.pick(&[
-                    ViewChoice::Now,
-                    ViewChoice::Keep,
-                    ViewChoice::Of(1),
-                    ViewChoice::Of(2),
-                ]),
-            },
-            6 => script.pick(&[
-                Request::Status,
-                Request::Leaders,
-                Request::Snapshot,
-                Request::TransferLeader {
-                    deadline_ms,
-                    to: None,
-                },
-                Request::TransferLeader {
-                    deadline_ms,
-                    to: Some(NodeId(self.config.id.0 % 3 + 1)),
-                },
-            ]),
-            _ => {
-                let payload = script.bytes(256);
-                let kind = script.pick(&[Kind::Write, Kind::Get, Kind::Scan]);
-                body = seal(kind, request_id, payload);
-                let frame = frame::parse(&body, CLIENT_FRAME_BYTES_MAX).expect("it is sealed");
-                let Ok(request) = Request::decode(&frame.expect("it is whole")) else {
-                    return;
-                };
-                request
-            }
-        };
-        self.waiting.entry(connection).or_default().push(request_id);
-        let mut effects = std::mem::take(&mut self.effects);
-        let input = Input::Client {
-            connection,
-            request_id,
-            request,
-        };
-        self.node.step(self.now, input, &mut effects);
-        self.effects = effects;
-        // Several requests may share a turn.
-        if !script.rarely(4) {
-            self.turn(Vec::new());
-        }
-    }
-
-    fn write<'k>(&mut self, script: &mut Script<'k>, key: &'k [u8]) -> Write<'k> {
-        let value = script.bytes(400);
-        let command = match script.below(7) {
-            0 | 1 => Command::Put { key, value },
-            2 => Command::Delete { key },
-            3 => Command::CompareAndSwap {
-                key,
-                expect: script.pick(&[
-                    Expect::Absent,
-                    Expect::Revision(Index(3)),
-                    Expect::Value(b"1"),
-                ]),
-                value,
-            },
-            4 => Command::Increment {
-                key,
-                delta: script.near(1) as i64,
-            },
-            5 => Command::Append { key, value },
-            _ => Command::DeleteRange {
-                from: key,
-                to: None,
-                expect: None,
-            },
-        };
-        let nonce = script.below(SESSIONS);
-        self.seqs[nonce] += 1;
-        let seq = script.mostly(self.seqs[nonce]);
-        Write {
-            session: SessionId {
-                epoch: Epoch(script.mostly(EPOCH.0)),
-                born: Index(script.mostly(0)),
-                nonce: nonce as u64,
-            },
-            seq,
-            floor: script.pick(&[1, seq, seq.saturating_sub(1)]),
-            command,
-        }
-    }
-
-    // --- the disk ---
-
-    fn sync(&mut self, script: &mut Script<'_>) {
-        let ticket = self.disk.sync(script.pick(&[usize::MAX, 1, 0]));
-        if script.rarely(8) {
-            self.room = script.pick(&[DiskState::Ok, DiskState::Soft, DiskState::Hard]);
-        }
-        self.durable(ticket);
-    }
-
-    fn durable(&mut self, ticket: Ticket) {
-        let event = StorageEvent::Durable {
-            ticket,
-            wal_bytes: 1 << 20,
-            disk: self.room,
-        };
-        self.turn(vec![Input::Storage(event)]);
-    }
-
-    /// Something on the disk is damaged, or told again.
-    fn rot(&mut self, script: &mut Script<'_>) {
-        let event = match script.below(4) {
-            0 => StorageEvent::Rot {
-                upto: Index(script.near(self.disk.base().index.0)),
-            },
-            1 => StorageEvent::Snapshot(SnapshotEvent::Rotten(self.disk.snapshot())),
-            _ => {
-                self.disk.damage(script);
-                StorageEvent::Faulty(self.disk.faulty())
-            }
-        };
-        self.turn(vec![Input::Storage(event)]);
-    }
-
-    fn load(&mut self, script: &mut Script<'_>) {
-        if let Some((purpose, from)) = self.loads.pop_front() {
-            let entries = self.disk.load(from, script.below(4));
-            self.turn(vec![Input::Storage(StorageEvent::Loaded {
-                purpose,
-                from,
-                entries,
-            })]);
-        }
-    }
-
     /// A link or a connection goes away, or a client stops reading.
     fn lose(&mut self, script: &mut Script<'_>) {
         let connection = self.connection(script);
@@ -520,97 +234,6 @@ impl Life {
             }
         }
     }
-
-    /// What a keeper of snapshots would report, sooner or later.
-    fn keep(&mut self, request: SnapshotRequest) {
-        let mut report = |event| self.background.push_back(StorageEvent::Snapshot(event));
-        match request {
-            SnapshotRequest::Take(view) => {
-                let id = view.applied();
-                match view.keys() % 4 {
-                    3 => report(SnapshotEvent::NotTaken {
-                        snapshot: id,
-                        reason: "no space".to_owned(),
-                    }),
-                    _ => report(SnapshotEvent::Taken(SnapshotFile { id, bytes: 10_000 })),
-                }
-            }
-            SnapshotRequest::Read {
-                reader,
-                snapshot,
-                offset,
-                max_bytes,
-            } => report(SnapshotEvent::Read {
-                reader,
-                snapshot,
-                offset,
-                total_bytes: 10_000,
-                bytes: vec![7; max_bytes.min(4_000)].into(),
-            }),
-            SnapshotRequest::Receive {
-                snapshot,
-                total_bytes,
-                offset,
-                bytes,
-            } => {
-                let received_bytes = (offset + bytes.len() as u64).min(total_bytes);
-                report(SnapshotEvent::Received {
-                    snapshot,
-                    received_bytes,
-                });
-                if received_bytes == total_bytes {
-                    let file = SnapshotFile {
-                        id: snapshot,
-                        bytes: total_bytes,
-                    };
-                    let store = store_at(snapshot, self.config.limits.sessions_max);
-                    report(SnapshotEvent::Whole(file, Box::new(store)));
-                }
-            }
-            SnapshotRequest::Expect(_)
-            | SnapshotRequest::Keep(_)
-            | SnapshotRequest::Distrust { .. }
-            | SnapshotRequest::Free(_) => {}
-        }
-    }
-
-    /// What a start finds; without the `snapshot`, if that is damaged.
-    fn restored(&self, tail: usize, formed: bool, snapshot: bool) -> Restored {
-        let id = match snapshot {
-            true => self.disk.snapshot(),
-            false => EntryId::default(),
-        };
-        let base = self.disk.base();
-        Restored {
-            raft: raft::Restored {
-                applied: id.index.max(base.index),
-                rebuilding: base.index > id.index,
-                ..self
-                    .disk
-                    .restored(tail, formed, self.config.initial_membership())
-            },
-            store: store_at(id, self.config.limits.sessions_max),
-            snapshot: SnapshotFile { id, bytes: 10_000 },
-        }
-    }
-
-    fn crash(&mut self, script: &mut Script<'_>) {
-        self.disk.crash(script.below(8));
-        if let Some(record) = self.forming.take().filter(|_| script.flag()) {
-            self.config.formed = record;
-        }
-        self.loads.clear();
-        self.background.clear();
-        self.links.clear();
-        self.connections.clear();
-        self.waiting.clear();
-        let snapshot = !script.rarely(4);
-        let restored = self.restored(script.below(16), false, snapshot);
-        self.node = Node::new(self.config.clone(), restored, self.now);
-        self.turn(Vec::new());
-    }
-
-    // --- turns ---
 
     /// One turn with these inputs, and as many more as the node wants at once.
     fn turn(&mut self, inputs: Vec<Input<'_>>) {
@@ -741,24 +364,6 @@ impl Life {
             assert_eq!(waiting, 0, "requests were never answered");
         }
     }
-}
-
-/// Some state as of an entry: its content matters to nobody here.
-fn store_at(applied: EntryId, sessions_max: usize) -> Store {
-    if applied == EntryId::default() {
-        return Store::new(EPOCH, sessions_max);
-    }
-    let head = ImageHead {
-        applied,
-        wall_ms: applied.index.0,
-        epoch: EPOCH,
-        horizon: None,
-        keys: 0,
-        sessions: 0,
-        membership: None,
-    };
-    let store = Builder::new(head).finish(sessions_max);
-    store.expect("there is a state without keys")
 }
 
 fn incarnation(id: NodeId) -> Incarnation {
