@@ -1,31 +1,27 @@
 //! One seed, from its plan to its verdict.
 
 mod growth;
+mod harm;
 mod progress;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft::{Instant, RoleName};
-use raftd::fatal::ExitStatus;
-use raftd::node::io::{SnapshotRequest, StorageRequest};
-use wire::entry::EntryKind;
-use wire::frame::Kind as FrameKind;
-use wire::types::{Index, Term};
+use raft::Instant;
+use wire::types::Term;
 
 use self::growth::OPERATOR;
 pub use self::progress::PATIENCE;
-use super::carry;
 use super::clients::{ClientAction, Clients, Counts};
 use super::conduct::Conduct;
-use super::damage::Damage;
-use super::faults::{Fault, Moment, Nemesis, View};
+use super::faults::{Fault, Moment, Nemesis};
 use super::guard;
-use super::invariants::{Invariants, Turn};
+use super::invariants::Invariants;
 use super::ledger::{self, Watch};
-use super::member::{Death, EPOCH, Member, Pace, Settings, Timeouts, stays_down};
+use super::member::{EPOCH, Member, Pace, Settings, Timeouts};
 use super::net::{Host, Socket, Weather};
 use super::operator::Operator;
 use super::plan::{Outside, Plan};
@@ -38,9 +34,6 @@ use super::world::{Did, Nature, World};
 const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kernels give up what could not be sent for so long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// So many entries that were mended are looked at.
-const MENDED_MAX: u64 = 64;
 
 /// How much a run tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,125 +365,6 @@ impl Run {
         self.plan.election_timeout * 2 * count
     }
 
-    // --- turns ---
-
-    fn thought(&mut self, host: Host) -> Result<(), String> {
-        self.look(host);
-        if self.spreads(host) {
-            return Ok(());
-        }
-        let was_spoiled = self.invariants.is_spoiled(host);
-        self.watch_over(host)?;
-        if was_spoiled && !self.invariants.is_spoiled(host) {
-            self.hang_up(host);
-        }
-        self.see_healing(host);
-        if let Some(death) = self.world.carry_out(host) {
-            self.died(host, &death)?;
-        }
-        if self.moments.is_empty() {
-            return Ok(());
-        }
-        let mut moments = std::mem::take(&mut self.moments);
-        let mut faults = std::mem::take(&mut self.faults);
-        for moment in moments.drain(..) {
-            let view = self.view();
-            let view = View {
-                now: view.0,
-                leader: view.1,
-                up: &self.up,
-            };
-            self.nemesis.moment(moment, &view, &mut faults);
-        }
-        self.moments = moments;
-        self.faults = faults;
-        self.carry_faults()
-    }
-
-    /// Holds what a turn brought against the rules and the disks, unless the disks lie.
-    fn watch_over(&mut self, host: Host) -> Result<(), String> {
-        if !self.disks_are_honest() {
-            return Ok(());
-        }
-        let members = self.world.members();
-        let member = &members[host];
-        let (now, settings) = (self.world.now(), self.world.settings());
-        self.conduct.after_turn(now, member, settings)?;
-        let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
-            return Ok(());
-        };
-        let disks: Vec<_> = members.iter().map(Member::disk).collect();
-        let turn = Turn {
-            node,
-            effects,
-            disk: member.disk(),
-            peer_of: &|link| member.peer_of(link),
-        };
-        if self.plan.faults.outside.is_none() {
-            self.invariants.keeps_out(host, node)?;
-        }
-        let faulty = self.invariants.faulty(host);
-        self.invariants.after_turn(host, turn, &disks)?;
-        self.invariants.matches(host, node)?;
-        match faulty.filter(|first| Some(*first) != node.raft().faulty()) {
-            Some(first) => self.check_mended(host, first),
-            None => Ok(()),
-        }
-    }
-
-    /// Entries from `first` on are faulty no more: the disk gives back what it once held.
-    fn check_mended(&self, host: Host, first: Index) -> Result<(), String> {
-        let member = &self.world.members()[host];
-        let next = member.node().and_then(|node| node.raft().faulty());
-        let end = next.map_or(Index(first.0 + MENDED_MAX), |next| next);
-        for index in (first.0..end.0).map(Index) {
-            match member.read_back(index) {
-                Ok(found) => self.invariants.is_mended(host, index, found)?,
-                // It may be damaged once more.
-                Err(_) if self.nemesis.atlas().may_refuse(host) => {}
-                Err(error) => {
-                    let id = member.id;
-                    return Err(format!(
-                        "{index} of {id} is mended, and cannot be read: {error}"
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a wrong state is sent on before any digest could tell: the run ends there. Whoever
-    /// receives it makes a majority with it in a small cluster.
-    fn spreads(&mut self, host: Host) -> bool {
-        let effects = self.world.members()[host].effects();
-        self.over = effects.is_some_and(|effects| self.invariants.spreads(host, effects));
-        if self.over {
-            self.watch.spread();
-            self.world
-                .note(|| format!("{} sends a wrong state on", host + 1));
-        }
-        self.over
-    }
-
-    /// Takes note if a member that was damaged is whole again. What was damaged while it lived it
-    /// may have found out only when it started again.
-    fn see_healing(&mut self, host: Host) {
-        let member = &self.world.members()[host];
-        let (Some(node), Some(life)) = (member.node(), self.harmed_in[host]) else {
-            return;
-        };
-        if member.lives() <= life || !self.invariants.is_whole(host, node) {
-            return;
-        }
-        self.nemesis.healed(host);
-        if self.nemesis.atlas().is_sound(host) {
-            self.harmed_in[host] = None;
-            self.invariants.healed(host);
-            self.watch.healed();
-            self.world.note(|| format!("{} is whole again", host + 1));
-        }
-    }
-
     /// Whether what was synced stays, but for damage that can be noticed.
     fn disks_are_honest(&self) -> bool {
         matches!(self.plan.faults.outside, None | Some(Outside::EveryCopyBad))
@@ -500,133 +374,6 @@ impl Run {
         let leads = self.leads.iter().enumerate();
         let leads = leads.filter_map(|(host, term)| Some(((*term)?, host)));
         (self.world.now(), leads.max().map(|(_, host)| host))
-    }
-
-    /// Looks at what a turn brought before it leaves.
-    fn look(&mut self, host: Host) {
-        let member = &self.world.members()[host];
-        let (Some(node), Some(effects)) = (member.node(), member.effects()) else {
-            return;
-        };
-        self.watch.turn(host, node, effects);
-        let raft = node.raft();
-        let leads = (raft.role() == RoleName::Leader).then(|| raft.term());
-        if leads != self.leads[host] {
-            self.leads[host] = leads;
-            if leads.is_some() {
-                self.moments.push(Moment::Elected(host));
-            }
-        }
-        let written = FrameKind::Written.code();
-        let is_written = |range: &std::ops::Range<usize>| {
-            effects.reply_bytes.get(range.start + 5) == Some(&written)
-        };
-        if effects.replies.iter().any(|(_, range)| is_written(range)) {
-            self.moments.push(Moment::Acknowledged(host));
-        }
-        for request in &effects.storage {
-            if let StorageRequest::Snapshot(SnapshotRequest::Receive { .. }) = request {
-                self.moments.push(Moment::Receives(host));
-            }
-            if let StorageRequest::Write(write) = request {
-                if raft.role() == RoleName::Candidate && write.hard_state.vote == Some(member.id) {
-                    self.moments.push(Moment::Votes(host));
-                }
-                if write.truncate_from.is_some() {
-                    self.moments.push(Moment::Truncates(host));
-                }
-                let mut entries = write.entries.iter();
-                if raft.role() == RoleName::Leader
-                    && entries.any(|entry| entry.kind() == EntryKind::Membership)
-                {
-                    self.moments.push(Moment::Changes(host));
-                }
-            }
-        }
-    }
-
-    // --- faults ---
-
-    fn harm(&mut self) -> Result<(), String> {
-        let mut faults = std::mem::take(&mut self.faults);
-        let (now, leader) = self.view();
-        let view = View {
-            now,
-            leader,
-            up: &self.up,
-        };
-        self.nemesis.act(&view, &mut faults);
-        self.faults = faults;
-        self.carry_faults()
-    }
-
-    fn carry_faults(&mut self) -> Result<(), String> {
-        let mut faults = std::mem::take(&mut self.faults);
-        for fault in faults.drain(..) {
-            match fault {
-                Fault::Wipe(host) => self.invariants.new_disk(host),
-                Fault::Damage(_, damage) if Damage::HARMLESS.contains(&damage) => {}
-                Fault::Damage(host, _) => self.invariants.damaged(host),
-                Fault::Spoil(host) => self.invariants.spoiled(host),
-                _ => {}
-            }
-            if let Fault::Damage(host, _) | Fault::Spoil(host) = fault
-                && self.nemesis.atlas().is_harmed(host)
-            {
-                self.harmed_in[host] = Some(self.world.members()[host].lives());
-            }
-            let died = carry::carry_out(&mut self.world, &self.plan, &fault, &mut self.random);
-            if let Some((host, death)) = died {
-                self.died(host, &death)?;
-            }
-        }
-        self.faults = faults;
-        Ok(())
-    }
-
-    fn died(&mut self, host: Host, death: &Death) -> Result<(), String> {
-        self.up[host] = false;
-        self.leads[host] = None;
-        if self.invariants.is_spoiled(host) {
-            self.hang_up(host);
-        }
-        let for_good = match death {
-            Death::Exited(fatal) => {
-                self.watch.exited(fatal.status, &fatal.what);
-                stays_down(fatal.status)
-            }
-            Death::Stopped => {
-                self.watch.stopped();
-                false
-            }
-            Death::Removed => return self.was_removed(host),
-            Death::Crashed(_) => false,
-        };
-        if for_good && self.plan.faults.outside.is_none() && !self.nemesis.atlas().may_refuse(host)
-        {
-            let harmed = self.nemesis.atlas().is_harmed(host);
-            let why = if harmed { "can be healed" } else { "is whole" };
-            return Err(format!(
-                "{} ended itself though its data {why}: {death:?}",
-                host + 1
-            ));
-        }
-        if let Death::Exited(fatal) = death
-            && !matches!(
-                fatal.status,
-                ExitStatus::Damaged | ExitStatus::Io | ExitStatus::Config
-            )
-        {
-            return Err(format!("{} ended itself: {fatal:?}", host + 1));
-        }
-        let (now, leader) = self.view();
-        let view = View {
-            now,
-            leader,
-            up: &self.up,
-        };
-        self.nemesis.died(host, for_good, &view);
-        Ok(())
     }
 }
 

@@ -7,13 +7,17 @@
 //! | `elections.rs` | one leader per term, one vote per member and term, over all lives |
 //! | `logs.rs` | Log Matching; what is committed never changes |
 //! | `states.rs` | equal indexes, equal states |
+//! | `disks.rs` | what stands on the disks was handed to them, and nothing committed goes |
 //! | `snapshots.rs` | snapshots are whole where they are relied upon, and the same everywhere |
 //! | `member.rs` | one member: nothing told before it is durable, no number that falls, bounds |
+//! | `harm.rs` | who was damaged, and is excused until it is whole again |
 //!
 //! [`Conduct`](super::conduct::Conduct) looks after what a leader does to its followers, the
 //! history's checkers after what clients see.
 
+mod disks;
 mod elections;
+mod harm;
 mod logs;
 mod member;
 mod members;
@@ -25,7 +29,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 
-use raft::{HardState, RoleName};
+use raft::RoleName;
 use raftd::disk::sim::SimDisk;
 use raftd::node::io::{Discarded, Effects, LinkId, SnapshotRequest, StorageRequest};
 use raftd::node::{Limits, Node};
@@ -34,13 +38,14 @@ use wire::entry::{Entry, EntryKind};
 use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index, NodeId, Term};
 
+use self::disks::check_cut;
 use self::elections::Elections;
 use self::logs::{Committed, Written, held};
 use self::member::{Condition, Watched};
 use self::members::Members;
 use self::snapshots::Snapshots;
 use self::states::States;
-use super::audit::{Audit, Batch, Held};
+use super::audit::Audit;
 use super::net::Host;
 use super::quorum::is_quorum;
 
@@ -126,96 +131,6 @@ impl Invariants {
     pub fn admitted(&mut self, host: Host, id: NodeId) -> Result<(), String> {
         self.members[host].id = id;
         self.roll.admitted(id)
-    }
-
-    /// A member has another disk, empty.
-    pub fn new_disk(&mut self, host: Host) {
-        let member = &mut self.members[host];
-        self.elections.new_disk(member.id);
-        member.new_disk();
-    }
-
-    /// A member whose disk is another than it was never takes part again (rules D1).
-    ///
-    /// # Errors
-    /// It does.
-    pub fn keeps_out(&self, host: Host, node: &Node) -> Result<(), String> {
-        let member = &self.members[host];
-        match member.has_another_disk() && node.raft().term() > Term(0) {
-            true => Err(format!("{} takes part with another disk", member.id)),
-            false => Ok(()),
-        }
-    }
-
-    /// Something on a member's disk was damaged: what it holds now is not what it once held.
-    pub fn damaged(&mut self, host: Host) {
-        self.members[host].harm();
-    }
-
-    /// A member begins its next life with another state than it should, and cannot know.
-    pub fn spoiled(&mut self, host: Host) {
-        let member = &mut self.members[host];
-        member.harm();
-        if !member.spoiled {
-            member.right_upto = Index(0);
-        }
-        member.spoiled = true;
-    }
-
-    /// Whether a member sends a part of a snapshot on that it made of a wrong state.
-    #[must_use]
-    pub fn spreads(&self, host: Host, effects: &Effects) -> bool {
-        let member = &self.members[host];
-        let wrong = |message: &wire::peer::Message| match message {
-            wire::peer::Message::InstallSnapshot(piece) => {
-                !piece.bytes.is_empty() && piece.snapshot.index > member.right_upto
-            }
-            _ => false,
-        };
-        member.spoiled && effects.peers.iter().any(|(_, message)| wrong(message))
-    }
-
-    /// Whether a member's state is not what it should be, and nobody has found out.
-    #[must_use]
-    pub fn is_spoiled(&self, host: Host) -> bool {
-        self.members[host].spoiled
-    }
-
-    /// As of the last turn: a member's first faulty entry.
-    #[must_use]
-    pub fn faulty(&self, host: Host) -> Option<Index> {
-        self.members[host].condition().faulty
-    }
-
-    /// Whether what a member's log gives back at `index`, if anything, is what its disk once held.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn is_mended(&self, host: Host, index: Index, found: Option<Held>) -> Result<(), String> {
-        let member = &self.members[host];
-        let held = member.on_disk(index);
-        if found.is_some() && found != held {
-            let id = member.id;
-            return Err(format!(
-                "{index} of {id} is mended by {found:?}, not {held:?}"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether a node of a member that was damaged is whole, and names its snapshot.
-    #[must_use]
-    pub fn is_whole(&self, host: Host, node: &Node) -> bool {
-        let (member, raft) = (&self.members[host], node.raft());
-        let sound = Condition::of(raft) == Condition::default();
-        let seen = raft.durable() <= member.audit.last().index && !member.blind;
-        let marked = || node.status().snapshot == member.audit.snapshot();
-        sound && seen && !member.spoiled && marked()
-    }
-
-    /// What was damaged of a member is whole again.
-    pub fn healed(&mut self, host: Host) {
-        self.members[host].heal();
     }
 
     /// A member has begun a life with what its disk holds.
@@ -348,58 +263,6 @@ impl Invariants {
             member.memory.push(entry_held);
         }
         Ok(())
-    }
-
-    /// Reads what has become durable on a member's disk, if anything can have.
-    fn look(&mut self, host: Host, disk: &SimDisk, after_start: bool) -> Result<(), String> {
-        let member = &mut self.members[host];
-        let changes = Some((disk.syncs(), disk.name_changes()));
-        if member.changes == changes && !after_start {
-            return Ok(());
-        }
-        member.changes = changes;
-        let (id, handed_over, harmed) = (member.id, &member.handed_over, member.harmed);
-        let (elections, written, committed) = (&mut self.elections, &self.written, &self.committed);
-        let mut verdict = Ok(());
-        let (gone, below) = (&mut member.gone, &mut member.below);
-        let mut marker = member.audit.snapshot();
-        let mut term = member.audit.hard_state().term;
-        let (mut lost, mut regained) = (member.audit.hard_state().lost, false);
-        let owed = committed.last().min(member.acknowledged_upto);
-        let owes = &mut member.owes;
-        let mut show = |batch: &Batch<'_>| {
-            if !batch.cut.is_empty() {
-                gone.push((batch.cut_from, batch.cut.to_vec()));
-            }
-            if verdict.is_ok() {
-                verdict = elections
-                    .durable(id, batch.hard_state)
-                    .and_then(|()| check_written(written, handed_over, id, batch))
-                    .and_then(|()| match (batch.anew, harmed) {
-                        (false, _) => check_marker(committed, id, marker, batch)
-                            .and_then(|()| check_durable_cut(committed, id, term, batch)),
-                        (true, true) => Ok(()),
-                        (true, false) => Err(format!("the log of {id} begins anew, undamaged")),
-                    });
-            }
-            if verdict.is_ok() && batch.resets {
-                verdict = committed.upto(batch.snapshot).map(|held| *below = held);
-            }
-            if batch.hard_state.lost && !lost {
-                *owes = owed.max(*owes);
-            }
-            regained |= lost && !batch.hard_state.lost;
-            lost = batch.hard_state.lost;
-            term = batch.hard_state.term;
-            marker = batch.snapshot;
-        };
-        while member.audit.step(disk, &mut show) {}
-        verdict?;
-        if regained {
-            member.has_regained(&self.committed)?;
-        }
-        self.snapshots
-            .look(member, disk, &self.committed, &self.states)
     }
 
     /// Election Safety and Leader Completeness, at the beginning of a reign.
@@ -618,104 +481,12 @@ impl Invariants {
     }
 }
 
-/// Everything in a batch was handed to this disk, and a cut brings its replacement (rules A6).
-fn check_written(
-    written: &Written,
-    handed_over: &[HardState],
-    id: NodeId,
-    batch: &Batch<'_>,
-) -> Result<(), String> {
-    let state = batch.hard_state;
-    // Recovery says by itself that entries are lost.
-    let found = |known: &HardState| (known.term, known.vote) == (state.term, state.vote);
-    let known = handed_over.contains(&state)
-        || (batch.anew && (state.term == Term(0) || handed_over.iter().any(found)));
-    if state != HardState::default() && !known {
-        return Err(format!(
-            "the disk of {id} holds {state:?}, which was never written"
-        ));
-    }
-    if !batch.cut.is_empty() && batch.entries.is_empty() && !batch.resets {
-        let first = batch.first;
-        return Err(format!(
-            "a batch of {id} cuts {first} and puts nothing there"
-        ));
-    }
-    let mut before = batch.before.term;
-    for (entry, index) in batch.entries.iter().zip(batch.first.0..) {
-        if !written.knows(before, Index(index), *entry) {
-            return Err(format!(
-                "the disk of {id} holds {entry:?} at {index}, which was never written"
-            ));
-        }
-        before = entry.term;
-    }
-    Ok(())
-}
-
 /// A snapshot took the place of the state.
 fn replaces_state(request: &StorageRequest) -> bool {
     matches!(
         request,
         StorageRequest::Snapshot(SnapshotRequest::Free(Discarded::Store(_)))
     )
-}
-
-/// The marker never falls and names a committed entry, which this disk holds or whose place the
-/// snapshot takes (rules E6).
-fn check_marker(
-    committed: &Committed,
-    id: NodeId,
-    before: EntryId,
-    batch: &Batch<'_>,
-) -> Result<(), String> {
-    let marker = batch.snapshot;
-    if marker.index < before.index {
-        return Err(format!(
-            "the marker of {id} falls from {before} to {marker}"
-        ));
-    }
-    if marker == before {
-        return Ok(());
-    }
-    let known = committed.held(marker.index).map(|held| held.term);
-    let last = batch.first.0 - 1 + batch.entries.len() as u64;
-    if known != Some(marker.term) || marker.index.0 > last {
-        return Err(format!(
-            "{id} marks {marker}, where {known:?} is committed; its disk ends at {last}"
-        ));
-    }
-    Ok(())
-}
-
-/// As [`check_cut`]; what the snapshot covers that takes the place of the log is not lost.
-fn check_durable_cut(
-    committed: &Committed,
-    id: NodeId,
-    term: Term,
-    batch: &Batch<'_>,
-) -> Result<(), String> {
-    let covered = batch.first.0.saturating_sub(batch.cut_from.0) as usize;
-    let cut = batch.cut.get(covered..).unwrap_or_default();
-    check_cut(committed, id, term, batch.first, cut)
-}
-
-/// Nothing is cut that was committed up to the term that the member was in before. What later terms
-/// commit it may hold by chance: a leader elected before them, without that entry, has it cut.
-fn check_cut(
-    committed: &Committed,
-    id: NodeId,
-    term: Term,
-    from: Index,
-    cut: &[Held],
-) -> Result<(), String> {
-    let last = committed.last_before(term.next());
-    for (entry, index) in cut.iter().zip(from.0..=last.0) {
-        if committed.held(Index(index)) == Some(*entry) {
-            return Err(format!("{id} cuts the committed {index} from its log"));
-        }
-    }
-    Ok(())
 }
 
 /// No write is in the log more often than attempts that may have been appended.

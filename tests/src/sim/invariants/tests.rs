@@ -12,6 +12,7 @@ use wire::peer::{
 };
 
 use super::*;
+use crate::sim::audit::Held;
 use crate::sim::member::{Crash, EPOCH, Member, Pace, Settings, TRUE_RATE, Timeouts};
 use crate::sim::net::Weather;
 use crate::sim::random::Random;
@@ -149,7 +150,7 @@ fn judge(
     seen.matches(host, turn.node)
 }
 
-fn bogus(term: u64, index: u64) -> Entry {
+pub(super) fn bogus(term: u64, index: u64) -> Entry {
     let id = EntryId {
         term: Term(term),
         index: Index(index),
@@ -157,7 +158,7 @@ fn bogus(term: u64, index: u64) -> Entry {
     Entry::build(&mut BytesMut::new(), id, u64::MAX, EntryKind::Noop, &[])
 }
 
-fn says(outcome: Result<(), String>, words: &str) {
+pub(super) fn says(outcome: Result<(), String>, words: &str) {
     let told = outcome.expect_err(words);
     assert!(told.contains(words), "{told}");
 }
@@ -535,72 +536,6 @@ fn a_write_acknowledged_that_is_not_committed() {
 }
 
 #[test]
-fn a_committed_entry_that_is_cut() {
-    let mut committed = Committed::default();
-    committed.push(bogus(1, 1), Term(2)).unwrap();
-    let first = committed.held(Index(1)).expect("it was pushed");
-    let other = Held {
-        crc: first.crc ^ 1,
-        ..first
-    };
-    let cut =
-        |term, from, entry| check_cut(&committed, NodeId(1), Term(term), Index(from), &[entry]);
-    cut(2, 1, other).unwrap();
-    cut(2, 2, first).unwrap();
-    cut(1, 1, first).unwrap();
-    assert!(cut(2, 1, first).is_err());
-    assert!(cut(3, 1, first).is_err());
-
-    let mut watched = Watched::new(NodeId(1));
-    watched.memory = vec![first, other];
-    watched.commit = Index(1);
-    assert!(watched.cut(Index(2)).is_ok());
-    assert!(watched.cut(Index(1)).is_err());
-}
-
-#[test]
-fn a_disk_that_holds_what_nobody_wrote() {
-    let state = HardState {
-        term: Term(2),
-        vote: None,
-        lost: false,
-    };
-    let entry = Held {
-        term: Term(2),
-        crc: 7,
-    };
-    let mut written = Written::default();
-    written.written(Term(1), Index(4), entry).unwrap();
-    let judge = |hard_state, entries: &[Held]| {
-        let batch = Batch {
-            hard_state,
-            first: Index(4),
-            cut: &[],
-            cut_from: Index(4),
-            entries,
-            before: EntryId {
-                term: Term(1),
-                index: Index(3),
-            },
-            commit: Index(0),
-            snapshot: EntryId::default(),
-            resets: false,
-            anew: false,
-        };
-        check_written(&written, &[state], NodeId(1), &batch)
-    };
-    judge(state, &[entry]).unwrap();
-    let voted = HardState {
-        vote: Some(NodeId(1)),
-        ..state
-    };
-    says(judge(voted, &[entry]), "never written");
-    says(judge(state, &[entry, entry]), "never written");
-    let other = Held { crc: 8, ..entry };
-    says(judge(state, &[other]), "never written");
-}
-
-#[test]
 fn a_disk_that_changes_by_itself() {
     let mut stage = Stage::new();
     let disks: Vec<SimDisk> = stage.disks().into_iter().cloned().collect();
@@ -638,40 +573,6 @@ fn a_refused_attempt_that_was_appended() {
     check_appended(&log, &possible(2)).unwrap();
     assert!(check_appended(&log, &possible(1)).is_err());
     assert!(check_appended(&log, &BTreeMap::new()).is_err());
-}
-
-#[test]
-fn markers_that_cannot_be() {
-    let id = |term, index| EntryId {
-        term: Term(term),
-        index: Index(index),
-    };
-    let mut committed = Committed::default();
-    for index in 1..=3 {
-        let noop = Entry::build(&mut BytesMut::new(), id(1, index), 0, EntryKind::Noop, &[]);
-        committed.push(noop, Term(1)).unwrap();
-    }
-    let judge = |before, snapshot, last: u64| {
-        let batch = Batch {
-            hard_state: HardState::default(),
-            first: Index(last + 1),
-            cut: &[],
-            cut_from: Index(last + 1),
-            entries: &[],
-            before: id(1, last),
-            commit: Index(0),
-            snapshot,
-            resets: false,
-            anew: false,
-        };
-        check_marker(&committed, NodeId(1), before, &batch)
-    };
-    judge(id(0, 0), id(1, 2), 2).unwrap();
-    judge(id(1, 2), id(1, 2), 1).unwrap();
-    says(judge(id(1, 3), id(1, 2), 3), "falls");
-    says(judge(id(1, 1), id(2, 2), 3), "marks");
-    says(judge(id(1, 1), id(1, 4), 4), "marks");
-    says(judge(id(1, 1), id(1, 3), 2), "ends at 2");
 }
 
 /// What a snapshot says, where it is, and what goes when it is there.
