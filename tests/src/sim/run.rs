@@ -17,7 +17,7 @@ use self::growth::OPERATOR;
 pub use self::progress::PATIENCE;
 use super::clients::{ClientAction, Clients, Counts};
 use super::conduct::Conduct;
-use super::faults::{Fault, Moment, Nemesis};
+use super::faults::{Fault, Moment, Nemesis, View};
 use super::guard;
 use super::invariants::Invariants;
 use super::ledger::{self, Watch};
@@ -370,10 +370,21 @@ impl Run {
         matches!(self.plan.faults.outside, None | Some(Outside::EveryCopyBad))
     }
 
-    fn view(&self) -> (Instant, Option<Host>) {
+    /// Who leads in the highest term, if anybody does.
+    fn leader(&self) -> Option<Host> {
         let leads = self.leads.iter().enumerate();
         let leads = leads.filter_map(|(host, term)| Some(((*term)?, host)));
-        (self.world.now(), leads.max().map(|(_, host)| host))
+        leads.max().map(|(_, host)| host)
+    }
+
+    /// Shows the nemesis what the world looks like.
+    fn show<T>(&mut self, tell: impl FnOnce(&mut Nemesis, &View<'_>) -> T) -> T {
+        let view = View {
+            now: self.world.now(),
+            leader: self.leader(),
+            up: &self.up,
+        };
+        tell(&mut self.nemesis, &view)
     }
 }
 

@@ -6,7 +6,6 @@ use wire::membership::Membership;
 use wire::types::NodeId;
 
 use super::Run;
-use crate::sim::faults;
 use crate::sim::member::peer_addr;
 use crate::sim::net::Host;
 use crate::sim::operator::{Action, View, hosts_of};
@@ -50,9 +49,7 @@ impl Run {
         if operator.next_at().is_none_or(|at| at > now) {
             return Ok(());
         }
-        let leads = self.leads.iter().enumerate();
-        let leads = leads.filter_map(|(host, term)| Some(((*term)?, host)));
-        let leader = leads.max().map(|(_, host)| host);
+        let leader = self.leader();
         let node = leader.and_then(|leader| self.world.members()[leader].node());
         let membership = match node {
             Some(node) => node.raft().membership().clone(),
@@ -125,13 +122,7 @@ impl Run {
             return Err(format!("{id} ends as if it were removed, and is a member"));
         }
         self.watch.left();
-        let (now, leader) = self.view();
-        let view = faults::View {
-            now,
-            leader,
-            up: &self.up,
-        };
-        self.nemesis.removed(host, &view);
+        self.show(|nemesis, view| nemesis.removed(host, view));
         Ok(())
     }
 

@@ -5,20 +5,14 @@ use raftd::fatal::ExitStatus;
 use super::Run;
 use crate::sim::carry;
 use crate::sim::damage::Damage;
-use crate::sim::faults::{Fault, View};
+use crate::sim::faults::Fault;
 use crate::sim::member::{Death, stays_down};
 use crate::sim::net::Host;
 
 impl Run {
     pub(super) fn harm(&mut self) -> Result<(), String> {
         let mut faults = std::mem::take(&mut self.faults);
-        let (now, leader) = self.view();
-        let view = View {
-            now,
-            leader,
-            up: &self.up,
-        };
-        self.nemesis.act(&view, &mut faults);
+        self.show(|nemesis, view| nemesis.act(view, &mut faults));
         self.faults = faults;
         self.carry_faults()
     }
@@ -82,13 +76,7 @@ impl Run {
         {
             return Err(format!("{} ended itself: {fatal:?}", host + 1));
         }
-        let (now, leader) = self.view();
-        let view = View {
-            now,
-            leader,
-            up: &self.up,
-        };
-        self.nemesis.died(host, for_good, &view);
+        self.show(|nemesis, view| nemesis.died(host, for_good, view));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use raft::{Instant, RoleName};
 
 use super::{FRAME_TIMEOUT, Run};
-use crate::sim::faults::{Healed, Rest, View};
+use crate::sim::faults::{Healed, Rest};
 use crate::sim::member::{Crash, Death, Pace};
 use crate::sim::net::{Host, Net, Weather};
 
@@ -19,14 +19,8 @@ const SERVICE: Duration = Duration::from_secs(2);
 impl Run {
     /// The core is made whole, and the others are left behind.
     pub(super) fn heal(&mut self) -> Result<Healed, String> {
-        let (now, leader) = self.view();
-        let view = View {
-            now,
-            leader,
-            up: &self.up,
-        };
         let members = self.operator.is_some().then(|| self.members_ever());
-        let healed = self.nemesis.heal(&view, members);
+        let healed = self.show(|nemesis, view| nemesis.heal(view, members));
         self.retire_operator()?;
         self.world.note(|| format!("healed: {healed:?}"));
         let hosts = self.plan.hosts() + 1;
@@ -139,7 +133,7 @@ impl Run {
     /// and again, which brings no entries, and no digest that would tell: it is ended.
     fn depose_wrong_leaders(&mut self) -> Result<(), String> {
         for _ in 0..DEPOSED_MAX {
-            let (_, leader) = self.view();
+            let leader = self.leader();
             let Some(wrong) = leader.filter(|host| self.invariants.is_spoiled(*host)) else {
                 return Ok(());
             };

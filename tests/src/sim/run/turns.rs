@@ -7,7 +7,7 @@ use wire::frame::Kind as FrameKind;
 use wire::types::Index;
 
 use super::Run;
-use crate::sim::faults::{Moment, View};
+use crate::sim::faults::Moment;
 use crate::sim::invariants::Turn;
 use crate::sim::member::Member;
 use crate::sim::net::Host;
@@ -36,13 +36,7 @@ impl Run {
         let mut moments = std::mem::take(&mut self.moments);
         let mut faults = std::mem::take(&mut self.faults);
         for moment in moments.drain(..) {
-            let view = self.view();
-            let view = View {
-                now: view.0,
-                leader: view.1,
-                up: &self.up,
-            };
-            self.nemesis.moment(moment, &view, &mut faults);
+            self.show(|nemesis, view| nemesis.moment(moment, view, &mut faults));
         }
         self.moments = moments;
         self.faults = faults;
