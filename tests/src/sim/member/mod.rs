@@ -17,6 +17,8 @@
 //!
 //! | file | what is in it |
 //! |---|---|
+//! | `settings.rs` | what all members are told, and where they are |
+//! | `start.rs` | how a life begins |
 //! | `process.rs` | a life: the process, and its turns |
 //! | `table.rs` | its connections, their phases and deadlines |
 //! | `intake.rs` | bytes and frames, from connections to the node and back |
@@ -28,36 +30,26 @@ mod clock;
 mod disk;
 mod intake;
 mod process;
+mod settings;
+mod start;
 mod table;
 mod vote;
 
-use std::collections::VecDeque;
-use std::iter;
-use std::mem;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft::Instant;
-use raftd::disk::Latched;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::net::Port;
-use raftd::net::dial::Dialler;
+use raftd::node::Node;
 use raftd::node::io::{Effects, LinkId};
-use raftd::node::{self, Node};
-use raftd::storage::{self, Keeper, Scrubber, SpareMaker, open_disk};
-use raftd::store::{Builder, Store};
-use raftd::wal::identity::Identity;
-use raftd::wal::{Report, entry_bytes_max};
-use wire::client::{Admitted, Item};
-use wire::peer::DiskState;
+use wire::client::Admitted;
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
 pub use self::clock::{LocalClock, TRUE_RATE};
 pub use self::process::Process;
-use self::table::Table;
+pub use self::settings::{Settings, client_addr, host_at, name_of, peer_addr};
 pub use self::table::Timeouts;
 use super::audit::Held;
 use super::event::Events;
@@ -73,37 +65,6 @@ pub const EPOCH: Epoch = Epoch(0x5158);
 
 /// How long a stop that was asked for may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// What all members of a run are told: their `raftd.toml`.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How many members there are to begin with; their ids count from 1.
-    pub members: usize,
-    /// How many machines more there are, on which others may join later.
-    pub spares: usize,
-    /// Lower end of the election timeout; the upper one is twice that.
-    pub election_timeout: Duration,
-    /// The leader's heartbeat.
-    pub heartbeat: Duration,
-    /// Bounds of the node; that of an entry follows from the size of a segment.
-    pub limits: node::Limits,
-    /// When snapshots are taken.
-    pub snapshots: node::Policy,
-    /// How much of the log each member keeps before a snapshot; as the policy says for the others.
-    pub keep_bytes: Vec<u64>,
-    /// The size of a segment.
-    pub segment_bytes: u64,
-    /// Entries given back at start, in bytes.
-    pub tail_bytes: usize,
-    /// Below this the disk is soft.
-    pub soft_free_bytes: u64,
-    /// Whether what is written no more is read again and again.
-    pub scrubs: bool,
-    /// How long handshakes and frames may take.
-    pub timeouts: Timeouts,
-    /// All nodes draw from this seed in all their lives, instead of each from its own.
-    pub same_seed: Option<u64>,
-}
 
 /// How fast a machine is.
 #[derive(Clone, Copy, Debug)]
@@ -329,145 +290,6 @@ impl Member {
         assert!(!self.has_id(), "an id for each disk");
         self.id = admitted.node;
         self.admitted = Some((admitted, incarnation));
-    }
-
-    /// Who its data directory becomes if it is empty.
-    fn identity(&mut self, settings: &Settings) -> Identity {
-        let drawn = Incarnation(self.random.bits() | 1);
-        match &self.admitted {
-            Some((admitted, incarnation)) => Identity {
-                cluster: admitted.cluster,
-                node: admitted.node,
-                incarnation: *incarnation,
-                epoch: admitted.epoch,
-                formed: admitted.formed.clone(),
-                members: admitted.members.clone(),
-                next_epoch: None,
-            },
-            None => Identity {
-                cluster: CLUSTER,
-                node: self.id,
-                incarnation: drawn,
-                epoch: EPOCH,
-                formed: Vec::new(),
-                members: (0..settings.members)
-                    .map(|host| (NodeId(host as u64 + 1), peer_addr(host, 0).to_string()))
-                    .collect(),
-                next_epoch: None,
-            },
-        }
-    }
-
-    /// Opens the data directory and begins a life. Says what recovery found.
-    ///
-    /// # Errors
-    /// The process did not get that far.
-    pub fn start(
-        &mut self,
-        settings: &Settings,
-        around: &mut Surroundings<'_>,
-    ) -> Result<Report, Death> {
-        assert!(self.process.is_none(), "one process at a time");
-        self.lives += 1;
-        self.disk = self.disk.restart();
-        if let Some((after, crash)) = self.crash_in_recovery.take() {
-            self.crash_at_operation(after, crash);
-        }
-        self.clock.start_over(around.now);
-        let options = storage::Options {
-            data_dir: PathBuf::new(),
-            segment_bytes: settings.segment_bytes,
-            soft_free_bytes: settings.soft_free_bytes,
-            tail_bytes: settings.tail_bytes,
-            sessions_max: settings.limits.sessions_max,
-            snapshot_rate_bytes: 0,
-            scrubbing: storage::Scrubbing::default(),
-            create: Some(self.identity(settings)),
-            seed: self.random.bits(),
-        };
-        let mut opened = open_disk(Latched::new(self.disk.clone()), &options)
-            .map_err(|fatal| self.death_of(fatal))?;
-        // Of no state no part can be wrong.
-        if mem::take(&mut self.spoils) && opened.state.store.applied().index > Index(0) {
-            spoil(&mut opened.state.store, options.sessions_max);
-        }
-        let report = opened.log.recovered.report;
-        let say = || format!("{} opens its disk: {report}", self.id);
-        around.trace.line(around.now, say);
-        let identity = opened.log.identity.clone();
-        let mut keeper = Keeper::new(self.disk.clone(), &identity, options.sessions_max);
-        keeper.set_newest(opened.state.store.data_bytes(), opened.state.snapshot.bytes);
-        let (restored, worker) = opened.start();
-        let next_segment = worker.wal().next_segment();
-        let maker = SpareMaker::new(self.disk.clone(), identity.owner(), next_segment, &options);
-        let now = self.clock.show(around.now);
-        let config = self.config(settings, &identity, worker.wal().bytes());
-        let dialler_seed = self.random.bits();
-        let node = Node::new(config, restored, now);
-        let dialler = Dialler::new(node.peers(), dialler_seed);
-        self.process = Some(Process {
-            life: self.lives,
-            host: self.host,
-            node,
-            effects: Effects::default(),
-            now,
-            worker,
-            maker,
-            scrubber: Scrubber::new(self.disk.clone()),
-            scrubs: settings.scrubs,
-            keeper,
-            keep_at: None,
-            waiting: VecDeque::new(),
-            at_disk: false,
-            round: 0,
-            // What is damaged is said in the first round.
-            news: true,
-            room: DiskState::Ok,
-            reports: VecDeque::new(),
-            make_at: around.now,
-            table: Table::new(settings.timeouts),
-            dialler,
-            stop_wanted: false,
-            stop_at: None,
-            stopped: false,
-            fuse: None,
-            crash_at_report: None,
-            refused_vote: None,
-        });
-        self.plan_spare(around);
-        self.go_to_disk(around);
-        self.busy_until = around.now;
-        self.next_turn = Some(around.now);
-        Ok(report)
-    }
-
-    fn config(&mut self, settings: &Settings, identity: &Identity, wal_bytes: u64) -> node::Config {
-        let keep_bytes = settings.keep_bytes.get(self.host);
-        node::Config {
-            id: self.id,
-            name: name_of(self.host),
-            client_addr: client_addr(self.host).to_string(),
-            members: identity.members.clone(),
-            cluster: identity.cluster,
-            epoch: identity.epoch,
-            incarnation: identity.incarnation,
-            life: self.random.bits(),
-            formed: identity.formed.clone(),
-            election_timeout_min: settings.election_timeout,
-            election_timeout_max: settings.election_timeout * 2,
-            heartbeat: settings.heartbeat,
-            limits: node::Limits {
-                entry_bytes_max: entry_bytes_max(settings.segment_bytes),
-                ..settings.limits
-            },
-            snapshots: node::Policy {
-                keep_bytes: *keep_bytes.unwrap_or(&settings.snapshots.keep_bytes),
-                ..settings.snapshots
-            },
-            wal_bytes,
-            seed: settings.same_seed.unwrap_or_else(|| self.random.bits()),
-            version: "sim".to_owned(),
-        }
     }
 
     /// What it means that disk work failed: the disk may have taken the machine down.
@@ -702,60 +524,6 @@ impl Member {
             false => process.deadline().and_then(|at| self.clock.when(at)),
         };
         self.next_turn = at.map(|at| at.max(self.busy_until));
-    }
-}
-
-/// Adds a key that nobody wrote, unless an earlier life has kept it in a snapshot.
-fn spoil(store: &mut Store, sessions_max: usize) {
-    const KEY: &[u8] = b"\0";
-    let mut head = store.view().head().clone();
-    let first = store.map().iter().next();
-    if first.is_some_and(|item| item.key == KEY) {
-        return;
-    }
-    head.keys += 1;
-    let mut builder = Builder::new(head);
-    let wrong = Item {
-        key: KEY,
-        value: b"wrong",
-        revision: Index(1),
-        create_revision: Index(1),
-        version: 1,
-    };
-    let items = iter::once(wrong).chain(store.map().iter());
-    for item in items {
-        builder.item(item).expect("keys ascend from the first");
-    }
-    for session in store.view().sessions() {
-        builder.session(&session).expect("it was one before");
-    }
-    *store = builder.finish(sessions_max).expect("all of it is there");
-}
-
-/// What a member is called.
-#[must_use]
-pub fn name_of(host: Host) -> String {
-    format!("n{}", host + 1)
-}
-
-/// Where clients find a member.
-#[must_use]
-pub fn client_addr(host: Host) -> SocketAddr {
-    (Ipv4Addr::new(10, 0, 1, host as u8 + 1), 7).into()
-}
-
-/// Where its peers find a member: a machine has many addresses.
-#[must_use]
-pub fn peer_addr(host: Host, nth: u8) -> SocketAddr {
-    (Ipv4Addr::new(10, nth, 0, host as u8 + 1), 7).into()
-}
-
-/// Whose address it is.
-#[must_use]
-pub fn host_at(addr: SocketAddr) -> Option<Host> {
-    match addr.ip() {
-        IpAddr::V4(ip) => Host::from(ip.octets()[3]).checked_sub(1),
-        IpAddr::V6(_) => None,
     }
 }
 
