@@ -221,12 +221,12 @@ fn open(settings: &Settings, admitted: Option<Identity>) -> Result<Opened, Fatal
     }
     let identity = &opened.identity;
     log::info!(
-        "data directory open path={} cluster={} node={} {}",
+        "data directory open path={} cluster={} node={}",
         data_dir.display(),
         identity.cluster,
-        identity.node,
-        opened.report
+        identity.node
     );
+    log::info!("{}", opened.report);
     if let Some(id) = settings.id
         && id != identity.node
     {
