@@ -32,7 +32,7 @@ const HAND_OVER_MIN: Duration = Duration::from_secs(10);
 
 /// What was seen of all members.
 ///
-/// Invariants looked after, besides those of a [`Reign`]:
+/// Invariants looked after, besides those of a reign (`conduct/reign.rs`):
 /// - who votes, votes for a member; who is asked to, and may, does (`member/vote.rs`);
 /// - who hands over, does not do so again within ten seconds (rules B4);
 /// - nobody asks for a turn again and again that does nothing;

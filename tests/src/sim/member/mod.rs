@@ -1,10 +1,10 @@
 //! A member: a machine with a disk and clocks, and, most of the time, a process on it.
 //!
 //! The process is the daemon's in all but its surroundings. It starts through
-//! [`raftd::storage::open_disk`], drives the shipped [`Node`], [`storage::Worker`], [`SpareMaker`] and
-//! [`Dialler`], and runs turns in the order of `raftd/src/net/event_loop.rs`: reports of the disk,
-//! peers, clients, dialling, deadlines, flush; then, from the effects, disk work first, messages,
-//! replies, closes.
+//! [`storage::open_disk`], drives the shipped [`Node`], [`storage::Worker`], [`storage::SpareMaker`] and
+//! [`Dialler`](raftd::net::dial::Dialler), and runs turns in the order of
+//! `raftd/src/net/event_loop.rs`: reports of the disk, peers, clients, dialling, deadlines, flush;
+//! then, from the effects, disk work first, messages, replies, closes.
 //!
 //! # Where a crash can fall
 //! - At any operation on the disk: [`Member::crash_at_operation`] plans it, and the operation that
@@ -25,6 +25,10 @@
 //! | `disk.rs` | rounds of disk work, spares and snapshots |
 //! | `clock.rs` | the machine's clocks |
 //! | `vote.rs` | votes that it should give |
+//!
+//! [`storage::open_disk`]: raftd::storage::open_disk
+//! [`storage::Worker`]: raftd::storage::Worker
+//! [`storage::SpareMaker`]: raftd::storage::SpareMaker
 
 mod clock;
 mod disk;
