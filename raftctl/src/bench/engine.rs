@@ -239,7 +239,7 @@ impl<P: Protocol> Engine<P> {
     ) -> Result<Measurement, Failure> {
         // The hello is no part of a warm-up.
         self.drive(&mut Phase::none("connecting"), observer)?;
-        let mut phase = Phase::measured(load, self.now());
+        let mut phase = Phase::measured(load, self.now(), Duration::from_nanos(self.patience_ns));
         self.drive(&mut phase, observer)?;
         Ok(phase.into_measurement().expect("the phase was measured"))
     }

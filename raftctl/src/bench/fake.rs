@@ -5,6 +5,7 @@ use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use wire::client::{Item, Reply, Request};
@@ -32,6 +33,10 @@ pub(super) struct State {
     pub(super) close_after: u64,
     /// Requests until one is refused; 0 is never.
     pub(super) refuse_after: u64,
+    /// Requests until all of it stands still for a time; 0 is never.
+    pub(super) stall_after: u64,
+    /// For how long it then does.
+    pub(super) stall: Duration,
 }
 
 /// A listening fake. The threads end with the test's process.
@@ -128,6 +133,9 @@ fn rings(count: &mut u64) -> bool {
 
 /// `None` closes the connection, after the write was applied.
 fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
+    if state.stall_after > 0 && rings(&mut state.stall_after) {
+        thread::sleep(state.stall);
+    }
     let closes = state.close_after > 0 && rings(&mut state.close_after);
     if state.refuse_after > 0 && rings(&mut state.refuse_after) {
         return Some(Reply::Error(Error::Overloaded { retry_after_ms: 1 }));

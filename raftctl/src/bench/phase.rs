@@ -71,6 +71,18 @@ impl Schedule {
     fn due_ns(&self) -> u64 {
         self.from_ns + (self.sent as f64 * self.interval_ns) as u64
     }
+
+    /// How many are not sent yet of those that are due before `end_ns`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "operations of a run fit the 53 bits of an f64, and are positive"
+    )]
+    fn unsent_before(&self, end_ns: u64) -> u64 {
+        let due = end_ns.saturating_sub(self.from_ns) as f64 / self.interval_ns;
+        (due.ceil() as u64).saturating_sub(self.sent)
+    }
 }
 
 /// The part of a phase that counts.
@@ -78,6 +90,8 @@ impl Schedule {
 struct Window {
     opens_ns: u64,
     closes_ns: u64,
+    /// What was due in it and found no room is sent until then, and counts as an error later.
+    late_until_ns: u64,
     opened_ns: Option<u64>,
     closed_ns: Option<u64>,
     leader_changes_before: u64,
@@ -120,10 +134,11 @@ impl Phase {
         }
     }
 
-    /// A measurement that begins now.
-    pub(super) fn measured(load: &Load, now: u64) -> Self {
+    /// A measurement that begins now. An open loop makes up for what it is behind for `patience`.
+    pub(super) fn measured(load: &Load, now: u64, patience: Duration) -> Self {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4);
         let opens_ns = now + nanos(load.warm_up);
+        let closes_ns = opens_ns + nanos(load.measured);
         let latency_us =
             Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are sound");
         Self {
@@ -139,7 +154,8 @@ impl Phase {
             }),
             window: Some(Window {
                 opens_ns,
-                closes_ns: opens_ns + nanos(load.measured),
+                closes_ns,
+                late_until_ns: closes_ns + nanos(patience),
                 opened_ns: None,
                 closed_ns: None,
                 leader_changes_before: 0,
@@ -240,8 +256,18 @@ impl Phase {
             window.result.elapsed = Duration::from_nanos(now - opened);
             window.result.leader_changes = leader_changes - window.leader_changes_before;
             observer.window_closed();
-            self.over = true;
         }
+        if self.over || window.closed_ns.is_none() {
+            return;
+        }
+        let behind = self.schedule.as_ref();
+        let behind = behind.filter(|schedule| schedule.due_ns() < window.closes_ns);
+        if behind.is_some() && now < window.late_until_ns {
+            return;
+        }
+        let unsent = behind.map_or(0, |schedule| schedule.unsent_before(window.closes_ns));
+        window.result.errors += unsent;
+        self.over = true;
     }
 
     /// The next operation and when it is meant to be sent, if one is due.
@@ -258,7 +284,11 @@ impl Phase {
         let mut intended = now;
         if let Some(schedule) = &mut self.schedule {
             intended = schedule.due_ns();
-            if intended > now {
+            let closes_ns = self
+                .window
+                .as_ref()
+                .map_or(u64::MAX, |window| window.closes_ns);
+            if intended > now || intended >= closes_ns {
                 return None;
             }
             schedule.sent += 1;
@@ -294,7 +324,8 @@ impl Phase {
     }
 
     /// An operation is done. A closed loop counts what is answered within the window, an open loop
-    /// what was meant to be sent within it: nothing late is left out.
+    /// what was meant to be sent within it: nothing late is left out, and the time that it took
+    /// behind the window counts as well.
     pub(super) fn done(&mut self, now: u64, intended: u64, revision: u64) {
         let open_loop = self.schedule.is_some();
         let Some(window) = &mut self.window else {
@@ -310,6 +341,9 @@ impl Phase {
         }
         let result = &mut window.result;
         result.ops += 1;
+        if let (Some(opened), Some(_)) = (window.opened_ns, window.closed_ns) {
+            result.elapsed = Duration::from_nanos(now.saturating_sub(opened)).max(result.elapsed);
+        }
         let us = now.saturating_sub(intended).div_ceil(1000).max(1);
         result.latency_us.saturating_record(us);
         if revision != 0 {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::engine::{Engine, Failure, Measurement, Setup};
 use super::fake::Fake;
 use super::load::{Load, Material, Mix, Random};
+use super::phase::{Phase, Touched};
 use super::session::Session;
 
 fn engine(endpoints: &[String], connections: usize, keys: u32) -> Engine<Session> {
@@ -102,8 +103,59 @@ fn an_open_loop_keeps_its_rate() {
         ..load(Mix::Put, 2)
     };
     let measured = engine.measure(&paced, &mut ()).unwrap();
-    // Two hundred fit the window, to the one, whenever they are answered.
+    // Two hundred fit the window, to the one, whenever they are sent and answered.
     assert!(measured.ops.abs_diff(200) <= 1, "{}", measured.ops);
+    assert_eq!(measured.errors, 0);
+}
+
+#[test]
+fn what_was_due_while_the_server_stood_still_is_sent_and_counted() {
+    let fake = Fake::start(None);
+    let stall = Duration::from_millis(400);
+    {
+        let mut state = fake.state.lock().unwrap();
+        (state.stall_after, state.stall) = (100, stall);
+    }
+    let mut engine = engine(&[fake.address.to_string()], 2, 100);
+    let paced = Load {
+        rate: Some(1000.0),
+        ..load(Mix::Put, 2)
+    };
+    let measured = engine.measure(&paced, &mut ()).unwrap();
+    assert!(measured.ops.abs_diff(200) <= 1, "{}", measured.ops);
+    assert_eq!(measured.errors, 0);
+    // The window ends while it stands still: the half that was due then came late, and took longer.
+    assert!(measured.elapsed >= stall, "{:?}", measured.elapsed);
+    let median_us = measured.latency_us.value_at_quantile(0.6);
+    assert!(median_us > 100_000, "{median_us} us");
+}
+
+#[test]
+fn what_is_due_and_cannot_be_sent_in_time_is_an_error() {
+    let paced = Load {
+        rate: Some(1000.0),
+        ..load(Mix::Put, 2)
+    };
+    let ms = |ms: u64| ms * 1_000_000;
+    let mut phase = Phase::measured(&paced, 0, Duration::from_secs(1));
+    let mut random = Random::new(5);
+    let material = Material::new(100, 100, &mut random);
+    let mut touched = Touched::new(100);
+    phase.watch(ms(20), 0, &mut ());
+    for sent in 0..150 {
+        let next = phase.next(ms(220), &material, &mut touched, &mut random);
+        assert_eq!(next.map(|(_, intended)| intended), Some(ms(sent)));
+    }
+    phase.watch(ms(1219), 0, &mut ());
+    assert!(!phase.is_over(), "it makes up for what it is behind");
+    phase.watch(ms(1220), 0, &mut ());
+    assert!(phase.is_over());
+    assert!(
+        phase
+            .next(ms(1220), &material, &mut touched, &mut random)
+            .is_none()
+    );
+    assert_eq!(phase.into_measurement().unwrap().errors, 70);
 }
 
 #[test]
