@@ -10,7 +10,7 @@ use wire::types::{Index, Term};
 
 use super::client::closed_port;
 use super::fake::{Fake, What};
-use super::run::{run, store};
+use super::run::{SOON, run, store};
 use super::script::{always, status};
 
 #[test]
@@ -95,7 +95,7 @@ fn health_is_a_read_through_the_quorum() {
     let (_server, at) = store();
     run(&at, &["is-healthy"]).silently(0, "");
     let lost = Fake::start(1, always(WireError::NoLeader));
-    run(&lost.addr, &["-t", "200ms", "is-healthy"]).silently(1, "");
+    run(&lost.addr, &["-t", SOON, "is-healthy"]).silently(1, "");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_node_that_is_not_ready_is_no_after_a_while_without_progress() {
         told.state = "replaying".into();
         asked.reply(&Reply::Status(told))
     });
-    let done = run(&node.addr, &["-t", "100ms", "wait-ready"]);
+    let done = run(&node.addr, &["-t", SOON, "wait-ready"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("it is replaying"), "{}", done.stderr);
     run(&node.addr, &["is-healthy", "--node"]).silently(1, "");
@@ -144,9 +144,9 @@ fn snapshot_taker(questions: u64) -> Fake {
 
 #[test]
 fn a_snapshot_is_awaited_as_long_as_it_is_being_written() {
-    let taker = snapshot_taker(12);
-    // Far less than twelve questions take; each brings more of it.
-    let done = run(&taker.addr, &["-t", "300ms", "snapshot"]);
+    let taker = snapshot_taker(60);
+    // Far less than sixty questions take; each brings more of it.
+    let done = run(&taker.addr, &["-t", SOON, "snapshot"]);
     done.silently(0, "n1\t40\t5\t1234\n");
     run(&taker.addr, &["snapshot", "ls"]).silently(0, "n1\t40\t5\t1234\n");
     let done = run(&taker.addr, &["--json", "snapshot", "--node", "1"]);
@@ -170,7 +170,7 @@ fn a_snapshot_that_does_not_come_is_told_with_its_reason() {
         asked.reply(&Reply::Status(told))
     });
     stuck.addr.clone_into(&mut addr.lock().unwrap());
-    let done = run(&stuck.addr, &["-t", "200ms", "snapshot", "--all"]);
+    let done = run(&stuck.addr, &["-t", SOON, "snapshot", "--all"]);
     assert_eq!(done.code, Some(4), "{done:?}");
     assert!(done.stderr.contains("no space"), "{}", done.stderr);
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
 use std::process::{Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +13,7 @@ use wire::error::Error as WireError;
 
 use super::client::closed_port;
 use super::fake::{Act, Fake, Greeting};
-use super::run::{Done, bare, command, run, run_with, store};
+use super::run::{Done, SOON, bare, command, run, run_with, store};
 use super::script::always;
 
 /// How a verb is asked to do something, and what it is.
@@ -110,6 +111,25 @@ fn of(kinds: &[Kind]) -> impl Iterator<Item = &'static Verb> {
     VERBS.iter().filter(move |verb| kinds.contains(&verb.kind))
 }
 
+const WAITS: [&str; 3] = ["--json", "-t", SOON];
+
+/// Looks at all verbs of these kinds at once: most of the time they wait for their deadlines.
+fn each(kinds: &[Kind], look: impl Fn(&Verb) + Sync) {
+    thread::scope(|scope| {
+        for verb in of(kinds) {
+            scope.spawn(|| look(verb));
+        }
+    });
+}
+
+/// What "at once" is here and now: two seconds, or on a busy machine ten times as long as the
+/// program takes to do nothing.
+fn at_once() -> Duration {
+    let begun = Instant::now();
+    let _ = run("127.0.0.1:1", &["version"]);
+    Duration::from_secs(2).max(begun.elapsed() * 10)
+}
+
 /// An error as a person and a program get it: at most four lines, and with `--json` an object before
 /// them that says the same.
 #[track_caller]
@@ -168,11 +188,7 @@ fn nobody_there_is_3_at_once() {
         };
         let error = is_error(verb, &verb.run(&at, options), 3);
         let elapsed = begun.elapsed();
-        assert!(
-            elapsed < Duration::from_secs(2),
-            "{}: {elapsed:?}",
-            verb.name()
-        );
+        assert!(elapsed < at_once(), "{}: {elapsed:?}", verb.name());
         assert_eq!(error["retryable"], true, "{}", verb.name());
         assert!(
             error["where"].as_str().unwrap().contains(&at),
@@ -185,20 +201,20 @@ fn nobody_there_is_3_at_once() {
 
 #[test]
 fn no_leader_is_4() {
-    for verb in of(&[Kind::Write, Kind::Bulk, Kind::Read]) {
+    each(&[Kind::Write, Kind::Bulk, Kind::Read], |verb| {
         let lost = Fake::start(1, always(WireError::NoLeader));
-        let error = is_error(verb, &verb.run(&lost.addr, &["--json", "-t", "200ms"]), 4);
+        let error = is_error(verb, &verb.run(&lost.addr, &WAITS), 4);
         assert_eq!(error["class"], "not-applied", "{}", verb.name());
         assert_eq!(error["retryable"], true, "{}", verb.name());
         assert_eq!(error["request_id"], Value::Null, "{}", verb.name());
-    }
+    });
 }
 
 #[test]
 fn a_hello_without_answer_is_3_and_silence_after_it_4_or_5() {
-    for verb in of(&[Kind::Write, Kind::Bulk, Kind::Read]) {
+    each(&[Kind::Write, Kind::Bulk, Kind::Read], |verb| {
         let silent = Fake::start(1, |_| Act::Nothing);
-        let done = verb.run(&silent.addr, &["--json", "-t", "200ms"]);
+        let done = verb.run(&silent.addr, &WAITS);
         match verb.kind {
             Kind::Read => {
                 let error = is_error(verb, &done, 4);
@@ -219,8 +235,8 @@ fn a_hello_without_answer_is_3_and_silence_after_it_4_or_5() {
             }
         }
         silent.greet(|greeting, _| *greeting = Greeting::Silence);
-        is_error(verb, &verb.run(&silent.addr, &["--json", "-t", "200ms"]), 3);
-    }
+        is_error(verb, &verb.run(&silent.addr, &WAITS), 3);
+    });
 }
 
 #[test]
@@ -329,7 +345,7 @@ fn a_signal_ends_every_verb_by_that_signal() {
                     "{}",
                     verb.name()
                 );
-                std::thread::yield_now();
+                thread::yield_now();
             }
             kill_process(Pid::from_child(&child), signal).unwrap();
             let output = child.wait_with_output().unwrap();
@@ -351,7 +367,7 @@ fn a_signal_ends_every_verb_by_that_signal() {
 
 #[test]
 fn a_request_id_asks_from_another_process() {
-    for verb in of(&[Kind::Write]) {
+    each(&[Kind::Write], |verb| {
         let mut store = super::script::Store::default();
         let mut asked_before = false;
         // The first answer is lost; what was applied is told to whoever asks again.
@@ -371,7 +387,7 @@ fn a_request_id_asks_from_another_process() {
             kept = Some((store.index, outcome));
             Act::Nothing
         });
-        let done = verb.run(&server.addr, &["--json", "-t", "200ms"]);
+        let done = verb.run(&server.addr, &WAITS);
         let error = is_error(verb, &done, 5);
         let id = error["request_id"].as_str().unwrap();
         let again = [verb.args, &["--request-id", id]].concat();
@@ -389,7 +405,7 @@ fn a_request_id_asks_from_another_process() {
             "{}",
             verb.name()
         );
-    }
+    });
 }
 
 #[test]

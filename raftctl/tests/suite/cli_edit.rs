@@ -9,7 +9,7 @@ use wire::error::Error as WireError;
 use wire::types::Index;
 
 use super::fake::{Asked, Fake, What};
-use super::run::{Done, command, run, run_with, store};
+use super::run::{Done, SOON, command, run, run_with, store};
 use super::script::always;
 
 fn edit(at: &str, editor: &str, args: &[&str]) -> Done {
@@ -120,7 +120,7 @@ fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
         }
         asked.reply(&Reply::Missing { index: Index(1) })
     });
-    let done = edit(&lost.addr, "printf x >", &["-t", "300ms", "a b"]);
+    let done = edit(&lost.addr, "printf x >", &["-t", SOON, "a b"]);
     assert_eq!(done.code, Some(4), "{done:?}");
     assert!(
         done.stderr
@@ -129,8 +129,5 @@ fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
     );
     assert_eq!(kept(&done), "x");
     let nobody = Fake::start(1, always(WireError::NoLeader));
-    assert_eq!(
-        edit(&nobody.addr, "true", &["-t", "300ms", "k"]).code,
-        Some(4)
-    );
+    assert_eq!(edit(&nobody.addr, "true", &["-t", SOON, "k"]).code, Some(4));
 }

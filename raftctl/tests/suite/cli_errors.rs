@@ -11,7 +11,7 @@ use wire::error::Error as WireError;
 
 use super::client::closed_port;
 use super::fake::{Act, Fake, Greeting};
-use super::run::{bare, command, run, run_with, store};
+use super::run::{SOON, bare, command, run, run_with, store};
 use super::script::always;
 
 #[test]
@@ -34,7 +34,7 @@ fn nobody_there_is_told_at_once_with_causes() {
 fn a_hello_without_answer_is_nobody() {
     let silent = Fake::start(1, |_| Act::Nothing);
     silent.greet(|greeting, _| *greeting = Greeting::Silence);
-    let done = run(&silent.addr, &["-t", "300ms", "get", "k"]);
+    let done = run(&silent.addr, &["-t", SOON, "get", "k"]);
     assert_eq!(done.code, Some(3), "{done:?}");
     let refusing = Fake::start(1, |_| Act::Nothing);
     refusing.greet(|greeting, _| *greeting = Greeting::Refuse(WireError::ShuttingDown));
@@ -44,7 +44,7 @@ fn a_hello_without_answer_is_nobody() {
 #[test]
 fn what_was_not_applied_is_exit_4() {
     let lost = Fake::start(1, always(WireError::NoLeader));
-    let done = run(&lost.addr, &["-t", "300ms", "--json", "put", "k", "v"]);
+    let done = run(&lost.addr, &["-t", SOON, "--json", "put", "k", "v"]);
     assert_eq!(done.code, Some(4), "{done:?}");
     let (object, text) = done.stderr.split_once('\n').unwrap();
     let object: Value = serde_json::from_str(object).unwrap();
@@ -56,10 +56,7 @@ fn what_was_not_applied_is_exit_4() {
     assert_eq!(error["request_id"], Value::Null);
     assert!(text.starts_with("raftctl: put k failed: "), "{text}");
     let silent = Fake::start(1, |_| Act::Nothing);
-    assert_eq!(
-        run(&silent.addr, &["-t", "300ms", "get", "k"]).code,
-        Some(4)
-    );
+    assert_eq!(run(&silent.addr, &["-t", SOON, "get", "k"]).code, Some(4));
 }
 
 #[test]
@@ -72,7 +69,7 @@ fn an_unknown_outcome_names_a_request_that_tells_it() {
             _ => asked.done(41, Outcome::Incremented(12)),
         }
     });
-    let done = run(&server.addr, &["-t", "300ms", "incr", "k"]);
+    let done = run(&server.addr, &["-t", SOON, "incr", "k"]);
     assert_eq!(done.code, Some(5), "{done:?}");
     assert_eq!(done.stdout, b"");
     assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);

@@ -8,7 +8,7 @@ use wire::types::Index;
 
 use super::client::{PUT, briefly, client, soon};
 use super::fake::{Act, Asked, Fake, What};
-use super::run::run;
+use super::run::{SOON, run};
 use super::script::{Store, always};
 
 const LINEARIZABLE: Consistency = Consistency::Linearizable;
@@ -227,7 +227,7 @@ fn flags_say_how_fresh_a_read_must_be() {
 #[test]
 fn a_node_that_lags_is_an_error_of_four_lines() {
     let server = Fake::start(1, always(lagging(None)));
-    let line = ["-t", "300ms", "get", "k", "--consistency", "stale"];
+    let line = ["-t", SOON, "get", "k", "--consistency", "stale"];
     let done = run(&server.addr, &line);
     assert_eq!(done.code, Some(4));
     let told = done.stderr;

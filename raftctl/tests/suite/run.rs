@@ -8,6 +8,10 @@ use serde_json::Value;
 use super::fake::Fake;
 use super::script::Store;
 
+/// A deadline (`-t`) that a test waits for. A machine that is busy with ten other things has said
+/// hello by then.
+pub(crate) const SOON: &str = "2s";
+
 /// What one run left behind.
 #[derive(Debug)]
 pub(crate) struct Done {
