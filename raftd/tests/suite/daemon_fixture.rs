@@ -16,7 +16,7 @@ use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
 use crate::snap_support::{CLUSTER, EPOCH, Maker, assert_same};
-use crate::wal_crash::{self, SimWal, make_spare};
+use crate::wal_story::{self, SimWal, make_spare};
 use crate::wal_support::write;
 
 /// The only member of a cluster that is formed.
@@ -33,7 +33,7 @@ fn identity() -> Identity {
 fn options() -> Options {
     Options {
         create: Some(identity()),
-        ..wal_crash::options(1)
+        ..wal_story::options(1)
     }
 }
 

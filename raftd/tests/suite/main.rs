@@ -43,6 +43,7 @@ mod wal_full;
 mod wal_heal;
 mod wal_life;
 mod wal_storage;
+mod wal_story;
 mod wal_support;
 mod wal_sweep;
 mod wal_twin;

@@ -9,7 +9,7 @@ use wire::command::{Command, SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Index, Term};
 
-use super::node_store::{Op, op, txn};
+use super::node_store::op::{Op, op, txn};
 
 const EPOCH: Epoch = Epoch(77);
 

@@ -18,8 +18,8 @@ use wire::types::{Index, NodeId};
 
 use super::node_harness::{Cluster, Options, ms};
 use super::node_snapshots::{Client, await_snapshot, holds, patient};
-use super::wal_crash::{open, options};
 use super::wal_damage::put;
+use super::wal_story::{open, options};
 use super::wal_support::{entries, identity, membership_entry, write};
 
 const DEMOTE: u64 = 1_000;

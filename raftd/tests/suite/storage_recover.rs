@@ -16,8 +16,8 @@ use wire::command::{Command, SessionId, Write as Put};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
-use crate::wal_crash::{open, options};
 use crate::wal_damage::put;
+use crate::wal_story::{open, options};
 use crate::wal_support::{entries, identity, membership_entry, write};
 
 const NEXT: Epoch = Epoch(0xe2);

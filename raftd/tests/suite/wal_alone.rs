@@ -14,8 +14,8 @@ use raftd::wal::Pending;
 use raftd::wal::identity::Identity;
 use raftd::wal::segment::segment_name;
 
-use crate::wal_crash::options;
 use crate::wal_damage::put;
+use crate::wal_story::options;
 use crate::wal_support::{alone_entry, entries, identity, membership_entry, write};
 
 /// A member that began alone has others now, or the reverse: who could have what is damaged is told by

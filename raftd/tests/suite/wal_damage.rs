@@ -11,7 +11,7 @@ use raftd::wal::{Pending, Progress, Recovered};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Index, Term};
 
-use crate::wal_crash::{Content, Random, SimWal, content, make_spare, open};
+use crate::wal_story::{Content, Random, SimWal, content, make_spare, open};
 use crate::wal_support::{entries, membership_entry, memberships_in, write};
 
 pub(crate) const SECTOR: usize = 512;

@@ -12,8 +12,8 @@ use raftd::wal::{Error, Examination, Pending, Settings, examine, recover};
 use wire::entry::Entry;
 use wire::types::{EntryId, Incarnation, Index, Term};
 
-use crate::wal_crash::{make_spare, open, options};
 use crate::wal_damage::{interesting_sectors, sound, sound_behind_snapshot};
+use crate::wal_story::{make_spare, open, options};
 use crate::wal_support::{entries, identity, write};
 
 fn look<D: Disk>(disk: &D) -> Examination {

@@ -10,7 +10,7 @@ use raftd::storage::Worker;
 use raftd::wal::{Pending, Progress};
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use crate::wal_crash::{Content, SimWal, content, make_spare, open};
+use crate::wal_story::{Content, SimWal, content, make_spare, open};
 use crate::wal_support::{entries, write};
 
 const DISK_BYTES: u64 = 8 << 20;

@@ -14,8 +14,8 @@ use raftd::wal::segment::segment_name;
 use wire::entry::{Entry, Identity as EntryIdentity};
 use wire::types::{Index, NodeId};
 
-use crate::wal_crash::{SimWal, open};
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
+use crate::wal_story::{SimWal, open};
 use crate::wal_support::{entries, write};
 
 const FAULTS: [Fault; 2] = [Fault::PowerLoss, Fault::Kill];

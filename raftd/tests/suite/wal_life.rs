@@ -12,7 +12,7 @@ use raftd::wal::segment::{self, segment_name};
 use raftd::wal::{Error, Pending, Progress};
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use crate::wal_crash::{Content, SimWal, content, make_spare, open};
+use crate::wal_story::{Content, SimWal, content, make_spare, open};
 use crate::wal_support::{entries, write};
 
 const DISK_BYTES: u64 = 8 << 20;

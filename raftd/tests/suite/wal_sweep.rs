@@ -6,8 +6,8 @@ use raftd::wal::segment::segment_name;
 use raftd::wal::{Pending, Settings, recover};
 use wire::types::Index;
 
-use crate::wal_crash::{make_spare, open};
 use crate::wal_damage::{Outcome, SECTOR, Sound, id, put};
+use crate::wal_story::{make_spare, open};
 use crate::wal_support::{entries, identity, write};
 
 /// Two segments with batches of all kinds in few sectors, but for one large entry: votes, entries, a

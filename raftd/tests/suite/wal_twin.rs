@@ -7,7 +7,7 @@ use raftd::storage::open_log;
 use raftd::wal::segment::{SegmentMaker, segment_id, segment_name};
 use raftd::wal::{Pending, Progress};
 
-use crate::wal_crash::{Content, Story, content, options};
+use crate::wal_story::{Content, Story, content, options};
 use crate::wal_support::identity;
 
 /// Plays a story and returns what a second life finds.

@@ -7,6 +7,7 @@ mod entries;
 mod gray;
 mod oracle;
 mod paper;
+mod play;
 mod random;
 mod scripts;
 mod text;
