@@ -9,6 +9,7 @@ use wire::peer::DiskState;
 use wire::types::NodeId;
 
 use super::Node;
+use super::admission::overloaded;
 use super::changes::{promoted, refused};
 use super::links::Direction;
 
@@ -24,6 +25,24 @@ pub(super) enum Plan {
 }
 
 type Planned = Result<Plan, Error>;
+
+/// Whether a member is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Up,
+    /// This reign is so young that it may not have come to answer.
+    Unheard,
+    /// It is silent, or has lost what it acknowledged.
+    Down,
+}
+
+/// How many voters there are, and are there.
+#[derive(Default)]
+struct Voters {
+    up: usize,
+    unheard: usize,
+    all: usize,
+}
 
 impl Node {
     /// What a change comes to, if it may be. `members` are those in force, by their names.
@@ -166,7 +185,7 @@ impl Node {
     }
 
     /// Refuses a change that no quorum could commit, or behind which none could commit anything:
-    /// what was not heard lately counts as down.
+    /// what was not heard lately counts as down. Whom a new leader has yet to hear is waited for.
     fn check_quorum(&self, before: &Membership, after: &Membership) -> Result<(), Error> {
         let names: Vec<String> = after.members.iter().map(|m| m.name.clone()).collect();
         if !after.members.iter().any(|member| member.suffrage.votes()) {
@@ -176,10 +195,14 @@ impl Node {
             ));
         }
         for members in [before, after] {
-            let (up, voters) = self.voters_up(members);
-            if up < voters / 2 + 1 {
+            let Voters { up, unheard, all } = self.voters_of(members);
+            let quorum = all / 2 + 1;
+            if up < quorum && quorum <= up + unheard {
+                return Err(overloaded());
+            }
+            if up < quorum {
                 return Err(refused(
-                    format!("of the {voters} voters only {up} would be up: no write could be done"),
+                    format!("of the {all} voters only {up} would be up: no write could be done"),
                     format!(
                         "bring those that are down back first (members: {})",
                         names.join(" ")
@@ -198,8 +221,8 @@ impl Node {
     ) -> Result<(), Error> {
         self.check_quorum(before, after)?;
         let survived = |members| {
-            let (up, voters) = self.voters_up(members);
-            up.saturating_sub(voters / 2 + 1)
+            let Voters { up, all, .. } = self.voters_of(members);
+            up.saturating_sub(all / 2 + 1)
         };
         if survived(after) < survived(before) {
             return Err(refused(
@@ -210,22 +233,36 @@ impl Node {
         Ok(())
     }
 
-    /// How many voters are up, of how many.
-    fn voters_up(&self, members: &Membership) -> (usize, usize) {
-        let voters = members.members.iter().filter(|m| m.suffrage.votes_after());
-        let is_up = |id: NodeId| {
-            let follower = self.raft.followers().find(|follower| follower.id == id);
-            id == self.config.id || follower.is_some_and(|follower| self.is_up(&follower))
-        };
-        let up = voters.clone().filter(|member| is_up(member.id)).count();
-        (up, voters.count())
+    fn voters_of(&self, members: &Membership) -> Voters {
+        let mut voters = Voters::default();
+        for member in members.members.iter().filter(|m| m.suffrage.votes_after()) {
+            let follower = self
+                .raft
+                .followers()
+                .find(|follower| follower.id == member.id);
+            let presence = match follower {
+                _ if member.id == self.config.id => Presence::Up,
+                None => Presence::Down,
+                Some(follower) => self.presence(&follower),
+            };
+            voters.all += 1;
+            voters.up += usize::from(presence == Presence::Up);
+            voters.unheard += usize::from(presence == Presence::Unheard);
+        }
+        voters
     }
 
-    /// Who was not heard in this reign may be dead, as the leader of before most likely is.
-    fn is_up(&self, follower: &FollowerView) -> bool {
+    /// Who does not answer in this reign may be dead, as the leader of before most likely is.
+    fn presence(&self, follower: &FollowerView) -> Presence {
         let silent = self.now.monotonic.since(follower.heard_at);
-        let is_heard = follower.has_answered && silent < self.config.election_timeout_max;
-        is_heard && !follower.health.lost
+        let is_silent = silent >= self.config.election_timeout_max;
+        if is_silent || follower.health.lost {
+            Presence::Down
+        } else if follower.has_answered {
+            Presence::Up
+        } else {
+            Presence::Unheard
+        }
     }
 
     /// Refuses a learner that would be no good as a voter now.
@@ -234,7 +271,7 @@ impl Node {
         let last = self.raft.last().index;
         let lacks = match follower {
             None => "is not followed by this leader",
-            Some(follower) if !self.is_up(&follower) => "does not answer",
+            Some(follower) if self.presence(&follower) != Presence::Up => "does not answer",
             Some(follower) if follower.health.rebuilding => "rebuilds its state",
             Some(follower) if follower.disk.state >= DiskState::Hard => "has a full disk",
             Some(follower) if follower.match_index.0 + PROMOTE_LAG_ENTRIES < last.0 => {

@@ -1,5 +1,6 @@
 //! Changes of the members as the node sees them: what is planned, refused, waited for and given up.
 
+use raft::RoleName;
 use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
 use wire::client::{MemberChange, MembersChanged, Reply, Request};
@@ -231,7 +232,43 @@ fn what_would_leave_too_few_voters_up_is_refused() {
     assert!(silent.contains("does not"), "{silent}");
 }
 
-/// Who was not heard yet in this reign may be dead, as the leader of before is.
+/// Asks as clients do: again after a while, as long as that is the answer.
+fn insist(
+    cluster: &mut Cluster,
+    client: ConnectionId,
+    asked: MemberChange<'_>,
+) -> Result<MembersChanged, Error> {
+    for request in 1..100 {
+        match cluster.ask(client, request, change(asked)) {
+            Reply::MembersChanged(changed) => return Ok(changed),
+            Reply::Error(Error::Overloaded { .. }) => cluster.run(ms(20)),
+            Reply::Error(error) => return Err(error),
+            other => panic!("neither changed nor refused but {other:?}"),
+        }
+    }
+    panic!("asked in vain\n{}", cluster.describe());
+}
+
+/// Who has had no time to answer is neither up nor down.
+#[test]
+fn a_new_leader_has_a_caller_wait_until_it_has_heard_the_others() {
+    let (mut cluster, leader, others, _) = three(Options::default());
+    let clients = others.map(|id| (id, cluster.connect(id)));
+    cluster.crash(leader);
+    let heir = |cluster: &Cluster| {
+        let mut heirs = others.into_iter();
+        heirs.find(|id| cluster.node(*id).raft().role() == RoleName::Leader)
+    };
+    cluster.run_until("another leads", ms(2_000), |cluster| {
+        heir(cluster).is_some()
+    });
+    let heir = heir(&cluster).unwrap();
+    let (_, client) = clients.into_iter().find(|(id, _)| *id == heir).unwrap();
+    let done = insist(&mut cluster, client, MemberChange::Remove(leader));
+    assert_eq!(done.unwrap().after.members.len(), 2);
+}
+
+/// Who was not heard in this reign may be dead, as the leader of before is.
 #[test]
 fn a_new_leader_counts_on_nobody_whom_it_has_not_heard() {
     let (mut cluster, leader, others, _) = three(Options::default());
@@ -242,16 +279,8 @@ fn a_new_leader_counts_on_nobody_whom_it_has_not_heard() {
     let heir = cluster.leader().unwrap();
     let alive = others.into_iter().find(|id| *id != heir).unwrap();
     let client = cluster.connect(heir);
-    // Until its term has a committed entry it has the caller wait.
-    let reason = (1..).find_map(|asked| {
-        let reply = cluster.ask(client, asked, change(MemberChange::Remove(alive)));
-        match error(reply) {
-            Error::Overloaded { .. } => None,
-            Error::Refused { reason, .. } => Some(reason),
-            other => panic!("not refused but {other:?}"),
-        }
-    });
-    let reason = reason.unwrap();
+    let refused = insist(&mut cluster, client, MemberChange::Remove(alive)).unwrap_err();
+    let reason = refusal(Reply::Error(refused));
     assert!(
         reason.contains("of the 2 voters only 1 would be up"),
         "{reason}"
