@@ -139,7 +139,18 @@ impl Map {
     }
 
     fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
-        if let Some(record) = self.records.get_mut(key) {
+        let Self { records, sums } = self;
+        records.put(key, |present| {
+            let Some(record) = present else {
+                let revisions = Revisions {
+                    created: index,
+                    modified: index,
+                    version: 1,
+                };
+                let record = Record::new(key, value, revisions);
+                sums.add(Sums::of(&record));
+                return Some(record);
+            };
             let before = record.revisions();
             debug_assert!(before.modified <= index, "entries are applied in order");
             let revisions = Revisions {
@@ -147,19 +158,11 @@ impl Map {
                 version: before.version + 1,
                 ..before
             };
-            self.sums.remove(Sums::of(record));
+            sums.remove(Sums::of(record));
             record.set(value, revisions);
-            self.sums.add(Sums::of(record));
-        } else {
-            let revisions = Revisions {
-                created: index,
-                modified: index,
-                version: 1,
-            };
-            let record = Record::new(key, value, revisions);
-            self.sums.add(Sums::of(&record));
-            self.records.insert(record);
-        }
+            sums.add(Sums::of(record));
+            None
+        });
     }
 }
 

@@ -21,7 +21,7 @@ use arrayvec::ArrayVec;
 use triomphe::Arc;
 
 pub(super) use self::fill::Filler;
-use self::node::{Branch, Fences, Inserted, Leaf, Node};
+use self::node::{Branch, Fences, Leaf, Node};
 use super::record::Record;
 
 /// Records in the order of their keys.
@@ -60,9 +60,33 @@ impl Tree {
         }
     }
 
-    /// The record of `key`, to be changed. What is shared on the way to it is copied, even if
-    /// there is none.
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Record> {
+    /// Shows `change` the record of `key`, to be changed; if there is none, adds the one that it
+    /// returns then. What is shared on the way there is copied.
+    pub(super) fn put(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(Option<&mut Record>) -> Option<Record>,
+    ) {
+        let leaf = self.leaf_mut(key);
+        match leaf.find(key) {
+            Ok(at) => {
+                let more = change(Some(&mut leaf.records[at]));
+                debug_assert!(more.is_none(), "one record of a key");
+            }
+            Err(at) => {
+                let Some(record) = change(None) else {
+                    return;
+                };
+                debug_assert_eq!(record.key(), key, "a record of another key");
+                if let Err(record) = leaf.add(at, record) {
+                    self.add(record);
+                }
+                self.len += 1;
+            }
+        }
+    }
+
+    fn leaf_mut(&mut self, key: &[u8]) -> &mut Leaf {
         let mut node = &mut self.root;
         loop {
             match node {
@@ -70,27 +94,19 @@ impl Tree {
                     let branch = Arc::make_mut(branch);
                     node = branch.child_mut(branch.place(key));
                 }
-                Node::Leaf(leaf) => {
-                    let at = leaf.find(key).ok()?;
-                    return Arc::make_mut(leaf).get_mut(at);
-                }
+                Node::Leaf(leaf) => return Arc::make_mut(leaf),
             }
         }
     }
 
-    /// Adds a record, or puts it in the place of the one with its key.
-    pub(super) fn insert(&mut self, record: Record) {
-        match self.root.insert(record, Fences::NONE) {
-            Inserted::Replaced => return,
-            Inserted::Added => {}
-            Inserted::Split(key, right) => {
-                let keys = ArrayVec::from_iter([key]);
-                let children = ArrayVec::from_iter([self.root.clone(), right]);
-                let branch = Branch::new(keys, children, Fences::NONE);
-                self.root = Node::Branch(Arc::new(branch));
-            }
+    /// Adds a record that is not there, to a leaf that is full.
+    fn add(&mut self, record: Record) {
+        if let Some((key, right)) = self.root.add(record, Fences::NONE) {
+            let keys = ArrayVec::from_iter([key]);
+            let children = ArrayVec::from_iter([self.root.clone(), right]);
+            let branch = Branch::new(keys, children, Fences::NONE);
+            self.root = Node::Branch(Arc::new(branch));
         }
-        self.len += 1;
     }
 
     /// Takes out the record of `key`.

@@ -141,13 +141,8 @@ pub(super) struct Branch {
     pub(super) children: Items<Node>,
 }
 
-/// What an insertion did.
-pub(super) enum Inserted {
-    Replaced,
-    Added,
-    /// The node was full: its upper part is a new neighbour, whose keys are not below this one.
-    Split(Box<[u8]>, Node),
-}
+/// The upper part of a node that was full, its new neighbour, and the key between the two.
+pub(super) type Split = (Box<[u8]>, Node);
 
 impl Node {
     fn width(&self) -> usize {
@@ -157,17 +152,16 @@ impl Node {
         }
     }
 
-    pub(super) fn insert(&mut self, record: Record, fences: Fences<'_>) -> Inserted {
+    /// Adds a record that is not there.
+    pub(super) fn add(&mut self, record: Record, fences: Fences<'_>) -> Option<Split> {
         match self {
-            Self::Leaf(leaf) => Arc::make_mut(leaf).insert(record, fences),
+            Self::Leaf(leaf) => Arc::make_mut(leaf).add_or_split(record, fences),
             Self::Branch(branch) => {
                 let branch = Arc::make_mut(branch);
                 let at = branch.place(record.key());
                 let (child, inner) = branch.fenced_child(at, fences);
-                match child.insert(record, inner) {
-                    Inserted::Split(key, right) => branch.insert(at, key, right, fences),
-                    inserted => inserted,
-                }
+                let (key, right) = child.add(record, inner)?;
+                branch.add(at, key, right, fences)
             }
         }
     }
@@ -207,10 +201,6 @@ impl Leaf {
         self.records.get(at)
     }
 
-    pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Record> {
-        self.records.get_mut(at)
-    }
-
     pub(super) fn records_from(&self, at: usize) -> slice::Iter<'_, Record> {
         self.records[at..].iter()
     }
@@ -219,19 +209,22 @@ impl Leaf {
         self.records[..end].iter()
     }
 
-    fn insert(&mut self, record: Record, fences: Fences<'_>) -> Inserted {
-        let at = match self.find(record.key()) {
-            Ok(at) => {
-                self.records[at] = record;
-                return Inserted::Replaced;
-            }
-            Err(at) => at,
-        };
-        if self.records.len() < WIDTH_MAX {
-            self.heads.insert(at, record.key());
-            self.records.insert(at, record);
-            return Inserted::Added;
+    /// Adds a record where it belongs.
+    ///
+    /// # Errors
+    /// The record, if there is no room.
+    pub(super) fn add(&mut self, at: usize, record: Record) -> Result<(), Record> {
+        if self.records.is_full() {
+            return Err(record);
         }
+        self.heads.insert(at, record.key());
+        self.records.insert(at, record);
+        Ok(())
+    }
+
+    fn add_or_split(&mut self, record: Record, fences: Fences<'_>) -> Option<Split> {
+        let at = self.find(record.key()).unwrap_or_else(|at| at);
+        let record = self.add(at, record).err()?;
         let kept = kept_by_split(at);
         let mut lower = mem::take(&mut self.records);
         let mut upper: Items<_> = lower.drain(kept..).collect();
@@ -239,8 +232,7 @@ impl Leaf {
             Some(at) => upper.insert(at, record),
             None => lower.insert(at, record),
         }
-        let (key, right) = self.split(lower, upper, fences);
-        Inserted::Split(key, right)
+        Some(self.split(lower, upper, fences))
     }
 
     fn remove(&mut self, key: &[u8]) -> Option<Record> {
@@ -250,12 +242,7 @@ impl Leaf {
     }
 
     /// Becomes a leaf of `lower`, with a neighbour of `upper`.
-    fn split(
-        &mut self,
-        lower: Items<Record>,
-        upper: Items<Record>,
-        fences: Fences<'_>,
-    ) -> (Box<[u8]>, Node) {
+    fn split(&mut self, lower: Items<Record>, upper: Items<Record>, fences: Fences<'_>) -> Split {
         let key = separator(&lower, &upper);
         *self = Self::new(lower, fences.below(&key));
         let right = Self::new(upper, fences.from(&key));
@@ -264,7 +251,7 @@ impl Leaf {
 
     /// Takes what the neighbour `right` has, all or up to `kept` for both together; returns the
     /// rest as its successor.
-    fn join(&mut self, right: Self, kept: usize, fences: Fences<'_>) -> Option<(Box<[u8]>, Node)> {
+    fn join(&mut self, right: Self, kept: usize, fences: Fences<'_>) -> Option<Split> {
         let mut lower = mem::take(&mut self.records);
         let upper = pour(&mut lower, right.records, kept);
         if upper.is_empty() {
@@ -366,12 +353,12 @@ impl Branch {
     }
 
     /// Takes in what the child `at` gave up.
-    fn insert(&mut self, at: usize, key: Box<[u8]>, child: Node, fences: Fences<'_>) -> Inserted {
-        if self.children.len() < WIDTH_MAX {
+    fn add(&mut self, at: usize, key: Box<[u8]>, child: Node, fences: Fences<'_>) -> Option<Split> {
+        if !self.children.is_full() {
             self.heads.insert(at, &key);
             self.keys.insert(at, key);
             self.children.insert(at + 1, child);
-            return Inserted::Added;
+            return None;
         }
         // Both have two children at least.
         let kept = kept_by_split(at + 1).min(WIDTH_MAX - 1);
@@ -389,8 +376,7 @@ impl Branch {
                 lower.insert(at + 1, child);
             }
         }
-        let (key, right) = self.split((lower_keys, lower), (upper_keys, upper), fences);
-        Inserted::Split(key, right)
+        Some(self.split((lower_keys, lower), (upper_keys, upper), fences))
     }
 
     /// Becomes a branch of the `lower` keys and children, but for the last key, which is above all
@@ -400,7 +386,7 @@ impl Branch {
         (mut lower_keys, lower): (Items<Box<[u8]>>, Items<Node>),
         (upper_keys, upper): (Items<Box<[u8]>>, Items<Node>),
         fences: Fences<'_>,
-    ) -> (Box<[u8]>, Node) {
+    ) -> Split {
         let key = lower_keys.pop().expect("a key between two children");
         *self = Self::new(lower_keys, lower, fences.below(&key));
         let right = Self::new(upper_keys, upper, fences.from(&key));
@@ -415,7 +401,7 @@ impl Branch {
         right: Self,
         kept: usize,
         fences: Fences<'_>,
-    ) -> Option<(Box<[u8]>, Node)> {
+    ) -> Option<Split> {
         let (mut lower_keys, mut lower) =
             (mem::take(&mut self.keys), mem::take(&mut self.children));
         lower_keys.push(middle);

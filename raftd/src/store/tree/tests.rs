@@ -61,8 +61,29 @@ const REVISIONS: Revisions = Revisions {
 };
 
 fn insert(tree: &mut Tree, twin: &mut Twin, key: &[u8], value: &[u8]) {
-    tree.insert(Record::new(key, value, REVISIONS));
-    twin.insert(key.into(), value.into());
+    let known = twin.insert(key.into(), value.into());
+    tree.put(key, |present| {
+        let before = present.as_deref().map(Record::value);
+        assert_eq!(before, known.as_deref());
+        let Some(record) = present else {
+            return Some(Record::new(key, value, REVISIONS));
+        };
+        record.set(value, REVISIONS);
+        None
+    });
+}
+
+/// Sets the value of a key, but only if it is there.
+fn set(tree: &mut Tree, twin: &mut Twin, key: &[u8], value: &[u8]) {
+    let known = twin.get_mut(key);
+    tree.put(key, |present| {
+        assert_eq!(present.is_some(), known.is_some());
+        if let (Some(record), Some(known)) = (present, known) {
+            record.set(value, REVISIONS);
+            *known = value.into();
+        }
+        None
+    });
 }
 
 fn remove(tree: &mut Tree, twin: &mut Twin, key: &[u8]) {
@@ -74,15 +95,7 @@ fn remove(tree: &mut Tree, twin: &mut Twin, key: &[u8]) {
 fn take(step: Step, tree: &mut Tree, twin: &mut Twin) {
     match step {
         Step::Insert(key, value) => insert(tree, twin, &key, &value),
-        Step::Set(key, value) => {
-            let known = twin.get_mut(&key);
-            let record = tree.get_mut(&key);
-            assert_eq!(record.is_some(), known.is_some());
-            if let (Some(record), Some(known)) = (record, known) {
-                record.set(&value, REVISIONS);
-                *known = value;
-            }
-        }
+        Step::Set(key, value) => set(tree, twin, &key, &value),
         Step::Remove(key) => remove(tree, twin, &key),
         Step::RemoveRange(key, count) => {
             let doomed: Vec<_> = twin
@@ -237,8 +250,7 @@ fn a_view_shares_what_does_not_change() {
         insert(&mut tree, &mut twin, &number.to_be_bytes(), b"value");
     }
     let view = tree.clone();
-    let record = tree.get_mut(&7_u32.to_be_bytes()).expect("it was inserted");
-    record.set(b"other", REVISIONS);
+    set(&mut tree, &mut twin, &7_u32.to_be_bytes(), b"other");
     let shared = tree.iter().zip(view.iter());
     let copied = shared.filter(|(a, b)| a.key().as_ptr() != b.key().as_ptr());
     assert_eq!(copied.count(), 1);
