@@ -20,8 +20,10 @@
 //! - Never use a (session, seq) for two operations.
 
 pub mod acks;
+pub mod compound;
 mod encoding;
 mod model;
+mod pages;
 pub mod search;
 pub mod text;
 mod verdict;
@@ -29,9 +31,10 @@ pub mod witness;
 
 use serde::{Deserialize, Serialize};
 use wire::client::{Consistency, Freshness, KeyRange, Request, ScanMode, ViewChoice, prefix_end};
-use wire::command::{Outcome, SessionId};
+use wire::command::{Outcome, SessionId, Write};
 use wire::types::{EntryId, Index};
 
+pub use pages::ViewPage;
 pub use verdict::{Breach, Summary, Violation};
 
 /// Everything that the clients of a run saw. The order of the records means nothing.
@@ -102,6 +105,41 @@ pub enum Operation {
         /// Which.
         query: Query,
     },
+}
+
+impl Operation {
+    /// As a request. A write tells that its session waits for nothing below `floor`; the range of a
+    /// read may be one of a view.
+    #[must_use]
+    pub fn to_wire(&self, deadline_ms: u32, floor: u64, view: ViewChoice) -> Request<'_> {
+        match self {
+            Self::Write {
+                session,
+                seq,
+                command,
+            } => Request::Write {
+                deadline_ms,
+                write: Write {
+                    session: *session,
+                    seq: *seq,
+                    floor,
+                    command: command.to_wire(),
+                },
+                body: &[],
+            },
+            Self::Read {
+                consistency,
+                after,
+                query,
+            } => {
+                let freshness = Freshness {
+                    consistency: *consistency,
+                    after: *after,
+                };
+                query.to_wire(deadline_ms, freshness, view)
+            }
+        }
+    }
 }
 
 /// [`wire::command::Command`] with bytes of its own.

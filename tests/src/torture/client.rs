@@ -11,13 +11,14 @@ mod link;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use wire::client::{Freshness, Reply, Request, ViewChoice};
-use wire::command::{SessionId, Write};
+use wire::client::{Reply, ViewChoice};
+use wire::command::SessionId;
 use wire::error::{Class, Error as WireError};
 use wire::hello::LeaderHint;
+use wire::types::Index;
 
 use self::link::{Link, Told};
-use crate::history::{Answer, Operation, Passage, Record};
+use crate::history::{Answer, Operation, Passage, Record, ViewPage};
 use crate::sim::random::Random;
 use crate::wait;
 
@@ -92,6 +93,8 @@ struct Task {
     /// On the current connection, under this frame id, unanswered.
     sent: bool,
     settled: bool,
+    /// What is to be read behind its answer.
+    following: Option<ViewPage>,
 }
 
 /// One client: one session, one connection at a time, one burst at a time.
@@ -105,8 +108,12 @@ pub struct Client<'a> {
     next_seq: u64,
     /// Whom to try next.
     target: usize,
+    /// The newest entry that it was told of.
+    newest: Index,
     /// How often it reset its connection on demand.
     pub resets: u64,
+    /// Pages of views that it read, behind the first ones.
+    pub pages: u64,
     /// Everything it asked.
     pub records: Vec<Record>,
     /// Something it was told that the protocol does not allow here.
@@ -127,7 +134,9 @@ impl<'a> Client<'a> {
             session: None,
             next_seq: 1,
             target,
+            newest: Index(0),
             resets: 0,
+            pages: 0,
             records: Vec::new(),
             complaint: None,
         }
@@ -137,6 +146,12 @@ impl<'a> Client<'a> {
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The newest entry that it was told of.
+    #[must_use]
+    pub fn newest(&self) -> Index {
+        self.newest
     }
 
     /// Forgets everything, as if another client came in its place.
@@ -177,7 +192,62 @@ impl<'a> Client<'a> {
     /// [`Client::records`], in order. With `breaks` the first connection is reset when everything
     /// was sent; what was sent on it may or may not arrive. What is given up may still take effect,
     /// and mostly the connection stays: a leader that hangs gets more to do.
-    pub fn burst(&mut self, operations: Vec<Operation>, patience: Duration, mut breaks: bool) {
+    pub fn burst(&mut self, operations: Vec<Operation>, patience: Duration, breaks: bool) {
+        self.settle(operations, ViewChoice::Now, patience, breaks);
+    }
+
+    /// Reads a range at one revision, page by page from the member that answers the first one, within
+    /// `patience`. The view may be lost on the way.
+    pub fn read_view(&mut self, read: Operation, patience: Duration) {
+        let end = Instant::now() + patience;
+        let mut next = self.settle(vec![read], ViewChoice::Keep, patience, false);
+        while let Some(page) = next {
+            next = self.read_page(&page, end);
+        }
+    }
+
+    /// Asks for a page of a view on the connection of the pages before it; returns what follows.
+    fn read_page(&mut self, page: &ViewPage, end: Instant) -> Option<ViewPage> {
+        let (shared, number, invoked_ns) = (self.shared, self.number, self.shared.now_ns());
+        let link = self.link.as_mut()?;
+        let place = link.queue(&page.to_wire(deadline_ms(end)));
+        link.flush(end);
+        let mut judged = None;
+        while judged.is_none() {
+            let told = link.receive(end, |id, reply| {
+                // What an earlier burst gave up may still be answered.
+                if id == place {
+                    let times = (invoked_ns, shared.now_ns());
+                    judged = Some(page.judge(reply, number, times)?);
+                }
+                Ok(())
+            });
+            match told {
+                Ok(Told::Answers) => {}
+                Ok(Told::Nothing) if Instant::now() < end => {}
+                told => {
+                    if let Err(Some(complaint)) = told {
+                        self.complaint.get_or_insert(complaint);
+                    }
+                    self.link = None;
+                    return None;
+                }
+            }
+        }
+        let (record, following) = judged.flatten()?;
+        self.pages += 1;
+        self.records.push(record);
+        following
+    }
+
+    /// A burst of which reads have their states kept or not; returns what follows the last of them.
+    fn settle(
+        &mut self,
+        operations: Vec<Operation>,
+        view: ViewChoice,
+        patience: Duration,
+        mut breaks: bool,
+    ) -> Option<ViewPage> {
         let invoked_ns = self.shared.now_ns();
         let mut tasks: Vec<Task> = operations
             .into_iter()
@@ -193,11 +263,12 @@ impl<'a> Client<'a> {
                 exposed: false,
                 sent: false,
                 settled: false,
+                following: None,
             })
             .collect();
         let end = Instant::now() + patience;
         while tasks.iter().any(|task| !task.settled) && Instant::now() < end {
-            if let Some(hint) = self.attempt(&mut tasks, end, &mut breaks) {
+            if let Some(hint) = self.attempt(&mut tasks, view, end, &mut breaks) {
                 self.follow(&hint);
             }
         }
@@ -205,6 +276,7 @@ impl<'a> Client<'a> {
             self.link = None;
         }
         let now_ns = self.shared.now_ns();
+        let mut following = None;
         for mut task in tasks {
             if !task.settled {
                 task.record.ended_ns = Some(now_ns);
@@ -215,8 +287,11 @@ impl<'a> Client<'a> {
                     Answer::NotApplied
                 };
             }
+            self.newest = self.newest.max(task.record.index().unwrap_or_default());
             self.records.push(task.record);
+            following = task.following;
         }
+        following
     }
 
     /// One go at all that is not settled, on one connection. Returns where to go next, if a server
@@ -224,6 +299,7 @@ impl<'a> Client<'a> {
     fn attempt(
         &mut self,
         tasks: &mut [Task],
+        view: ViewChoice,
         end: Instant,
         breaks: &mut bool,
     ) -> Option<LeaderHint> {
@@ -232,7 +308,7 @@ impl<'a> Client<'a> {
             return None;
         }
         let link = self.link.as_mut()?;
-        send(link, tasks, end);
+        send(link, tasks, view, end);
         if std::mem::take(breaks) {
             self.resets += 1;
             link.reset();
@@ -254,6 +330,7 @@ impl<'a> Client<'a> {
                     task.record.answer = answer;
                     task.record.ended_ns = Some(self.shared.now_ns());
                     task.settled = true;
+                    task.following = ViewPage::second(&task.record.operation, reply);
                     self.shared.answered(self.shared.now_ns());
                     return Ok(());
                 }
@@ -333,15 +410,15 @@ impl<'a> Client<'a> {
 }
 
 /// Sends all that is not settled. What never left stays unsent.
-fn send(link: &mut Link, tasks: &mut [Task], end: Instant) {
-    let left = end.saturating_duration_since(Instant::now());
-    let deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+fn send(link: &mut Link, tasks: &mut [Task], view: ViewChoice, end: Instant) {
+    let deadline_ms = deadline_ms(end);
     let floor = tasks.iter().find_map(|task| match task.record.operation {
         Operation::Write { seq, .. } if !task.settled => Some(seq),
         _ => None,
     });
     for task in tasks.iter_mut().filter(|task| !task.settled) {
-        let request = request(&task.record.operation, deadline_ms, floor.unwrap_or(1));
+        let operation = &task.record.operation;
+        let request = operation.to_wire(deadline_ms, floor.unwrap_or(1), view);
         let place = link.queue(&request);
         let connection = link.number;
         task.record.passage = Some(Passage { connection, place });
@@ -351,34 +428,10 @@ fn send(link: &mut Link, tasks: &mut [Task], end: Instant) {
     link.flush(end);
 }
 
-fn request(operation: &Operation, deadline_ms: u32, floor: u64) -> Request<'_> {
-    match operation {
-        Operation::Write {
-            session,
-            seq,
-            command,
-        } => Request::Write {
-            deadline_ms,
-            write: Write {
-                session: *session,
-                seq: *seq,
-                floor,
-                command: command.to_wire(),
-            },
-            body: &[],
-        },
-        Operation::Read {
-            consistency,
-            after,
-            query,
-        } => {
-            let freshness = Freshness {
-                consistency: *consistency,
-                after: *after,
-            };
-            query.to_wire(deadline_ms, freshness, ViewChoice::Now)
-        }
-    }
+/// How long a request may take that is given up then.
+fn deadline_ms(end: Instant) -> u32 {
+    let left = end.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1)
 }
 
 /// A moment, so that nobody is asked in a tight loop.

@@ -5,6 +5,12 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use wire::client::Consistency;
+use wire::command::Outcome;
+use wire::types::Index;
+
+use crate::history::{Answer, Command, Operation, Record};
+
 /// What is done to a cluster. Each is counted when it was seen to bite, not when it was meant to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -95,10 +101,117 @@ impl Fault {
     }
 }
 
+/// What clients ask for. It counts when it is answered, and did what it was to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Deed {
+    /// A value was put.
+    Put,
+    /// A key was deleted, or was not there.
+    Delete,
+    /// A value was put under a condition, which held.
+    Swap,
+    /// A number was added to.
+    Increment,
+    /// A value was made longer.
+    Append,
+    /// A range was deleted.
+    DeleteRange,
+    /// A txn was done.
+    Txn,
+    /// The leader was read.
+    Read,
+    /// The newest state was read from any member.
+    ReadAnywhere,
+    /// An old state was read from any member.
+    ReadStale,
+    /// A state was read that had to be of an entry or later.
+    ReadAfter,
+    /// A page of a view was read, behind the first one.
+    ViewPage,
+}
+
+impl Deed {
+    /// All of them, in the order of the ledger.
+    pub const ALL: [Self; 12] = [
+        Self::Put,
+        Self::Delete,
+        Self::Swap,
+        Self::Increment,
+        Self::Append,
+        Self::DeleteRange,
+        Self::Txn,
+        Self::Read,
+        Self::ReadAnywhere,
+        Self::ReadStale,
+        Self::ReadAfter,
+        Self::ViewPage,
+    ];
+
+    /// Its word in the ledger.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Swap => "swap",
+            Self::Increment => "increment",
+            Self::Append => "append",
+            Self::DeleteRange => "delete-range",
+            Self::Txn => "txn",
+            Self::Read => "read",
+            Self::ReadAnywhere => "read-anywhere",
+            Self::ReadStale => "read-stale",
+            Self::ReadAfter => "read-after",
+            Self::ViewPage => "view-page",
+        }
+    }
+
+    /// What was done by an operation that is answered so; nothing if it is not.
+    pub fn of(record: &Record) -> impl Iterator<Item = Self> {
+        let outcome = match &record.answer {
+            Answer::Written { outcome, .. } => Some(outcome),
+            _ => None,
+        };
+        let written = outcome.and_then(|outcome| match outcome {
+            Outcome::Put => Some(Self::Put),
+            Outcome::Swapped => Some(Self::Swap),
+            Outcome::Incremented(_) => Some(Self::Increment),
+            Outcome::Appended(_) => Some(Self::Append),
+            Outcome::Deleted(_) => Some(match record.operation {
+                Operation::Write {
+                    command: Command::DeleteRange { .. },
+                    ..
+                } => Self::DeleteRange,
+                _ => Self::Delete,
+            }),
+            Outcome::Txn { .. } => Some(Self::Txn),
+            _ => None,
+        });
+        let (mut read, mut later) = (None, None);
+        if let (
+            Operation::Read {
+                consistency, after, ..
+            },
+            Some(_),
+        ) = (&record.operation, record.index())
+        {
+            read = Some(match consistency {
+                Consistency::Linearizable => Self::Read,
+                Consistency::LinearizableAnywhere => Self::ReadAnywhere,
+                Consistency::Stale | Consistency::Bounded { .. } => Self::ReadStale,
+            });
+            later = (*after > Index(0)).then_some(Self::ReadAfter);
+        }
+        [written, read, later].into_iter().flatten()
+    }
+}
+
 /// Acknowledgements per second that a run must reach.
 pub const ACKED_PER_SECOND_MIN: u64 = 100;
 /// Faults of each kind that a run of [`WHOLE_RUN`] or longer must reach.
 pub const EACH_FAULT_MIN: u64 = 5;
+/// Answers of each kind that a run of [`WHOLE_RUN`] or longer must reach.
+pub const EACH_DEED_MIN: u64 = 50;
 /// Snapshots that a run of [`WHOLE_RUN`] or longer must reach.
 pub const SNAPSHOTS_MIN: u64 = 20;
 /// Shorter runs are looked at for violations only.
@@ -140,6 +253,8 @@ pub struct Ledger {
     pub restarts: u64,
     /// Requests that were answered: writes acknowledged, reads served.
     pub answered: u64,
+    /// What they did.
+    pub deeds: BTreeMap<Deed, u64>,
     /// Writes among them.
     pub acknowledged: u64,
     /// Writes that were certainly not applied.
@@ -171,6 +286,9 @@ impl Ledger {
         self.left_out.extend(round.left_out);
         self.restarts += round.restarts;
         self.answered += round.answered;
+        for (deed, count) in round.deeds {
+            *self.deeds.entry(deed).or_default() += count;
+        }
         self.acknowledged += round.acknowledged;
         self.not_applied += round.not_applied;
         self.unknown += round.unknown;
@@ -217,6 +335,15 @@ impl Ledger {
                 ));
             }
         }
+        for deed in Deed::ALL {
+            let count = self.deeds.get(&deed).copied().unwrap_or(0);
+            if count < EACH_DEED_MIN {
+                let name = deed.name();
+                below.push(format!(
+                    "{count} of {name}, and {EACH_DEED_MIN} are the floor"
+                ));
+            }
+        }
         below
     }
 }
@@ -236,6 +363,10 @@ impl fmt::Display for Ledger {
         }
         writeln!(f, "restarts          {}", self.restarts)?;
         writeln!(f, "answers           {}", self.answered)?;
+        for deed in Deed::ALL {
+            let (name, count) = (deed.name(), self.deeds.get(&deed).copied().unwrap_or(0));
+            writeln!(f, "  {name:<15} {count}")?;
+        }
         let rate = self.acked_per_second();
         writeln!(
             f,
@@ -264,33 +395,40 @@ mod tests {
             acknowledged: 6_000,
             snapshots: SNAPSHOTS_MIN,
             faults: Fault::ALL.map(|fault| (fault, EACH_FAULT_MIN)).into(),
+            deeds: Deed::ALL.map(|deed| (deed, EACH_DEED_MIN)).into(),
             ..Ledger::default()
         };
         assert_eq!(ledger.below_floors(), [""; 0]);
         ledger.acknowledged -= 1;
         ledger.faults.insert(Fault::Rot, 4);
         ledger.faults.remove(&Fault::Wipe);
+        ledger.deeds.insert(Deed::Txn, EACH_DEED_MIN - 1);
         let below = ledger.below_floors();
-        assert_eq!(below.len(), 3, "{below:?}");
+        let begin = ["99 ack", "4 of rot", "0 of wipe", "49 of txn"];
+        assert_eq!(below.len(), begin.len(), "{below:?}");
         assert!(
-            below[1].starts_with("4 of rot") && below[2].starts_with("0 of wipe"),
+            below
+                .iter()
+                .zip(begin)
+                .all(|(line, begin)| line.starts_with(begin)),
             "{below:?}"
         );
         // What cannot be had is not asked for, and of a short run no fault is.
         ledger.left_out.insert(Fault::Wipe, "no reason".to_owned());
-        assert_eq!(ledger.below_floors().len(), 2);
+        assert_eq!(ledger.below_floors().len(), 3);
         ledger.tortured = WHOLE_RUN / 2;
         assert_eq!(ledger.below_floors(), [""; 0]);
     }
 
     #[test]
-    fn every_fault_has_a_line() {
+    fn every_fault_and_every_deed_has_a_line() {
         let text = Ledger::default().to_string();
-        for fault in Fault::ALL {
+        let names = Fault::ALL.map(Fault::name);
+        for name in names.into_iter().chain(Deed::ALL.map(Deed::name)) {
             let lines = text
                 .lines()
-                .filter(|line| line.trim() == format!("{:<15} 0", fault.name()));
-            assert_eq!(lines.count(), 1, "{}", fault.name());
+                .filter(|line| line.trim() == format!("{name:<15} 0"));
+            assert_eq!(lines.count(), 1, "{name}");
         }
     }
 }

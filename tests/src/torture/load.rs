@@ -8,7 +8,7 @@ use wire::client::{Consistency, ScanMode};
 use wire::types::Index;
 
 use super::client::{Client, Shared};
-use crate::history::{Answer, Command, Expect, Operation, Query, Record, Scan};
+use crate::history::{Answer, Command, Expect, Operation, Query, Record, Scan, compound};
 use crate::sim::random::Random;
 
 /// Keys that hold values.
@@ -43,8 +43,13 @@ pub fn ask_on<'a>(shared: &'a Shared, number: usize, seed: u64, end: &Receiver<(
             client.visit(random.index(shared.addrs.len()));
             let kinds = [Consistency::Stale, Consistency::LinearizableAnywhere];
             let consistency = *random.pick(&kinds);
-            let reads = (0..=random.below(3)).map(|_| read(&mut random, consistency));
-            client.burst(reads.collect(), patience, breaks);
+            if random.below(4) == 0 {
+                let range = scan(&mut random);
+                client.read_view(look(&client, &mut random, consistency, range), patience);
+            }
+            let reads = (0..=random.below(3)).map(|_| read(&client, &mut random, consistency));
+            let reads = reads.collect();
+            client.burst(reads, patience, breaks);
         } else {
             let operations = draw(&mut client, &mut random);
             client.burst(operations, patience, breaks);
@@ -59,7 +64,7 @@ fn draw(client: &mut Client<'_>, random: &mut Random) -> Vec<Operation> {
     let mut operations = Vec::new();
     for _ in 0..=random.below(BURST_MAX) {
         if random.below(10) < 3 {
-            operations.push(read(random, Consistency::Linearizable));
+            operations.push(read(client, random, Consistency::Linearizable));
             continue;
         }
         let command = command(client, random);
@@ -84,7 +89,7 @@ fn command(client: &Client<'_>, random: &mut Random) -> Command {
         1..=32 => value.resize(random.within(100..=6_000) as usize, b'.'),
         _ => {}
     }
-    match random.below(20) {
+    match random.below(24) {
         0..=7 => Command::Put {
             key: value_key(random),
             value,
@@ -104,6 +109,10 @@ fn command(client: &Client<'_>, random: &mut Random) -> Command {
             key: counter_key(random),
             value,
         },
+        20..=23 => {
+            let writer = format!("{}-{:x}.", client.number(), random.bits());
+            compound::draw(&writer, random)
+        }
         _ => Command::Increment {
             key: counter_key(random),
             delta: random.within(1..=9) as i64 - 4,
@@ -143,17 +152,33 @@ fn seen(record: &Record, key: &[u8]) -> Option<(Index, Vec<u8>)> {
     }
 }
 
-fn read(random: &mut Random, consistency: Consistency) -> Operation {
+fn read(client: &Client<'_>, random: &mut Random, consistency: Consistency) -> Operation {
     let query = match random.below(8) {
         0 => scan(random),
-        1..=3 => Query::Get {
+        1..=2 => Query::Get {
             key: counter_key(random),
+        },
+        3 => Query::Get {
+            key: compound::key(random),
         },
         _ => Query::Get {
             key: value_key(random),
         },
     };
-    let after = Index(0);
+    look(client, random, consistency, query)
+}
+
+/// A read that now and then comes after the newest entry that the client knows.
+fn look(
+    client: &Client<'_>,
+    random: &mut Random,
+    consistency: Consistency,
+    query: Query,
+) -> Operation {
+    let after = match random.below(4) {
+        0 => client.newest(),
+        _ => Index(0),
+    };
     Operation::Read {
         consistency,
         after,
@@ -163,7 +188,8 @@ fn read(random: &mut Random, consistency: Consistency) -> Operation {
 
 fn scan(random: &mut Random) -> Query {
     let mode = *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]);
-    let prefix = *random.pick(&[&b"value/"[..], b"counter/", b"value/1", b""]);
+    let prefixes = ["value/", "counter/", "value/1", "", compound::PREFIX];
+    let prefix = random.pick(&prefixes).as_bytes();
     let after = (random.below(3) == 0).then(|| value_key(random));
     let limit = random.within(1..=20) as u32;
     let reverse = random.below(3) == 0;

@@ -18,7 +18,7 @@ use wire::types::Index;
 
 use super::client::{Client, Shared};
 use super::disks::Small;
-use super::ledger::{Fault, Ledger, Tally};
+use super::ledger::{Deed, Fault, Ledger, Tally};
 use super::load::{ask_on, read_all};
 use super::log::Log;
 use super::members::{Members, has_strace};
@@ -296,6 +296,7 @@ impl<'a> Stage<'a> {
                 self.tally.count(Fault::ClientReset);
             }
             let number = client.number();
+            *self.ledger.deeds.entry(Deed::ViewPage).or_default() += client.pages;
             self.history.records.extend(client.records);
             if let Some(complaint) = client.complaint {
                 return Err(Stop::Failed(format!("client {number}: {complaint}")));
@@ -310,6 +311,9 @@ impl<'a> Stage<'a> {
                 _ => {}
             }
             self.ledger.answered += u64::from(record.index().is_some());
+            for deed in Deed::of(record) {
+                *self.ledger.deeds.entry(deed).or_default() += 1;
+            }
         }
         self.ledger.faults = Fault::ALL
             .into_iter()

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wire::client::Freshness;
-use wire::command::{SessionId, Write};
+use wire::command::SessionId;
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
-use super::client::{Client, write_request};
+use super::client::Client;
 use super::line::{Asked, Line, Phase};
 use super::{Common, Desk, pages};
 use crate::history::Operation;
@@ -233,34 +232,12 @@ impl Client {
         let mut lines = self.lines.iter_mut();
         let line = lines.find(|line| line.connection == connection);
         let line = line.expect("the caller saw it open");
-        match &pending.operation {
-            Operation::Write {
-                session,
-                seq,
-                command,
-            } => {
-                let write = Write {
-                    session: *session,
-                    seq: *seq,
-                    floor,
-                    command: command.to_wire(),
-                };
-                *desk.common.possible.entry((*session, *seq)).or_default() += 1;
-                line.ask(&write_request(deadline_ms, write), asked, desk);
-            }
-            Operation::Read {
-                consistency,
-                after,
-                query,
-            } => {
-                let freshness = Freshness {
-                    consistency: *consistency,
-                    after: *after,
-                };
-                let request = query.to_wire(deadline_ms, freshness, pages::choice(number));
-                line.ask(&request, asked, desk);
-            }
+        if let Operation::Write { session, seq, .. } = pending.operation {
+            *desk.common.possible.entry((session, seq)).or_default() += 1;
         }
+        let view = pages::choice(number, desk.common);
+        let request = pending.operation.to_wire(deadline_ms, floor, view);
+        line.ask(&request, asked, desk);
     }
 
     /// The lowest seq of the operation's session that is not settled.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use raft::Instant;
-use wire::client::{Freshness, Request};
-use wire::command::{SessionId, Write};
+use wire::client::Freshness;
+use wire::command::SessionId;
 use wire::types::{Epoch, Index};
 
 use super::calls::BACKOFF_MIN;
@@ -386,14 +386,6 @@ impl Client {
                 answer: Answer::Unknown,
             });
         }
-    }
-}
-
-pub(super) fn write_request(deadline_ms: u32, write: Write<'_>) -> Request<'_> {
-    Request::Write {
-        deadline_ms,
-        write,
-        body: &[],
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wire::client::Consistency;
-use wire::command::{SessionId, Write};
+use wire::client::{Consistency, ViewChoice};
+use wire::command::SessionId;
 use wire::limits::KEY_BYTES_MAX;
 use wire::types::Index;
 
-use super::client::{Client, Done, write_request};
+use super::client::{Client, Done};
 use super::line::{Asked, Phase};
 use super::{Common, Desk};
 use crate::history::{Answer, Command, Operation};
@@ -122,12 +122,16 @@ impl Client {
             return;
         };
         let line = open.swap_remove(self.random.index(open.len()));
-        let Done { session, seq, .. } = *done;
-        let write = Write {
+        let Done {
             session,
             seq,
-            floor: done.floor,
-            command: other.unwrap_or(&done.command).to_wire(),
+            floor,
+            ..
+        } = *done;
+        let write = Operation::Write {
+            session,
+            seq,
+            command: other.unwrap_or(&done.command).clone(),
         };
         let counts = &mut desk.common.counts;
         let asked = match other {
@@ -141,7 +145,7 @@ impl Client {
             }
         };
         *desk.common.possible.entry((session, seq)).or_default() += 1;
-        line.ask(&write_request(0, write), asked, desk);
+        line.ask(&write.to_wire(0, floor, ViewChoice::Now), asked, desk);
     }
 
     /// Sends what was just sent to another member as well.

@@ -92,6 +92,10 @@ pub struct Counts {
     pub txns_not_held: u64,
     pub txns_undone: u64,
     pub ranges_kept: u64,
+    /// Pages of views behind the first ones.
+    pub pages: u64,
+    /// Views that ended before all that was wanted of them was read.
+    pub views_lost: u64,
     /// Errors received, by name.
     pub errors: BTreeMap<&'static str, u64>,
 }

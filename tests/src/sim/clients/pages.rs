@@ -1,121 +1,66 @@
-//! The pages behind the first one of a view: all must show the state that the first one showed,
-//! whatever was written and whoever leads by then.
+//! Ranges at one revision: the pages behind the first one of a view.
 
 use raft::Instant;
-use wire::client::{Consistency, Freshness, Reply, ViewChoice};
-use wire::types::Index;
+use wire::client::{Reply, ViewChoice};
 
-use super::Desk;
 use super::client::Client;
 use super::line::Asked;
-use crate::history::{Answer, Operation, Query, Record};
+use super::{Common, Desk};
+use crate::history::ViewPage;
 
-/// Pages that are read of a view; a longer one is left behind, for the member to end.
-const PAGES_MAX: u32 = 4;
-
-/// A page that was asked for.
+/// A page that was asked for, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Paged {
-    query: Query,
-    view: u64,
-    /// What the first page was as of.
-    index: Index,
-    number: u32,
+    page: ViewPage,
     invoked: Instant,
 }
 
-/// How the scan of an operation is to be asked for: each third has its state kept.
-pub(super) fn choice(number: u64) -> ViewChoice {
-    match number % 3 {
-        0 => ViewChoice::Keep,
-        _ => ViewChoice::Now,
+/// How the scan of an operation is to be asked for: each second one has its state kept. Not if all is
+/// calm: a member has few views, and a client that leaves one behind has the others wait for it.
+pub(super) fn choice(number: u64, common: &Common) -> ViewChoice {
+    match number.is_multiple_of(2) && !common.is_calm() {
+        true => ViewChoice::Keep,
+        false => ViewChoice::Now,
     }
 }
 
 impl Client {
     /// What follows a reply to an operation: the second page of a view, if it has one.
-    pub(super) fn second_page(
-        &self,
-        number: u64,
-        reply: &Reply<'_>,
-        now: Instant,
-    ) -> Option<Paged> {
-        let Operation::Read { query, .. } = &self.pending.get(&number)?.operation else {
-            return None;
-        };
-        next(query, 2, reply, now)
+    pub(super) fn second_page(&self, number: u64, reply: &Reply<'_>) -> Option<ViewPage> {
+        ViewPage::second(&self.pending.get(&number)?.operation, reply)
     }
 
     /// Asks for a page on the connection that its view belongs to.
-    pub(super) fn ask_page(&mut self, connection: u64, page: Paged, desk: &mut Desk<'_>) {
-        let Some(line) = self.line_mut(connection) else {
-            return;
-        };
-        let freshness = Freshness::from(Consistency::Stale);
-        let query = page.query.clone();
-        let request = query.to_wire(0, freshness, ViewChoice::Of(page.view));
-        line.ask(&request, Asked::Page(page), desk);
+    pub(super) fn ask_page(&mut self, connection: u64, page: &ViewPage, desk: &mut Desk<'_>) {
+        if let Some(line) = self.line_mut(connection) {
+            let paged = Paged {
+                page: page.clone(),
+                invoked: desk.now,
+            };
+            line.ask(&page.to_wire(0), Asked::Page(paged), desk);
+        }
     }
 
-    /// A page of a view came, or an error: the view may be gone at any time.
+    /// A page of a view came, or an error.
     pub(super) fn page_came(
         &mut self,
         connection: u64,
-        page: &Paged,
+        paged: &Paged,
         reply: &Reply<'_>,
         desk: &mut Desk<'_>,
     ) {
-        if matches!(reply, Reply::Error(_)) {
-            return;
-        }
-        let (number, asked) = (self.number, page.index);
-        let Some(answer @ Answer::Scanned { index, .. }) = Answer::from_reply(reply) else {
-            let text = format!("client {number}: a page was answered by {reply:?}");
-            return desk.common.report(|| text);
-        };
-        if index != asked {
-            let text = format!("client {number}: a page of a view as of {asked} is as of {index}");
-            return desk.common.report(|| text);
-        }
-        // To the checkers it is a look at an old state, which the index names.
-        desk.common.record(Record {
-            client: number,
-            invoked_ns: page.invoked.0,
-            ended_ns: Some(desk.now.0),
-            passage: None,
-            operation: Operation::Read {
-                consistency: Consistency::Stale,
-                after: Index::default(),
-                query: page.query.clone(),
-            },
-            answer,
-        });
-        if let Some(following) = next(&page.query, page.number + 1, reply, desk.now) {
-            self.ask_page(connection, following, desk);
+        let times = (paged.invoked.0, desk.now.0);
+        let counts = &mut desk.common.counts;
+        match paged.page.judge(reply, self.number, times) {
+            Ok(None) => counts.views_lost += 1,
+            Ok(Some((record, following))) => {
+                counts.pages += 1;
+                desk.common.record(record);
+                if let Some(page) = &following {
+                    self.ask_page(connection, page, desk);
+                }
+            }
+            Err(why) => desk.common.report(|| why),
         }
     }
-}
-
-/// The page behind the one in `reply`, if there is one of the same view.
-fn next(query: &Query, number: u32, reply: &Reply<'_>, now: Instant) -> Option<Paged> {
-    let Reply::Page {
-        index,
-        more_after: Some(last),
-        view: Some(view),
-        ..
-    } = reply
-    else {
-        return None;
-    };
-    let mut query = query.clone();
-    if let Query::Scan(scan) = &mut query {
-        scan.after = Some(last.to_vec());
-    }
-    (number <= PAGES_MAX).then_some(Paged {
-        query,
-        view: *view,
-        index: *index,
-        number,
-        invoked: now,
-    })
 }

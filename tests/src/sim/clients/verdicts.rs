@@ -65,9 +65,9 @@ impl Client {
         self.count_out(&sent.asked, &reply, desk);
         match sent.asked {
             Asked::Operation(number) => {
-                let page = self.second_page(number, &reply, desk.now);
+                let page = self.second_page(number, &reply);
                 self.judge(number, &reply, passage, desk);
-                if let Some(page) = page {
+                if let Some(page) = &page {
                     self.ask_page(connection, page, desk);
                 }
             }

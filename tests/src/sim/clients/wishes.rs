@@ -1,14 +1,12 @@
 //! What a client wants next: operations on few keys, drawn by the plan's weights.
 
-mod compound;
-
 use std::collections::BTreeMap;
 
 use wire::client::{Consistency, Freshness, ScanMode};
 use wire::types::Index;
 
 use super::Common;
-use crate::history::{Command, Expect, Item, Query, Scan};
+use crate::history::{Command, Expect, Item, Query, Scan, compound};
 use crate::sim::random::Random;
 
 /// An operation, before a write has its name.
@@ -99,7 +97,11 @@ pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Rand
             },
         ),
         5 => Wish::Read(freshness(common, seen, random), scan(common, random)),
-        _ => compound::draw(common, seen, writer, random),
+        _ if random.below(9) == 0 => {
+            let key = compound::key(random);
+            Wish::Read(freshness(common, seen, random), Query::Get { key })
+        }
+        _ => Wish::Write(compound::draw(writer, random)),
     }
 }
 
@@ -162,13 +164,15 @@ fn value(common: &Common, writer: &str, random: &mut Random) -> Vec<u8> {
 }
 
 fn scan(common: &Common, random: &mut Random) -> Query {
-    let prefix = *random.pick(&["", "k", "n", "k1", "t"]);
+    let prefix = *random.pick(&["", "k", "n", "k1", compound::PREFIX]);
     let after = random.below(3) == 0;
     let mode = *random.pick(&[ScanMode::Items, ScanMode::Keys, ScanMode::Count]);
     let after = after.then(|| any_key(common, random));
-    // Now and then a page that fills the pipe of a client that reads slowly.
+    // Now and then a page that fills the pipe of a client that reads slowly. Small ones have others
+    // behind them.
     let limit = match random.below(8) {
         0 => 500,
+        1..=4 => random.within(1..=3) as u32,
         _ => random.within(1..=20) as u32,
     };
     let mut scan = Scan::of_prefix(mode, prefix.as_bytes(), after, limit);

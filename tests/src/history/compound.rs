@@ -1,46 +1,45 @@
-//! Appends, ranges and txns: on few keys of their own, which the checker that looks at keys one by
-//! one leaves out, so that it keeps the others.
+//! Appends, ranges and txns, drawn for the clients of simulator and torture: on few keys of their own,
+//! which the checker that looks at keys one by one leaves out, so that it keeps the others.
 
 use bytes::BytesMut;
 use wire::command::{Batch, Compare, Condition, Operation, Relation};
 
-use super::super::Common;
-use super::{Seen, Wish};
-use crate::history::{Command, Expect, Query};
+use super::{Command, Expect};
 use crate::sim::random::Random;
 
+/// What their keys begin with. No other key comes behind them: a range that is open to the end meets
+/// none but them.
+pub const PREFIX: &str = "z";
 /// So few that txns meet.
 const KEYS: u64 = 6;
 /// Compares and operations of one txn, at most.
 const LIST_MAX: u64 = 4;
 
-pub(super) fn draw(common: &Common, seen: &Seen, writer: &str, random: &mut Random) -> Wish {
-    match random.below(10) {
-        0 => Wish::Write(Command::Append {
+/// Draws an append, a range that is to be removed, or a txn. `writer` is put into values.
+pub fn draw(writer: &str, random: &mut Random) -> Command {
+    match random.below(8) {
+        0 => Command::Append {
             key: key(random),
             value: writer.as_bytes().to_vec(),
-        }),
-        1 => Wish::Write(delete_range(random)),
-        2 => Wish::Read(
-            super::freshness(common, seen, random),
-            Query::Get { key: key(random) },
-        ),
+        },
+        1 => delete_range(random),
         _ => {
             let mut compares = BytesMut::new();
             for _ in 0..random.below(LIST_MAX) {
                 compare(random, &mut compares);
             }
-            Wish::Write(Command::Txn {
+            Command::Txn {
                 compares: compares.to_vec(),
                 then: operations(writer, random),
                 or_else: operations(writer, random),
-            })
+            }
         }
     }
 }
 
-fn key(random: &mut Random) -> Vec<u8> {
-    format!("t{}", random.below(KEYS)).into_bytes()
+/// One of their keys.
+pub fn key(random: &mut Random) -> Vec<u8> {
+    format!("{PREFIX}{}", random.below(KEYS)).into_bytes()
 }
 
 fn delete_range(random: &mut Random) -> Command {
