@@ -35,6 +35,7 @@ pub fn carry_out(
             (pace.disk, pace.disk_max) = (usual, most);
         }
         Fault::Hang(host, lasts) => world.member_mut(host).hang_disk(now + lasts),
+        Fault::HangKeeper(host, lasts) => world.member_mut(host).hang_keeper(now + lasts),
         Fault::FailDisk(host, operation, fault) => {
             world.member_mut(host).fail_next(operation, fault);
         }

@@ -487,7 +487,7 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
         cas: weight(60),
         increment: weight(60),
         get: weight(85),
-        scan: weight(40),
+        scan: weight(80),
         compound: weight(50),
     };
     let large_value_bytes = (entry_bytes_max(storage.segment_bytes) - 4096).min(400 << 10);
@@ -544,7 +544,10 @@ fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> 
     kinds.extend(needed.into_iter().flat_map(|kind| [kind; 4]));
     // Who never falls behind another's log is never sent a snapshot.
     if members > 2 && random.chance(MILLION / 3) {
-        kinds.extend([Kind::Lag, Kind::BrokenTransfer, Kind::BrokenTransfer].repeat(3));
+        let mut transfers = vec![Kind::Lag, Kind::BrokenTransfer, Kind::BrokenTransfer];
+        transfers.extend([Kind::OvertakenTransfer; 2]);
+        transfers.extend((!changes).then_some(Kind::RottenTransfer));
+        kinds.extend(transfers.repeat(3));
     }
     if changes && random.chance(MILLION / 2) {
         kinds.extend([Kind::TornChange; 6]);

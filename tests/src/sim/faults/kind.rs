@@ -98,13 +98,18 @@ pub enum Kind {
     Divergence,
     /// Whoever receives a snapshot, or sends it, ends, stands still or is cut off.
     BrokenTransfer,
+    /// Whoever has all of a snapshot does not get to it, and the leader changes: another one may still
+    /// have the log that was missing.
+    OvertakenTransfer,
+    /// The snapshot that a leader sends rots meanwhile.
+    RottenTransfer,
     /// A change of members reaches some only, and its leader ends or is heard by nobody.
     TornChange,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::OneWayCut,
         Self::Partition,
         Self::Isolation,
@@ -149,6 +154,8 @@ impl Kind {
         Self::ShortReigns,
         Self::Divergence,
         Self::BrokenTransfer,
+        Self::OvertakenTransfer,
+        Self::RottenTransfer,
         Self::TornChange,
     ];
 
@@ -200,6 +207,8 @@ impl Kind {
             Self::ShortReigns => "short-reigns",
             Self::Divergence => "divergence",
             Self::BrokenTransfer => "broken-transfer",
+            Self::OvertakenTransfer => "overtaken-transfer",
+            Self::RottenTransfer => "rotten-transfer",
             Self::TornChange => "torn-change",
         }
     }
@@ -207,7 +216,10 @@ impl Kind {
     /// Whether it costs a member something that it should never lose.
     #[must_use]
     pub fn damages(self) -> bool {
-        matches!(self, Self::Damage | Self::Wipe | Self::WrongState)
+        matches!(
+            self,
+            Self::Damage | Self::Wipe | Self::WrongState | Self::RottenTransfer
+        )
     }
 
     /// The smallest cluster in which it can happen.
@@ -223,7 +235,9 @@ impl Kind {
             | Self::ShortReigns
             | Self::Divergence
             | Self::Lag
-            | Self::BrokenTransfer => 3,
+            | Self::BrokenTransfer
+            | Self::OvertakenTransfer
+            | Self::RottenTransfer => 3,
             Self::OneWayCut
             | Self::Isolation
             | Self::SlowLeader

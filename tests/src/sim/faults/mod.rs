@@ -72,6 +72,8 @@ pub enum Fault {
     Pace(Host, Duration, Duration),
     /// No disk work ends before.
     Hang(Host, Duration),
+    /// Nothing is done about snapshots before, while the log's disk works on.
+    HangKeeper(Host, Duration),
     /// The next operation of that kind fails.
     FailDisk(Host, Operation, sim::Fault),
     /// The so many-th change of the disk from now fails.

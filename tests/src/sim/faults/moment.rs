@@ -21,8 +21,13 @@ pub enum Moment {
     Votes(Host),
     /// A member has handed a write that cuts its log to its disk.
     Truncates(Host),
-    /// A member has handed a piece of a snapshot to its disk.
-    Receives(Host),
+    /// A member has handed a piece of a snapshot to its disk, or the question how much is there.
+    Receives {
+        /// The member.
+        host: Host,
+        /// It is the last piece.
+        last: bool,
+    },
     /// A leader has handed another membership to its disk.
     Changes(Host),
 }
@@ -44,10 +49,14 @@ impl Nemesis {
             Kind::ShortReigns => self.random.within(3..=8) as u32,
             Kind::Divergence => self.random.within(2..=4) as u32,
             Kind::BrokenTransfer | Kind::TornChange => self.random.within(1..=6) as u32,
+            Kind::OvertakenTransfer => self.random.within(1..=3) as u32,
             _ => 1,
         };
         let patience = match kind {
-            Kind::BrokenTransfer | Kind::TornChange => Duration::from_secs(30),
+            Kind::BrokenTransfer
+            | Kind::OvertakenTransfer
+            | Kind::RottenTransfer
+            | Kind::TornChange => Duration::from_secs(30),
             _ => Duration::from_secs(8),
         };
         self.armed = Some(Armed {
@@ -55,7 +64,10 @@ impl Nemesis {
             left,
             until: view.now + patience,
         });
-        if kind == Kind::BrokenTransfer {
+        if matches!(
+            kind,
+            Kind::BrokenTransfer | Kind::OvertakenTransfer | Kind::RottenTransfer
+        ) {
             let host = self.host();
             self.fall_behind(host, view);
         }
@@ -145,12 +157,25 @@ impl Nemesis {
             (Kind::ShortReigns | Kind::Divergence, Moment::Elected(host)) => {
                 self.depose(host, kind, view);
             }
-            (Kind::BrokenTransfer, Moment::Receives(host)) => {
+            (Kind::BrokenTransfer, Moment::Receives { host, .. }) => {
                 // Not always at the first piece.
                 if self.random.chance(MILLION / 3) {
                     return false;
                 }
                 self.break_transfer(host, view, out);
+            }
+            (Kind::OvertakenTransfer, Moment::Receives { host, last: true }) => {
+                let Some(leader) = view.leader else {
+                    return false;
+                };
+                let count = self.random.within(3..=12) as u32;
+                out.push(Fault::HangKeeper(host, self.timeouts(count)));
+                self.depose(leader, Kind::ShortReigns, view);
+            }
+            (Kind::RottenTransfer, Moment::Receives { last: false, .. }) => {
+                return view
+                    .leader
+                    .is_some_and(|leader| self.rot_snapshot(leader, out));
             }
             (Kind::TornChange, Moment::Changes(host)) => {
                 // Not always at the first step of two.

@@ -82,6 +82,8 @@ impl Nemesis {
             | K::ShortReigns
             | K::Divergence
             | K::BrokenTransfer
+            | K::OvertakenTransfer
+            | K::RottenTransfer
             | K::TornChange => {
                 self.arm(kind, view);
                 true
@@ -403,6 +405,17 @@ impl Nemesis {
             self.when_down(host, fault, view, out);
         }
         true
+    }
+
+    /// Within the budget: the newest snapshot of a member that goes on using it.
+    pub(super) fn rot_snapshot(&mut self, host: Host, out: &mut Vec<Fault>) -> bool {
+        let may = self.atlas.may_harm(host);
+        if may {
+            let damage = Damage::Snapshot;
+            self.atlas.harm(host, damage.may_be_final());
+            out.push(Fault::Damage(host, damage));
+        }
+        may
     }
 
     /// Has it done to a member that is down, and sees to it that it soon is.

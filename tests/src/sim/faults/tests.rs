@@ -74,11 +74,15 @@ fn play(plan: &Plan) -> (Nemesis, Books) {
         while nemesis.next_at().is_some_and(|at| at <= now) {
             nemesis.act(&view, &mut faults);
         }
-        let moment = match random.below(4) {
+        let moment = match random.below(5) {
             0 => Moment::Elected(leader),
             1 => Moment::Acknowledged(leader),
             2 => Moment::Votes(leader),
-            _ => Moment::Truncates(leader),
+            3 => Moment::Truncates(leader),
+            _ => Moment::Receives {
+                host: random.index(plan.hosts()),
+                last: random.below(2) == 0,
+            },
         };
         nemesis.moment(moment, &view, &mut faults);
         for fault in faults.drain(..) {
@@ -134,8 +138,13 @@ fn what_begins_ends_and_the_budget_holds() {
 fn every_kind_begins_and_the_median_run_has_many() {
     let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
     let mut totals = Vec::new();
+    let (mut hung, mut rotten) = (0, 0);
     for seed in 0..300 {
-        let (nemesis, _) = play(&Plan::draw(seed));
+        let (nemesis, books) = play(&Plan::draw(seed));
+        for fault in books.seen {
+            hung += u64::from(matches!(fault, Fault::HangKeeper(..)));
+            rotten += u64::from(matches!(fault, Fault::Damage(_, Damage::Snapshot)));
+        }
         totals.push(nemesis.counts.values().sum::<u64>());
         for (kind, count) in nemesis.counts {
             *counts.entry(kind).or_default() += count;
@@ -144,6 +153,10 @@ fn every_kind_begins_and_the_median_run_has_many() {
     for kind in Kind::ALL {
         assert!(counts.contains_key(&kind), "{} never began", kind.name());
     }
+    assert!(
+        hung > 0 && rotten > 0,
+        "transfers: {hung} hung, {rotten} rotten"
+    );
     totals.sort_unstable();
     assert!(totals[totals.len() / 2] >= 20, "{totals:?}");
 }

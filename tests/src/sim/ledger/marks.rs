@@ -97,6 +97,8 @@ branches! {
     TXN_NOT_HELD = "txn whose compares did not hold",
     TXN_UNDONE = "txn undone",
     RANGE_KEPT = "range with another number of keys",
+    VIEW_PAGE = "page of a view behind its first",
+    VIEW_LOST = "view lost",
     ADDED = "member added",
     PROMOTED = "learner promoted on demand",
     WISH_FULFILLED = "learner promoted by its wish",
@@ -177,6 +179,8 @@ impl Marks {
             (TXN_NOT_HELD, counts.txns_not_held),
             (TXN_UNDONE, counts.txns_undone),
             (RANGE_KEPT, counts.ranges_kept),
+            (VIEW_PAGE, counts.pages),
+            (VIEW_LOST, counts.views_lost),
         ] {
             if count > 0 {
                 *self.branches.entry(branch).or_default() += count;
@@ -411,7 +415,10 @@ impl Watch {
             (SNAPSHOT_PUBLISHED, says("snapshot published")),
             (
                 SNAPSHOT_STALE,
-                effects.storage.iter().any(gives_up_state) && !says("snapshot installed"),
+                // Whoever gives up its own state has none, or a snapshot's.
+                effects.storage.iter().any(gives_up_state)
+                    && !says("snapshot installed")
+                    && node.store().applied().index > Index(0),
             ),
             (COMPACTION, now.base > before.base),
             (LINK_RENEWED, !effects.renew_links.is_empty()),
@@ -585,7 +592,7 @@ fn calls_successor(effects: &Effects) -> bool {
     messages.any(|message| matches!(message, Message::TimeoutNow(_)))
 }
 
-/// A state was given up: that of the node for a snapshot's, or a snapshot's that came too late.
+/// A state was given up: that of the node, or a snapshot's that came too late.
 fn gives_up_state(request: &StorageRequest) -> bool {
     matches!(
         request,

@@ -183,7 +183,8 @@ impl Member {
             return;
         };
         let takes = self.random.heavy(self.pace.disk, self.pace.disk_max);
-        let at = (around.now + takes).max(self.disk_hangs_until);
+        let hangs_until = self.disk_hangs_until.max(self.keeper_hangs_until);
+        let at = (around.now + takes).max(hangs_until);
         process.keep_at = Some(at);
         let (host, life) = (self.host, process.life);
         let keep = Happening::KeepSnapshots { host, life };
@@ -205,7 +206,7 @@ impl Member {
             return Ok(());
         };
         process.keep_at = None;
-        if self.disk_hangs_until > around.now {
+        if self.disk_hangs_until.max(self.keeper_hangs_until) > around.now {
             self.plan_keeping(around);
             return Ok(());
         }

@@ -151,6 +151,8 @@ pub struct Member {
     spoils: bool,
     /// Rounds of disk work end no earlier.
     disk_hangs_until: Instant,
+    /// Steps of what is to be done about snapshots end no earlier.
+    keeper_hangs_until: Instant,
     /// Nothing happens in the process before this.
     busy_until: Instant,
     /// When the process has something to do; never if there is none.
@@ -183,6 +185,7 @@ impl Member {
             crash_in_recovery: None,
             spoils: false,
             disk_hangs_until: Instant::default(),
+            keeper_hangs_until: Instant::default(),
             busy_until: Instant::default(),
             next_turn: None,
             planned_crash: Crash::Kill,
@@ -405,11 +408,17 @@ impl Member {
         self.disk_hangs_until = self.disk_hangs_until.max(until);
     }
 
+    /// Nothing is done about snapshots before then, as if its thread got nothing of the processor.
+    pub fn hang_keeper(&mut self, until: Instant) {
+        self.keeper_hangs_until = self.keeper_hangs_until.max(until);
+    }
+
     /// The machine is as it should be from now on: no pause, no fault of its disk or crash that
     /// is planned, a true clock, and this pace.
     pub fn cure(&mut self, pace: Pace, around: &mut Surroundings<'_>) {
         self.pace = pace;
         self.disk_hangs_until = around.now;
+        self.keeper_hangs_until = around.now;
         self.crash_in_recovery = None;
         self.disk.forget_faults();
         self.disk.set_lying(false);

@@ -150,8 +150,15 @@ impl Run {
             self.moments.push(Moment::Acknowledged(host));
         }
         for request in &effects.storage {
-            if let StorageRequest::Snapshot(SnapshotRequest::Receive { .. }) = request {
-                self.moments.push(Moment::Receives(host));
+            if let StorageRequest::Snapshot(SnapshotRequest::Receive {
+                total_bytes,
+                offset,
+                bytes,
+                ..
+            }) = request
+            {
+                let last = !bytes.is_empty() && offset + bytes.len() as u64 == *total_bytes;
+                self.moments.push(Moment::Receives { host, last });
             }
             if let StorageRequest::Write(write) = request {
                 if raft.role() == RoleName::Candidate && write.hard_state.vote == Some(member.id) {
