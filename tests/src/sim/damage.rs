@@ -12,6 +12,7 @@ mod tests;
 use bytes::Bytes;
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, SECTOR_BYTES};
+use raftd::snapshot::format::HEADER_BYTES;
 use raftd::snapshot::{PARTIAL_SUFFIX, SNAPSHOT_DIR};
 use raftd::wal::format::{
     BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES,
@@ -520,7 +521,13 @@ impl Victim<'_> {
         let (name, bytes) = fitting.next()?;
         match damage {
             Damage::SnapshotName => self.lose(name),
-            _ => self.rot_within(name, 0, *bytes as usize),
+            _ => {
+                // Most of a small one is its header page.
+                let content = HEADER_BYTES as u64;
+                let in_content = content < *bytes && self.random.chance(MILLION / 2);
+                let from = if in_content { content } else { 0 };
+                self.rot_within(name, from, (bytes - from) as usize);
+            }
         }
         Some(())
     }
