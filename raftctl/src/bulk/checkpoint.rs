@@ -16,7 +16,7 @@ use raftctl::client::RequestId;
 use raftctl::failure::{Exit, Failure};
 use serde::{Deserialize, Serialize};
 
-use crate::files::publish;
+use crate::files::{check_replaceable, publish};
 
 /// The form of the file.
 const FORM: u32 = 1;
@@ -99,6 +99,7 @@ impl Checkpoint {
 
     /// What the file says, if there is one.
     pub(crate) fn read(&self) -> Result<Option<State>, Failure> {
+        check_replaceable(&self.path).map_err(|error| self.unusable(&error))?;
         let bytes = match fs::metadata(&self.path) {
             Ok(found) if found.len() > BYTES_MAX => return Err(self.damaged("it is too long")),
             Ok(_) => fs::read(&self.path).map_err(|error| self.unusable(&error))?,

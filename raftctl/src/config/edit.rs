@@ -10,7 +10,7 @@ use raftctl::failure::{Exit, Failure};
 
 use super::file::{CONTEXTS, File, Layer, failure, read_text};
 use super::setting::{CONTEXT, ENDPOINTS, Setting};
-use crate::files::{folder, publish};
+use crate::files::{check_replaceable, folder, publish};
 
 /// A change of what the file says.
 #[derive(Clone, Debug)]
@@ -162,13 +162,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
-    if fs::metadata(&real).is_ok_and(|there| !there.is_file()) {
-        // A device, such as /dev/null: it must not become a file.
-        return Err(std::io::Error::new(
-            ErrorKind::InvalidInput,
-            "it is no regular file",
-        ));
-    }
+    check_replaceable(&real)?;
     let folder = folder(&real);
     fs::create_dir_all(folder)?;
     let mut name = real.file_name().unwrap_or_default().to_owned();

@@ -118,7 +118,14 @@ fn a_refusal_is_exit_6() {
     let large = vec![b'x'; 1024 * 1024 + 1];
     assert_eq!(run_with(&at, &["put", "k", "-"], &large).code, Some(6));
     let key = "k".repeat(5000);
-    assert_eq!(run(&at, &["get", &key]).code, Some(6));
+    let refused = run(&at, &["get", &key]);
+    assert_eq!(refused.code, Some(6));
+    assert!(
+        refused
+            .stderr
+            .ends_with("4096 bytes: choose a shorter one\n"),
+        "{refused:?}"
+    );
     run_with(&at, &["put", "k", "-"], &large[1..]).silently(0, "");
 }
 
@@ -182,6 +189,22 @@ fn no_arguments_are_answered_by_help_and_exit_2() {
     let version = concat!("raftctl ", env!("CARGO_PKG_VERSION"), "\n");
     run(&at, &["--version"]).silently(0, version);
     run(&at, &["version"]).silently(0, version);
+}
+
+#[test]
+fn a_verb_without_what_it_needs_below_shows_its_own_help() {
+    for verb in ["recover", "context", "wal", "config"] {
+        let output = bare().arg(verb).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{verb}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let usage = said.lines().find(|line| line.starts_with("Usage: "));
+        let wanted = format!("Usage: raftctl {verb} ");
+        assert!(
+            usage.is_some_and(|line| line.starts_with(&wanted)),
+            "{said}"
+        );
+        assert!(!said.contains("--endpoints"), "{said}");
+    }
 }
 
 #[test]
@@ -294,5 +317,29 @@ fn bulk_work_writes_no_file_over_what_it_reads() {
         );
     }
     assert_eq!(std::fs::read_to_string(&input).unwrap(), "k\tv\n");
+    assert!(server.asked().is_empty(), "nothing was sent");
+}
+
+#[test]
+fn no_file_takes_the_place_of_something_else() {
+    let (server, at) = store();
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let name = socket.to_str().unwrap();
+    for args in [
+        &["snapshot", "save", name][..],
+        &["load", "/dev/null", "--checkpoint", name],
+        &["--config", name, "context", "use", "x"],
+    ] {
+        let done = run(&at, args);
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(
+            done.stderr.contains(&format!("  where: {name}")),
+            "{done:?}"
+        );
+    }
+    assert!(!socket.is_file(), "it is what it was");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(server.asked().is_empty(), "nothing was sent");
 }

@@ -3,7 +3,7 @@
 //! A snapshot is taken anew, so it holds every write that was acknowledged before. What arrives is
 //! verified while it is written; a file gets its name only when it is whole, sound and durable.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use wire::types::EntryId;
 use super::super::Session;
 use super::file::bar;
 use super::{Line, leader_of, wait};
-use crate::files::publish;
+use crate::files::{check_replaceable, publish};
 use crate::output;
 
 /// Pieces on their way to the thread that verifies them.
@@ -42,6 +42,10 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         return Err(Failure::usage("a snapshot is not written to a terminal")
             .remedy("raftctl snapshot save FILE, or pipe it to a command"));
     }
+    let path = Path::new(&args.file);
+    if !to_stdout && let Err(error) = check_replaceable(path) {
+        return Err(unwritable(path, &error).remedy("a file; or - and a pipe"));
+    }
     let leader = leader_of(session)?;
     let failed = |error| Failure::of("snapshot save", &error);
     let id = session
@@ -60,7 +64,7 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         source.copy(&mut io::stdout().lock(), &|error| output::failure(error))?;
         return Ok(Exit::Done);
     }
-    let verified = save(&mut source, &args.file)?;
+    let verified = save(&mut source, path)?;
     let info = verified.info();
     let out = &mut session.out;
     if out.json() {
@@ -79,15 +83,11 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 }
 
 /// Under another name until it is whole, sound and durable.
-fn save(source: &mut Source<'_, '_>, file: &OsStr) -> Result<Verified, Failure> {
-    let path = Path::new(file);
+fn save(source: &mut Source<'_, '_>, path: &Path) -> Result<Verified, Failure> {
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let unwritable = |error: &io::Error| {
-        let what = format!("snapshot save failed: {error}");
-        Failure::new(Exit::Usage, "unwritable", what).at(part.display())
-    };
+    let unwritable = |error: &io::Error| unwritable(&part, error);
     let saved = File::create(&part)
         .map_err(|error| unwritable(&error))
         .and_then(|mut file| {
@@ -101,6 +101,11 @@ fn save(source: &mut Source<'_, '_>, file: &OsStr) -> Result<Verified, Failure> 
         let _ = fs::remove_file(&part);
     }
     saved
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("snapshot save failed: {error}");
+    Failure::new(Exit::Usage, "unwritable", what).at(path.display())
 }
 
 /// A snapshot on a node.
