@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
@@ -231,7 +231,7 @@ struct Draft {
 }
 
 impl Draft {
-    fn new(edit: &Edit) -> std::io::Result<Self> {
+    fn new(edit: &Edit) -> io::Result<Self> {
         let mut random = [0; 8];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
         let name = format!("raftctl-edit-{}", Encoding::Hex.encode(&random));
@@ -261,7 +261,11 @@ impl Draft {
                 .filter(|editor| !editor.trim().is_empty())
         };
         let editor = named("VISUAL").or_else(|| named("EDITOR"));
-        let editor = editor.as_deref().unwrap_or(EDITOR_DEFAULT);
+        let is_seen = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let Some(editor) = editor.as_deref().or(is_seen.then_some(EDITOR_DEFAULT)) else {
+            let why = "nobody sits at a terminal, and no editor was named";
+            return Err(Ended::NotStarted(why.into()));
+        };
         let status = Process::new("sh")
             .arg("-c")
             .arg(format!("{editor} \"$@\""))

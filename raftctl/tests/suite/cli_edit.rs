@@ -104,6 +104,9 @@ fn an_editor_that_fails_saves_nothing() {
         done.stderr.contains("  try: VISUAL or EDITOR names"),
         "{done:?}"
     );
+    let nobody = edit(&at, "", &["k"]);
+    assert_eq!(nobody.code, Some(2), "{nobody:?}");
+    assert!(nobody.stderr.contains("no editor was named"), "{nobody:?}");
     let writes = server
         .asked()
         .iter()
