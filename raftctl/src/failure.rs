@@ -238,9 +238,11 @@ const ASK_AGAIN: &str = "run the same command with --request-id and the id below
 /// What to try after a server's refusal; empty if nothing can be advised.
 fn remedy(error: &E) -> String {
     match error {
-        E::TooLarge { what, limit, .. } => {
-            format!("a {what} has at most {limit} bytes: split it over several keys")
-        }
+        E::TooLarge { what, limit, .. } => match what.as_str() {
+            "value" => format!("a value has at most {limit} bytes: split it over several keys"),
+            "key" => format!("a key has at most {limit} bytes: choose a shorter one"),
+            _ => format!("{limit} bytes are the most: make several writes of it"),
+        },
         E::DiskFull { hard: false } => "delete keys, or make room: `raftctl status` shows which \
                                         disks are low; it goes on by itself"
             .into(),

@@ -63,7 +63,10 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let mut stdout = io::stdout().lock();
-            let text = short_help(error, line).unwrap_or_else(|| error.render().to_string());
+            let is_short =
+                error.kind() == ErrorKind::DisplayHelp && !line.contains(&"--help".into());
+            let short = is_short.then(|| short_help(line)).flatten();
+            let text = short.unwrap_or_else(|| error.render().to_string());
             let written = stdout
                 .write_all(text.as_bytes())
                 .and_then(|()| stdout.flush());
@@ -71,23 +74,19 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            say(&Cli::command().render_help().to_string());
+            let help = short_help(line);
+            say(&help.unwrap_or_else(|| Cli::command().render_help().to_string()));
             Ok(Exit::Usage)
         }
         _ => Err(usage::explain(error, line)),
     }
 }
 
-/// What `-h` shows, which fits on a screen, if that was asked of a verb.
-fn short_help(error: &clap::Error, line: &[OsString]) -> Option<String> {
-    let words: Option<Vec<String>> = line
-        .iter()
-        .map(|word| word.clone().into_string().ok())
-        .collect();
-    let words = words?;
-    let asked =
-        error.kind() == ErrorKind::DisplayHelp && !words.iter().any(|word| word == "--help");
-    asked.then(|| cmd::help::short(&words[1..])).flatten()
+/// What `-h` shows of the verb of a line, which fits on a screen; `None` if there is no verb.
+fn short_help(line: &[OsString]) -> Option<String> {
+    let words = line.iter().map(|word| word.clone().into_string().ok());
+    let words: Vec<String> = words.collect::<Option<_>>()?;
+    cmd::help::short(&words[1..])
 }
 
 /// Whether a line that cannot be parsed asks for JSON.

@@ -8,6 +8,7 @@ use clap::{Arg, Command, CommandFactory};
 use raftctl::failure::Failure;
 
 use crate::cli::Cli;
+use crate::complete::verbs;
 use crate::encoding::screen;
 
 /// Turns clap's refusal of `line` (the program's name first) into four lines at most.
@@ -28,9 +29,21 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
         (Some(tip), None, _) => tip,
         (None, Some(line), _) => line,
         (None, None, Some(usage)) => joined(usage),
-        (None, None, None) => "raftctl --help".into(),
+        (None, None, None) => help_on(line),
     };
     failure.remedy(remedy)
+}
+
+/// What shows what the verb of the line takes.
+fn help_on(line: &[OsString]) -> String {
+    let words = line.iter().skip(1).map(|word| word.to_string_lossy());
+    let words: Vec<_> = words.map(String::from).collect();
+    let mut cli = Cli::command();
+    cli.build();
+    let mut said = vec!["raftctl".to_owned()];
+    said.extend(verbs(&cli, &words));
+    said.push("--help".into());
+    said.join(" ")
 }
 
 /// The line with `-0` spelled out where it is a flag: clap takes it for a number, which may be a
@@ -228,6 +241,31 @@ mod tests {
         assert_eq!(
             remedy(&["raftctl", "get", "--jsn", "k"]),
             "did you mean '--json'?; or, if it is data: raftctl get -- --jsn k"
+        );
+    }
+
+    #[test]
+    fn what_a_verb_does_not_take_leads_to_its_help() {
+        assert_eq!(
+            remedy(&["raftctl", "-t", "1s", "incr", "n", "1.5"]),
+            "raftctl incr --help"
+        );
+        assert_eq!(
+            remedy(&[
+                "raftctl",
+                "snapshot",
+                "restore",
+                "f",
+                "--data-dir",
+                "d",
+                "--peer-addr",
+                "x"
+            ]),
+            "raftctl snapshot restore --help"
+        );
+        assert_eq!(
+            remedy(&["raftctl", "-t", "5", "scan"]),
+            "raftctl scan --help"
         );
     }
 

@@ -27,9 +27,7 @@ impl Consent {
             return Err(Failure::usage(format!(
                 "{doing} asks first, and nobody is there to answer"
             ))
-            .remedy(format!(
-                "raftctl {doing} --yes, or --dry-run to see what it would do"
-            )));
+            .remedy("the same with --yes, or with --dry-run to see what it would do"));
         }
         let mut answer = String::new();
         let (stdin, mut stderr) = (io::stdin(), io::stderr());

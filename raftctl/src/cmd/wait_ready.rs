@@ -139,7 +139,12 @@ fn give_up(
         }
     }
     if !causes.is_empty() {
-        return Err(Failure::of("wait-ready", &Error::Unreachable { causes }));
+        let some_answer = causes.len() < endpoints.len();
+        let mut failure = Failure::of("wait-ready", &Error::Unreachable { causes });
+        if some_answer {
+            failure.what = "wait-ready failed: not all endpoints answered".into();
+        }
+        return Err(failure);
     }
     if session.out.json() {
         session.out.object(&json!({"ready": false}))?;

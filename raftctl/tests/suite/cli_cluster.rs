@@ -88,6 +88,12 @@ fn status_lists_every_member_dead_ones_too() {
     run(&follower.addr, &["wait-ready", "--caught-up"]).silently(0, "");
     let short = ["-t", "100ms", "wait-ready"];
     assert_eq!(run(&gone, &short).code, Some(3));
+    let done = run(&format!("{gone},{}", leader.addr), &short);
+    assert_eq!(done.code, Some(3));
+    assert!(
+        done.stderr.contains("not all endpoints answered"),
+        "{done:?}"
+    );
 }
 
 #[test]

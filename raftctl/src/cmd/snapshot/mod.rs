@@ -115,7 +115,8 @@ fn take(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
             };
             let wanted: Vec<Row> = members(session)?.into_iter().filter(wanted).collect();
             if let (Some(name), []) = (name, wanted.as_slice()) {
-                return Err(Failure::usage(format!("no member is called {name}")));
+                return Err(Failure::usage(format!("no member is called {name}"))
+                    .remedy("raftctl peers lists the members"));
             }
             wanted
         }

@@ -192,6 +192,9 @@ fn relation(text: &mut &[u8]) -> Result<Relation, String> {
 
 fn step(text: &[u8], codec: Codec) -> Result<Step, String> {
     let words = words::split(text)?;
+    if words.is_empty() {
+        return Err("an operation is missing".to_owned());
+    }
     let said = Said::try_parse_from(words.into_iter().map(OsString::from_vec));
     let said = said.map_err(|error| first_line(&error))?;
     let key = |text: &OsString| {
@@ -358,6 +361,10 @@ mod tests {
             let failure = read(&format!("\n{line}\n")).expect_err(line);
             assert_eq!(failure.place, "line 2", "{line}: {failure}");
             assert!(!failure.remedy.is_empty(), "{line}");
+            assert!(
+                !failure.what.contains("as its words say it"),
+                "{line}: {failure}"
+            );
             assert!(!failure.to_string().contains('\r'), "{line}");
         }
     }
