@@ -22,7 +22,7 @@ use wire::types::{EntryId, Epoch, Index};
 
 use super::model::Model;
 use super::verdict::{Breach, Summary, Violation};
-use super::{Answer, Command, History, Item, Operation, Page, Query, Scan, witness};
+use super::{Answer, Command, History, Item, Operation, Page, Query, Scan, touched, witness};
 
 /// Judges a history by itself.
 ///
@@ -34,7 +34,7 @@ pub fn check(history: &History) -> Result<Summary, Violation> {
     let mut indexes: Vec<_> = history.records.iter().map(super::Record::index).collect();
     let mut summary = Summary::default();
     let mut keys = gather(history);
-    let mut complete = compound(history).all(|(place, _)| indexes[place].is_some());
+    let mut complete = touched::compound(history).all(|(place, _)| indexes[place].is_some());
     for known in keys.values_mut() {
         known.find_strays(history, &mut indexes)?;
         known.compare(history)?;
@@ -135,20 +135,6 @@ struct Known<'h> {
     seen: Vec<Seen<'h>>,
 }
 
-/// The writes that may have touched several keys, with their places: no key that they touch is
-/// judged by itself.
-fn compound(history: &History) -> impl Iterator<Item = (usize, &Command)> {
-    let records = history.records.iter().enumerate();
-    records.filter_map(|(place, record)| match &record.operation {
-        Operation::Write { command, .. }
-            if command.single_key().is_none() && record.answer != Answer::NotApplied =>
-        {
-            Some((place, command))
-        }
-        _ => None,
-    })
-}
-
 /// Sorts what the records tell by key.
 fn gather(history: &History) -> BTreeMap<&[u8], Known<'_>> {
     let mut keys: BTreeMap<&[u8], Known<'_>> = BTreeMap::new();
@@ -190,8 +176,7 @@ fn gather(history: &History) -> BTreeMap<&[u8], Known<'_>> {
             look_at_page(record, *index, scan, page, &mut keys);
         }
     }
-    let others: Vec<_> = compound(history).map(|(_, command)| command).collect();
-    keys.retain(|key, _| !others.iter().any(|command| command.touches(key)));
+    touched::leave_out(history, &mut keys);
     keys
 }
 

@@ -26,6 +26,7 @@ mod model;
 mod pages;
 pub mod search;
 pub mod text;
+mod touched;
 mod verdict;
 pub mod witness;
 
@@ -431,45 +432,6 @@ fn is_zero(index: &Index) -> bool {
 }
 
 impl Command {
-    /// The key that it touches, if that is one, and the checkers that look at keys one by one
-    /// know what it does to it.
-    #[must_use]
-    pub fn single_key(&self) -> Option<&[u8]> {
-        match self {
-            Self::Put { key, .. }
-            | Self::Delete { key }
-            | Self::CompareAndSwap { key, .. }
-            | Self::Increment { key, .. } => Some(key),
-            Self::Append { .. } | Self::DeleteRange { .. } | Self::Txn { .. } => None,
-        }
-    }
-
-    /// Whether it may change the key, or tell of it.
-    #[must_use]
-    pub fn touches(&self, key: &[u8]) -> bool {
-        use wire::command::{Command, Operation};
-        let changes = |command: &Command<'_>| match *command {
-            Command::Put { key: own, .. }
-            | Command::Delete { key: own }
-            | Command::CompareAndSwap { key: own, .. }
-            | Command::Increment { key: own, .. }
-            | Command::Append { key: own, .. } => own == key,
-            Command::DeleteRange { from, to, .. } => from <= key && to.is_none_or(|to| key < to),
-            Command::Txn(_) => false,
-        };
-        match self.to_wire() {
-            Command::Txn(txn) => {
-                let mut operations = txn.then.iter().chain(txn.or_else.iter());
-                txn.compares.iter().any(|compare| compare.key == key)
-                    || operations.any(|operation| match operation {
-                        Operation::Change(command) => changes(&command),
-                        Operation::Get { key: own } => own == key,
-                    })
-            }
-            command => changes(&command),
-        }
-    }
-
     /// As the protocol sends it.
     #[must_use]
     pub fn to_wire(&self) -> wire::command::Command<'_> {

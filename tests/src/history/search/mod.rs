@@ -27,7 +27,7 @@ use wire::client::Consistency;
 
 use self::key::{Outcome, Search};
 use super::verdict::{Breach, Violation};
-use super::{Answer, History, Operation, Query, witness};
+use super::{Answer, History, Operation, Query, touched, witness};
 
 /// How much work is worth a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,17 +83,11 @@ pub struct Searched {
 pub fn check(history: &History, budget: Budget) -> Result<Searched, Violation> {
     witness::well_formed(history)?;
     let mut keys: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
-    let mut others = Vec::new();
     for (place, record) in history.records.iter().enumerate() {
         let key = match &record.operation {
             Operation::Write { command, .. } => match command.single_key() {
                 Some(key) => key,
-                None => {
-                    if record.answer != Answer::NotApplied {
-                        others.push(command);
-                    }
-                    continue;
-                }
+                None => continue,
             },
             Operation::Read {
                 consistency: Consistency::Linearizable | Consistency::LinearizableAnywhere,
@@ -106,7 +100,7 @@ pub fn check(history: &History, budget: Budget) -> Result<Searched, Violation> {
             keys.entry(key).or_default().push(place);
         }
     }
-    keys.retain(|key, _| !others.iter().any(|command| command.touches(key)));
+    touched::leave_out(history, &mut keys);
     let claims = history
         .records
         .iter()
