@@ -344,6 +344,12 @@ impl Cluster {
         proc::raftctl(&self.endpoints(), args, stdin)
     }
 
+    /// The command that runs `raftctl` against all nodes.
+    #[must_use]
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
+        proc::raftctl_command(&self.endpoints(), args)
+    }
+
     /// What `raftctl status --json` says now; `None` if no node answered.
     ///
     /// # Panics

@@ -180,9 +180,15 @@ pub fn run(mut command: Command, stdin: &[u8]) -> Done {
 /// Runs `raftctl` against `endpoints`.
 #[must_use]
 pub fn raftctl<S: AsRef<OsStr>>(endpoints: &str, args: &[S], stdin: &[u8]) -> Done {
+    run(raftctl_command(endpoints, args), stdin)
+}
+
+/// The command that runs `raftctl` against `endpoints`.
+#[must_use]
+pub fn raftctl_command<S: AsRef<OsStr>>(endpoints: &str, args: &[S]) -> Command {
     let mut command = command("raftctl");
     command.env("RAFTCTL_ENDPOINTS", endpoints).args(args);
-    run(command, stdin)
+    command
 }
 
 /// Sends a signal.
@@ -195,6 +201,20 @@ pub fn signal(pid: u32, signal: Signal) {
         .and_then(Pid::from_raw)
         .expect("a process id");
     kill_process(pid, signal).expect("a running process");
+}
+
+/// Waits until a process does not leave a signal to the system.
+///
+/// # Panics
+/// If it does for longer than [`PATIENCE`].
+pub fn wait_handles(pid: u32, signal: Signal) {
+    let status = format!("/proc/{pid}/status");
+    wait::until_true("it handles the signal", PATIENCE, || {
+        let status = fs::read_to_string(&status).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+    });
 }
 
 /// A running process that does not outlive its owner.

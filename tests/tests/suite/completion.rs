@@ -209,9 +209,7 @@ fn tab_in_fish() {
 fn a_cluster_that_is_gone_is_silence() {
     let mut cluster = cluster();
     cluster.kill_all();
-    let mut ask = proc::command("raftctl");
-    ask.args(["__complete", "--", "raftctl", "get", "a"]);
-    ask.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
-    let done = proc::run(ask, b"").quietly();
+    let ask = ["__complete", "--", "raftctl", "get", "a"];
+    let done = cluster.ctl(&ask).quietly();
     assert_eq!(done.text(), "words\n");
 }

@@ -90,11 +90,8 @@ struct Load {
 
 impl Load {
     fn start(cluster: &Cluster, args: &[&str], input: Vec<u8>) -> Self {
-        let mut command = proc::command("raftctl");
-        command.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
-        command
-            .args(["-t", "60s", "load", "--format", "jsonl"])
-            .args(args);
+        let mut command = cluster.ctl_command(&["-t", "60s", "load", "--format", "jsonl"]);
+        command.args(args);
         command.stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("raftctl starts");
         Self {
@@ -123,13 +120,7 @@ impl Load {
 
     /// As Ctrl-C does, once it can take it.
     fn interrupt(&self) {
-        let status = format!("/proc/{}/status", self.child.id());
-        wait::until_true("it handles signals", PATIENCE, || {
-            let status = fs::read_to_string(&status).unwrap_or_default();
-            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-            mask.is_some_and(|mask| mask & (1 << (Signal::INT.as_raw() - 1)) != 0)
-        });
+        proc::wait_handles(self.child.id(), Signal::INT);
         proc::signal(self.child.id(), Signal::INT);
     }
 
@@ -387,9 +378,8 @@ fn a_load_in_one_step_is_all_or_nothing() {
 fn what_was_read_is_written_when_the_input_pauses() {
     let cluster = Cluster::start(1);
     let path = cluster.path("echo");
-    let mut command = proc::command("raftctl");
-    command.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
-    command.args(["load", "--echo"]).stdin(Stdio::piped());
+    let mut command = cluster.ctl_command(&["load", "--echo"]);
+    command.stdin(Stdio::piped());
     command.stdout(File::create(&path).expect("a file"));
     let mut child = command.spawn().expect("raftctl starts");
     let mut pipe = child.stdin.take().expect("a pipe");

@@ -1,35 +1,21 @@
 //! Bulk work and who waits for it: progress, signals, pipes that close, what is wrong with a line.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, PATIENCE};
 use raftd_tests::wait;
 use rustix::process::Signal;
 
-fn load(cluster: &Cluster, args: &[&str]) -> Command {
-    let mut command = proc::command("raftctl");
-    command.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
-    command.arg("load").args(args);
+fn start(cluster: &Cluster, args: &[&str]) -> Child {
+    let mut command = cluster.ctl_command(&["load"]);
     command
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command
-}
-
-fn start(cluster: &Cluster, args: &[&str]) -> Child {
-    load(cluster, args).spawn().expect("raftctl starts")
-}
-
-/// Whether it handles the signal itself.
-fn catches(child: &Child, signal: Signal) -> bool {
-    let status = format!("/proc/{}/status", child.id());
-    let status = std::fs::read_to_string(status).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+    command.spawn().expect("raftctl starts")
 }
 
 #[test]
@@ -74,9 +60,7 @@ fn the_second_signal_ends_it_whatever_is_on_its_way() {
     assert_eq!(echo.next().expect("a line").expect("text"), "a\t1");
     cluster.kill_all();
     input.write_all(b"a\t2\n").expect("it reads");
-    wait::until_true("it handles signals", PATIENCE, || {
-        catches(&child, Signal::INT)
-    });
+    proc::wait_handles(child.id(), Signal::INT);
     proc::signal(child.id(), Signal::INT);
     wait::until_true("the second one ends it", PATIENCE, || {
         if child.try_wait().expect("it was started").is_none() {
@@ -240,12 +224,8 @@ fn many_keys_are_got_in_the_order_of_the_input() {
 fn a_key_is_got_when_the_input_pauses() {
     let cluster = Cluster::start(1);
     let _ = cluster.ctl_with(&["load"], b"a\t1\nb\t2\n").quietly();
-    let mut command = proc::command("raftctl");
-    command.env("RAFTCTL_ENDPOINTS", cluster.endpoints());
-    command
-        .args(["get", "--stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    let mut command = cluster.ctl_command(&["get", "--stdin"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("raftctl starts");
     let mut input = child.stdin.take().expect("a pipe");
     let mut output = BufReader::new(child.stdout.take().expect("a pipe")).lines();

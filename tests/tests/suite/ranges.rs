@@ -5,7 +5,6 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use raftd_tests::cluster::Cluster;
-use raftd_tests::proc;
 
 /// Several pages of records between the keys `a` and `z`, which are written together.
 fn filled(cluster: &Cluster) -> usize {
@@ -85,8 +84,7 @@ fn a_slow_reader_sees_one_revision_over_a_change_of_leaders() {
     let cluster = Cluster::start(3);
     cluster.wait_leader();
     let keys = filled(&cluster);
-    let mut command = proc::command("raftctl");
-    command.args(["-e", &cluster.endpoints(), "dump"]);
+    let mut command = cluster.ctl_command(&["dump"]);
     let mut dump = command.stdout(Stdio::piped()).spawn().expect("raftctl");
     let mut output = BufReader::with_capacity(64, dump.stdout.take().expect("a pipe"));
     let mut dumped = String::new();
@@ -105,8 +103,7 @@ fn what_is_left_of_a_view_ends_with_its_node() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.wait_leader();
     filled(&cluster);
-    let mut command = proc::command("raftctl");
-    command.args(["-e", &cluster.endpoints(), "dump"]);
+    let mut command = cluster.ctl_command(&["dump"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut dump = command.spawn().expect("raftctl");
     let mut output = BufReader::with_capacity(64, dump.stdout.take().expect("a pipe"));

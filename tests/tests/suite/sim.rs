@@ -6,14 +6,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use raft::{Instant, RoleName};
 use raftd::node::{Limits, Policy};
-use raftd_tests::proc::{self, PATIENCE, Running};
+use raftd_tests::proc::{self, Running};
 use raftd_tests::sim::member::{Pace, Settings, TRUE_RATE, Timeouts};
 use raftd_tests::sim::net::Weather;
 use raftd_tests::sim::random::Random;
 use raftd_tests::sim::run;
 use raftd_tests::sim::trace::Trace;
 use raftd_tests::sim::world::{Did, Nature, World};
-use raftd_tests::wait;
 use rustix::process::Signal;
 use wire::client::{Reply, Request};
 use wire::command::{Command, SessionId, Write};
@@ -199,13 +198,7 @@ fn an_interrupted_simulation_tells_what_it_found() {
     let mut command = Program::new(env!("CARGO_BIN_EXE_sim"));
     command.args(["--seeds", "1000000", "--jobs", "1"]);
     let mut running = Running::start(command, log.path());
-    let status = format!("/proc/{}/status", running.pid());
-    wait::until_true("it listens for SIGTERM", PATIENCE, || {
-        let status = std::fs::read_to_string(&status).unwrap_or_default();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-        let caught = u64::from_str_radix(caught.unwrap_or_default().trim(), 16);
-        caught.is_ok_and(|caught| caught & 1 << (Signal::TERM.as_raw() - 1) != 0)
-    });
+    proc::wait_handles(running.pid(), Signal::TERM);
     proc::signal(running.pid(), Signal::TERM);
     assert_eq!(running.wait().code(), Some(130), "{}", said());
     assert!(said().contains("violations    0"), "{}", said());
