@@ -324,7 +324,7 @@ fn records_that_cannot_be_done_are_left_out_and_kept() {
         .ctl(&["load", "--format", "jsonl", &bad, "--rejects", &bad])
         .exits(2);
     assert!(
-        same.stderr.contains("the one that is read"),
+        same.stderr.contains("the file that is read"),
         "{}",
         same.stderr
     );
