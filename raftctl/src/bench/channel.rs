@@ -67,6 +67,8 @@ pub(super) struct Channel<P> {
     pub(super) heard_ns: u64,
     /// The pause before the next attempt; doubles until something succeeds.
     pub(super) pause_ns: u64,
+    /// The last phase in which it was ready.
+    pub(super) greeted_in: u64,
     /// Whether the engine already plans to flush it in this turn.
     pub(super) dirty: bool,
     pub(super) stream: Option<TcpStream>,
@@ -102,6 +104,7 @@ impl<P: Protocol> Channel<P> {
             addr: None,
             heard_ns: 0,
             pause_ns: 0,
+            greeted_in: 0,
             dirty: false,
             stream: None,
             opened: false,

@@ -144,6 +144,8 @@ pub struct Engine<P> {
     /// Some connection completed its opening at least once.
     reached: bool,
     progress_ns: u64,
+    /// Phases so far.
+    phases: u64,
     /// When `tidy` is due.
     tidy_at_ns: u64,
     last_cause: String,
@@ -182,6 +184,7 @@ impl<P: Protocol> Engine<P> {
             busy: 0,
             reached: false,
             progress_ns: 0,
+            phases: 0,
             tidy_at_ns: 0,
             last_cause: String::new(),
             patience_ns: nanos(setup.patience),
@@ -252,6 +255,7 @@ impl<P: Protocol> Engine<P> {
     fn drive(&mut self, phase: &mut Phase, observer: &mut impl Observer) -> Result<(), Failure> {
         let mut events = Events::with_capacity(self.channels.len().clamp(64, 4096));
         self.progress_ns = self.now();
+        self.phases += 1;
         self.tidy_at_ns = 0;
         let now = self.now();
         for i in 0..self.channels.len() {
@@ -370,7 +374,11 @@ impl<P: Protocol> Engine<P> {
             }
             Answer::Ready => {
                 self.reached = true;
-                self.progress_ns = now;
+                // Who is greeted again and again and has nothing done gets nowhere.
+                if channel.greeted_in != self.phases {
+                    channel.greeted_in = self.phases;
+                    self.progress_ns = now;
+                }
                 if self.route.is_elsewhere(channel.addr) {
                     channel.close(now);
                     self.tidy_at_ns = now;

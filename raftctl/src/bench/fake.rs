@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) term: u64,
     /// Requests until all connections are closed; 0 is never.
     pub(super) close_after: u64,
+    /// Each request closes its connection, and is not done.
+    pub(super) closes_all: bool,
     /// Requests until one is refused; 0 is never.
     pub(super) refuse_after: u64,
     /// Requests until all of it stands still for a time; 0 is never.
@@ -135,6 +137,9 @@ fn rings(count: &mut u64) -> bool {
 fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
     if state.stall_after > 0 && rings(&mut state.stall_after) {
         thread::sleep(state.stall);
+    }
+    if state.closes_all {
+        return None;
     }
     let closes = state.close_after > 0 && rings(&mut state.close_after);
     if state.refuse_after > 0 && rings(&mut state.refuse_after) {

@@ -12,13 +12,22 @@ use super::phase::{Phase, Touched};
 use super::session::Session;
 
 fn engine(endpoints: &[String], connections: usize, keys: u32) -> Engine<Session> {
+    patient(endpoints, connections, keys, Duration::from_secs(20))
+}
+
+fn patient(
+    endpoints: &[String],
+    connections: usize,
+    keys: u32,
+    patience: Duration,
+) -> Engine<Session> {
     let mut random = Random::new(5);
     let material = Material::new(keys, 100, &mut random);
     let setup = Setup {
         endpoints: endpoints.to_vec(),
         connections,
         in_flight_max: 8,
-        patience: Duration::from_secs(20),
+        patience,
         interrupted: Arc::new(AtomicBool::new(false)),
     };
     let mut seed = 0;
@@ -156,6 +165,18 @@ fn what_is_due_and_cannot_be_sent_in_time_is_an_error() {
             .is_none()
     );
     assert_eq!(phase.into_measurement().unwrap().errors, 70);
+}
+
+#[test]
+fn a_server_that_greets_and_does_nothing_is_given_up() {
+    let fake = Fake::start(None);
+    fake.state.lock().unwrap().closes_all = true;
+    let patience = Duration::from_millis(300);
+    let mut engine = patient(&[fake.address.to_string()], 2, 100, patience);
+    match engine.preload(&mut ()) {
+        Err(Failure::Stalled { doing, .. }) => assert_eq!(doing, "laying down keys"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
