@@ -14,7 +14,9 @@ const ROWS: [u32; 60] = [
     60, 61, 62, 63, 64, 65, 66, 67, 69, 70, 72,
 ];
 /// The rules of raftd/README.md that have a mutant of their own.
-const RULES: [&str; 9] = ["A1", "A2", "A3", "A4", "C1", "C2", "E1", "E3", "E6"];
+const RULES: [&str; 12] = [
+    "A1", "A2", "A3", "A4", "C1", "C2", "D4", "D5", "E1", "E3", "E5", "E6",
+];
 
 #[test]
 fn every_patch_applies() {
