@@ -99,7 +99,9 @@ fn nobody_there_is_told_at_once() {
         &["load", "--checkpoint", "/dev/null/x"],
         &["put", "--stdin"],
     ] {
-        let done = proc::raftctl(&at, args, b"a\t1\n");
+        // Who waited for the deadline would never end.
+        let patient = [&["-t", "300s"], args].concat();
+        let done = proc::raftctl(&at, &patient, b"a\t1\n");
         let code = if args.len() > 2 { 2 } else { 3 };
         assert_eq!(done.code, Some(code), "{done:?}");
         assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);
