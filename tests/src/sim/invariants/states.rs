@@ -7,6 +7,7 @@
 //! store itself is right is for the history's witness to say.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use raftd::store::{Changed, Store};
 use wire::client::Item;
@@ -83,10 +84,10 @@ impl States {
             Changed::Key(key) => vec![self.place_of(key)],
             // A key that was there has its place.
             Changed::Range { from, to } => {
-                let known = self.places.iter();
-                let inside = |key: &[u8]| from <= key && to.is_none_or(|to| key < to);
-                let known = known.filter(|(key, _)| inside(key));
-                known.map(|(_, place)| *place).collect()
+                let behind = (Bound::Included(from), Bound::Unbounded);
+                let known = self.places.range::<[u8], _>(behind);
+                let inside = known.take_while(|(key, _)| to.is_none_or(|to| &***key < to));
+                inside.map(|(_, place)| *place).collect()
             }
             Changed::Operations(operations) => operations
                 .iter()
