@@ -4,6 +4,8 @@
 //! A turn of a member has two halves, so that its effects can be looked at before they leave:
 //! [`World::step`] says [`Did::Thought`], and [`World::carry_out`] goes on.
 
+mod fair;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -5,14 +5,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use raft::{Instant, RoleName};
-use raftd::node::{Limits, Policy};
 use raftd_tests::proc::{self, Running};
-use raftd_tests::sim::member::{Pace, Settings, TRUE_RATE, Timeouts};
-use raftd_tests::sim::net::Weather;
-use raftd_tests::sim::random::Random;
 use raftd_tests::sim::run;
 use raftd_tests::sim::trace::Trace;
-use raftd_tests::sim::world::{Did, Nature, World};
+use raftd_tests::sim::world::{Did, World};
 use rustix::process::Signal;
 use wire::client::{Reply, Request};
 use wire::command::{Command, SessionId, Write};
@@ -23,42 +19,7 @@ use wire::limits::CLIENT_FRAME_BYTES_MAX;
 const MS: Duration = Duration::from_millis(1);
 
 fn world(members: usize, seed: u64) -> World {
-    let settings = Settings {
-        members,
-        spares: 0,
-        election_timeout: 150 * MS,
-        heartbeat: 40 * MS,
-        limits: Limits::default(),
-        snapshots: Policy::default(),
-        keep_bytes: Vec::new(),
-        segment_bytes: 256 << 10,
-        tail_bytes: 8 << 20,
-        soft_free_bytes: 0,
-        scrubs: true,
-        timeouts: Timeouts {
-            hello: 3_000 * MS,
-            frame: 10_000 * MS,
-        },
-        same_seed: None,
-    };
-    let pace = Pace {
-        turn: MS / 100,
-        disk: MS / 5,
-        disk_max: 20 * MS,
-    };
-    let nature = Nature {
-        paces: vec![pace; members],
-        clock_rates: vec![TRUE_RATE; members],
-        weather: Weather::fair(MS / 10, 50 * MS),
-        disk_bytes: 1 << 30,
-        stall_timeout: 10_000 * MS,
-    };
-    World::new(
-        settings,
-        &nature,
-        &mut Random::new(seed),
-        Trace::with_lines(false),
-    )
+    World::fair(members, seed, Trace::with_lines(false))
 }
 
 /// Lets time pass; what clients are told comes back.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use raftd::disk::Disk;
-use raftd::node::Policy;
 use wire::client::Reply;
 use wire::command::{Command, Outcome};
 use wire::peer::{
@@ -13,11 +12,9 @@ use wire::peer::{
 
 use super::*;
 use crate::sim::audit::Held;
-use crate::sim::member::{Crash, EPOCH, Member, Pace, Settings, TRUE_RATE, Timeouts};
-use crate::sim::net::Weather;
-use crate::sim::random::Random;
+use crate::sim::member::{Crash, EPOCH, Member};
 use crate::sim::trace::Trace;
-use crate::sim::world::{Did, Nature, World};
+use crate::sim::world::{Did, World};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -29,39 +26,8 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let settings = Settings {
-            members: 3,
-            spares: 0,
-            election_timeout: 150 * MS,
-            heartbeat: 40 * MS,
-            limits: Limits::default(),
-            snapshots: Policy::default(),
-            keep_bytes: Vec::new(),
-            segment_bytes: 256 << 10,
-            tail_bytes: 8 << 20,
-            soft_free_bytes: 0,
-            scrubs: true,
-            timeouts: Timeouts {
-                hello: 3_000 * MS,
-                frame: 10_000 * MS,
-            },
-            same_seed: None,
-        };
-        let pace = Pace {
-            turn: MS / 100,
-            disk: MS / 5,
-            disk_max: 20 * MS,
-        };
-        let nature = Nature {
-            paces: vec![pace; 3],
-            clock_rates: vec![TRUE_RATE; 3],
-            weather: Weather::fair(MS / 10, 50 * MS),
-            disk_bytes: 1 << 30,
-            stall_timeout: 10_000 * MS,
-        };
-        let mut random = Random::new(5);
         let mut stage = Self {
-            world: World::new(settings, &nature, &mut random, Trace::default()),
+            world: World::fair(3, 5, Trace::default()),
             seen: Invariants::new(3, 0, EPOCH, Limits::default()),
         };
         stage.run(1_000).unwrap();
