@@ -17,6 +17,14 @@ pub(crate) fn key(text: &OsStr, encoding: Option<Encoding>) -> Result<Vec<u8>, F
     decode("key", text.as_bytes(), encoding)
 }
 
+/// A bound of a range, if one was given.
+pub(crate) fn bound(
+    text: Option<&OsStr>,
+    encoding: Option<Encoding>,
+) -> Result<Option<Vec<u8>>, Failure> {
+    text.map(|text| key(text, encoding)).transpose()
+}
+
 /// A key that names something: it has at least one byte.
 pub(crate) fn full_key(text: &OsStr, encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
     let key = key(text, encoding)?;

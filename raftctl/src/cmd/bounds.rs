@@ -59,10 +59,7 @@ impl Bounds {
         if self.prefix.is_none() && self.from.is_none() && self.to.is_none() {
             return Ok(None);
         }
-        let bound = |text: &Option<OsString>| match text {
-            Some(text) => input::key(text, encoding).map(Some),
-            None => Ok(None),
-        };
+        let bound = |text: &Option<OsString>| input::bound(text.as_deref(), encoding);
         let [prefix, from, to] = [bound(&self.prefix)?, bound(&self.from)?, bound(&self.to)?];
         range(prefix, from, to).map(Some)
     }
@@ -85,10 +82,18 @@ pub(crate) fn range(
             [end(from), end(to)].join(&b".."[..])
         }
     };
-    let ends = [prefix_end(prefix.as_deref().unwrap_or_default()), to];
-    Ok(Range {
-        from: from.unwrap_or_default().max(prefix.unwrap_or_default()),
-        to: ends.into_iter().flatten().min(),
-        name: shown(&name),
-    })
+    let (from, to) = within(prefix.unwrap_or_default(), from, to);
+    let name = shown(&name);
+    Ok(Range { from, to, name })
+}
+
+/// Where the keys that are within all of these begin, and the first key behind them.
+pub(crate) fn within(
+    prefix: Vec<u8>,
+    from: Option<Vec<u8>>,
+    to: Option<Vec<u8>>,
+) -> (Vec<u8>, Option<Vec<u8>>) {
+    let ends = [prefix_end(&prefix), to];
+    let begin = from.unwrap_or_default().max(prefix);
+    (begin, ends.into_iter().flatten().min())
 }

@@ -4,7 +4,7 @@ use raftctl::client::ScanMode;
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::range::{Pages, Range};
+use super::range::{self, Range};
 use super::{KeyCodec, Session};
 
 /// Count keys, all as of one revision.
@@ -23,11 +23,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let encoding = args.codec.key_encode;
     let way = args.range.way(ScanMode::Count, false, encoding)?;
-    let pages = Pages::new(session, way, "count", encoding)?;
-    let mut total = 0;
-    while let Some(page) = pages.next()? {
-        total += page.count;
-    }
+    let what = range::named("count", &way);
+    let total = range::count(session, way, &what)?;
     if session.out.json() {
         session.out.object(&json!({"count": total}))?;
     } else {

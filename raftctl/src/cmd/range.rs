@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use raftctl::client::{Deadline, Error, Page, Reached, ScanMode, Walk, Way, prefix_end};
+use raftctl::client::{Deadline, Error, Page, Reached, ScanMode, Walk, Way};
 use raftctl::failure::{Exit, Failure};
 
 use super::fresh::Fresh;
-use super::{Session, shown};
+use super::{Session, bounds, shown};
 use crate::encoding::Encoding;
 use crate::input;
 use crate::usage::quoted;
@@ -52,20 +52,30 @@ impl Range {
         reverse: bool,
         encoding: Option<Encoding>,
     ) -> Result<Way, Failure> {
-        let bound = |text: &Option<OsString>| match text {
-            Some(text) => input::key(text, encoding).map(Some),
-            None => Ok(None),
-        };
+        let bound = |text: &Option<OsString>| input::bound(text.as_deref(), encoding);
         let prefix = input::key(&self.prefix, encoding)?;
-        let ends = [prefix_end(&prefix), bound(&self.to)?];
+        let (from, to) = bounds::within(prefix, bound(&self.from)?, bound(&self.to)?);
         Ok(Way {
             freshness: self.fresh.freshness()?,
             mode,
-            to: ends.into_iter().flatten().min(),
-            from: bound(&self.from)?.unwrap_or_default().max(prefix),
+            from,
+            to,
             reverse,
             limit: self.limit.unwrap_or(u64::MAX),
         })
+    }
+}
+
+/// How many keys there are, all as of one revision. The time of `-t` is that of each page.
+pub(crate) fn count(session: &Session<'_>, way: Way, what: &str) -> Result<u64, Failure> {
+    let mut walk = Walk::new(session.client(), way);
+    let mut total = 0;
+    loop {
+        let page = walk.next_page(Deadline::after(session.timeout));
+        match page.map_err(|error| Failure::of(what, &error))? {
+            Some(page) => total += page.count,
+            None => return Ok(total),
+        }
     }
 }
 
@@ -74,8 +84,8 @@ impl Range {
 pub(crate) struct Pages {
     pages: Receiver<Result<Page, (Error, Option<Reached>)>>,
     what: String,
-    /// The option that goes on behind a key; `None` where nothing is printed before the end.
-    bound: Option<&'static str>,
+    /// The option that goes on from a key.
+    bound: &'static str,
     encoding: Option<Encoding>,
 }
 
@@ -87,12 +97,8 @@ impl Pages {
         what: &str,
         encoding: Option<Encoding>,
     ) -> Result<Self, Failure> {
-        let what = format!("{what} {}", shown(&way.from)).trim_end().to_owned();
-        let bound = match (way.mode, way.reverse) {
-            (ScanMode::Count, _) => None,
-            (_, false) => Some("--from"),
-            (_, true) => Some("--to"),
-        };
+        let what = named(what, &way);
+        let bound = if way.reverse { "--to" } else { "--from" };
         let timeout = session.timeout;
         let mut walk = Walk::new(session.client(), way);
         let (sender, pages) = sync_channel(AHEAD_MAX);
@@ -127,15 +133,15 @@ impl Pages {
         let page = self.pages.recv().ok().transpose();
         page.map_err(|(error, reached)| {
             let failure = Failure::of(&self.what, &error);
-            match (reached, self.bound) {
-                (Some(reached), Some(bound)) => self.broken_off(failure, &reached, bound),
-                _ => failure,
+            match reached {
+                Some(reached) => self.broken_off(failure, &reached),
+                None => failure,
             }
         })
     }
 
     /// Says how far it came, and how to get the rest.
-    fn broken_off(&self, failure: Failure, reached: &Reached, bound: &str) -> Failure {
+    fn broken_off(&self, failure: Failure, reached: &Reached) -> Failure {
         let Reached {
             revision,
             count,
@@ -155,10 +161,15 @@ impl Pages {
         let remedy = match plain {
             Some(word) => format!(
                 "run it again; or, for the rest of it as of another revision, with {}",
-                quoted(format!("{bound}={word}").as_ref())
+                quoted(format!("{}={word}", self.bound).as_ref())
             ),
             None => "run it again".to_owned(),
         };
         failure.at(place).remedy(remedy)
     }
+}
+
+/// The verb with where it begins, for errors.
+pub(crate) fn named(verb: &str, way: &Way) -> String {
+    format!("{verb} {}", shown(&way.from)).trim_end().to_owned()
 }

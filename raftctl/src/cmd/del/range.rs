@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use raftctl::client::{Command, Consistency, Deadline, Outcome, ScanMode, Walk, Way, Written};
+use raftctl::client::{Command, Consistency, Deadline, Outcome, ScanMode, Way, Written};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::limits::ENTRY_KEYS_MAX;
 
 use super::{Args, tell};
 use crate::cmd::bounds::Range;
+use crate::cmd::range::count as count_keys;
 use crate::cmd::{Session, odd_outcome};
 
 /// Removes the keys of a range.
@@ -147,13 +148,5 @@ fn count(what: &str, range: &Range, session: &Session<'_>) -> Result<u64, Failur
         reverse: false,
         limit: u64::MAX,
     };
-    let mut walk = Walk::new(session.client(), way);
-    let mut total = 0;
-    loop {
-        let page = walk.next_page(Deadline::after(session.timeout));
-        match page.map_err(|error| Failure::of(what, &error))? {
-            Some(page) => total += page.count,
-            None => return Ok(total),
-        }
-    }
+    count_keys(session, way, what)
 }
