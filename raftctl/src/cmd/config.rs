@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Session;
 use crate::config::Origin;
-use crate::config::file::{File, Layer, failure};
+use crate::config::file::{File, Layer, failure, read_text};
 use crate::config::setting::{SETTINGS, named, nearest};
 use crate::format::{self, Ability};
 
@@ -124,7 +124,10 @@ fn explain(key: &str, session: &mut Session<'_>) -> Result<Exit, Failure> {
 /// The files in effect were read before any verb is carried out: they are good if this is reached.
 fn check(file: Option<&Path>, session: &mut Session<'_>) -> Result<Exit, Failure> {
     if let Some(path) = file {
-        File::read(path, Layer::User, true)?;
+        let text = read_text(path).map_err(|error| {
+            failure(format!("the configuration cannot be read: {error}")).at(path.display())
+        })?;
+        File::parse(path, Layer::User, &text)?;
         session.out.note(&format!("{}: ok", path.display()))?;
         return Ok(Exit::Done);
     }

@@ -36,9 +36,14 @@ impl Consent {
             .and_then(|()| stdin.lock().read_line(&mut answer));
         match asked {
             Ok(_) if answer.trim() == name => Ok(()),
-            _ => Err(Failure::usage(format!(
-                "{doing} was not done: that is not its name"
-            ))),
+            _ => {
+                if !answer.ends_with('\n') {
+                    // Nobody is left to tell that standard error is gone.
+                    let _ = writeln!(stderr);
+                }
+                let what = format!("{doing} was not done: that is not its name");
+                Err(Failure::usage(what))
+            }
         }
     }
 }

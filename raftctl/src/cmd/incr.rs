@@ -20,11 +20,17 @@ pub(crate) struct Args {
     key: OsString,
     /// What to add.
     #[arg(default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
+    #[arg(value_parser = number)]
     delta: i64,
     #[command(flatten)]
     codec: KeyCodec,
     #[command(flatten)]
     resumed: Resumed,
+}
+
+fn number(text: &str) -> Result<i64, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| "it is no decimal number of 64 bits with a sign".into())
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {

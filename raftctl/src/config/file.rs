@@ -122,7 +122,7 @@ impl File {
     }
 }
 
-pub(super) fn read_text(path: &Path) -> std::io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?
         .take(FILE_BYTES_MAX + 1)

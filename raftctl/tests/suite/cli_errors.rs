@@ -163,6 +163,11 @@ fn a_wrong_line_is_exit_2_with_the_right_one() {
         assert!(done.stderr.lines().count() <= 4, "{}", done.stderr);
         assert_eq!(done.stdout, b"");
     }
+    let done = run(&at, &["incr", "k", "1.5"]);
+    assert!(
+        done.stderr.contains("decimal number of 64 bits"),
+        "{done:?}"
+    );
     let done = run(&at, &["--json", "gett", "k"]);
     let object: Value = serde_json::from_str(done.stderr.lines().next().unwrap()).unwrap();
     assert_eq!(object["error"]["code"], 2);
