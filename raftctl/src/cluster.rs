@@ -9,7 +9,7 @@ use wire::membership::Suffrage;
 use wire::types::{Index, NodeId};
 
 /// Time for one member to answer: those that do not are dead, for a person who waits.
-const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
+pub(crate) const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// The cluster as its members describe it. What no member told is `None`.
 #[derive(Debug, Serialize)]
@@ -95,20 +95,29 @@ fn members_but(status: &Status, asked: &[Option<NodeId>]) -> Vec<Asked> {
         .collect()
 }
 
-/// The answers, in the order of the questions. Who is asked without being known, and does not
-/// answer, is nobody.
+/// Who is asked without being known, and does not answer, is nobody.
 fn ask_all(next: &[Asked], timeout: Duration) -> Vec<Answer> {
+    let answers = ask_each(next, |(node, addr)| (*node, ask(*node, addr, timeout)));
+    let answers = answers.into_iter().filter_map(|(node, answer)| {
+        let node = node.or(answer.as_ref().ok().map(|status| status.node))?;
+        Some((node, answer))
+    });
+    answers.collect()
+}
+
+/// Asks all of them at the same time; the answers are in their order.
+pub(crate) fn ask_each<T: Send, A: Send>(
+    asked: impl IntoIterator<Item = T>,
+    ask: impl Fn(T) -> A + Sync,
+) -> Vec<A> {
+    let ask = &ask;
     thread::scope(|scope| {
-        let threads: Vec<_> = next
-            .iter()
-            .map(|(node, addr)| (node, scope.spawn(move || ask(*node, addr, timeout))))
-            .collect();
-        let answers = threads.into_iter().filter_map(|(node, thread)| {
-            let answer = thread
+        let asked = asked.into_iter();
+        let threads: Vec<_> = asked.map(|one| scope.spawn(move || ask(one))).collect();
+        let answers = threads.into_iter().map(|thread| {
+            thread
                 .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            let node = node.or(answer.as_ref().ok().map(|status| status.node))?;
-            Some((node, answer))
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         answers.collect()
     })

@@ -12,6 +12,9 @@ use wire::limits::VALUE_BYTES_MAX;
 
 use crate::encoding::Encoding;
 
+/// Bytes of the text of a value in an encoding: room for the largest one, and for line ends.
+pub(crate) const ENCODED_BYTES_MAX: usize = VALUE_BYTES_MAX * 2 + 1024;
+
 /// A key or a prefix as given in an argument.
 pub(crate) fn key(text: &OsStr, encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
     decode("key", text.as_bytes(), encoding)
@@ -64,8 +67,7 @@ fn is_dev_null() -> bool {
 
 fn from_stdin(encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {
     let limit = match encoding {
-        // Room for the encoded text of the largest value, and for line ends.
-        Some(_) => VALUE_BYTES_MAX * 2 + 1024,
+        Some(_) => ENCODED_BYTES_MAX,
         None => VALUE_BYTES_MAX,
     };
     let mut bytes = Vec::new();

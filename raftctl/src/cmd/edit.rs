@@ -15,7 +15,7 @@ use wire::limits::VALUE_BYTES_MAX;
 
 use super::{Codec, Session, odd_outcome, shown};
 use crate::encoding::Encoding;
-use crate::input;
+use crate::input::{self, ENCODED_BYTES_MAX};
 use crate::usage::quoted;
 
 /// What is started if neither VISUAL nor EDITOR names an editor.
@@ -288,8 +288,7 @@ impl Draft {
     }
 
     fn read(&self) -> Result<Vec<u8>, Failure> {
-        // Room for the encoded text of the largest value, and for line ends.
-        let limit = VALUE_BYTES_MAX * 2 + 1024;
+        let limit = ENCODED_BYTES_MAX;
         let mut text = Vec::new();
         let read = File::open(&self.file)
             .and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut text));

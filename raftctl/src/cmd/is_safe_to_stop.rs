@@ -10,10 +10,8 @@ use wire::membership::Suffrage;
 use wire::types::{Index, NodeId};
 
 use super::Session;
-use crate::cluster::title;
+use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
 
-/// Time for one node to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 /// Time for a voter to get what was committed when this was asked: one that does not would hold up
 /// every write.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -62,22 +60,8 @@ fn why_not(node: &Status, deadline: Deadline) -> Option<String> {
         return None;
     }
     let others = voters.iter().filter(|member| member.node != node.node);
-    let flaws: Vec<(NodeId, Flaw)> = thread::scope(|scope| {
-        let asked: Vec<_> = others
-            .map(|member| {
-                (
-                    member.node,
-                    scope.spawn(|| flaw(member, leader.commit, deadline)),
-                )
-            })
-            .collect();
-        let told = asked.into_iter().map(|(node, thread)| {
-            let flaw = thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            (node, flaw)
-        });
-        told.collect()
+    let flaws = ask_each(others, |member| {
+        (member.node, flaw(member, leader.commit, deadline))
     });
     // While the voters change, both sets of them decide.
     let sets: [fn(Suffrage) -> bool; 2] = [Suffrage::votes_before, Suffrage::votes_after];
@@ -113,7 +97,7 @@ fn leader_of(node: &Status, deadline: Deadline) -> Result<Status, String> {
     } else {
         let member = node.members.iter().find(|member| member.node == id);
         let addr = member.map_or("", |member| member.client_addr.as_str());
-        status_of(addr, ANSWER_TIMEOUT.min(deadline.left()))
+        status_of(addr, MEMBER_TIMEOUT.min(deadline.left()))
             .map_err(|cause| format!("the leader does not answer: {}", cause.text))?
     };
     if leader.node != id || leader.role != NodeRole::Leader || !leader.quorum_ok {
@@ -126,7 +110,7 @@ fn leader_of(node: &Status, deadline: Deadline) -> Result<Status, String> {
 fn flaw(member: &Member, committed: Index, deadline: Deadline) -> Flaw {
     let catch_up = Deadline::after(CATCH_UP.min(deadline.left()));
     loop {
-        let timeout = ANSWER_TIMEOUT.min(deadline.left());
+        let timeout = MEMBER_TIMEOUT.min(deadline.left());
         let status = match status_of(&member.client_addr, timeout) {
             Ok(status) if status.node == member.node => status,
             Ok(status) => return Some(format!("is not there, but node {} is", status.node)),

@@ -1,7 +1,6 @@
 //! `raftctl leaders`: who has led, and why somebody else came after.
 
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 use raftctl::client::{LeaderChange, Member, leaders_of};
@@ -12,15 +11,12 @@ use wire::types::NodeId;
 
 use super::Session;
 use super::status::text;
-use crate::cluster::title;
+use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
 use crate::format::{self, Ability};
 
 pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
 
 const FIELDS: [&str; 6] = ["term", "leader", "name", "at", "reason", "without_ms"];
-
-/// Time for one member to answer.
-const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// The end of the year 9999, as far as times are shown.
 const LATEST_MS: u64 = 253_402_300_799_999;
@@ -92,21 +88,11 @@ type Told = (NodeId, Vec<LeaderChange>);
 /// What those members say that answer.
 fn ask<'a>(members: impl Iterator<Item = &'a Member>, timeout: Duration) -> Vec<Told> {
     let known = members.filter(|member| !member.client_addr.is_empty());
-    thread::scope(|scope| {
-        let asked: Vec<_> = known
-            .map(|member| {
-                let answer = scope.spawn(move || leaders_of(&member.client_addr, timeout));
-                (member.node, answer)
-            })
-            .collect();
-        let answers = asked.into_iter().filter_map(|(node, thread)| {
-            let answer = thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Some((node, answer.ok()?))
-        });
-        answers.collect()
-    })
+    let answers = ask_each(known, |member| {
+        let told = leaders_of(&member.client_addr, timeout).ok()?;
+        Some((member.node, told))
+    });
+    answers.into_iter().flatten().collect()
 }
 
 /// Of each term, the word of who knows best why it began: of equals, that of its leader.

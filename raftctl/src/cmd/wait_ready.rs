@@ -8,11 +8,10 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
 use super::Session;
+use crate::cluster::MEMBER_TIMEOUT;
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Time for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Wait until the node named with -e serves; with several, until all do.
 #[derive(Debug, clap::Args)]
@@ -81,7 +80,7 @@ fn score(seen: &[Seen]) -> (usize, usize, u64) {
 }
 
 fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) -> Seen {
-    let status = match status_of(endpoint, ANSWER_TIMEOUT.min(timeout)) {
+    let status = match status_of(endpoint, MEMBER_TIMEOUT.min(timeout)) {
         Ok(status) => status,
         Err(cause) => return Seen::Unreachable(cause.text),
     };
@@ -115,7 +114,7 @@ fn committed(status: &Status, timeout: Duration) -> Option<u64> {
         return status.quorum_ok.then_some(status.commit.0);
     }
     let member = status.members.iter().find(|member| member.node == leader)?;
-    let answer = status_of(&member.client_addr, ANSWER_TIMEOUT.min(timeout)).ok()?;
+    let answer = status_of(&member.client_addr, MEMBER_TIMEOUT.min(timeout)).ok()?;
     (answer.node == leader && answer.quorum_ok).then_some(answer.commit.0)
 }
 

@@ -14,13 +14,11 @@ use serde_json::json;
 use wire::types::{EntryId, Index, Term};
 
 use super::Session;
-use crate::cluster::{Row, survey};
+use crate::cluster::{MEMBER_TIMEOUT, Row, survey};
 use crate::format::{self, Ability};
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Time for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Take a snapshot now, on all members at the same entry, and wait until it is durable.
 #[derive(Debug, clap::Args)]
@@ -184,7 +182,7 @@ fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>,
 
 /// The member's snapshot if it is as of `id` or later; else why not, and how far it has come.
 fn look(row: &Row, id: EntryId, timeout: Duration) -> Result<Line, (String, u64)> {
-    let status = status_of(&row.client_addr, ANSWER_TIMEOUT.min(timeout))
+    let status = status_of(&row.client_addr, MEMBER_TIMEOUT.min(timeout))
         .map_err(|cause| (cause.text, 0))?;
     if status.snapshot.index >= id.index {
         return Ok(Line {
