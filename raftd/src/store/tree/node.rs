@@ -108,8 +108,11 @@ impl Heads {
     /// Where `key` is among `items`, whose keys these are, or where it belongs.
     fn find<T>(&self, items: &[T], key: &[u8], key_of: fn(&T) -> &[u8]) -> Result<usize, usize> {
         let head = head(key, self.skip);
-        let first = self.heads.partition_point(|known| *known < head);
-        let equal = self.heads[first..].partition_point(|known| *known == head);
+        // Those that are below are counted: no look waits for the one before it, as the steps of a
+        // binary search do.
+        let first = self.heads.iter().filter(|known| **known < head).count();
+        let rest = self.heads[first..].iter();
+        let equal = rest.take_while(|known| **known == head).count();
         items[first..first + equal]
             .binary_search_by(|item| key_of(item).cmp(key))
             .map(|at| first + at)
