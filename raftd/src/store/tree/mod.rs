@@ -13,9 +13,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-use std::iter::Rev;
 use std::ops::Bound;
-use std::slice;
 
 use arrayvec::ArrayVec;
 use triomphe::Arc;
@@ -124,108 +122,91 @@ impl Tree {
     }
 
     /// The records from `from` on, in order.
-    pub(super) fn range(&self, from: Bound<&[u8]>) -> Range<'_> {
-        let mut above = Vec::new();
-        let mut node = &self.root;
-        loop {
-            match node {
-                Node::Branch(branch) => {
-                    let at = match from {
-                        Bound::Included(key) | Bound::Excluded(key) => branch.place(key),
-                        Bound::Unbounded => 0,
-                    };
-                    above.push(branch.children_from(at + 1));
-                    node = branch.child(at);
-                }
-                Node::Leaf(leaf) => {
-                    let at = match from {
-                        Bound::Included(key) => leaf.find(key).unwrap_or_else(|at| at),
-                        Bound::Excluded(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
-                        Bound::Unbounded => 0,
-                    };
-                    let records = leaf.records_from(at);
-                    return Range { above, records };
-                }
-            }
+    pub(super) fn range(&self, from: Bound<&[u8]>) -> impl Iterator<Item = &Record> {
+        let (leaf, above) = self.way(
+            |branch| key_at(from).map_or(0, |key| branch.place(key)),
+            |branch, at| branch.children_from(at + 1),
+        );
+        let at = match from {
+            Bound::Included(key) => leaf.find(key).unwrap_or_else(|at| at),
+            Bound::Excluded(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
+            Bound::Unbounded => 0,
+        };
+        Walk {
+            above,
+            records: leaf.records_from(at),
+            children_of: |branch| branch.children_from(0),
+            records_of: |leaf| leaf.records_from(0),
         }
     }
 
     /// The records up to `to`, the last one first.
-    pub(super) fn range_back(&self, to: Bound<&[u8]>) -> RangeBack<'_> {
+    pub(super) fn range_back(&self, to: Bound<&[u8]>) -> impl Iterator<Item = &Record> {
+        let (leaf, above) = self.way(
+            |branch| key_at(to).map_or(branch.last_place(), |key| branch.place(key)),
+            |branch, at| branch.children_before(at).rev(),
+        );
+        let end = match to {
+            Bound::Included(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
+            Bound::Excluded(key) => leaf.find(key).unwrap_or_else(|at| at),
+            Bound::Unbounded => leaf.records.len(),
+        };
+        Walk {
+            above,
+            records: leaf.records_before(end).rev(),
+            children_of: |branch| branch.children_before(branch.last_place() + 1).rev(),
+            records_of: |leaf| leaf.records_before(leaf.records.len()).rev(),
+        }
+    }
+
+    /// Goes down by the children at the places that are told; returns the leaf, and what there is
+    /// `beyond` each place, the lowest last.
+    fn way<'a, N>(
+        &'a self,
+        place: impl Fn(&Branch) -> usize,
+        beyond: impl Fn(&'a Branch, usize) -> N,
+    ) -> (&'a Leaf, Vec<N>) {
         let mut above = Vec::new();
         let mut node = &self.root;
         loop {
             match node {
                 Node::Branch(branch) => {
-                    let at = match to {
-                        Bound::Included(key) | Bound::Excluded(key) => branch.place(key),
-                        Bound::Unbounded => branch.last_place(),
-                    };
-                    above.push(branch.children_before(at).rev());
+                    let at = place(branch);
+                    above.push(beyond(branch, at));
                     node = branch.child(at);
                 }
-                Node::Leaf(leaf) => {
-                    let end = match to {
-                        Bound::Included(key) => leaf.find(key).map_or_else(|at| at, |at| at + 1),
-                        Bound::Excluded(key) => leaf.find(key).unwrap_or_else(|at| at),
-                        Bound::Unbounded => leaf.records.len(),
-                    };
-                    let records = leaf.records_before(end).rev();
-                    return RangeBack { above, records };
-                }
+                Node::Leaf(leaf) => return (leaf, above),
             }
         }
     }
 
     /// All records, in order.
-    pub(super) fn iter(&self) -> Range<'_> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Record> {
         self.range(Bound::Unbounded)
     }
 }
 
-/// Records in order.
-#[derive(Debug)]
-pub(super) struct Range<'a> {
-    /// What comes after this leaf, the nearest last.
-    above: Vec<slice::Iter<'a, Node>>,
-    records: slice::Iter<'a, Record>,
-}
-
-impl<'a> Iterator for Range<'a> {
-    type Item = &'a Record;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(record) = self.records.next() {
-                return Some(record);
-            }
-            let Some(mut node) = self.above.last_mut()?.next() else {
-                self.above.pop();
-                continue;
-            };
-            self.records = loop {
-                match node {
-                    Node::Branch(branch) => {
-                        let mut children = branch.children_from(0);
-                        node = children.next().expect("a branch has children");
-                        self.above.push(children);
-                    }
-                    Node::Leaf(leaf) => break leaf.records_from(0),
-                }
-            };
-        }
+fn key_at(bound: Bound<&[u8]>) -> Option<&[u8]> {
+    match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key),
+        Bound::Unbounded => None,
     }
 }
 
-/// Records against their order.
-#[derive(Debug)]
-pub(super) struct RangeBack<'a> {
-    /// What comes before this leaf, the nearest last.
-    above: Vec<Rev<slice::Iter<'a, Node>>>,
-    records: Rev<slice::Iter<'a, Record>>,
+/// Records one after the other, in the order in which nodes are iterated.
+struct Walk<'a, N, R> {
+    /// What comes after this leaf, the nearest last.
+    above: Vec<N>,
+    records: R,
+    children_of: fn(&'a Branch) -> N,
+    records_of: fn(&'a Leaf) -> R,
 }
 
-impl<'a> Iterator for RangeBack<'a> {
+impl<'a, N, R> Iterator for Walk<'a, N, R>
+where
+    N: Iterator<Item = &'a Node>,
+    R: Iterator<Item = &'a Record>,
+{
     type Item = &'a Record;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -240,11 +221,11 @@ impl<'a> Iterator for RangeBack<'a> {
             self.records = loop {
                 match node {
                     Node::Branch(branch) => {
-                        let mut children = branch.children_before(branch.last_place() + 1).rev();
+                        let mut children = (self.children_of)(branch);
                         node = children.next().expect("a branch has children");
                         self.above.push(children);
                     }
-                    Node::Leaf(leaf) => break leaf.records_before(leaf.records.len()).rev(),
+                    Node::Leaf(leaf) => break (self.records_of)(leaf),
                 }
             };
         }
