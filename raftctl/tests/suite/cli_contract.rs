@@ -13,7 +13,7 @@ use wire::error::Error as WireError;
 
 use super::client::closed_port;
 use super::fake::{Act, Fake, Greeting};
-use super::run::{Done, SOON, bare, command, run, run_with, store};
+use super::run::{Done, SOON, bare, command, run, run_with, store, within};
 use super::script::always;
 
 /// How a verb is asked to do something, and what it is.
@@ -122,14 +122,6 @@ fn each(kinds: &[Kind], look: impl Fn(&Verb) + Sync) {
     });
 }
 
-/// What "at once" is here and now: two seconds, or on a busy machine ten times as long as the
-/// program takes to do nothing.
-fn at_once() -> Duration {
-    let begun = Instant::now();
-    let _ = run("127.0.0.1:1", &["version"]);
-    Duration::from_secs(2).max(begun.elapsed() * 10)
-}
-
 /// An error as a person and a program get it: at most four lines, and with `--json` an object before
 /// them that says the same.
 #[track_caller]
@@ -180,15 +172,13 @@ fn nobody_there_is_3_at_once() {
     let at = closed_port();
     for verb in of(&[Kind::Write, Kind::Bulk, Kind::Read, Kind::Admin]) {
         let waits = verb.args[0] == "wait-ready";
-        let begun = Instant::now();
         let options: &[&str] = if waits {
             &["--json", "-t", "200ms"]
         } else {
             &["--json"]
         };
-        let error = is_error(verb, &verb.run(&at, options), 3);
-        let elapsed = begun.elapsed();
-        assert!(elapsed < at_once(), "{}: {elapsed:?}", verb.name());
+        let done = within(Duration::from_secs(2), || verb.run(&at, options));
+        let error = is_error(verb, &done, 3);
         assert_eq!(error["retryable"], true, "{}", verb.name());
         assert!(
             error["where"].as_str().unwrap().contains(&at),

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,6 +12,22 @@ use super::script::Store;
 /// A deadline (`-t`) that a test waits for. A machine that is busy with ten other things has said
 /// hello by then.
 pub(crate) const SOON: &str = "2s";
+
+/// Does it again until it takes less than `bound`, five times at most, and tells what the last one
+/// gave: a bound is on the program, not on a machine that is busy with other tests.
+#[track_caller]
+pub(crate) fn within<T>(bound: Duration, mut what: impl FnMut() -> T) -> T {
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let done = what();
+        took.push(begun.elapsed());
+        if took.last() < Some(&bound) {
+            return done;
+        }
+    }
+    panic!("none within {bound:?}: {took:?}");
+}
 
 /// What one run left behind.
 #[derive(Debug)]
