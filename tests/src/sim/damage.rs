@@ -90,6 +90,8 @@ pub enum Damage {
     IdentityName,
     /// A part of the newest snapshot.
     Snapshot,
+    /// A part of what it holds: most of a small one is its header page.
+    SnapshotContent,
     /// Its name.
     SnapshotName,
     /// A part of what is being received of one. Harmless: it is received again.
@@ -104,7 +106,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 28] = [
+    pub const INSIDE: [Self; 29] = [
         Self::Record,
         Self::Header,
         Self::Blank,
@@ -131,6 +133,7 @@ impl Damage {
         Self::IdentityCopy,
         Self::IdentityName,
         Self::Snapshot,
+        Self::SnapshotContent,
         Self::SnapshotName,
         Self::Anywhere,
     ];
@@ -182,6 +185,7 @@ impl Damage {
                 | Self::NextPage
                 | Self::IdentityCopy
                 | Self::Snapshot
+                | Self::SnapshotContent
                 | Self::SnapshotName
         )
     }
@@ -360,7 +364,10 @@ impl Victim<'_> {
             | Damage::LaterSpare
             | Damage::LaterName => self.spare(damage),
             Damage::Identity | Damage::IdentityCopy | Damage::IdentityName => self.identity(damage),
-            Damage::Snapshot | Damage::SnapshotName | Damage::SnapshotPart => self.snapshot(damage),
+            Damage::Snapshot
+            | Damage::SnapshotContent
+            | Damage::SnapshotName
+            | Damage::SnapshotPart => self.snapshot(damage),
             Damage::Anywhere => self.anywhere(),
         }
     }
@@ -521,13 +528,12 @@ impl Victim<'_> {
         let (name, bytes) = fitting.next()?;
         match damage {
             Damage::SnapshotName => self.lose(name),
-            _ => {
-                // Most of a small one is its header page.
-                let content = HEADER_BYTES as u64;
-                let in_content = content < *bytes && self.random.chance(MILLION / 2);
-                let from = if in_content { content } else { 0 };
-                self.rot_within(name, from, (bytes - from) as usize);
+            Damage::SnapshotContent => {
+                let page = HEADER_BYTES as u64;
+                let behind = bytes.checked_sub(page).filter(|behind| *behind > 0)?;
+                self.rot_within(name, page, behind as usize);
             }
+            _ => self.rot_within(name, 0, *bytes as usize),
         }
         Some(())
     }

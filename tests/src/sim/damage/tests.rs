@@ -233,7 +233,12 @@ fn with_snapshot() -> SimDisk {
 #[test]
 fn a_damaged_snapshot_is_not_missed_while_the_log_is_whole() {
     let disk = with_snapshot();
-    for damage in [Damage::Snapshot, Damage::SnapshotName] {
+    let damages = [
+        Damage::Snapshot,
+        Damage::SnapshotContent,
+        Damage::SnapshotName,
+    ];
+    for damage in damages {
         for seed in 0..50 {
             judge(&disk, 256 << 10, damage, seed).expect("nothing is missing");
         }

@@ -161,8 +161,8 @@ pub struct Nemesis {
     /// What ends, and who starts again.
     schedule: Events<Vec<Fault>>,
     next_begin: Instant,
-    /// What waits for a moment.
-    armed: Option<Armed>,
+    /// What waits for a moment; one of each kind.
+    armed: BTreeMap<Kind, Armed>,
     /// What is done to a member when it has gone down, before it starts again.
     when_down: Vec<Vec<Fault>>,
     /// A leader was seen: the cluster is formed.
@@ -182,7 +182,7 @@ impl Nemesis {
             random,
             schedule: Events::default(),
             next_begin: Instant::default() + plan.faults.every,
-            armed: None,
+            armed: BTreeMap::new(),
             when_down: vec![Vec::new(); plan.hosts()],
             formed: false,
             healed: None,
@@ -279,7 +279,7 @@ impl Nemesis {
     /// any more; the world makes links, disks and clocks of the core whole and starts whom it needs.
     pub fn heal(&mut self, view: &View<'_>, all_of: Option<Vec<Host>>) -> Healed {
         let members = self.plan.hosts();
-        self.armed = None;
+        self.armed.clear();
         while self
             .schedule
             .pop(view.now + Duration::from_secs(1 << 20))

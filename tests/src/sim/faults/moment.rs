@@ -35,7 +35,6 @@ pub enum Moment {
 /// What waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Armed {
-    kind: Kind,
     /// How many moments it takes.
     left: u32,
     /// Then it is given up.
@@ -43,7 +42,7 @@ pub(super) struct Armed {
 }
 
 impl Nemesis {
-    /// Waits for a moment; what waited before is forgotten.
+    /// Waits for a moment; what waited before of this kind is forgotten.
     pub(super) fn arm(&mut self, kind: Kind, view: &View<'_>) {
         let left = match kind {
             Kind::ShortReigns => self.random.within(3..=8) as u32,
@@ -59,11 +58,8 @@ impl Nemesis {
             | Kind::TornChange => Duration::from_secs(30),
             _ => Duration::from_secs(8),
         };
-        self.armed = Some(Armed {
-            kind,
-            left,
-            until: view.now + patience,
-        });
+        let until = view.now + patience;
+        self.armed.insert(kind, Armed { left, until });
         if matches!(
             kind,
             Kind::BrokenTransfer | Kind::OvertakenTransfer | Kind::RottenTransfer
@@ -112,18 +108,15 @@ impl Nemesis {
         if matches!(moment, Moment::Elected(_)) {
             self.formed = true;
         }
-        let Some(mut armed) = self.armed else {
-            return;
-        };
-        if armed.until < view.now {
-            self.armed = None;
-            return;
-        }
-        if !self.strike(armed.kind, moment, view, out) {
-            return;
-        }
-        armed.left -= 1;
-        self.armed = (armed.left > 0).then_some(armed);
+        let mut armed = std::mem::take(&mut self.armed);
+        armed.retain(|kind, armed| {
+            if armed.until < view.now {
+                return false;
+            }
+            armed.left -= u32::from(self.strike(*kind, moment, view, out));
+            armed.left > 0
+        });
+        self.armed = armed;
     }
 
     /// False: it is not the moment.

@@ -411,7 +411,7 @@ impl Nemesis {
     pub(super) fn rot_snapshot(&mut self, host: Host, out: &mut Vec<Fault>) -> bool {
         let may = self.atlas.may_harm(host);
         if may {
-            let damage = Damage::Snapshot;
+            let damage = Damage::SnapshotContent;
             self.atlas.harm(host, damage.may_be_final());
             out.push(Fault::Damage(host, damage));
         }

@@ -143,7 +143,7 @@ fn every_kind_begins_and_the_median_run_has_many() {
         let (nemesis, books) = play(&Plan::draw(seed));
         for fault in books.seen {
             hung += u64::from(matches!(fault, Fault::HangKeeper(..)));
-            rotten += u64::from(matches!(fault, Fault::Damage(_, Damage::Snapshot)));
+            rotten += u64::from(matches!(fault, Fault::Damage(_, Damage::SnapshotContent)));
         }
         totals.push(nemesis.counts.values().sum::<u64>());
         for (kind, count) in nemesis.counts {
