@@ -241,6 +241,8 @@ pub enum SnapshotEvent {
     Received {
         /// The snapshot.
         snapshot: EntryId,
+        /// The size of its file.
+        total_bytes: u64,
         /// From its begin.
         received_bytes: u64,
     },

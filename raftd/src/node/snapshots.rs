@@ -369,8 +369,9 @@ impl Node {
             }
             SnapshotEvent::Received {
                 snapshot,
+                total_bytes,
                 received_bytes,
-            } => self.chunk_stored(snapshot, received_bytes, effects),
+            } => self.chunk_stored(snapshot, (received_bytes, total_bytes), effects),
             SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
             SnapshotEvent::Rotten(id) => {
                 let text = format!("snapshot damaged on disk, taking another id={id}");

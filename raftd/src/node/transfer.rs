@@ -394,17 +394,24 @@ impl Node {
         push(effects, receive);
     }
 
-    /// The background thread stored a piece, or found how much is there.
+    /// The background thread stored a piece, or found how much is there. Behind the last piece that is
+    /// nothing: the state has it, and the leader that asked meanwhile is told so.
     pub(super) fn chunk_stored(
         &mut self,
         snapshot: EntryId,
-        received_bytes: u64,
+        (received_bytes, total_bytes): (u64, u64),
         effects: &mut Effects,
     ) {
         let storing = &mut self.snapshots.transfers.storing;
         assert!(*storing > 0, "a piece is answered once");
         *storing -= 1;
-        self.answer_chunk(snapshot, received_bytes, effects);
+        let is_installed = self.store.has_applied(snapshot.index);
+        let here = if is_installed {
+            total_bytes
+        } else {
+            received_bytes
+        };
+        self.answer_chunk(snapshot, here, effects);
     }
 
     fn answer_chunk(&mut self, snapshot: EntryId, received_bytes: u64, effects: &mut Effects) {

@@ -296,6 +296,7 @@ impl<D: Disk> Keeper<D> {
                     log::error!("a snapshot cannot be received id={snapshot} reason={error}");
                     return report(SnapshotEvent::Received {
                         snapshot,
+                        total_bytes,
                         received_bytes: 0,
                     });
                 }
@@ -308,11 +309,13 @@ impl<D: Disk> Keeper<D> {
             log::error!("a piece of a snapshot cannot be stored id={snapshot} reason={error}");
             return report(SnapshotEvent::Received {
                 snapshot,
+                total_bytes,
                 received_bytes: 0,
             });
         }
         report(SnapshotEvent::Received {
             snapshot,
+            total_bytes,
             received_bytes: receiver.received_bytes(),
         });
         if !receiver.is_complete() {

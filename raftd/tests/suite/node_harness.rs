@@ -18,7 +18,9 @@ use bytes::Bytes;
 use raft::{Instant, RoleName, Ticket};
 use raftd::disk::Disk as _;
 use raftd::disk::sim::{Fault, Operation};
-use raftd::node::io::{ConnectionId, Input, LinkId, Now, StorageEvent};
+use raftd::node::io::{
+    ConnectionId, Input, LinkId, Now, SnapshotRequest, StorageEvent, StorageRequest,
+};
 use raftd::node::{Config, Limits, Node, Policy};
 use raftd::snapshot;
 use raftd::wal::identity::Identity;
@@ -365,6 +367,20 @@ impl Cluster {
         let disk = &mut self.members.get_mut(&id).unwrap().disk;
         disk.hangs = hangs;
         disk.busy_until = (!hangs && !disk.pending.is_empty()).then(|| now + delay);
+    }
+
+    /// Whether the disk was handed the last piece of a snapshot and has not stored it.
+    pub(crate) fn holds_last_piece(&self, id: NodeId) -> bool {
+        let mut pending = self.members[&id].disk.pending.iter();
+        pending.any(|request| match request {
+            StorageRequest::Snapshot(SnapshotRequest::Receive {
+                total_bytes,
+                offset,
+                bytes,
+                ..
+            }) => !bytes.is_empty() && offset + bytes.len() as u64 == *total_bytes,
+            _ => false,
+        })
     }
 
     /// The disk reads nothing, until told otherwise.

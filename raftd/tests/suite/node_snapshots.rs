@@ -231,6 +231,37 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
     });
 }
 
+/// A leader asks again while a follower makes a state of the pieces. What it asked meanwhile is told
+/// the whole, or it would take its own file for damaged.
+#[test]
+fn a_question_behind_the_last_piece_is_answered_with_all_of_it() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.isolate(follower);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    let index = client.snapshot(&mut cluster);
+    cluster.run_until("compaction", ms(5_000), |cluster| {
+        cluster.node(leader).raft().base().index >= index
+    });
+    cluster.heal();
+    cluster.run_until("the last piece", ms(5_000), |cluster| {
+        cluster.holds_last_piece(follower)
+    });
+    cluster.hang_disk(follower, true);
+    client.put(&mut cluster, b"later", b"v");
+    cluster.run(ms(1_100));
+    cluster.hang_disk(follower, false);
+    cluster.run_until("installed", ms(1_000), |cluster| {
+        cluster.node(follower).store().applied().index >= index
+    });
+    cluster.run(ms(3_000));
+    let published = |line: &&String| line.starts_with("snapshot published");
+    let taken = cluster.events(leader).iter().filter(published).count();
+    assert_eq!(taken, 1, "it took another one");
+}
+
 /// Row 59: what makes a retry harmless is part of a snapshot.
 #[test]
 fn a_retry_is_recognised_by_a_leader_that_was_made_from_a_snapshot() {

@@ -89,6 +89,7 @@ impl Life {
                 let received_bytes = (offset + bytes.len() as u64).min(total_bytes);
                 report(SnapshotEvent::Received {
                     snapshot,
+                    total_bytes,
                     received_bytes,
                 });
                 if received_bytes == total_bytes {
