@@ -219,6 +219,11 @@ impl Builder {
         self.block.last
     }
 
+    /// Whether all is one block, which there is only if all of the input is sound.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.plan.whole
+    }
+
     pub(crate) fn over(&self) -> Option<Over> {
         self.over
     }

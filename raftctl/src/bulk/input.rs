@@ -211,9 +211,11 @@ impl Reader {
                 Ok(0) => return Ok(()),
                 Ok(used) => used,
                 Err(broken) => {
-                    // What came before is sound.
-                    self.builder.finish();
-                    self.pass_on(intake)?;
+                    if !self.builder.is_whole() {
+                        // What came before is sound.
+                        self.builder.finish();
+                        self.pass_on(intake)?;
+                    }
                     return Err(End::Failed(self.broken(&broken.why, units.offset())));
                 }
             };
@@ -259,7 +261,10 @@ impl Reader {
                 self.unit,
                 self.builder.count()
             ))
-            .remedy("make the file anew; what came before that place was written")
+            .remedy(match self.builder.is_whole() {
+                true => "make the file anew; nothing was written",
+                false => "make the file anew; what came before that place was written",
+            })
     }
 
     fn too_large(&self) -> Failure {

@@ -348,3 +348,39 @@ fn no_file_takes_the_place_of_something_else() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert!(server.asked().is_empty(), "nothing was sent");
 }
+
+#[test]
+fn a_load_that_the_cluster_forgot_is_not_to_be_run_again() {
+    let expired = Fake::start(1, always(WireError::SessionExpired));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ck");
+    let checkpoint = path.to_str().unwrap();
+    // The first finds that it was not applied; the second cannot know what became of the first's.
+    for (code, these) in [
+        (4, "these are not written"),
+        (5, "which of these are written"),
+    ] {
+        let args = ["-t", "2s", "load", "--checkpoint", checkpoint];
+        let done = run_with(&expired.addr, &args, b"k\tv\n");
+        assert_eq!(done.code, Some(code), "{done:?}");
+        let advice = format!("{these}: remove {checkpoint} and load the rest\n");
+        assert!(done.stderr.contains(&advice), "{done:?}");
+    }
+}
+
+#[test]
+fn all_or_nothing_of_a_damaged_input_is_nothing() {
+    let (server, at) = store();
+    let mut block = bytes::BytesMut::new();
+    let start = wire::block::begin(&mut block);
+    wire::block::put_record(&mut block, b"k", b"v");
+    wire::block::finish(&mut block, start);
+    // Its end is missing.
+    let done = run_with(&at, &["load", "--atomic", "-o", "frame"], &block);
+    assert_eq!(done.code, Some(9), "{done:?}");
+    assert!(done.stderr.ends_with("nothing was written\n"), "{done:?}");
+    assert!(server.asked().is_empty(), "nothing was sent");
+    let done = run_with(&at, &["load", "-o", "frame"], &block);
+    assert_eq!(done.code, Some(9), "{done:?}");
+    run(&at, &["get", "k"]).silently(0, "v");
+}
