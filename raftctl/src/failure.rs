@@ -146,11 +146,10 @@ impl Failure {
                 let what = format!("{doing} has an unknown outcome: {why}");
                 let mut failure = Self::new(Exit::Unknown, why.name(), what);
                 failure.request = Some(request.to_string());
-                let forgotten = matches!(
-                    why,
-                    Why::Server(E::Stale | E::SessionExpired | E::WrongEpoch)
-                );
-                let advice = if forgotten { FORGOTTEN } else { ASK_AGAIN };
+                let advice = match why.is_forgotten() {
+                    true => FORGOTTEN,
+                    false => ASK_AGAIN,
+                };
                 failure.at(place).remedy(advice)
             }
             Error::Refused { error, place } => {

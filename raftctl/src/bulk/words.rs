@@ -81,7 +81,22 @@ impl Words<'_> {
             true => range,
             false => format!("{range}; {place}"),
         };
+        let forgotten = match error {
+            Error::NotApplied { why, .. } | Error::Unknown { why, .. } => why.is_forgotten(),
+            _ => false,
+        };
         match (checkpoint, failure.exit) {
+            (Some(path), exit) if forgotten => {
+                let these = match exit {
+                    Exit::Unknown => "see with `raftctl get` which of these are written",
+                    _ => "these are not written",
+                };
+                failure.remedy(format!(
+                    "the cluster no longer knows this load, all {unit}s before are written, and \
+                     {these}: remove {} and load the rest",
+                    path.display()
+                ))
+            }
             (Some(path), Exit::Unreachable | Exit::NotApplied | Exit::Unknown) => {
                 failure.remedy(format!(
                     "run the same command again: {} knows where to go on",

@@ -60,6 +60,17 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether the cluster does not know the write's session, or no more: what became of it cannot be
+    /// asked.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        use wire::error::Error as E;
+        matches!(
+            self,
+            Self::Server(E::Stale | E::SessionExpired | E::WrongEpoch)
+        )
+    }
+
     /// A stable name for programs.
     #[must_use]
     pub fn name(&self) -> &'static str {
