@@ -303,7 +303,8 @@ impl World {
             .env_remove("RAFTCTL_CONFIG")
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("VISUAL")
-            .env_remove("EDITOR");
+            // Without a terminal there is none by default.
+            .env("EDITOR", "vi");
         Some(proc::run(command, b""))
     }
 }
