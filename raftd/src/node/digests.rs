@@ -202,9 +202,12 @@ mod tests {
         Digest { index: I, sum }
     }
 
+    fn voters(ids: [u64; 3]) -> Membership {
+        Membership::initial(&ids.map(|id| (NodeId(id), String::new())), &[])
+    }
+
     fn three() -> Membership {
-        let ids = (1..=3).map(|id| (NodeId(id), String::new()));
-        Membership::initial(&ids.collect::<Vec<_>>(), &[])
+        voters([1, 2, 3])
     }
 
     /// A leader of three that holds `own`, and what the two others told.
@@ -256,16 +259,7 @@ mod tests {
     /// From 1, 2, 3 to 1, 4, 5.
     #[test]
     fn in_joint_consensus_a_quorum_of_either_set_holds_what_is_right() {
-        let ids = (1..=5).map(|id| (NodeId(id), String::new()));
-        let mut members = Membership::initial(&ids.collect::<Vec<_>>(), &[]);
-        for (place, suffrage) in [
-            (1, Suffrage::Leaving),
-            (2, Suffrage::Demoted),
-            (3, Suffrage::Incoming),
-            (4, Suffrage::Incoming),
-        ] {
-            members.members[place].suffrage = suffrage;
-        }
+        let members = three().toward(&voters([1, 4, 5]));
         let mut digests = leader(7, &[7, 7]);
         assert!(!digests.judge(I, OWN, &members));
         assert_eq!(

@@ -152,23 +152,14 @@ impl Disks {
 
 #[cfg(test)]
 mod tests {
-    use wire::membership::Suffrage;
-
     use super::*;
 
     /// From 1, 2, 3 to 1, 4, 5: either set must have room, whoever has it in the other.
     #[test]
     fn in_joint_consensus_either_set_of_voters_needs_room() {
-        let ids: Vec<_> = (1..=5).map(|id| (NodeId(id), String::new())).collect();
-        let mut members = Membership::initial(&ids, &[]);
-        for (place, suffrage) in [
-            (1, Suffrage::Leaving),
-            (2, Suffrage::Demoted),
-            (3, Suffrage::Incoming),
-            (4, Suffrage::Incoming),
-        ] {
-            members.members[place].suffrage = suffrage;
-        }
+        let voters =
+            |ids: [u64; 3]| Membership::initial(&ids.map(|id| (NodeId(id), String::new())), &[]);
+        let members = voters([1, 2, 3]).toward(&voters([1, 4, 5]));
         for (full, expected) in [
             (&[][..], DiskState::Ok),
             (&[2, 4], DiskState::Ok),
