@@ -219,6 +219,20 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The elements of a list that lies back to back, up to one that cannot be understood: a list that
+/// was checked has none.
+pub(crate) fn each<'a, T>(
+    bytes: &'a [u8],
+    decode: impl Fn(&mut Reader<'a>) -> Result<T, Error>,
+) -> impl Iterator<Item = T> {
+    let mut reader = Reader::new(bytes);
+    core::iter::from_fn(move || {
+        (!reader.is_empty())
+            .then(|| decode(&mut reader).ok())
+            .flatten()
+    })
+}
+
 pub(crate) fn put_entry_id(out: &mut BytesMut, id: EntryId) {
     out.put_u64(id.term.0);
     out.put_u64(id.index.0);

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 
-use crate::buf::{Reader, malformed, put_bytes, put_option};
+use crate::buf::{Reader, each, malformed, put_bytes, put_option};
 use crate::client::Item;
 use crate::error::Error;
 use crate::limits::{KEPT_REPLY_BYTES_MAX, RESULTS_BYTES_MAX};
@@ -270,12 +270,7 @@ impl Results {
 
     /// One for each operation, in order.
     pub fn iter(&self) -> impl Iterator<Item = OperationResult<'_>> {
-        let mut reader = Reader::new(&self.bytes);
-        core::iter::from_fn(move || {
-            (!reader.is_empty())
-                .then(|| OperationResult::decode(&mut reader).ok())
-                .flatten()
-        })
+        each(&self.bytes, OperationResult::decode)
     }
 
     fn decode(reader: &mut Reader<'_>) -> Result<Self, Error> {

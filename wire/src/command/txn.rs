@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::Command;
-use crate::buf::{Reader, limited, malformed, put_bytes};
+use crate::buf::{Reader, each, limited, malformed, put_bytes};
 use crate::entry::ENTRY_HEADER_BYTES;
 use crate::error::Error;
 use crate::limits::{ENTRY_BYTES_MAX, ENTRY_KEYS_MAX, WRITE_OVERHEAD_BYTES_MAX};
@@ -158,19 +158,6 @@ fn check<'a, T>(
         decode(&mut reader)?;
     }
     Ok(())
-}
-
-/// The elements of a list, up to one that cannot be understood: a decoded list has none.
-fn each<'a, T>(
-    bytes: &'a [u8],
-    decode: impl Fn(&mut Reader<'a>) -> Result<T, Error>,
-) -> impl Iterator<Item = T> {
-    let mut reader = Reader::new(bytes);
-    core::iter::from_fn(move || {
-        (!reader.is_empty())
-            .then(|| decode(&mut reader).ok())
-            .flatten()
-    })
 }
 
 impl<'a> Compares<'a> {
