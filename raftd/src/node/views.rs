@@ -96,12 +96,7 @@ impl Views {
 
     /// Drops the views that are past their time.
     pub(super) fn expire(&mut self, now: Instant, limits: &Limits, effects: &mut Effects) {
-        if self
-            .deadline(limits)
-            .is_some_and(|deadline| deadline <= now)
-        {
-            self.drop_where(|_, view| view.ends_at(limits) <= now, effects);
-        }
+        self.drop_where(|_, view| view.ends_at(limits) <= now, effects);
     }
 
     /// When the next view is past its time.
