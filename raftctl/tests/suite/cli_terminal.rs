@@ -10,8 +10,13 @@ use super::script::status;
 
 /// What is on the screen afterwards, and the exit code.
 fn show(at: &str, args: &str) -> (String, Option<i32>) {
+    show_on("cols 60", "", at, args)
+}
+
+/// The same on a screen of this size, with more in the environment.
+fn show_on(size: &str, env: &str, at: &str, args: &str) -> (String, Option<i32>) {
     let program = env!("CARGO_BIN_EXE_raftctl");
-    let line = format!("stty cols 60; exec env NO_COLOR=1 {program} -e {at} {args}");
+    let line = format!("stty {size}; exec env NO_COLOR=1 {env} {program} -e {at} {args}");
     let output = Command::new("script")
         .args(["-qec", &line, "/dev/null"])
         .env("RAFTCTL_CONFIG", "/dev/null")
@@ -112,18 +117,14 @@ fn what_is_longer_than_the_screen_goes_to_a_pager() {
     for n in 0..20 {
         run(&at, &["put", &format!("k{n:02}"), "v"]).silently(0, "");
     }
-    let program = env!("CARGO_BIN_EXE_raftctl");
     let show = |rows: u32, pager: &str, args: &str| {
-        let env = format!("env NO_COLOR=1 RAFTCTL_PAGER='{pager}'");
-        let line = format!("stty cols 60 rows {rows}; exec {env} {program} -e {at} {args}");
-        let output = Command::new("script")
-            .args(["-qec", &line, "/dev/null"])
-            .stdin(Stdio::null())
-            .output()
-            .expect("script of bsdutils");
-        assert_eq!(output.status.code(), Some(0));
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.replace('\r', "")
+        let (size, env) = (
+            format!("cols 60 rows {rows}"),
+            format!("RAFTCTL_PAGER='{pager}'"),
+        );
+        let (text, code) = show_on(&size, &env, &at, args);
+        assert_eq!(code, Some(0));
+        text
     };
     let pager = "sed s/^/:/";
     let short = show(30, pager, "scan --keys");
