@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::block::{Block, Builder, Over};
 use super::units::Units;
+use super::words::Words;
 use crate::decoding::{Decoder, Each};
 
 /// Blocks on their way to whoever sends them.
@@ -216,7 +217,14 @@ impl Reader {
                         self.builder.finish();
                         self.pass_on(intake)?;
                     }
-                    return Err(End::Failed(self.broken(&broken.why, units.offset())));
+                    let (offset, count) = (units.offset(), self.builder.count());
+                    let failure = self
+                        .words()
+                        .broken(&self.decoder, &broken.why, offset, count);
+                    return Err(End::Failed(failure.remedy(match self.builder.is_whole() {
+                        true => "make the file anew; nothing was written",
+                        false => "make the file anew; what came before that place was written",
+                    })));
                 }
             };
             units.consume(used);
@@ -248,25 +256,6 @@ impl Reader {
         }
     }
 
-    fn broken(&self, why: &str, offset: u64) -> Failure {
-        let (exit, name) = match self.decoder.has_checksums() {
-            true => (Exit::Damaged, "damaged"),
-            false => (Exit::Refused, "unreadable"),
-        };
-        let what = format!("{} failed: the input is damaged: {why}", self.doing);
-        Failure::new(exit, name, what)
-            .at(format!(
-                "{}, at byte {offset}, behind {} {}",
-                self.input.name,
-                self.unit,
-                self.builder.count()
-            ))
-            .remedy(match self.builder.is_whole() {
-                true => "make the file anew; nothing was written",
-                false => "make the file anew; what came before that place was written",
-            })
-    }
-
     fn too_large(&self) -> Failure {
         let what = format!(
             "{} was refused: all records are more than fits into one step",
@@ -285,6 +274,14 @@ impl Reader {
         Failure::new(Exit::Usage, "other-input", what)
             .at(self.place(self.builder.count()))
             .remedy("give the input that it was made with; or remove it, to begin at the begin")
+    }
+
+    fn words(&self) -> Words<'_> {
+        Words {
+            doing: self.doing,
+            input: &self.input.name,
+            unit: self.unit,
+        }
     }
 
     fn place(&self, record: u64) -> String {

@@ -118,10 +118,8 @@ fn read(
                 Ok(0) => break,
                 Ok(used) => units.consume(used),
                 Err(broken) => {
-                    portion.push(Err(words.bad_key(&Refused {
-                        number: number + 1,
-                        why: broken.why,
-                    })));
+                    let failure = words.broken(&decoder, &broken.why, units.offset(), number);
+                    portion.push(Err(failure.remedy("make the file anew")));
                     ends = true;
                     break;
                 }

@@ -6,6 +6,7 @@ use raftctl::client::{Error, Outcome, Undone};
 use raftctl::failure::{Exit, Failure};
 
 use super::block::Refused;
+use crate::decoding::Decoder;
 use crate::format::Format;
 
 /// What the work is about.
@@ -34,6 +35,18 @@ impl Words<'_> {
         let Refused { number, why } = refused;
         let what = format!("{doing} failed at {unit} {number}: {why}");
         Failure::new(Exit::Refused, "bad-record", what).at(format!("{input}, {unit} {number}"))
+    }
+
+    /// The input cannot be understood from this byte on, behind so many records.
+    pub(super) fn broken(&self, decoder: &Decoder, why: &str, offset: u64, count: u64) -> Failure {
+        let Self { doing, input, unit } = self;
+        let (exit, name) = match decoder.has_checksums() {
+            true => (Exit::Damaged, "damaged"),
+            false => (Exit::Refused, "unreadable"),
+        };
+        let what = format!("{doing} failed: the input is damaged: {why}");
+        let place = format!("{input}, at byte {offset}, behind {unit} {count}");
+        Failure::new(exit, name, what).at(place)
     }
 
     /// A record ends all. `goes_on`: what was before it is written; `None` if nothing is. Inside of

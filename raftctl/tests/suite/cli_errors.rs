@@ -1,9 +1,7 @@
 //! What the command line says, and its exit code, when something does not work.
 
-use std::fs::File;
-use std::io::Read;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use wire::command::Outcome;
@@ -238,52 +236,6 @@ fn a_reader_that_leaves_is_exit_141_in_silence() {
 }
 
 #[test]
-fn a_full_disk_behind_stdout_is_told() {
-    let (_server, at) = store();
-    run(&at, &["put", "k", "v"]).silently(0, "");
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let output = command(&at, &["get", "k"]).stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        stderr.starts_with("raftctl: writing to standard output failed"),
-        "{stderr}"
-    );
-}
-
-#[test]
-fn a_signal_during_a_write_tells_the_request_and_ends_by_the_signal() {
-    use std::os::unix::process::ExitStatusExt;
-    let silent = Fake::start(1, |_| Act::Nothing);
-    for (args, told) in [(&["put", "k", "v"][..], true), (&["get", "k"], false)] {
-        let before = silent.asked().len();
-        let mut child = command(&silent.addr, args)
-            .args(["-t", "60s"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let patience = Instant::now();
-        while silent.asked().len() == before {
-            assert!(patience.elapsed() < Duration::from_secs(20));
-            std::thread::yield_now();
-        }
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        let mut stderr = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(2));
-        let last = stderr.lines().last().unwrap_or_default();
-        assert_eq!(last.starts_with("  request: "), told, "{stderr}");
-    }
-}
-
-#[test]
 fn endpoints_come_from_the_environment_too() {
     let (_server, at) = store();
     let output = bare()
@@ -383,4 +335,6 @@ fn all_or_nothing_of_a_damaged_input_is_nothing() {
     let done = run_with(&at, &["load", "-o", "frame"], &block);
     assert_eq!(done.code, Some(9), "{done:?}");
     run(&at, &["get", "k"]).silently(0, "v");
+    let done = run_with(&at, &["get", "--stdin", "-o", "frame"], &block);
+    assert_eq!(done.code, Some(9), "keys that are damaged, too: {done:?}");
 }
