@@ -12,6 +12,7 @@ use wire::entry::{Entry, EntryKind};
 use wire::membership::Membership;
 
 use super::Session;
+use super::status::number;
 use crate::encoding::json::Datum;
 use crate::encoding::tsv;
 use crate::format::{self, Ability};
@@ -182,7 +183,6 @@ fn segments(examined: &Examination, out: &mut Out) -> Result<(), Failure> {
 }
 
 fn row(contents: &Contents) -> Vec<String> {
-    let known = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
     let (first_term, last_term) = contents.terms;
     vec![
         contents.header.id.to_string(),
@@ -190,8 +190,8 @@ fn row(contents: &Contents) -> Vec<String> {
         contents.end.to_string(),
         contents.batches.to_string(),
         contents.entries.to_string(),
-        known(contents.indexes.map(|(first, _)| first.0)),
-        known(contents.indexes.map(|(_, last)| last.0)),
+        number(contents.indexes.map(|(first, _)| first.0)),
+        number(contents.indexes.map(|(_, last)| last.0)),
         format!("{first_term}-{last_term}"),
         contents.cuts.to_string(),
         contents.resets.to_string(),
@@ -283,7 +283,7 @@ impl<'a> Line<'a> {
         line.push(b'\t');
         tsv::escape(self.value.as_deref().unwrap_or_default(), &mut line);
         line.push(b'\n');
-        out.bytes(&line)
+        out.text(&line)
     }
 }
 
