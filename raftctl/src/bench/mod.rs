@@ -23,7 +23,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,7 +31,6 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::engine::{Engine, Failure, Observer, Setup};
 use self::load::{KEYS_MAX, Load, Material, Mix, Random};
@@ -113,8 +112,8 @@ pub enum Ended {
     Interrupted,
 }
 
-/// Runs the measurement and prints its result: one object with `--json`, else a table on a
-/// terminal and `name TAB number` lines in a pipe. `timeout` is the longest time without progress.
+/// Runs the measurement. `timeout` is the longest time without progress; whoever raises
+/// `interrupted` ends it early.
 ///
 /// # Errors
 /// [`Failure`]. Keys may then be left behind: standard error says which.
@@ -122,15 +121,9 @@ pub fn run(
     args: &Args,
     endpoints: &[String],
     timeout: Duration,
-    json: bool,
-) -> Result<Ended, Failure> {
+    interrupted: &Arc<AtomicBool>,
+) -> Result<(Report, Ended), Failure> {
     let load = args.load();
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The first asks, the second ends.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&interrupted))?;
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
     allow_files(u64::from(args.connections) + OTHER_FILES)?;
     let mut seed = [0; 8];
     getrandom(&mut seed, GetRandomFlags::empty()).map_err(io::Error::from)?;
@@ -142,7 +135,7 @@ pub fn run(
         connections: load.connections,
         in_flight_max: load.in_flight,
         patience: timeout,
-        interrupted: Arc::clone(&interrupted),
+        interrupted: Arc::clone(interrupted),
     };
     let mut sessions = random.clone();
     let consistency = if args.any_node {
@@ -171,8 +164,7 @@ pub fn run(
             "raftctl: keys that begin with {prefix} are left behind"
         );
     }
-    print(&result?, load.mix, json)?;
-    Ok(ended)
+    Ok((result?, ended))
 }
 
 fn measure(
@@ -193,17 +185,6 @@ fn measure(
     }
     let measured = measured?;
     Ok(Report::new(load, engine.material(), &measured))
-}
-
-fn print(report: &Report, mix: Mix, json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if json {
-        writeln!(out, "{}", report.to_json())
-    } else if out.is_terminal() {
-        writeln!(out, "{}", report.table(mix))
-    } else {
-        out.write_all(report.tsv().as_bytes())
-    }
 }
 
 /// Raises the soft limit of open files where the connections need it.

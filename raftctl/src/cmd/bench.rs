@@ -1,7 +1,5 @@
 //! `raftctl bench`: hands over to the load generator.
 
-use std::io;
-
 use raftctl::bench::engine::Failure as BenchFailure;
 use raftctl::bench::load::Mix;
 use raftctl::bench::{self, Ended};
@@ -9,19 +7,28 @@ use raftctl::client::{Cause, Error, Why};
 use raftctl::failure::{Exit, Failure};
 
 use super::Session;
-use crate::output;
+use crate::format::Format;
 
 pub(crate) fn run(args: &bench::Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     if args.any_node && args.mix != Mix::Get {
         let what = "--any-node is for reads, and writes go to the leader";
         return Err(Failure::usage(what).remedy("raftctl bench get --any-node"));
     }
-    let json = session.out.json();
-    match bench::run(args, &session.endpoints, session.timeout, json) {
-        Ok(Ended::Complete) => Ok(Exit::Done),
-        Ok(Ended::Interrupted) => Ok(Exit::Interrupted),
-        Err(failure) => Err(explain(failure)),
+    // The first signal ends the measurement, the second the process.
+    session.signals.hold();
+    let cancel = &session.signals.cancel;
+    let measured = bench::run(args, &session.endpoints, session.timeout, cancel);
+    let (report, ended) = measured.map_err(explain)?;
+    let out = &mut session.out;
+    match out.format() {
+        Format::Jsonl => out.object(&report)?,
+        Format::Table => out.line(&report.table(args.mix))?,
+        _ => out.bytes(report.tsv().as_bytes())?,
     }
+    Ok(match ended {
+        Ended::Complete => Exit::Done,
+        Ended::Interrupted => Exit::Interrupted,
+    })
 }
 
 fn explain(failure: BenchFailure) -> Failure {
@@ -39,9 +46,6 @@ fn explain(failure: BenchFailure) -> Failure {
             let why = Why::Connection(stalled.to_string());
             let place = String::new();
             Failure::of("bench", &Error::NotApplied { why, place })
-        }
-        BenchFailure::System(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            output::failure(&error)
         }
         BenchFailure::System(error) => {
             Failure::new(Exit::Bug, "system", format!("bench failed: {error}"))

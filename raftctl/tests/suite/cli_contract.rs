@@ -356,6 +356,31 @@ fn a_signal_ends_every_verb_by_that_signal() {
 }
 
 #[test]
+fn a_signal_ends_a_bench_with_what_was_measured_and_its_keys_removed() {
+    use std::os::unix::process::ExitStatusExt;
+    for signal in [Signal::INT, Signal::TERM] {
+        let (server, at) = store();
+        let args = ["bench", "put", "--seconds", "600", "--connections", "1"];
+        let child = command(&at, &args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let patience = Instant::now();
+        while server.asked().is_empty() {
+            assert!(patience.elapsed() < Duration::from_secs(20), "{signal:?}");
+            thread::yield_now();
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(signal.as_raw()), "{output:?}");
+        assert!(output.stdout.starts_with(b"ops\t"), "{output:?}");
+        run(&at, &["count"]).silently(0, "0\n");
+    }
+}
+
+#[test]
 fn a_request_id_asks_from_another_process() {
     each(&[Kind::Write], |verb| {
         let mut store = super::script::Store::default();
