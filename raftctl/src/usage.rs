@@ -136,9 +136,10 @@ fn corrected(line: &[OsString]) -> Option<String> {
         right.push("--".into());
     }
     right.append(&mut data);
-    if right == line || cli.try_get_matches_from(&right).is_err() {
+    if right == line || !right.iter().all(|word| can_be_typed(word)) {
         return None;
     }
+    cli.try_get_matches_from(&right).ok()?;
     right[0] = "raftctl".into();
     let words: Vec<_> = right.iter().map(|word| quoted(word)).collect();
     Some(words.join(" "))
@@ -173,7 +174,13 @@ fn option<'a>(cli: &'a Command, verb: &'a Command, word: &OsStr) -> Option<&'a A
     verb.get_arguments().chain(cli.get_arguments()).find(is_it)
 }
 
-/// The word as a shell reads it back, if it can be shown at all.
+/// Whether [`quoted`] says the same again: text, without control characters.
+pub(crate) fn can_be_typed(word: &OsStr) -> bool {
+    let text = word.to_str();
+    text.is_some_and(|text| !text.chars().any(char::is_control))
+}
+
+/// The word as a shell reads it back, if it can be typed at all.
 pub(crate) fn quoted(word: &OsStr) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(byte);
     let text = screen::visible(word.as_bytes());
@@ -214,6 +221,16 @@ mod tests {
             remedy(&["raftctl", "put", "k", r"-a\b'c"]),
             r"raftctl put -- k '-a\b'\''c'"
         );
+    }
+
+    #[test]
+    fn a_line_that_nobody_can_type_is_not_advised() {
+        let usage = "raftctl get [OPTIONS] [KEY]...";
+        assert_eq!(remedy(&["raftctl", "get", "-a\n"]), usage);
+        let odd = OsStr::from_bytes(b"-a\xff").to_owned();
+        let line = ["raftctl".into(), "get".into(), odd];
+        let error = Cli::try_parse_from(&line).expect_err("the line is wrong");
+        assert_eq!(explain(&error, &line).remedy, usage);
     }
 
     #[test]

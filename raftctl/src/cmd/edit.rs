@@ -1,9 +1,10 @@
 //! `raftctl edit`: a value in an editor, saved only if nobody changed it meanwhile.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
@@ -16,7 +17,7 @@ use wire::limits::VALUE_BYTES_MAX;
 use super::{Codec, Session, odd_outcome, shown};
 use crate::encoding::Encoding;
 use crate::input::{self, ENCODED_BYTES_MAX};
-use crate::usage::quoted;
+use crate::usage::{can_be_typed, quoted};
 
 /// What is started if neither VISUAL nor EDITOR names an editor.
 const EDITOR_DEFAULT: &str = "vi";
@@ -194,10 +195,10 @@ impl Edit {
 
     /// The key as words of a command line.
     fn key_words(&self) -> String {
-        let is_plain = |key: &str| !key.starts_with('-') && !key.chars().any(char::is_control);
-        match str::from_utf8(&self.key) {
-            Ok(key) if is_plain(key) => quoted(key.as_ref()),
-            _ => format!("--key-encode hex {}", Encoding::Hex.encode(&self.key)),
+        let key = OsStr::from_bytes(&self.key);
+        match can_be_typed(key) && !self.key.starts_with(b"-") {
+            true => quoted(key),
+            false => format!("--key-encode hex {}", Encoding::Hex.encode(&self.key)),
         }
     }
 }

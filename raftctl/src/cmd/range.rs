@@ -1,6 +1,7 @@
 //! Which keys, and their pages, for the verbs that walk over them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
@@ -11,7 +12,7 @@ use super::fresh::Fresh;
 use super::{Session, bounds, shown};
 use crate::encoding::Encoding;
 use crate::input;
-use crate::usage::quoted;
+use crate::usage::{can_be_typed, quoted};
 
 /// Pages that are read while one is printed, and wait.
 const AHEAD_MAX: usize = 1;
@@ -154,16 +155,17 @@ impl Pages {
         let last_key = shown(last);
         let place = format!("{place}behind {count} keys of revision {revision}, up to {last_key}");
         let word = match self.encoding {
-            Some(encoding) => Some(encoding.encode(last)),
-            None => str::from_utf8(last).ok().map(str::to_owned),
+            Some(encoding) => encoding.encode(last).into(),
+            None => OsStr::from_bytes(last).to_owned(),
         };
-        let plain = word.filter(|word| !word.chars().any(char::is_control));
-        let remedy = match plain {
-            Some(word) => format!(
+        let mut bound = OsString::from(format!("{}=", self.bound));
+        bound.push(word);
+        let remedy = match can_be_typed(&bound) {
+            true => format!(
                 "run it again; or, for the rest of it as of another revision, with {}",
-                quoted(format!("{}={word}", self.bound).as_ref())
+                quoted(&bound)
             ),
-            None => "run it again".to_owned(),
+            false => "run it again".to_owned(),
         };
         failure.at(place).remedy(remedy)
     }
