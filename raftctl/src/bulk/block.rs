@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::mem;
 
 use bytes::BytesMut;
-use raftctl::client::{Batch, Command, Operation};
+use raftctl::client::{Batch, Command, Operation, Undone};
 use wire::block;
 use wire::limits::ENTRY_KEYS_MAX;
 
 use super::rewrite::{Rewrite, key_of};
+use crate::cmd::{shown, undone};
 use crate::decoding::{Datum, Raw};
 
 /// Bytes of a block's operations from which on it takes no more; one always fits. Entries of this
@@ -130,8 +131,13 @@ impl Block {
         pieces
     }
 
+    /// What is said of an operation that is still there and cannot be done.
+    pub(crate) fn refusal(&self, number: u64, why: Undone) -> String {
+        format!("{}: {}", shown(self.key(number)), undone::text(why))
+    }
+
     /// The key of an operation that is still there.
-    pub(crate) fn key(&self, number: u64) -> &[u8] {
+    fn key(&self, number: u64) -> &[u8] {
         let place = self.numbers.partition_point(|before| *before < number);
         match self.batch.operations().iter().nth(place) {
             Some(Operation::Change(command)) => key_of(command),

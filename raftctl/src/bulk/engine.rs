@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use raftctl::client::{
     Batch, Client, Command, Deadline, Error, IN_FLIGHT_BYTES_MAX, Operation, Outcome, RequestId,
-    Txn, Written,
+    Txn, Undone, Written,
 };
 use raftctl::failure::Failure;
 
@@ -15,8 +15,8 @@ use super::checkpoint::{Checkpoint, Sent, State};
 use super::input::Intake;
 use super::ledger::{Ledger, Tally};
 use super::progress::Meter;
-use super::words::{Words, why_not, why_undone};
-use crate::cmd::{odd_outcome, shown};
+use super::words::Words;
+use crate::cmd::{odd_outcome, undone};
 use crate::output::Out;
 
 /// Bytes of blocks in flight at most; one always fits.
@@ -93,10 +93,10 @@ impl Flight {
     fn take_single(&mut self, written: &Written) {
         let number = self.block.numbers[self.block.numbers.len() - self.open];
         self.open -= 1;
-        match why_not(&written.outcome) {
+        match undone::of(&written.outcome) {
             None => self.tally.add(number, &written.outcome, written.revision.0),
             Some(why) => {
-                let why = format!("{}: {why}", shown(self.block.key(number)));
+                let why = self.block.refusal(number, why);
                 let refused = &mut self.block.refused;
                 let place = refused.partition_point(|other| other.number < number);
                 refused.insert(place, Refused { number, why });
@@ -237,7 +237,7 @@ impl<'a> Engine<'a> {
         let written = written.map_err(|error| Failure::of(self.words.doing, &error))?;
         if let Outcome::Undone { operation, why, .. } = written.outcome {
             let number = block.numbers[operation as usize];
-            let why = format!("{}: {}", shown(block.key(number)), why_undone(why));
+            let why = block.refusal(number, why);
             return Err(self.words.refused(&Refused { number, why }, None));
         }
         let tally = Tally::of(&block, &written);
@@ -340,7 +340,7 @@ impl<'a> Engine<'a> {
         flight.open = 0;
         match &written.outcome {
             Outcome::Undone { operation, why, .. } => {
-                self.send_otherwise(*operation as usize, why_undone(*why))
+                self.send_otherwise(*operation as usize, *why)
             }
             Outcome::Txn { .. } | Outcome::Applied => {
                 flight.tally = Tally::of(&flight.block, &written);
@@ -367,7 +367,7 @@ impl<'a> Engine<'a> {
 
     /// An operation of the only flight is impossible, so nothing of it was done: sends what comes
     /// before it; or, in pieces, each operation by itself, for where there is one there are more.
-    fn send_otherwise(&mut self, operation: usize, why: &str) -> Result<(), Failure> {
+    fn send_otherwise(&mut self, operation: usize, why: Undone) -> Result<(), Failure> {
         assert_eq!(self.flights.len(), 1, "what may fail flies alone");
         let mut flight = self.flights.pop_front().expect("there is one");
         let crc = self.ledger.crc;
@@ -379,7 +379,7 @@ impl<'a> Engine<'a> {
             return Ok(());
         }
         let number = flight.block.numbers[operation];
-        let why = format!("{}: {why}", shown(flight.block.key(number)));
+        let why = flight.block.refusal(number, why);
         flight.end_before(number, crc);
         flight.block.stop = Some(Refused { number, why });
         self.send(vec![flight])

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use raftctl::client::{Error, Outcome, Undone};
+use raftctl::client::Error;
 use raftctl::failure::{Exit, Failure};
 
 use super::block::Refused;
@@ -125,26 +125,5 @@ impl Words<'_> {
             )),
             _ => failure,
         }
-    }
-}
-
-/// Why an operation cannot be done, for a person.
-pub(super) fn why_undone(why: Undone) -> &'static str {
-    match why {
-        Undone::NotANumber => "it does not hold a decimal number of 64 bits",
-        Undone::Overflow => "the sum does not fit 64 bits",
-        Undone::TooLong => "the value would have more than 1 MiB",
-        Undone::TooManyKeys => "it touches too many keys",
-        Undone::TooMuchToTell => "there would be too much to answer",
-    }
-}
-
-/// Why a write by itself was not done; `None` if it was.
-pub(super) fn why_not(outcome: &Outcome) -> Option<&'static str> {
-    match outcome {
-        Outcome::NotANumber => Some(why_undone(Undone::NotANumber)),
-        Outcome::Overflow => Some(why_undone(Undone::Overflow)),
-        Outcome::TooLong => Some(why_undone(Undone::TooLong)),
-        _ => None,
     }
 }

@@ -5,9 +5,8 @@ use std::ffi::OsString;
 use raftctl::client::{Command, Outcome};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
-use wire::limits::VALUE_BYTES_MAX;
 
-use super::{Codec, Resumed, Session, odd_outcome, shown};
+use super::{Codec, Resumed, Session, odd_outcome, shown, undone};
 use crate::input;
 
 /// Add to the end of a value. A key that is not there is made.
@@ -50,12 +49,11 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
                 .note(&format!("{what}: {bytes} bytes, revision {revision}"))?;
             Ok(Exit::Done)
         }
-        Outcome::TooLong => {
-            let what = format!("{what} was refused: the value would be too long");
-            Err(Failure::new(Exit::Refused, "too-large", what).remedy(format!(
-                "nothing changed; a value has at most {VALUE_BYTES_MAX} bytes: begin another key"
-            )))
+        ref other => {
+            let why = undone::of(other).ok_or_else(|| odd_outcome(&what, &written))?;
+            let what = format!("{what} was refused: {}", undone::text(why));
+            Err(Failure::new(Exit::Refused, undone::name(why), what)
+                .remedy("nothing changed; begin another key"))
         }
-        _ => Err(odd_outcome(&what, &written)),
     }
 }

@@ -6,7 +6,7 @@ use raftctl::client::{Command, Outcome};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::{KeyCodec, Resumed, Session, odd_outcome, shown};
+use super::{KeyCodec, Resumed, Session, odd_outcome, shown, undone};
 use crate::input;
 
 /// Add to a decimal number and print the sum. A key that is not there counts as 0.
@@ -41,10 +41,6 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         delta: args.delta,
     };
     let written = session.write(&what, args.resumed, command)?;
-    let refused = |name, why: &str| {
-        Failure::new(Exit::Refused, name, format!("{what} was refused: {why}"))
-            .remedy("nothing changed; `raftctl get` shows what the key holds")
-    };
     match written.outcome {
         Outcome::Incremented(value) if session.out.json() => {
             let revision = written.revision.0;
@@ -53,19 +49,12 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
                 .object(&json!({"value": value, "revision": revision}))?;
         }
         Outcome::Incremented(value) => session.out.line(&value.to_string())?,
-        Outcome::NotANumber => {
-            return Err(refused(
-                "not-a-number",
-                "the value is no decimal number of 64 bits",
-            ));
+        ref other => {
+            let why = undone::of(other).ok_or_else(|| odd_outcome(&what, &written))?;
+            let what = format!("{what} was refused: {}", undone::text(why));
+            return Err(Failure::new(Exit::Refused, undone::name(why), what)
+                .remedy("nothing changed; `raftctl get` shows what the key holds"));
         }
-        Outcome::Overflow => {
-            return Err(refused(
-                "overflow",
-                "the sum does not fit 64 bits with a sign",
-            ));
-        }
-        _ => return Err(odd_outcome(&what, &written)),
     }
     Ok(Exit::Done)
 }

@@ -31,6 +31,7 @@ pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod transfer_leader;
 pub(crate) mod txn;
+pub(crate) mod undone;
 pub(crate) mod version;
 pub(crate) mod wait_ready;
 pub(crate) mod wal;

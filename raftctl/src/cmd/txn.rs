@@ -14,12 +14,12 @@ use std::os::unix::ffi::OsStrExt;
 use raftctl::client::{Command, Compares, Outcome, Txn, Undone, Written};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
-use wire::limits::{ENTRY_KEYS_MAX, RESULTS_BYTES_MAX, VALUE_BYTES_MAX};
+use wire::limits::ENTRY_KEYS_MAX;
 
 use self::parse::Part;
 use self::plan::{Plan, Step};
 use self::row::Row;
-use super::{Codec, Resumed, Session, not_kept, odd_outcome};
+use super::{Codec, Resumed, Session, not_kept, odd_outcome, undone};
 use crate::encoding::{screen, tsv};
 
 /// Bytes of a file of words or JSON: more than any txn may have, however it is written.
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             };
             let at = *operation as usize;
             let step = steps.get(at).ok_or_else(|| odd_outcome("txn", &written))?;
-            Err(undone(part, at, step, *why))
+            Err(refused(part, at, step, *why))
         }
         _ => Err(odd_outcome("txn", &written)),
     }
@@ -188,32 +188,10 @@ fn ask(codec: Codec) -> Result<Option<Plan>, Failure> {
 }
 
 /// Why nothing was done.
-fn undone(part: Part, at: usize, step: &Step, why: Undone) -> Failure {
-    let (name, text) = match why {
-        Undone::NotANumber => (
-            "not-a-number",
-            "the value is no decimal number of 64 bits".to_owned(),
-        ),
-        Undone::Overflow => (
-            "overflow",
-            "the sum does not fit 64 bits with a sign".to_owned(),
-        ),
-        Undone::TooLong => (
-            "too-large",
-            format!("the value would have more than {VALUE_BYTES_MAX} bytes"),
-        ),
-        Undone::TooManyKeys => (
-            "too-large",
-            format!("it would touch more than {ENTRY_KEYS_MAX} keys"),
-        ),
-        Undone::TooMuchToTell => (
-            "too-large",
-            format!("the results would have more than {RESULTS_BYTES_MAX} bytes"),
-        ),
-    };
-    let what = format!("txn was refused: {}: {text}", step.name());
+fn refused(part: Part, at: usize, step: &Step, why: Undone) -> Failure {
+    let what = format!("txn was refused: {}: {}", step.name(), undone::text(why));
     let key = super::shown(step.key());
-    Failure::new(Exit::Refused, name, what)
+    Failure::new(Exit::Refused, undone::name(why), what)
         .at(format!("{}, operation {}: {key}", part.name(), at + 1))
         .remedy("nothing changed, not by the other operations either")
 }

@@ -289,7 +289,9 @@ fn records_that_cannot_be_done_are_left_out_and_kept() {
     // It stops at the first, with all before it and nothing behind it.
     let stopped = cluster.ctl(&load).exits(6);
     assert!(
-        stopped.stderr.contains("at line 4: text: it does not hold"),
+        stopped
+            .stderr
+            .contains("at line 4: text: the value is no decimal number"),
         "{}",
         stopped.stderr
     );
