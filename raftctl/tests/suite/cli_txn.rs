@@ -56,7 +56,13 @@ fn append_adds_exact_bytes_up_to_the_longest_value() {
     run_with(&at, &["append", "long", "-"], &longest).silently(0, "");
     let refused = run(&at, &["append", "long", "x"]);
     assert_eq!(refused.code, Some(6));
-    assert!(refused.stderr.contains("too long"), "{}", refused.stderr);
+    assert!(
+        refused
+            .stderr
+            .contains("would have more than 1048576 bytes"),
+        "{}",
+        refused.stderr
+    );
     let refused = run(&at, &["append", "long", "x", "--json"]);
     assert!(
         refused.stderr.contains("\"name\":\"too-large\""),
