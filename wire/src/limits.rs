@@ -16,6 +16,9 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 pub const ENTRY_BYTES_MAX: usize = 3 * 512 * 1024;
 /// Keys that one entry may touch (rules A7), and the compares and operations of a txn together.
 pub const ENTRY_KEYS_MAX: usize = 10_000;
+/// Appends that a txn may hold. Each makes a whole value anew, so that the work is not bounded by what
+/// the entry holds.
+pub const TXN_APPENDS_MAX: usize = 256;
 /// The results of a txn's operations, encoded. One item always fits.
 pub const RESULTS_BYTES_MAX: usize = ENTRY_BYTES_MAX;
 /// The entries of one `Append` or `Fetched` together. One entry always fits.

@@ -303,7 +303,13 @@ impl Builder {
             _ => 0,
         };
         self.make_room(key_of(command).len() + data + OPERATION_BYTES);
-        if self.block.batch.push(Operation::Change(command)).is_err() {
+        let operation = Operation::Change(command);
+        let mut pushed = self.block.batch.push(operation);
+        if pushed.is_err() && self.may_end() {
+            self.close();
+            pushed = self.block.batch.push(operation);
+        }
+        if pushed.is_err() {
             self.over = Some(Over::TooLarge);
             return;
         }
@@ -333,10 +339,14 @@ impl Builder {
         let is_full = block.batch.bytes() + bytes > BLOCK_BYTES
             || block.raw.bytes.len() > RAW_BYTES
             || block.records() == ENTRY_KEYS_MAX;
-        let may_end = !self.plan.whole && (self.done.is_some() || self.ends.is_empty());
-        if is_full && may_end && block.records() > 0 {
+        if is_full && self.may_end() {
             self.close();
         }
+    }
+
+    fn may_end(&self) -> bool {
+        let is_cut_here = self.done.is_some() || self.ends.is_empty();
+        !self.plan.whole && is_cut_here && self.block.records() > 0
     }
 
     fn keep(&mut self, datum: Result<Datum<'_>, String>, raw: Raw<'_>) {

@@ -263,7 +263,7 @@ impl Reader {
         );
         Failure::new(Exit::Refused, "too-large", what)
             .at(self.place(self.builder.count() + 1))
-            .remedy("one step has at most 10,000 records and 1.5 MiB: load them without --atomic")
+            .remedy("one step has at most 10,000 records, 256 appends and 1.5 MiB: load them without --atomic")
     }
 
     fn other_input(&self) -> Failure {

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use raftctl::client::{Command, Compares, Outcome, Txn, Undone, Written};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
-use wire::limits::ENTRY_KEYS_MAX;
+use wire::limits::{ENTRY_KEYS_MAX, TXN_APPENDS_MAX};
 
 use self::parse::Part;
 use self::plan::{Plan, Step};
@@ -58,7 +58,9 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     };
     let compares = plan.encode_compares();
     let too_large = |_| {
-        let what = format!("a txn has at most {ENTRY_KEYS_MAX} operations in 1.5 MiB");
+        let what = format!(
+            "a txn has at most {ENTRY_KEYS_MAX} operations, {TXN_APPENDS_MAX} of them appends, in 1.5 MiB"
+        );
         Failure::new(Exit::Refused, "too-large", what).remedy("make several of it")
     };
     let then = Plan::encode(&plan.then).map_err(too_large)?;

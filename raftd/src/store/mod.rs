@@ -26,7 +26,8 @@ use self::session::{KEPT_MAX, SESSIONS_MAX, Sessions, Verdict};
 pub struct Applied<'e> {
     /// What changed.
     pub changed: Changed<'e>,
-    /// How many keys were looked at or touched: the work that it was.
+    /// How many keys were looked at or touched: the work that it was. One with a long value that was
+    /// made anew counts as many.
     pub keys: usize,
     /// What the writer is told.
     pub answer: Answer,

@@ -1,6 +1,7 @@
 //! What the node does at its limits: overload, deadlines, stalled disks, the end.
 
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use raftd::node::Limits;
@@ -278,6 +279,33 @@ fn entries_that_touch_many_keys_are_spread_over_turns() {
         assert!(now.0 <= then.0 + 1, "from {then} to {now} in one turn");
         cluster.answered(client) == 4
     });
+}
+
+/// However little is appended: the value is made anew, and its digest.
+#[test]
+fn appends_to_long_values_are_spread_over_turns() {
+    let mut cluster = Cluster::serving(committed_at_once());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let long = vec![1_u8; 1_000_000];
+    cluster.ask(client, 1, session.next(put(b"long", &long)));
+    let append = |key| Command::Append { key, value: b"x" };
+    let mut most_in_a_turn = |cluster: &mut Cluster, ids: RangeInclusive<u64>, key| {
+        let writes: Vec<_> = ids.map(|id| (id, session.next(append(key)))).collect();
+        let before = Cell::new(cluster.status(leader).applied);
+        let answered = cluster.answered(client) + writes.len();
+        let most = Cell::new(0);
+        cluster.send(client, &writes);
+        cluster.run_until("the answers", ms(10_000), |cluster| {
+            let now = cluster.status(leader).applied;
+            most.set(most.get().max(now.0 - before.replace(now).0));
+            cluster.answered(client) == answered
+        });
+        most.get()
+    };
+    assert!(most_in_a_turn(&mut cluster, 2..=101, b"long") < 50);
+    assert_eq!(most_in_a_turn(&mut cluster, 102..=201, b"short"), 100);
 }
 
 /// Results of writes are like those of reads: what nobody reads must not pile up.

@@ -6,7 +6,7 @@ use super::Command;
 use crate::buf::{Reader, each, limited, malformed, put_bytes};
 use crate::entry::ENTRY_HEADER_BYTES;
 use crate::error::Error;
-use crate::limits::{ENTRY_BYTES_MAX, ENTRY_KEYS_MAX, WRITE_OVERHEAD_BYTES_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, ENTRY_KEYS_MAX, TXN_APPENDS_MAX, WRITE_OVERHEAD_BYTES_MAX};
 
 /// Compares, and two branches of operations. All compares are looked at first; if each holds, the
 /// operations of `then` are done in order, else those of `or_else`. Each sees what those before it
@@ -14,7 +14,8 @@ use crate::limits::{ENTRY_BYTES_MAX, ENTRY_KEYS_MAX, WRITE_OVERHEAD_BYTES_MAX};
 /// not hold changes nothing and says so, and the others are done.
 ///
 /// Compares and operations together, of both branches, are at most
-/// [`ENTRY_KEYS_MAX`], and so are the keys that they touch (rules A7).
+/// [`ENTRY_KEYS_MAX`], and so are the keys that they touch (rules A7); at most [`TXN_APPENDS_MAX`] of
+/// them are appends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Txn<'a> {
     /// What must be.
@@ -116,13 +117,19 @@ impl<'a> Txn<'a> {
     /// Whether a decoder takes it, whatever the length of its entry.
     ///
     /// # Errors
-    /// `TooLarge` for a key, a value, or too many compares and operations; `Malformed` for
+    /// `TooLarge` for a key, a value, or too many compares, operations and appends; `Malformed` for
     /// elements that cannot be understood.
     pub fn check(&self) -> Result<(), Error> {
-        let mut left = ENTRY_KEYS_MAX;
+        let (mut left, mut appends) = (ENTRY_KEYS_MAX, 0);
+        let mut decode = |reader: &mut Reader<'a>| {
+            let operation = Operation::decode(reader)?;
+            appends += usize::from(operation.is_append());
+            limited("txn, in appends", TXN_APPENDS_MAX, appends)?;
+            Ok(operation)
+        };
         check(self.compares.bytes, &mut left, Compare::decode)?;
-        check(self.then.bytes, &mut left, Operation::decode)?;
-        check(self.or_else.bytes, &mut left, Operation::decode)
+        check(self.then.bytes, &mut left, &mut decode)?;
+        check(self.or_else.bytes, &mut left, decode)
     }
 
     pub(super) fn encode(&self, out: &mut BytesMut) {
@@ -147,7 +154,7 @@ impl<'a> Txn<'a> {
 fn check<'a, T>(
     bytes: &'a [u8],
     left: &mut usize,
-    decode: impl Fn(&mut Reader<'a>) -> Result<T, Error>,
+    mut decode: impl FnMut(&mut Reader<'a>) -> Result<T, Error>,
 ) -> Result<(), Error> {
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
@@ -257,6 +264,10 @@ impl Relation {
 }
 
 impl<'a> Operation<'a> {
+    fn is_append(&self) -> bool {
+        matches!(self, Self::Change(Command::Append { .. }))
+    }
+
     /// Appends it to `out`: for [`Operations`].
     ///
     /// # Panics
@@ -294,6 +305,7 @@ impl<'a> Operation<'a> {
 pub struct Batch {
     bytes: BytesMut,
     count: usize,
+    appends: usize,
 }
 
 /// There is no room for one more.
@@ -315,11 +327,16 @@ impl Batch {
     pub fn push(&mut self, operation: Operation<'_>) -> Result<(), BatchFull> {
         let before = self.bytes.len();
         operation.encode(&mut self.bytes);
-        if self.count == ENTRY_KEYS_MAX || self.bytes.len() > BATCH_BYTES_MAX {
+        let appends = self.appends + usize::from(operation.is_append());
+        let fits = self.count < ENTRY_KEYS_MAX
+            && appends <= TXN_APPENDS_MAX
+            && self.bytes.len() <= BATCH_BYTES_MAX;
+        if !fits {
             self.bytes.truncate(before);
             return Err(BatchFull);
         }
         self.count += 1;
+        self.appends = appends;
         Ok(())
     }
 
@@ -350,6 +367,6 @@ impl Batch {
     /// Removes all of them; the room stays.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        self.count = 0;
+        (self.count, self.appends) = (0, 0);
     }
 }

@@ -306,6 +306,7 @@ fn the_limits_are_those_of_the_code() {
         ("VALUE_BYTES_MAX", limits::VALUE_BYTES_MAX),
         ("ENTRY_BYTES_MAX", limits::ENTRY_BYTES_MAX),
         ("ENTRY_KEYS_MAX", limits::ENTRY_KEYS_MAX),
+        ("TXN_APPENDS_MAX", limits::TXN_APPENDS_MAX),
         ("RESULTS_BYTES_MAX", limits::RESULTS_BYTES_MAX),
         ("APPEND_BYTES_MAX", limits::APPEND_BYTES_MAX),
         ("APPEND_ENTRIES_MAX", limits::APPEND_ENTRIES_MAX),

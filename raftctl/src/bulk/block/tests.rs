@@ -1,5 +1,7 @@
 //! Records in, blocks out.
 
+use wire::limits::TXN_APPENDS_MAX;
+
 use super::*;
 use crate::bulk::rewrite::OfKey;
 
@@ -140,6 +142,23 @@ fn pieces_are_what_the_block_was() {
         crc = pieces.last().expect("there is one").crc;
         assert_eq!(crc, end);
     }
+}
+
+#[test]
+fn a_block_ends_where_a_txn_is_full() {
+    let mut builder = Builder::new(plan(true));
+    for _ in 0..2 * TXN_APPENDS_MAX + 7 {
+        let append = Command::Append {
+            key: b"k",
+            value: b"v",
+        };
+        builder.take(Ok(Datum::Change(append)), Raw::Text(b"k\n"));
+    }
+    builder.finish();
+    let blocks = std::iter::from_fn(|| builder.pop());
+    let records: Vec<usize> = blocks.map(|block| block.records()).collect();
+    assert_eq!(records, [TXN_APPENDS_MAX, TXN_APPENDS_MAX, 7]);
+    assert_eq!(builder.over(), None);
 }
 
 #[test]

@@ -16,7 +16,7 @@ impl Map {
         self.apply_counting(index, command, &mut 0)
     }
 
-    /// The same, and adds to `keys` how many it looked at or touched.
+    /// The same, and adds to `keys` how many it looked at or touched, and what [`more_work`] tells.
     pub(in crate::store) fn apply_counting(
         &mut self,
         index: Index,
@@ -35,8 +35,9 @@ impl Map {
                 outcome
             }
             command => {
-                *keys += 1;
-                self.apply_to_one(index, command)
+                let outcome = self.apply_to_one(index, command);
+                *keys += 1 + more_work(&outcome);
+                outcome
             }
         }
     }
@@ -165,6 +166,18 @@ impl Map {
         });
     }
 }
+
+/// The work that an operation was besides that of touching its key, in keys: an append makes the whole
+/// value anew, and its digest.
+pub(super) fn more_work(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Appended(bytes) => *bytes as usize / KEY_BYTES,
+        _ => 0,
+    }
+}
+
+/// Bytes of a value that take as long to be made anew as a key takes to be touched.
+const KEY_BYTES: usize = 2 * 1024;
 
 /// `-9223372036854775808`
 const DECIMAL_BYTES_MAX: usize = 20;

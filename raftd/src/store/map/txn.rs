@@ -8,6 +8,7 @@ use wire::limits::{ENTRY_KEYS_MAX, RESULTS_BYTES_MAX};
 use wire::types::Index;
 
 use super::Map;
+use super::change::more_work;
 use crate::store::record::Revisions;
 
 /// Bytes of the result of any operation but a get, at most: a code, and that of its outcome with a
@@ -24,11 +25,13 @@ struct Branch<'m> {
     index: Index,
     /// Keys that were touched, by compares too; one that is touched again counts again.
     keys: usize,
+    /// See [`more_work`].
+    more_work: usize,
     results: BytesMut,
 }
 
 impl Map {
-    /// Does what it says; tells how many keys it touched.
+    /// Does what it says; tells how many keys it touched, and how many more they were worth.
     pub(super) fn txn(&mut self, index: Index, txn: &Txn<'_>) -> (Outcome, usize) {
         let held = txn.compares.iter().all(|compare| self.holds(&compare));
         let operations = if held { txn.then } else { txn.or_else };
@@ -37,12 +40,13 @@ impl Map {
         let mut branch = Branch {
             index,
             keys: txn.compares.iter().count(),
+            more_work: 0,
             results: BytesMut::new(),
             map: self,
         };
         for (place, operation) in operations.iter().enumerate() {
             if let Err(why) = branch.operate(operation) {
-                let keys = branch.keys;
+                let keys = branch.work();
                 *self = before.expect("an operation that may fail was foreseen");
                 let undone = Outcome::Undone {
                     held,
@@ -53,7 +57,8 @@ impl Map {
             }
         }
         let results = Some(Results::new(&branch.results));
-        (Outcome::Txn { held, results }, branch.keys)
+        let keys = branch.work();
+        (Outcome::Txn { held, results }, keys)
     }
 
     fn holds(&self, compare: &Compare<'_>) -> bool {
@@ -112,7 +117,10 @@ impl Branch<'_> {
                     Outcome::NotANumber => return Err(Undone::NotANumber),
                     Outcome::Overflow => return Err(Undone::Overflow),
                     Outcome::TooLong => return Err(Undone::TooLong),
-                    outcome => outcome,
+                    outcome => {
+                        self.more_work += more_work(&outcome);
+                        outcome
+                    }
                 }
             }
         };
@@ -127,6 +135,11 @@ impl Branch<'_> {
             None => OperationResult::Missing.encode(&mut self.results),
         }
         self.check_results()
+    }
+
+    /// All that was done, in keys.
+    fn work(&self) -> usize {
+        self.keys + self.more_work
     }
 
     fn check_results(&self) -> Result<(), Undone> {

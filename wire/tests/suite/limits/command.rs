@@ -108,6 +108,35 @@ fn a_txn_holds_only_so_many_compares_and_operations() {
     }
 }
 
+/// In both branches together.
+#[test]
+fn a_txn_holds_only_so_many_appends() {
+    let append = Operation::Change(Command::Append {
+        key: b"key",
+        value: b"",
+    });
+    let txn = |then, or_else| {
+        reencoded(write(Command::Txn(Txn {
+            compares: compares(&[]),
+            then: operations(&vec![append; then]),
+            or_else: operations(&vec![append; or_else]),
+        })))
+    };
+    let most = TXN_APPENDS_MAX;
+    for (then, or_else) in [(most, 0), (0, most), (1, most - 1)] {
+        assert_eq!(txn(then, or_else), Ok(()));
+    }
+    for (then, or_else) in [(most, 1), (1, most)] {
+        too_large(txn(then, or_else), "txn, in appends", most, most + 1);
+    }
+    let mut batch = Batch::default();
+    while batch.push(append) == Ok(()) {}
+    assert_eq!(batch.len(), most);
+    assert_eq!(batch.push(Operation::Get { key: b"key" }), Ok(()));
+    batch.clear();
+    assert_eq!(batch.push(append), Ok(()));
+}
+
 #[test]
 fn a_batch_is_full_where_a_txn_or_an_entry_is() {
     let put = |value| {
