@@ -144,6 +144,8 @@ pub(crate) struct Engine<'a> {
     /// Flights of another process, to be sent again.
     again: VecDeque<Sent>,
     pub(crate) ledger: Ledger,
+    /// A write was handed to the client.
+    pub(crate) has_sent: bool,
     meter: &'a Meter,
     flights: VecDeque<Flight>,
     /// Came in, and wait for room; those that are to go singly come first.
@@ -169,6 +171,7 @@ impl<'a> Engine<'a> {
             next: None,
             again: VecDeque::new(),
             ledger: Ledger::default(),
+            has_sent: false,
             meter,
             flights: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -228,6 +231,7 @@ impl<'a> Engine<'a> {
         if let Some(refused) = &block.stop {
             return Err(self.words.refused(refused, None));
         }
+        self.has_sent = true;
         let command = Command::Txn(Txn::batch(block.batch.operations()));
         let deadline = Deadline::after(self.patience);
         let written = match request {
@@ -311,6 +315,7 @@ impl<'a> Engine<'a> {
             self.next = Some(opened.map_err(|error| self.words.failed(&error))?);
         }
         self.save()?;
+        self.has_sent = true;
         for (place, flight) in self.flights.iter_mut().enumerate().skip(begin) {
             flight
                 .submit(&mut self.client, place < begin + again)

@@ -101,6 +101,7 @@ pub(crate) fn run(job: Job<'_>, session: &mut Session<'_>) -> Result<Exit, Failu
         Some(request) => engine.run_whole(request, &mut session.out),
         None => engine.run(&mut session.out),
     };
+    let has_sent = engine.has_sent;
     let mut ledger = engine.ledger;
     let synced = ledger.rejects.as_mut().map_or(Ok(()), Rejects::sync);
     let told = Told {
@@ -109,9 +110,12 @@ pub(crate) fn run(job: Job<'_>, session: &mut Session<'_>) -> Result<Exit, Failu
         json: show == Show::Json,
     };
     told.say(&ledger, progress);
-    let end = ended?;
-    synced?;
-    told.exit(end, &ledger, checkpoint.as_ref())
+    let end = ended.and_then(|end| synced.map(|()| end));
+    let exit = end.and_then(|end| told.exit(end, &ledger, checkpoint.as_ref()));
+    exit.map_err(|failure| match has_sent {
+        true => words.too_late(failure, ledger.records),
+        false => failure,
+    })
 }
 
 /// Has a thread read the input, from where `state` says.

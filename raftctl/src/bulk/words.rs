@@ -74,6 +74,22 @@ impl Words<'_> {
             .remedy(remedy)
     }
 
+    /// A file that failed when something was sent already: the status of what nobody could know
+    /// before says that nothing was.
+    pub(super) fn too_late(&self, failure: Failure, records: u64) -> Failure {
+        if !["unreadable", "unwritable", "unusable"].contains(&failure.name)
+            || failure.exit != Exit::Usage
+        {
+            return failure;
+        }
+        let remedy = format!(
+            "all {}s up to {records} are done; those on their way may be, too",
+            self.unit
+        );
+        let exit = Exit::Bug;
+        Failure { exit, ..failure }.remedy(remedy)
+    }
+
     /// Nothing could be sent.
     pub(super) fn failed(&self, error: &Error) -> Failure {
         Failure::of(self.doing, error)

@@ -338,3 +338,17 @@ fn all_or_nothing_of_a_damaged_input_is_nothing() {
     let done = run_with(&at, &["get", "--stdin", "-o", "frame"], &block);
     assert_eq!(done.code, Some(9), "keys that are damaged, too: {done:?}");
 }
+
+#[test]
+fn a_file_that_fails_once_something_was_sent_is_no_wrong_line() {
+    let (server, at) = store();
+    let flags = ["load", "--rejects"];
+    let done = run_with(&at, &[&flags[..], &["/nonexistent/x"]].concat(), b"k\tv\n");
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(server.asked().is_empty(), "nothing was sent");
+    let done = run_with(&at, &[&flags[..], &["/dev/full"]].concat(), b"k\tv\nbad\n");
+    assert_eq!(done.code, Some(125), "{done:?}");
+    let advice = "  try: all lines up to 2 are done; those on their way may be, too\n";
+    assert!(done.stderr.ends_with(advice), "{done:?}");
+    run(&at, &["get", "k"]).silently(0, "v");
+}
