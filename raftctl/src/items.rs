@@ -69,14 +69,13 @@ enum Field {
 /// The item as JSON.
 pub(crate) fn object<'a>(item: &Item<'a>, keys_only: bool, encodings: Encodings) -> Object<'a> {
     let key = Datum::new(item.key, encodings.key);
-    let value = Datum::new(item.value, encodings.value);
+    let value = (!keys_only).then(|| Datum::new(item.value, encodings.value));
     let revisions = Revisions {
         revision: item.revision.0,
         create_revision: item.create_revision.0,
         version: item.version,
     };
-    let value = (!keys_only).then_some(&value);
-    Object::new(&key, value, Some(revisions))
+    Object::new(key, value, Some(revisions))
 }
 
 /// Prints items one by one; call [`Printer::finish`] at the end.

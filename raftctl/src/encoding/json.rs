@@ -6,43 +6,37 @@ use super::{Encoding, Encodings, Record};
 
 /// A datum of bytes: text where it is UTF-8, else base64; hex or base64 where asked for.
 #[derive(Debug)]
-pub(crate) struct Datum<'a> {
-    bytes: &'a [u8],
-    encoding: Option<Encoding>,
+pub(crate) enum Datum<'a> {
+    Text(&'a str),
+    Base64(String),
+    Hex(String),
 }
 
 impl<'a> Datum<'a> {
     pub(crate) fn new(bytes: &'a [u8], encoding: Option<Encoding>) -> Self {
-        Self { bytes, encoding }
+        match (encoding, str::from_utf8(bytes)) {
+            (None, Ok(text)) => Self::Text(text),
+            (Some(Encoding::Hex), _) => Self::Hex(Encoding::Hex.encode(bytes)),
+            (Some(Encoding::Base64) | None, _) => Self::Base64(Encoding::Base64.encode(bytes)),
+        }
     }
 
     /// The field that it is in an object, with its name: `name`, or with what it is written in.
-    pub(crate) fn named(&self, name: &str) -> (String, String) {
-        match (self.text(), self.hex()) {
-            (Some(text), _) => (name.to_owned(), text.to_owned()),
-            (None, Some(hex)) => (format!("{name}_hex"), hex),
-            (None, None) => (format!("{name}_b64"), Encoding::Base64.encode(self.bytes)),
+    pub(crate) fn named(self, name: &str) -> (String, String) {
+        match self {
+            Self::Text(text) => (name.to_owned(), text.to_owned()),
+            Self::Base64(text) => (format!("{name}_b64"), text),
+            Self::Hex(text) => (format!("{name}_hex"), text),
         }
     }
 
-    fn text(&self) -> Option<&'a str> {
-        match self.encoding {
-            None => std::str::from_utf8(self.bytes).ok(),
-            Some(_) => None,
+    /// As text, base64 and hex: one of them.
+    fn forms(self) -> (Option<&'a str>, Option<String>, Option<String>) {
+        match self {
+            Self::Text(text) => (Some(text), None, None),
+            Self::Base64(text) => (None, Some(text), None),
+            Self::Hex(text) => (None, None, Some(text)),
         }
-    }
-
-    fn base64(&self) -> Option<String> {
-        let wanted = match self.encoding {
-            None => self.text().is_none(),
-            Some(encoding) => encoding == Encoding::Base64,
-        };
-        wanted.then(|| Encoding::Base64.encode(self.bytes))
-    }
-
-    fn hex(&self) -> Option<String> {
-        let wanted = self.encoding == Some(Encoding::Hex);
-        wanted.then(|| Encoding::Hex.encode(self.bytes))
     }
 }
 
@@ -76,17 +70,19 @@ pub(crate) struct Revisions {
 
 impl<'a> Object<'a> {
     pub(crate) fn new(
-        key: &Datum<'a>,
-        value: Option<&Datum<'a>>,
+        key: Datum<'a>,
+        value: Option<Datum<'a>>,
         revisions: Option<Revisions>,
     ) -> Self {
+        let (key, key_b64, key_hex) = key.forms();
+        let (value, value_b64, value_hex) = value.map(Datum::forms).unwrap_or_default();
         Self {
-            key: key.text(),
-            key_b64: key.base64(),
-            key_hex: key.hex(),
-            value: value.and_then(Datum::text),
-            value_b64: value.and_then(Datum::base64),
-            value_hex: value.and_then(Datum::hex),
+            key,
+            key_b64,
+            key_hex,
+            value,
+            value_b64,
+            value_hex,
             revisions,
         }
     }
@@ -102,7 +98,7 @@ impl<'a> Object<'a> {
 pub(crate) fn encode(record: Record<'_>, encodings: Encodings, out: &mut Vec<u8>) {
     let key = Datum::new(record.key, encodings.key);
     let value = Datum::new(record.value, encodings.value);
-    Object::new(&key, Some(&value), None).encode(out);
+    Object::new(key, Some(value), None).encode(out);
 }
 
 #[cfg(test)]
@@ -117,7 +113,7 @@ mod tests {
             create_revision: 2,
             version: 1,
         };
-        let object = Object::new(&key, Some(&value), Some(revisions));
+        let object = Object::new(key, Some(value), Some(revisions));
         serde_json::to_string(&object).unwrap()
     }
 
