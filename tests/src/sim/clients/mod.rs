@@ -17,6 +17,7 @@
 //! | `habits.rs` | the bad habits |
 //! | `line.rs` | one connection: frames, and what was asked on it |
 //! | `wishes.rs` | operations, drawn |
+//! | `pages.rs` | the pages of views |
 //!
 //! A client must be alone with its connection as TCP has it: what is sent arrives at most once and
 //! in order, or the connection breaks. Otherwise "not applied" would be said of one copy while
