@@ -255,10 +255,14 @@ impl Node {
         if received != transfer.received_bytes {
             transfer.moved_at = now;
         }
-        // It had all, and what it had was damaged: perhaps before it was read here.
-        let damaged = transfer.received_bytes == total && received == 0;
-        if damaged {
-            transfer.began = None;
+        // It had all, and what it had was damaged: perhaps before it was read here. It is asked again
+        // after a while: another one may be there by then.
+        if transfer.received_bytes == total && received == 0 {
+            *transfer = Sending {
+                asked_at: Some(now),
+                ..Sending::new(transfer.file, transfer.least, now)
+            };
+            return self.snapshots.doubt(answer.snapshot);
         }
         // Behind that, nothing is on its way to one that was asked or that has less than before. It may
         // be whole, and is being verified and installed; or nothing is stored, and its disk may be full:
@@ -269,9 +273,6 @@ impl Node {
         transfer.answered = true;
         transfer.received_bytes = received;
         transfer.sent_bytes = transfer.sent_bytes.max(received);
-        if damaged {
-            self.snapshots.doubt(answer.snapshot);
-        }
         self.read_piece(from, effects);
     }
 

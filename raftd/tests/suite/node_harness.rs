@@ -31,7 +31,7 @@ use wire::frame;
 use wire::hello::{Hello, Welcome};
 use wire::limits::PEER_FRAME_BYTES_MAX;
 use wire::peer::{DiskState, Message};
-use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
+use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::disk::Disk;
@@ -369,6 +369,11 @@ impl Cluster {
         disk.busy_until = (!hangs && !disk.pending.is_empty()).then(|| now + delay);
     }
 
+    /// The snapshots that it was sent pieces of, piece by piece.
+    pub(crate) fn pieces(&self, id: NodeId) -> &[EntryId] {
+        &self.members[&id].disk.pieces
+    }
+
     /// Whether the disk was handed the last piece of a snapshot and has not stored it.
     pub(crate) fn holds_last_piece(&self, id: NodeId) -> bool {
         let mut pending = self.members[&id].disk.pending.iter();
@@ -406,9 +411,8 @@ impl Cluster {
         bytes
     }
 
-    /// The file of the newest snapshot of a node that is down is damaged.
+    /// The file of a node's newest snapshot is damaged, which is found out when it is read.
     pub(crate) fn damage_snapshot(&mut self, id: NodeId) {
-        assert!(!self.is_up(id), "the node is down");
         let disk = &self.members[&id].disk;
         let name = snapshot::snapshot_name(disk.snapshot);
         disk.files.rot(&name, 5_000, 1);

@@ -262,6 +262,32 @@ fn a_question_behind_the_last_piece_is_answered_with_all_of_it() {
     assert_eq!(taken, 1, "it took another one");
 }
 
+/// It may have been damaged before it was read: another one is taken, and sent.
+#[test]
+fn a_snapshot_that_a_follower_cannot_use_is_not_sent_to_it_again() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.isolate(follower);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    let index = client.snapshot(&mut cluster);
+    cluster.run_until("compaction", ms(5_000), |cluster| {
+        cluster.node(leader).raft().base().index >= index
+    });
+    cluster.run(ms(1_000));
+    client.put(&mut cluster, b"later", b"v");
+    cluster.damage_snapshot(leader);
+    cluster.heal();
+    cluster.run_until("installed", ms(5_000), |cluster| {
+        cluster.node(follower).store().applied().index > index
+    });
+    let pieces = cluster.pieces(follower);
+    let indexes: Vec<Index> = pieces.iter().map(|id| id.index).collect();
+    assert_eq!(indexes.len(), 2, "{indexes:?}");
+    assert!(indexes[0] == index && indexes[1] > index, "{indexes:?}");
+}
+
 /// Row 59: what makes a retry harmless is part of a snapshot.
 #[test]
 fn a_retry_is_recognised_by_a_leader_that_was_made_from_a_snapshot() {

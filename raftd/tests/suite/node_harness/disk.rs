@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use raft::{HardState, Instant, Ticket};
 use raftd::disk::sim::SimDisk;
 use raftd::node::Restored;
-use raftd::node::io::{StorageEvent, StorageRequest};
+use raftd::node::io::{SnapshotRequest, StorageEvent, StorageRequest};
 use raftd::snapshot;
 use raftd::storage::{Keeper, Kept, State};
 use raftd::store::{Builder, Store};
@@ -34,6 +34,8 @@ pub(super) struct Disk {
     pub(super) snapshot: EntryId,
     pub(super) files: SimDisk,
     keeper: Option<Keeper<SimDisk>>,
+    /// The snapshots that it was given pieces of, piece by piece.
+    pub(super) pieces: Vec<EntryId>,
     pub(super) state: DiskState,
     /// The newest finished write of this life.
     pub(super) durable: Ticket,
@@ -60,6 +62,7 @@ impl Disk {
             snapshot: EntryId::default(),
             files: SimDisk::new(incarnation.0, DISK_BYTES),
             keeper: None,
+            pieces: Vec::new(),
             state: DiskState::Ok,
             durable: Ticket::default(),
             pending: VecDeque::new(),
@@ -101,6 +104,13 @@ impl Disk {
                 self.faulty_event()
             }
             StorageRequest::Snapshot(request) => {
+                if let SnapshotRequest::Receive {
+                    snapshot, bytes, ..
+                } = &request
+                    && !bytes.is_empty()
+                {
+                    self.pieces.push(*snapshot);
+                }
                 let keeper = self.keeper.as_mut().expect("the node is up");
                 keeper.push(request);
                 while keeper.step(events).expect("the disk is sound") != Kept::Idle {}

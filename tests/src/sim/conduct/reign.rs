@@ -62,8 +62,6 @@ struct Follower {
     bytes: usize,
     /// The snapshot that it was sent a piece of, and when it last was.
     snapshot: Option<(EntryId, Instant)>,
-    /// The snapshot that it was sent, and could not use: it may be sent another at any time.
-    refused: Option<EntryId>,
 }
 
 impl Follower {
@@ -109,12 +107,10 @@ impl Reign {
         (self.life, self.term) == (life, term)
     }
 
-    /// A follower has nothing of the snapshot that it was sent some of.
+    /// A follower has nothing of the snapshot that it was sent some of: it may be sent another.
     pub(super) fn snapshot_refused(&mut self, who: NodeId) {
-        if let Some(follower) = self.followers.get_mut(&who)
-            && let Some((snapshot, _)) = follower.snapshot.take()
-        {
-            follower.refused = Some(snapshot);
+        if let Some(follower) = self.followers.get_mut(&who) {
+            follower.snapshot = None;
         }
     }
 
@@ -361,9 +357,7 @@ impl Reign {
                     follower.spoken = Some(now);
                     follower.sent(append);
                 }
-                Message::InstallSnapshot(piece)
-                    if !piece.bytes.is_empty() && follower.refused != Some(piece.snapshot) =>
-                {
+                Message::InstallSnapshot(piece) if !piece.bytes.is_empty() => {
                     follower.snapshot = Some((piece.snapshot, now));
                 }
                 _ => {}
