@@ -14,7 +14,7 @@ use wire::types::NodeId;
 use super::Node;
 use super::client::{Caller, encode};
 use super::io::{ConnectionId, Effects};
-use super::reads::{Bounds, Query, Read, Shape};
+use super::reads::{Bounds, Query, Read, Scan, Shape};
 
 /// Bytes of parked requests, at most.
 const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -178,15 +178,6 @@ impl Node {
             Request::Write {
                 deadline_ms, body, ..
             } => self.admit_write(caller, self.deadline_after(deadline_ms), body, effects),
-            query @ (Request::Get { .. } | Request::Scan { .. }) => {
-                self.admit_query(caller, &query, effects);
-            }
-        }
-    }
-
-    /// Takes what is asked of the keys.
-    fn admit_query(&mut self, caller: Caller, request: &Request<'_>, effects: &mut Effects) {
-        match *request {
             Request::Get {
                 deadline_ms,
                 freshness,
@@ -205,21 +196,15 @@ impl Node {
                 limit,
                 view,
             } => {
-                let shape = Shape::Scan {
+                let scan = Scan {
                     mode,
                     reverse,
                     limit,
                     view,
                     bounds: Bounds::of(range, after),
                 };
-                let query = self.query(
-                    shape,
-                    [
-                        range.from,
-                        range.to.unwrap_or_default(),
-                        after.unwrap_or_default(),
-                    ],
-                );
+                let keys = [Some(range.from), range.to, after];
+                let query = self.query(Shape::Scan(scan), keys.map(Option::unwrap_or_default));
                 // A view is as old as it is, whoever leads by now.
                 let freshness = match view {
                     ViewChoice::Of(_) => Consistency::Stale.into(),
@@ -227,7 +212,6 @@ impl Node {
                 };
                 self.admit_read(caller, deadline_ms, freshness, query, effects);
             }
-            _ => unreachable!("only reads ask for keys"),
         }
     }
 
@@ -490,7 +474,7 @@ impl Node {
                 self.clients.answer(read.caller, &reply, effects);
                 0
             }
-            Shape::Scan { view, .. } => self.serve_page(read, view, effects),
+            Shape::Scan(scan) => self.serve_page(read.caller, scan, keys, effects),
         }
     }
 

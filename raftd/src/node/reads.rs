@@ -23,13 +23,17 @@ const FREE_BYTES_MAX: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Get,
-    Scan {
-        mode: ScanMode,
-        reverse: bool,
-        limit: u32,
-        view: ViewChoice,
-        bounds: Bounds,
-    },
+    Scan(Scan),
+}
+
+/// What a scan asks for, besides the keys that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scan {
+    pub(super) mode: ScanMode,
+    pub(super) reverse: bool,
+    pub(super) limit: u32,
+    pub(super) view: ViewChoice,
+    pub(super) bounds: Bounds,
 }
 
 /// Where the keys that a scan names lie, one behind the other.
@@ -61,35 +65,25 @@ impl Bounds {
     }
 }
 
+impl Scan {
+    /// The page, given the keys that the scan names.
+    pub(super) fn page(self, keys: &[u8]) -> PageQuery<'_> {
+        let (range, after) = self.bounds.split(keys);
+        PageQuery {
+            mode: self.mode,
+            range,
+            reverse: self.reverse,
+            after,
+            limit: self.limit,
+        }
+    }
+}
+
 /// A read with its own copy of the keys.
 #[derive(Debug)]
 pub(super) struct Query {
     pub(super) shape: Shape,
     pub(super) keys: Vec<u8>,
-}
-
-impl Query {
-    /// What is asked of the keys, if it is a scan.
-    pub(super) fn page(&self) -> Option<PageQuery<'_>> {
-        let Shape::Scan {
-            mode,
-            reverse,
-            limit,
-            bounds,
-            ..
-        } = self.shape
-        else {
-            return None;
-        };
-        let (range, after) = bounds.split(&self.keys);
-        Some(PageQuery {
-            mode,
-            range,
-            reverse,
-            after,
-            limit,
-        })
-    }
 }
 
 /// A query, who asked, and how fresh the answer must be.

@@ -8,9 +8,10 @@ use wire::error::Error;
 use wire::types::Index;
 
 use super::Node;
+use super::client::Caller;
 use super::config::Limits;
 use super::io::{ConnectionId, Discarded, Effects, SnapshotRequest};
-use super::reads::Read;
+use super::reads::Scan;
 use super::snapshots::push;
 use crate::store::map::Map;
 
@@ -127,28 +128,26 @@ impl Node {
     /// Serves a page, of the state as of now or of a view. Says how many keys it walked over.
     pub(super) fn serve_page(
         &mut self,
-        read: &Read,
-        choice: ViewChoice,
+        caller: Caller,
+        scan: Scan,
+        keys: &[u8],
         effects: &mut Effects,
     ) -> u64 {
-        let Some(query) = read.query.page() else {
-            unreachable!("only a scan has pages");
-        };
         let (now, limits) = (self.now.monotonic, &self.config.limits);
-        let connection = read.caller.connection;
+        let (connection, choice) = (caller.connection, scan.view);
         let current = (self.store.map(), self.store.applied().index);
         let (map, index) = match choice {
             ViewChoice::Now | ViewChoice::Keep => current,
             ViewChoice::Of(id) => match self.views.look(connection, id, now) {
                 Some(view) => view,
                 None => {
-                    self.refuse(read.caller, Error::ViewGone, effects);
+                    self.refuse(caller, Error::ViewGone, effects);
                     return 0;
                 }
             },
         };
         self.page_bytes.clear();
-        let page = map.page(query, &mut self.page_bytes);
+        let page = map.page(scan.page(keys), &mut self.page_bytes);
         let (count, more_after) = (page.count, page.more_after.map(<[u8]>::to_vec));
         let view = match (choice, &more_after) {
             (ViewChoice::Now, _) | (ViewChoice::Keep, None) => None,
@@ -163,7 +162,7 @@ impl Node {
                     let error = Error::Overloaded {
                         retry_after_ms: RETRY_AFTER_MS,
                     };
-                    self.refuse(read.caller, error, effects);
+                    self.refuse(caller, error, effects);
                     return count;
                 }
                 made
@@ -178,7 +177,7 @@ impl Node {
                 bytes: &self.page_bytes,
             },
         };
-        self.clients.answer(read.caller, &reply, effects);
+        self.clients.answer(caller, &reply, effects);
         count
     }
 }
