@@ -125,7 +125,7 @@ fn delete_all(keys: &[Vec<u8>], session: &Session<'_>) -> Result<(u64, u64), Fai
         let failed = |error: &Error| Failure::of(&what, error);
         fill(&mut client, &mut rest).map_err(|error| failed(&error))?;
         let written = client
-            .wait(session.deadline)
+            .wait(session.deadline())
             .expect("the delete is in flight")
             .map_err(|error| failed(&error))?;
         total += deleted(&what, &written)?;

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let what = format!("edit {}", shown(&key));
     let before = session
         .client()
-        .get(&key, Consistency::Linearizable, session.deadline)
+        .get(&key, Consistency::Linearizable, session.deadline())
         .map_err(|error| Failure::of(&what, &error))?;
     let edit = Edit {
         what,

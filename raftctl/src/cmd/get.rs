@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let mut unsent = keys.iter();
     for key in &keys {
         submit(&mut client, &mut unsent, freshness)?;
-        let found = client.wait_get(session.deadline).expect("it was sent");
+        let found = client.wait_get(session.deadline()).expect("it was sent");
         let found = found.map_err(|error| Failure::of(&format!("get {}", shown(key)), &error))?;
         match found.or_else(|| default.as_deref().map(absent)) {
             None => missing.push(shown(key)),

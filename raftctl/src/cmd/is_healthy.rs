@@ -21,7 +21,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let found = if args.node {
         let endpoint = session.node()?;
-        let asked = status_of(endpoint, session.deadline.left());
+        let asked = status_of(endpoint, session.deadline().left());
         asked
             .map(|status| trouble(&status))
             .map_err(|cause| Error::Unreachable {
@@ -49,7 +49,7 @@ fn cluster(session: &Session<'_>) -> Result<Option<String>, Error> {
         limit: 1,
         ..Scan::new(ScanMode::Keys, KeyRange::default())
     };
-    match session.client().scan(scan, session.deadline) {
+    match session.client().scan(scan, session.deadline()) {
         Ok(_) => Ok(None),
         Err(Error::NotApplied { why, .. }) => Ok(Some(format!("no read succeeds: {why}"))),
         Err(error) => Err(error),

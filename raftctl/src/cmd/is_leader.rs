@@ -8,7 +8,7 @@ use super::Session;
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let endpoint = session.node()?;
-    let status = status_of(endpoint, session.deadline.left()).map_err(|cause| {
+    let status = status_of(endpoint, session.deadline().left()).map_err(|cause| {
         let causes = vec![cause];
         Failure::of("is-leader", &Error::Unreachable { causes })
     })?;

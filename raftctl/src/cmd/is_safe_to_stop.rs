@@ -23,11 +23,11 @@ type Flaw = Option<String>;
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let endpoint = session.node()?;
-    let node = status_of(endpoint, session.deadline.left()).map_err(|cause| {
+    let node = status_of(endpoint, session.deadline().left()).map_err(|cause| {
         let causes = vec![cause];
         Failure::of("is-safe-to-stop", &Error::Unreachable { causes })
     })?;
-    let reason = why_not(&node, session.deadline);
+    let reason = why_not(&node, session.deadline());
     if session.out.json() {
         let object = json!({"safe": reason.is_none(), "id": node.node.0, "reason": reason});
         session.out.object(&object)?;

@@ -36,9 +36,9 @@ struct Row {
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let mut client = session.client();
     let failed = |error| Failure::of("leaders", &error);
-    let status = client.status(session.deadline).map_err(failed)?;
-    let own = client.leaders(session.deadline).map_err(failed)?;
-    let timeout = MEMBER_TIMEOUT.min(session.deadline.left());
+    let status = client.status(session.deadline()).map_err(failed)?;
+    let own = client.leaders(session.deadline()).map_err(failed)?;
+    let timeout = MEMBER_TIMEOUT.min(session.deadline().left());
     let others = status.members.iter().filter(|m| m.node != status.node);
     let mut told = ask(others, timeout);
     told.push((status.node, own));

@@ -175,6 +175,7 @@ pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit,
     let doing = format!("replace-peer {}", args.old);
     let old = find(&doing, &args.old, session)?;
     args.consent.get(&doing, &old.title, args.plan.dry_run)?;
+    session.was_away();
     let change = MemberChange::Add {
         name: &args.new,
         peer_addr: &args.addr,
@@ -186,7 +187,7 @@ pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit,
 
 pub(crate) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let errand = args.member.errand("remove-peer", args.plan, session)?;
-    errand.agreed(args.consent)?;
+    errand.agreed(args.consent, session)?;
     errand.run(MemberChange::Remove(errand.member.id), "removed", session)
 }
 
@@ -197,7 +198,7 @@ pub(crate) fn promote(args: &Promote, session: &mut Session<'_>) -> Result<Exit,
 
 pub(crate) fn demote(args: &Demote, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let errand = args.member.errand("demote-peer", args.plan, session)?;
-    errand.agreed(args.consent)?;
+    errand.agreed(args.consent, session)?;
     let change = MemberChange::Demote(errand.member.id);
     errand.run(change, "is a learner", session)
 }
@@ -234,8 +235,10 @@ impl Whom {
 
 impl Errand {
     /// Asks first, where something ends.
-    fn agreed(&self, consent: Consent) -> Result<(), Failure> {
-        consent.get(&self.doing, &self.member.title, self.plan.dry_run)
+    fn agreed(&self, consent: Consent, session: &mut Session<'_>) -> Result<(), Failure> {
+        consent.get(&self.doing, &self.member.title, self.plan.dry_run)?;
+        session.was_away();
+        Ok(())
     }
 
     /// Does it; `done` says so, behind the member's name.
@@ -293,7 +296,7 @@ pub(super) fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Nam
 }
 
 fn rows(doing: &str, session: &Session<'_>) -> Result<Vec<Row>, Failure> {
-    let cluster = survey(&mut session.client(), session.deadline);
+    let cluster = survey(&mut session.client(), session.deadline());
     Ok(cluster.map_err(|error| Failure::of(doing, &error))?.members)
 }
 
@@ -305,7 +308,7 @@ fn ask(
     session: &Session<'_>,
 ) -> Result<MembersChanged, Failure> {
     let mut client = session.client();
-    let changed = client.change_members(change, plan.dry_run, session.deadline);
+    let changed = client.change_members(change, plan.dry_run, session.deadline());
     changed.map_err(|error| match &error {
         // It was sent, and nobody told what became of it.
         Error::NotApplied {

@@ -36,6 +36,7 @@ pub(crate) mod version;
 pub(crate) mod wait_ready;
 pub(crate) mod wal;
 
+use std::cell::OnceCell;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -55,7 +56,8 @@ use crate::signals::Signals;
 pub(crate) struct Session<'a> {
     pub(crate) endpoints: Vec<String>,
     pub(crate) timeout: Duration,
-    pub(crate) deadline: Deadline,
+    /// Of what is asked of the cluster; begins with the first question.
+    deadline: OnceCell<Deadline>,
     pub(crate) out: Out,
     pub(crate) signals: &'a Signals,
     pub(crate) config: Config,
@@ -103,6 +105,17 @@ impl Session<'_> {
         Client::new(options)
     }
 
+    /// When all that is asked of the cluster must be answered. The time before the first question
+    /// does not count: a person or a pipe may take theirs.
+    pub(crate) fn deadline(&self) -> Deadline {
+        *self.deadline.get_or_init(|| Deadline::after(self.timeout))
+    }
+
+    /// A person was asked in between: the time begins anew.
+    pub(crate) fn was_away(&mut self) {
+        self.deadline.take();
+    }
+
     /// Does one write. `what` names it in errors.
     pub(crate) fn write(
         &self,
@@ -113,8 +126,8 @@ impl Session<'_> {
         self.signals.hold();
         let mut client = self.client();
         let result = match resumed.request_id {
-            Some(request) => client.resume(request, command, self.deadline),
-            None => client.write(command, self.deadline),
+            Some(request) => client.resume(request, command, self.deadline()),
+            None => client.write(command, self.deadline()),
         };
         result.map_err(|error| Failure::of(what, &error))
     }
@@ -193,7 +206,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
     let mut session = Session {
         endpoints: config.endpoints(),
         timeout: config.timeout(),
-        deadline: Deadline::after(config.timeout()),
+        deadline: OnceCell::new(),
         out: Out::new(style)?,
         signals,
         config,

@@ -26,7 +26,7 @@ const FIELDS: [&str; 13] = [
 ];
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let cluster = survey(&mut session.client(), session.deadline)
+    let cluster = survey(&mut session.client(), session.deadline())
         .map_err(|error| Failure::of("status", &error))?;
     let out = &mut session.out;
     if out.json() {

@@ -31,10 +31,10 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     };
     let mut client = session.client();
     let transferred = client
-        .transfer_leader(to, session.deadline)
+        .transfer_leader(to, session.deadline())
         .map_err(failed)?;
     // It is done, or not, whether or not anybody tells names now.
-    let status = client.status(session.deadline);
+    let status = client.status(session.deadline());
     let members = status.map_or_else(|_| Vec::new(), |status| status.members);
     let leader = title(&members, transferred.leader);
     if session.out.json() {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use wire::client::{MembersChanged, NodeRole, Reply};
 use wire::membership::Membership;
@@ -25,8 +26,14 @@ const VERBS: [(&str, &str); 3] = [
 #[derive(Clone, Copy)]
 enum Typed {
     Text(&'static str),
+    /// The same, by somebody who thinks about it first.
+    Late(&'static str),
     EndOfInput,
 }
+
+/// Longer than [`HASTE`], which is the time of `-t`.
+const THINKS: Duration = Duration::from_millis(1500);
+const HASTE: &str = "1s";
 
 const CTRL_C: Typed = Typed::Text("\x03");
 
@@ -93,8 +100,12 @@ fn type_before(at: &str, args: &str, first: &str, typed: Typed) -> (String, Opti
         );
         shown.push(byte[0]);
     }
+    if let Typed::Late(_) = typed {
+        let (_sender, nothing) = std::sync::mpsc::channel::<()>();
+        let _ = nothing.recv_timeout(THINKS);
+    }
     match typed {
-        Typed::Text(text) => {
+        Typed::Text(text) | Typed::Late(text) => {
             let keyboard = keyboard.as_mut().unwrap();
             keyboard.write_all(text.as_bytes()).unwrap();
         }
@@ -116,6 +127,16 @@ fn whoever_types_the_name_means_it() {
         let asked = changes(&leader);
         assert_eq!(asked.len(), 1, "{asked:?}");
         assert!(asked[0].contains(change), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_person_may_take_longer_than_the_cluster() {
+    for (verb, _) in VERBS {
+        let leader = leader();
+        let line = format!("-t {HASTE} {verb}");
+        let (screen, code) = type_in(&leader.addr, &line, Typed::Late("n3\n"));
+        assert_eq!(code, Some(0), "{screen}");
     }
 }
 

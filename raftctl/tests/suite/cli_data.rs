@@ -21,6 +21,27 @@ fn a_value_goes_in_and_out_byte_for_byte() {
 }
 
 #[test]
+fn a_pipe_may_take_longer_than_the_cluster() {
+    let (_server, at) = store();
+    let program = env!("CARGO_BIN_EXE_raftctl");
+    for (what, value) in [
+        ("put k -", "x"),
+        ("append k -", "y"),
+        ("cas k --expect xy -", "z"),
+        ("txn", "then put k w"),
+    ] {
+        let line = format!("(sleep 1.2; printf %s '{value}') | {program} -e {at} -t 1s {what}");
+        let done = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .env("RAFTCTL_CONFIG", "/dev/null")
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(0), "{what}: {done:?}");
+    }
+    run(&at, &["get", "k"]).silently(0, "w");
+}
+
+#[test]
 fn a_missing_key_is_silent_and_says_no() {
     let (_server, at) = store();
     run(&at, &["get", "k"]).silently(1, "");

@@ -119,7 +119,7 @@ fn take(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
             wanted
         }
     };
-    let id = session.client().snapshot(session.deadline);
+    let id = session.client().snapshot(session.deadline());
     let id = id.map_err(|error| Failure::of("snapshot", &error))?;
     let lines = wait(&wanted, id, session)?;
     print(&lines, session)?;
@@ -127,7 +127,7 @@ fn take(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
 }
 
 fn members(session: &Session<'_>) -> Result<Vec<Row>, Failure> {
-    let cluster = survey(&mut session.client(), session.deadline)
+    let cluster = survey(&mut session.client(), session.deadline())
         .map_err(|error| Failure::of("snapshot", &error))?;
     Ok(cluster.members)
 }

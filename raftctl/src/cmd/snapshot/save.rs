@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let failed = |error| Failure::of("snapshot save", &error);
     let id = session
         .client()
-        .snapshot(session.deadline)
+        .snapshot(session.deadline())
         .map_err(failed)?;
     let found = wait(std::slice::from_ref(&leader), id, session)?;
     let mut options = Options::new(vec![leader.client_addr]);
