@@ -27,7 +27,7 @@ pub struct Applied<'e> {
     /// What changed.
     pub changed: Changed<'e>,
     /// How many keys were looked at or touched: the work that it was. One with a long value that was
-    /// made anew counts as many.
+    /// written or removed counts as many.
     pub keys: usize,
     /// What the writer is told.
     pub answer: Answer,

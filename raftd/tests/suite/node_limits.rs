@@ -1,7 +1,6 @@
 //! What the node does at its limits: overload, deadlines, stalled disks, the end.
 
 use std::cell::Cell;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use raftd::node::Limits;
@@ -281,18 +280,25 @@ fn entries_that_touch_many_keys_are_spread_over_turns() {
     });
 }
 
-/// However little is appended: the value is made anew, and its digest.
+/// However short the entries are: a value that is written or removed is hashed for the digest, and one
+/// that is appended to is made anew.
 #[test]
-fn appends_to_long_values_are_spread_over_turns() {
+fn changes_of_long_values_are_spread_over_turns() {
     let mut cluster = Cluster::serving(committed_at_once());
     let leader = cluster.elect();
     let client = cluster.connect(leader);
     let mut session = session(&cluster, 1);
     let long = vec![1_u8; 1_000_000];
-    cluster.ask(client, 1, session.next(put(b"long", &long)));
-    let append = |key| Command::Append { key, value: b"x" };
-    let mut most_in_a_turn = |cluster: &mut Cluster, ids: RangeInclusive<u64>, key| {
-        let writes: Vec<_> = ids.map(|id| (id, session.next(append(key)))).collect();
+    let keys: Vec<String> = (0..30).map(|key| format!("{key}")).collect();
+    let mut request = 0;
+    let mut most_in_a_turn = |cluster: &mut Cluster, commands: &[Command<'_>]| {
+        let writes: Vec<_> = commands
+            .iter()
+            .map(|command| {
+                request += 1;
+                (request, session.next(*command))
+            })
+            .collect();
         let before = Cell::new(cluster.status(leader).applied);
         let answered = cluster.answered(client) + writes.len();
         let most = Cell::new(0);
@@ -304,8 +310,24 @@ fn appends_to_long_values_are_spread_over_turns() {
         });
         most.get()
     };
-    assert!(most_in_a_turn(&mut cluster, 2..=101, b"long") < 50);
-    assert_eq!(most_in_a_turn(&mut cluster, 102..=201, b"short"), 100);
+    for value in [&long[..], b"short"] {
+        let append = Command::Append {
+            key: b"1",
+            value: b"x",
+        };
+        let overwrite = keys.iter().map(|key| put(key.as_bytes(), b""));
+        let delete = keys.iter().map(|key| Command::Delete {
+            key: key.as_bytes(),
+        });
+        let (overwrite, delete): (Vec<_>, Vec<_>) = (overwrite.collect(), delete.collect());
+        for commands in [&[append; 30][..], &overwrite, &delete] {
+            for key in &keys {
+                most_in_a_turn(&mut cluster, &[put(key.as_bytes(), value)]);
+            }
+            let most = most_in_a_turn(&mut cluster, commands);
+            assert_eq!(most == 30, value == b"short", "{most} of {:?}", commands[0]);
+        }
+    }
 }
 
 /// Results of writes are like those of reads: what nobody reads must not pile up.

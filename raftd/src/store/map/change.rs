@@ -16,7 +16,8 @@ impl Map {
         self.apply_counting(index, command, &mut 0)
     }
 
-    /// The same, and adds to `keys` how many it looked at or touched, and what [`more_work`] tells.
+    /// The same, and adds to `keys` how many it looked at or touched; a long value counts as more of
+    /// them (see [`KEY_BYTES`]).
     pub(in crate::store) fn apply_counting(
         &mut self,
         index: Index,
@@ -27,7 +28,7 @@ impl Map {
             Command::DeleteRange { from, to, expect } => {
                 let found = self.first_keys(from, to, ENTRY_KEYS_MAX + 1);
                 *keys += found.len().max(1);
-                self.delete(&found, expect)
+                self.delete(&found, expect, keys)
             }
             Command::Txn(txn) => {
                 let (outcome, touched) = self.txn(index, &txn);
@@ -35,21 +36,25 @@ impl Map {
                 outcome
             }
             command => {
-                let outcome = self.apply_to_one(index, command);
-                *keys += 1 + more_work(&outcome);
-                outcome
+                *keys += 1;
+                self.apply_to_one(index, command, keys)
             }
         }
     }
 
-    /// Does what a command about one key says.
-    pub(super) fn apply_to_one(&mut self, index: Index, command: Command<'_>) -> Outcome {
+    /// Does what a command about one key says; adds to `more` what it was besides touching the key.
+    pub(super) fn apply_to_one(
+        &mut self,
+        index: Index,
+        command: Command<'_>,
+        more: &mut usize,
+    ) -> Outcome {
         match command {
             Command::Put { key, value } => {
-                self.set(index, key, value);
+                self.set(index, key, value, more);
                 Outcome::Put
             }
-            Command::Delete { key } => Outcome::Deleted(u64::from(self.remove(key))),
+            Command::Delete { key } => Outcome::Deleted(u64::from(self.remove(key, more))),
             Command::CompareAndSwap { key, expect, value } => {
                 let current = self.records.get(key);
                 let holds = match (expect, current) {
@@ -63,18 +68,18 @@ impl Map {
                 if !holds {
                     return Outcome::NotSwapped(current.map(|record| record.revisions().modified));
                 }
-                self.set(index, key, value);
+                self.set(index, key, value, more);
                 Outcome::Swapped
             }
-            Command::Increment { key, delta } => self.increment(index, key, delta),
-            Command::Append { key, value } => self.append(index, key, value),
+            Command::Increment { key, delta } => self.increment(index, key, delta, more),
+            Command::Append { key, value } => self.append(index, key, value, more),
             Command::DeleteRange { .. } | Command::Txn(_) => {
                 unreachable!("they are about several keys")
             }
         }
     }
 
-    fn increment(&mut self, index: Index, key: &[u8], delta: i64) -> Outcome {
+    fn increment(&mut self, index: Index, key: &[u8], delta: i64, more: &mut usize) -> Outcome {
         let current = match self.records.get(key) {
             None => 0,
             Some(record) => match parse_decimal(record.value()) {
@@ -89,18 +94,18 @@ impl Map {
         let mut rest = &mut digits[..];
         write!(rest, "{sum}").expect("an i64 has at most 20 characters");
         let unused = rest.len();
-        self.set(index, key, &digits[..DECIMAL_BYTES_MAX - unused]);
+        self.set(index, key, &digits[..DECIMAL_BYTES_MAX - unused], more);
         Outcome::Incremented(sum)
     }
 
-    fn append(&mut self, index: Index, key: &[u8], more: &[u8]) -> Outcome {
+    fn append(&mut self, index: Index, key: &[u8], added: &[u8], more: &mut usize) -> Outcome {
         let current = self.records.get(key).map_or(&[][..], Record::value);
-        let bytes = current.len() + more.len();
+        let bytes = current.len() + added.len();
         if bytes > VALUE_BYTES_MAX {
             return Outcome::TooLong;
         }
-        let value = [current, more].concat();
-        self.set(index, key, &value);
+        let value = [current, added].concat();
+        self.set(index, key, &value, more);
         Outcome::Appended(bytes as u64)
     }
 
@@ -117,7 +122,12 @@ impl Map {
     }
 
     /// Removes keys of a range, as many as one entry may touch, if there are as many as expected.
-    pub(super) fn delete(&mut self, keys: &[Record], expect: Option<u64>) -> Outcome {
+    pub(super) fn delete(
+        &mut self,
+        keys: &[Record],
+        expect: Option<u64>,
+        more: &mut usize,
+    ) -> Outcome {
         let found = keys.len() as u64;
         // More than an entry may touch are never all of them.
         if expect.is_some_and(|expect| expect != found || keys.len() > ENTRY_KEYS_MAX) {
@@ -125,22 +135,24 @@ impl Map {
         }
         let keys = &keys[..keys.len().min(ENTRY_KEYS_MAX)];
         for record in keys {
-            let removed = self.remove(record.key());
+            let removed = self.remove(record.key(), more);
             assert!(removed, "a key that was just found");
         }
         Outcome::Deleted(keys.len() as u64)
     }
 
-    fn remove(&mut self, key: &[u8]) -> bool {
+    fn remove(&mut self, key: &[u8], more: &mut usize) -> bool {
         let removed = self.records.remove(key);
         if let Some(record) = &removed {
+            *more += record.value().len() / KEY_BYTES;
             self.sums.remove(Sums::of(record));
         }
         removed.is_some()
     }
 
-    fn set(&mut self, index: Index, key: &[u8], value: &[u8]) {
+    fn set(&mut self, index: Index, key: &[u8], value: &[u8], more: &mut usize) {
         let Self { records, sums } = self;
+        *more += value.len() / KEY_BYTES;
         records.put(key, |present| {
             let Some(record) = present else {
                 let revisions = Revisions {
@@ -154,6 +166,7 @@ impl Map {
             };
             let before = record.revisions();
             debug_assert!(before.modified <= index, "entries are applied in order");
+            *more += record.value().len() / KEY_BYTES;
             let revisions = Revisions {
                 modified: index,
                 version: before.version + 1,
@@ -167,16 +180,8 @@ impl Map {
     }
 }
 
-/// The work that an operation was besides that of touching its key, in keys: an append makes the whole
-/// value anew, and its digest.
-pub(super) fn more_work(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Appended(bytes) => *bytes as usize / KEY_BYTES,
-        _ => 0,
-    }
-}
-
-/// Bytes of a value that take as long to be made anew as a key takes to be touched.
+/// Bytes of a value that take as long to be written or removed, with their part of the digest, as a key
+/// takes to be touched.
 const KEY_BYTES: usize = 2 * 1024;
 
 /// `-9223372036854775808`

@@ -8,7 +8,6 @@ use wire::limits::{ENTRY_KEYS_MAX, RESULTS_BYTES_MAX};
 use wire::types::Index;
 
 use super::Map;
-use super::change::more_work;
 use crate::store::record::Revisions;
 
 /// Bytes of the result of any operation but a get, at most: a code, and that of its outcome with a
@@ -25,13 +24,13 @@ struct Branch<'m> {
     index: Index,
     /// Keys that were touched, by compares too; one that is touched again counts again.
     keys: usize,
-    /// See [`more_work`].
-    more_work: usize,
+    /// What it was besides touching them, in keys.
+    more: usize,
     results: BytesMut,
 }
 
 impl Map {
-    /// Does what it says; tells how many keys it touched, and how many more they were worth.
+    /// Does what it says; tells what that was, in keys.
     pub(super) fn txn(&mut self, index: Index, txn: &Txn<'_>) -> (Outcome, usize) {
         let held = txn.compares.iter().all(|compare| self.holds(&compare));
         let operations = if held { txn.then } else { txn.or_else };
@@ -40,7 +39,7 @@ impl Map {
         let mut branch = Branch {
             index,
             keys: txn.compares.iter().count(),
-            more_work: 0,
+            more: 0,
             results: BytesMut::new(),
             map: self,
         };
@@ -109,18 +108,15 @@ impl Branch<'_> {
                     return Err(Undone::TooManyKeys);
                 }
                 self.keys += keys.len();
-                self.map.delete(&keys, expect)
+                self.map.delete(&keys, expect, &mut self.more)
             }
             Operation::Change(command) => {
                 self.touch()?;
-                match self.map.apply_to_one(self.index, command) {
+                match self.map.apply_to_one(self.index, command, &mut self.more) {
                     Outcome::NotANumber => return Err(Undone::NotANumber),
                     Outcome::Overflow => return Err(Undone::Overflow),
                     Outcome::TooLong => return Err(Undone::TooLong),
-                    outcome => {
-                        self.more_work += more_work(&outcome);
-                        outcome
-                    }
+                    outcome => outcome,
                 }
             }
         };
@@ -139,7 +135,7 @@ impl Branch<'_> {
 
     /// All that was done, in keys.
     fn work(&self) -> usize {
-        self.keys + self.more_work
+        self.keys + self.more
     }
 
     fn check_results(&self) -> Result<(), Undone> {
