@@ -56,8 +56,10 @@ impl Out {
         } else {
             Format::Tsv
         };
-        let asked = self.style.format().or(self.style.usual_format());
-        asked.unwrap_or(usual)
+        // What was not asked for by name is never refused.
+        let set = self.style.usual_format();
+        let set = set.filter(|format| !(self.terminal && format.is_binary()));
+        self.style.format().or(set).unwrap_or(usual)
     }
 
     pub(crate) fn json(&self) -> bool {

@@ -75,6 +75,17 @@ fn keys_and_values_are_a_table_as_wide_as_the_screen() {
 }
 
 #[test]
+fn what_is_usual_and_for_programs_is_not_usual_on_a_screen() {
+    let (_server, at) = store();
+    run(&at, &["put", "a", "1"]).silently(0, "");
+    let (text, code) = show_on("cols 60", "RAFTCTL_FORMAT=nul", &at, "scan");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.starts_with("KEY "), "{text}");
+    let (text, code) = show_on("cols 60", "", &at, "scan -0");
+    assert_eq!(code, Some(2), "{text}");
+}
+
+#[test]
 fn the_cluster_is_a_table() {
     let node = Fake::start(1, |asked| {
         let told = status(1, NodeRole::Leader, ["", "", ""], [true, true, false]);
