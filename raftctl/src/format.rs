@@ -38,6 +38,16 @@ impl Format {
         }
     }
 
+    /// Whether fields can be chosen in it.
+    fn has_fields(self) -> bool {
+        !matches!(self, Jsonl | Frame | Env)
+    }
+
+    /// Whether it can hold keys without values.
+    pub(crate) fn has_lone_keys(self) -> bool {
+        !matches!(self, Frame | Env)
+    }
+
     /// Whether its bytes are for programs alone.
     pub(crate) fn is_binary(self) -> bool {
         matches!(self, Nul | Frame)
@@ -121,9 +131,15 @@ impl Style {
         }
     }
 
-    /// What was asked for as usual, if nothing else was asked for.
+    /// What is usual where nothing else was asked for, if fields can be chosen in it that were.
     pub(crate) fn usual_format(&self) -> Option<Format> {
-        self.usual.format
+        let fits = |format: &Format| format.has_fields() || !self.has_chosen();
+        self.usual.format.filter(fits)
+    }
+
+    /// Whether some fields were chosen.
+    fn has_chosen(&self) -> bool {
+        !self.fields.is_empty() || self.bare
     }
 
     /// When to write colours.
@@ -167,12 +183,15 @@ impl Style {
             let what = format!("this verb does not know the format {}", format.name());
             return Err(Failure::usage(what).remedy(format!("one of {}", names.join(", "))));
         }
-        let chosen = !self.fields.is_empty() || self.bare;
+        let chosen = self.has_chosen();
         if chosen && ability.fields.is_empty() {
             let what = "--field and --value are for verbs that print several fields";
             return Err(Failure::usage(what));
         }
-        if let (true, Some(format @ (Jsonl | Frame | Env))) = (chosen, self.format()) {
+        if let Some(format) = self.format()
+            && chosen
+            && !format.has_fields()
+        {
             let what = format!("the fields of {} cannot be chosen", format.name());
             return Err(Failure::usage(what).remedy("--format tsv, csv, nul or table"));
         }

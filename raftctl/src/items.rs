@@ -105,9 +105,9 @@ impl Printer {
         codec: Codec,
         out: &Out,
     ) -> Result<Self, Failure> {
-        let format = out.format();
+        let format = out.format_where(|format| !keys_only || format.has_lone_keys());
         out.check_binary(format)?;
-        if keys_only && matches!(format, Format::Frame | Format::Env) {
+        if keys_only && !format.has_lone_keys() {
             let what = format!("{} holds keys with values, not keys alone", format.name());
             return Err(Failure::usage(what).remedy("--format nul"));
         }

@@ -49,16 +49,19 @@ impl Out {
         &self.style
     }
 
-    /// The format: as asked for, else a table on a terminal and TSV in a pipe.
+    /// The format: as asked for, else as set, else a table on a terminal and TSV in a pipe.
     pub(crate) fn format(&self) -> Format {
-        let usual = if self.terminal && !self.style.bare {
-            Format::Table
-        } else {
-            Format::Tsv
+        self.format_where(|_| true)
+    }
+
+    /// The same, where not every format would do. What was not asked for by name is never refused.
+    pub(crate) fn format_where(&self, does: impl Fn(Format) -> bool) -> Format {
+        let usual = match self.terminal && !self.style.bare {
+            true => Format::Table,
+            false => Format::Tsv,
         };
-        // What was not asked for by name is never refused.
         let set = self.style.usual_format();
-        let set = set.filter(|format| !(self.terminal && format.is_binary()));
+        let set = set.filter(|set| does(*set) && !(self.terminal && set.is_binary()));
         self.style.format().or(set).unwrap_or(usual)
     }
 

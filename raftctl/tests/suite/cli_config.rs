@@ -174,11 +174,17 @@ fn a_format_can_be_usual() {
     // Exact bytes, and data for programs, are what their own line says.
     home.run_in(&env, &["get", "k"]).silently(0, "v");
     home.run_in(&env, &["dump"]).silently(0, "k\tv\n");
+    // Nor is what was chosen passed over.
+    home.run_in(&env, &["scan", "--field", "value"])
+        .silently(0, "v\n");
     let env = [
         ("RAFTCTL_FORMAT", "csv"),
         ("RAFTCTL_ENDPOINTS", at.as_str()),
     ];
     home.run_in(&env, &["ls"]).silently(0, "key\nk\n");
+    let as_env = [("RAFTCTL_FORMAT", "env"), env[1]];
+    home.run_in(&as_env, &["scan"]).silently(0, "k='v'\n");
+    home.run_in(&as_env, &["ls"]).silently(0, "k\n");
     home.run_in(&env, &["count"]).silently(0, "1\n");
     let env = [("RAFTCTL_FORMAT", "frame")];
     assert_eq!(home.run_in(&env, &["config", "check"]).code, Some(2));
