@@ -109,9 +109,10 @@ impl Out {
 
     /// One object on one line.
     pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        let written = serde_json::to_writer(&mut self.sink, object);
-        written.map_err(|error| failure(&error.into()))?;
-        self.bytes(b"\n")
+        let text = serde_json::to_vec(object);
+        let mut text = text.map_err(|error| failure(&error.into()))?;
+        text.push(b'\n');
+        self.text(&text)
     }
 
     /// States a change, to a person only.

@@ -48,6 +48,19 @@ fn a_value_gets_a_line_end_and_never_a_control_character() {
 }
 
 #[test]
+fn no_object_has_a_control_character_on_a_screen() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "\u{9b}2J\u{7f}"]).silently(0, "");
+    for args in ["get k --json", "scan --json", "txn --then 'get k' --json"] {
+        let (text, code) = show(&at, args);
+        assert_eq!(code, Some(0), "{args}: {text}");
+        assert!(text.contains("2J"), "{args}: {text}");
+        let odd = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(odd), "{args}: {text:?}");
+    }
+}
+
+#[test]
 fn changes_are_told() {
     let (_server, at) = store();
     shows(&at, "put k 1", "put k: revision 1\n");
