@@ -128,6 +128,15 @@ pub(super) enum Leadership {
 }
 
 impl Node {
+    /// The answer to what a node tells always, however it is.
+    fn told_at_once(&self, request: &Request<'_>) -> Option<Reply<'static>> {
+        match request {
+            Request::Status => Some(Reply::Status(self.status())),
+            Request::Leaders => Some(Reply::LeaderChanges(self.leaders.all())),
+            _ => None,
+        }
+    }
+
     /// Takes a client's request.
     pub(super) fn admit(
         &mut self,
@@ -140,13 +149,8 @@ impl Node {
             connection,
             request_id,
         };
-        if matches!(request, Request::Status) {
-            encode(caller, &Reply::Status(self.status()), effects);
-            return;
-        }
-        if matches!(request, Request::Leaders) {
-            encode(caller, &Reply::LeaderChanges(self.leaders.all()), effects);
-            return;
+        if let Some(told) = self.told_at_once(&request) {
+            return encode(caller, &told, effects);
         }
         let welcome = self.clients.arrive(connection, effects);
         if !welcome {
