@@ -280,8 +280,8 @@ fn entries_that_touch_many_keys_are_spread_over_turns() {
     });
 }
 
-/// However short the entries are: a value that is written or removed is hashed for the digest, and one
-/// that is appended to is made anew.
+/// However short the entries are: a value that is written or removed is hashed for the digest, one that
+/// is appended to is made anew, and all of one is looked at that may be a number.
 #[test]
 fn changes_of_long_values_are_spread_over_turns() {
     let mut cluster = Cluster::serving(committed_at_once());
@@ -315,12 +315,16 @@ fn changes_of_long_values_are_spread_over_turns() {
             key: b"1",
             value: b"x",
         };
+        let increment = Command::Increment {
+            key: b"1",
+            delta: 1,
+        };
         let overwrite = keys.iter().map(|key| put(key.as_bytes(), b""));
         let delete = keys.iter().map(|key| Command::Delete {
             key: key.as_bytes(),
         });
         let (overwrite, delete): (Vec<_>, Vec<_>) = (overwrite.collect(), delete.collect());
-        for commands in [&[append; 30][..], &overwrite, &delete] {
+        for commands in [&[append; 30][..], &[increment; 30], &overwrite, &delete] {
             for key in &keys {
                 most_in_a_turn(&mut cluster, &[put(key.as_bytes(), value)]);
             }

@@ -82,10 +82,13 @@ impl Map {
     fn increment(&mut self, index: Index, key: &[u8], delta: i64, more: &mut usize) -> Outcome {
         let current = match self.records.get(key) {
             None => 0,
-            Some(record) => match parse_decimal(record.value()) {
-                Some(number) => number,
-                None => return Outcome::NotANumber,
-            },
+            Some(record) => {
+                *more += record.value().len() / KEY_BYTES;
+                match parse_decimal(record.value()) {
+                    Some(number) => number,
+                    None => return Outcome::NotANumber,
+                }
+            }
         };
         let Some(sum) = current.checked_add(delta) else {
             return Outcome::Overflow;
@@ -180,7 +183,7 @@ impl Map {
     }
 }
 
-/// Bytes of a value that take as long to be written or removed, with their part of the digest, as a key
+/// Bytes of a value that take as long to be read, written or removed, with the digest of them, as a key
 /// takes to be touched.
 const KEY_BYTES: usize = 2 * 1024;
 
