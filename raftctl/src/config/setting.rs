@@ -121,7 +121,9 @@ pub(crate) fn endpoint(text: &str) -> Result<String, String> {
         .rsplit_once(':')
         .map(|(host, port)| (host, port.parse::<u16>()));
     match port {
-        Some((host, Ok(1..))) if !host.is_empty() => Ok(text.into()),
+        Some((host, Ok(1..))) if !host.is_empty() && !host.contains(char::is_whitespace) => {
+            Ok(text.into())
+        }
         _ => Err("an endpoint is HOST:PORT, such as 127.0.0.1:7400".into()),
     }
 }

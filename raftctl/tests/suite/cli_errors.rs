@@ -153,6 +153,7 @@ fn a_wrong_line_is_exit_2_with_the_right_one() {
         &["-t", "5", "get", "k"],
         &["-t", "0s", "get", "k"],
         &["-e", "nonsense", "get", "k"],
+        &["-e", "127.0.0.1:1, 127.0.0.1:2", "get", "k"],
         &["incr", "k", "many"],
         &["-e", "127.0.0.1:1", "is-leader"],
     ] {
