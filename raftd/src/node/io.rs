@@ -182,6 +182,7 @@ pub enum SnapshotRequest {
     Keep(Vec<EntryId>),
     /// Remove every snapshot of a later entry than this one, and give up the one being written if
     /// it is, which [`SnapshotEvent::NotTaken`] tells: they hold a state that is not to be believed.
+    /// Answered by [`SnapshotEvent::Distrusted`].
     Distrust {
         /// The last entry up to which the state was right.
         after: Index,
@@ -249,6 +250,8 @@ pub enum SnapshotEvent {
     /// A snapshot was received: its file is whole, verified and durable under its name, and this is
     /// the state that it holds.
     Whole(SnapshotFile, Box<Store>),
+    /// What was to be distrusted is gone, with what was received whole before.
+    Distrusted,
     /// A published one was found damaged.
     Rotten(EntryId),
 }

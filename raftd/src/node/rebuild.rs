@@ -79,7 +79,6 @@ impl Node {
         }
         self.condemned = false;
         let agreed = self.digests.agreed_upto();
-        push(effects, SnapshotRequest::Distrust { after: agreed });
         self.snapshots.distrust(agreed, effects);
         self.rebuild(effects);
     }

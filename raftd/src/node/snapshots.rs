@@ -127,6 +127,8 @@ pub(super) struct Snapshots {
     owed: Since,
     /// Snapshots that could not be taken, in a row.
     failures: u32,
+    /// Removals of distrusted ones that are not done: what is received whole before that goes, too.
+    distrusting: u32,
     /// The size of the state that the background thread knows of.
     told_bytes: u64,
     pub(super) transfers: Transfers,
@@ -165,6 +167,8 @@ impl Snapshots {
 
     /// The state after `agreed` was not right, and neither is what was made of it.
     pub(super) fn distrust(&mut self, agreed: Index, effects: &mut Effects) {
+        push(effects, SnapshotRequest::Distrust { after: agreed });
+        self.distrusting += 1;
         if let Some(view) = self.frozen.take() {
             push(effects, SnapshotRequest::Free(Discarded::View(view)));
         }
@@ -372,7 +376,16 @@ impl Node {
                 total_bytes,
                 received_bytes,
             } => self.chunk_stored(snapshot, (received_bytes, total_bytes), effects),
+            // The leader sends it again.
+            SnapshotEvent::Whole(_, store) if self.snapshots.distrusting > 0 => {
+                push(effects, SnapshotRequest::Free(Discarded::Store(store)));
+            }
             SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
+            SnapshotEvent::Distrusted => {
+                let distrusting = &mut self.snapshots.distrusting;
+                assert!(*distrusting > 0, "a removal is answered once");
+                *distrusting -= 1;
+            }
             SnapshotEvent::Rotten(id) => {
                 let text = format!("snapshot damaged on disk, taking another id={id}");
                 self.journal.line(Level::Error, text);

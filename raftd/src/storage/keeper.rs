@@ -215,6 +215,7 @@ impl<D: Disk> Keeper<D> {
                 if let Err(error) = snapshot::remove_newer(&self.disk, after) {
                     log::error!("snapshots cannot be removed reason={error}");
                 }
+                report(SnapshotEvent::Distrusted);
             }
             SnapshotRequest::Free(discarded) => drop(discarded),
         }

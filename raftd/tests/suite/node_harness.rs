@@ -388,6 +388,13 @@ impl Cluster {
         })
     }
 
+    /// Whether the snapshot that a node's log goes on from is on its disk.
+    pub(crate) fn has_marked_snapshot(&self, id: NodeId) -> bool {
+        let disk = &self.members[&id].disk;
+        let name = snapshot::snapshot_name(disk.snapshot);
+        disk.files.open(&name).is_ok()
+    }
+
     /// The disk reads nothing, until told otherwise.
     pub(crate) fn fail_loads(&mut self, id: NodeId, fail: bool) {
         self.members.get_mut(&id).unwrap().disk.fails_loads = fail;

@@ -2,13 +2,14 @@
 //! whom, and what clients see of it meanwhile (rules B4, D4, D5, E5).
 
 use raft::RoleName;
-use raftd::node::io::{SnapshotEvent, StorageEvent};
+use raftd::node::io::{SnapshotEvent, SnapshotFile, StorageEvent};
+use raftd::store::{Builder, ImageHead, Store};
 use wire::error::Error;
 use wire::peer::DiskState;
-use wire::types::{Index, NodeId};
+use wire::types::{EntryId, Index, NodeId};
 
 use super::node_cluster::{get, put, session, value, written};
-use super::node_harness::{Cluster, Options, error, ms};
+use super::node_harness::{Cluster, EPOCH, Options, error, ms};
 use super::node_reads::anywhere;
 use super::node_snapshots::{Client, await_snapshot, holds, patient};
 
@@ -130,6 +131,50 @@ fn a_state_that_differs_is_thrown_away_and_rebuilt() {
             .iter()
             .all(|id| cluster.status(*id).error.is_empty())
     );
+}
+
+/// Some state as of an entry.
+fn store_at(applied: EntryId) -> Box<Store> {
+    let head = ImageHead {
+        applied,
+        wall_ms: 0,
+        epoch: EPOCH,
+        horizon: None,
+        keys: 0,
+        sessions: 0,
+        membership: None,
+    };
+    let store = Builder::new(head).finish(16);
+    Box::new(store.expect("there is a state without keys"))
+}
+
+/// A leader had sent one meanwhile. It goes with those that may hold the wrong state, so the node must
+/// not go on from it.
+#[test]
+fn a_snapshot_that_came_before_the_state_was_thrown_away_is_gone() {
+    let (mut cluster, leader, mut client, _) = with_snapshot();
+    let [hurt, _] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.spoil_state(hurt);
+    cluster.start(hurt);
+    cluster.run(ms(100));
+    cluster.hang_disk(hurt, true);
+    compare(&mut cluster, &mut client);
+    cluster.run_until("the finding", ms(2_000), |cluster| {
+        said(cluster, hurt, "the state differs from the quorum's") == 1
+    });
+    // What was received before is told before the others are removed, and goes with them.
+    let file = cluster.status(leader).snapshot;
+    let whole = SnapshotEvent::Whole(SnapshotFile { id: file, bytes: 1 }, store_at(file));
+    cluster.report(hurt, StorageEvent::Snapshot(whole));
+    cluster.hang_disk(hurt, false);
+    cluster.run_until("another state", ms(10_000), |cluster| {
+        cluster.status(hurt).state == "serving" && cluster.has_marked_snapshot(hurt)
+    });
+    cluster.run(ms(1_000));
+    assert!(cluster.has_marked_snapshot(hurt));
+    assert_eq!(holds(&mut cluster, hurt, b"before"), Some(b"1".to_vec()));
+    assert_eq!(said(&cluster, hurt, "snapshot installed"), 1);
 }
 
 /// Nobody else may be told what a wrong state holds.

@@ -101,10 +101,8 @@ impl Life {
                     report(SnapshotEvent::Whole(file, Box::new(store)));
                 }
             }
-            SnapshotRequest::Expect(_)
-            | SnapshotRequest::Keep(_)
-            | SnapshotRequest::Distrust { .. }
-            | SnapshotRequest::Free(_) => {}
+            SnapshotRequest::Distrust { .. } => report(SnapshotEvent::Distrusted),
+            SnapshotRequest::Expect(_) | SnapshotRequest::Keep(_) | SnapshotRequest::Free(_) => {}
         }
     }
 
