@@ -273,10 +273,14 @@ fn read_batch(disk: &SimDisk, name: &str, segment: &SegmentHeader, offset: u64) 
 }
 
 /// The files with durable names, with their sizes. One that was removed, and may be back after a loss
-/// of power, can be harmed no more.
+/// of power, can be harmed no more; and of one that was made anew since, only what both have.
 fn files(disk: &SimDisk) -> Vec<(String, u64)> {
     let mut files = disk.durable_files();
-    files.retain(|(name, _)| disk.open(name).is_ok());
+    files.retain_mut(|(name, bytes)| {
+        let now = disk.open(name).and_then(|file| disk.bytes(&file));
+        *bytes = now.as_ref().map_or(0, |now| *now.min(bytes));
+        now.is_ok()
+    });
     files
 }
 
@@ -533,7 +537,10 @@ impl Victim<'_> {
                 let behind = bytes.checked_sub(page).filter(|behind| *behind > 0)?;
                 self.rot_within(name, page, behind as usize);
             }
-            _ => self.rot_within(name, 0, *bytes as usize),
+            _ => {
+                (*bytes > 0).then_some(())?;
+                self.rot_within(name, 0, *bytes as usize);
+            }
         }
         Some(())
     }
