@@ -239,13 +239,16 @@ pub fn newest_header<D: Disk>(disk: &D) -> Result<Option<Header>, DiskError> {
 
 /// Removes what is of no use beside the snapshot `kept` (0@0: none): all others, what was being
 /// written when the process ended, and what was being received, but for the newest part of a
-/// snapshot behind `kept`, with which a transfer can go on. Returns the names of what it removed.
+/// snapshot behind `kept`, with which a transfer can go on. Returns the names of what it removed. What
+/// stays has its name after a loss of power, too.
 ///
 /// Only for when the log's marker names `kept`, or the store did begin from it.
 ///
 /// # Errors
 /// The disk's. Some may be removed then.
 pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, DiskError> {
+    // The last process may have been killed between giving a name and syncing it.
+    disk.sync_dir(SNAPSHOT_DIR)?;
     let names = disk.list(SNAPSHOT_DIR)?;
     let parts = names
         .iter()

@@ -1,8 +1,8 @@
 //! The process dies, the power fails or the disk refuses, at every operation.
 
 use raftd::disk::Disk;
-use raftd::disk::sim::{Fault, SimDisk};
-use raftd::snapshot::{Receiver, SnapshotInfo, read_at, remove_others};
+use raftd::disk::sim::{Fault, Operation, SimDisk};
+use raftd::snapshot::{Receiver, SnapshotInfo, read_at, remove_others, snapshot_name};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
 
@@ -129,6 +129,25 @@ fn what_is_said_to_be_published_survives_the_power() {
         receive(&follower, &disk.restart(), new).unwrap();
         follower.power_loss();
         assert!(past.check(&follower.restart(), &format!("received, seed {seed}")));
+    }
+}
+
+/// A process that took a damaged snapshot anew was killed before the directory was synced: the damaged
+/// one must not come back under whoever started from the other.
+#[test]
+fn what_a_start_takes_survives_the_power() {
+    let past = past();
+    for seed in 0..16 {
+        let disk = past.disk.fork(seed);
+        disk.rot(&snapshot_name(past.old.id), 5_000, 1);
+        disk.fail_next(Operation::Rename, Fault::Kill);
+        publish(&disk, past.old_store.view()).unwrap_err();
+        let disk = disk.restart();
+        remove_others(&disk, past.old.id).unwrap();
+        load_it(&disk, past.old.id).unwrap();
+        disk.power_loss();
+        let taken = load_it(&disk.restart(), past.old.id);
+        assert!(taken.is_ok(), "seed {seed}: {:?}", taken.err());
     }
 }
 
