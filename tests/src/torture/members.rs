@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use raftd::wal::segment::WAL_DIR;
 use rustix::process::Signal;
 
 use super::SEGMENT_BYTES;
@@ -44,8 +45,12 @@ const STRACE: [&str; 6] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Under {
     Nothing,
-    /// Every fdatasync but the first few takes so many microseconds longer.
-    SlowSync(u64),
+    /// Every fdatasync of a thread takes so many microseconds longer, but for as many as a start takes,
+    /// which syncs each segment, and a few.
+    SlowSync {
+        micros: u64,
+        starting: usize,
+    },
     /// This fdatasync of each thread fails, counted from 1.
     FailedSync(u64),
 }
@@ -125,7 +130,9 @@ impl Members<'_> {
             }
             Fault::SlowSync => {
                 self.kill(i)?;
-                self.launch(i, Under::SlowSync(20_000 + next.chance % 500_000));
+                let micros = 20_000 + next.chance % 500_000;
+                let starting = self.segments(i)?;
+                self.launch(i, Under::SlowSync { micros, starting });
                 self.await_ready(i)?;
                 self.settle(scene, lasts);
                 let slow = self.injections(i).next().is_some();
@@ -356,6 +363,12 @@ impl Members<'_> {
         Err(self.failed(i, &what))
     }
 
+    fn segments(&self, i: usize) -> Result<usize, Stop> {
+        let told = |error| Stop::Failed(format!("slow sync: {error}"));
+        let names = fs::read_dir(self.nodes[i].data_dir.join(WAL_DIR)).map_err(told)?;
+        Ok(names.count())
+    }
+
     /// What strace did to syncs, a line for each, with the thread's name.
     fn injections(&self, i: usize) -> impl Iterator<Item = String> {
         let told = fs::read_to_string(trace(&self.nodes[i])).unwrap_or_default();
@@ -381,7 +394,10 @@ fn command(node: &Node, under: Under) -> Command {
     command.args(["--pdeathsig", "KILL"]);
     let inject = match under {
         Under::Nothing => None,
-        Under::SlowSync(micros) => Some(format!("fdatasync:delay_enter={micros}:when=4+")),
+        Under::SlowSync { micros, starting } => {
+            let first = starting + 4;
+            Some(format!("fdatasync:delay_enter={micros}:when={first}+"))
+        }
         Under::FailedSync(when) => Some(format!("fdatasync:error=EIO:when={when}")),
     };
     if let Some(inject) = inject {
