@@ -247,9 +247,12 @@ pub fn newest_header<D: Disk>(disk: &D) -> Result<Option<Header>, DiskError> {
 /// # Errors
 /// The disk's. Some may be removed then.
 pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, DiskError> {
-    // The last process may have been killed between giving a name and syncing it.
-    disk.sync_dir(SNAPSHOT_DIR)?;
     let names = disk.list(SNAPSHOT_DIR)?;
+    // The last process may have been killed between giving a name and syncing it. The first snapshot
+    // makes the directory.
+    if !names.is_empty() {
+        disk.sync_dir(SNAPSHOT_DIR)?;
+    }
     let parts = names
         .iter()
         .filter_map(|name| named_id(name, PARTIAL_SUFFIX));

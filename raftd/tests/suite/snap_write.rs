@@ -306,6 +306,14 @@ fn only_what_is_of_use_stays() {
 }
 
 #[test]
+fn before_the_first_snapshot_there_is_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    assert!(remove_others(&disk, id(0, 0)).unwrap().is_empty());
+    assert!(!dir.path().join("snap").exists());
+}
+
+#[test]
 fn what_the_log_does_not_know_of_yet_stays() {
     let disk = SimDisk::new(1, 64 << 20);
     for name in [
