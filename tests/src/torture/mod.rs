@@ -40,7 +40,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::ledger::Ledger;
+use self::ledger::{Ledger, WHOLE_RUN};
 use self::plan::Plan;
 use self::round::Round;
 
@@ -51,6 +51,10 @@ pub const HEALS_WITHIN: Duration = Duration::from_secs(10);
 const SEGMENT_BYTES: u64 = 256 * 1024;
 /// Longer runs have several rounds: logs and histories stay small.
 const ROUND_MAX: Duration = Duration::from_secs(120);
+/// What came below its floor, for the drawn times are long and the machine is busy now and then, has
+/// so many rounds more to come in, each so long.
+const MORE_ROUNDS_MAX: u32 = 2;
+const MORE_TIME: Duration = Duration::from_secs(30);
 
 /// What a run is to be.
 #[derive(Clone, Copy, Debug)]
@@ -100,16 +104,30 @@ pub fn run(
     let mut ledger = Ledger::default();
     let rounds = options.time.as_secs_f64() / ROUND_MAX.as_secs_f64();
     let rounds = rounds.ceil().max(1.0) as u32;
-    for number in 0..rounds {
-        if cancelled.load(Ordering::Relaxed) {
+    let more = if options.time < WHOLE_RUN {
+        0
+    } else {
+        MORE_ROUNDS_MAX
+    };
+    for number in 0..rounds + more {
+        let is_enough = number >= rounds && ledger.below_floors().is_empty();
+        if is_enough || cancelled.load(Ordering::Relaxed) {
             break;
         }
         let plan = Plan::draw(
             options.seed.wrapping_add(u64::from(number)),
             options.members,
         );
-        say(&format!("round {} of {rounds}: {plan}", number + 1));
-        let time = options.time / rounds;
+        let (name, time) = if number < rounds {
+            let name = format!("round {} of {rounds}", number + 1);
+            (name, options.time / rounds)
+        } else {
+            (
+                "a round more, for what came too seldom".to_owned(),
+                MORE_TIME,
+            )
+        };
+        say(&format!("{name}: {plan}"));
         let round = Round {
             plan: &plan,
             time,
