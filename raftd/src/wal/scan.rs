@@ -510,7 +510,7 @@ impl Scan {
         let bytes = sizes.iter().sum::<u64>() + spare_bytes;
         let mut open = VecDeque::new();
         for header in spares {
-            let file = disk.open(&segment_name(header.id))?;
+            let file = open_to_write(&disk, header.id)?;
             open.push_back(Spare { header, file });
         }
         let newest = in_use.pop().expect("a log has a segment");
@@ -522,7 +522,7 @@ impl Scan {
             sizes.push_back(next.header.bytes);
             (next.header, next.file)
         } else {
-            (newest, disk.open(&segment_name(newest.id))?)
+            (newest, open_to_write(&disk, newest.id)?)
         };
         disk.map(&mut file)?;
         let report = self.report();
@@ -571,4 +571,11 @@ impl Scan {
             report,
         })
     }
+}
+
+/// A segment that is written to: large batches go past the page cache.
+fn open_to_write<D: Disk>(disk: &D, id: u64) -> Result<D::File, Error> {
+    let mut file = disk.open(&segment_name(id))?;
+    disk.bypass_cache(&mut file);
+    Ok(file)
 }

@@ -70,6 +70,26 @@ fn segments(disk: &SimDisk) -> Vec<String> {
     disk.list("wal").expect("the machine is up")
 }
 
+/// The segment that a start finds and its spares as well: who comes back has most to catch up on.
+#[test]
+fn large_batches_go_past_the_cache_in_every_life() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    for life in 0..2 {
+        let mut wal = new_log(&disk);
+        make_spare(&mut wal).expect("no fault is planned");
+        for index in 1..=4 {
+            let before = disk.direct_bytes();
+            let entry = entries(4 * life + index, 1, 1, 90_000);
+            put(&mut wal, write(1, 1, entry));
+            let past = disk.direct_bytes() - before;
+            assert!(
+                past > 80_000,
+                "{past} bytes of entry {index} in life {life}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_marker_alone_is_one_batch_and_waits_for_nothing() {
     let disk = SimDisk::new(1, DISK_BYTES);

@@ -26,6 +26,7 @@ use std::rc::Rc;
 
 use self::inode::Inode;
 use self::state::{State, parent};
+use super::aligned::direct_bytes;
 use super::{Disk, Error};
 
 /// What may go wrong with an operation that changes something.
@@ -90,6 +91,8 @@ pub struct SimFile {
     name: String,
     inode: usize,
     mapped: bool,
+    /// Whole blocks of it go past the cache.
+    direct: bool,
 }
 
 impl SimDisk {
@@ -106,6 +109,12 @@ impl SimDisk {
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    /// Bytes written past the cache, so far.
+    #[must_use]
+    pub fn direct_bytes(&self) -> u64 {
+        self.state().direct_bytes
     }
 
     /// Files synced, so far.
@@ -341,6 +350,7 @@ impl Disk for SimDisk {
             name: name.to_owned(),
             inode,
             mapped: false,
+            direct: false,
         })
     }
 
@@ -358,6 +368,7 @@ impl Disk for SimDisk {
                 name: name.to_owned(),
                 inode: *inode,
                 mapped: false,
+                direct: false,
             }),
             None => Err(Error::new("open", name, io::ErrorKind::NotFound.into())),
         }
@@ -384,6 +395,9 @@ impl Disk for SimDisk {
     fn write_at(&self, file: &SimFile, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         self.change(Operation::Write, &file.name, None, |state| {
             state.inodes[file.inode].write(offset as usize, bytes);
+            if file.direct {
+                state.direct_bytes += direct_bytes(offset, bytes) as u64;
+            }
             Ok(())
         })
     }
@@ -409,7 +423,9 @@ impl Disk for SimDisk {
         })
     }
 
-    fn bypass_cache(&self, _: &mut SimFile) {}
+    fn bypass_cache(&self, file: &mut SimFile) {
+        file.direct = true;
+    }
 
     fn drop_cache(&self, file: &SimFile) {
         self.state().inodes[file.inode].drop_cache();

@@ -18,6 +18,7 @@ pub(super) struct State {
     pub(super) capacity_bytes: u64,
     pub(super) operations: u64,
     pub(super) syncs: u64,
+    pub(super) direct_bytes: u64,
     /// How often the durable names have changed.
     pub(super) name_changes: u64,
     /// Syncs return at once and do nothing.
@@ -66,6 +67,7 @@ impl State {
             capacity_bytes,
             operations: 0,
             syncs: 0,
+            direct_bytes: 0,
             name_changes: 0,
             lies: false,
             faults: BTreeMap::new(),
