@@ -58,6 +58,15 @@ impl Client {
         written(cluster.ask(self.connection, self.asked, put))
     }
 
+    /// Has the leader take a snapshot and drop its log before that.
+    fn compact(&mut self, cluster: &mut Cluster, leader: NodeId) -> Index {
+        let index = self.snapshot(cluster);
+        cluster.run_until("compaction", ms(5_000), |cluster| {
+            cluster.node(leader).raft().base().index >= index
+        });
+        index
+    }
+
     pub(crate) fn snapshot(&mut self, cluster: &mut Cluster) -> Index {
         self.asked += 1;
         match cluster.ask(self.connection, self.asked, Request::Snapshot) {
@@ -83,6 +92,16 @@ pub(crate) fn await_snapshot(cluster: &mut Cluster, ids: &[NodeId], index: Index
 pub(crate) fn holds(cluster: &mut Cluster, id: NodeId, key: &[u8]) -> Option<Vec<u8>> {
     let reader = cluster.connect(id);
     value(cluster.ask(reader, 1, stale_get(key)))
+}
+
+/// A client of the leader, the leader, and a follower that hears nobody.
+fn with_a_follower_away(options: Options) -> (Cluster, Client, NodeId, NodeId) {
+    let mut cluster = Cluster::serving(options);
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.isolate(follower);
+    let client = Client::new(&mut cluster, leader, 1);
+    (cluster, client, leader, follower)
 }
 
 #[test]
@@ -155,11 +174,7 @@ fn a_node_starts_from_its_snapshot_and_the_log_behind_it() {
 /// that the follower does not need the next one at once.
 #[test]
 fn a_follower_that_lacks_what_is_gone_is_sent_a_snapshot_and_goes_on_from_it() {
-    let mut cluster = Cluster::serving(eager());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
-    cluster.isolate(follower);
-    let mut client = Client::new(&mut cluster, leader, 1);
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(eager());
     let large = vec![7; 300 * 1024];
     for n in 0..60_u8 {
         client.put(&mut cluster, &[n], &large);
@@ -203,10 +218,7 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
             .collect();
         client.put(&mut cluster, &n.to_be_bytes(), &noise);
     }
-    let index = client.snapshot(&mut cluster);
-    cluster.run_until("compaction", ms(5_000), |cluster| {
-        cluster.node(leader).raft().base().index >= index
-    });
+    let index = client.compact(&mut cluster, leader);
     cluster.start(follower);
     let half = cluster.status(leader).snapshot_bytes / 2;
     let received = |cluster: &Cluster| {
@@ -235,16 +247,9 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
 /// the whole, or it would take its own file for damaged.
 #[test]
 fn a_question_behind_the_last_piece_is_answered_with_all_of_it() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
-    cluster.isolate(follower);
-    let mut client = Client::new(&mut cluster, leader, 1);
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(patient());
     client.put(&mut cluster, b"k", b"v");
-    let index = client.snapshot(&mut cluster);
-    cluster.run_until("compaction", ms(5_000), |cluster| {
-        cluster.node(leader).raft().base().index >= index
-    });
+    let index = client.compact(&mut cluster, leader);
     cluster.heal();
     cluster.run_until("the last piece", ms(5_000), |cluster| {
         cluster.holds_last_piece(follower)
@@ -265,16 +270,9 @@ fn a_question_behind_the_last_piece_is_answered_with_all_of_it() {
 /// It may have been damaged before it was read: another one is taken, and sent.
 #[test]
 fn a_snapshot_that_a_follower_cannot_use_is_not_sent_to_it_again() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
-    cluster.isolate(follower);
-    let mut client = Client::new(&mut cluster, leader, 1);
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(patient());
     client.put(&mut cluster, b"k", b"v");
-    let index = client.snapshot(&mut cluster);
-    cluster.run_until("compaction", ms(5_000), |cluster| {
-        cluster.node(leader).raft().base().index >= index
-    });
+    let index = client.compact(&mut cluster, leader);
     cluster.run(ms(1_000));
     client.put(&mut cluster, b"later", b"v");
     cluster.damage_snapshot(leader);
@@ -291,21 +289,14 @@ fn a_snapshot_that_a_follower_cannot_use_is_not_sent_to_it_again() {
 /// Row 59: what makes a retry harmless is part of a snapshot.
 #[test]
 fn a_retry_is_recognised_by_a_leader_that_was_made_from_a_snapshot() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
-    cluster.isolate(follower);
-    let mut client = Client::new(&mut cluster, leader, 1);
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(patient());
     let add = Command::Increment {
         key: b"n",
         delta: 5,
     };
     let first = client.session.next(add);
     let first = written(cluster.ask(client.connection, 100, first));
-    let index = client.snapshot(&mut cluster);
-    cluster.run_until("compaction", ms(5_000), |cluster| {
-        cluster.node(leader).raft().base().index >= index
-    });
+    let index = client.compact(&mut cluster, leader);
     cluster.heal();
     cluster.run_until("installed", ms(5_000), |cluster| {
         cluster.node(follower).store().applied().index >= index

@@ -7,26 +7,19 @@ use std::time::Duration;
 use raft::Ticket;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
-use raftd::storage::{Opened, Options, Scrubbing, Storage, open};
-use raftd::store::session::SESSIONS_MAX;
+use raftd::storage::{Opened, Options, Storage, open};
 use wire::entry::Entry;
 use wire::types::{Incarnation, Index, NodeId};
 
-use crate::wal_support::{entries, identity, write};
+use super::wal_story;
+use crate::wal_support::{entries, write};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_path_buf(),
-        segment_bytes: 256 * 1024,
-        soft_free_bytes: 0,
-        tail_bytes: 8 << 20,
-        sessions_max: SESSIONS_MAX,
-        snapshot_rate_bytes: 0,
-        scrubbing: Scrubbing::default(),
-        create: Some(identity()),
-        seed: 42,
+        ..wal_story::options(42)
     }
 }
 
