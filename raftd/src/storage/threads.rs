@@ -33,7 +33,9 @@ const FAST_BATCHES: u32 = 16;
 const PACE: Duration = Duration::from_micros(600);
 /// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
 /// first, at both ends: catching up takes all of a disk and most of two processors if it may.
-const LAGGING_RATE_BYTES: u64 = 128 * 1024 * 1024;
+const LAGGING_RATE_BYTES: u64 = 136 * 1024 * 1024;
+/// So late a read for them may come, and the next one is due as if it had not.
+const LATE: Duration = Duration::from_millis(20);
 /// What the background thread leaves to the others when processors are short: it is never in a hurry
 /// that they would not wait for.
 const BACKGROUND_NICENESS: i32 = 10;
@@ -255,7 +257,12 @@ impl Bench {
             Err(fatal) => fatal::die(&fatal),
         };
         if round.lagging_bytes > 0 {
-            self.lagging_at = began + pace(round.lagging_bytes as u64, LAGGING_RATE_BYTES);
+            let due = if began.since(self.lagging_at) < LATE {
+                self.lagging_at
+            } else {
+                began
+            };
+            self.lagging_at = due + pace(round.lagging_bytes as u64, LAGGING_RATE_BYTES);
         }
         if round.wrote {
             let fast = self.clock.monotonic().since(began) < FAST;
