@@ -23,7 +23,7 @@ use super::index::LogIndex;
 use super::pending::Draft;
 use super::recover::{Candidate, Files, READ_AHEAD_BYTES, Recovered, Report, Settings};
 use super::repair::Repair;
-use super::segment::{Spare, UNFINISHED_SUFFIX, WAL_DIR, segment_name};
+use super::segment::{Spare, UNFINISHED_SUFFIX, WAL_DIR, open_to_write, segment_name};
 use super::window::{Batch, Window};
 use super::writer::{Active, Wal};
 use super::{Damage, Error};
@@ -571,11 +571,4 @@ impl Scan {
             report,
         })
     }
-}
-
-/// A segment that is written to: large batches go past the page cache.
-fn open_to_write<D: Disk>(disk: &D, id: u64) -> Result<D::File, Error> {
-    let mut file = disk.open(&segment_name(id))?;
-    disk.bypass_cache(&mut file);
-    Ok(file)
 }

@@ -60,6 +60,13 @@ pub fn remove<D: Disk>(disk: &D, ids: &mut Range<u64>) -> Result<(), Error> {
     disk.sync_dir(WAL_DIR)
 }
 
+/// A segment that is written to: large batches go past the page cache.
+pub(super) fn open_to_write<D: Disk>(disk: &D, id: u64) -> Result<D::File, Error> {
+    let mut file = disk.open(&segment_name(id))?;
+    disk.bypass_cache(&mut file);
+    Ok(file)
+}
+
 /// Makes a segment in steps of [`STEP_BYTES`], under a temporary name.
 ///
 /// The name appears only when header page and zeros are durable: a file with a segment's name is
