@@ -34,7 +34,7 @@ const PACE: Duration = Duration::from_micros(600);
 /// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
 /// first, at both ends: catching up takes all of a disk and most of two processors if it may.
 const LAGGING_RATE_BYTES: u64 = 136 * 1024 * 1024;
-/// So late a read for them may come, and the next one is due as if it had not.
+/// A read for them that comes less late than this delays no later one.
 const LATE: Duration = Duration::from_millis(20);
 /// What the background thread leaves to the others when processors are short: it is never in a hurry
 /// that they would not wait for.
@@ -257,12 +257,8 @@ impl Bench {
             Err(fatal) => fatal::die(&fatal),
         };
         if round.lagging_bytes > 0 {
-            let due = if began.since(self.lagging_at) < LATE {
-                self.lagging_at
-            } else {
-                began
-            };
-            self.lagging_at = due + pace(round.lagging_bytes as u64, LAGGING_RATE_BYTES);
+            let rest = pace(round.lagging_bytes as u64, LAGGING_RATE_BYTES);
+            self.lagging_at = next_due(self.lagging_at, began) + rest;
         }
         if round.wrote {
             let fast = self.clock.monotonic().since(began) < FAST;
@@ -460,6 +456,12 @@ fn pace(bytes: u64, rate_bytes: u64) -> Duration {
     Duration::from_micros(micros.unwrap_or(0))
 }
 
+/// From when the pace counts on, for what was due and began later: what was only a little late is
+/// made up for, and who rested longer than [`LATE`] has nothing in hand.
+fn next_due(due: Instant, began: Instant) -> Instant {
+    if began.since(due) < LATE { due } else { began }
+}
+
 /// Frees the memory of a segment that is written no more: it goes into the next spare, and a log
 /// that only grows does not fill the page cache.
 fn retire(mut file: OsFile, bytes: u64, shared: &Shared) {
@@ -575,5 +577,20 @@ impl Storage {
             // A panic in a thread was already reported where it happened.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_little_lateness_is_made_up_for_and_no_more() {
+        let due = Instant::default() + Duration::from_secs(1);
+        let late = |late: Duration| next_due(due, due + late);
+        assert_eq!(late(Duration::ZERO), due);
+        assert_eq!(late(LATE / 2), due);
+        assert_eq!(late(LATE), due + LATE, "a rest is no credit");
+        assert_eq!(late(LATE * 9), due + LATE * 9);
     }
 }
