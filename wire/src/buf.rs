@@ -10,7 +10,7 @@
 use alloc::string::String;
 
 use byteorder::{BigEndian, ByteOrder};
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::Error;
 use crate::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -18,10 +18,12 @@ use crate::types::{EntryId, Index, NodeId, Term};
 
 /// Takes fields off the front of a payload.
 ///
-/// Invariants: `rest` only shrinks, by exactly what was read; a failed read ends the decoding.
+/// Invariants: `rest` only shrinks, by exactly what was read; a failed read ends the decoding. It lies
+/// in `whole`, if there is one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
+    whole: Option<&'a Bytes>,
 }
 
 /// "The payload cannot be understood", and why.
@@ -51,7 +53,26 @@ pub(crate) fn limited(what: &str, limit: usize, actual: usize) -> Result<(), Err
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self {
+            rest: bytes,
+            whole: None,
+        }
+    }
+
+    /// For `bytes` that lie in `whole`, which may be shared.
+    pub(crate) fn sharing(bytes: &'a [u8], whole: &'a Bytes) -> Self {
+        Self {
+            rest: bytes,
+            whole: Some(whole),
+        }
+    }
+
+    /// Keeps a part of what was read: shared with the buffer that it lies in, or else copied.
+    pub(crate) fn keep(&self, part: &'a [u8]) -> Bytes {
+        match self.whole {
+            Some(whole) => whole.slice_ref(part),
+            None => Bytes::copy_from_slice(part),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -161,7 +161,22 @@ impl Message {
     /// [`APPEND_BYTES_MAX`] together, and for a piece of a snapshot over
     /// [`SNAPSHOT_CHUNK_BYTES_MAX`].
     pub fn decode(frame: &Frame<'_>) -> Result<Self, Error> {
-        let mut reader = Reader::new(frame.payload);
+        Self::read(frame, Reader::new(frame.payload))
+    }
+
+    /// The same for a frame that lies in `whole`: nothing is copied, and `whole` stays as long as
+    /// anything of the message does.
+    ///
+    /// # Errors
+    /// As for [`Message::decode`].
+    ///
+    /// # Panics
+    /// If the frame lies elsewhere.
+    pub fn decode_shared(frame: &Frame<'_>, whole: &Bytes) -> Result<Self, Error> {
+        Self::read(frame, Reader::sharing(frame.payload, whole))
+    }
+
+    fn read(frame: &Frame<'_>, mut reader: Reader<'_>) -> Result<Self, Error> {
         let term = |reader: &mut Reader<'_>| match reader.term()? {
             Term(0) => Err(malformed("a request of term 0")),
             term => Ok(term),
@@ -228,12 +243,12 @@ fn put_records(out: &mut BytesMut, entries: &[Entry], limit: usize) {
     }
 }
 
-/// Verified entries, which are the rest of the message: copied once, into a buffer that they share.
+/// Verified entries, which are the rest of the message: in a buffer that they share.
 fn read_records(reader: &mut Reader<'_>, what: &str, limit: usize) -> Result<Vec<Entry>, Error> {
     let count = reader.count(limit, ENTRY_HEADER_BYTES)?;
     let records = reader.rest();
     limited(what, APPEND_BYTES_MAX, records.len())?;
-    let mut shared = Bytes::copy_from_slice(records);
+    let mut shared = reader.keep(records);
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let entry = Entry::split_from(&mut shared).map_err(|error| Error::Malformed {
@@ -497,7 +512,7 @@ impl InstallSnapshot {
             snapshot,
             total_bytes,
             offset,
-            bytes: Bytes::copy_from_slice(bytes),
+            bytes: reader.keep(bytes),
         })
     }
 }

@@ -21,7 +21,7 @@ const CLOGGED_BYTES: usize = 1 << 20;
 /// With this much left, it no longer is.
 const FLOWING_BYTES: usize = 256 << 10;
 /// A read that continues a frame asks for at least this, or for as much as is there already: what
-/// a frame's length claims is not allocated before the bytes come.
+/// a frame's length claims is not allocated before the bytes come, but for a member's.
 const READ_MORE_BYTES: usize = 64 << 10;
 /// How long the bytes of a refusal may take; so long, too, what the other end still sends is read
 /// and dropped, because closing with unread bytes would reset the connection and lose the refusal.

@@ -3,6 +3,7 @@
 use std::mem;
 use std::net::Shutdown;
 
+use bytes::Bytes;
 use wire::client::Request;
 use wire::error::Error;
 use wire::frame::{self, Frame, Kind};
@@ -76,8 +77,8 @@ impl Driver {
             _ => {}
         }
         let mut buffer = self.table.take_input(id);
-        let held = !buffer.is_empty();
-        if !held {
+        let own = !buffer.is_empty();
+        if !own {
             buffer = mem::take(&mut self.read_buffer);
             buffer.clear();
         }
@@ -89,20 +90,50 @@ impl Driver {
             _ => Ok(Received::Open),
         };
         let came = buffer.len() - before;
-        let used = self.parse(id, &buffer);
+        let (used, rest) = match own {
+            true => self.parse_own(id, buffer),
+            false => {
+                let used = self.parse(id, &buffer, None);
+                let rest = self.own(id, &buffer[used..]);
+                self.read_buffer = buffer;
+                (used, rest)
+            }
+        };
         match received {
             Ok(Received::Open) => {}
             Ok(Received::Closed) => self.close(id, true, "closed by the other end"),
             Err(error) => self.close_failed(id, &error),
         }
-        if held {
-            buffer.drain(..used);
-            self.hold(id, buffer, used > 0);
-        } else {
-            self.hold(id, buffer[used..].to_vec(), used > 0);
-            self.read_buffer = buffer;
-        }
+        self.hold(id, rest, used > 0);
         came.max(used)
+    }
+
+    /// Takes whole frames off a buffer that is the connection's own, where what a message carries may
+    /// stay. Says how many bytes they were, and what is left.
+    fn parse_own(&mut self, id: u64, mut buffer: Vec<u8>) -> (usize, Vec<u8>) {
+        if holds_frame(&buffer) {
+            let buffer = Bytes::from(buffer);
+            let used = self.parse(id, &buffer, Some(&buffer));
+            return (used, buffer[used..].to_vec());
+        }
+        let used = self.parse(id, &buffer, None);
+        buffer.drain(..used);
+        (used, buffer)
+    }
+
+    /// The beginning of a frame, in a buffer of its own. From a member there is room for all of it,
+    /// and for nothing else: large ones are neither moved as they grow nor copied out.
+    fn own(&mut self, id: u64, rest: &[u8]) -> Vec<u8> {
+        let mut bytes = rest.len();
+        if let Some(connection) = self.table.get(id)
+            && matches!(connection.phase, Phase::Link { .. })
+            && !rest.is_empty()
+        {
+            bytes = bytes.max(frame::wanted(rest));
+        }
+        let mut own = Vec::with_capacity(bytes);
+        own.extend_from_slice(rest);
+        own
     }
 
     /// Keeps what was read but not taken: the beginning of a frame, or, after a pause, frames.
@@ -141,8 +172,9 @@ impl Driver {
         }
     }
 
-    /// Takes whole frames off the front of `bytes` and says how many bytes they were.
-    fn parse(&mut self, id: u64, bytes: &[u8]) -> usize {
+    /// Takes whole frames off the front of `bytes`, all of `whole` if that may be shared, and says how
+    /// many bytes they were.
+    fn parse(&mut self, id: u64, bytes: &[u8], whole: Option<&Bytes>) -> usize {
         let mut at = 0;
         while let Some(connection) = self.table.get(id) {
             let phase = connection.phase;
@@ -152,7 +184,7 @@ impl Driver {
             match frame::parse(&bytes[at..], connection.frame_bytes_max()) {
                 Ok(Some(frame)) => {
                     at += frame.len;
-                    self.take_frame(id, phase, &frame);
+                    self.take_frame(id, phase, &frame, whole);
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -164,10 +196,10 @@ impl Driver {
         at
     }
 
-    fn take_frame(&mut self, id: u64, phase: Phase, frame: &Frame<'_>) {
+    fn take_frame(&mut self, id: u64, phase: Phase, frame: &Frame<'_>, whole: Option<&Bytes>) {
         match phase {
             Phase::Client => self.take_request(id, frame),
-            Phase::Link { peer, .. } => self.take_message(id, peer, frame),
+            Phase::Link { peer, .. } => self.take_message(id, peer, frame, whole),
             Phase::Newcomer => self.take_hello(id, frame),
             Phase::Greeting { peer, asked } => self.take_welcome(id, peer, asked, frame),
             Phase::Connecting(_) | Phase::Leaving(_) => {}
@@ -196,11 +228,15 @@ impl Driver {
         self.apply_pauses();
     }
 
-    fn take_message(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>) {
+    fn take_message(&mut self, id: u64, peer: NodeId, frame: &Frame<'_>, whole: Option<&Bytes>) {
         if frame.kind == Kind::Error {
             return self.refused_by(id, peer, frame);
         }
-        match Message::decode(frame) {
+        let message = match whole {
+            Some(whole) => Message::decode_shared(frame, whole),
+            None => Message::decode(frame),
+        };
+        match message {
             Ok(message) => {
                 let input = Input::Peer {
                     link: LinkId(id),

@@ -1,6 +1,6 @@
 //! Any message of the protocol, so that one test can be about all of them.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use wire::client::{Reply, Request};
 use wire::error::Error;
 use wire::frame::{self, Frame, Kind};
@@ -50,7 +50,7 @@ impl<'a> Any<'a> {
             | Kind::Fetch
             | Kind::Fetched
             | Kind::ReadIndex
-            | Kind::ReadIndexAnswer => Message::decode(frame).map(Self::Peer),
+            | Kind::ReadIndexAnswer => decode_both_ways(frame).map(Self::Peer),
             Kind::Write
             | Kind::Get
             | Kind::Scan
@@ -83,6 +83,18 @@ impl<'a> Any<'a> {
     pub(crate) fn is_abridged(&self) -> bool {
         matches!(self, Self::Reply(_, Reply::Error(Error::Unknown { .. })))
     }
+}
+
+/// Copied out of the frame or shared with it, a message is the same.
+fn decode_both_ways(frame: &Frame<'_>) -> Result<Message, Error> {
+    let whole = Bytes::copy_from_slice(frame.payload);
+    let inside = Frame {
+        payload: &whole,
+        ..*frame
+    };
+    let copied = Message::decode(frame);
+    assert_eq!(Message::decode_shared(&inside, &whole), copied);
+    copied
 }
 
 /// The whole frame at the front of `bytes`.

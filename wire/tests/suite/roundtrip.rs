@@ -110,13 +110,14 @@ proptest! {
     #[test]
     fn entries_of_an_append_are_the_senders_bytes(append in append()) {
         let sent = append.entries.clone();
-        let bytes = Any::Peer(Message::Append(append)).encode();
-        let Ok(Message::Append(received)) = Message::decode(&parse(&bytes)) else {
+        let whole = Any::Peer(Message::Append(append)).encode().freeze();
+        let Ok(Message::Append(received)) = Message::decode_shared(&parse(&whole), &whole) else {
             panic!("not an append");
         };
         prop_assert_eq!(received.entries.len(), sent.len());
         for (a, b) in received.entries.iter().zip(&sent) {
             prop_assert_eq!(a.bytes(), b.bytes());
+            prop_assert!(whole.as_ptr_range().contains(&a.bytes().as_ptr()), "copied");
         }
     }
 
