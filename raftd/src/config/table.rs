@@ -307,7 +307,8 @@ pub const SETTINGS: &[Setting] = &[
         default: "64MiB",
         placeholder: "SIZE",
         doc: "Size of the files of the write-ahead log, a multiple of 4 KiB. Below 2 MiB it limits the \
-              size of a write: the same on every member.",
+              size of a write: the same on every member. Three to eight more are kept ready than are \
+              in use, where the disk has the room: half a GiB by default.",
         kind: Kind::Size {
             min: 256 * KIB,
             max: GIB,

@@ -8,8 +8,12 @@ use crate::disk::{Disk, Error};
 use crate::wal::Owner;
 use crate::wal::segment::{SegmentMaker, Spare};
 
-/// Spares that are kept ready, on a disk that has the room.
-const SPARES: usize = 3;
+/// Spares that are kept ready, on a disk that has the room: so many at least..
+pub(super) const SPARES_MIN: usize = 3;
+/// ..and more, up to so many..
+const SPARES_MAX: usize = 8;
+/// ..as long as all take no more than this.
+const SPARES_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Makes spares, piece by piece. Deterministic: whoever calls [`SpareMaker::step`] sets the pace.
 ///
@@ -122,7 +126,9 @@ impl<D: Disk> SpareMaker<D> {
     /// The first spare is always tried; others only where they leave the disk some air.
     fn wanted(&self, available: u64, soft_bytes: u64) -> usize {
         let air = available.saturating_sub(soft_bytes) / (2 * self.segment_bytes);
-        SPARES.min(air as usize).max(1)
+        let most = (SPARES_BYTES_MAX / self.segment_bytes) as usize;
+        let most = most.clamp(SPARES_MIN, SPARES_MAX);
+        most.min(air as usize).max(1)
     }
 
     fn make_piece(&mut self) -> Result<Option<Spare<D::File>>, Error> {

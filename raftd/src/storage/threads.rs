@@ -12,6 +12,7 @@ use wire::peer::DiskState;
 use wire::types::Index;
 
 use super::open::Opened;
+use super::spares::SPARES_MIN;
 use super::{Keeper, Kept, Scrubber, Scrubbing, SpareMaker, Step, Worker};
 use crate::clock::Clock;
 use crate::disk::Latched;
@@ -31,6 +32,9 @@ const FAST_BATCHES: u32 = 16;
 /// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
 /// processor: about 1 MiB in 5 ms.
 const PACE: Duration = Duration::from_micros(600);
+/// While the log takes one spare after the other within this time, and some are left, none is made:
+/// zeros would cost a follower that catches up, or a load, as much of the disk as what they write.
+const BURST: Duration = Duration::from_secs(1);
 /// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
 /// first, at both ends: catching up takes all of a disk and most of two processors if it may.
 const LAGGING_RATE_BYTES: u64 = 136 * 1024 * 1024;
@@ -89,6 +93,8 @@ impl Opened {
         };
         let background = Background {
             maker: self.spare_maker,
+            spares_left: 0,
+            spare_taken_at: Instant::default(),
             keeper: self.keeper,
             rate_bytes: self.snapshot_rate_bytes,
             scrubbing: self.scrubbing,
@@ -339,6 +345,9 @@ impl Bench {
 /// The background thread: spares, snapshots, and what is freed.
 struct Background {
     maker: SpareMaker<OsDisk>,
+    /// Spares that were left when it was last looked, and since when there are fewer than before.
+    spares_left: usize,
+    spare_taken_at: Instant,
     keeper: Keeper<OsDisk>,
     /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
     rate_bytes: u64,
@@ -389,6 +398,14 @@ impl Background {
 
     /// A piece of a spare. Says how long the next one may wait.
     fn make_spares(&mut self, left: usize) -> Duration {
+        let now = self.clock.monotonic();
+        if left < self.spares_left {
+            self.spare_taken_at = now;
+        }
+        self.spares_left = left;
+        if let Some(rest) = burst_rest(left, now.since(self.spare_taken_at)) {
+            return rest;
+        }
         match self.maker.step(left, self.keeper.next_bytes()) {
             Step::Made(spare) => {
                 let mut inbox = self.shared.inbox();
@@ -454,6 +471,13 @@ impl Background {
 fn pace(bytes: u64, rate_bytes: u64) -> Duration {
     let micros = (bytes * 1_000_000).checked_div(rate_bytes);
     Duration::from_micros(micros.unwrap_or(0))
+}
+
+/// How long no spare is made, when so many are left and the last one was taken so long ago.
+fn burst_rest(left: usize, since: Duration) -> Option<Duration> {
+    BURST
+        .checked_sub(since)
+        .filter(|rest| left >= SPARES_MIN && !rest.is_zero())
 }
 
 /// From when the pace counts on, for what was due and began later: what was only a little late is
@@ -583,6 +607,15 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_spare_is_made_while_the_log_takes_many_and_some_are_left() {
+        let rest = |left, millis| burst_rest(left, Duration::from_millis(millis));
+        assert_eq!(rest(SPARES_MIN, 0), Some(BURST));
+        assert_eq!(rest(SPARES_MIN, 400), Some(Duration::from_millis(600)));
+        assert_eq!(rest(SPARES_MIN, 1000), None, "it has calmed down");
+        assert_eq!(rest(SPARES_MIN - 1, 0), None, "the log may need it soon");
+    }
 
     #[test]
     fn a_little_lateness_is_made_up_for_and_no_more() {

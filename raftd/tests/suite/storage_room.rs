@@ -16,9 +16,13 @@ use super::wal_support::identity;
 const SEGMENT_BYTES: u64 = 256 * 1024;
 
 fn maker(disk: &SimDisk, soft_free_bytes: u64) -> SpareMaker<SimDisk> {
+    maker_of(disk, SEGMENT_BYTES, soft_free_bytes)
+}
+
+fn maker_of(disk: &SimDisk, segment_bytes: u64, soft_free_bytes: u64) -> SpareMaker<SimDisk> {
     let options = Options {
         data_dir: PathBuf::new(),
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes,
         soft_free_bytes,
         tail_bytes: 1 << 20,
         sessions_max: SESSIONS_MAX,
@@ -52,6 +56,30 @@ fn the_soft_mark_leaves_room_for_the_next_snapshot_and_two_segments() {
             disk.set_capacity(bytes);
             assert_eq!(room(&mut maker, 1, snapshot_bytes), state, "{bytes} bytes");
         }
+    }
+}
+
+#[test]
+fn spares_are_as_many_as_half_a_gib_holds_and_the_disk_has_air_for() {
+    const MIB: u64 = 1024 * 1024;
+    for (segment_bytes, disk_bytes, spares) in [
+        (MIB, 1 << 30, 8),
+        (64 * MIB, 1 << 36, 8),
+        (100 * MIB, 1 << 36, 5),
+        (1 << 30, 1 << 40, 3),
+        // Two segments for the soft mark, and each spare leaves as much again.
+        (MIB, 2 * MIB + 12 * MIB, 6),
+        (MIB, 2 * MIB, 1),
+    ] {
+        let disk = SimDisk::new(1, disk_bytes);
+        let rests = |left| {
+            let mut maker = maker_of(&disk, segment_bytes, 0);
+            let step = maker.step(left, 0);
+            maker.finish();
+            matches!(step, Step::Rest(_))
+        };
+        assert!(!rests(spares - 1), "{spares} of {segment_bytes} bytes");
+        assert!(rests(spares), "{spares} of {segment_bytes} bytes");
     }
 }
 

@@ -42,7 +42,7 @@ fn open(disk: &SimDisk, segment_bytes: u64) -> Result<Recovered<Latched<SimDisk>
     open_disk(Latched::new(disk), &options(segment_bytes)).map(|opened| opened.log.recovered)
 }
 
-/// A log with a few segments in use and three spares, everything durable.
+/// A log with a few segments in use and spares, everything durable.
 fn sound(segment_bytes: u64, entries: u64) -> SimDisk {
     let disk = SimDisk::new(1, 1 << 30);
     let opened = open_disk(Latched::new(disk.clone()), &options(segment_bytes)).expect("it opens");
@@ -60,7 +60,9 @@ fn sound(segment_bytes: u64, entries: u64) -> SimDisk {
     }
     make_spares(&mut maker, &mut worker);
     // The mark is written back.
-    disk.tamper(&segment_name(worker.wal().next_segment() - 4), |_| {});
+    let wal = worker.wal();
+    let active = wal.next_segment() - 1 - wal.spares() as u64;
+    disk.tamper(&segment_name(active), |_| {});
     disk
 }
 
