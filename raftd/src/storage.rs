@@ -8,13 +8,16 @@
 //! returns share the next one (group commit): nothing is delayed to form a batch, and a batch forms
 //! by itself while the disk is busy.
 
+mod background;
 mod history;
 mod keeper;
 mod load;
 mod open;
+mod reader;
 mod recover;
 mod restore;
 mod scrub;
+mod shared;
 mod spares;
 mod state;
 mod threads;
@@ -26,6 +29,7 @@ pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
 pub(crate) use self::open::make_dir;
 pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
+pub use self::reader::{LogReader, Read, ReadStep, Unreadable};
 pub use self::recover::{Holds, Locked, Recovery, look};
 pub use self::restore::{Restored, restore};
 pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};
@@ -39,7 +43,7 @@ use crate::snapshot;
 use crate::wal;
 use crate::wal::identity::{IDENTITY_NAME, Identity, IdentityError};
 
-/// Bytes of entries that one load reads at most: the next sync waits no longer than that takes.
+/// Bytes of entries that one load reads at most.
 const LOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// What to do when data is damaged: nothing that forgets a vote or an acknowledgement. An older

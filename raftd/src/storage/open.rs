@@ -10,8 +10,8 @@ use wire::membership::Membership;
 
 use super::recover::finish_recovery;
 use super::{
-    Keeper, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
-    fatal_of_identity, fatal_of_snapshot,
+    Keeper, LogReader, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of,
+    fatal_of_disk, fatal_of_identity, fatal_of_snapshot,
 };
 use crate::disk::os::OsDisk;
 use crate::disk::{self, Disk, Latched};
@@ -60,7 +60,8 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
         keeper,
         snapshot_rate_bytes: options.snapshot_rate_bytes,
         scrubbing: options.scrubbing,
-        scrubber: Scrubber::new(disk),
+        scrubber: Scrubber::new(disk.clone()),
+        log_reader: LogReader::new(disk),
         identity,
         lock,
     })
@@ -82,6 +83,7 @@ pub struct Opened {
     pub(super) snapshot_rate_bytes: u64,
     pub(super) scrubbing: Scrubbing,
     pub(super) scrubber: Scrubber<OsDisk>,
+    pub(super) log_reader: LogReader<OsDisk>,
     pub(super) lock: File,
 }
 

@@ -95,7 +95,7 @@ impl<D: Disk> Recovery<D> {
             seed,
         };
         let mut log = open_log(disk, &options)?;
-        let mut wal = log.recovered.wal;
+        let wal = log.recovered.wal;
         finish_recovery(wal.disk(), &mut log.identity, wal.snapshot())?;
         let identity = log.identity;
         let state = State::load(
@@ -108,7 +108,7 @@ impl<D: Disk> Recovery<D> {
         )
         .map_err(|error| fatal_of_snapshot(&error))?;
         let mut store = state.store;
-        replay(&mut wal, &mut store)?;
+        replay(&wal, &mut store)?;
         let membership = store.membership().cloned();
         Ok(Self {
             membership: membership
@@ -264,13 +264,14 @@ fn sound_segment_bytes<D: Disk>(disk: &D, identity: &Identity) -> Result<u64, Fa
 }
 
 /// Applies every entry of the log that the state does not have.
-fn replay<D: Disk>(wal: &mut Wal<D>, store: &mut Store) -> Result<(), Fatal> {
+fn replay<D: Disk>(wal: &Wal<D>, store: &mut Store) -> Result<(), Fatal> {
+    let mut reader = wal::Reader::default();
     let last = wal.last().index;
     while store.applied().index < last {
         let from = store.applied().index.next();
-        let entries = wal.load(from, last, LOAD_BYTES_MAX);
+        let passage = wal.passage(from, last).expect("the log has it");
+        let entries = reader.read(wal.disk(), &passage, LOAD_BYTES_MAX);
         let entries = entries.map_err(|error| fatal_of(&error))?;
-        assert!(!entries.is_empty(), "the log has {from}");
         for entry in &entries {
             store.apply(entry);
         }

@@ -1,26 +1,20 @@
-//! The two threads of the disk work: thin drivers of [`Worker`], and of [`SpareMaker`] and
-//! [`Keeper`].
+//! The storage thread: a thin driver of [`Worker`]; and the loop's end of both threads.
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use raft::Instant;
-use wire::peer::DiskState;
-use wire::types::Index;
-
+use super::Worker;
+use super::background::Background;
 use super::open::Opened;
-use super::spares::SPARES_MIN;
-use super::{Keeper, Kept, Scrubber, Scrubbing, SpareMaker, Step, Worker};
+use super::shared::Shared;
 use crate::clock::Clock;
 use crate::disk::Latched;
-use crate::disk::os::{OsDisk, OsFile};
+use crate::disk::os::OsDisk;
 use crate::fatal;
 use crate::node;
-use crate::node::io::{SnapshotRequest, StorageEvent, StorageRequest};
-use crate::wal::segment::Spare;
+use crate::node::io::{StorageEvent, StorageRequest};
 
 /// Requests that may wait. The node admits no client's write beyond 4,096 unfinished ones, a leader
 /// has at most 4 MiB on the way to this follower, and each of 16 members loads once at a time.
@@ -29,24 +23,6 @@ const REQUESTS_MAX: usize = 64 * 1024;
 const FAST: Duration = Duration::from_millis(1);
 /// So many fast ones in a row make the disk a fast one.
 const FAST_BATCHES: u32 = 16;
-/// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
-/// processor: about 1 MiB in 5 ms.
-const PACE: Duration = Duration::from_micros(600);
-/// While the log takes one spare after the other within this time, and some are left, none is made:
-/// zeros would cost a follower that catches up, or a load, as much of the disk as what they write.
-const BURST: Duration = Duration::from_secs(1);
-/// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
-/// first, at both ends: catching up takes all of a disk and most of two processors if it may.
-const LAGGING_RATE_BYTES: u64 = 136 * 1024 * 1024;
-/// A read for them that comes less late than this delays no later one.
-const LATE: Duration = Duration::from_millis(20);
-/// What the background thread leaves to the others when processors are short: it is never in a hurry
-/// that they would not wait for.
-const BACKGROUND_NICENESS: i32 = 10;
-/// So much of a sealed segment leaves the page cache at once.
-const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
-/// Between two looks at the room on the disk, and two tries to make a spare when there was none.
-const LOOK: Duration = Duration::from_secs(1);
 
 impl Opened {
     /// What the node starts from; and starts the threads. `notify` is called, from either of them,
@@ -56,27 +32,7 @@ impl Opened {
     /// If the system refuses a thread.
     #[must_use]
     pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> (node::Restored, Storage) {
-        let shared = Arc::new(Shared {
-            inbox: Mutex::new(Inbox {
-                requests: VecDeque::new(),
-                spares: Vec::new(),
-                spares_left: self.worker.wal().spares(),
-                sealed: Vec::new(),
-                garbage: 0..0,
-                segments: 0..0,
-                suspects: Vec::new(),
-                snapshots: VecDeque::new(),
-                room: DiskState::Ok,
-                finish: false,
-            }),
-            reports: Mutex::new(Reports {
-                events: VecDeque::new(),
-                all_wanted: true,
-            }),
-            notify,
-            storage_thread: OnceLock::new(),
-            background_thread: OnceLock::new(),
-        });
+        let shared = Arc::new(Shared::new(self.worker.wal().spares(), notify));
         let bench = Arc::new(Mutex::new(Bench {
             worker: self.worker,
             shared: Arc::clone(&shared),
@@ -85,25 +41,18 @@ impl Opened {
             finish: false,
             clock: Clock::start(),
             fast_batches: 0,
-            lagging_at: Instant::default(),
         }));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let builder = std::thread::Builder::new().name(name.to_owned());
             builder.spawn(run).expect("the system gives a thread")
         };
-        let background = Background {
-            maker: self.spare_maker,
-            spares_left: 0,
-            spare_taken_at: Instant::default(),
-            keeper: self.keeper,
-            rate_bytes: self.snapshot_rate_bytes,
-            scrubbing: self.scrubbing,
-            scrubber: self.scrubber,
-            clock: Clock::start(),
-            next_scrub: Instant::default() + self.scrubbing.interval,
-            shared: Arc::clone(&shared),
-            events: VecDeque::new(),
-        };
+        let background = Background::new(
+            (self.spare_maker, self.keeper),
+            (self.log_reader, self.scrubber),
+            self.snapshot_rate_bytes,
+            self.scrubbing,
+            Arc::clone(&shared),
+        );
         let background = spawn("background", Box::new(move || background.run()));
         let (lent, told) = (Arc::clone(&bench), Arc::clone(&shared));
         let storage = spawn("storage", Box::new(move || work(&lent, &told)));
@@ -128,78 +77,6 @@ impl Opened {
     }
 }
 
-/// What the threads and the node's loop share.
-///
-/// Invariant: neither mutex is held over a system call other than a wake-up, nor one within the
-/// other. (The bench's own mutex is: whoever has it does the disk's work.)
-struct Shared {
-    inbox: Mutex<Inbox>,
-    reports: Mutex<Reports>,
-    notify: Box<dyn Fn() + Send + Sync>,
-    storage_thread: OnceLock<Thread>,
-    background_thread: OnceLock<Thread>,
-}
-
-/// For the two threads.
-struct Inbox {
-    /// From the node, for the storage thread.
-    requests: VecDeque<StorageRequest>,
-    /// From the background thread, for the storage thread.
-    spares: Vec<Spare<OsFile>>,
-    /// Spares that are not in use: those above and those that the log has.
-    spares_left: usize,
-    /// For the background thread: segments that are written no more.
-    sealed: Vec<OsFile>,
-    /// For the background thread: segments that the log has forgotten.
-    garbage: Range<u64>,
-    /// For the background thread: the segments that the log needs and that are written no more.
-    segments: Range<u64>,
-    /// From the background thread, for the storage thread: entries where something is damaged.
-    suspects: Vec<Index>,
-    /// From the node, for the background thread.
-    snapshots: VecDeque<SnapshotRequest>,
-    /// Room on the disk, as the background thread last saw it.
-    room: DiskState,
-    /// Do what waits, then end.
-    finish: bool,
-}
-
-/// For the node's loop.
-struct Reports {
-    events: VecDeque<StorageEvent>,
-    /// The loop is to be woken for every event. Else one that only tells of durable writes waits
-    /// until it wakes up for another reason.
-    all_wanted: bool,
-}
-
-impl Shared {
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        // A panic elsewhere ends the process by itself; what is in there is whole at any moment.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn reports(&self) -> MutexGuard<'_, Reports> {
-        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the log waits for a spare.
-    fn is_urgent(&self) -> bool {
-        self.inbox().spares_left == 0
-    }
-
-    fn wake_storage_thread(&self) {
-        if let Some(thread) = self.storage_thread.get() {
-            thread.unpark();
-        }
-    }
-
-    fn wake_background_thread(&self) {
-        if let Some(thread) = self.background_thread.get() {
-            thread.unpark();
-        }
-    }
-}
-
 /// The storage thread: rounds until [`Storage::finish`].
 fn work(bench: &Mutex<Bench>, shared: &Shared) {
     loop {
@@ -210,12 +87,8 @@ fn work(bench: &Mutex<Bench>, shared: &Shared) {
         if turn.finished {
             break;
         }
-        if turn.worked {
-            continue;
-        }
-        match turn.rest {
-            Some(rest) => std::thread::park_timeout(rest),
-            None => std::thread::park(),
+        if !turn.worked {
+            std::thread::park();
         }
     }
 }
@@ -230,8 +103,6 @@ struct Bench {
     clock: Clock,
     /// How many batches in a row were written in less than [`FAST`].
     fast_batches: u32,
-    /// When a follower that lags is read for next, at the earliest.
-    lagging_at: Instant,
 }
 
 /// What a turn at the bench brought.
@@ -242,8 +113,6 @@ struct Turn {
     worked: bool,
     /// The end was asked for, and nothing is left to do.
     finished: bool,
-    /// A read for a follower that lags waits for so long.
-    rest: Option<Duration>,
 }
 
 impl Bench {
@@ -257,15 +126,10 @@ impl Bench {
         self.take_inbox();
         let spares = self.worker.wal().spares();
         let began = self.clock.monotonic();
-        self.worker.hold_lagging(began < self.lagging_at);
         let round = match self.worker.round(&mut self.events) {
             Ok(round) => round,
             Err(fatal) => fatal::die(&fatal),
         };
-        if round.lagging_bytes > 0 {
-            let rest = pace(round.lagging_bytes as u64, LAGGING_RATE_BYTES);
-            self.lagging_at = next_due(self.lagging_at, began) + rest;
-        }
         if round.wrote {
             let fast = self.clock.monotonic().since(began) < FAST;
             self.fast_batches = if fast {
@@ -277,18 +141,11 @@ impl Bench {
         if self.worker.wal().spares() < spares {
             self.ask_for_spares();
         }
-        let garbage = self.worker.take_garbage();
-        if !garbage.is_empty() {
-            self.hand_over_garbage(garbage);
-        }
+        self.hand_over();
         Turn {
             wanted: self.report(),
             worked: round.worked,
             finished: self.finish && !round.worked,
-            rest: self
-                .worker
-                .has_lagging()
-                .then(|| self.lagging_at.since(began)),
         }
     }
 
@@ -313,6 +170,9 @@ impl Bench {
         for suspect in inbox.suspects.drain(..) {
             self.worker.suspect(suspect);
         }
+        for unreadable in inbox.unreadable.drain(..) {
+            self.worker.unreadable(unreadable);
+        }
         inbox.segments = self.worker.wal().sealed_segments();
         self.worker.set_room(inbox.room);
         self.finish = inbox.finish;
@@ -322,8 +182,14 @@ impl Bench {
         }
     }
 
-    fn hand_over_garbage(&self, garbage: Range<u64>) {
+    /// Gives the background thread what is its to do.
+    fn hand_over(&mut self) {
+        let (reads, garbage) = (self.worker.take_reads(), self.worker.take_garbage());
+        if reads.is_empty() && garbage.is_empty() {
+            return;
+        }
         let mut inbox = self.shared.inbox();
+        inbox.reads.extend(reads);
         if inbox.garbage.is_empty() {
             inbox.garbage.start = garbage.start;
         }
@@ -339,179 +205,6 @@ impl Bench {
         inbox.sealed.extend(self.worker.take_sealed());
         drop(inbox);
         self.shared.wake_background_thread();
-    }
-}
-
-/// The background thread: spares, snapshots, and what is freed.
-struct Background {
-    maker: SpareMaker<OsDisk>,
-    /// Spares that were left when it was last looked, and since when there are fewer than before.
-    spares_left: usize,
-    spare_taken_at: Instant,
-    keeper: Keeper<OsDisk>,
-    /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
-    rate_bytes: u64,
-    scrubbing: Scrubbing,
-    scrubber: Scrubber<OsDisk>,
-    clock: Clock,
-    /// When the next round of the scrubber begins. What was read at start needs no look at once.
-    next_scrub: Instant,
-    shared: Arc<Shared>,
-    events: VecDeque<StorageEvent>,
-}
-
-impl Background {
-    /// Runs until [`Storage::finish`].
-    fn run(mut self) {
-        // Of this thread only. Where that is refused, it is as important as the others.
-        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICENESS);
-        loop {
-            let mut inbox = self.shared.inbox();
-            let (left, finish) = (inbox.spares_left, inbox.finish);
-            let sealed = std::mem::take(&mut inbox.sealed);
-            let requests = std::mem::take(&mut inbox.snapshots);
-            let garbage = std::mem::take(&mut inbox.garbage);
-            let segments = inbox.segments.clone();
-            drop(inbox);
-            if finish {
-                self.maker.finish();
-                self.keeper.finish();
-                return;
-            }
-            for request in requests {
-                self.keeper.push(request);
-            }
-            self.keeper.remove_segments(garbage);
-            for file in sealed {
-                retire(file, self.maker.segment_bytes(), &self.shared);
-            }
-            let mut rest = self.make_spares(left).min(self.keep_snapshots());
-            if rest == LOOK {
-                // All others rest.
-                rest = self.scrub(segments);
-            }
-            if !rest.is_zero() {
-                std::thread::park_timeout(rest);
-            }
-        }
-    }
-
-    /// A piece of a spare. Says how long the next one may wait.
-    fn make_spares(&mut self, left: usize) -> Duration {
-        let now = self.clock.monotonic();
-        if left < self.spares_left {
-            self.spare_taken_at = now;
-        }
-        self.spares_left = left;
-        if let Some(rest) = burst_rest(left, now.since(self.spare_taken_at)) {
-            return rest;
-        }
-        match self.maker.step(left, self.keeper.next_bytes()) {
-            Step::Made(spare) => {
-                let mut inbox = self.shared.inbox();
-                inbox.spares.push(spare);
-                inbox.spares_left += 1;
-                drop(inbox);
-                self.shared.wake_storage_thread();
-                Duration::ZERO
-            }
-            Step::Making if self.shared.is_urgent() => Duration::ZERO,
-            Step::Making => PACE,
-            Step::Rest(room) => {
-                tell_room(room, &self.shared);
-                LOOK
-            }
-        }
-    }
-
-    /// A step of what is to be done about snapshots. Says how long the next one may wait.
-    fn keep_snapshots(&mut self) -> Duration {
-        let kept = match self.keeper.step(&mut self.events) {
-            Ok(kept) => kept,
-            Err(fatal) => fatal::die(&fatal),
-        };
-        self.report();
-        match kept {
-            Kept::Idle => LOOK,
-            Kept::Served => Duration::ZERO,
-            // The log waits for the room that a snapshot may make, or else give back.
-            Kept::Wrote(_) if self.shared.is_urgent() => Duration::ZERO,
-            Kept::Wrote(bytes) => pace(bytes, self.rate_bytes),
-        }
-    }
-
-    /// A step of a look for rot, if it is time for one. Says how long the next one may wait.
-    fn scrub(&mut self, segments: Range<u64>) -> Duration {
-        let now = self.clock.monotonic();
-        if !self.scrubber.has_work() {
-            if self.scrubbing.rate_bytes == 0 || now < self.next_scrub {
-                return LOOK;
-            }
-            self.next_scrub = now + self.scrubbing.interval;
-            self.scrubber.begin(segments);
-        }
-        let scrubbed = self.scrubber.step(&mut self.events);
-        self.report();
-        if let Some(suspect) = scrubbed.suspect {
-            self.shared.inbox().suspects.push(suspect);
-            self.shared.wake_storage_thread();
-        }
-        pace(scrubbed.bytes, self.scrubbing.rate_bytes).min(LOOK)
-    }
-
-    fn report(&mut self) {
-        if !self.events.is_empty() {
-            self.shared.reports().events.append(&mut self.events);
-            (self.shared.notify)();
-        }
-    }
-}
-
-/// How long to rest after so many bytes; not at all if there is no rate.
-fn pace(bytes: u64, rate_bytes: u64) -> Duration {
-    let micros = (bytes * 1_000_000).checked_div(rate_bytes);
-    Duration::from_micros(micros.unwrap_or(0))
-}
-
-/// How long no spare is made, when so many are left and the last one was taken so long ago.
-fn burst_rest(left: usize, since: Duration) -> Option<Duration> {
-    BURST
-        .checked_sub(since)
-        .filter(|rest| left >= SPARES_MIN && !rest.is_zero())
-}
-
-/// From when the pace counts on, for what was due and began later: what was only a little late is
-/// made up for, and who rested longer than [`LATE`] has nothing in hand.
-fn next_due(due: Instant, began: Instant) -> Instant {
-    if began.since(due) < LATE { due } else { began }
-}
-
-/// Frees the memory of a segment that is written no more: it goes into the next spare, and a log
-/// that only grows does not fill the page cache.
-fn retire(mut file: OsFile, bytes: u64, shared: &Shared) {
-    file.unmap();
-    let mut offset = 0;
-    while offset < bytes {
-        file.drop_range(offset, RETIRE_BYTES);
-        offset += RETIRE_BYTES;
-        pause(shared);
-    }
-}
-
-/// Leaves disk and processor to others for a moment, unless the log waits for a spare.
-fn pause(shared: &Shared) {
-    if !shared.is_urgent() {
-        std::thread::park_timeout(PACE);
-    }
-}
-
-fn tell_room(room: DiskState, shared: &Shared) {
-    let mut inbox = shared.inbox();
-    let changed = inbox.room != room;
-    inbox.room = room;
-    drop(inbox);
-    if changed {
-        shared.wake_storage_thread();
     }
 }
 
@@ -566,7 +259,7 @@ impl Storage {
             return self.begin();
         }
         let turn = bench.turn();
-        if turn.rest.is_some() || turn.worked && bench.worker.has_work() {
+        if turn.worked && bench.worker.has_work() {
             self.begin();
         }
     }
@@ -601,29 +294,5 @@ impl Storage {
             // A panic in a thread was already reported where it happened.
             let _ = thread.join();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_spare_is_made_while_the_log_takes_many_and_some_are_left() {
-        let rest = |left, millis| burst_rest(left, Duration::from_millis(millis));
-        assert_eq!(rest(SPARES_MIN, 0), Some(BURST));
-        assert_eq!(rest(SPARES_MIN, 400), Some(Duration::from_millis(600)));
-        assert_eq!(rest(SPARES_MIN, 1000), None, "it has calmed down");
-        assert_eq!(rest(SPARES_MIN - 1, 0), None, "the log may need it soon");
-    }
-
-    #[test]
-    fn a_little_lateness_is_made_up_for_and_no_more() {
-        let due = Instant::default() + Duration::from_secs(1);
-        let late = |late: Duration| next_due(due, due + late);
-        assert_eq!(late(Duration::ZERO), due);
-        assert_eq!(late(LATE / 2), due);
-        assert_eq!(late(LATE), due + LATE, "a rest is no credit");
-        assert_eq!(late(LATE * 9), due + LATE * 9);
     }
 }

@@ -9,18 +9,19 @@ use wire::limits::FETCH_ENTRIES_MAX;
 use wire::peer::DiskState;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
-use super::{LOAD_BYTES_MAX, fatal_of, fatal_of_identity};
+use super::reader::{Read, Unreadable};
+use super::{fatal_of, fatal_of_identity};
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use crate::wal::identity::Identity;
 use crate::wal::segment::Spare;
-use crate::wal::{self, Inspected, Pending, Progress, Wal};
+use crate::wal::{Inspected, Pending, Progress, Wal};
 
 /// Places that may be damaged and that wait to be looked at, at most.
 const SUSPECTS_MAX: usize = 1024;
 
-/// A read that waits.
+/// A read that was asked for.
 struct Load {
     purpose: LoadPurpose,
     from: Index,
@@ -28,9 +29,11 @@ struct Load {
     max_bytes: usize,
 }
 
-impl Load {
-    fn is_lagging(&self) -> bool {
-        matches!(self.purpose, LoadPurpose::Replicate(_))
+fn nothing_loaded(purpose: LoadPurpose, from: Index) -> StorageEvent {
+    StorageEvent::Loaded {
+        purpose,
+        from,
+        entries: Vec::new(),
     }
 }
 
@@ -46,8 +49,10 @@ pub struct Worker<D: Disk> {
     identity: Identity,
     pending: Pending,
     loads: VecDeque<Load>,
-    /// Reads for followers that lag wait.
-    held: bool,
+    /// Reads for the [`super::LogReader`].
+    reads: Vec<Read>,
+    /// Reads that found damage.
+    unreadable: VecDeque<Unreadable>,
     forms: VecDeque<Vec<(NodeId, Incarnation)>>,
     /// The marker that was last reported; `None` if it is to be said again.
     marked: Option<EntryId>,
@@ -77,8 +82,6 @@ pub struct Round {
     pub wrote: bool,
     /// Something was done: another round may bring more.
     pub worked: bool,
-    /// Bytes of entries that were read for a follower that lags.
-    pub lagging_bytes: usize,
 }
 
 impl<D: Disk> Worker<D> {
@@ -94,7 +97,8 @@ impl<D: Disk> Worker<D> {
             identity,
             pending: Pending::default(),
             loads: VecDeque::new(),
-            held: false,
+            reads: Vec::new(),
+            unreadable: VecDeque::new(),
             forms: VecDeque::new(),
             mends: VecDeque::new(),
             suspects: VecDeque::new(),
@@ -167,29 +171,22 @@ impl<D: Disk> Worker<D> {
         self.room = room;
     }
 
-    /// Has reads for followers that lag wait, or go on: whoever calls [`Worker::round`] sets their
-    /// pace.
-    pub fn hold_lagging(&mut self, held: bool) {
-        self.held = held;
+    /// Reads whose place the log has told, once, oldest first: a [`super::LogReader`] does them.
+    pub fn take_reads(&mut self) -> Vec<Read> {
+        std::mem::take(&mut self.reads)
     }
 
-    /// Whether such a read waits.
-    #[must_use]
-    pub fn has_lagging(&self) -> bool {
-        self.loads.iter().any(Load::is_lagging)
-    }
-
-    /// The place of the read that comes next.
-    fn next_load(&self) -> Option<usize> {
-        let may_go = |load: &Load| !(self.held && load.is_lagging());
-        self.loads.iter().position(may_go)
+    /// A read found damage: a round finds out what is wrong, and answers it.
+    pub fn unreadable(&mut self, unreadable: Unreadable) {
+        self.unreadable.push_back(unreadable);
     }
 
     /// Whether something waits that a round can do.
     #[must_use]
     pub fn has_work(&self) -> bool {
         let idle = self.pending.is_empty()
-            && self.next_load().is_none()
+            && self.loads.is_empty()
+            && self.unreadable.is_empty()
             && self.forms.is_empty()
             && self.mends.is_empty()
             && self.suspects.is_empty()
@@ -205,7 +202,7 @@ impl<D: Disk> Worker<D> {
         std::mem::replace(&mut self.garbage, rest)
     }
 
-    /// One round: at most one sync of the log and one load, so that neither starves the other.
+    /// One round: at most one sync of the log.
     ///
     /// # Errors
     /// How the process must end.
@@ -215,16 +212,15 @@ impl<D: Disk> Worker<D> {
         }
         let wrote = self.write(events)?;
         self.report_marker(events);
-        let read = self.load(events)?;
-        let lagging_bytes = read.unwrap_or_default();
+        let located = self.locate(events);
         self.compact(events);
-        let mended = self.mend()? | self.inspect_suspect(events)?;
+        let mended =
+            self.mend()? | self.inspect_suspect(events)? | self.answer_unreadable(events)?;
         let formed = !wrote && self.form(events)?;
         self.report_faulty(events);
         Ok(Round {
             wrote,
-            worked: wrote || read.is_some() || mended || formed,
-            lagging_bytes,
+            worked: wrote || located || mended || formed,
         })
     }
 
@@ -268,36 +264,45 @@ impl<D: Disk> Worker<D> {
         }
     }
 
-    /// One read. Says how many bytes it brought for a follower that lags; `None` if there was none.
-    fn load(&mut self, events: &mut VecDeque<StorageEvent>) -> Result<Option<usize>, Fatal> {
-        let next = self.next_load();
-        let Some(load) = next.and_then(|place| self.loads.remove(place)) else {
-            return Ok(None);
-        };
-        let max_bytes = load.max_bytes.min(LOAD_BYTES_MAX);
-        let entries = match self.wal.load(load.from, load.to, max_bytes) {
-            Ok(entries) => entries,
-            Err(error @ wal::Error::Damaged(_)) => {
-                // Other members may have what this one cannot read.
-                log::error!("entries cannot be read reason={error}");
-                if load.purpose == LoadPurpose::Apply && self.alone {
-                    return Err(fatal_of(&error));
-                }
-                self.inspect(load.from, events)?;
-                Vec::new()
+    /// Says where the entries stand that are to be read. False if none are.
+    fn locate(&mut self, events: &mut VecDeque<StorageEvent>) -> bool {
+        let some = !self.loads.is_empty();
+        for load in self.loads.drain(..) {
+            let Load {
+                purpose,
+                from,
+                to,
+                max_bytes,
+            } = load;
+            match self.wal.passage(from, to) {
+                Some(passage) => self.reads.push(Read {
+                    purpose,
+                    passage,
+                    max_bytes,
+                }),
+                None => events.push_back(nothing_loaded(purpose, from)),
             }
-            Err(error) => return Err(fatal_of(&error)),
-        };
-        let mut lagging_bytes = 0;
-        if load.is_lagging() {
-            lagging_bytes = entries.iter().map(|entry| entry.bytes().len()).sum();
         }
-        events.push_back(StorageEvent::Loaded {
-            purpose: load.purpose,
-            from: load.from,
-            entries,
-        });
-        Ok(Some(lagging_bytes))
+        some
+    }
+
+    /// Finds out what is damaged where something was to be read.
+    fn answer_unreadable(&mut self, events: &mut VecDeque<StorageEvent>) -> Result<bool, Fatal> {
+        let Some(Unreadable { read, damage }) = self.unreadable.pop_front() else {
+            return Ok(false);
+        };
+        let from = read.passage.first();
+        // Else the log has forgotten it meanwhile, and its file may be gone.
+        if from > self.wal.base().index {
+            // Other members may have what this one cannot read.
+            log::error!("entries cannot be read reason={damage}");
+            if read.purpose == LoadPurpose::Apply && self.alone {
+                return Err(fatal_of(&damage.into()));
+            }
+            self.inspect(from, events)?;
+        }
+        events.push_back(nothing_loaded(read.purpose, from));
+        Ok(true)
     }
 
     /// Writes the formed record, once no write is ahead of it or none can be done.

@@ -10,7 +10,7 @@ use wire::types::Index;
 use super::Error;
 use super::format::{ALIGN_BYTES, SegmentHeader};
 use super::index::{LogIndex, Position};
-use super::load::READ_AHEAD_BYTES;
+use super::load::{READ_AHEAD_BYTES, open_segment};
 use super::window::{Batch, Window};
 use super::writer::Wal;
 use crate::disk::Disk;
@@ -175,7 +175,7 @@ impl<D: Disk> Wal<D> {
 
     /// What is wrong with the batch that has the entry at `index`, which is behind `position`.
     fn look_at(&self, position: Position, index: Index) -> Result<Found, Error> {
-        let Some((file, segment)) = self.open_segment(position.segment)? else {
+        let Some((file, segment)) = open_segment(&self.disk, position.segment)? else {
             return Ok(Found::Page);
         };
         let mut window = Window::new(&self.disk, &file, segment, READ_AHEAD_BYTES);
@@ -213,7 +213,7 @@ impl<D: Disk> Wal<D> {
     /// # Errors
     /// The disk's, after which nothing more may be written.
     pub fn mend(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        self.reading.set(None);
+        self.mends += 1;
         let mut batches: BTreeMap<(u64, u64), Vec<(Fault, &Entry)>> = BTreeMap::new();
         for entry in entries {
             let fault = self.faults.0.get(&entry.index());
@@ -223,7 +223,7 @@ impl<D: Disk> Wal<D> {
             }
         }
         for ((segment, offset), wanted) in batches {
-            if let Some((file, header)) = self.open_segment(segment)? {
+            if let Some((file, header)) = open_segment(&self.disk, segment)? {
                 self.mend_batch(&file, header, offset, &wanted)?;
             }
         }

@@ -130,6 +130,7 @@ use std::fmt;
 pub use self::examine::{Contents, Examination, FoundBatch, examine};
 pub use self::faulty::Inspected;
 pub use self::format::{Owner, entry_bytes_max};
+pub use self::load::{Passage, Reader};
 pub use self::pending::Pending;
 pub use self::recover::{Cases, Recovered, Report, Settings, create, recover, remove_virgin};
 pub use self::repair::Repair;

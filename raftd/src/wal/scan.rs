@@ -1,7 +1,6 @@
 //! Reading the segments of a log from front to end into an unverified form, judging each place,
 //! and carrying the verdicts out.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::iter;
 
@@ -551,7 +550,7 @@ impl Scan {
             marked: self.snapshot,
             draft: Draft::default(),
             head: Vec::new(),
-            reading: Cell::new(None),
+            mends: 0,
             blocks: Aligned::new(0),
         };
         // Entries that were read may be before what the log begins behind.

@@ -1,6 +1,5 @@
 //! The log as it is written: batches, marks, rotation.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::iter;
 use std::ops::Range;
@@ -15,7 +14,6 @@ use super::format::{
     batch_bytes, batch_bytes_max, entry_bytes_max,
 };
 use super::index::LogIndex;
-use super::load::Reading;
 use super::pending::{Draft, Pending, Room};
 use super::segment::Spare;
 use crate::disk::{Aligned, DIRECT_BYTES, Disk};
@@ -87,8 +85,8 @@ pub struct Wal<D: Disk> {
     pub(super) marked: EntryId,
     pub(super) draft: Draft,
     pub(super) head: Vec<u8>,
-    /// What was loaded from last; nothing once it is mended.
-    pub(super) reading: Cell<Option<Reading<D::File>>>,
+    /// How often entries were mended: what was read before may not be what is there.
+    pub(super) mends: u64,
     /// For batches that go past the map.
     pub(super) blocks: Aligned,
 }

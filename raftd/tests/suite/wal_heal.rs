@@ -16,7 +16,7 @@ use wire::types::{Index, NodeId};
 
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
 use crate::wal_story::{SimWal, open};
-use crate::wal_support::{entries, write};
+use crate::wal_support::{entries, rest, write};
 
 const FAULTS: [Fault; 2] = [Fault::PowerLoss, Fault::Kill];
 
@@ -256,13 +256,6 @@ fn what_is_cut_or_covered_is_faulty_no_more() {
 fn worker(disk: &SimDisk) -> Worker<Latched<SimDisk>> {
     let opened = open(disk).expect("it opens");
     Worker::new(opened.recovered.wal, opened.identity)
-}
-
-/// All that a worker says and does until it rests.
-fn rest(worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
-    let mut events = VecDeque::new();
-    while worker.has_work() && worker.round(&mut events).expect("no fault").worked {}
-    events.into()
 }
 
 /// The newest set of faulty entries that was told.

@@ -1,11 +1,17 @@
 //! What the tests of the log share.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 use raft::{HardState, Ticket, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
+use raftd::disk::Latched;
+use raftd::disk::sim::SimDisk;
+use raftd::node::io::StorageEvent;
+use raftd::storage::{LogReader, ReadStep, Worker};
 use raftd::wal::identity::Identity;
 
 pub(crate) fn identity() -> Identity {
@@ -104,5 +110,22 @@ pub(crate) fn write(ticket: u64, term: u64, entries: Vec<Entry>) -> Write {
         truncate_from: None,
         entries,
         commit: Index(0),
+    }
+}
+
+/// All that a worker says and does until it rests, and the reads that it hands out.
+pub(crate) fn rest(worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
+    let mut reader = LogReader::new(worker.wal().disk().inner().clone());
+    let mut events = VecDeque::new();
+    loop {
+        while worker.has_work() && worker.round(&mut events).expect("no fault").worked {}
+        for read in worker.take_reads() {
+            reader.push(read);
+        }
+        match reader.step(false, &mut events).expect("no fault") {
+            ReadStep::Idle => return events.into(),
+            ReadStep::Read { .. } => {}
+            ReadStep::Unreadable(unreadable) => worker.unreadable(unreadable),
+        }
     }
 }

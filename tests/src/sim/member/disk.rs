@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raftd::storage::Step;
+use raftd::storage::{ReadStep, Step};
 
 use super::{Death, Member, Process, Surroundings};
 use crate::sim::world::Happening;
@@ -108,6 +108,9 @@ impl Member {
         process
             .keeper
             .remove_segments(process.worker.take_garbage());
+        for read in process.worker.take_reads() {
+            process.log_reader.push(read);
+        }
         let reported = process.reports.len() > reports;
         if reported && let Some(crash) = process.crash_at_report.take() {
             return Err(Death::Crashed(crash));
@@ -176,9 +179,12 @@ impl Member {
         Ok(())
     }
 
-    /// Plans the next step of what is to be done about snapshots.
+    /// Plans the next step of what is to be done about snapshots, and the next read of the log.
     pub(super) fn plan_keeping(&mut self, around: &mut Surroundings<'_>) {
-        let idle = |process: &Process| process.keep_at.is_none() && process.keeper.has_work();
+        let idle = |process: &Process| {
+            let work = process.keeper.has_work() || process.log_reader.has_work();
+            process.keep_at.is_none() && work
+        };
         let Some(process) = self.process.as_mut().filter(|process| idle(process)) else {
             return;
         };
@@ -191,7 +197,7 @@ impl Member {
         around.events.plan(at, keep);
     }
 
-    /// A step of what is to be done about snapshots.
+    /// A step of what is to be done about snapshots, and a read of the log.
     ///
     /// # Errors
     /// It was the process's end.
@@ -214,6 +220,14 @@ impl Member {
         if let Err(fatal) = process.keeper.step(&mut process.reports) {
             return Err(self.death_of(fatal));
         }
+        match process.log_reader.step(false, &mut process.reports) {
+            Ok(ReadStep::Idle | ReadStep::Read { .. }) => {}
+            Ok(ReadStep::Unreadable(unreadable)) => {
+                process.worker.unreadable(unreadable);
+                process.news = true;
+            }
+            Err(fatal) => return Err(self.death_of(fatal)),
+        }
         let reported = process.reports.len() > reports;
         if self.disk.is_down() {
             return Err(Death::Crashed(self.planned_crash));
@@ -222,6 +236,7 @@ impl Member {
             self.wake(around.now);
         }
         self.plan_keeping(around);
+        self.go_to_disk(around);
         Ok(())
     }
 

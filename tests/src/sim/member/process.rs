@@ -8,7 +8,7 @@ use raftd::disk::sim::SimDisk;
 use raftd::net::dial::Dialler;
 use raftd::node::Node;
 use raftd::node::io::{Effects, Input, Now, SnapshotRequest, StorageEvent, StorageRequest};
-use raftd::storage::{Keeper, Scrubber, SpareMaker, Worker};
+use raftd::storage::{Keeper, LogReader, Scrubber, SpareMaker, Worker};
 use wire::peer::DiskState;
 
 use super::table::Table;
@@ -29,7 +29,8 @@ pub struct Process {
     pub(super) scrubber: Scrubber<SimDisk>,
     pub(super) scrubs: bool,
     pub(super) keeper: Keeper<SimDisk>,
-    /// When the keeper goes on, if it has something to do.
+    pub(super) log_reader: LogReader<SimDisk>,
+    /// When these two go on, if they have something to do.
     pub(super) keep_at: Option<Instant>,
     /// For the rounds to come.
     pub(super) waiting: VecDeque<StorageRequest>,

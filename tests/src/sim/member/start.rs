@@ -8,7 +8,7 @@ use raftd::disk::Latched;
 use raftd::net::dial::Dialler;
 use raftd::node::io::Effects;
 use raftd::node::{self, Node};
-use raftd::storage::{self, Keeper, Scrubber, SpareMaker, open_disk};
+use raftd::storage::{self, Keeper, LogReader, Scrubber, SpareMaker, open_disk};
 use raftd::store::{Builder, Store};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
@@ -107,6 +107,7 @@ impl Member {
             scrubber: Scrubber::new(self.disk.clone()),
             scrubs: settings.scrubs,
             keeper,
+            log_reader: LogReader::new(self.disk.clone()),
             keep_at: None,
             waiting: VecDeque::new(),
             at_disk: false,

@@ -1,0 +1,295 @@
+//! The background thread: a thin driver of all disk work but the log's own.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use raft::Instant;
+use wire::peer::DiskState;
+
+use super::shared::Shared;
+use super::spares::SPARES_MIN;
+use super::{Keeper, Kept, LogReader, ReadStep, Scrubber, Scrubbing, SpareMaker, Step};
+use crate::clock::Clock;
+use crate::disk::os::{OsDisk, OsFile};
+use crate::fatal;
+use crate::node::io::StorageEvent;
+
+/// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
+/// processor: about 1 MiB in 5 ms.
+const PACE: Duration = Duration::from_micros(600);
+/// While the log takes one spare after the other within this time, and some are left, none is made:
+/// zeros would cost a follower that catches up, or a load, as much of the disk as what they write.
+const BURST: Duration = Duration::from_secs(1);
+/// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
+/// first, at both ends: catching up takes all of a disk and most of two processors if it may.
+const LAGGING_RATE_BYTES: u64 = 136 * 1024 * 1024;
+/// A read for them that comes less late than this delays no later one.
+const LATE: Duration = Duration::from_millis(20);
+/// What the background thread leaves to the others when processors are short: it is never in a hurry
+/// that they would not wait for.
+const BACKGROUND_NICENESS: i32 = 10;
+/// So much of a sealed segment leaves the page cache at once.
+const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
+/// Between two looks at the room on the disk, and two tries to make a spare when there was none.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Spares, snapshots, reads of the log, and what is freed.
+pub(super) struct Background {
+    maker: SpareMaker<OsDisk>,
+    /// Spares that were left when it was last looked, and since when there are fewer than before.
+    spares_left: usize,
+    spare_taken_at: Instant,
+    keeper: Keeper<OsDisk>,
+    log_reader: LogReader<OsDisk>,
+    scrubber: Scrubber<OsDisk>,
+    /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
+    snapshot_rate_bytes: u64,
+    scrubbing: Scrubbing,
+    clock: Clock,
+    /// When a follower that lags is read for next, at the earliest.
+    lagging_at: Instant,
+    /// When the next round of the scrubber begins. What was read at start needs no look at once.
+    next_scrub: Instant,
+    /// Segments that are written no more, and what of each has left the page cache.
+    retiring: VecDeque<(OsFile, u64)>,
+    shared: Arc<Shared>,
+    events: VecDeque<StorageEvent>,
+}
+
+impl Background {
+    /// For the data directory of these.
+    pub(super) fn new(
+        (maker, keeper): (SpareMaker<OsDisk>, Keeper<OsDisk>),
+        (log_reader, scrubber): (LogReader<OsDisk>, Scrubber<OsDisk>),
+        snapshot_rate_bytes: u64,
+        scrubbing: Scrubbing,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            maker,
+            spares_left: 0,
+            spare_taken_at: Instant::default(),
+            keeper,
+            log_reader,
+            scrubber,
+            snapshot_rate_bytes,
+            scrubbing,
+            clock: Clock::start(),
+            lagging_at: Instant::default(),
+            next_scrub: Instant::default() + scrubbing.interval,
+            retiring: VecDeque::new(),
+            shared,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Runs until [`super::Storage::finish`].
+    pub(super) fn run(mut self) {
+        // Of this thread only. Where that is refused, it is as important as the others.
+        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICENESS);
+        loop {
+            let mut inbox = self.shared.inbox();
+            let (left, finish) = (inbox.spares_left, inbox.finish);
+            let sealed = std::mem::take(&mut inbox.sealed);
+            let reads = std::mem::take(&mut inbox.reads);
+            let requests = std::mem::take(&mut inbox.snapshots);
+            let garbage = std::mem::take(&mut inbox.garbage);
+            let segments = inbox.segments.clone();
+            drop(inbox);
+            if finish {
+                self.maker.finish();
+                self.keeper.finish();
+                return;
+            }
+            for request in requests {
+                self.keeper.push(request);
+            }
+            self.keeper.remove_segments(garbage);
+            for mut file in sealed {
+                file.unmap();
+                self.retiring.push_back((file, 0));
+            }
+            for read in reads {
+                self.log_reader.push(read);
+            }
+            let mut rest = self
+                .retire()
+                .min(self.make_spares(left))
+                .min(self.keep_snapshots())
+                .min(self.read_log());
+            if rest == LOOK {
+                // All others rest.
+                rest = self.scrub(segments);
+            }
+            if !rest.is_zero() {
+                std::thread::park_timeout(rest);
+            }
+        }
+    }
+
+    /// Frees memory of a segment that is written no more: it goes into the next spare, and a log
+    /// that only grows does not fill the page cache. Says how long the next piece may wait.
+    fn retire(&mut self) -> Duration {
+        let Some((file, offset)) = self.retiring.front_mut() else {
+            return LOOK;
+        };
+        file.drop_range(*offset, RETIRE_BYTES);
+        *offset += RETIRE_BYTES;
+        if *offset >= self.maker.segment_bytes() {
+            self.retiring.pop_front();
+        }
+        PACE
+    }
+
+    /// A read of the log. Says how long the next one may wait.
+    fn read_log(&mut self) -> Duration {
+        let began = self.clock.monotonic();
+        let held = began < self.lagging_at;
+        let step = match self.log_reader.step(held, &mut self.events) {
+            Ok(step) => step,
+            Err(fatal) => fatal::die(&fatal),
+        };
+        self.report();
+        match step {
+            ReadStep::Idle if self.log_reader.has_work() => self.lagging_at.since(began),
+            ReadStep::Idle => LOOK,
+            ReadStep::Read { lagging_bytes } => {
+                if lagging_bytes > 0 {
+                    let rest = pace(lagging_bytes as u64, LAGGING_RATE_BYTES);
+                    self.lagging_at = next_due(self.lagging_at, began) + rest;
+                }
+                Duration::ZERO
+            }
+            ReadStep::Unreadable(unreadable) => {
+                self.shared.inbox().unreadable.push(unreadable);
+                self.shared.wake_storage_thread();
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// A piece of a spare. Says how long the next one may wait.
+    fn make_spares(&mut self, left: usize) -> Duration {
+        let now = self.clock.monotonic();
+        if left < self.spares_left {
+            self.spare_taken_at = now;
+        }
+        self.spares_left = left;
+        if let Some(rest) = burst_rest(left, now.since(self.spare_taken_at)) {
+            return rest;
+        }
+        match self.maker.step(left, self.keeper.next_bytes()) {
+            Step::Made(spare) => {
+                let mut inbox = self.shared.inbox();
+                inbox.spares.push(spare);
+                inbox.spares_left += 1;
+                drop(inbox);
+                self.shared.wake_storage_thread();
+                Duration::ZERO
+            }
+            Step::Making if self.shared.is_urgent() => Duration::ZERO,
+            Step::Making => PACE,
+            Step::Rest(room) => {
+                tell_room(room, &self.shared);
+                LOOK
+            }
+        }
+    }
+
+    /// A step of what is to be done about snapshots. Says how long the next one may wait.
+    fn keep_snapshots(&mut self) -> Duration {
+        let kept = match self.keeper.step(&mut self.events) {
+            Ok(kept) => kept,
+            Err(fatal) => fatal::die(&fatal),
+        };
+        self.report();
+        match kept {
+            Kept::Idle => LOOK,
+            Kept::Served => Duration::ZERO,
+            // The log waits for the room that a snapshot may make, or else give back.
+            Kept::Wrote(_) if self.shared.is_urgent() => Duration::ZERO,
+            Kept::Wrote(bytes) => pace(bytes, self.snapshot_rate_bytes),
+        }
+    }
+
+    /// A step of a look for rot, if it is time for one. Says how long the next one may wait.
+    fn scrub(&mut self, segments: Range<u64>) -> Duration {
+        let now = self.clock.monotonic();
+        if !self.scrubber.has_work() {
+            if self.scrubbing.rate_bytes == 0 || now < self.next_scrub {
+                return LOOK;
+            }
+            self.next_scrub = now + self.scrubbing.interval;
+            self.scrubber.begin(segments);
+        }
+        let scrubbed = self.scrubber.step(&mut self.events);
+        self.report();
+        if let Some(suspect) = scrubbed.suspect {
+            self.shared.inbox().suspects.push(suspect);
+            self.shared.wake_storage_thread();
+        }
+        pace(scrubbed.bytes, self.scrubbing.rate_bytes).min(LOOK)
+    }
+
+    fn report(&mut self) {
+        if !self.events.is_empty() {
+            self.shared.reports().events.append(&mut self.events);
+            (self.shared.notify)();
+        }
+    }
+}
+
+/// How long to rest after so many bytes; not at all if there is no rate.
+fn pace(bytes: u64, rate_bytes: u64) -> Duration {
+    let micros = (bytes * 1_000_000).checked_div(rate_bytes);
+    Duration::from_micros(micros.unwrap_or(0))
+}
+
+/// How long no spare is made, when so many are left and the last one was taken so long ago.
+fn burst_rest(left: usize, since: Duration) -> Option<Duration> {
+    BURST
+        .checked_sub(since)
+        .filter(|rest| left >= SPARES_MIN && !rest.is_zero())
+}
+
+/// From when the pace counts on, for what was due and began later: what was only a little late is
+/// made up for, and who rested longer than [`LATE`] has nothing in hand.
+fn next_due(due: Instant, began: Instant) -> Instant {
+    if began.since(due) < LATE { due } else { began }
+}
+
+fn tell_room(room: DiskState, shared: &Shared) {
+    let mut inbox = shared.inbox();
+    let changed = inbox.room != room;
+    inbox.room = room;
+    drop(inbox);
+    if changed {
+        shared.wake_storage_thread();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spare_is_made_while_the_log_takes_many_and_some_are_left() {
+        let rest = |left, millis| burst_rest(left, Duration::from_millis(millis));
+        assert_eq!(rest(SPARES_MIN, 0), Some(BURST));
+        assert_eq!(rest(SPARES_MIN, 400), Some(Duration::from_millis(600)));
+        assert_eq!(rest(SPARES_MIN, 1000), None, "it has calmed down");
+        assert_eq!(rest(SPARES_MIN - 1, 0), None, "the log may need it soon");
+    }
+
+    #[test]
+    fn a_little_lateness_is_made_up_for_and_no_more() {
+        let due = Instant::default() + Duration::from_secs(1);
+        let late = |late: Duration| next_due(due, due + late);
+        assert_eq!(late(Duration::ZERO), due);
+        assert_eq!(late(LATE / 2), due);
+        assert_eq!(late(LATE), due + LATE, "a rest is no credit");
+        assert_eq!(late(LATE * 9), due + LATE * 9);
+    }
+}
