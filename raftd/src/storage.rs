@@ -1,12 +1,13 @@
 //! The disk work of a node, off its loop.
 //!
 //! [`open`] brings a data directory back. A [`Worker`] owns the log and the map of the active
-//! segment, and does every sync; a [`SpareMaker`] makes segments before they are needed and watches
-//! the room on the disk; a [`Keeper`] writes, reads, receives and removes snapshots; a [`Scrubber`]
-//! looks for rot. All are deterministic and work on any [`crate::disk::Disk`]: the simulator runs them
-//! too. Here the first has a thread, and the others share one (`threads.rs`). All writes that wait when a sync
-//! returns share the next one (group commit): nothing is delayed to form a batch, and a batch forms
-//! by itself while the disk is busy.
+//! segment, and does every sync; a [`LogReader`] reads it back; a [`SpareMaker`] makes segments before
+//! they are needed and watches the room on the disk; a [`Keeper`] writes, reads, receives and removes
+//! snapshots; a [`Scrubber`] looks for rot. All are deterministic and work on any
+//! [`crate::disk::Disk`]: the simulator runs them too. Here the first has a thread (`threads.rs`), and
+//! the others share one (`background.rs`). All writes that wait when a sync returns share the next one
+//! (group commit): nothing is delayed to form a batch, and a batch forms by itself while the disk is
+//! busy.
 
 mod background;
 mod history;
