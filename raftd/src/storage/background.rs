@@ -41,6 +41,8 @@ pub(super) struct Background {
     /// Spares that were left when it was last looked, and since when there are fewer than before.
     spares_left: usize,
     spare_taken_at: Instant,
+    /// When the next piece of a spare may be made.
+    spare_due: Instant,
     keeper: Keeper<OsDisk>,
     log_reader: LogReader<OsDisk>,
     scrubber: Scrubber<OsDisk>,
@@ -71,6 +73,7 @@ impl Background {
             maker,
             spares_left: 0,
             spare_taken_at: Instant::default(),
+            spare_due: Instant::default(),
             keeper,
             log_reader,
             scrubber,
@@ -180,6 +183,11 @@ impl Background {
         if let Some(rest) = burst_rest(left, now.since(self.spare_taken_at)) {
             return rest;
         }
+        // Also while other steps follow each other at once.
+        let rest = self.spare_due.since(now);
+        if left > 0 && !rest.is_zero() {
+            return rest;
+        }
         match self.maker.step(left, self.keeper.next_bytes()) {
             Step::Made(spare) => {
                 let mut inbox = self.shared.inbox();
@@ -190,7 +198,10 @@ impl Background {
                 Duration::ZERO
             }
             Step::Making if self.shared.is_urgent() => Duration::ZERO,
-            Step::Making => PACE,
+            Step::Making => {
+                self.spare_due = now + PACE;
+                PACE
+            }
             Step::Rest(room) => {
                 tell_room(room, &self.shared);
                 LOOK
