@@ -94,7 +94,7 @@ impl Driver {
             true => self.parse_own(id, buffer),
             false => {
                 let used = self.parse(id, &buffer, None);
-                let rest = self.own(id, &buffer[used..]);
+                let rest = self.own_buffer(id, &buffer[used..]);
                 self.read_buffer = buffer;
                 (used, rest)
             }
@@ -123,7 +123,7 @@ impl Driver {
 
     /// The beginning of a frame, in a buffer of its own. From a member there is room for all of it,
     /// and for nothing else: large ones are neither moved as they grow nor copied out.
-    fn own(&mut self, id: u64, rest: &[u8]) -> Vec<u8> {
+    fn own_buffer(&mut self, id: u64, rest: &[u8]) -> Vec<u8> {
         let mut bytes = rest.len();
         if let Some(connection) = self.table.get(id)
             && matches!(connection.phase, Phase::Link { .. })

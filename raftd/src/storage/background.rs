@@ -35,20 +35,21 @@ const RETIRE_BYTES: u64 = 2 * 1024 * 1024;
 /// Between two looks at the room on the disk, and two tries to make a spare when there was none.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Who does the work of the thread.
+pub(super) struct Chores {
+    pub(super) maker: SpareMaker<OsDisk>,
+    pub(super) keeper: Keeper<OsDisk>,
+    pub(super) log_reader: LogReader<OsDisk>,
+    pub(super) scrubber: Scrubber<OsDisk>,
+    /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
+    pub(super) snapshot_rate_bytes: u64,
+    pub(super) scrubbing: Scrubbing,
+}
+
 /// Spares, snapshots, reads of the log, and what is freed.
 pub(super) struct Background {
-    maker: SpareMaker<OsDisk>,
-    /// Spares that were left when it was last looked, and since when there are fewer than before.
-    spares_left: usize,
-    spare_taken_at: Instant,
-    /// When the next piece of a spare may be made.
-    spare_due: Instant,
-    keeper: Keeper<OsDisk>,
-    log_reader: LogReader<OsDisk>,
-    scrubber: Scrubber<OsDisk>,
-    /// Bytes of a snapshot that are written in a second; 0: as fast as it goes.
-    snapshot_rate_bytes: u64,
-    scrubbing: Scrubbing,
+    chores: Chores,
+    spare_pace: SparePace,
     clock: Clock,
     /// When a follower that lags is read for next, at the earliest.
     lagging_at: Instant,
@@ -61,27 +62,13 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// For the data directory of these.
-    pub(super) fn new(
-        (maker, keeper): (SpareMaker<OsDisk>, Keeper<OsDisk>),
-        (log_reader, scrubber): (LogReader<OsDisk>, Scrubber<OsDisk>),
-        snapshot_rate_bytes: u64,
-        scrubbing: Scrubbing,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(super) fn new(chores: Chores, shared: Arc<Shared>) -> Self {
         Self {
-            maker,
-            spares_left: 0,
-            spare_taken_at: Instant::default(),
-            spare_due: Instant::default(),
-            keeper,
-            log_reader,
-            scrubber,
-            snapshot_rate_bytes,
-            scrubbing,
+            next_scrub: Instant::default() + chores.scrubbing.interval,
+            chores,
+            spare_pace: SparePace::default(),
             clock: Clock::start(),
             lagging_at: Instant::default(),
-            next_scrub: Instant::default() + scrubbing.interval,
             retiring: VecDeque::new(),
             shared,
             events: VecDeque::new(),
@@ -102,20 +89,20 @@ impl Background {
             let segments = inbox.segments.clone();
             drop(inbox);
             if finish {
-                self.maker.finish();
-                self.keeper.finish();
+                self.chores.maker.finish();
+                self.chores.keeper.finish();
                 return;
             }
             for request in requests {
-                self.keeper.push(request);
+                self.chores.keeper.push(request);
             }
-            self.keeper.remove_segments(garbage);
+            self.chores.keeper.remove_segments(garbage);
             for mut file in sealed {
                 file.unmap();
                 self.retiring.push_back((file, 0));
             }
             for read in reads {
-                self.log_reader.push(read);
+                self.chores.log_reader.push(read);
             }
             let mut rest = self
                 .retire()
@@ -140,7 +127,7 @@ impl Background {
         };
         file.drop_range(*offset, RETIRE_BYTES);
         *offset += RETIRE_BYTES;
-        if *offset >= self.maker.segment_bytes() {
+        if *offset >= self.chores.maker.segment_bytes() {
             self.retiring.pop_front();
         }
         PACE
@@ -150,13 +137,13 @@ impl Background {
     fn read_log(&mut self) -> Duration {
         let began = self.clock.monotonic();
         let held = began < self.lagging_at;
-        let step = match self.log_reader.step(held, &mut self.events) {
+        let step = match self.chores.log_reader.step(held, &mut self.events) {
             Ok(step) => step,
             Err(fatal) => fatal::die(&fatal),
         };
         self.report();
         match step {
-            ReadStep::Idle if self.log_reader.has_work() => self.lagging_at.since(began),
+            ReadStep::Idle if self.chores.log_reader.has_work() => self.lagging_at.since(began),
             ReadStep::Idle => LOOK,
             ReadStep::Read { lagging_bytes } => {
                 if lagging_bytes > 0 {
@@ -176,19 +163,12 @@ impl Background {
     /// A piece of a spare. Says how long the next one may wait.
     fn make_spares(&mut self, left: usize) -> Duration {
         let now = self.clock.monotonic();
-        if left < self.spares_left {
-            self.spare_taken_at = now;
-        }
-        self.spares_left = left;
-        if let Some(rest) = burst_rest(left, now.since(self.spare_taken_at)) {
+        let rest = self.spare_pace.rest(left, now);
+        if !rest.is_zero() {
             return rest;
         }
-        // Also while other steps follow each other at once.
-        let rest = self.spare_due.since(now);
-        if left > 0 && !rest.is_zero() {
-            return rest;
-        }
-        match self.maker.step(left, self.keeper.next_bytes()) {
+        let snapshot_bytes = self.chores.keeper.next_bytes();
+        match self.chores.maker.step(left, snapshot_bytes) {
             Step::Made(spare) => {
                 let mut inbox = self.shared.inbox();
                 inbox.spares.push(spare);
@@ -197,10 +177,10 @@ impl Background {
                 self.shared.wake_storage_thread();
                 Duration::ZERO
             }
-            Step::Making if self.shared.is_urgent() => Duration::ZERO,
             Step::Making => {
-                self.spare_due = now + PACE;
-                PACE
+                let now = self.clock.monotonic();
+                self.spare_pace.made_at = now;
+                self.spare_pace.rest(left, now)
             }
             Step::Rest(room) => {
                 tell_room(room, &self.shared);
@@ -211,7 +191,7 @@ impl Background {
 
     /// A step of what is to be done about snapshots. Says how long the next one may wait.
     fn keep_snapshots(&mut self) -> Duration {
-        let kept = match self.keeper.step(&mut self.events) {
+        let kept = match self.chores.keeper.step(&mut self.events) {
             Ok(kept) => kept,
             Err(fatal) => fatal::die(&fatal),
         };
@@ -221,27 +201,27 @@ impl Background {
             Kept::Served => Duration::ZERO,
             // The log waits for the room that a snapshot may make, or else give back.
             Kept::Wrote(_) if self.shared.is_urgent() => Duration::ZERO,
-            Kept::Wrote(bytes) => pace(bytes, self.snapshot_rate_bytes),
+            Kept::Wrote(bytes) => pace(bytes, self.chores.snapshot_rate_bytes),
         }
     }
 
     /// A step of a look for rot, if it is time for one. Says how long the next one may wait.
     fn scrub(&mut self, segments: Range<u64>) -> Duration {
         let now = self.clock.monotonic();
-        if !self.scrubber.has_work() {
-            if self.scrubbing.rate_bytes == 0 || now < self.next_scrub {
+        if !self.chores.scrubber.has_work() {
+            if self.chores.scrubbing.rate_bytes == 0 || now < self.next_scrub {
                 return LOOK;
             }
-            self.next_scrub = now + self.scrubbing.interval;
-            self.scrubber.begin(segments);
+            self.next_scrub = now + self.chores.scrubbing.interval;
+            self.chores.scrubber.begin(segments);
         }
-        let scrubbed = self.scrubber.step(&mut self.events);
+        let scrubbed = self.chores.scrubber.step(&mut self.events);
         self.report();
         if let Some(suspect) = scrubbed.suspect {
             self.shared.inbox().suspects.push(suspect);
             self.shared.wake_storage_thread();
         }
-        pace(scrubbed.bytes, self.scrubbing.rate_bytes).min(LOOK)
+        pace(scrubbed.bytes, self.chores.scrubbing.rate_bytes).min(LOOK)
     }
 
     fn report(&mut self) {
@@ -258,11 +238,32 @@ fn pace(bytes: u64, rate_bytes: u64) -> Duration {
     Duration::from_micros(micros.unwrap_or(0))
 }
 
-/// How long no spare is made, when so many are left and the last one was taken so long ago.
-fn burst_rest(left: usize, since: Duration) -> Option<Duration> {
-    BURST
-        .checked_sub(since)
-        .filter(|rest| left >= SPARES_MIN && !rest.is_zero())
+/// When pieces of spares are made, whatever else the thread does meanwhile (rules E7).
+#[derive(Debug, Default)]
+struct SparePace {
+    /// Spares that were left when it was last asked.
+    left: usize,
+    /// When there last were fewer than before.
+    taken_at: Instant,
+    /// When the last piece was made.
+    made_at: Instant,
+}
+
+impl SparePace {
+    /// How long the next piece waits, when so many are left.
+    fn rest(&mut self, left: usize, now: Instant) -> Duration {
+        if left < self.left {
+            self.taken_at = now;
+        }
+        self.left = left;
+        let paced = self.made_at + PACE;
+        let due = match left {
+            0 => now,
+            few if few < SPARES_MIN => paced,
+            _ => paced.max(self.taken_at + BURST),
+        };
+        due.since(now)
+    }
 }
 
 /// From when the pace counts on, for what was due and began later: what was only a little late is
@@ -286,12 +287,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn pieces_of_spares_keep_their_pace_unless_none_is_left() {
+        let now = Instant::default() + Duration::from_secs(9);
+        let mut pace = SparePace {
+            made_at: now,
+            ..SparePace::default()
+        };
+        assert_eq!(pace.rest(SPARES_MIN, now), PACE);
+        assert_eq!(pace.rest(SPARES_MIN, now + PACE / 2), PACE / 2);
+        assert_eq!(pace.rest(SPARES_MIN, now + PACE), Duration::ZERO);
+        assert_eq!(pace.rest(1, now), PACE);
+        assert_eq!(pace.rest(0, now), Duration::ZERO, "the log waits");
+    }
+
+    #[test]
     fn no_spare_is_made_while_the_log_takes_many_and_some_are_left() {
-        let rest = |left, millis| burst_rest(left, Duration::from_millis(millis));
-        assert_eq!(rest(SPARES_MIN, 0), Some(BURST));
-        assert_eq!(rest(SPARES_MIN, 400), Some(Duration::from_millis(600)));
-        assert_eq!(rest(SPARES_MIN, 1000), None, "it has calmed down");
-        assert_eq!(rest(SPARES_MIN - 1, 0), None, "the log may need it soon");
+        let taken = Instant::default() + Duration::from_secs(9);
+        let mut pace = SparePace::default();
+        assert_eq!(pace.rest(SPARES_MIN + 2, taken), Duration::ZERO);
+        assert_eq!(pace.rest(SPARES_MIN + 1, taken), BURST);
+        let later = taken + BURST / 2;
+        assert_eq!(pace.rest(SPARES_MIN + 1, later), BURST / 2);
+        assert_eq!(pace.rest(SPARES_MIN, later), BURST, "it goes on");
+        assert_eq!(pace.rest(SPARES_MIN, later + BURST), Duration::ZERO, "over");
+        assert_eq!(
+            pace.rest(SPARES_MIN - 1, later),
+            Duration::ZERO,
+            "few are left"
+        );
     }
 
     #[test]

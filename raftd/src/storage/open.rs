@@ -8,10 +8,11 @@ use std::path::Path;
 use fs2::FileExt;
 use wire::membership::Membership;
 
+use super::background::Chores;
 use super::recover::finish_recovery;
 use super::{
-    Keeper, LogReader, Options, Scrubber, Scrubbing, SpareMaker, State, Worker, fatal_of,
-    fatal_of_disk, fatal_of_identity, fatal_of_snapshot,
+    Keeper, LogReader, Options, Scrubber, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
+    fatal_of_identity, fatal_of_snapshot,
 };
 use crate::disk::os::OsDisk;
 use crate::disk::{self, Disk, Latched};
@@ -56,12 +57,14 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
         restored,
         report,
         worker,
-        spare_maker: SpareMaker::new(disk.clone(), identity.owner(), next_segment, options),
-        keeper,
-        snapshot_rate_bytes: options.snapshot_rate_bytes,
-        scrubbing: options.scrubbing,
-        scrubber: Scrubber::new(disk.clone()),
-        log_reader: LogReader::new(disk),
+        chores: Chores {
+            maker: SpareMaker::new(disk.clone(), identity.owner(), next_segment, options),
+            keeper,
+            log_reader: LogReader::new(disk.clone()),
+            scrubber: Scrubber::new(disk),
+            snapshot_rate_bytes: options.snapshot_rate_bytes,
+            scrubbing: options.scrubbing,
+        },
         identity,
         lock,
     })
@@ -78,12 +81,7 @@ pub struct Opened {
     /// What recovery did, in one line.
     pub report: String,
     pub(super) worker: Worker<Latched<OsDisk>>,
-    pub(super) spare_maker: SpareMaker<OsDisk>,
-    pub(super) keeper: Keeper<OsDisk>,
-    pub(super) snapshot_rate_bytes: u64,
-    pub(super) scrubbing: Scrubbing,
-    pub(super) scrubber: Scrubber<OsDisk>,
-    pub(super) log_reader: LogReader<OsDisk>,
+    pub(super) chores: Chores,
     pub(super) lock: File,
 }
 

@@ -46,13 +46,7 @@ impl Opened {
             let builder = std::thread::Builder::new().name(name.to_owned());
             builder.spawn(run).expect("the system gives a thread")
         };
-        let background = Background::new(
-            (self.spare_maker, self.keeper),
-            (self.log_reader, self.scrubber),
-            self.snapshot_rate_bytes,
-            self.scrubbing,
-            Arc::clone(&shared),
-        );
+        let background = Background::new(self.chores, Arc::clone(&shared));
         let background = spawn("background", Box::new(move || background.run()));
         let (lent, told) = (Arc::clone(&bench), Arc::clone(&shared));
         let storage = spawn("storage", Box::new(move || work(&lent, &told)));

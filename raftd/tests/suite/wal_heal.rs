@@ -15,6 +15,7 @@ use wire::entry::{Entry, Identity as EntryIdentity};
 use wire::types::{Index, NodeId};
 
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
+use crate::wal_life::worker;
 use crate::wal_story::{SimWal, open};
 use crate::wal_support::{entries, rest, write};
 
@@ -251,11 +252,6 @@ fn what_is_cut_or_covered_is_faulty_no_more() {
         ..write(2, term, Vec::new())
     }));
     assert_eq!(faulty(&rest(&mut worker)), Some(Vec::new()));
-}
-
-fn worker(disk: &SimDisk) -> Worker<Latched<SimDisk>> {
-    let opened = open(disk).expect("it opens");
-    Worker::new(opened.recovered.wal, opened.identity)
 }
 
 /// The newest set of faulty entries that was told.

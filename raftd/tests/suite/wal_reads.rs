@@ -1,0 +1,130 @@
+//! Reads of the log by somebody else than who writes it, who may come later.
+
+use std::collections::VecDeque;
+
+use raft::Write;
+use raftd::disk::Latched;
+use raftd::disk::sim::SimDisk;
+use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
+use raftd::storage::{LogReader, ReadStep, Worker};
+use raftd::wal::segment;
+use wire::entry::Entry;
+use wire::types::{Index, NodeId};
+
+use crate::wal_life::{DISK_BYTES, id, long_log, worker};
+use crate::wal_support::{entries, rest, write};
+
+fn load(purpose: LoadPurpose, from: u64) -> StorageRequest {
+    StorageRequest::Load {
+        purpose,
+        from: Index(from),
+        to: Index(4),
+        max_bytes: 1 << 20,
+    }
+}
+
+/// The only thing that was said is what was loaded.
+fn only_loaded(events: &[StorageEvent]) -> (LoadPurpose, &[Entry]) {
+    match events {
+        [
+            StorageEvent::Loaded {
+                purpose, entries, ..
+            },
+        ] => (*purpose, entries),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn reads_for_those_who_lag_are_held_and_no_others() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut worker = worker(&disk);
+    let written = entries(1, 4, 1, 10);
+    worker.push(StorageRequest::Write(write(1, 1, written.clone())));
+    rest(&mut worker);
+    let lagging = LoadPurpose::Replicate(NodeId(2));
+    worker.push(load(lagging, 1));
+    worker.push(load(LoadPurpose::Apply, 1));
+    let mut events = VecDeque::new();
+    worker.round(&mut events).expect("no fault");
+    assert!(events.is_empty() && !worker.has_work(), "others read");
+    let mut reader = LogReader::new(disk);
+    worker
+        .take_reads()
+        .into_iter()
+        .for_each(|read| reader.push(read));
+    let mut step = |held| {
+        let mut events = VecDeque::new();
+        let step = reader.step(held, &mut events).expect("no fault");
+        (step, Vec::from(events))
+    };
+    let (read, events) = step(true);
+    assert_eq!(only_loaded(&events), (LoadPurpose::Apply, &written[..]));
+    assert!(matches!(read, ReadStep::Read { lagging_bytes: 0 }));
+    assert!(matches!(step(true), (ReadStep::Idle, _)));
+    let (read, events) = step(false);
+    assert_eq!(only_loaded(&events), (lagging, &written[..]));
+    let bytes: usize = written.iter().map(|entry| entry.bytes().len()).sum();
+    assert!(matches!(read, ReadStep::Read { lagging_bytes } if lagging_bytes == bytes));
+    assert!(!reader.has_work());
+}
+
+/// A read of the front of a log, which somebody else is to do.
+fn told_read(worker: &mut Worker<Latched<SimDisk>>, disk: &SimDisk) -> LogReader<SimDisk> {
+    let mut reader = LogReader::new(disk.clone());
+    worker.push(load(LoadPurpose::Apply, 1));
+    worker.round(&mut VecDeque::new()).expect("no fault");
+    let read = worker.take_reads().pop().expect("the log has it");
+    reader.push(read);
+    reader
+}
+
+#[test]
+fn a_read_finds_what_it_was_told_of_also_when_the_log_was_cut_meanwhile() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut worker = worker(&disk);
+    let (before, after) = (entries(1, 4, 1, 10), entries(2, 2, 9, 20));
+    worker.push(StorageRequest::Write(write(1, 1, before.clone())));
+    rest(&mut worker);
+    let mut reader = told_read(&mut worker, &disk);
+    let cut = Write {
+        truncate_from: Some(Index(2)),
+        ..write(2, 9, after.clone())
+    };
+    worker.push(StorageRequest::Write(cut));
+    rest(&mut worker);
+    let mut events = VecDeque::new();
+    reader.step(false, &mut events).expect("no fault");
+    assert_eq!(only_loaded(events.make_contiguous()).1, before);
+    // A read stops before a cut.
+    for (from, now) in [(1, &before[..1]), (2, &after[..])] {
+        worker.push(load(LoadPurpose::Apply, from));
+        assert_eq!(only_loaded(&rest(&mut worker)).1, now);
+    }
+}
+
+#[test]
+fn a_read_of_what_the_log_forgot_meanwhile_is_no_damage() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    drop(long_log(&disk));
+    let mut worker = worker(&disk);
+    let mut reader = told_read(&mut worker, &disk);
+    worker.push(StorageRequest::Mark(id(1, 18)));
+    worker.push(StorageRequest::Compact {
+        upto: Index(18),
+        keep_bytes: 0,
+    });
+    rest(&mut worker);
+    let mut garbage = worker.take_garbage();
+    while !garbage.is_empty() {
+        segment::remove(&disk, &mut garbage).expect("no fault is planned");
+    }
+    let mut events = VecDeque::new();
+    let Ok(ReadStep::Unreadable(unreadable)) = reader.step(false, &mut events) else {
+        panic!("the file is gone");
+    };
+    assert!(events.is_empty());
+    worker.unreadable(unreadable);
+    let answer = rest(&mut worker);
+    assert_eq!(only_loaded(&answer), (LoadPurpose::Apply, &[][..]));
+}
