@@ -167,8 +167,8 @@ impl Background {
         if !rest.is_zero() {
             return rest;
         }
-        let snapshot_bytes = self.chores.keeper.next_bytes();
-        match self.chores.maker.step(left, snapshot_bytes) {
+        let Chores { maker, keeper, .. } = &mut self.chores;
+        match maker.step(left, keeper.next_bytes(), keeper.has_work()) {
             Step::Made(spare) => {
                 let mut inbox = self.shared.inbox();
                 inbox.spares.push(spare);

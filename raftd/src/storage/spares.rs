@@ -69,12 +69,13 @@ impl<D: Disk> SpareMaker<D> {
     }
 
     /// Makes a piece of a spare, if one is wanted beside the `left` that are not in use.
-    /// `snapshot_bytes` is what the next snapshot is expected to take.
-    pub fn step(&mut self, left: usize, snapshot_bytes: u64) -> Step<D::File> {
+    /// `snapshot_bytes` is what the next snapshot is expected to take. While the disk is `busy` with
+    /// other things, only the least are made.
+    pub fn step(&mut self, left: usize, snapshot_bytes: u64, busy: bool) -> Step<D::File> {
         let soft_bytes = self.soft_bytes(snapshot_bytes);
         if self.making.is_none() {
             let available = self.disk.available_bytes().unwrap_or(0);
-            if left >= self.wanted(available, soft_bytes) {
+            if left >= self.wanted(available, soft_bytes, busy) {
                 return self.rest(if available < soft_bytes {
                     DiskState::Soft
                 } else {
@@ -124,9 +125,12 @@ impl<D: Disk> SpareMaker<D> {
     }
 
     /// The first spare is always tried; others only where they leave the disk some air.
-    fn wanted(&self, available: u64, soft_bytes: u64) -> usize {
+    fn wanted(&self, available: u64, soft_bytes: u64, busy: bool) -> usize {
         let air = available.saturating_sub(soft_bytes) / (2 * self.segment_bytes);
-        let most = (SPARES_BYTES_MAX / self.segment_bytes) as usize;
+        let most = match busy {
+            true => SPARES_MIN,
+            false => (SPARES_BYTES_MAX / self.segment_bytes) as usize,
+        };
         let most = most.clamp(SPARES_MIN, SPARES_MAX);
         most.min(air as usize).max(1)
     }

@@ -37,7 +37,7 @@ fn maker_of(disk: &SimDisk, segment_bytes: u64, soft_free_bytes: u64) -> SpareMa
 /// The state when it rests, with no spare beside `left`.
 fn room(maker: &mut SpareMaker<SimDisk>, left: usize, snapshot_bytes: u64) -> DiskState {
     loop {
-        if let Step::Rest(room) = maker.step(left, snapshot_bytes) {
+        if let Step::Rest(room) = maker.step(left, snapshot_bytes, false) {
             return room;
         }
     }
@@ -72,14 +72,17 @@ fn spares_are_as_many_as_half_a_gib_holds_and_the_disk_has_air_for() {
         (MIB, 2 * MIB, 1),
     ] {
         let disk = SimDisk::new(1, disk_bytes);
-        let rests = |left| {
+        let rests = |left, busy| {
             let mut maker = maker_of(&disk, segment_bytes, 0);
-            let step = maker.step(left, 0);
+            let step = maker.step(left, 0, busy);
             maker.finish();
             matches!(step, Step::Rest(_))
         };
-        assert!(!rests(spares - 1), "{spares} of {segment_bytes} bytes");
-        assert!(rests(spares), "{spares} of {segment_bytes} bytes");
+        for (busy, spares) in [(false, spares), (true, spares.min(3))] {
+            let what = format!("{spares} of {segment_bytes} bytes, busy: {busy}");
+            assert!(!rests(spares - 1, busy), "{what}");
+            assert!(rests(spares, busy), "{what}");
+        }
     }
 }
 
@@ -91,7 +94,7 @@ fn at_the_hard_mark_no_segment_can_be_made() {
     assert_eq!(room(&mut maker, 1, 0), DiskState::Soft, "a spare is left");
     assert_eq!(disk.used_bytes(), 0, "what is half-made is given back");
     disk.set_capacity(2 * SEGMENT_BYTES);
-    let made = (0..1_000).any(|_| matches!(maker.step(0, 0), Step::Made(_)));
+    let made = (0..1_000).any(|_| matches!(maker.step(0, 0, false), Step::Made(_)));
     assert!(made, "by itself, once there is room");
 }
 

@@ -85,7 +85,7 @@ fn spare_maker(disk: &SimDisk, log: &Log) -> SpareMaker<SimDisk> {
 }
 
 fn spare(maker: &mut SpareMaker<SimDisk>) -> Spare<<SimDisk as Disk>::File> {
-    let made = (0..1_000).find_map(|_| match maker.step(0, 0) {
+    let made = (0..1_000).find_map(|_| match maker.step(0, 0, false) {
         Step::Made(spare) => Some(spare),
         _ => None,
     });

@@ -89,7 +89,7 @@ fn write(n: u64) -> Write {
 
 fn make_spares(maker: &mut SpareMaker<SimDisk>, worker: &mut Worker<Latched<SimDisk>>) {
     loop {
-        match maker.step(worker.wal().spares(), 0) {
+        match maker.step(worker.wal().spares(), 0, false) {
             Step::Made(spare) => worker.add_spare(spare),
             Step::Making => {}
             Step::Rest(_) => return,

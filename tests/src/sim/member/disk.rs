@@ -153,7 +153,8 @@ impl Member {
             return Ok(());
         }
         let left = process.worker.wal().spares();
-        let pause = match process.maker.step(left, process.keeper.next_bytes()) {
+        let (next_bytes, busy) = (process.keeper.next_bytes(), process.keeper.has_work());
+        let pause = match process.maker.step(left, next_bytes, busy) {
             Step::Made(spare) => {
                 process.worker.add_spare(spare);
                 process.news = true;
