@@ -257,7 +257,10 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Fatal> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|cause| fatal_of_io("the data directory cannot be made", dir, &cause))
+        .map_err(|cause| {
+            fatal_of_io("the data directory cannot be made", dir, &cause)
+                .remedy("name a directory that this user can make with --data-dir")
+        })
 }
 
 /// Held for life: the lock goes with the process, however it ends.
