@@ -11,7 +11,8 @@
 //! # Writing one
 //!
 //! A [`Writer`] goes through a frozen view of the store in steps of 128 KiB, so that its thread
-//! can do other things between them and decide how fast it goes. The file is written under a
+//! can do other things between them and decide how fast it goes. The costly part of a chunk,
+//! [`Collected::press`], may run on any thread: see [`Press`]. The file is written under a
 //! temporary name, synced, dropped from the cache, read again and verified to the last byte, renamed,
 //! and its directory synced. Only then may a marker in the log name it, and only after that may
 //! [`remove_older`] remove what it replaces (rules E6). Whatever fails, the temporary file goes
@@ -32,13 +33,15 @@
 //!
 //! # The files
 //!
-//! `pack.rs` forms chunks and `unpack.rs` opens them; `frames.rs` reads a file chunk by chunk;
-//! `sink.rs` writes one piece by piece; `write.rs`, `verify.rs`, `load.rs` and `receive.rs` are the four that use them.
+//! `pack.rs` collects what goes into a chunk, `press.rs` makes it and `unpack.rs` opens it;
+//! `frames.rs` reads a file chunk by chunk; `sink.rs` writes one piece by piece; `write.rs`,
+//! `verify.rs`, `load.rs` and `receive.rs` are the four that use them.
 
 pub mod format;
 mod frames;
 mod load;
 mod pack;
+mod press;
 mod receive;
 mod sink;
 mod unpack;
@@ -53,6 +56,7 @@ use wire::types::{EntryId, Index, Term};
 use self::format::Header;
 pub use self::frames::{FileReader, ReadAhead, Stored};
 pub use self::load::{Expected, Loaded, Loader, load, read_header};
+pub use self::press::{Collected, Press, Pressed};
 pub use self::receive::Receiver;
 pub use self::unpack::Content;
 pub use self::verify::{Found, Verified, Verifier, verify};

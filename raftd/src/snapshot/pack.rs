@@ -1,87 +1,100 @@
-//! Forming chunks.
+//! Collecting what goes into chunks.
+
+use std::mem;
 
 use bytes::{BufMut, BytesMut};
-use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use wire::client::Item;
-use xxhash_rust::xxh3::xxh3_128;
 
-use super::format::{CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, Sums};
+use super::format::{CHUNK_BYTES_MAX, ChunkKind, Sums};
+use super::press::{Collected, Inline, Press, Pressed};
 use crate::store::SessionImage;
 
-/// A chunk's content that is being collected.
+/// A chunk that is being collected, behind those that are being pressed.
 ///
-/// Invariant: it is at most [`CHUNK_BYTES_MAX`], or a single item.
+/// Invariant: its content is at most [`CHUNK_BYTES_MAX`], or a single item.
 pub(super) struct Packer {
     content: BytesMut,
     items: u32,
     /// One session, encoded: its size is known only then.
     session: BytesMut,
-    table: CompressTable,
+    /// Chunks that are collected.
+    chunks: u64,
+    press: Box<dyn Press>,
 }
 
 impl Packer {
     pub(super) fn new() -> Self {
         Self {
-            content: BytesMut::with_capacity(CHUNK_BYTES_MAX),
+            content: BytesMut::new(),
             items: 0,
             session: BytesMut::new(),
-            table: CompressTable::large(),
+            chunks: 0,
+            press: Box::new(Inline),
         }
     }
 
-    /// Takes the next key; seals a chunk into `out` first if there is no room for it.
+    /// Has chunks pressed by this one from now on.
+    pub(super) fn press_with(&mut self, press: Box<dyn Press>) {
+        self.press = press;
+    }
+
+    /// Takes the next key. A chunk that is full goes into `out`, at once or later.
     pub(super) fn key(&mut self, item: &Item<'_>, sums: &mut Sums, out: &mut Vec<u8>) {
         self.make_room(item_bytes(item), ChunkKind::Keys, sums, out);
         item.encode(&mut self.content);
         self.items += 1;
     }
 
-    /// Takes the next session; seals a chunk into `out` first if there is no room for it.
-    pub(super) fn session(&mut self, image: &SessionImage, sums: &mut Sums, out: &mut Vec<u8>) {
+    /// Takes the next session. A chunk that is full goes into `out`, at once or later. Says how large
+    /// the session is.
+    pub(super) fn session(
+        &mut self,
+        image: &SessionImage,
+        sums: &mut Sums,
+        out: &mut Vec<u8>,
+    ) -> usize {
         self.session.clear();
         encode_session(image, &mut self.session);
         self.make_room(self.session.len(), ChunkKind::Sessions, sums, out);
         self.content.put_slice(&self.session);
         self.items += 1;
+        self.session.len()
     }
 
     fn make_room(&mut self, bytes: usize, kind: ChunkKind, sums: &mut Sums, out: &mut Vec<u8>) {
-        if self.content.len() + bytes > CHUNK_BYTES_MAX {
-            self.seal(kind, sums, out);
+        if self.items > 0 && self.content.len() + bytes > CHUNK_BYTES_MAX {
+            let full = self.collected(kind);
+            if let Some(pressed) = self.press.push(full) {
+                put(&pressed, sums, out);
+            }
         }
     }
 
-    /// Appends a chunk of what was collected to `out`; nothing if that is nothing.
-    pub(super) fn seal(&mut self, kind: ChunkKind, sums: &mut Sums, out: &mut Vec<u8>) {
-        if self.items == 0 {
-            return;
+    /// There are no more of this kind: all that did not come out yet goes into `out`.
+    pub(super) fn finish(&mut self, kind: ChunkKind, sums: &mut Sums, out: &mut Vec<u8>) {
+        while let Some(pressed) = self.press.pop() {
+            put(&pressed, sums, out);
         }
-        let content = &self.content[..];
-        let start = out.len();
-        let stored = start + CHUNK_HEADER_BYTES;
-        out.resize(stored + get_maximum_output_size(content.len()), 0);
-        let compressed = compress_into_with_table(content, &mut out[stored..], &mut self.table);
-        let stored_bytes = match compressed {
-            Ok(bytes) if bytes < content.len() => bytes,
-            _ => {
-                out[stored..stored + content.len()].copy_from_slice(content);
-                content.len()
-            }
-        };
-        out.truncate(stored + stored_bytes);
-        let header = ChunkHeader {
-            number: sums.chunks(),
-            kind,
-            items: self.items,
-            content_bytes: content.len() as u32,
-            stored_bytes: stored_bytes as u32,
-            content_hash: xxh3_128(content),
-        };
-        header.encode(&mut out[start..]);
-        sums.add(&header);
-        self.content.clear();
-        self.items = 0;
+        if self.items > 0 {
+            put(&self.collected(kind).press(), sums, out);
+        }
     }
+
+    fn collected(&mut self, kind: ChunkKind) -> Collected {
+        let number = self.chunks;
+        self.chunks += 1;
+        Collected {
+            number,
+            kind,
+            items: mem::take(&mut self.items),
+            content: mem::replace(&mut self.content, BytesMut::with_capacity(CHUNK_BYTES_MAX)),
+        }
+    }
+}
+
+fn put(pressed: &Pressed, sums: &mut Sums, out: &mut Vec<u8>) {
+    out.extend_from_slice(&pressed.bytes);
+    sums.add(&pressed.header);
 }
 
 /// Bytes of an item, encoded.

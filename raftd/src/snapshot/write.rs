@@ -5,6 +5,7 @@ use wire::types::{ClusterId, EntryId, NodeId};
 use super::format::{CHUNK_BYTES_MAX, ChunkKind, HEADER_BYTES, Header, Sums, Trailer};
 use super::frames::{FileReader, ReadAhead};
 use super::pack::{Packer, item_bytes};
+use super::press::Press;
 use super::sink::Sink;
 use super::verify::{Found, Verifier};
 use super::{Error, SNAPSHOT_DIR, SnapshotInfo, UNFINISHED_SUFFIX, name, publish};
@@ -113,6 +114,13 @@ impl<F> Writer<F> {
         })
     }
 
+    /// Has chunks pressed by this one: for large snapshots, on another thread.
+    #[must_use]
+    pub fn press_with(mut self, press: Box<dyn Press>) -> Self {
+        self.packer.press_with(press);
+        self
+    }
+
     /// The last entry of the state that is written.
     #[must_use]
     pub fn id(&self) -> EntryId {
@@ -184,7 +192,7 @@ impl<F> Writer<F> {
             *after = last.map(<[u8]>::to_vec);
         } else {
             let (sums, out) = (&mut self.sums, &mut self.out);
-            self.packer.seal(ChunkKind::Keys, sums, out);
+            self.packer.finish(ChunkKind::Keys, sums, out);
             self.stage = Stage::Sessions { done: 0 };
         }
         self.write_out(disk)?;
@@ -195,23 +203,22 @@ impl<F> Writer<F> {
         let (Stage::Sessions { done }, Some(view)) = (&mut self.stage, &self.view) else {
             unreachable!("the view is there while sessions are written");
         };
-        let before = self.sums.offset();
-        let mut more = false;
+        let mut bytes = 0;
         for image in view.sessions().skip(*done) {
-            self.packer.session(&image, &mut self.sums, &mut self.out);
+            let (sums, out) = (&mut self.sums, &mut self.out);
+            bytes += self.packer.session(&image, sums, out);
             self.digest = self.digest.wrapping_add(digest::session(&image));
             *done += 1;
-            if self.sums.offset() >= before + STEP_BYTES as u64 {
-                more = true;
+            if bytes >= STEP_BYTES {
                 break;
             }
         }
-        if more {
+        if bytes >= STEP_BYTES {
             self.write_out(disk)?;
             return Ok(self.writing());
         }
         let (sums, out) = (&mut self.sums, &mut self.out);
-        self.packer.seal(ChunkKind::Sessions, sums, out);
+        self.packer.finish(ChunkKind::Sessions, sums, out);
         self.close(disk)
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use wire::types::{ClusterId, EntryId, Epoch, NodeId};
 
 use super::fatal_of_disk;
+use super::press::Threaded;
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{Discarded, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
@@ -43,6 +44,7 @@ pub struct Keeper<D: Disk> {
     epoch: Epoch,
     members: Vec<(NodeId, String)>,
     sessions_max: usize,
+    hurries: bool,
     requests: VecDeque<SnapshotRequest>,
     /// Segments to be removed.
     garbage: Range<u64>,
@@ -67,6 +69,7 @@ impl<D: Disk> Keeper<D> {
             epoch: identity.epoch,
             members: identity.members.clone(),
             sessions_max,
+            hurries: false,
             requests: VecDeque::new(),
             garbage: 0..0,
             writer: None,
@@ -76,6 +79,12 @@ impl<D: Disk> Keeper<D> {
             next_data_bytes: 0,
             receiver: None,
         }
+    }
+
+    /// From now on snapshots are written on two threads, where there are processors for them: for
+    /// whoever sets no pace. With a pace, clients would only wait for two.
+    pub fn hurry(&mut self) {
+        self.hurries = true;
     }
 
     /// The newest snapshot has so many bytes of keys and values, in a file of so many.
@@ -235,7 +244,11 @@ impl<D: Disk> Keeper<D> {
             ));
         }
         let writer = Writer::begin(&self.disk, view, self.cluster, &self.members);
-        self.writer = Some(writer.map_err(|error| error.to_string())?);
+        let writer = writer.map_err(|error| error.to_string())?;
+        self.writer = Some(match self.hurries {
+            true => writer.press_with(Box::new(Threaded::default())),
+            false => writer,
+        });
         self.writing_data_bytes = data_bytes;
         Ok(())
     }

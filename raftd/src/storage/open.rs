@@ -50,6 +50,9 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
     }
     let mut keeper = Keeper::new(disk.clone(), &identity, options.sessions_max);
     keeper.set_newest(opened.state.store.data_bytes(), opened.state.snapshot.bytes);
+    if options.snapshot_rate_bytes == 0 {
+        keeper.hurry();
+    }
     let (restored, worker) = opened.start();
     let next_segment = worker.wal().next_segment();
     Ok(Opened {

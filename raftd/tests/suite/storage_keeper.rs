@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use raftd::disk::sim::SimDisk;
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
+use raftd::snapshot::format::CHUNK_BYTES_MAX;
+use raftd::snapshot::snapshot_name;
 use raftd::storage::{Keeper, Kept};
 use raftd::store::session::SESSIONS_MAX;
 use wire::types::Index;
@@ -21,6 +23,25 @@ fn what_is_to_come_does_not_pile_up() {
         keeper.push(SnapshotRequest::Expect(data_bytes));
     }
     assert_eq!((keeper.waiting(), keeper.next_bytes()), (1, 1_000));
+}
+
+/// What came out does not depend on who did it.
+#[test]
+fn two_threads_write_what_one_writes() {
+    let store = store(20_000, 100);
+    let name = snapshot_name(store.applied());
+    let [alone, together] = [false, true].map(|hurries| {
+        let disk = SimDisk::new(1, 64 << 20);
+        let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+        if hurries {
+            keeper.hurry();
+        }
+        keeper.push(SnapshotRequest::Take(Box::new(store.view())));
+        while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+        disk.content(&name).expect("it was written")
+    });
+    assert!(alone.len() > 4 * CHUNK_BYTES_MAX, "several chunks");
+    assert!(alone == together);
 }
 
 /// Who asked for it waits for an answer, and asks for no other one before.
