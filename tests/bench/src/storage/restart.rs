@@ -17,7 +17,7 @@ use crate::{Args, SETTLE};
 const FEW: u32 = 1_000_000;
 const MANY: u32 = 10_000_000;
 const VALUE_BYTES: usize = 64;
-/// A snapshot is written as fast as the disk takes it.
+/// A snapshot is written as fast as it goes.
 const UNPACED: &[&str] = &["--set", "snapshot.rate_bytes=0"];
 
 /// What a node of this project showed.
