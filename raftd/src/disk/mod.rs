@@ -198,7 +198,7 @@ pub trait Disk {
     /// The file system's.
     fn rename(&self, from: &str, to: &str) -> Result<(), Error>;
 
-    /// Removes a file.
+    /// Removes a file. Who has it open still may find it cut.
     ///
     /// # Errors
     /// The file system's.

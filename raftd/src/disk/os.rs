@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use memmap2::{Advice, MmapRaw};
@@ -15,6 +15,9 @@ use rustix::fs::FallocateFlags;
 use super::aligned::direct_bytes;
 use super::{Disk, Error};
 use crate::fatal;
+
+/// The most of a file that is removed at once.
+const CUT_BYTES: u64 = 1024 * 1024;
 
 /// A directory of a real file system.
 #[derive(Clone, Debug)]
@@ -26,7 +29,8 @@ pub struct OsDisk {
 ///
 /// Invariants:
 /// - The map covers the file's whole size as of `map`; a mapped file is not resized, the directory
-///   is private (0700) and locked, so the file never becomes shorter than the map.
+///   is private (0700) and locked, so the file never becomes shorter than the map, unless it is
+///   removed: nobody stores into it then.
 /// - No reference into the map exists: bytes only go in, by copy.
 #[derive(Debug)]
 pub struct OsFile {
@@ -102,6 +106,24 @@ fn grow(file: &File, bytes: u64, end: u64) -> Result<(), io::Error> {
         // No fallocate on this file system: what the caller writes reserves the room.
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(end),
         other => other.map_err(io::Error::from),
+    }
+}
+
+/// Gives the room of a file that has no name any more back, piece by piece: at once, it is one change
+/// to the file system, and every sync waits for its end (64 MiB: 14 ms, 1 MiB at a time: 1 ms).
+fn cut(file: &File) {
+    // Whoever has it by another name has it whole.
+    let nameless = file
+        .metadata()
+        .ok()
+        .filter(|metadata| metadata.nlink() == 0);
+    let mut bytes = nameless.map_or(0, |metadata| metadata.len());
+    while bytes > CUT_BYTES {
+        bytes -= CUT_BYTES;
+        if file.set_len(bytes).is_err() {
+            // It goes when the file is closed.
+            return;
+        }
     }
 }
 
@@ -282,7 +304,16 @@ impl Disk for OsDisk {
     }
 
     fn remove(&self, name: &str) -> Result<(), Error> {
-        std::fs::remove_file(self.path(name)).map_err(|cause| Error::new("remove", name, cause))
+        let path = self.path(name);
+        let held = OpenOptions::new().write(true).open(&path);
+        std::fs::remove_file(&path).map_err(|cause| Error::new("remove", name, cause))?;
+        let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+        if let Ok(file) = held {
+            // What is cut must have no name that a loss of power could bring back.
+            self.sync_dir(dir)?;
+            cut(&file);
+        }
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &str) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use wire::types::{EntryId, Index};
 use crate::disk::Disk;
 use crate::node::io::{SnapshotEvent, StorageEvent};
 use crate::snapshot::{self, FileReader, Found, ReadAhead, SNAPSHOT_DIR, Verifier};
+use crate::wal::segment::segment_name;
 use crate::wal::{SegmentPiece, SegmentVerifier};
 
 /// How often and how fast to look for rot.
@@ -31,7 +32,7 @@ pub struct Scrubbed {
 
 /// What is being read.
 enum Reading<F> {
-    Segment(SegmentVerifier<F>),
+    Segment(u64, SegmentVerifier<F>),
     Snapshot {
         id: EntryId,
         file: F,
@@ -91,7 +92,7 @@ impl<D: Disk> Scrubber<D> {
     pub fn step(&mut self, events: &mut VecDeque<StorageEvent>) -> Scrubbed {
         let mut scrubbed = Scrubbed::default();
         match self.reading.take().or_else(|| self.open(events)) {
-            Some(Reading::Segment(mut verifier)) => {
+            Some(Reading::Segment(id, mut verifier)) => {
                 let SegmentPiece {
                     bytes,
                     damaged,
@@ -99,13 +100,13 @@ impl<D: Disk> Scrubber<D> {
                 } = verifier.step(&self.disk);
                 scrubbed = Scrubbed {
                     bytes,
-                    suspect: damaged,
+                    suspect: damaged.filter(|_| self.is_there(&segment_name(id))),
                 };
                 self.next = verifier.next();
                 if end {
                     self.disk.drop_cache(&verifier.into_file());
                 } else {
-                    self.reading = Some(Reading::Segment(verifier));
+                    self.reading = Some(Reading::Segment(id, verifier));
                 }
             }
             Some(Reading::Snapshot {
@@ -145,11 +146,17 @@ impl<D: Disk> Scrubber<D> {
         scrubbed
     }
 
+    /// Whether a file that was opened still has its name. What was removed meanwhile was needed no more,
+    /// and may have been cut.
+    fn is_there(&self, name: &str) -> bool {
+        self.disk.open(name).is_ok()
+    }
+
     /// Opens what comes next. Files that are gone were needed no more.
     fn open(&mut self, events: &mut VecDeque<StorageEvent>) -> Option<Reading<D::File>> {
         for id in self.segments.by_ref() {
             if let Ok(verifier) = SegmentVerifier::open(&self.disk, id, self.next) {
-                return Some(Reading::Segment(verifier));
+                return Some(Reading::Segment(id, verifier));
             }
         }
         while let Some(id) = self.snapshots.pop_front() {
@@ -183,6 +190,9 @@ impl<D: Disk> Scrubber<D> {
         error: &snapshot::Error,
         events: &mut VecDeque<StorageEvent>,
     ) {
+        if !self.is_there(&snapshot::snapshot_name(id)) {
+            return;
+        }
         log::error!("a snapshot is damaged id={id} reason={error}");
         if let Some((_, findings)) = &mut self.round {
             *findings += 1;

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use raftd::disk::Disk;
 use raftd::disk::sim::SimDisk;
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::snapshot::format::CHUNK_BYTES_MAX;
 use raftd::snapshot::snapshot_name;
-use raftd::storage::{Keeper, Kept};
+use raftd::storage::{Keeper, Kept, Scrubber};
 use raftd::store::session::SESSIONS_MAX;
 use wire::types::Index;
 
@@ -42,6 +43,28 @@ fn two_threads_write_what_one_writes() {
     });
     assert!(alone.len() > 4 * CHUNK_BYTES_MAX, "several chunks");
     assert!(alone == together);
+}
+
+/// It is cut then, and looks damaged.
+#[test]
+fn a_snapshot_that_is_removed_while_it_is_scrubbed_is_not_damaged() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    let store = store(20_000, 100);
+    keeper.push(SnapshotRequest::Take(Box::new(store.view())));
+    while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+    let mut scrubber = Scrubber::new(disk.clone());
+    scrubber.begin(0..0);
+    let mut events = VecDeque::new();
+    assert!(scrubber.step(&mut events).bytes > 0);
+    let name = snapshot_name(store.applied());
+    disk.remove(&name).expect("it goes");
+    while scrubber.has_work() {
+        scrubber.step(&mut events);
+    }
+    let [StorageEvent::Scrubbed { findings: 0, .. }] = *events.make_contiguous() else {
+        panic!("{events:?}");
+    };
 }
 
 /// Who asked for it waits for an answer, and asks for no other one before.

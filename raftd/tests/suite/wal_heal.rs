@@ -400,6 +400,29 @@ fn a_scrub_finds_what_rots_in_sealed_segments() {
     assert!(faulty(&scrub(&disk, &mut worker)).is_none());
 }
 
+/// What is cut after it was removed looks damaged, and nobody needs it any more.
+#[test]
+fn a_scrub_does_not_suspect_what_was_removed_meanwhile() {
+    let sound = sound();
+    let disk = sound.disk.fork(1);
+    let worker = worker(&disk);
+    rot_entries(&disk, &sound.segments[..1]);
+    let mut scrubber = Scrubber::new(disk.clone());
+    scrubber.begin(worker.wal().sealed_segments());
+    let mut events = VecDeque::new();
+    let first = scrubber.step(&mut events);
+    assert!(first.suspect.is_some(), "it stops where it finds something");
+    for name in &sound.segments {
+        disk.remove(name).expect("it goes");
+    }
+    while scrubber.has_work() {
+        assert_eq!(scrubber.step(&mut events).suspect, None);
+    }
+    let [StorageEvent::Scrubbed { findings: 1, .. }] = *events.make_contiguous() else {
+        panic!("{events:?}");
+    };
+}
+
 /// Whatever is wrong with a header or the whole file: all of it, up to the next segment, is in doubt.
 #[test]
 fn a_scrub_finds_headers_pages_and_files_that_are_gone() {

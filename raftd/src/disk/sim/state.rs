@@ -108,6 +108,10 @@ impl State {
         self.armed.clear();
     }
 
+    pub(super) fn has_name(&self, inode: usize) -> bool {
+        self.names.values().any(|named| *named == inode)
+    }
+
     pub(super) fn used_bytes(&self) -> u64 {
         let inodes = self.names.values();
         inodes.map(|inode| self.inodes[*inode].bytes() as u64).sum()
