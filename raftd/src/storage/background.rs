@@ -51,6 +51,8 @@ pub(super) struct Background {
     chores: Chores,
     spare_pace: SparePace,
     clock: Clock,
+    /// When more of a snapshot is written, at the earliest, whatever else the thread does meanwhile.
+    snapshot_at: Instant,
     /// When a follower that lags is read for next, at the earliest.
     lagging_at: Instant,
     /// When the next round of the scrubber begins. What was read at start needs no look at once.
@@ -68,6 +70,7 @@ impl Background {
             chores,
             spare_pace: SparePace::default(),
             clock: Clock::start(),
+            snapshot_at: Instant::default(),
             lagging_at: Instant::default(),
             retiring: VecDeque::new(),
             shared,
@@ -191,6 +194,13 @@ impl Background {
 
     /// A step of what is to be done about snapshots. Says how long the next one may wait.
     fn keep_snapshots(&mut self) -> Duration {
+        // A log without a spare waits for the room that a snapshot may make, or else give back.
+        if !self.chores.keeper.is_awaited() && !self.shared.is_urgent() {
+            let rest = self.snapshot_at.since(self.clock.monotonic());
+            if !rest.is_zero() {
+                return rest;
+            }
+        }
         let kept = match self.chores.keeper.step(&mut self.events) {
             Ok(kept) => kept,
             Err(fatal) => fatal::die(&fatal),
@@ -199,9 +209,11 @@ impl Background {
         match kept {
             Kept::Idle => LOOK,
             Kept::Served => Duration::ZERO,
-            // The log waits for the room that a snapshot may make, or else give back.
-            Kept::Wrote(_) if self.shared.is_urgent() => Duration::ZERO,
-            Kept::Wrote(bytes) => pace(bytes, self.chores.snapshot_rate_bytes),
+            Kept::Wrote(bytes) => {
+                let rest = pace(bytes, self.chores.snapshot_rate_bytes);
+                self.snapshot_at = self.clock.monotonic() + rest;
+                rest
+            }
         }
     }
 

@@ -143,7 +143,13 @@ impl<D: Disk> Keeper<D> {
     /// Whether something is to be done.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.writer.is_some() || !self.requests.is_empty() || !self.garbage.is_empty()
+        self.writer.is_some() || self.is_awaited()
+    }
+
+    /// Whether the next step does something that others wait for: more of a snapshot may rest.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.requests.is_empty() || !self.garbage.is_empty()
     }
 
     /// Does the next thing: what others wait for, then one segment is removed, then a part of a

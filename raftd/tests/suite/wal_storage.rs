@@ -2,16 +2,16 @@
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raft::Ticket;
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
+use raftd::node::io::{LoadPurpose, SnapshotEvent, SnapshotRequest, StorageEvent, StorageRequest};
 use raftd::storage::{Opened, Options, Storage, open};
 use wire::entry::Entry;
 use wire::types::{Incarnation, Index, NodeId};
 
-use super::wal_story;
+use super::{snap_support, wal_story};
 use crate::wal_support::{entries, write};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +54,11 @@ fn await_durable(storage: &mut Storage, woken: &Receiver<()>, wanted: u64) {
         StorageEvent::Durable { ticket, .. } if ticket >= Ticket(wanted) => Some(()),
         _ => None,
     });
+}
+
+fn submit(storage: &mut Storage, request: SnapshotRequest) {
+    storage.submit(StorageRequest::Snapshot(request));
+    storage.begin();
 }
 
 /// Entries `from..=to`, read by read.
@@ -115,7 +120,7 @@ fn what_was_reported_durable_is_there_after_a_restart() {
 fn a_report_that_nobody_waits_for_wakes_nobody_and_is_found_later() {
     let dir = tempfile::tempdir().unwrap();
     let (mut storage, woken) = start(open(&options(dir.path())).unwrap());
-    let since = std::time::Instant::now();
+    let since = Instant::now();
     let patience = || assert!(since.elapsed() < PATIENCE, "the write is not reported");
     storage.want_all(false);
     storage.submit(StorageRequest::Write(write(1, 1, entries(1, 3, 1, 10))));
@@ -148,6 +153,42 @@ fn the_formed_record_is_kept() {
     let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.identity.formed, formed);
     assert!(opened.restored.raft.formed);
+}
+
+#[test]
+fn a_snapshot_keeps_its_pace_whatever_wakes_the_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(&Options {
+        snapshot_rate_bytes: 1 << 20,
+        ..options(dir.path())
+    });
+    let (mut storage, woken) = start(opened.unwrap());
+    let view = snap_support::store(8_000, 200).view();
+    let began = Instant::now();
+    submit(&mut storage, SnapshotRequest::Take(Box::new(view)));
+    let bytes = loop {
+        // About what it is does not matter.
+        submit(&mut storage, SnapshotRequest::Expect(0));
+        let _ = woken.recv_timeout(Duration::from_millis(1));
+        let taken = std::iter::from_fn(|| storage.next_event()).find_map(|event| match event {
+            StorageEvent::Snapshot(SnapshotEvent::Taken(file)) => Some(file.bytes),
+            _ => None,
+        });
+        if let Some(bytes) = taken {
+            break bytes;
+        }
+        assert!(began.elapsed() < PATIENCE, "it is taken");
+    };
+    storage.finish();
+    // It is written, and read again. What is in hand at the begin and at the end of both is not
+    // waited for.
+    let paced_bytes = 2 * bytes - 512 * 1024;
+    assert!(bytes > 500_000, "{bytes}");
+    assert!(
+        began.elapsed() > Duration::from_micros(paced_bytes * 1_000_000 / (1 << 20)),
+        "{bytes} bytes in {:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
