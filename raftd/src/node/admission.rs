@@ -352,9 +352,9 @@ impl Node {
     }
 
     /// The connection is gone, and what it had parked with it.
-    pub(super) fn close_client(&mut self, connection: ConnectionId, effects: &mut Effects) {
+    pub(super) fn close_client(&mut self, connection: ConnectionId) {
         self.reads.forget(connection);
-        self.views.close(connection, effects);
+        self.views.close(connection, &mut self.freeing);
         self.snapshots.transfers.forget(connection);
         if self.clients.close(connection) > 0 {
             self.parked

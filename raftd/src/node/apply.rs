@@ -165,7 +165,7 @@ impl Node {
                 self.compare_state(next);
             }
             match kind {
-                EntryKind::SnapshotAt => self.freeze(effects),
+                EntryKind::SnapshotAt => self.freeze(),
                 EntryKind::Membership => self.members_applied(next, effects),
                 EntryKind::Noop | EntryKind::Command => {}
             }

@@ -10,7 +10,6 @@ use wire::error::Error;
 use wire::peer::Message;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
-use crate::store::map::Map;
 use crate::store::{Store, View};
 
 /// Both clocks, read once per turn.
@@ -187,8 +186,9 @@ pub enum SnapshotRequest {
         /// The last entry up to which the state was right.
         after: Index,
     },
-    /// Free it: for a large state that takes longer than the loop may wait (rules A7).
-    Free(Discarded),
+    /// Free a state that a snapshot's has replaced: if it is large that takes longer than the loop may
+    /// wait (rules A7).
+    Free(Box<Store>),
 }
 
 /// Who a piece of a snapshot is read for.
@@ -200,22 +200,13 @@ pub enum Reader {
     Client(ConnectionId, u64),
 }
 
-/// What nobody needs any more.
-#[derive(Debug)]
-pub enum Discarded {
-    /// The state before a snapshot was installed.
-    Store(Box<Store>),
-    /// A view that was not written.
-    View(Box<View>),
-    /// A view that a client has walked over.
-    Keys(Box<Map>),
-}
-
 /// What came of a [`SnapshotRequest`].
 #[derive(Debug)]
 pub enum SnapshotEvent {
     /// So many bytes of the file are written, and then read again on top: about each MiB.
     Progress(u64),
+    /// All of this view is in the file: whoever writes to what it shares is to free it.
+    Written(Box<View>),
     /// The file is whole, verified and durable under its name.
     Taken(SnapshotFile),
     /// It is not: the disk is full, or failed. Nothing is left of it (rules D3).

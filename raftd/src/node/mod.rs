@@ -16,6 +16,7 @@
 //! | `apply.rs` | appended writes | their entry is applied |
 //! | `reads.rs` | reads | a quorum, or the leader, answered, and their index is applied |
 //! | `views.rs` | views that clients walk over | their last page, or they are too old |
+//! | `freeing.rs` | keys of views that are over | a moment without much else to do |
 //! | `outbox.rs` | messages | what they reveal is durable |
 //! | `forming.rs` | the whole node | the cluster is formed |
 //! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |
@@ -34,6 +35,7 @@ mod digests;
 mod disk;
 mod fetch;
 mod forming;
+mod freeing;
 mod freshness;
 mod handover;
 pub mod io;
@@ -68,6 +70,7 @@ use self::digests::Digests;
 use self::disk::Disks;
 use self::fetch::Fetching;
 use self::forming::Forming;
+use self::freeing::Freeing;
 use self::io::{
     Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent, StorageRequest,
 };
@@ -117,6 +120,7 @@ pub struct Node {
     proposals: Proposals,
     reads: Reads,
     views: Views,
+    freeing: Freeing,
     loader: Loader,
     snapshots: Snapshots,
     fetching: Fetching,
@@ -199,6 +203,7 @@ impl Node {
             proposals: Proposals::default(),
             reads: Reads::default(),
             views: Views::default(),
+            freeing: Freeing::default(),
             loader: Loader::default(),
             fetching: Fetching::default(),
             digests: Digests::new(config.limits.digest_entries),
@@ -283,7 +288,7 @@ impl Node {
                 connection,
                 clogged,
             } => self.clog_client(connection, clogged),
-            Input::ClientClosed(connection) => self.close_client(connection, effects),
+            Input::ClientClosed(connection) => self.close_client(connection),
             Input::Storage(event) => self.stored(event, effects),
             Input::RemovedBy(peer) => self.end_removed(&format!("node {peer}"), effects),
             Input::Stop => self.stop(effects),
@@ -314,7 +319,7 @@ impl Node {
         self.note_loss();
         self.expire(effects);
         self.views
-            .expire(now.monotonic, &self.config.limits, effects);
+            .expire(now.monotonic, &self.config.limits, &mut self.freeing);
         self.unpark(effects);
         self.propose_due_snapshot();
         self.hand_over_if_due();
@@ -331,6 +336,7 @@ impl Node {
         let serving = self.serve_reads(effects);
         // What this flush committed may have made room.
         self.unfinished = applying || serving || self.may_unpark();
+        self.freeing.tend(now.monotonic);
         self.end_if_stopped(effects);
         self.journal.drain(effects);
     }
@@ -359,6 +365,7 @@ impl Node {
             self.knock_at,
             self.resigns_until(),
             self.views.deadline(&self.config.limits),
+            self.freeing.deadline(),
         ]
         .into_iter()
         .flatten()

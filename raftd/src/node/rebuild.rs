@@ -9,7 +9,7 @@ use wire::peer::Digest;
 use wire::types::{Index, NodeId};
 
 use super::Node;
-use super::io::{Discarded, Effects, SnapshotRequest};
+use super::io::{Effects, SnapshotRequest};
 use super::snapshots::push;
 use crate::store::Store;
 
@@ -79,7 +79,7 @@ impl Node {
         }
         self.condemned = false;
         let agreed = self.digests.agreed_upto();
-        self.snapshots.distrust(agreed, effects);
+        self.snapshots.distrust(agreed, &mut self.freeing, effects);
         self.rebuild(effects);
     }
 
@@ -87,11 +87,8 @@ impl Node {
     pub(super) fn rebuild(&mut self, effects: &mut Effects) {
         let empty = Store::new(self.config.epoch, self.config.limits.sessions_max);
         let old = std::mem::replace(&mut self.store, empty);
-        push(
-            effects,
-            SnapshotRequest::Free(Discarded::Store(Box::new(old))),
-        );
-        self.views.clear(effects);
+        push(effects, SnapshotRequest::Free(Box::new(old)));
+        self.views.clear(&mut self.freeing);
         self.loader.forget();
         self.digests.forget_own();
         self.raft.rebuild(self.now.monotonic);

@@ -17,9 +17,8 @@ use wire::types::{EntryId, Index};
 
 use super::Node;
 use super::client::Caller;
-use super::io::{
-    Discarded, Effects, Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageRequest,
-};
+use super::freeing::Freeing;
+use super::io::{Effects, Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageRequest};
 use super::transfer::Transfers;
 use crate::store::View;
 
@@ -166,11 +165,11 @@ impl Snapshots {
     }
 
     /// The state after `agreed` was not right, and neither is what was made of it.
-    pub(super) fn distrust(&mut self, agreed: Index, effects: &mut Effects) {
+    pub(super) fn distrust(&mut self, agreed: Index, freeing: &mut Freeing, effects: &mut Effects) {
         push(effects, SnapshotRequest::Distrust { after: agreed });
         self.distrusting += 1;
         if let Some(view) = self.frozen.take() {
-            push(effects, SnapshotRequest::Free(Discarded::View(view)));
+            freeing.add(view.into_map());
         }
         let wrong = |file: &mut SnapshotFile| file.id.index > agreed;
         self.unmarked.take_if(wrong);
@@ -304,7 +303,7 @@ impl Node {
 
     /// Takes one by itself, if one is wanted that no entry of the log asks for: whoever takes one at
     /// an entry takes the same.
-    fn freeze_if_wanted(&mut self, effects: &mut Effects) {
+    fn freeze_if_wanted(&mut self) {
         let snapshots = &self.snapshots;
         let applied = self.store.applied().index;
         let missing = snapshots.newest.id.index < snapshots.wanted && applied >= snapshots.wanted;
@@ -314,13 +313,13 @@ impl Node {
             && !snapshots.is_busy()
             && self.state_in_doubt().is_none()
         {
-            self.freeze(effects);
+            self.freeze();
         }
     }
 
     /// Does at the end of a turn what is to be done about snapshots.
     pub(super) fn tend_snapshots(&mut self, effects: &mut Effects) {
-        self.freeze_if_wanted(effects);
+        self.freeze_if_wanted();
         let durable = self.raft.durable();
         let snapshots = &mut self.snapshots;
         // Nothing is published that this disk lacks the log of (rules E6).
@@ -350,6 +349,7 @@ impl Node {
     pub(super) fn snapshot_event(&mut self, event: SnapshotEvent, effects: &mut Effects) {
         match event {
             SnapshotEvent::Progress(bytes) => self.snapshots.progress(bytes),
+            SnapshotEvent::Written(view) => self.freeing.add(view.into_map()),
             SnapshotEvent::Taken(file) => self.taken(file),
             SnapshotEvent::NotTaken { snapshot, reason } => self.not_taken(snapshot, &reason),
             SnapshotEvent::Read {
@@ -378,7 +378,7 @@ impl Node {
             } => self.chunk_stored(snapshot, (received_bytes, total_bytes), effects),
             // The leader sends it again.
             SnapshotEvent::Whole(_, store) if self.snapshots.distrusting > 0 => {
-                push(effects, SnapshotRequest::Free(Discarded::Store(store)));
+                push(effects, SnapshotRequest::Free(store));
             }
             SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
             SnapshotEvent::Distrusted => {
@@ -406,7 +406,7 @@ impl Node {
 
     /// A `SnapshotAt` entry was applied: the state as it is now is to be kept. One that was frozen
     /// before and not begun gives way to it.
-    pub(super) fn freeze(&mut self, effects: &mut Effects) {
+    pub(super) fn freeze(&mut self) {
         let view = Box::new(self.store.view());
         let snapshots = &mut self.snapshots;
         if snapshots
@@ -422,7 +422,7 @@ impl Node {
             ..Since::default()
         };
         if let Some(view) = snapshots.frozen.replace(view) {
-            push(effects, SnapshotRequest::Free(Discarded::View(view)));
+            self.freeing.add(view.into_map());
         }
     }
 

@@ -20,7 +20,7 @@ use wire::types::{EntryId, Index, NodeId};
 use super::Node;
 use super::admission::overloaded;
 use super::client::Caller;
-use super::io::{ConnectionId, Discarded, Effects, Reader, SnapshotFile, SnapshotRequest};
+use super::io::{ConnectionId, Effects, Reader, SnapshotFile, SnapshotRequest};
 use super::snapshots::push;
 use crate::store::Store;
 
@@ -430,17 +430,14 @@ impl Node {
         let membership = store.membership().unwrap_or(&initial);
         let installed = self.raft.install(id, store.wall_ms(), membership);
         if installed == Installed::Stale {
-            return push(effects, SnapshotRequest::Free(Discarded::Store(store)));
+            return push(effects, SnapshotRequest::Free(store));
         }
         let text = format!("snapshot installed id={id} bytes={}", file.bytes);
         self.journal.line(Level::Info, text);
         // Whoever waits for an entry up to there will not learn what came of it from here.
         self.abandon_proposals_upto(id.index, effects);
         let old = std::mem::replace(&mut self.store, *store);
-        push(
-            effects,
-            SnapshotRequest::Free(Discarded::Store(Box::new(old))),
-        );
+        push(effects, SnapshotRequest::Free(Box::new(old)));
         self.committed = self.committed.max(id.index);
         self.loader.applied(id.index);
         self.reads.applied(id.index);

@@ -10,9 +10,9 @@ use wire::types::Index;
 use super::Node;
 use super::client::Caller;
 use super::config::Limits;
-use super::io::{ConnectionId, Discarded, Effects, SnapshotRequest};
+use super::freeing::Freeing;
+use super::io::{ConnectionId, Effects};
 use super::reads::Scan;
-use super::snapshots::push;
 use crate::store::map::Map;
 
 /// What a client should wait that finds as many views as may be.
@@ -35,7 +35,7 @@ struct View {
 /// - an id is given once in a node's life;
 /// - a view shows the state as of one index that was applied when it was made, and every page of it
 ///   the same one;
-/// - whatever drops a view hands it to the background thread: it may be large (rules A7).
+/// - whatever drops a view has it freed piece by piece: it may be large (rules A7).
 #[derive(Debug, Default)]
 pub(super) struct Views {
     views: BTreeMap<(ConnectionId, u64), View>,
@@ -79,25 +79,25 @@ impl Views {
     }
 
     /// Nobody asks for a page of it any more.
-    pub(super) fn end(&mut self, connection: ConnectionId, id: u64, effects: &mut Effects) {
+    pub(super) fn end(&mut self, connection: ConnectionId, id: u64, freeing: &mut Freeing) {
         if let Some(view) = self.views.remove(&(connection, id)) {
-            discard(view, effects);
+            freeing.add(view.map);
         }
     }
 
     /// The connection is gone, and its views with it.
-    pub(super) fn close(&mut self, connection: ConnectionId, effects: &mut Effects) {
-        self.drop_where(|(owner, _), _| *owner == connection, effects);
+    pub(super) fn close(&mut self, connection: ConnectionId, freeing: &mut Freeing) {
+        self.drop_where(|(owner, _), _| *owner == connection, freeing);
     }
 
     /// The state is not to be believed any more, nor what was seen of it.
-    pub(super) fn clear(&mut self, effects: &mut Effects) {
-        self.drop_where(|_, _| true, effects);
+    pub(super) fn clear(&mut self, freeing: &mut Freeing) {
+        self.drop_where(|_, _| true, freeing);
     }
 
     /// Drops the views that are past their time.
-    pub(super) fn expire(&mut self, now: Instant, limits: &Limits, effects: &mut Effects) {
-        self.drop_where(|_, view| view.ends_at(limits) <= now, effects);
+    pub(super) fn expire(&mut self, now: Instant, limits: &Limits, freeing: &mut Freeing) {
+        self.drop_where(|_, view| view.ends_at(limits) <= now, freeing);
     }
 
     /// When the next view is past its time.
@@ -108,12 +108,12 @@ impl Views {
     fn drop_where(
         &mut self,
         is_over: impl Fn(&(ConnectionId, u64), &View) -> bool,
-        effects: &mut Effects,
+        freeing: &mut Freeing,
     ) {
         let over = self.views.iter().filter(|(name, view)| is_over(name, view));
         let over: Vec<_> = over.map(|(name, _)| *name).collect();
         for (connection, id) in over {
-            self.end(connection, id, effects);
+            self.end(connection, id, freeing);
         }
     }
 }
@@ -153,7 +153,7 @@ impl Node {
             (ViewChoice::Now, _) | (ViewChoice::Keep, None) => None,
             (ViewChoice::Of(id), Some(_)) => Some(id),
             (ViewChoice::Of(id), None) => {
-                self.views.end(connection, id, effects);
+                self.views.end(connection, id, &mut self.freeing);
                 None
             }
             (ViewChoice::Keep, Some(_)) => {
@@ -180,11 +180,4 @@ impl Node {
         self.clients.answer(caller, &reply, effects);
         count
     }
-}
-
-fn discard(view: View, effects: &mut Effects) {
-    push(
-        effects,
-        SnapshotRequest::Free(Discarded::Keys(Box::new(view.map))),
-    );
 }

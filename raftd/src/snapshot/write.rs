@@ -62,7 +62,8 @@ enum Stage {
 ///   the trailer tells it.
 pub struct Writer<F> {
     header: Header,
-    /// Until everything in it is written: it keeps old versions of what changes.
+    /// Until it is written or given up, and [`Writer::take_view`]n: it keeps old versions of what
+    /// changes.
     view: Option<View>,
     sink: Sink<F>,
     stage: Stage,
@@ -134,6 +135,14 @@ impl<F> Writer<F> {
         match &self.stage {
             Stage::Verifying(verifier, ..) => self.sink.bytes() + verifier.offset(),
             Stage::Keys { .. } | Stage::Sessions { .. } | Stage::Ended => self.sink.bytes(),
+        }
+    }
+
+    /// The view, once: when nothing more of it will be written. It takes long to free.
+    pub fn take_view(&mut self) -> Option<View> {
+        match self.stage {
+            Stage::Keys { .. } | Stage::Sessions { .. } => None,
+            Stage::Verifying(..) | Stage::Ended => self.view.take(),
         }
     }
 
@@ -224,9 +233,8 @@ impl<F> Writer<F> {
 
     /// Ends the file with its trailer, makes it durable, and begins to read it again.
     fn close<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
-        // Dropping it may take long; nobody waits for that here.
-        let kept = self.view.take().map_or(self.digest, |view| view.digest());
-        if kept != self.digest {
+        let kept = self.view.as_ref().map(View::digest);
+        if let Some(kept) = kept.filter(|kept| *kept != self.digest) {
             let counted = self.digest;
             return Err(Error::Digest { kept, counted });
         }

@@ -10,7 +10,7 @@ use super::fatal_of_disk;
 use super::press::Threaded;
 use crate::disk::Disk;
 use crate::fatal::Fatal;
-use crate::node::io::{Discarded, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
+use crate::node::io::{SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
 use crate::snapshot::{self, Expected, Piece, Receiver, Step, Writer};
 use crate::store::View;
 use crate::wal::identity::Identity;
@@ -117,17 +117,10 @@ impl<D: Disk> Keeper<D> {
         }
     }
 
-    /// Requests that wait, but for views that are only to be freed: whoever catches up passes as many
-    /// as the log has wishes for snapshots, and each has what was written between two of them.
+    /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let is_view = |request: &&SnapshotRequest| {
-            matches!(request, SnapshotRequest::Free(Discarded::View(_)))
-        };
-        self.requests
-            .iter()
-            .filter(|request| !is_view(request))
-            .count()
+        self.requests.len()
     }
 
     /// The log has forgotten these segments, the next ones after those before.
@@ -232,7 +225,7 @@ impl<D: Disk> Keeper<D> {
                 }
                 report(SnapshotEvent::Distrusted);
             }
-            SnapshotRequest::Free(discarded) => drop(discarded),
+            SnapshotRequest::Free(store) => drop(store),
         }
     }
 
@@ -265,7 +258,11 @@ impl<D: Disk> Keeper<D> {
             return Kept::Idle;
         };
         let (snapshot, before) = (writer.id(), writer.progress_bytes());
-        match writer.step(&self.disk) {
+        let stepped = writer.step(&self.disk);
+        if let Some(view) = writer.take_view() {
+            report(SnapshotEvent::Written(Box::new(view)));
+        }
+        match stepped {
             Ok(Step::Writing { .. } | Step::Verifying { .. }) => {
                 let done = writer.progress_bytes();
                 // Whoever hears of it is woken for it.

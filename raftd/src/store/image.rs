@@ -83,8 +83,8 @@ impl std::error::Error for ImageError {}
 /// Keys and sessions as of one entry, whatever is written later. It shares what does not change
 /// with the store and costs the memory of what does.
 ///
-/// Taking one is quick whatever its size; dropping one of many keys that have changed since is not,
-/// and belongs on a thread that nobody waits for.
+/// Taking one is quick whatever its size; dropping one of many keys that have changed since is not:
+/// see [`super::Remains`].
 #[derive(Clone, Debug)]
 pub struct View {
     head: ImageHead,
@@ -111,6 +111,12 @@ impl View {
             sessions: sessions.freeze(),
             digest: store.digest(),
         }
+    }
+
+    /// Its keys, which take long to free.
+    #[must_use]
+    pub fn into_map(self) -> Map {
+        self.map
     }
 
     /// What the state is besides its keys and its sessions.

@@ -10,7 +10,7 @@ use wire::client::{Item, KeyRange, ScanMode};
 use wire::limits::{PAGE_BYTES_MAX, PAGE_ITEMS_MAX};
 
 use super::record::{Record, Sums};
-use super::tree::Tree;
+use super::tree::{Remains, Tree};
 
 /// Keys in bytewise order. A clone is a view as of now, taken in constant time; it costs the memory
 /// of what changes while it lives.
@@ -54,6 +54,11 @@ pub struct Page<'a> {
 impl Map {
     pub(super) fn restored(records: Tree, sums: Sums) -> Self {
         Self { records, sums }
+    }
+
+    /// Gives it up: to be freed piece by piece.
+    pub fn discard(self, remains: &mut Remains) {
+        remains.add(self.records);
     }
 
     /// How many keys there are.

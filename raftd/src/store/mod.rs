@@ -20,6 +20,7 @@ pub use self::image::{Builder, ImageError, ImageHead, Run, SessionImage, View};
 use self::map::Map;
 pub use self::session::Kept;
 use self::session::{KEPT_MAX, SESSIONS_MAX, Sessions, Verdict};
+pub use self::tree::Remains;
 
 /// What applying an entry brought.
 #[derive(Debug, PartialEq, Eq)]

@@ -74,6 +74,11 @@ impl Record {
         }
     }
 
+    /// Bytes of key and value.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.slice.len()
+    }
+
     fn key_bytes(&self) -> usize {
         usize::from(self.0.header.header.key_bytes)
     }
@@ -111,7 +116,7 @@ impl Sums {
     pub(super) fn of(record: &Record) -> Self {
         Self {
             digest: digest::item(&record.item()),
-            data_bytes: record.0.slice.len() as u64,
+            data_bytes: record.bytes() as u64,
         }
     }
 

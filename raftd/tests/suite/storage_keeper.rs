@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use raftd::disk::Disk;
-use raftd::disk::sim::SimDisk;
+use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::snapshot::format::CHUNK_BYTES_MAX;
 use raftd::snapshot::snapshot_name;
@@ -43,6 +43,39 @@ fn two_threads_write_what_one_writes() {
     });
     assert!(alone.len() > 4 * CHUNK_BYTES_MAX, "several chunks");
     assert!(alone == together);
+}
+
+/// Whoever writes to what it shares is to free it, on the same thread.
+#[test]
+fn a_view_comes_back_when_all_of_it_is_written() {
+    let disk = SimDisk::new(1, 64 << 20);
+    for full in [false, true] {
+        let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+        let view = store(20_000, 100).view();
+        let (id, mut events) = (view.applied(), VecDeque::new());
+        keeper.push(SnapshotRequest::Take(Box::new(view)));
+        if full {
+            let _ = keeper.step(&mut events).expect("the disk is sound");
+            let _ = keeper.step(&mut events).expect("the disk is sound");
+            disk.fail_next(Operation::Write, Fault::NoSpace);
+        }
+        while keeper.step(&mut events).expect("it is sound") != Kept::Idle {}
+        let mut told = events.into_iter().filter_map(|event| match event {
+            StorageEvent::Snapshot(SnapshotEvent::Progress(_)) => None,
+            StorageEvent::Snapshot(event) => Some(event),
+            _ => None,
+        });
+        let written = told.next();
+        assert!(
+            matches!(&written, Some(SnapshotEvent::Written(view)) if view.applied() == id),
+            "{written:?}"
+        );
+        match told.next() {
+            Some(SnapshotEvent::NotTaken { .. }) if full => {}
+            Some(SnapshotEvent::Taken(_)) if !full => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// It is cut then, and looks damaged.

@@ -10,6 +10,7 @@
 
 mod fill;
 mod node;
+mod remains;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use triomphe::Arc;
 
 pub(super) use self::fill::Filler;
 use self::node::{Branch, Fences, Leaf, Node};
+pub use self::remains::Remains;
 use super::record::Record;
 
 /// Records in the order of their keys.

@@ -262,6 +262,35 @@ fn a_view_shares_what_does_not_change() {
 }
 
 #[test]
+fn what_is_given_up_is_freed_piece_by_piece_but_for_what_is_shared() {
+    let (mut tree, mut twin) = (Tree::default(), Twin::new());
+    for number in 0..10_000_u32 {
+        insert(&mut tree, &mut twin, &number.to_be_bytes(), &[1; 100]);
+    }
+    let view = tree.clone();
+    let mut shown: Vec<Record> = view.iter().cloned().collect();
+    for number in 0..5_000_u32 {
+        set(&mut tree, &mut twin, &number.to_be_bytes(), &[2; 100]);
+    }
+    let mut remains = Remains::default();
+    remains.add(view);
+    let mut pieces = 0;
+    while !remains.is_empty() {
+        remains.free_piece();
+        pieces += 1;
+    }
+    assert!(pieces > 15, "{pieces} of 520 KB");
+    assert_same(&tree, &twin);
+    // What only one has left is changed in place.
+    let freed = shown.iter_mut().filter_map(|record| {
+        let place = record.key().as_ptr();
+        record.set(&[3; 100], REVISIONS);
+        (place == record.key().as_ptr()).then(|| record.key().to_vec())
+    });
+    assert!(freed.eq((0..5_000_u32).map(|number| number.to_be_bytes().to_vec())));
+}
+
+#[test]
 fn a_filled_tree_is_a_tree_whatever_the_number_of_records() {
     // Around every number at which a leaf, a branch or a branch of branches is full.
     let leaves = [0, 1, 31, 32, 33].map(|leaves| leaves * 32);

@@ -31,7 +31,7 @@ use std::iter;
 
 use raft::RoleName;
 use raftd::disk::sim::SimDisk;
-use raftd::node::io::{Discarded, Effects, LinkId, SnapshotRequest, StorageRequest};
+use raftd::node::io::{Effects, LinkId, SnapshotRequest, StorageRequest};
 use raftd::node::{Limits, Node};
 use wire::command::{SessionId, Write};
 use wire::entry::{Entry, EntryKind};
@@ -483,10 +483,7 @@ impl Invariants {
 
 /// A snapshot took the place of the state.
 fn replaces_state(request: &StorageRequest) -> bool {
-    matches!(
-        request,
-        StorageRequest::Snapshot(SnapshotRequest::Free(Discarded::Store(_)))
-    )
+    matches!(request, StorageRequest::Snapshot(SnapshotRequest::Free(_)))
 }
 
 /// No write is in the log more often than attempts that may have been appended.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::RoleName;
 use raftd::fatal::ExitStatus;
 use raftd::node::Node;
-use raftd::node::io::{Discarded, Effects, LinkId, LoadPurpose, SnapshotRequest, StorageRequest};
+use raftd::node::io::{Effects, LinkId, LoadPurpose, SnapshotRequest, StorageRequest};
 use raftd::wal::{Cases, Report};
 use wire::error::{Error, Lag};
 use wire::frame::{self, Kind};
@@ -594,8 +594,5 @@ fn calls_successor(effects: &Effects) -> bool {
 
 /// A state was given up: that of the node, or a snapshot's that came too late.
 fn gives_up_state(request: &StorageRequest) -> bool {
-    matches!(
-        request,
-        StorageRequest::Snapshot(SnapshotRequest::Free(Discarded::Store(_)))
-    )
+    matches!(request, StorageRequest::Snapshot(SnapshotRequest::Free(_)))
 }
