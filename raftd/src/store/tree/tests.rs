@@ -261,6 +261,40 @@ fn a_view_shares_what_does_not_change() {
     );
 }
 
+/// Frees all of these; says in how many pieces.
+fn free(trees: impl IntoIterator<Item = Tree>) -> usize {
+    let mut remains = Remains::default();
+    trees.into_iter().for_each(|tree| remains.add(tree));
+    let mut pieces = 0;
+    while !remains.is_empty() {
+        remains.free_piece();
+        pieces += 1;
+    }
+    pieces
+}
+
+/// Of records of one size.
+fn tree_of(records: u32, value_bytes: usize) -> Tree {
+    let mut filler = Filler::default();
+    for number in 0..records {
+        let value = vec![0; value_bytes];
+        filler.push(Record::new(&number.to_be_bytes(), &value, REVISIONS));
+    }
+    filler.finish()
+}
+
+#[test]
+fn large_records_are_freed_in_smaller_pieces_and_many_trees_in_larger_ones() {
+    assert_eq!(free([]), 0);
+    let [small, large] = [100, 100_000].map(|bytes| free([tree_of(3_200, bytes)]));
+    assert!(
+        (30..=45).contains(&small) && large == 100,
+        "{small} {large}"
+    );
+    let many = free((0..10).map(|_| tree_of(3_200, 100)));
+    assert!(many < 5 * small, "{many} for ten trees, {small} for one");
+}
+
 #[test]
 fn what_is_given_up_is_freed_piece_by_piece_but_for_what_is_shared() {
     let (mut tree, mut twin) = (Tree::default(), Twin::new());
@@ -272,14 +306,8 @@ fn what_is_given_up_is_freed_piece_by_piece_but_for_what_is_shared() {
     for number in 0..5_000_u32 {
         set(&mut tree, &mut twin, &number.to_be_bytes(), &[2; 100]);
     }
-    let mut remains = Remains::default();
-    remains.add(view);
-    let mut pieces = 0;
-    while !remains.is_empty() {
-        remains.free_piece();
-        pieces += 1;
-    }
-    assert!(pieces > 15, "{pieces} of 520 KB");
+    let pieces = free([view]);
+    assert!((50..=70).contains(&pieces), "{pieces} of 5,000 records");
     assert_same(&tree, &twin);
     // What only one has left is changed in place.
     let freed = shown.iter_mut().filter_map(|record| {
