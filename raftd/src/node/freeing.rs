@@ -40,39 +40,8 @@ impl Freeing {
 
 #[cfg(test)]
 mod tests {
-    use wire::client::Item;
-    use wire::types::{EntryId, Epoch, Index, Term};
-
     use super::*;
-    use crate::store::{Builder, ImageHead};
-
-    /// Of so many keys.
-    fn map(keys: u64) -> Map {
-        let mut builder = Builder::new(ImageHead {
-            applied: EntryId {
-                term: Term(1),
-                index: Index(1),
-            },
-            wall_ms: 0,
-            epoch: Epoch(1),
-            horizon: None,
-            keys,
-            sessions: 0,
-            membership: None,
-        });
-        for number in 0..keys {
-            let item = Item {
-                key: &number.to_be_bytes(),
-                value: b"value",
-                revision: Index(1),
-                create_revision: Index(1),
-                version: 1,
-            };
-            builder.item(item).expect("keys ascend");
-        }
-        let store = builder.finish(1).expect("it has as many keys as it says");
-        store.map().clone()
-    }
+    use crate::store::sample;
 
     #[test]
     fn a_piece_is_freed_at_a_time_and_the_rest_later() {
@@ -80,7 +49,7 @@ mod tests {
         let mut now = Instant::default() + Duration::from_secs(9);
         freeing.tend(now);
         assert_eq!(freeing.deadline(), None);
-        freeing.add(map(3_200));
+        freeing.add(sample(3_200).view().into_map());
         let mut pieces = 0;
         while let Some(due_at) = freeing.deadline() {
             now = now.max(due_at);

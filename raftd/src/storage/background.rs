@@ -51,8 +51,9 @@ pub(super) struct Background {
     chores: Chores,
     spare_pace: SparePace,
     clock: Clock,
-    /// When more of a snapshot is written, at the earliest, whatever else the thread does meanwhile.
-    snapshot_at: Instant,
+    snapshot_rest: Rest,
+    scrub_rest: Rest,
+    retire_rest: Rest,
     /// When a follower that lags is read for next, at the earliest.
     lagging_at: Instant,
     /// When the next round of the scrubber begins. What was read at start needs no look at once.
@@ -70,7 +71,9 @@ impl Background {
             chores,
             spare_pace: SparePace::default(),
             clock: Clock::start(),
-            snapshot_at: Instant::default(),
+            snapshot_rest: Rest::default(),
+            scrub_rest: Rest::default(),
+            retire_rest: Rest::default(),
             lagging_at: Instant::default(),
             retiring: VecDeque::new(),
             shared,
@@ -125,15 +128,19 @@ impl Background {
     /// Frees memory of a segment that is written no more: it goes into the next spare, and a log
     /// that only grows does not fill the page cache. Says how long the next piece may wait.
     fn retire(&mut self) -> Duration {
+        let now = self.clock.monotonic();
         let Some((file, offset)) = self.retiring.front_mut() else {
             return LOOK;
         };
+        if let Some(left) = self.retire_rest.left(now) {
+            return left;
+        }
         file.drop_range(*offset, RETIRE_BYTES);
         *offset += RETIRE_BYTES;
         if *offset >= self.chores.maker.segment_bytes() {
             self.retiring.pop_front();
         }
-        PACE
+        self.retire_rest.begin(now, PACE)
     }
 
     /// A read of the log. Says how long the next one may wait.
@@ -195,11 +202,12 @@ impl Background {
     /// A step of what is to be done about snapshots. Says how long the next one may wait.
     fn keep_snapshots(&mut self) -> Duration {
         // A log without a spare waits for the room that a snapshot may make, or else give back.
-        if !self.chores.keeper.is_awaited() && !self.shared.is_urgent() {
-            let rest = self.snapshot_at.since(self.clock.monotonic());
-            if !rest.is_zero() {
-                return rest;
-            }
+        let urgent = self.shared.is_urgent();
+        if !urgent
+            && !self.chores.keeper.is_awaited()
+            && let Some(left) = self.snapshot_rest.left(self.clock.monotonic())
+        {
+            return left;
         }
         let kept = match self.chores.keeper.step(&mut self.events) {
             Ok(kept) => kept,
@@ -209,10 +217,10 @@ impl Background {
         match kept {
             Kept::Idle => LOOK,
             Kept::Served => Duration::ZERO,
+            Kept::Wrote(_) if urgent => Duration::ZERO,
             Kept::Wrote(bytes) => {
                 let rest = pace(bytes, self.chores.snapshot_rate_bytes);
-                self.snapshot_at = self.clock.monotonic() + rest;
-                rest
+                self.snapshot_rest.begin(self.clock.monotonic(), rest)
             }
         }
     }
@@ -227,13 +235,17 @@ impl Background {
             self.next_scrub = now + self.chores.scrubbing.interval;
             self.chores.scrubber.begin(segments);
         }
+        if let Some(left) = self.scrub_rest.left(now) {
+            return left.min(LOOK);
+        }
         let scrubbed = self.chores.scrubber.step(&mut self.events);
         self.report();
         if let Some(suspect) = scrubbed.suspect {
             self.shared.inbox().suspects.push(suspect);
             self.shared.wake_storage_thread();
         }
-        pace(scrubbed.bytes, self.chores.scrubbing.rate_bytes).min(LOOK)
+        let rest = pace(scrubbed.bytes, self.chores.scrubbing.rate_bytes);
+        self.scrub_rest.begin(now, rest).min(LOOK)
     }
 
     fn report(&mut self) {
@@ -248,6 +260,25 @@ impl Background {
 fn pace(bytes: u64, rate_bytes: u64) -> Duration {
     let micros = (bytes * 1_000_000).checked_div(rate_bytes);
     Duration::from_micros(micros.unwrap_or(0))
+}
+
+/// The rest of a chore between two steps, whatever wakes the thread meanwhile.
+#[derive(Debug, Default)]
+struct Rest {
+    ends_at: Instant,
+}
+
+impl Rest {
+    /// How much of it is left; `None` if it is over.
+    fn left(&self, now: Instant) -> Option<Duration> {
+        (now < self.ends_at).then(|| self.ends_at.since(now))
+    }
+
+    /// Begins another one, and says how long it is.
+    fn begin(&mut self, now: Instant, rest: Duration) -> Duration {
+        self.ends_at = now + rest;
+        rest
+    }
 }
 
 /// When pieces of spares are made, whatever else the thread does meanwhile (rules E7).
@@ -296,7 +327,84 @@ fn tell_room(room: DiskState, shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+    use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
+
+    use super::super::{Options, open};
     use super::*;
+    use crate::node::io::SnapshotRequest;
+    use crate::store;
+    use crate::store::session::SESSIONS_MAX;
+    use crate::wal::identity::Identity;
+
+    /// In a new directory, with a log that has so many spares. A snapshot is to be taken, and a look for
+    /// rot is due; both are to rest a second for each byte.
+    fn background(spares_left: usize) -> (Background, TempDir) {
+        let dir = tempfile::tempdir().expect("it is made");
+        let options = Options {
+            data_dir: dir.path().to_path_buf(),
+            segment_bytes: 256 * 1024,
+            soft_free_bytes: 0,
+            tail_bytes: 0,
+            sessions_max: SESSIONS_MAX,
+            snapshot_rate_bytes: 1,
+            scrubbing: Scrubbing {
+                rate_bytes: 1,
+                interval: Duration::from_hours(1),
+            },
+            create: Some(Identity {
+                cluster: ClusterId(1),
+                node: NodeId(1),
+                incarnation: Incarnation(1),
+                epoch: Epoch(1),
+                formed: Vec::new(),
+                members: Vec::new(),
+                next_epoch: None,
+            }),
+            seed: 1,
+        };
+        let mut chores = open(&options).expect("the directory is empty").chores;
+        let view = store::sample(10).view();
+        chores.keeper.push(SnapshotRequest::Take(Box::new(view)));
+        let shared = Shared::new(spares_left, Box::new(|| {}));
+        let mut background = Background::new(chores, Arc::new(shared));
+        background.next_scrub = Instant::default();
+        (background, dir)
+    }
+
+    #[test]
+    fn a_snapshot_rests_while_the_log_has_spares() {
+        let (mut background, _dir) = background(1);
+        while background.keep_snapshots().is_zero() {}
+        for _ in 0..10 {
+            assert!(background.keep_snapshots() > LOOK);
+        }
+        assert!(background.chores.keeper.has_work());
+    }
+
+    /// The log has none because the disk is full, and the snapshot makes room or gives up.
+    #[test]
+    fn a_snapshot_does_not_rest_while_the_log_has_no_spare() {
+        let (mut background, _dir) = background(0);
+        while background.chores.keeper.has_work() {
+            assert_eq!(background.keep_snapshots(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn the_scrubber_rests_whatever_wakes_the_thread() {
+        let (mut background, _dir) = background(0);
+        while background.chores.keeper.has_work() {
+            background.keep_snapshots();
+        }
+        for _ in 0..10 {
+            assert_eq!(background.scrub(0..0), LOOK);
+        }
+        assert!(
+            background.chores.scrubber.has_work(),
+            "its round is not over"
+        );
+    }
 
     #[test]
     fn pieces_of_spares_keep_their_pace_unless_none_is_left() {

@@ -390,3 +390,33 @@ fn check_count(what: &'static str, announced: u64, found: usize) -> Result<(), I
     }
     Ok(())
 }
+
+/// A state of so many keys, for tests.
+#[cfg(test)]
+pub(crate) fn sample(keys: u64) -> Store {
+    use wire::types::Term;
+
+    let mut builder = Builder::new(ImageHead {
+        applied: EntryId {
+            term: Term(1),
+            index: Index(1),
+        },
+        wall_ms: 0,
+        epoch: Epoch(1),
+        horizon: None,
+        keys,
+        sessions: 0,
+        membership: None,
+    });
+    for number in 0..keys {
+        let item = Item {
+            key: &number.to_be_bytes(),
+            value: b"value",
+            revision: Index(1),
+            create_revision: Index(1),
+            version: 1,
+        };
+        builder.item(item).expect("keys ascend");
+    }
+    builder.finish(1).expect("it has as many keys as it says")
+}

@@ -16,6 +16,8 @@ use wire::error::Error;
 use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index};
 
+#[cfg(test)]
+pub(crate) use self::image::sample;
 pub use self::image::{Builder, ImageError, ImageHead, Run, SessionImage, View};
 use self::map::Map;
 pub use self::session::Kept;

@@ -167,7 +167,7 @@ fn a_snapshot_keeps_its_pace_whatever_wakes_the_thread() {
     let began = Instant::now();
     submit(&mut storage, SnapshotRequest::Take(Box::new(view)));
     let bytes = loop {
-        // About what it is does not matter.
+        // It is no work, but wakes the thread.
         submit(&mut storage, SnapshotRequest::Expect(0));
         let _ = woken.recv_timeout(Duration::from_millis(1));
         let taken = std::iter::from_fn(|| storage.next_event()).find_map(|event| match event {
