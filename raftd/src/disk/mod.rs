@@ -217,6 +217,11 @@ pub trait Disk {
     fn available_bytes(&self) -> Result<u64, Error>;
 }
 
+/// The directory of a file.
+fn parent(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
 /// The names of the files in a directory of a real file system, see [`Disk::list`].
 fn list(root: &Path, dir: &str) -> Result<Vec<String>, Error> {
     let failed = |cause| Error::new("list", dir, cause);

@@ -13,7 +13,7 @@ use memmap2::{Advice, MmapRaw};
 use rustix::fs::FallocateFlags;
 
 use super::aligned::direct_bytes;
-use super::{Disk, Error};
+use super::{Disk, Error, parent};
 use crate::fatal;
 
 /// The most of a file that is removed at once.
@@ -109,18 +109,17 @@ fn grow(file: &File, bytes: u64, end: u64) -> Result<(), io::Error> {
     }
 }
 
-/// Gives the room of a file that has no name any more back, piece by piece: at once, it is one change
-/// to the file system, and every sync waits for its end (64 MiB: 14 ms, 1 MiB at a time: 1 ms).
-fn cut(file: &File) {
-    // Whoever has it by another name has it whole.
-    let nameless = file
-        .metadata()
-        .ok()
-        .filter(|metadata| metadata.nlink() == 0);
-    let mut bytes = nameless.map_or(0, |metadata| metadata.len());
-    while bytes > CUT_BYTES {
-        bytes -= CUT_BYTES;
-        if file.set_len(bytes).is_err() {
+/// The file and its size, if it has no other name: whoever has it by one has it whole.
+fn nameless(file: File) -> Option<(File, u64)> {
+    let metadata = file.metadata().ok()?;
+    (metadata.nlink() == 0).then_some((file, metadata.len()))
+}
+
+/// Gives the room of a file back, piece by piece: at once, it is one change to the file system, and
+/// every sync waits for its end (64 MiB: 14 ms, 1 MiB at a time: 1 ms).
+fn cut(file: &File, bytes: u64) {
+    for pieces in (1..bytes.div_ceil(CUT_BYTES)).rev() {
+        if file.set_len(pieces * CUT_BYTES).is_err() {
             // It goes when the file is closed.
             return;
         }
@@ -260,7 +259,8 @@ impl Disk for OsDisk {
         // map exists anywhere (invariant of `OsFile`), so they do not overlap and no aliasing rule
         // is at stake. One thread owns the active segment, so no other store races this one; the
         // kernel reading a half-copied page is what recovery is made for. The file is not
-        // shortened while mapped (same invariant); a device error is SIGBUS, which ends us.
+        // shortened while it has its name (same invariant), and a segment loses that only after
+        // another one became the active one; a device error is SIGBUS, which ends us.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
@@ -307,11 +307,12 @@ impl Disk for OsDisk {
         let path = self.path(name);
         let held = OpenOptions::new().write(true).open(&path);
         std::fs::remove_file(&path).map_err(|cause| Error::new("remove", name, cause))?;
-        let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
-        if let Ok(file) = held {
+        if let Some((file, bytes)) = held.ok().and_then(nameless)
+            && bytes > CUT_BYTES
+        {
             // What is cut must have no name that a loss of power could bring back.
-            self.sync_dir(dir)?;
-            cut(&file);
+            self.sync_dir(parent(name))?;
+            cut(&file, bytes);
         }
         Ok(())
     }

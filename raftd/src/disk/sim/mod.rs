@@ -25,9 +25,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use self::inode::Inode;
-use self::state::{State, parent};
+use self::state::State;
 use super::aligned::direct_bytes;
-use super::{Disk, Error};
+use super::{Disk, Error, parent};
 
 /// What may go wrong with an operation that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

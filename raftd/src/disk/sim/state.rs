@@ -6,6 +6,7 @@ use std::io;
 use super::inode::Inode;
 use super::random::Random;
 use super::{Fault, Operation};
+use crate::disk::parent;
 
 /// The disk itself.
 ///
@@ -233,8 +234,4 @@ impl State {
             }
         }
     }
-}
-
-pub(super) fn parent(name: &str) -> &str {
-    name.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
