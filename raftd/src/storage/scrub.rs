@@ -100,7 +100,7 @@ impl<D: Disk> Scrubber<D> {
                 } = verifier.step(&self.disk);
                 scrubbed = Scrubbed {
                     bytes,
-                    suspect: damaged.filter(|_| self.is_there(&segment_name(id))),
+                    suspect: damaged.filter(|_| !self.is_gone(&segment_name(id))),
                 };
                 self.next = verifier.next();
                 if end {
@@ -146,10 +146,12 @@ impl<D: Disk> Scrubber<D> {
         scrubbed
     }
 
-    /// Whether a file that was opened still has its name. What was removed meanwhile was needed no more,
+    /// Whether a file that was opened has lost its name. What was removed meanwhile was needed no more,
     /// and may have been cut.
-    fn is_there(&self, name: &str) -> bool {
-        self.disk.open(name).is_ok()
+    fn is_gone(&self, name: &str) -> bool {
+        self.disk
+            .open(name)
+            .is_err_and(|error| error.is_not_found())
     }
 
     /// Opens what comes next. Files that are gone were needed no more.
@@ -190,7 +192,7 @@ impl<D: Disk> Scrubber<D> {
         error: &snapshot::Error,
         events: &mut VecDeque<StorageEvent>,
     ) {
-        if !self.is_there(&snapshot::snapshot_name(id)) {
+        if self.is_gone(&snapshot::snapshot_name(id)) {
             return;
         }
         log::error!("a snapshot is damaged id={id} reason={error}");
