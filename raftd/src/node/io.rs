@@ -205,8 +205,8 @@ pub enum Reader {
 pub enum SnapshotEvent {
     /// So many bytes of the file are written, and then read again on top: about each MiB.
     Progress(u64),
-    /// All of this view is in the file: whoever writes to what it shares is to free it.
-    Written(Box<View>),
+    /// Nothing more of this view is written: whoever writes to what it shares is to free it.
+    Released(Box<View>),
     /// The file is whole, verified and durable under its name.
     Taken(SnapshotFile),
     /// It is not: the disk is full, or failed. Nothing is left of it (rules D3).

@@ -16,7 +16,7 @@
 //! | `apply.rs` | appended writes | their entry is applied |
 //! | `reads.rs` | reads | a quorum, or the leader, answered, and their index is applied |
 //! | `views.rs` | views that clients walk over | their last page, or they are too old |
-//! | `freeing.rs` | keys of views that are over | a moment without much else to do |
+//! | `freeing.rs` | keys of views that are over | their turn: a few are freed in a millisecond |
 //! | `outbox.rs` | messages | what they reveal is durable |
 //! | `forming.rs` | the whole node | the cluster is formed |
 //! | `snapshots.rs` | a frozen state | its entry is durable, and the one before is written |

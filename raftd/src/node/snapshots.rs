@@ -349,7 +349,7 @@ impl Node {
     pub(super) fn snapshot_event(&mut self, event: SnapshotEvent, effects: &mut Effects) {
         match event {
             SnapshotEvent::Progress(bytes) => self.snapshots.progress(bytes),
-            SnapshotEvent::Written(view) => self.freeing.add(view.into_map()),
+            SnapshotEvent::Released(view) => self.freeing.add(view.into_map()),
             SnapshotEvent::Taken(file) => self.taken(file),
             SnapshotEvent::NotTaken { snapshot, reason } => self.not_taken(snapshot, &reason),
             SnapshotEvent::Read {

@@ -62,8 +62,7 @@ enum Stage {
 ///   the trailer tells it.
 pub struct Writer<F> {
     header: Header,
-    /// Until it is written or given up, and [`Writer::take_view`]n: it keeps old versions of what
-    /// changes.
+    /// Until it is taken back: it keeps old versions of what changes.
     view: Option<View>,
     sink: Sink<F>,
     stage: Stage,
@@ -161,9 +160,10 @@ impl<F> Writer<F> {
         stepped
     }
 
-    /// Gives up.
-    pub fn discard<D: Disk<File = F>>(mut self, disk: &D) {
+    /// Gives up. The view, if it was not taken, takes long to free.
+    pub fn discard<D: Disk<File = F>>(mut self, disk: &D) -> Option<View> {
         self.end(disk);
+        self.view
     }
 
     fn end<D: Disk<File = F>>(&mut self, disk: &D) {

@@ -216,7 +216,9 @@ impl<D: Disk> Keeper<D> {
                 let suspect = self.writer.take_if(|writer| writer.id().index > after);
                 if let Some(writer) = suspect {
                     let snapshot = writer.id();
-                    writer.discard(&self.disk);
+                    if let Some(view) = writer.discard(&self.disk) {
+                        report(SnapshotEvent::Released(Box::new(view)));
+                    }
                     let reason = "the state is not what a quorum holds".to_owned();
                     report(SnapshotEvent::NotTaken { snapshot, reason });
                 }
@@ -260,7 +262,7 @@ impl<D: Disk> Keeper<D> {
         let (snapshot, before) = (writer.id(), writer.progress_bytes());
         let stepped = writer.step(&self.disk);
         if let Some(view) = writer.take_view() {
-            report(SnapshotEvent::Written(Box::new(view)));
+            report(SnapshotEvent::Released(Box::new(view)));
         }
         match stepped {
             Ok(Step::Writing { .. } | Step::Verifying { .. }) => {

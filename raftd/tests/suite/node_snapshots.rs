@@ -3,7 +3,7 @@
 
 use raft::Instant;
 use raftd::node::Policy;
-use raftd::node::io::ConnectionId;
+use raftd::node::io::{ConnectionId, SnapshotEvent, StorageEvent};
 use wire::client::{Reply, Request};
 use wire::command::{Command, Outcome};
 use wire::error::Error;
@@ -11,6 +11,7 @@ use wire::types::{Index, NodeId};
 
 use super::node_cluster::{put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, Session, error, ms};
+use super::snap_support;
 
 /// A snapshot every 20 entries, and no log kept before it.
 pub(crate) fn eager() -> Options {
@@ -400,4 +401,22 @@ fn a_leader_that_hands_over_does_not_wake_up_for_a_snapshot_that_is_due() {
     assert!(cluster.now() > started + ms(5_000));
     let deadline = cluster.node(leader).deadline();
     assert!(deadline > Some(cluster.now()), "{deadline:?}");
+}
+
+/// What a snapshot was made of is freed by whoever writes to what it shares, a little at a time, and
+/// the node does not sleep meanwhile.
+#[test]
+fn what_was_written_is_freed_piece_by_piece() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let view = snap_support::store(2_000, 10).view();
+    let event = SnapshotEvent::Released(Box::new(view));
+    cluster.report(leader, StorageEvent::Snapshot(event));
+    let mut pieces = 0;
+    let soon = |cluster: &Cluster| cluster.node(leader).deadline() <= Some(cluster.now() + ms(1));
+    while soon(&cluster) {
+        cluster.run(ms(1));
+        pieces += 1;
+    }
+    assert!(pieces > 2_000 / 100, "{pieces}");
 }
