@@ -35,7 +35,10 @@ pub const HEADER_BYTES: usize = 8192;
 pub const CHUNK_HEADER_BYTES: usize = 48;
 /// The trailer.
 pub const TRAILER_BYTES: usize = 64;
-/// The content of a chunk before it is compressed. One item always fits, see [`ITEM_BYTES_MAX`].
+/// A chunk that is written takes so much content before it is compressed: as one is pressed at once, and
+/// where the processors are busy, whoever answers waits as long as that takes.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+/// A chunk that is read has at most so much. One item always fits, see [`ITEM_BYTES_MAX`].
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// The largest key with its value, as they stand in a chunk: two lengths and three numbers more.
 pub const ITEM_BYTES_MAX: usize = KEY_BYTES_MAX + VALUE_BYTES_MAX + 32;
@@ -46,6 +49,7 @@ const FIXED_BYTES: usize = 92;
 
 const _: () = assert!(FIXED_BYTES + 2 + MEMBERS_MAX * (8 + 2 + ADDR_BYTES_MAX) + 2 <= HEADER_BYTES);
 const _: () = assert!(FIXED_BYTES + 2 + 2 + MEMBERSHIP_BYTES_MAX <= HEADER_BYTES);
+const _: () = assert!(CHUNK_BYTES <= CHUNK_BYTES_MAX);
 const _: () = assert!(ITEM_BYTES_MAX > CHUNK_BYTES_MAX && ITEM_BYTES_MAX < u32::MAX as usize);
 
 /// What a snapshot is of (rules C7, D1), on its first page.

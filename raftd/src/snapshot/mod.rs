@@ -60,7 +60,7 @@ pub use self::press::{Collected, Press, Pressed};
 pub use self::receive::Receiver;
 pub use self::unpack::Content;
 pub use self::verify::{Found, Verified, Verifier, verify};
-pub use self::write::{STEP_BYTES, Step, Writer};
+pub use self::write::{Step, Writer};
 use crate::disk::{Aligned, DIRECT_BYTES, Damage, Disk, Error as DiskError};
 
 /// The directory of the snapshots.

@@ -5,13 +5,13 @@ use std::mem;
 use bytes::{BufMut, BytesMut};
 use wire::client::Item;
 
-use super::format::{CHUNK_BYTES_MAX, ChunkKind, Sums};
+use super::format::{CHUNK_BYTES, ChunkKind, Sums};
 use super::press::{Collected, Inline, Press, Pressed};
 use crate::store::SessionImage;
 
 /// A chunk that is being collected, behind those that are being pressed.
 ///
-/// Invariant: its content is at most [`CHUNK_BYTES_MAX`], or a single item.
+/// Invariant: its content is at most [`CHUNK_BYTES`], or a single item.
 pub(super) struct Packer {
     content: BytesMut,
     items: u32,
@@ -62,7 +62,7 @@ impl Packer {
     }
 
     fn make_room(&mut self, bytes: usize, kind: ChunkKind, sums: &mut Sums, out: &mut Vec<u8>) {
-        if self.items > 0 && self.content.len() + bytes > CHUNK_BYTES_MAX {
+        if self.items > 0 && self.content.len() + bytes > CHUNK_BYTES {
             let full = self.collected(kind);
             if let Some(pressed) = self.press.push(full) {
                 put(&pressed, sums, out);
@@ -87,7 +87,7 @@ impl Packer {
             number,
             kind,
             items: mem::take(&mut self.items),
-            content: mem::replace(&mut self.content, BytesMut::with_capacity(CHUNK_BYTES_MAX)),
+            content: mem::replace(&mut self.content, BytesMut::with_capacity(CHUNK_BYTES)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use wire::types::{ClusterId, EntryId, NodeId};
 
-use super::format::{CHUNK_BYTES_MAX, ChunkKind, HEADER_BYTES, Header, Sums, Trailer};
+use super::format::{CHUNK_BYTES, ChunkKind, HEADER_BYTES, Header, Sums, Trailer};
 use super::frames::{FileReader, ReadAhead};
 use super::pack::{Packer, item_bytes};
 use super::press::Press;
@@ -12,9 +12,6 @@ use super::{Error, SNAPSHOT_DIR, SnapshotInfo, UNFINISHED_SUFFIX, name, publish}
 use crate::disk::Disk;
 use crate::store::{View, digest};
 
-/// A step writes about so much content, or verifies a chunk. Where the processors are busy, whoever
-/// answers waits about as long as a step takes.
-pub const STEP_BYTES: usize = CHUNK_BYTES_MAX / 2;
 /// So much is written at once: a sync of the log that comes meanwhile waits no longer than that takes.
 pub(super) const PIECE_BYTES: usize = 128 * 1024;
 /// So much is synced at once: the last sync is no longer than any other.
@@ -145,7 +142,7 @@ impl<F> Writer<F> {
         }
     }
 
-    /// Goes on with about [`STEP_BYTES`], or a chunk.
+    /// Goes on with about a chunk, see [`CHUNK_BYTES`].
     ///
     /// # Errors
     /// [`Error`]. The file is removed then, and nothing is left to do.
@@ -193,11 +190,11 @@ impl<F> Writer<F> {
             self.done_keys += 1;
             bytes += item_bytes(&item);
             last = Some(item.key);
-            if bytes >= STEP_BYTES {
+            if bytes >= CHUNK_BYTES {
                 break;
             }
         }
-        if bytes >= STEP_BYTES {
+        if bytes >= CHUNK_BYTES {
             *after = last.map(<[u8]>::to_vec);
         } else {
             let (sums, out) = (&mut self.sums, &mut self.out);
@@ -218,11 +215,11 @@ impl<F> Writer<F> {
             bytes += self.packer.session(&image, sums, out);
             self.digest = self.digest.wrapping_add(digest::session(&image));
             *done += 1;
-            if bytes >= STEP_BYTES {
+            if bytes >= CHUNK_BYTES {
                 break;
             }
         }
-        if bytes >= STEP_BYTES {
+        if bytes >= CHUNK_BYTES {
             self.write_out(disk)?;
             return Ok(self.writing());
         }
@@ -260,27 +257,23 @@ impl<F> Writer<F> {
         };
         let (file, total_bytes) = (self.sink.file(), self.sink.bytes());
         let mut source = FileReader::new(disk, file, ahead, verifier.offset(), total_bytes);
-        let mut bytes = 0;
-        while bytes < STEP_BYTES {
-            match verifier.step(&mut source)? {
-                Found::Chunk(chunk) => bytes += chunk.content_bytes as usize,
-                Found::End(verified) => {
-                    let info = verified.info();
-                    let name = temporary_name(info.id);
-                    if verified.trailer != *written || verified.header != self.header {
-                        let what = "it is another snapshot than the one that was written";
-                        return Err(Error::damaged(&name, 0, what));
-                    }
-                    self.stage = Stage::Ended;
-                    publish(disk, &name, info.id)?;
-                    return Ok(Step::Published(info));
+        match verifier.step(&mut source)? {
+            Found::Chunk(_) => Ok(Step::Verifying {
+                done_bytes: verifier.offset(),
+                total_bytes,
+            }),
+            Found::End(verified) => {
+                let info = verified.info();
+                let name = temporary_name(info.id);
+                if verified.trailer != *written || verified.header != self.header {
+                    let what = "it is another snapshot than the one that was written";
+                    return Err(Error::damaged(&name, 0, what));
                 }
+                self.stage = Stage::Ended;
+                publish(disk, &name, info.id)?;
+                Ok(Step::Published(info))
             }
         }
-        Ok(Step::Verifying {
-            done_bytes: verifier.offset(),
-            total_bytes,
-        })
     }
 
     fn writing(&self) -> Step {

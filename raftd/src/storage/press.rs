@@ -8,7 +8,7 @@ use crate::snapshot::{Collected, Press, Pressed};
 
 /// So many chunks are with the helper while the next one is collected: neither thread waits until
 /// the other wakes up, and memory for them is bounded.
-const AHEAD_MAX: usize = 2;
+const AHEAD_MAX: usize = 8;
 /// A panic of it ends the process, like any in the daemon.
 const AT_WORK: &str = "the helper works until whoever asks is gone";
 

@@ -1,10 +1,13 @@
 //! Whatever happens to the bytes of a snapshot, it is refused, with the place, and never a panic.
 
 use raftd::disk::sim::SimDisk;
-use raftd::snapshot::format::{CHUNK_HEADER_BYTES, HEADER_BYTES, TRAILER_BYTES};
+use raftd::snapshot::format::{CHUNK_BYTES, CHUNK_HEADER_BYTES, HEADER_BYTES, TRAILER_BYTES};
 use raftd::snapshot::{Error, Found, SnapshotInfo, Verifier, snapshot_name, verify};
 
 use super::snap_support::{Maker, load_it, publish};
+
+/// Two go into a chunk.
+const VALUE_BYTES: usize = CHUNK_BYTES * 2 / 5;
 
 /// A snapshot with several chunks of both ways to store them.
 struct Sound {
@@ -18,7 +21,7 @@ struct Sound {
 fn sound() -> Sound {
     let mut maker = Maker::new(7);
     for n in 0..9_u8 {
-        maker.put(&[n; 5], &vec![n; 90_000]);
+        maker.put(&[n; 5], &vec![n; VALUE_BYTES]);
     }
     let disk = SimDisk::new(1, 8 << 20);
     let info = publish(&disk, maker.store.view()).unwrap();
@@ -161,7 +164,7 @@ fn a_chunk_of_another_snapshot_is_told() {
     let sound = sound();
     let mut maker = Maker::new(7);
     for n in 0..9_u8 {
-        maker.put(&[n; 5], &vec![if n == 4 { 99 } else { n }; 90_000]);
+        maker.put(&[n; 5], &vec![if n == 4 { 99 } else { n }; VALUE_BYTES]);
     }
     let other = {
         let disk = SimDisk::new(1, 8 << 20);

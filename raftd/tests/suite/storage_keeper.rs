@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use raftd::disk::Disk;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
-use raftd::snapshot::format::CHUNK_BYTES_MAX;
+use raftd::snapshot::format::CHUNK_BYTES;
 use raftd::snapshot::snapshot_name;
 use raftd::storage::{Keeper, Kept, Scrubber};
 use raftd::store::session::SESSIONS_MAX;
@@ -41,7 +41,7 @@ fn two_threads_write_what_one_writes() {
         while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
         disk.content(&name).expect("it was written")
     });
-    assert!(alone.len() > 4 * CHUNK_BYTES_MAX, "several chunks");
+    assert!(alone.len() > 4 * CHUNK_BYTES, "several chunks");
     assert!(alone == together);
 }
 
