@@ -12,7 +12,8 @@ use raftd::snapshot::snapshot_name;
 use raftd::storage::{Keeper, Kept, Options, Scrubbing, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::Recovered;
 use raftd::wal::identity::Identity;
-use wire::entry::EntryKind;
+use raftd::wal::segment::segment_name;
+use wire::entry::{Entry, EntryKind};
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
 use super::*;
