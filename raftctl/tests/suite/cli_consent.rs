@@ -35,6 +35,9 @@ enum Typed {
 const THINKS: Duration = Duration::from_millis(1500);
 const HASTE: &str = "1s";
 
+/// A program that goes on waiting for an answer is ended then.
+const PATIENCE: &str = "30s";
+
 const CTRL_C: Typed = Typed::Text("\x03");
 
 /// The leader of three members, which grants every wish.
@@ -79,8 +82,8 @@ fn type_in(at: &str, args: &str, typed: Typed) -> (String, Option<i32>) {
 fn type_before(at: &str, args: &str, first: &str, typed: Typed) -> (String, Option<i32>) {
     let program = env!("CARGO_BIN_EXE_raftctl");
     let line = format!("stty cols 100; exec {program} -e {at} {args}");
-    let mut child = Command::new("script")
-        .args(["-qec", &line, "/dev/null"])
+    let mut child = Command::new("timeout")
+        .args([PATIENCE, "script", "-qec", &line, "/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
