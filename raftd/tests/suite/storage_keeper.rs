@@ -100,6 +100,32 @@ fn a_snapshot_that_is_removed_while_it_is_scrubbed_is_not_damaged() {
     };
 }
 
+/// Whether its file is gone cannot be told then.
+#[test]
+fn a_snapshot_that_is_damaged_is_told_though_it_cannot_be_opened_again() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    let store = store(20_000, 100);
+    keeper.push(SnapshotRequest::Take(Box::new(store.view())));
+    while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+    // Behind the first chunk, and read together with it.
+    let name = snapshot_name(store.applied());
+    disk.rot(&name, CHUNK_BYTES as u64 * 5 / 4, 1);
+    let mut scrubber = Scrubber::new(disk.clone());
+    scrubber.begin(0..0);
+    let mut events = VecDeque::new();
+    assert!(scrubber.step(&mut events).bytes > 0);
+    assert!(events.is_empty(), "{events:?}");
+    disk.fail_next(Operation::Create, Fault::Kill);
+    assert!(disk.create("any", 1).is_err());
+    while events.is_empty() {
+        scrubber.step(&mut events);
+    }
+    let [StorageEvent::Snapshot(SnapshotEvent::Rotten(_))] = *events.make_contiguous() else {
+        panic!("{events:?}");
+    };
+}
+
 /// Who asked for it waits for an answer, and asks for no other one before.
 #[test]
 fn a_snapshot_that_is_given_up_is_told() {
