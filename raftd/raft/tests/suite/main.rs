@@ -14,3 +14,4 @@ mod text;
 mod timing;
 mod transfer;
 mod twin;
+mod words;
