@@ -8,7 +8,9 @@ use clap::{Arg, Command, CommandFactory};
 use raftctl::failure::Failure;
 
 use crate::cli::Cli;
+use crate::cmd::help::names;
 use crate::complete::verbs;
+use crate::config::setting::nearest;
 use crate::encoding::screen;
 
 /// Turns clap's refusal of `line` (the program's name first) into four lines at most.
@@ -18,12 +20,15 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
     let what = joined(parts.next().unwrap_or_default());
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     let failure = Failure::usage(what);
-    let tip = suggestion(error);
+    let tip = suggestion(error, line);
     let corrected = match error.kind() {
         ErrorKind::UnknownArgument | ErrorKind::InvalidValue => corrected(line),
         _ => None,
     };
-    let usage = parts.find_map(|part| part.strip_prefix("Usage: "));
+    // Which verbs there are is no part of it.
+    let usage = parts
+        .find_map(|part| part.strip_prefix("Usage: "))
+        .filter(|_| error.kind() != ErrorKind::InvalidSubcommand);
     let remedy = match (tip, corrected, usage) {
         (Some(tip), Some(line), _) => format!("{tip}; or, if it is data: {line}"),
         (Some(tip), None, _) => tip,
@@ -36,14 +41,19 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
 
 /// What shows what the verb of the line takes.
 fn help_on(line: &[OsString]) -> String {
-    let words = line.iter().skip(1).map(|word| word.to_string_lossy());
-    let words: Vec<_> = words.map(String::from).collect();
     let mut cli = Cli::command();
     cli.build();
-    let mut said = vec!["raftctl".to_owned()];
-    said.extend(verbs(&cli, &words));
-    said.push("--help".into());
+    let mut said = vec!["raftctl"];
+    let path = verbs(&cli, &words(line));
+    said.extend(path.iter().map(|verb| verb.get_name()));
+    said.push("--help");
     said.join(" ")
+}
+
+/// The words behind the program's name.
+fn words(line: &[OsString]) -> Vec<String> {
+    let words = line.iter().skip(1).map(|word| word.to_string_lossy());
+    words.map(String::from).collect()
 }
 
 /// The line with `-0` spelled out where it is a flag: clap takes it for a number, which may be a
@@ -85,20 +95,22 @@ fn joined(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What clap thinks was meant.
-fn suggestion(error: &clap::Error) -> Option<String> {
-    let kinds = [
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedValue,
-    ];
-    let found = kinds.iter().find_map(|kind| error.get(*kind))?;
-    let name = match found {
-        ContextValue::String(name) => name,
-        ContextValue::Strings(names) => names.first()?,
-        _ => return None,
+/// What was probably meant. Clap's own idea of verbs is good for long words only.
+fn suggestion(error: &clap::Error, line: &[OsString]) -> Option<String> {
+    let name = |kind| match error.get(kind) {
+        Some(ContextValue::String(name)) => Some(name.as_str()),
+        _ => None,
     };
-    Some(format!("did you mean '{name}'?"))
+    let mut cli = Cli::command();
+    cli.build();
+    let meant = match name(ContextKind::InvalidSubcommand) {
+        Some(wrong) => {
+            let above = verbs(&cli, &words(line));
+            nearest(wrong, names(above.last().unwrap_or(&&cli)))
+        }
+        None => name(ContextKind::SuggestedArg).or(name(ContextKind::SuggestedValue)),
+    };
+    Some(format!("did you mean '{}'?", meant?))
 }
 
 /// The same line with its data behind `--`, and options' values that begin with `-` tied to their
@@ -254,10 +266,32 @@ mod tests {
 
     #[test]
     fn a_typo_gets_a_suggestion() {
-        assert_eq!(remedy(&["raftctl", "gett", "k"]), "did you mean 'get'?");
+        let typos = [
+            ("gett", "get"),
+            ("pt", "put"),
+            ("gte", "get"),
+            ("promote", "promote-peer"),
+        ];
+        for (typo, verb) in typos {
+            let meant = format!("did you mean '{verb}'?");
+            assert_eq!(remedy(&["raftctl", typo, "k"]), meant);
+        }
+        assert_eq!(
+            remedy(&["raftctl", "--json", "snapshot", "svae", "f"]),
+            "did you mean 'save'?"
+        );
         assert_eq!(
             remedy(&["raftctl", "get", "--jsn", "k"]),
             "did you mean '--json'?; or, if it is data: raftctl get -- --jsn k"
+        );
+    }
+
+    #[test]
+    fn what_is_no_verb_leads_to_the_list_of_them() {
+        assert_eq!(remedy(&["raftctl", "zzz"]), "raftctl --help");
+        assert_eq!(
+            remedy(&["raftctl", "snapshot", "zzz"]),
+            "raftctl snapshot --help"
         );
     }
 

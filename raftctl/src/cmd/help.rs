@@ -63,6 +63,7 @@ pub(crate) fn short(words: &[String]) -> Option<String> {
     let mut command = Cli::command();
     command.build();
     let path = verbs(&command, words);
+    let verb = *path.last()?;
     let general: Vec<_> = command
         .get_arguments()
         .map(|arg| arg.get_id().clone())
@@ -71,23 +72,24 @@ pub(crate) fn short(words: &[String]) -> Option<String> {
         let hide = arg.get_id() != "help" && general.contains(arg.get_id());
         arg.hide(hide)
     };
-    let mut at = &command;
-    for verb in &path {
-        at = at.find_subcommand(verb)?;
-    }
+    let names: Vec<_> = path.iter().map(|verb| verb.get_name()).collect();
     let more = format!(
         "`raftctl {} --help` has the options of all verbs, too.",
-        path.join(" ")
+        names.join(" ")
     );
-    let mut short = at.clone().mut_args(hidden).after_help(more);
-    (!path.is_empty()).then(|| short.render_help().to_string())
+    let mut short = verb.clone().mut_args(hidden).after_help(more);
+    Some(short.render_help().to_string())
+}
+
+/// The names of the verbs below this one.
+pub(crate) fn names(at: &Command) -> impl Iterator<Item = &str> {
+    let verbs = at.get_subcommands().filter(|verb| !verb.is_hide_set());
+    verbs.flat_map(Command::get_name_and_visible_aliases)
 }
 
 fn unknown(word: &str, at: &Command) -> Failure {
-    let verbs = at.get_subcommands().filter(|verb| !verb.is_hide_set());
-    let verbs = verbs.flat_map(Command::get_name_and_visible_aliases);
     let topics = TOPICS.iter().map(|(name, _)| *name);
-    let advice = match nearest(word, verbs.chain(topics)) {
+    let advice = match nearest(word, names(at).chain(topics)) {
         Some(near) => format!("did you mean {near}?"),
         None => "raftctl help lists the verbs, and raftctl help help the topics".into(),
     };

@@ -285,11 +285,10 @@ impl<'a> Walk<'a> {
 }
 
 /// The verb of a line and those below it; `words` are those behind the program's name.
-pub(crate) fn verbs(cli: &Command, words: &[String]) -> Vec<String> {
+pub(crate) fn verbs<'a>(cli: &'a Command, words: &[String]) -> Vec<&'a Command> {
     let mut walk = Walk::new(cli);
     words.iter().for_each(|word| walk.step(word));
-    let names = walk.path.iter().map(|verb| verb.get_name().to_owned());
-    names.collect()
+    walk.path
 }
 
 fn takes_value(arg: &Arg) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use raftctl::failure::Failure;
-use raftd::config::layers::distance;
+pub(crate) use raftd::config::nearest;
 
 use super::file::failure;
 use crate::format::{Color, Format};
@@ -134,11 +134,4 @@ pub(crate) fn time(text: &str) -> Result<Duration, String> {
         Ok(time) if time >= Duration::from_millis(1) => Ok(time.min(Duration::from_secs(86_400))),
         _ => Err("a time is a number from 1ms on with its unit, such as 500ms, 5s or 2m".into()),
     }
-}
-
-/// The name that was probably meant.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let nearest = known.map(|known| (distance(known, name), known)).min();
-    let (distance, known) = nearest?;
-    (distance <= 1 + name.len() / 4).then_some(known)
 }

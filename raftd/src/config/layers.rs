@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Settings;
+use super::nearest;
 use super::setting::Setting;
 use super::table::{SETTINGS, find};
 use crate::fatal::{ExitStatus, Fatal};
@@ -230,35 +231,11 @@ pub fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
 fn unknown(key: &str, origin: &Origin) -> Fatal {
     let fatal = Fatal::new(ExitStatus::Config, format!("there is no setting {key}")).at(origin);
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let nearest = SETTINGS
-        .iter()
-        // The right key in the wrong section is the likeliest slip.
-        .map(|s| {
-            let same_key = last(s.key) == last(key);
-            (if same_key { 0 } else { distance(s.key, key) }, s.key)
-        })
-        .min();
-    match nearest {
-        Some((distance, name)) if distance <= 1 + key.len() / 4 => {
-            fatal.remedy(format!("did you mean {name}?"))
-        }
-        _ => fatal.remedy("raftd.toml(5) lists the settings"),
+    let known = || SETTINGS.iter().map(|setting| setting.key);
+    // The right key in the wrong section is the likeliest slip.
+    let same_key = known().find(|known| last(known) == last(key));
+    match same_key.or_else(|| nearest(key, known())) {
+        Some(name) => fatal.remedy(format!("did you mean {name}?")),
+        None => fatal.remedy("raftd.toml(5) lists the settings"),
     }
-}
-
-/// Levenshtein's edit distance: how far a misspelt name is from a known one.
-#[must_use]
-pub fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, l) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, r) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(l != *r);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }

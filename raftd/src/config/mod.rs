@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod layers;
+mod nearest;
 pub mod setting;
 pub mod table;
 pub mod value;
@@ -17,6 +18,8 @@ use crate::flags::Flags;
 use crate::node::Policy;
 use crate::storage::Scrubbing;
 use table::SETTINGS;
+
+pub use nearest::nearest;
 
 /// The value of every setting, each one checked by itself; `raftd.toml(5)` says what they mean.
 #[derive(Clone, Debug)]
