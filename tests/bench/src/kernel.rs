@@ -51,6 +51,19 @@ pub fn steal_ticks() -> (u64, u64) {
     (ticks.get(7).copied().unwrap_or(0), all)
 }
 
+/// What a processor does that has nothing to do. In a virtual machine it may poll for a while before it
+/// leaves to the hypervisor, which makes short waits several times shorter.
+#[must_use]
+pub fn idle_policy() -> String {
+    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned());
+    let governor = read("/sys/devices/system/cpu/cpuidle/current_governor");
+    let governor = governor.unwrap_or_else(|_| "?".into());
+    match read("/sys/module/haltpoll/parameters/guest_halt_poll_ns") {
+        Ok(ns) if governor == "haltpoll" => format!("haltpoll, guest_halt_poll_ns {ns}"),
+        _ => governor,
+    }
+}
+
 /// The block device under a directory, as the kernel counts it for all processes together.
 #[derive(Clone, Debug)]
 pub struct Device {

@@ -182,6 +182,7 @@ fn describe_machine(args: &Args) -> Result<(), Box<dyn Error>> {
         .map_or("?", |(_, m)| m);
     eprintln!("machine: {} x {model}", thread::available_parallelism()?);
     eprintln!("kernel: {}", first("/proc/sys/kernel/osrelease").trim());
+    eprintln!("idle: {}", kernel::idle_policy());
     for system in SYSTEMS {
         eprintln!("{}: {}", system.name(), system.version(&args.raftd));
     }
