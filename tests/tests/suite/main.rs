@@ -28,4 +28,5 @@ mod snapshots;
 mod tidy;
 mod torture;
 mod txns;
+mod unit;
 mod values;

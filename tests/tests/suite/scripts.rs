@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use raftd_tests::cluster::Slot;
-use raftd_tests::proc::{self, Done, PATIENCE, Running};
-use raftd_tests::{root, skip, wait};
+use raftd_tests::proc::{self, PATIENCE, Running};
+use raftd_tests::{root, wait};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -103,43 +103,6 @@ fn install_and_uninstall_are_inverse() {
     files(&dest, "", &mut left);
     assert_eq!(left.len(), 1, "only what it did not install: {left:?}");
     let _ = proc::run(script("install", &["--bogus"]), b"").exits(2);
-}
-
-/// `systemd-analyze` with these arguments on a copy of the unit whose program exists.
-fn analyze(test: &str, args: &[&str]) -> Option<Done> {
-    if Command::new("systemd-analyze")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status()
-        .is_err()
-    {
-        skip(test, "systemd-analyze is missing: apt-get install systemd");
-        return None;
-    }
-    let scratch = scratch();
-    let unit = fs::read_to_string(root().join("scripts/systemd/raftd@.service")).expect("the unit");
-    let copy = scratch.path().join("raftd@main.service");
-    let program = format!("ExecStart={}", path(&proc::bin_dir().join("raftd")));
-    fs::write(&copy, unit.replace("ExecStart=/usr/bin/raftd", &program)).expect("written");
-    let mut command = Command::new("systemd-analyze");
-    command.args(args).arg(&copy);
-    Some(proc::run(command, b""))
-}
-
-#[test]
-fn the_unit_is_valid() {
-    if let Some(done) = analyze("scripts::the_unit_is_valid", &["verify", "--man=no"]) {
-        let _ = done.quietly();
-    }
-}
-
-#[test]
-fn the_unit_is_confined() {
-    // The figure is 1.1; the threshold is in tenths.
-    let args = ["security", "--offline=true", "--threshold=12"];
-    if let Some(done) = analyze("scripts::the_unit_is_confined", &args) {
-        let _ = done.exits(0);
-    }
 }
 
 #[test]
