@@ -251,13 +251,18 @@ impl Node {
         }
         let total = transfer.file.bytes;
         let received = answer.received_bytes.min(total);
+        let had_all = transfer.received_bytes == total;
+        if had_all && transfer.answered {
+            // Only when it is asked can it say less: this answer was overtaken.
+            return;
+        }
         transfer.began.get_or_insert((now, received));
         if received != transfer.received_bytes {
             transfer.moved_at = now;
         }
-        // It had all, and what it had was damaged: perhaps before it was read here. It is asked again
-        // after a while: another one may be there by then.
-        if transfer.received_bytes == total && received == 0 {
+        // What it had was damaged: perhaps before it was read here. It is asked again after a while:
+        // another one may be there by then.
+        if had_all && received == 0 {
             *transfer = Sending {
                 asked_at: Some(now),
                 ..Sending::new(transfer.file, transfer.least, now)

@@ -7,6 +7,7 @@ use raftd::node::io::{ConnectionId, SnapshotEvent, StorageEvent};
 use wire::client::{Reply, Request};
 use wire::command::{Command, Outcome};
 use wire::error::Error;
+use wire::peer::{DiskReport, Health, Message, SnapshotOk};
 use wire::types::{Index, NodeId};
 
 use super::node_cluster::{put, session, stale_get, value, written};
@@ -201,6 +202,18 @@ fn a_follower_that_lacks_what_is_gone_is_sent_a_snapshot_and_goes_on_from_it() {
     assert!(cluster.node(follower).store().applied().index > Index(40));
 }
 
+/// What a leader knows that a follower has of the snapshot that it is sent; `None` if it is sent none.
+fn received_bytes(cluster: &Cluster, leader: NodeId, follower: NodeId) -> Option<u64> {
+    let members = cluster.status(leader).members;
+    let member = members.into_iter().find(|member| member.node == follower)?;
+    member.install.map(|install| install.received_bytes)
+}
+
+fn snapshots_taken(cluster: &Cluster, by: NodeId) -> usize {
+    let published = |line: &&String| line.starts_with("snapshot published");
+    cluster.events(by).iter().filter(published).count()
+}
+
 #[test]
 fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
     let mut cluster = Cluster::serving(patient());
@@ -222,16 +235,7 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
     let index = client.compact(&mut cluster, leader);
     cluster.start(follower);
     let half = cluster.status(leader).snapshot_bytes / 2;
-    let received = |cluster: &Cluster| {
-        let status = cluster.status(leader);
-        let member = status
-            .members
-            .into_iter()
-            .find(|member| member.node == follower);
-        member
-            .and_then(|member| member.install)
-            .map(|install| install.received_bytes)
-    };
+    let received = |cluster: &Cluster| received_bytes(cluster, leader, follower);
     cluster.run_until("half of it", ms(5_000), |cluster| {
         received(cluster) >= Some(half)
     });
@@ -263,9 +267,33 @@ fn a_question_behind_the_last_piece_is_answered_with_all_of_it() {
         cluster.node(follower).store().applied().index >= index
     });
     cluster.run(ms(3_000));
-    let published = |line: &&String| line.starts_with("snapshot published");
-    let taken = cluster.events(leader).iter().filter(published).count();
-    assert_eq!(taken, 1, "it took another one");
+    assert_eq!(snapshots_taken(&cluster, leader), 1, "it took another one");
+}
+
+/// That it has nothing, as it once told, does not mean that the file is damaged: another one would be
+/// taken, and this one go while it is needed (simulator, seed 77007790).
+#[test]
+fn an_answer_that_was_overtaken_by_that_of_all_is_nothing_new() {
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(patient());
+    client.put(&mut cluster, b"k", b"v");
+    client.compact(&mut cluster, leader);
+    client.put(&mut cluster, b"later", b"v");
+    let all = cluster.snapshot_bytes(leader).len() as u64;
+    cluster.heal();
+    cluster.run_until("it told of all", ms(5_000), |cluster| {
+        received_bytes(cluster, leader, follower) == Some(all)
+    });
+    let early = SnapshotOk {
+        term: cluster.node(leader).raft().term(),
+        round: 0,
+        snapshot: cluster.node(leader).raft().base(),
+        received_bytes: 0,
+        disk: DiskReport::default(),
+        health: Health::default(),
+    };
+    cluster.answer_late(follower, leader, Message::SnapshotOk(early));
+    cluster.run(ms(3_000));
+    assert_eq!(snapshots_taken(&cluster, leader), 1);
 }
 
 /// It may have been damaged before it was read: another one is taken, and sent.

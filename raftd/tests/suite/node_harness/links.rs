@@ -8,6 +8,7 @@ use wire::error::Error;
 use wire::frame;
 use wire::hello::{Hello, Welcome};
 use wire::limits::HELLO_FRAME_BYTES_MAX;
+use wire::peer::Message;
 use wire::types::NodeId;
 
 use super::{Cluster, Happening, Link, ms};
@@ -52,6 +53,18 @@ impl Cluster {
         for link in stale {
             self.break_link(link, None);
         }
+    }
+
+    /// An answer of `from` arrives that others have overtaken: it was on a link of before, say.
+    pub(crate) fn answer_late(&mut self, from: NodeId, to: NodeId, answer: Message) {
+        let mut links = self.links.iter();
+        let found = links.find(|(_, link)| (link.from, link.to) == (to, from));
+        let (link, _) = found.expect("answers come in where the questions go out");
+        let input = Input::Peer {
+            link: *link,
+            message: answer,
+        };
+        self.turn(to, vec![input]);
     }
 
     pub(super) fn links_of(&self, id: NodeId) -> Vec<LinkId> {
