@@ -56,7 +56,7 @@ struct Sending {
     reading: Option<u64>,
     /// When it was last sent something.
     asked_at: Option<Instant>,
-    /// When it last told of another state than before.
+    /// When it last told of another state than before; what this node read since is not counted.
     moved_at: Instant,
     /// When its first answer came, and what it had then.
     began: Option<(Instant, u64)>,
@@ -80,6 +80,19 @@ impl Sending {
     /// Whether it was not asked yet, or does not answer.
     fn is_to_ask(&self, now: Instant) -> bool {
         self.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN)
+    }
+
+    /// Whether the follower takes nothing, and may not hold on to the snapshot any longer. What is
+    /// being read for it is waited for as long as this node's own disk takes.
+    fn is_refused(&self, now: Instant) -> bool {
+        self.reading.is_none() && now.since(self.moved_at) >= GIVE_UP
+    }
+
+    /// A piece was read. The follower could take nothing meanwhile.
+    fn has_read(&mut self, now: Instant) {
+        self.reading = None;
+        let began = self.asked_at.expect("reading counts as asking");
+        self.moved_at = self.moved_at + now.since(began);
     }
 
     /// Whether the next piece of so many bytes can be read, to be sent.
@@ -184,7 +197,7 @@ impl Node {
             .filter_map(|follower| follower.health.rebuilding.then_some(follower.id))
             .collect();
         let sending = &mut self.snapshots.transfers.sending;
-        sending.retain(|to, transfer| needy.contains(to) && now.since(transfer.moved_at) < GIVE_UP);
+        sending.retain(|to, transfer| needy.contains(to) && !transfer.is_refused(now));
         let mut wanted = Index(0);
         let mut to_ask = Vec::new();
         for to in needy {
@@ -256,10 +269,10 @@ impl Node {
             // Only when it is asked can it say less: this answer was overtaken.
             return;
         }
-        transfer.began.get_or_insert((now, received));
-        if received != transfer.received_bytes {
+        if transfer.began.is_none() || received != transfer.received_bytes {
             transfer.moved_at = now;
         }
+        transfer.began.get_or_insert((now, received));
         // What it had was damaged: perhaps before it was read here. It is asked again after a while:
         // another one may be there by then.
         if had_all && received == 0 {
@@ -315,7 +328,7 @@ impl Node {
         if transfer.file.id != snapshot || transfer.reading != Some(offset) {
             return;
         }
-        transfer.reading = None;
+        transfer.has_read(self.now.monotonic);
         if bytes.is_empty() {
             let text = format!("snapshot unreadable, cannot be sent to={to} id={snapshot}");
             let key = ("snapshot unreadable", to.0);
@@ -454,13 +467,32 @@ impl Node {
 mod tests {
     use super::*;
 
-    #[test]
-    fn two_pieces_are_on_their_way_at_most() {
+    fn sending(now: Instant) -> Sending {
         let file = SnapshotFile {
             id: EntryId::default(),
             bytes: 50,
         };
-        let mut sending = Sending::new(file, Index(0), Instant::default());
+        Sending::new(file, Index(0), now)
+    }
+
+    /// A leader that slept while it read sent a piece and forgot it in the same turn (simulator, seed
+    /// 77015631).
+    #[test]
+    fn what_a_leader_reads_for_a_follower_is_not_held_against_it() {
+        let at = |seconds| Instant::default() + Duration::from_secs(seconds);
+        let mut sending = sending(at(0));
+        assert!(!sending.is_refused(at(29)));
+        assert!(sending.is_refused(at(30)), "it took nothing");
+        (sending.reading, sending.asked_at) = (Some(0), Some(at(10)));
+        assert!(!sending.is_refused(at(90)), "it could take nothing");
+        sending.has_read(at(90));
+        assert!(!sending.is_refused(at(109)));
+        assert!(sending.is_refused(at(110)), "10 s before and 20 s after");
+    }
+
+    #[test]
+    fn two_pieces_are_on_their_way_at_most() {
+        let mut sending = sending(Instant::default());
         assert!(!sending.is_to_read(10), "what it has is not known");
         sending.answered = true;
         for (sent, received, is_to_read) in [
