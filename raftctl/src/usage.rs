@@ -6,11 +6,11 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory};
 use raftctl::failure::Failure;
+use raftd::config::nearest;
 
 use crate::cli::Cli;
 use crate::cmd::help::names;
 use crate::complete::verbs;
-use crate::config::setting::nearest;
 use crate::encoding::screen;
 
 /// Turns clap's refusal of `line` (the program's name first) into four lines at most.

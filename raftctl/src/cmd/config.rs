@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
+use raftd::config::nearest;
 use serde_json::json;
 
 use super::Session;
 use crate::config::Origin;
 use crate::config::file::{File, Layer, failure, read_text};
-use crate::config::setting::{SETTINGS, named, nearest};
+use crate::config::setting::{SETTINGS, named};
 use crate::format::{self, Ability};
 
 /// Tell what is set, and where.

@@ -2,11 +2,12 @@
 
 use clap::{Arg, Command, CommandFactory};
 use raftctl::failure::{Exit, Failure};
+use raftd::config::nearest;
 
 use super::Session;
 use crate::cli::Cli;
 use crate::complete::verbs;
-use crate::config::setting::{SETTINGS, nearest};
+use crate::config::setting::SETTINGS;
 
 /// Show the help of a verb, or one of the topics exit-codes, formats, consistency, env, recipes.
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use raftctl::failure::{Exit, Failure};
 use raftd::config::layers::plain;
+use raftd::config::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{CONTEXT, SETTINGS, Setting, named, nearest};
+use super::setting::{CONTEXT, SETTINGS, Setting, named};
 
 /// A file of settings is never longer.
 const FILE_BYTES_MAX: u64 = 1 << 20;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use raftctl::failure::Failure;
+use raftd::config::nearest;
 
 use file::{File, Layer, Said};
 use setting::{CONTEXT, ENDPOINTS, SETTINGS, Setting, TIMEOUT};
@@ -270,7 +271,7 @@ pub(crate) fn advice_on_contexts(name: &str, files: &[File]) -> String {
             .flat_map(|file| file.contexts.keys())
             .map(String::as_str)
     };
-    match setting::nearest(name, names()) {
+    match nearest(name, names()) {
         Some(near) => format!("did you mean {near}?"),
         None if names().next().is_none() => {
             format!("raftctl -e HOST:PORT,.. context add {name}")

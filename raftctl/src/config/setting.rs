@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use raftctl::failure::Failure;
-pub(crate) use raftd::config::nearest;
 
 use super::file::failure;
 use crate::format::{Color, Format};

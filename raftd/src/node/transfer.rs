@@ -88,6 +88,14 @@ impl Sending {
         self.reading.is_none() && now.since(self.moved_at) >= GIVE_UP
     }
 
+    /// It told how much it has.
+    fn has_told(&mut self, now: Instant, received_bytes: u64) {
+        if self.began.is_none() || received_bytes != self.received_bytes {
+            self.moved_at = now;
+        }
+        self.began.get_or_insert((now, received_bytes));
+    }
+
     /// A piece was read. The follower could take nothing meanwhile.
     fn has_read(&mut self, now: Instant) {
         self.reading = None;
@@ -269,10 +277,7 @@ impl Node {
             // Only when it is asked can it say less: this answer was overtaken.
             return;
         }
-        if transfer.began.is_none() || received != transfer.received_bytes {
-            transfer.moved_at = now;
-        }
-        transfer.began.get_or_insert((now, received));
+        transfer.has_told(now, received);
         // What it had was damaged: perhaps before it was read here. It is asked again after a while:
         // another one may be there by then.
         if had_all && received == 0 {
@@ -488,6 +493,18 @@ mod tests {
         sending.has_read(at(90));
         assert!(!sending.is_refused(at(109)));
         assert!(sending.is_refused(at(110)), "10 s before and 20 s after");
+    }
+
+    #[test]
+    fn the_first_answer_is_a_beginning_and_the_same_again_is_none() {
+        let at = |seconds| Instant::default() + Duration::from_secs(seconds);
+        let mut sending = sending(at(0));
+        sending.has_told(at(29), 0);
+        assert!(!sending.is_refused(at(58)));
+        sending.has_told(at(58), 0);
+        assert!(sending.is_refused(at(59)), "it took nothing");
+        sending.has_told(at(59), 10);
+        assert!(!sending.is_refused(at(88)));
     }
 
     #[test]

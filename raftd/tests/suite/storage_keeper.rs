@@ -78,19 +78,25 @@ fn a_view_comes_back_when_nothing_more_of_it_is_written() {
     }
 }
 
+/// A disk with a snapshot of several chunks, and the name of its file.
+fn with_a_snapshot() -> (SimDisk, String) {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    let view = store(20_000, 100).view();
+    let name = snapshot_name(view.applied());
+    keeper.push(SnapshotRequest::Take(Box::new(view)));
+    while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+    (disk, name)
+}
+
 /// It is cut then, and looks damaged.
 #[test]
 fn a_snapshot_that_is_removed_while_it_is_scrubbed_is_not_damaged() {
-    let disk = SimDisk::new(1, 64 << 20);
-    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
-    let store = store(20_000, 100);
-    keeper.push(SnapshotRequest::Take(Box::new(store.view())));
-    while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+    let (disk, name) = with_a_snapshot();
     let mut scrubber = Scrubber::new(disk.clone());
     scrubber.begin(0..0);
     let mut events = VecDeque::new();
     assert!(scrubber.step(&mut events).bytes > 0);
-    let name = snapshot_name(store.applied());
     disk.remove(&name).expect("it goes");
     while scrubber.has_work() {
         scrubber.step(&mut events);
@@ -103,13 +109,8 @@ fn a_snapshot_that_is_removed_while_it_is_scrubbed_is_not_damaged() {
 /// Whether its file is gone cannot be told then.
 #[test]
 fn a_snapshot_that_is_damaged_is_told_though_it_cannot_be_opened_again() {
-    let disk = SimDisk::new(1, 64 << 20);
-    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
-    let store = store(20_000, 100);
-    keeper.push(SnapshotRequest::Take(Box::new(store.view())));
-    while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+    let (disk, name) = with_a_snapshot();
     // Behind the first chunk, and read together with it.
-    let name = snapshot_name(store.applied());
     disk.rot(&name, CHUNK_BYTES as u64 * 5 / 4, 1);
     let mut scrubber = Scrubber::new(disk.clone());
     scrubber.begin(0..0);

@@ -93,24 +93,20 @@ impl<'a> Args<'a> {
         }))
     }
 
+    /// The words of a list.
+    fn list(&self, name: &str) -> impl Iterator<Item = &str> {
+        let list = self.get(name).unwrap_or("");
+        list.split('/').filter(|word| !word.is_empty())
+    }
+
     /// `1/1/2`: the terms of a log from index 1 on.
     pub(crate) fn terms(&self, name: &str) -> Fallible<Vec<u64>> {
-        let words = self
-            .get(name)
-            .unwrap_or("")
-            .split('/')
-            .filter(|word| !word.is_empty());
-        words.map(|word| Ok(word.parse()?)).collect()
+        self.list(name).map(|word| Ok(word.parse()?)).collect()
     }
 
     /// `5@2/6@2`.
     pub(crate) fn entries(&self, name: &str) -> Fallible<Vec<Entry>> {
-        let words = self
-            .get(name)
-            .unwrap_or("")
-            .split('/')
-            .filter(|word| !word.is_empty());
-        words
+        self.list(name)
             .map(|word| {
                 let id = parse_id(word)?;
                 Ok(entry(id.index.0, id.term.0, word.as_bytes()))

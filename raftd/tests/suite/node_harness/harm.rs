@@ -8,12 +8,17 @@ use wire::peer::DiskState;
 use wire::types::{EntryId, Index, NodeId};
 
 use super::Cluster;
+use super::disk::Disk;
 
 impl Cluster {
+    fn disk_of(&mut self, id: NodeId) -> &mut Disk {
+        &mut self.members.get_mut(&id).expect("a member").disk
+    }
+
     /// The disk takes requests and finishes none, until told otherwise.
     pub(crate) fn hang_disk(&mut self, id: NodeId, hangs: bool) {
         let (now, delay) = (self.now, self.options.disk_delay);
-        let disk = &mut self.members.get_mut(&id).unwrap().disk;
+        let disk = self.disk_of(id);
         disk.hangs = hangs;
         disk.busy_until = (!hangs && !disk.pending.is_empty()).then(|| now + delay);
     }
@@ -46,7 +51,7 @@ impl Cluster {
 
     /// The disk reads nothing, until told otherwise.
     pub(crate) fn fail_loads(&mut self, id: NodeId, fail: bool) {
-        self.members.get_mut(&id).unwrap().disk.fails_loads = fail;
+        self.disk_of(id).fails_loads = fail;
     }
 
     /// The next file that is made on it finds the disk full.
@@ -61,9 +66,10 @@ impl Cluster {
         let file = disk
             .files
             .open(&snapshot::snapshot_name(disk.snapshot))
-            .unwrap();
-        let mut bytes = vec![0; disk.files.bytes(&file).unwrap() as usize];
-        disk.files.read_at(&file, 0, &mut bytes).unwrap();
+            .expect("it has a snapshot");
+        let mut bytes = vec![0; disk.files.bytes(&file).expect("its size") as usize];
+        let read = disk.files.read_at(&file, 0, &mut bytes);
+        read.expect("all of it");
         bytes
     }
 
@@ -77,13 +83,13 @@ impl Cluster {
     /// The payloads of these entries are damaged on the disk of a node that is down.
     pub(crate) fn damage_entries(&mut self, id: NodeId, indexes: impl IntoIterator<Item = Index>) {
         assert!(!self.is_up(id), "the node is down");
-        let disk = &mut self.members.get_mut(&id).unwrap().disk;
+        let disk = self.disk_of(id);
         disk.faulty.extend(indexes);
     }
 
     /// The payload of an entry is damaged on the disk of a node that runs, and found.
     pub(crate) fn rot(&mut self, id: NodeId, index: Index) {
-        let disk = &mut self.members.get_mut(&id).unwrap().disk;
+        let disk = self.disk_of(id);
         disk.faulty.insert(index);
         let event = disk.faulty_event();
         self.report(id, event);
@@ -97,7 +103,7 @@ impl Cluster {
     /// A node that is down comes back with a state that is not what its snapshot says.
     pub(crate) fn spoil_state(&mut self, id: NodeId) {
         assert!(!self.is_up(id), "the node is down");
-        self.members.get_mut(&id).unwrap().disk.spoils = true;
+        self.disk_of(id).spoils = true;
     }
 
     /// The disk reports something.
@@ -107,7 +113,7 @@ impl Cluster {
 
     /// What the disk reports from its next write on.
     pub(crate) fn set_room(&mut self, id: NodeId, state: DiskState) {
-        self.members.get_mut(&id).unwrap().disk.state = state;
+        self.disk_of(id).state = state;
     }
 
     /// The disk reports its room though nothing was written.
@@ -120,6 +126,6 @@ impl Cluster {
     /// IDENTITY of a node that is down loses its formed record, and nothing else.
     pub(crate) fn forget_formation(&mut self, id: NodeId) {
         assert!(!self.is_up(id), "the node is down");
-        self.members.get_mut(&id).unwrap().disk.formed.clear();
+        self.disk_of(id).formed.clear();
     }
 }
