@@ -1,8 +1,13 @@
-//! Files that take the place of others: whoever looks sees the one or the other, whole.
+//! Files that take the place of others: whoever looks sees the one or the other, whole. And what is
+//! said of those that the system refuses.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
+
+use raftctl::failure::Failure;
+
+use crate::usage::quoted;
 
 /// Refuses a place where something stands that is no file, such as /dev/null: it must not become
 /// one.
@@ -27,4 +32,57 @@ pub(crate) fn publish(from: &Path, to: &Path) -> io::Result<()> {
 pub(crate) fn folder(path: &Path) -> &Path {
     let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
+}
+
+/// Adds which file it was, and the command that shows why the system refused it.
+pub(crate) fn inaccessible(failure: Failure, path: &Path, error: &io::Error) -> Failure {
+    let failure = failure.at(path.display());
+    let shown_by = |command: &str, path: &Path| format!("{command} {}", quoted(path.as_os_str()));
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            let there = path.ancestors().skip(1).find(|folder| folder.is_dir());
+            failure.remedy(shown_by("ls -l", there.unwrap_or(Path::new("."))))
+        }
+        ErrorKind::PermissionDenied => failure.remedy(shown_by("ls -ld", path)),
+        ErrorKind::IsADirectory => {
+            failure.remedy(format!("a file in it: {}", shown_by("ls -l", path)))
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+            failure.remedy(shown_by("df -h", folder(path)))
+        }
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raftctl::failure::Exit;
+
+    use super::*;
+
+    fn remedy(path: &str, kind: ErrorKind) -> String {
+        let failure = Failure::new(Exit::Usage, "unreadable", "it failed");
+        inaccessible(failure, Path::new(path), &kind.into()).remedy
+    }
+
+    #[test]
+    fn what_is_not_there_is_looked_for_in_the_nearest_folder_that_is() {
+        assert_eq!(
+            remedy("/usr/no folder/f", ErrorKind::NotFound),
+            "ls -l /usr"
+        );
+        assert_eq!(remedy("/usr/bin/f", ErrorKind::NotFound), "ls -l /usr/bin");
+        assert_eq!(remedy("f", ErrorKind::NotFound), "ls -l .");
+    }
+
+    #[test]
+    fn what_is_refused_is_shown_with_the_cause() {
+        assert_eq!(remedy("a b", ErrorKind::PermissionDenied), "ls -ld 'a b'");
+        assert_eq!(
+            remedy("d", ErrorKind::IsADirectory),
+            "a file in it: ls -l d"
+        );
+        assert_eq!(remedy("d/f", ErrorKind::StorageFull), "df -h d");
+        assert_eq!(remedy("d/f", ErrorKind::BrokenPipe), "");
+    }
 }

@@ -1,6 +1,8 @@
 //! What is said of a command line that clap refuses, with the line that would have been right.
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::num::{IntErrorKind, ParseIntError};
 use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -18,7 +20,13 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
     let text = error.render().to_string();
     let mut parts = text.split("\n\n");
     let what = joined(parts.next().unwrap_or_default());
-    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let mut what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
+    if let Some(no_number) = error
+        .source()
+        .and_then(|source| source.downcast_ref::<ParseIntError>())
+    {
+        what = what.replace(&no_number.to_string(), in_words(no_number));
+    }
     let failure = Failure::usage(what);
     let tip = suggestion(error, line);
     let corrected = match error.kind() {
@@ -37,6 +45,14 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
         (None, None, None) => help_on(line),
     };
     failure.remedy(remedy)
+}
+
+/// The library's words for it are those of a programmer.
+fn in_words(error: &ParseIntError) -> &'static str {
+    match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "it is too large",
+        _ => "it is no whole number",
+    }
 }
 
 /// What shows what the verb of the line takes.
@@ -318,6 +334,22 @@ mod tests {
             remedy(&["raftctl", "-t", "5", "scan"]),
             "raftctl scan --help"
         );
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_told_of_in_plain_words() {
+        let what = |number: &str| {
+            let line: Vec<_> = ["raftctl", "scan", "--limit", number]
+                .map(OsString::from)
+                .into();
+            let error = Cli::try_parse_from(&line).expect_err("the line is wrong");
+            explain(&error, &line).what
+        };
+        let said =
+            |number: &str, why: &str| format!("invalid value '{number}' for '--limit <N>': {why}");
+        assert_eq!(what("ten"), said("ten", "it is no whole number"));
+        let large = "99999999999999999999";
+        assert_eq!(what(large), said(large, "it is too large"));
     }
 
     #[test]

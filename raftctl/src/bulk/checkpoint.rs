@@ -16,7 +16,7 @@ use raftctl::client::RequestId;
 use raftctl::failure::{Exit, Failure};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{check_replaceable, publish};
+use crate::files::{check_replaceable, inaccessible, publish};
 
 /// The form of the file.
 const FORM: u32 = 1;
@@ -134,7 +134,11 @@ impl Checkpoint {
 
     fn unusable(&self, error: &io::Error) -> Failure {
         let what = format!("the checkpoint cannot be kept: {error}");
-        Failure::new(Exit::Usage, "unusable", what).at(self.path.display())
+        inaccessible(
+            Failure::new(Exit::Usage, "unusable", what),
+            &self.path,
+            error,
+        )
     }
 
     fn damaged(&self, why: &str) -> Failure {

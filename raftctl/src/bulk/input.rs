@@ -18,9 +18,12 @@ use super::block::{Block, Builder, Over};
 use super::units::Units;
 use super::words::Words;
 use crate::decoding::{Decoder, Each};
+use crate::files::inaccessible;
 
 /// Blocks on their way to whoever sends them.
 pub(crate) const BLOCKS: usize = 8;
+/// Its name, where it is no file's.
+const STDIN: &str = "standard input";
 /// Bytes asked of the kernel in one read.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 /// A block that waits for more is sent when the input was silent for so long.
@@ -62,12 +65,8 @@ impl Input {
                 return Err(Failure::usage(what).remedy(how));
             }
             let file = stdin.as_fd().try_clone_to_owned().map(File::from);
-            let name = "standard input";
-            return Self::of(
-                file.map_err(|error| unreadable(doing, name, &error))?,
-                name,
-                doing,
-            );
+            let file = file.map_err(|error| unreadable(doing, STDIN, &error))?;
+            return Self::of(file, STDIN, doing);
         };
         let name = path.to_string_lossy();
         let file = File::open(path).map_err(|error| unreadable(doing, &name, &error))?;
@@ -102,12 +101,12 @@ impl Input {
 }
 
 fn unreadable(doing: &str, name: &str, error: &io::Error) -> Failure {
-    Failure::new(
-        Exit::Usage,
-        "unreadable",
-        format!("{doing} failed: the input cannot be read: {error}"),
-    )
-    .at(name)
+    let what = format!("{doing} failed: the input cannot be read: {error}");
+    let failure = Failure::new(Exit::Usage, "unreadable", what);
+    match name {
+        STDIN => failure.at(name),
+        path => inaccessible(failure, Path::new(path), error),
+    }
 }
 
 /// Reads an input to its end.

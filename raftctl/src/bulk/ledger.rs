@@ -10,6 +10,7 @@ use raftctl::failure::{Exit, Failure};
 use super::block::{Block, Refused};
 use super::checkpoint::State;
 use super::flags::Flags;
+use crate::files::inaccessible;
 use crate::output::Out;
 
 /// What is known of the records that are settled.
@@ -86,7 +87,7 @@ impl Rejects {
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let what = format!("the file of rejects cannot be written: {error}");
-    Failure::new(Exit::Usage, "unwritable", what).at(path.display())
+    inaccessible(Failure::new(Exit::Usage, "unwritable", what), path, error)
 }
 
 impl Ledger {

@@ -11,6 +11,7 @@ use super::Session;
 use crate::config::Origin;
 use crate::config::file::{File, Layer, failure, read_text};
 use crate::config::setting::{SETTINGS, named};
+use crate::files::inaccessible;
 use crate::format::{self, Ability};
 
 /// Tell what is set, and where.
@@ -126,7 +127,8 @@ fn explain(key: &str, session: &mut Session<'_>) -> Result<Exit, Failure> {
 fn check(file: Option<&Path>, session: &mut Session<'_>) -> Result<Exit, Failure> {
     if let Some(path) = file {
         let text = read_text(path).map_err(|error| {
-            failure(format!("the configuration cannot be read: {error}")).at(path.display())
+            let what = format!("the configuration cannot be read: {error}");
+            inaccessible(failure(what), path, &error)
         })?;
         File::parse(path, Layer::User, &text)?;
         session.out.note(&format!("{}: ok", path.display()))?;

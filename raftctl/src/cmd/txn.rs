@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use raftctl::client::{Command, Compares, Outcome, Txn, Undone, Written};
 use raftctl::failure::{Exit, Failure};
@@ -21,6 +22,7 @@ use self::plan::{Plan, Step};
 use self::row::Row;
 use super::{Codec, Resumed, Session, not_kept, odd_outcome, undone};
 use crate::encoding::{screen, tsv};
+use crate::files::inaccessible;
 
 /// Bytes of a file of words or JSON: more than any txn may have, however it is written.
 const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -114,7 +116,9 @@ fn plan(args: &Args) -> Result<Option<Plan>, Failure> {
     let text = match args.file.as_deref() {
         Some(path) if path != "-" => {
             let name = path.display().to_string();
-            let file = File::open(path).map_err(|error| unreadable(&error, &name))?;
+            let file = File::open(path).map_err(|error| {
+                inaccessible(unreadable(&error, "the txn"), Path::new(path), &error)
+            })?;
             whole(file, &name)?
         }
         None if io::stdin().is_terminal() => return ask(codec),

@@ -17,6 +17,7 @@ use wire::types::NodeId;
 
 use super::super::Session;
 use crate::config::setting::endpoint;
+use crate::files::inaccessible;
 use crate::usage::quoted;
 
 /// The size of segments that the daemon makes if it is not told otherwise.
@@ -157,12 +158,9 @@ pub(in crate::cmd) fn start_line(node: NodeId, data_dir: &Path) -> String {
 fn read(source: &Source, doing: &str) -> Result<Verified, Failure> {
     let name = source.file.to_string_lossy().into_owned();
     let unreadable = |cause: io::Error| {
-        Failure::new(
-            Exit::Usage,
-            "unreadable",
-            format!("{doing} failed: {cause}"),
-        )
-        .at(&name)
+        let what = format!("{doing} failed: {cause}");
+        let failure = Failure::new(Exit::Usage, "unreadable", what);
+        inaccessible(failure, Path::new(&name), &cause)
     };
     let (mut input, bytes): (Box<dyn Read>, u64) = if source.file == "-" {
         if io::stdin().is_terminal() {

@@ -20,7 +20,7 @@ use wire::types::EntryId;
 use super::super::Session;
 use super::file::bar;
 use super::{Line, leader_of, wait};
-use crate::files::{check_replaceable, publish};
+use crate::files::{check_replaceable, inaccessible, publish};
 use crate::output;
 
 /// Pieces on their way to the thread that verifies them.
@@ -105,7 +105,7 @@ fn save(source: &mut Source<'_, '_>, path: &Path) -> Result<Verified, Failure> {
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let what = format!("snapshot save failed: {error}");
-    Failure::new(Exit::Usage, "unwritable", what).at(path.display())
+    inaccessible(Failure::new(Exit::Usage, "unwritable", what), path, error)
 }
 
 /// A snapshot on a node.
