@@ -267,7 +267,8 @@ impl Node {
         let Some(transfer) = self.snapshots.transfers.sending.get_mut(&from) else {
             return;
         };
-        if transfer.file.id != answer.snapshot {
+        // An answer to a transfer before this one must not begin it: a newer file may be waited for.
+        if transfer.file.id != answer.snapshot || transfer.asked_at.is_none() {
             return;
         }
         let total = transfer.file.bytes;

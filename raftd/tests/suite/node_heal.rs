@@ -5,7 +5,7 @@ use raft::RoleName;
 use raftd::node::io::{SnapshotEvent, SnapshotFile, StorageEvent};
 use raftd::store::{Builder, ImageHead, Store};
 use wire::error::Error;
-use wire::peer::DiskState;
+use wire::peer::{DiskReport, DiskState, Health, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId};
 
 use super::node_cluster::{get, put, session, value, written};
@@ -84,6 +84,38 @@ fn a_damaged_snapshot_is_replaced_by_the_leaders() {
     let leader = cluster.elect();
     let mut client = Client::new(&mut cluster, leader, 2);
     client.put(&mut cluster, b"later", b"3");
+}
+
+/// A leader that waits for a newer snapshot hears an answer to what it once sent of an older one
+/// (simulator, seed 120008753).
+#[test]
+fn a_late_answer_does_not_begin_a_transfer_of_too_old_a_snapshot() {
+    let (mut cluster, leader, _, index) = with_snapshot();
+    let [hurt, _] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.damage_snapshot(hurt);
+    cluster.start(hurt);
+    cluster.run_until("it told that it rebuilds", ms(1_000), |cluster| {
+        let mut followers = cluster.node(leader).raft().followers();
+        followers.any(|follower| follower.health.rebuilding)
+    });
+    let late = SnapshotOk {
+        term: cluster.node(leader).raft().term(),
+        round: 0,
+        snapshot: cluster.node(leader).raft().base(),
+        received_bytes: 0,
+        disk: DiskReport::default(),
+        health: Health {
+            rebuilding: true,
+            ..Health::default()
+        },
+    };
+    cluster.answer_late(hurt, leader, Message::SnapshotOk(late));
+    cluster.run_until("a state", ms(10_000), |cluster| {
+        cluster.status(hurt).state == "serving"
+    });
+    let pieces = cluster.pieces(hurt);
+    assert!(pieces.iter().all(|id| id.index > index), "{pieces:?}");
 }
 
 /// The log of a node without a state is good: what it acknowledges counts.
