@@ -28,8 +28,13 @@ impl Raft {
     }
 
     /// A faulty entry was fetched from a peer, and will be whole on the disk before
-    /// [`Raft::set_faulty`] says so: if this node ever leads, its clock does not fall behind.
+    /// [`Raft::set_faulty`] says so: if this node ever leads, its clock does not fall behind. If the
+    /// log has lost its place to another meanwhile, which the disk may not have reported, it says
+    /// nothing.
     pub fn mended(&mut self, entry: &Entry) {
+        if self.state.log.term_at(entry.index()) != Some(entry.term()) {
+            return;
+        }
         self.state.log.note_wall_ms(entry.wall_ms());
         self.state.note_membership(entry);
         self.end_campaign();

@@ -155,9 +155,10 @@ impl Memberships {
         }
     }
 
-    /// The state as of `id`, which is committed, says so.
+    /// The state as of `id`, which is committed, says so. It also tells what was not known of `id`
+    /// itself: a node that rebuilds begins at its log's base without a state, with the first members.
     pub(crate) fn install(&mut self, id: EntryId, membership: Membership) {
-        if id.index > self.committed.0.index {
+        if id.index >= self.committed.0.index {
             self.later.retain(|(noted, _)| noted.index > id.index);
             self.committed = (id, membership);
             self.voters = Voters::new(self.in_force());

@@ -221,7 +221,11 @@ impl Cluster {
         let now = self.now;
         let snapshot = self.nodes[&id].disk.snapshot;
         let wall_ms = self.oracle.wall_ms(snapshot);
-        let membership = self.membership_as_of(snapshot.index);
+        // Without a state nobody knows who came and went before the log begins.
+        let membership = match self.nodes[&id].disk.rebuilding {
+            true => self.initial_membership(),
+            false => self.membership_as_of(snapshot.index),
+        };
         let node = self.node(id);
         assert!(node.raft.is_none(), "it runs already");
         let restored = node.disk.restored(node.formed, wall_ms, membership);

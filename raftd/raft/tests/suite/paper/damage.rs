@@ -8,6 +8,7 @@ use wire::peer::{
 };
 use wire::types::{EntryId, Index, NodeId, Term};
 
+use super::membership::{change, leading, members, split};
 use super::{ONE, THREE, TWO, append, id, in_role, request_vote, say, sent, three};
 use crate::cluster::Cluster;
 
@@ -393,6 +394,48 @@ fn d5_a_node_that_rebuilds_follows_a_disk_that_forgets() {
     assert!(cluster.raft(TWO).is_rebuilding());
     assert_eq!(cluster.install(TWO, id(3, 1)), Installed::Kept);
     assert!(!cluster.raft(TWO).is_rebuilding());
+}
+
+/// Without a state it knows the first members only. With the state it knows them all, also where its
+/// log ends with it: or it would lead with a quorum of the first ones.
+#[test]
+fn d5_a_node_that_rebuilds_learns_who_is_a_member() {
+    let mut cluster = leading(1, 3);
+    change(&mut cluster, ONE, &[1, 2, 3]).expect("nothing hinders it");
+    cluster.run(Duration::from_millis(500));
+    let last = cluster.raft(ONE).last();
+    assert_eq!(cluster.raft(TWO).commit(), last.index);
+    cluster.publish(ONE);
+    cluster.compact(ONE, last.index, true);
+    cluster.crash(ONE, 0);
+    cluster.rebuild(ONE);
+    cluster.start(ONE);
+    assert_eq!(members(&cluster, ONE), "1");
+    assert_eq!(cluster.install(ONE, last), Installed::Kept);
+    assert_eq!(members(&cluster, ONE), "1 2 3");
+}
+
+/// The place of a damaged entry that says who is a member goes to another, which the disk has not
+/// reported yet, when a member answers that still has it.
+#[test]
+fn d4_an_entry_that_is_gone_is_not_mended() {
+    let mut cluster = leading(3, 4);
+    split(&mut cluster, &[&[1, 2], &[3, 4]]);
+    let joint = change(&mut cluster, ONE, &[2, 3, 4]).expect("nothing hinders it");
+    cluster.run(Duration::from_millis(50));
+    let entry = cluster.nodes[&TWO].log.iter().last().expect("it has it");
+    let entry = entry.clone();
+    assert_eq!(entry.id(), joint);
+    cluster.crash(TWO, 0);
+    cluster.rot(TWO, &[joint.index]);
+    cluster.start(TWO);
+    let place = joint.index.0;
+    let other = append(2, id(place - 1, 1), &[(place, 2)], 0);
+    say(&mut cluster, THREE, TWO, other);
+    assert_eq!(cluster.raft(TWO).last(), id(place, 2));
+    let raft = cluster.node(TWO).raft.as_mut().expect("it runs");
+    raft.mended(&entry);
+    assert_eq!(members(&cluster, TWO), "1 2 3");
 }
 
 /// A node that begins without a state learns the wall clock with it.
