@@ -18,6 +18,9 @@ use crate::wal::segment;
 
 /// Each time that so much more of a snapshot is written or read again, that is told.
 const PROGRESS_BYTES: u64 = 1024 * 1024;
+/// Bytes of a file that a byte more of keys and values is expected to bring, at most: records of tiny
+/// keys take about as much again.
+const FILE_PER_DATA_MAX: u64 = 2;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +104,18 @@ impl<D: Disk> Keeper<D> {
             .max(expected.unwrap_or(self.next_data_bytes))
     }
 
-    /// About what the file of so many bytes of keys and values takes, if the newest one tells.
+    /// About what the file of so many bytes of keys and values takes, if the newest one tells. A small
+    /// one is mostly header and sessions, of which more keys do not make more.
     fn file_bytes(&self, data_bytes: u64) -> Option<u64> {
-        let product = u128::from(data_bytes) * u128::from(self.newest_bytes);
-        let ratio = product.checked_div(u128::from(self.newest_data_bytes));
-        ratio.and_then(|bytes| u64::try_from(bytes).ok())
+        let at_its_ratio = |data_bytes: u64| {
+            let product = u128::from(data_bytes) * u128::from(self.newest_bytes);
+            let bytes = product.checked_div(u128::from(self.newest_data_bytes))?;
+            Some(u64::try_from(bytes).unwrap_or(u64::MAX))
+        };
+        let growth = data_bytes.saturating_sub(self.newest_data_bytes);
+        let most = growth.saturating_mul(FILE_PER_DATA_MAX);
+        let known = at_its_ratio(data_bytes - growth)?;
+        Some(known.saturating_add(at_its_ratio(growth)?.min(most)))
     }
 
     /// Adds work for the steps to come.

@@ -128,6 +128,19 @@ fn a_snapshot_that_cannot_have_room_is_not_begun() {
     assert_eq!(keeper.next_bytes(), twice);
 }
 
+/// A file of one key is nearly all header: a larger state must not be expected to take as much per key,
+/// or every disk would be full (simulator, seed 120002558).
+#[test]
+fn a_tiny_snapshot_does_not_make_a_disk_full() {
+    let disk = SimDisk::new(1, 2 << 20);
+    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    take(&mut keeper, &store(1, 1)).expect("there is room");
+    let large = store(2_000, 100);
+    keeper.push(SnapshotRequest::Expect(large.data_bytes()));
+    let bytes = take(&mut keeper, &large).expect("there is room");
+    assert!(bytes < 1 << 20);
+}
+
 #[test]
 fn a_snapshot_that_meets_a_full_disk_gives_back_what_it_took() {
     let disk = SimDisk::new(1, 64 * 1024);
