@@ -103,8 +103,8 @@ impl Run {
             0 => began,
             _ => began + FRAME_TIMEOUT,
         };
-        self.clients
-            .calm(began, &self.living(healed), &mut self.actions);
+        let served = self.living(healed);
+        self.clients.calm(began, &served, &mut self.actions);
         self.act();
         self.within(hears_from, "no leader commits", |run| {
             run.serves(&run.living(healed))
@@ -114,6 +114,12 @@ impl Run {
         self.within(hears_from, "a member is not whole", |run| {
             run.are_whole(&run.living(healed))
         })?;
+        // Who was given up meanwhile never learns it if all whom it was told of are gone.
+        let left = self.living(healed);
+        if left != served {
+            self.clients.calm(began, &left, &mut self.actions);
+            self.act();
+        }
         self.clients.stop_issuing();
         self.within(hears_from, "the members do not settle", |run| {
             run.has_settled(&run.living(healed))
