@@ -14,7 +14,7 @@ use wire::types::NodeId;
 use super::Node;
 use super::client::{Caller, encode};
 use super::io::{ConnectionId, Effects};
-use super::reads::{Bounds, Query, Read, Scan, Shape};
+use super::reads::{Bounds, Query, Read, Scan, Shape, take_if};
 
 /// Bytes of parked requests, at most.
 const PARKED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -98,11 +98,7 @@ impl ParkingLot {
     }
 
     fn take_if(&mut self, leave: impl Fn(&Parked) -> bool) -> Vec<Parked> {
-        if !self.queue.iter().any(&leave) {
-            return Vec::new();
-        }
-        let (out, kept): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(leave);
-        self.queue = kept.into();
+        let out = take_if(&mut self.queue, leave);
         self.bytes -= out.iter().map(Parked::bytes).sum::<usize>();
         out
     }
@@ -351,12 +347,12 @@ impl Node {
         }
     }
 
-    /// The connection is gone, and what it had parked with it.
+    /// The connection is gone, and with it what it had parked and what it wanted to read.
     pub(super) fn close_client(&mut self, connection: ConnectionId) {
-        self.reads.forget(connection);
         self.views.close(connection, &mut self.freeing);
         self.snapshots.transfers.forget(connection);
         if self.clients.close(connection) > 0 {
+            self.reads.forget(connection);
             self.parked
                 .take_if(|parked| parked.caller().connection == connection);
         }
@@ -383,16 +379,14 @@ impl Node {
             };
             self.refuse(caller, error, effects);
         }
-        let lagging = self.lagging();
-        let clients = &mut self.clients;
-        self.reads.expire(now, |caller, is_over| {
-            let error = if is_over {
+        for read in self.reads.take_waiting(|read| over(read.gives_up_at())) {
+            let error = if over(read.deadline) {
                 Error::DeadlineExpired
             } else {
-                lagging.clone()
+                self.lagging()
             };
-            clients.answer(caller, &Reply::Error(error), effects);
-        });
+            self.refuse_read(read, error, effects);
+        }
         let deadlines = [self.parked.next_deadline(), self.reads.next_deadline()];
         let next = deadlines.into_iter().flatten().min();
         // Looking at all that waits takes time: not for every deadline by itself.
@@ -426,10 +420,9 @@ impl Node {
             },
             Leadership::Own | Leadership::Unknown => Error::NoLeader,
         };
-        let clients = &mut self.clients;
-        self.reads.fail(|caller| {
-            clients.answer(caller, &Reply::Error(error.clone()), effects);
-        });
+        for read in self.reads.take_waiting(|_| true) {
+            self.refuse_read(read, error.clone(), effects);
+        }
     }
 
     /// Holds back, or lets go on, what a client reads: replies would pile up without bound.

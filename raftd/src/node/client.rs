@@ -86,10 +86,10 @@ impl Clients {
         }
     }
 
-    /// The connection is gone. Says how many of its requests are parked.
+    /// The connection is gone. Says how many of its requests were in flight.
     pub(super) fn close(&mut self, id: ConnectionId) -> u32 {
         let connection = self.connections.remove(&id);
-        connection.map_or(0, |connection| connection.parked)
+        connection.map_or(0, |connection| connection.in_flight)
     }
 
     /// A request of the connection is parked; `blocked` if for want of room.

@@ -170,7 +170,7 @@ impl Node {
         self.refuse_read(read, self.lagging(), effects);
     }
 
-    fn refuse_read(&mut self, read: Read, error: Error, effects: &mut Effects) {
+    pub(super) fn refuse_read(&mut self, read: Read, error: Error, effects: &mut Effects) {
         self.refuse(read.caller, error, effects);
         self.reads.recycle(read.query.keys);
     }

@@ -104,10 +104,6 @@ impl Read {
     pub(super) fn gives_up_at(&self) -> Option<Instant> {
         [self.deadline, self.patience].into_iter().flatten().min()
     }
-
-    fn is_late(&self, now: Instant) -> bool {
-        self.gives_up_at().is_some_and(|at| at <= now)
-    }
 }
 
 /// Reads on their way through three stages: `asked` until a quorum answered their round,
@@ -267,40 +263,28 @@ impl Reads {
         }
     }
 
-    /// Drops a connection's held reads: it is gone.
+    /// Drops a connection's reads: it is gone.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
-        for read in self.held.remove(&connection).unwrap_or_default() {
-            self.count_out(&read);
+        self.release(connection);
+        let is_its = |read: &Read| read.caller.connection == connection;
+        let mut gone = self.take_waiting(is_its);
+        let ready = take_if(&mut self.ready, is_its);
+        ready.iter().for_each(|read| self.count_out(read));
+        gone.extend(ready);
+        for read in gone {
             self.recycle(read.query.keys);
         }
     }
 
-    /// Takes out every read that leadership was needed for: it was lost.
-    pub(super) fn fail(&mut self, mut failed: impl FnMut(Caller)) {
-        while let Some((_, _, read)) = self.asked.pop_front() {
-            self.drop_read(read, &mut failed);
-        }
-        while let Some((_, read)) = self.confirmed.pop_first() {
-            self.drop_read(read, &mut failed);
-        }
-    }
-
-    /// Takes out every read that has waited long enough; says of each whether it was to its deadline.
-    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(Caller, bool)) {
-        let mut out = Vec::new();
-        if self.asked.iter().any(|(_, _, read)| read.is_late(now)) {
-            let late = |(_, _, read): &(u64, Index, Read)| read.is_late(now);
-            let (gone, kept): (Vec<_>, Vec<_>) = self.asked.drain(..).partition(late);
-            self.asked = kept.into();
-            out.extend(gone.into_iter().map(|(_, _, read)| read));
-        }
-        let gone = self.confirmed.iter().filter(|(_, read)| read.is_late(now));
+    /// Takes out the reads that wait for others and are to `leave`.
+    pub(super) fn take_waiting(&mut self, leave: impl Fn(&Read) -> bool) -> Vec<Read> {
+        let asked = take_if(&mut self.asked, |(_, _, read)| leave(read));
+        let mut taken: Vec<Read> = asked.into_iter().map(|(_, _, read)| read).collect();
+        let gone = self.confirmed.iter().filter(|(_, read)| leave(read));
         let gone: Vec<_> = gone.map(|(place, _)| *place).collect();
-        out.extend(gone.iter().filter_map(|place| self.confirmed.remove(place)));
-        for read in out {
-            let is_over = read.deadline.is_some_and(|deadline| deadline <= now);
-            self.drop_read(read, &mut |caller| expired(caller, is_over));
-        }
+        taken.extend(gone.iter().filter_map(|place| self.confirmed.remove(place)));
+        taken.iter().for_each(|read| self.count_out(read));
+        taken
     }
 
     /// When the next read that waits for others has waited long enough.
@@ -308,12 +292,6 @@ impl Reads {
         let asked = self.asked.iter().map(|(_, _, read)| read);
         let waiting = asked.chain(self.confirmed.values());
         waiting.filter_map(Read::gives_up_at).min()
-    }
-
-    fn drop_read(&mut self, read: Read, dropped: &mut impl FnMut(Caller)) {
-        self.count_out(&read);
-        dropped(read.caller);
-        self.recycle(read.query.keys);
     }
 
     fn count_in(&mut self, read: &Read) {
@@ -325,4 +303,14 @@ impl Reads {
         self.count -= 1;
         self.bytes -= read.query.keys.len();
     }
+}
+
+/// Takes those out of a queue that are to `leave`.
+pub(super) fn take_if<T>(queue: &mut VecDeque<T>, leave: impl Fn(&T) -> bool) -> Vec<T> {
+    if !queue.iter().any(&leave) {
+        return Vec::new();
+    }
+    let (out, kept): (Vec<_>, Vec<_>) = queue.drain(..).partition(leave);
+    *queue = kept.into();
+    out
 }

@@ -235,3 +235,43 @@ fn a_revision_that_never_comes() {
         lag(error(reply.expect("it is said at once")));
     }
 }
+
+/// Reads that nobody waits for any more, of any stage: enough of them would leave no room for others.
+#[test]
+fn what_a_closed_connection_asked_is_forgotten() {
+    let (mut cluster, leader, _, _) = with_key();
+    let never = Request::Get {
+        deadline_ms: 0,
+        freshness: Freshness {
+            consistency: Consistency::Stale,
+            after: Index(1_000_000_000_000_000),
+        },
+        key: b"k",
+    };
+    let clogged = cluster.connect(leader);
+    let hopeless: Vec<_> = (1..=64).map(|_| cluster.connect(leader)).collect();
+    for connection in &hopeless {
+        let reads: Vec<_> = (1..=1_024).map(|id| (id, never)).collect();
+        cluster.send(*connection, &reads);
+    }
+    let full = error(cluster.ask(clogged, 1, get(b"k")));
+    assert!(matches!(full, Error::Overloaded { .. }), "{full:?}");
+    cluster.hang_up(hopeless[0]);
+    cluster.clog(clogged, true);
+    cluster.send(clogged, &[(2, stale_get(b"k")), (3, get(b"k"))]);
+    let waiting = cluster.node(leader).waiting();
+    assert_eq!(
+        (waiting.reads, waiting.unconfirmed_reads),
+        (63 * 1_024 + 2, 1)
+    );
+    cluster.hang_up(clogged);
+    assert_eq!(cluster.node(leader).waiting().unconfirmed_reads, 0);
+    for connection in &hopeless[1..] {
+        cluster.hang_up(*connection);
+    }
+    assert_eq!(cluster.node(leader).waiting().reads, 0);
+    // The round that was begun for one of them serves who asks now.
+    let client = cluster.connect(leader);
+    let seen = cluster.ask(client, 1, get(b"k"));
+    assert_eq!(value(seen), Some(b"v".to_vec()));
+}
