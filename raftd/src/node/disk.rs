@@ -15,7 +15,7 @@ pub(super) const STALL: Duration = Duration::from_millis(500);
 /// by `Limits::uncommitted_bytes_max`.
 pub(super) const WRITES_MAX: usize = 4_096;
 
-/// This node's disk and what the others told of theirs.
+/// This node's disk and what the other members told of theirs.
 ///
 /// Invariants: `unfinished` holds exactly the writes that were handed to storage and not yet
 /// reported durable, by ascending ticket, each with the time when it was handed over.
@@ -65,15 +65,22 @@ impl Disks {
         self.own
     }
 
-    /// A peer's answer tells of its disk.
-    pub(super) fn heard(&mut self, peer: NodeId, message: &Message) {
+    /// A peer's answer tells of its disk. One that is removed may still tell.
+    pub(super) fn heard(&mut self, peer: NodeId, members: &Membership, message: &Message) {
         let report = match message {
             Message::AppendOk(answer) => answer.disk,
             Message::AppendConflict(answer) => answer.disk,
             Message::SnapshotOk(answer) => answer.disk,
             _ => return,
         };
-        self.others.insert(peer, report.state);
+        if members.get(peer).is_some() {
+            self.others.insert(peer, report.state);
+        }
+    }
+
+    /// Another membership is in force.
+    pub(super) fn forget_removed(&mut self, members: &Membership) {
+        self.others.retain(|id, _| members.get(*id).is_some());
     }
 
     /// A new leader learns the others' room from their answers.
@@ -152,13 +159,43 @@ impl Disks {
 
 #[cfg(test)]
 mod tests {
+    use wire::peer::{AppendOk, Health};
+    use wire::types::{Index, Term};
+
     use super::*;
+
+    fn voters(ids: [u64; 3]) -> Membership {
+        Membership::initial(&ids.map(|id| (NodeId(id), String::new())), &[])
+    }
+
+    #[test]
+    fn the_disk_of_who_is_no_member_is_of_no_interest() {
+        let full = Message::AppendOk(AppendOk {
+            term: Term(1),
+            round: 1,
+            match_index: Index(1),
+            received: Index(1),
+            disk: DiskReport {
+                state: DiskState::Hard,
+                oldest_write_ms: 0,
+            },
+            health: Health::default(),
+            digest: None,
+        });
+        let mut disks = Disks::new(0);
+        disks.heard(NodeId(3), &voters([1, 2, 3]), &full);
+        assert!(disks.any_low());
+        disks.forget_removed(&voters([1, 2, 3]));
+        assert!(disks.any_low());
+        disks.forget_removed(&voters([1, 2, 4]));
+        assert!(!disks.any_low());
+        disks.heard(NodeId(3), &voters([1, 2, 4]), &full);
+        assert!(!disks.any_low());
+    }
 
     /// From 1, 2, 3 to 1, 4, 5: either set must have room, whoever has it in the other.
     #[test]
     fn in_joint_consensus_either_set_of_voters_needs_room() {
-        let voters =
-            |ids: [u64; 3]| Membership::initial(&ids.map(|id| (NodeId(id), String::new())), &[]);
         let members = voters([1, 2, 3]).toward(&voters([1, 4, 5]));
         for (full, expected) in [
             (&[][..], DiskState::Ok),

@@ -59,6 +59,7 @@ impl Node {
         self.forming
             .heard
             .retain(|id, _| membership.get(*id).is_some());
+        self.disks.forget_removed(membership);
         effects.peers_changed = Some(self.peers());
         let alone = membership.is_alone(self.config.id);
         effects.storage.push(StorageRequest::Alone(alone));

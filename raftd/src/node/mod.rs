@@ -384,7 +384,7 @@ impl Node {
                 .push((link, Error::Malformed { reason }));
             return;
         }
-        self.disks.heard(from, &message);
+        self.disks.heard(from, self.raft.membership(), &message);
         self.forming.heard_message(from);
         let message = match message {
             Message::Fetch(asked) => return self.fetch_asked(from, asked, effects),

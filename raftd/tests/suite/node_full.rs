@@ -1,7 +1,7 @@
 //! What the nodes do while disks are low or full (rules E5).
 
 use raftd::node::Policy;
-use wire::client::{Reply, Request};
+use wire::client::{MemberChange, Reply, Request};
 use wire::command::{Batch, Command, Operation, Outcome, Txn};
 use wire::error::{Class, Error};
 use wire::peer::DiskState;
@@ -161,6 +161,29 @@ fn while_a_disk_is_low_snapshots_come_sooner() {
     assert!(cluster.node(leader).raft().base() < taken);
     set_room(&mut cluster, &[leader], DiskState::Soft);
     assert_eq!(cluster.node(leader).raft().base(), taken);
+}
+
+/// The leader stays, and knows nothing more of the disk of who was removed.
+#[test]
+fn a_full_disk_that_is_removed_is_no_reason_for_snapshots_any_more() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let gone = cluster.other_than(leader);
+    set_room(&mut cluster, &[gone], DiskState::Hard);
+    let client = cluster.connect(leader);
+    let remove = Request::ChangeMembers {
+        dry_run: false,
+        change: MemberChange::Remove(gone),
+    };
+    match cluster.ask(client, 1, remove) {
+        Reply::MembersChanged(changed) => assert!(changed.after.get(gone).is_none()),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(cluster.leader(), Some(leader));
+    write(&mut cluster, leader, &mut session);
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.status(leader).snapshot.index, Index(0));
 }
 
 /// What a snapshot failed to make needless is reason for the next one, which waits longer.
