@@ -414,13 +414,19 @@ impl Node {
 
     /// Leadership is lost, and with it every read that waited for it (rules C1).
     pub(super) fn fail_reads(&mut self, effects: &mut Effects) {
+        let waiting = self.reads.take_waiting(|_| true);
+        self.refuse_reads(waiting, effects);
+    }
+
+    /// Refuses reads for want of a leader or of a state: another node has both.
+    pub(super) fn refuse_reads(&mut self, reads: Vec<Read>, effects: &mut Effects) {
         let error = match self.leadership() {
             Leadership::Other(leader) => Error::NotLeader {
                 leader: self.hint(leader),
             },
             Leadership::Own | Leadership::Unknown => Error::NoLeader,
         };
-        for read in self.reads.take_waiting(|_| true) {
+        for read in reads {
             self.refuse_read(read, error.clone(), effects);
         }
     }

@@ -226,11 +226,6 @@ impl Reads {
         self.fresh_at
     }
 
-    /// The state is thrown away.
-    pub(super) fn forget_freshness(&mut self) {
-        self.fresh_at = None;
-    }
-
     /// Everything up to `index` is applied.
     pub(super) fn applied(&mut self, index: Index) {
         while let Some(first) = self.confirmed.first_entry() {
@@ -266,14 +261,25 @@ impl Reads {
     /// Drops a connection's reads: it is gone.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.release(connection);
-        let is_its = |read: &Read| read.caller.connection == connection;
-        let mut gone = self.take_waiting(is_its);
-        let ready = take_if(&mut self.ready, is_its);
-        ready.iter().for_each(|read| self.count_out(read));
-        gone.extend(ready);
-        for read in gone {
+        for read in self.take_unheld(|read| read.caller.connection == connection) {
             self.recycle(read.query.keys);
         }
+    }
+
+    /// Takes out all reads, and forgets of when the state is: it is thrown away.
+    pub(super) fn take_all(&mut self) -> Vec<Read> {
+        self.fresh_at = None;
+        let held = std::mem::take(&mut self.held);
+        self.ready.extend(held.into_values().flatten());
+        self.take_unheld(|_| true)
+    }
+
+    fn take_unheld(&mut self, leave: impl Fn(&Read) -> bool) -> Vec<Read> {
+        let mut taken = self.take_waiting(&leave);
+        let ready = take_if(&mut self.ready, leave);
+        ready.iter().for_each(|read| self.count_out(read));
+        taken.extend(ready);
+        taken
     }
 
     /// Takes out the reads that wait for others and are to `leave`.

@@ -93,8 +93,9 @@ impl Node {
         self.digests.forget_own();
         self.raft.rebuild(self.now.monotonic);
         self.abandon_proposals_upto(self.committed, effects);
-        self.fail_reads(effects);
-        self.reads.forget_freshness();
+        // What would be served later may meet a state that is older than what it has to see.
+        let reads = self.reads.take_all();
+        self.refuse_reads(reads, effects);
         self.replay_to = self.committed;
     }
 }

@@ -8,7 +8,7 @@ use wire::error::Error;
 use wire::peer::{DiskReport, DiskState, Health, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId};
 
-use super::node_cluster::{get, put, session, value, written};
+use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, EPOCH, Options, error, ms};
 use super::node_reads::anywhere;
 use super::node_snapshots::{Client, await_snapshot, holds, patient};
@@ -65,7 +65,7 @@ fn a_damaged_snapshot_is_replaced_by_the_leaders() {
     assert_eq!(cluster.status(hurt).state, "rebuilding");
     assert_ne!(cluster.status(hurt).error, "");
     let reader = cluster.connect(hurt);
-    let refusal = error(cluster.ask(reader, 1, super::node_cluster::stale_get(b"before")));
+    let refusal = error(cluster.ask(reader, 1, stale_get(b"before")));
     let Error::Lagging(lag) = refusal else {
         panic!("{refusal}");
     };
@@ -163,6 +163,37 @@ fn a_state_that_differs_is_thrown_away_and_rebuilt() {
             .iter()
             .all(|id| cluster.status(*id).error.is_empty())
     );
+}
+
+/// Who does not read its replies would be served later, from a state that may be older than what its
+/// read has to see.
+#[test]
+fn a_state_that_is_thrown_away_takes_along_all_reads() {
+    let (mut cluster, leader, mut client, _) = with_snapshot();
+    let [hurt, _] = others(&cluster, leader);
+    cluster.crash(hurt);
+    cluster.spoil_state(hurt);
+    cluster.start(hurt);
+    cluster.run(ms(100));
+    let reader = cluster.connect(hurt);
+    cluster.ask(reader, 1, anywhere(b"before"));
+    cluster.clog(reader, true);
+    cluster.send(
+        reader,
+        &[(2, anywhere(b"before")), (3, stale_get(b"before"))],
+    );
+    cluster.run(ms(100));
+    let waiting = cluster.node(hurt).waiting();
+    assert_eq!((waiting.reads, waiting.unconfirmed_reads), (2, 0));
+    compare(&mut cluster, &mut client);
+    cluster.run_until("the finding", ms(2_000), |cluster| {
+        said(cluster, hurt, "the state differs from the quorum's") == 1
+    });
+    assert_eq!(cluster.node(hurt).waiting().reads, 0);
+    for request_id in [2, 3] {
+        let told = error(cluster.reply(reader, request_id).expect("it is told"));
+        assert!(matches!(told, Error::NotLeader { .. }), "{told:?}");
+    }
 }
 
 /// Some state as of an entry.
