@@ -359,6 +359,7 @@ impl Node {
             self.loader.retry_at,
             self.stop_at,
             self.snapshot_due_at(),
+            self.snapshot_wanted_at(),
             self.snapshots.transfers.deadline(),
             self.fetching.deadline(),
             self.wish_ends_at(),

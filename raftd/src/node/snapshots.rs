@@ -301,18 +301,22 @@ impl Node {
             .due_at(&self.config.snapshots, data_bytes, low)
     }
 
-    /// Takes one by itself, if one is wanted that no entry of the log asks for: whoever takes one at
-    /// an entry takes the same.
-    fn freeze_if_wanted(&mut self) {
+    /// When this node takes one by itself: if one is wanted that no entry of the log asks for, and can
+    /// be taken.
+    pub(super) fn snapshot_wanted_at(&self) -> Option<Instant> {
         let snapshots = &self.snapshots;
         let applied = self.store.applied().index;
         let missing = snapshots.newest.id.index < snapshots.wanted && applied >= snapshots.wanted;
-        let rested = self.now.monotonic.since(snapshots.since.at) >= WANTED_PAUSE;
-        if (missing || snapshots.doubted)
-            && rested
+        let is_wanted = (missing || snapshots.doubted)
             && !snapshots.is_busy()
-            && self.state_in_doubt().is_none()
-        {
+            && self.state_in_doubt().is_none();
+        is_wanted.then_some(snapshots.since.at + WANTED_PAUSE)
+    }
+
+    /// Takes one by itself if it is time: whoever takes one at an entry takes the same.
+    fn freeze_if_wanted(&mut self) {
+        let now = self.now.monotonic;
+        if self.snapshot_wanted_at().is_some_and(|at| at <= now) {
             self.freeze();
         }
     }

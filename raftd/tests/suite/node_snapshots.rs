@@ -431,6 +431,42 @@ fn a_leader_that_hands_over_does_not_wake_up_for_a_snapshot_that_is_due() {
     assert!(deadline > Some(cluster.now()), "{deadline:?}");
 }
 
+/// Nobody wakes it up: it has no peers and no clients.
+#[test]
+fn a_node_alone_takes_a_snapshot_that_is_wanted_as_soon_as_it_may() {
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        ..patient()
+    });
+    let alone = cluster.elect();
+    let mut client = Client::new(&mut cluster, alone, 1);
+    client.put(&mut cluster, b"k", b"v");
+    let index = client.snapshot(&mut cluster);
+    await_snapshot(&mut cluster, &[alone], index);
+    let upto = client.put(&mut cluster, b"k", b"w");
+    cluster.report(alone, StorageEvent::Rot { upto });
+    assert_eq!(
+        snapshots_taken(&cluster, alone),
+        1,
+        "one has just been taken"
+    );
+    cluster.fill_snapshot_disk(alone);
+    cluster.run(ms(1_050));
+    assert!(cluster.status(alone).error.contains("could not be taken"));
+    cluster.run(ms(1_050));
+    assert_eq!(snapshot_of(&cluster, alone), upto);
+    let event = SnapshotEvent::Rotten(cluster.status(alone).snapshot);
+    cluster.report(alone, StorageEvent::Snapshot(event));
+    let turns = cluster.turns;
+    cluster.run_until("another one", ms(1_050), |cluster| {
+        cluster.node(alone).waiting().snapshot
+    });
+    // Then it rests.
+    cluster.run(ms(10_000));
+    let turns = cluster.turns - turns;
+    assert!(turns < 20, "{turns} turns");
+}
+
 /// What a snapshot was made of is freed by whoever writes to what it shares, a little at a time, and
 /// the node does not sleep meanwhile.
 #[test]
