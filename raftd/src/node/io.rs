@@ -176,9 +176,14 @@ pub enum SnapshotRequest {
         /// The piece; empty: how much is there?
         bytes: Bytes,
     },
-    /// Remove all snapshots older than the newest of these but these, and what was received of
-    /// such.
-    Keep(Vec<EntryId>),
+    /// Remove all snapshots older than the one that the log goes on from, and what was received of
+    /// such. Only that one says what is old.
+    Keep {
+        /// The one that the log goes on from.
+        marked: EntryId,
+        /// Older ones that stay.
+        also: Vec<EntryId>,
+    },
     /// Remove every snapshot of a later entry than this one, and give up the one being written if
     /// it is, which [`SnapshotEvent::NotTaken`] tells: they hold a state that is not to be believed.
     /// Answered by [`SnapshotEvent::Distrusted`].

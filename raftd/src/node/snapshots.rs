@@ -154,6 +154,18 @@ impl Snapshots {
         self.newest
     }
 
+    /// Whether it is the newest one, or kept behind that for whoever is sent it or reads it. Only such
+    /// a one is read for a client: what it asks for is kept.
+    pub(super) fn has(&self, id: EntryId, now: Instant) -> bool {
+        let newest = (self.newest.bytes > 0).then_some(self.newest.id);
+        let transfers = &self.transfers;
+        let mut kept = newest
+            .into_iter()
+            .chain(transfers.sent())
+            .chain(transfers.read(now));
+        kept.any(|kept| kept == id)
+    }
+
     /// One of this index or above is wanted.
     pub(super) fn want(&mut self, index: Index) {
         self.wanted = self.wanted.max(index);
@@ -467,8 +479,11 @@ impl Node {
         };
         let transfers = &snapshots.transfers;
         let read = transfers.read(self.now.monotonic);
-        let kept = transfers.sent().chain(read).chain([id]).collect();
-        push(effects, SnapshotRequest::Keep(kept));
+        let keep = SnapshotRequest::Keep {
+            marked: id,
+            also: transfers.sent().chain(read).collect(),
+        };
+        push(effects, keep);
         self.compact(effects);
         let text = format!("snapshot published id={id} bytes={}", file.bytes);
         self.journal.line(Level::Info, text);

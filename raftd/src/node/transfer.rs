@@ -362,6 +362,13 @@ impl Node {
         effects: &mut Effects,
     ) {
         let now = self.now.monotonic;
+        if !self.snapshots.has(snapshot, now) {
+            let none = Reply::SnapshotPiece {
+                total_bytes: 0,
+                bytes: &[],
+            };
+            return self.clients.answer(caller, &none, effects);
+        }
         let reading = &mut self.snapshots.transfers.reading;
         reading.retain(|_, reading| reading.busy || now.since(reading.asked_at) < GIVE_UP);
         let known = reading.get(&caller.connection);

@@ -275,16 +275,15 @@ pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, Di
     Ok(removed)
 }
 
-/// Removes the snapshots, whole or received in part, that are older than the newest of `kept` and
-/// not among them. What is newer stays: the log does not know of it yet.
+/// Removes the snapshots, whole or received in part, that are older than `marked` and not in `also`.
+/// What is newer stays, whatever `also` names: the log does not know of it yet.
 ///
 /// # Errors
 /// The disk's. Some may be removed then.
-pub fn remove_older<D: Disk>(disk: &D, kept: &[EntryId]) -> Result<(), DiskError> {
-    let newest = kept.iter().map(|id| id.index).max();
+pub fn remove_older<D: Disk>(disk: &D, marked: EntryId, also: &[EntryId]) -> Result<(), DiskError> {
     // A part of one that is kept is of no use.
     remove_if(disk, |id, whole| {
-        Some(id.index) <= newest && !(whole && kept.contains(&id))
+        id.index <= marked.index && !(whole && (id == marked || also.contains(&id)))
     })
 }
 

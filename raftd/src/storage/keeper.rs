@@ -214,11 +214,10 @@ impl<D: Disk> Keeper<D> {
                 offset,
                 bytes,
             } => self.receive(snapshot, total_bytes, offset, &bytes, report),
-            SnapshotRequest::Keep(ids) => {
-                let newest = ids.iter().map(|id| id.index).max();
+            SnapshotRequest::Keep { marked, also } => {
                 self.receiver
-                    .take_if(|receiver| Some(receiver.id().index) <= newest);
-                if let Err(error) = snapshot::remove_older(&self.disk, &ids) {
+                    .take_if(|receiver| receiver.id().index <= marked.index);
+                if let Err(error) = snapshot::remove_older(&self.disk, marked, &also) {
                     log::error!("old snapshots cannot be removed reason={error}");
                 }
             }

@@ -4,11 +4,11 @@
 use raft::Instant;
 use raftd::node::Policy;
 use raftd::node::io::{ConnectionId, SnapshotEvent, StorageEvent};
-use wire::client::{Reply, Request};
+use wire::client::{Reply, Request, Status};
 use wire::command::{Command, Outcome};
 use wire::error::Error;
 use wire::peer::{DiskReport, Health, Message, SnapshotOk};
-use wire::types::{Index, NodeId};
+use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::node_cluster::{put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, Session, error, ms};
@@ -484,4 +484,63 @@ fn what_was_written_is_freed_piece_by_piece() {
         assert!(pieces < 200, "it comes to an end");
     }
     assert!(pieces > 2_000 / 100, "{pieces}");
+}
+
+/// How much of a snapshot there is, as a client is told.
+fn total_bytes(cluster: &mut Cluster, reader: ConnectionId, id: u64, snapshot: EntryId) -> u64 {
+    let offset = 0;
+    match cluster.ask(reader, id, Request::ReadSnapshot { snapshot, offset }) {
+        Reply::SnapshotPiece { total_bytes, bytes } => {
+            assert_eq!(bytes.is_empty(), total_bytes == 0);
+            total_bytes
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a client asks for is kept for it: so it is looked at first.
+#[test]
+fn a_snapshot_that_is_not_there_is_not_kept_for_a_client() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    let (term, index) = (Term(1 << 40), Index(1 << 61));
+    let made_up = EntryId { term, index };
+    // More than may read at a time.
+    for _ in 0..20 {
+        let reader = cluster.connect(leader);
+        for (id, snapshot) in [(1, made_up), (2, EntryId::default())] {
+            assert_eq!(total_bytes(&mut cluster, reader, id, snapshot), 0);
+        }
+    }
+    client.put(&mut cluster, b"k", b"v");
+    client.compact(&mut cluster, leader);
+    let Status {
+        snapshot,
+        snapshot_bytes,
+        ..
+    } = cluster.status(leader);
+    let reader = cluster.connect(leader);
+    assert_eq!(total_bytes(&mut cluster, reader, 1, made_up), 0);
+    let told = total_bytes(&mut cluster, reader, 2, snapshot);
+    assert_eq!(told, snapshot_bytes);
+}
+
+#[test]
+fn a_snapshot_is_kept_as_long_as_a_client_reads_it() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    client.compact(&mut cluster, leader);
+    let first = cluster.status(leader).snapshot;
+    let reader = cluster.connect(leader);
+    assert!(total_bytes(&mut cluster, reader, 1, first) > 0);
+    client.put(&mut cluster, b"k", b"w");
+    client.compact(&mut cluster, leader);
+    assert!(total_bytes(&mut cluster, reader, 2, first) > 0);
+    cluster.run(ms(31_000));
+    client.put(&mut cluster, b"k", b"x");
+    client.compact(&mut cluster, leader);
+    assert_eq!(total_bytes(&mut cluster, reader, 3, first), 0);
 }

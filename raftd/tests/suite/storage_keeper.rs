@@ -19,7 +19,7 @@ use super::wal_support::identity;
 fn what_is_to_come_does_not_pile_up() {
     let disk = SimDisk::new(1, 64 << 20);
     let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
-    keeper.push(SnapshotRequest::Keep(Vec::new()));
+    keeper.push(SnapshotRequest::Distrust { after: Index(0) });
     for data_bytes in 1..=1_000 {
         keeper.push(SnapshotRequest::Expect(data_bytes));
     }

@@ -102,7 +102,9 @@ impl Life {
                 }
             }
             SnapshotRequest::Distrust { .. } => report(SnapshotEvent::Distrusted),
-            SnapshotRequest::Expect(_) | SnapshotRequest::Keep(_) | SnapshotRequest::Free(_) => {}
+            SnapshotRequest::Expect(_)
+            | SnapshotRequest::Keep { .. }
+            | SnapshotRequest::Free(_) => {}
         }
     }
 

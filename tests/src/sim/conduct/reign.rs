@@ -385,8 +385,8 @@ impl Reign {
             for request in &effects.storage {
                 let lost = match request {
                     StorageRequest::Compact { upto, .. } => *upto > snapshot.index,
-                    StorageRequest::Snapshot(SnapshotRequest::Keep(kept)) => {
-                        !kept.contains(&snapshot)
+                    StorageRequest::Snapshot(SnapshotRequest::Keep { marked, also }) => {
+                        snapshot.index < marked.index && !also.contains(&snapshot)
                     }
                     _ => false,
                 };

@@ -205,7 +205,10 @@ fn note_snapshot(trace: &mut Trace, request: &SnapshotRequest) {
             trace.number(*offset);
             trace.bytes(bytes);
         }
-        SnapshotRequest::Keep(ids) => ids.iter().for_each(|id| trace.number(id.index.0)),
+        SnapshotRequest::Keep { marked, also } => {
+            let kept = also.iter().chain([marked]);
+            kept.for_each(|id| trace.number(id.index.0));
+        }
         SnapshotRequest::Distrust { after } => trace.number(after.0),
         SnapshotRequest::Free(_) => {}
     }
