@@ -10,8 +10,8 @@ use super::fatal_of_disk;
 use super::press::Threaded;
 use crate::disk::Disk;
 use crate::fatal::Fatal;
-use crate::node::io::{SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
-use crate::snapshot::{self, Expected, Piece, Receiver, Step, Writer};
+use crate::node::io::{Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
+use crate::snapshot::{self, Error, Expected, Piece, Receiver, Step, Writer};
 use crate::store::View;
 use crate::wal::identity::Identity;
 use crate::wal::segment;
@@ -197,7 +197,12 @@ impl<D: Disk> Keeper<D> {
             } => {
                 let read = snapshot::read_at(&self.disk, snapshot, offset, max_bytes);
                 let piece = read.unwrap_or_else(|error| {
-                    log::error!("a snapshot cannot be read id={snapshot} reason={error}");
+                    match (reader, &error) {
+                        // It was thrown away while the client read it, and may be asked for as often as
+                        // that likes.
+                        (Reader::Client(..), Error::Disk(cause)) if cause.is_not_found() => {}
+                        _ => log::error!("a snapshot cannot be read id={snapshot} reason={error}"),
+                    }
                     Piece::default()
                 });
                 report(SnapshotEvent::Read {

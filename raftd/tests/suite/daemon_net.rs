@@ -5,14 +5,15 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use wire::client::{Reply, Request};
 use wire::error::Error;
 use wire::frame::Kind;
 use wire::hello::{PeerIdentity, Role};
 use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX};
-use wire::types::{Incarnation, NodeId};
+use wire::types::{EntryId, Incarnation, Index, NodeId, Term};
 
-use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, get, header, hello};
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, header, hello};
 
 #[test]
 fn requests_in_one_piece_and_byte_by_byte_are_the_same() {
@@ -355,4 +356,29 @@ fn the_largest_unfinished_frame_gives_way_when_all_together_are_too_much() {
     assert_eq!(refused, 1, "six times 1.4 MB are one too many");
     served.ask(1, &get(b"k"));
     assert_eq!(served.reply(), (1, Answer::Missing));
+}
+
+#[test]
+fn asking_for_a_snapshot_that_is_not_there_is_no_error_of_the_node() {
+    let mut daemon = Daemon::dev(&[]);
+    let mut caller = daemon.client();
+    let made_up = EntryId {
+        term: Term(1 << 40),
+        index: Index(1 << 61),
+    };
+    for id in 1..=3 {
+        let (snapshot, offset) = (made_up, 0);
+        caller.ask(id, &Request::ReadSnapshot { snapshot, offset });
+        caller.frame(|frame| {
+            let none = Reply::SnapshotPiece {
+                total_bytes: 0,
+                bytes: &[],
+            };
+            assert_eq!(Reply::decode(frame).unwrap(), none);
+        });
+    }
+    daemon.signal(Signal::TERM);
+    assert!(exited(daemon.wait(), 0));
+    let complaint = daemon.lines.iter().find(|line| line.contains("ERROR"));
+    assert_eq!(complaint, None);
 }
