@@ -80,8 +80,8 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     }
     let clock = Clock::start();
     let ready = format!("ready client={} peer={}", client.addr, peer.addr);
-    let supervisor = Supervisor::from_env();
-    let admitted = match join_first(&settings, peer.addr, &ready, &supervisor, &mut signals)? {
+    let mut supervisor = Supervisor::from_env();
+    let admitted = match join_first(&settings, peer.addr, &ready, &mut supervisor, &mut signals)? {
         Start::Stop => return Ok(()),
         Start::Open(admitted) => admitted,
     };
@@ -140,7 +140,7 @@ fn join_first(
     settings: &Settings,
     peer: SocketAddr,
     ready: &str,
-    supervisor: &Supervisor,
+    supervisor: &mut Supervisor,
     signals: &mut StopSignals,
 ) -> Result<Start, Fatal> {
     let (Some(seeds), Some(dir), Some(name)) = (&settings.join, &settings.data_dir, &settings.name)

@@ -1,18 +1,28 @@
 //! What the service manager is told (sd_notify(3)). Without one, nothing.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use raft::Instant;
-use sd_notify::NotifyState;
 use wire::client::{NodeRole, Status};
 
 /// How often the status line may change.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// A line to the service manager. No watchdog: a stalled disk must not get the node killed.
+///
+/// Nobody waits for a manager that does not read: what its socket has no room for is lost. READY is
+/// not: it is the first thing said, so there is room, and if there is none it is said again with the
+/// status, until it is taken.
 #[derive(Debug)]
 pub struct Supervisor {
-    listening: bool,
+    manager: Option<(UnixDatagram, SocketAddr)>,
+    /// READY was said, and not taken.
+    owes_ready: bool,
     next_status: Instant,
     last: String,
 }
@@ -21,8 +31,16 @@ impl Supervisor {
     /// The one that started this process, if it wants to be told.
     #[must_use]
     pub fn from_env() -> Self {
+        let manager = std::env::var_os("NOTIFY_SOCKET").and_then(|name| {
+            let open = open(&name);
+            open.inspect_err(|error| {
+                log::warn!("service manager not told anything socket={name:?} error=\"{error}\"");
+            })
+            .ok()
+        });
         Self {
-            listening: std::env::var_os("NOTIFY_SOCKET").is_some(),
+            manager,
+            owes_ready: false,
             next_status: Instant::default(),
             last: String::new(),
         }
@@ -30,36 +48,63 @@ impl Supervisor {
 
     /// Tells that the node has recovered and listens. It never waits for a quorum: nodes that are
     /// started one after the other would wait for each other.
-    pub fn ready(&self) {
-        self.send(&[NotifyState::Ready]);
+    pub fn ready(&mut self) {
+        let sent = self.send("READY=1\n");
+        self.owes_ready = sent.is_err();
+        if let Err(error) = sent {
+            log::warn!("service manager not told that this node is ready error=\"{error}\"");
+        }
     }
 
     /// Tells that the node is on its way out.
-    pub fn stopping(&self) {
-        self.send(&[NotifyState::Stopping]);
+    pub fn stopping(&mut self) {
+        self.owes_ready = false;
+        if let Err(error) = self.send("STOPPING=1\n") {
+            log::debug!("service manager not reached error=\"{error}\"");
+        }
     }
 
     /// Tells, at most once a second, how the node is.
     pub fn report(&mut self, now: Instant, status: impl FnOnce() -> Status) {
-        if !self.listening || now < self.next_status {
+        if self.manager.is_none() || now < self.next_status {
             return;
         }
         self.next_status = now + STATUS_EVERY;
         let line = describe(&status());
-        if line != self.last {
-            self.send(&[NotifyState::Status(&line)]);
-            self.last = line;
+        if line == self.last && !self.owes_ready {
+            return;
+        }
+        let ready = if self.owes_ready { "READY=1\n" } else { "" };
+        match self.send(&format!("{ready}STATUS={line}\n")) {
+            Ok(()) => (self.owes_ready, self.last) = (false, line),
+            Err(error) => log::debug!("service manager not reached error=\"{error}\""),
         }
     }
 
-    fn send(&self, states: &[NotifyState<'_>]) {
-        if !self.listening {
-            return;
-        }
-        if let Err(error) = sd_notify::notify(states) {
-            log::debug!("service manager not reached error=\"{error}\"");
-        }
+    /// When [`Supervisor::report`] is worth a call, whatever else there is to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.owes_ready.then_some(self.next_status)
     }
+
+    fn send(&self, what: &str) -> io::Result<()> {
+        let Some((socket, manager)) = &self.manager else {
+            return Ok(());
+        };
+        socket.send_to_addr(what.as_bytes(), manager).map(drop)
+    }
+}
+
+/// A socket that never waits, and where the manager listens: a path, or behind an `@` a name that is
+/// in no file system.
+fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+    let manager = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, manager))
 }
 
 fn describe(status: &Status) -> String {

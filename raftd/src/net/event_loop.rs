@@ -291,6 +291,7 @@ impl Driver {
             self.node.deadline(),
             self.table.deadline(),
             self.dialler.deadline(),
+            self.supervisor.deadline(),
             self.stop_at,
         ]
         .into_iter()
