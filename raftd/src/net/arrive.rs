@@ -93,9 +93,7 @@ impl Driver {
     /// Dials whom it is time to dial.
     pub(super) fn dial(&mut self) {
         let now = self.now.monotonic;
-        while let Some(resolver) = &self.resolver
-            && let Some(answer) = resolver.next()
-        {
+        while let Some(answer) = self.resolver.next() {
             self.dialler.resolved(answer, now);
         }
         while let Some(due) = self.dialler.next_due(now) {
@@ -106,8 +104,7 @@ impl Driver {
                     }
                 }
                 Due::Resolve(peer, name) => {
-                    let asked = self.resolver.as_ref().is_some_and(|r| r.ask(peer, &name));
-                    if !asked {
+                    if !self.resolver.ask(peer, &name) {
                         self.dialler.failed(peer, now, "the resolver is busy");
                     }
                 }

@@ -135,7 +135,7 @@ pub struct Driver {
     pub(super) table: Table,
     pub(super) accepting: Vec<Accepting>,
     pub(super) dialler: Dialler,
-    pub(super) resolver: Option<Resolver>,
+    pub(super) resolver: Resolver,
     signals: StopSignals,
     supervisor: Supervisor,
 
@@ -189,14 +189,7 @@ impl Driver {
                 .map_err(|error| setup_failed(&error))?;
             accepting.push(listening);
         }
-        let is_name = |(_, addr): &(NodeId, String)| addr.parse::<std::net::SocketAddr>().is_err();
-        let resolver = match peers.iter().any(is_name) {
-            true => {
-                let notify = reactor.notifier();
-                Some(Resolver::start(notify).map_err(|error| setup_failed(&error))?)
-            }
-            false => None,
-        };
+        let resolver = Resolver::start(reactor.notifier()).map_err(|error| setup_failed(&error))?;
         Ok(Self {
             poll: reactor.poll,
             events: Events::with_capacity(EVENTS_MAX),

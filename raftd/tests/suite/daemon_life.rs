@@ -6,10 +6,12 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::Signal;
+use wire::client::{MemberChange, Request};
 
 use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, raftd, run};
 
@@ -352,11 +354,20 @@ fn a_panic_of_any_thread_ends_the_process() {
     assert!(stderr.contains("on purpose"), "{stderr}");
 }
 
+/// Whether the machine does; else the test is skipped.
+fn knows_localhost(test: &str) -> bool {
+    let knows = ("localhost", 0).to_socket_addrs().is_ok();
+    if !knows {
+        let reason = "the machine knows no localhost: it has no /etc/hosts";
+        raftd_tests::skip(test, reason);
+    }
+    knows
+}
+
 #[test]
 fn peers_are_found_by_name() {
-    if ("localhost", 0).to_socket_addrs().is_err() {
-        let reason = "the machine knows no localhost: it has no /etc/hosts";
-        return raftd_tests::skip("daemon_life::peers_are_found_by_name", reason);
+    if !knows_localhost("daemon_life::peers_are_found_by_name") {
+        return;
     }
     let dir = tempfile::tempdir().unwrap();
     let ports: Vec<u16> = (0..3)
@@ -394,6 +405,45 @@ fn peers_are_found_by_name() {
     for daemon in &cluster {
         daemon.wait_line("cluster formed members=3");
     }
+}
+
+#[test]
+fn a_member_that_is_added_later_is_found_by_name() {
+    if !knows_localhost("daemon_life::a_member_that_is_added_later_is_found_by_name") {
+        return;
+    }
+    let first = Daemon::dev(&[]);
+    let free = TcpListener::bind("localhost:0").unwrap().local_addr();
+    let addr = format!("localhost:{}", free.unwrap().port());
+    let change = MemberChange::Add {
+        name: "n2",
+        peer_addr: &addr,
+        promote_within_ms: None,
+        replaces: None,
+    };
+    first.serves();
+    let mut operator = first.client();
+    operator.ask(
+        1,
+        &Request::ChangeMembers {
+            dry_run: false,
+            change,
+        },
+    );
+    assert_eq!(operator.reply(), (1, Answer::Other), "it is added");
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = joining(dir.path(), &first.client);
+    command.args(["--peer-listen", &addr]);
+    let _second = Daemon::start(command);
+    first.wait_line(&format!("peer link up peer=2 addr={addr}"));
+}
+
+/// A node that asks the `seeds` who it is.
+fn joining(data_dir: &Path, seeds: &str) -> Command {
+    let mut command = raftd(&["--name", "n2", "--join", seeds, "--listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(data_dir);
+    command.args(["--set", "wal.segment_bytes=1MiB"]);
+    command
 }
 
 #[test]
