@@ -8,8 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wire::client::{Admitted, Reply, Request};
@@ -36,12 +37,13 @@ const REDIRECTS_MAX: usize = 3;
 
 /// Who asks.
 #[derive(Debug)]
-pub(super) struct Newcomer<'a> {
+pub(super) struct Newcomer {
     /// Client addresses of members.
-    pub(super) seeds: &'a [String],
-    pub(super) name: &'a str,
+    pub(super) seeds: Vec<String>,
+    pub(super) name: String,
     /// Where its peers will find it.
-    pub(super) peer_addr: &'a str,
+    pub(super) peer_addr: String,
+    pub(super) incarnation: Incarnation,
 }
 
 /// Why there is no answer yet.
@@ -113,17 +115,40 @@ pub(super) fn forget_incarnation(dir: &Path) {
 
 /// Asks until a leader says who this node is; `None` if a signal ended the wait.
 ///
+/// Those who are asked may take their time, and so may the resolver. A signal does not wait for them:
+/// they are asked on a thread of its own, which ends with the process.
+///
 /// # Errors
-/// The name belongs to another data directory.
+/// The name belongs to another data directory, or there is no room for a thread.
 pub(super) fn await_admission(
-    newcomer: &Newcomer<'_>,
-    incarnation: Incarnation,
+    newcomer: Newcomer,
     signals: &mut StopSignals,
 ) -> Result<Option<Admitted>, Fatal> {
+    let (answer, answers) = sync_channel(1);
+    let asking = thread::Builder::new().name("join".to_owned());
+    asking
+        .spawn(move || {
+            // Nobody listens if a signal came.
+            let _ = answer.send(ask_until_told(&newcomer));
+        })
+        .map_err(|error| {
+            Fatal::new(ExitStatus::Io, format!("no thread can be started: {error}"))
+        })?;
+    loop {
+        match answers.recv_timeout(LOOK) {
+            Ok(told) => return told.map(Some),
+            Err(RecvTimeoutError::Timeout) if signals.take() > 0 => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => unreachable!("a panic ends the process"),
+        }
+    }
+}
+
+fn ask_until_told(newcomer: &Newcomer) -> Result<Admitted, Fatal> {
     let mut told = String::new();
     loop {
-        match ask_all(newcomer, incarnation) {
-            Ok(admitted) => return Ok(Some(admitted)),
+        match ask_all(newcomer) {
+            Ok(admitted) => return Ok(admitted),
             Err(Wait::Refused(error @ Error::WrongIncarnation { .. })) => {
                 return Err(Fatal::new(ExitStatus::Config, error.to_string())
                     .at(format!("member {}", newcomer.name))
@@ -141,22 +166,17 @@ pub(super) fn await_admission(
                 }
             }
         }
-        for _ in 0..PAUSE.as_millis() / LOOK.as_millis() {
-            if signals.take() > 0 {
-                return Ok(None);
-            }
-            thread::sleep(LOOK);
-        }
+        thread::sleep(PAUSE);
     }
 }
 
 /// Asks the members one by one; what the last one said is what is told.
-fn ask_all(newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<Admitted, Wait> {
+fn ask_all(newcomer: &Newcomer) -> Result<Admitted, Wait> {
     let mut last = Wait::Io(io::Error::other("nobody is to be asked"));
-    for seed in newcomer.seeds {
+    for seed in &newcomer.seeds {
         let mut addr = seed.clone();
         for _ in 0..REDIRECTS_MAX {
-            match ask(&addr, newcomer, incarnation) {
+            match ask(&addr, newcomer) {
                 Ok(admitted) => return Ok(admitted),
                 Err(Wait::Leader(leader)) => addr = leader.client_addr,
                 // The leader's word is the cluster's.
@@ -175,25 +195,16 @@ fn ask_all(newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<Admitted
     Err(last)
 }
 
-fn ask(addr: &str, newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<Admitted, Wait> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let mut stream = None;
-    for addr in addr.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&addr, ANSWER_TIMEOUT) {
-            Ok(open) => stream = Some(open),
-            Err(error) => last = error,
-        }
-    }
-    let mut stream = stream.ok_or(last)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+fn ask(addr: &str, newcomer: &Newcomer) -> Result<Admitted, Wait> {
+    let mut stream = connect(addr)?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let hello = Hello::client();
     let mut out = BytesMut::new();
     hello.encode(&mut out);
     let request = Request::Join {
-        name: newcomer.name,
-        peer_addr: newcomer.peer_addr,
-        incarnation,
+        name: &newcomer.name,
+        peer_addr: &newcomer.peer_addr,
+        incarnation: newcomer.incarnation,
     };
     stream.write_all(&out)?;
     let mut input = Vec::new();
@@ -217,12 +228,25 @@ fn ask(addr: &str, newcomer: &Newcomer<'_>, incarnation: Incarnation) -> Result<
     })
 }
 
-/// Waits for a whole frame and reads it.
+/// The first address of a name that takes a connection.
+fn connect(addr: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for addr in addr.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, ANSWER_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Waits for a whole frame, however many parts it comes in, and reads it.
 fn receive<T>(
     stream: &mut TcpStream,
     input: &mut Vec<u8>,
     read: impl FnOnce(&frame::Frame<'_>) -> Result<T, Wait>,
 ) -> Result<T, Wait> {
+    let until = Instant::now() + ANSWER_TIMEOUT;
     let mut chunk = [0; 4096];
     loop {
         if let Some(frame) = frame::parse(input, CLIENT_FRAME_BYTES_MAX)? {
@@ -231,6 +255,11 @@ fn receive<T>(
             input.drain(..length);
             return taken;
         }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
+        stream.set_read_timeout(Some(left))?;
         let count = stream.read(&mut chunk)?;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

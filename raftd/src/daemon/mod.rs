@@ -166,11 +166,12 @@ fn join_first(
     log::info!("{ready}");
     supervisor.ready();
     let newcomer = join::Newcomer {
-        seeds,
-        name,
-        peer_addr: &peer_addr,
+        seeds: seeds.clone(),
+        name: name.clone(),
+        peer_addr,
+        incarnation,
     };
-    let Some(admitted) = join::await_admission(&newcomer, incarnation, signals)? else {
+    let Some(admitted) = join::await_admission(newcomer, signals)? else {
         log::info!("stopped");
         return Ok(Start::Stop);
     };

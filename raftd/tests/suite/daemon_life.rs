@@ -447,6 +447,26 @@ fn joining(data_dir: &Path, seeds: &str) -> Command {
 }
 
 #[test]
+fn a_node_that_waits_to_be_admitted_ends_at_once() {
+    let silent: Vec<TcpListener> = (0..5)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addrs = silent
+        .iter()
+        .map(|seed| seed.local_addr().unwrap().to_string());
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = joining(dir.path(), &addrs.collect::<Vec<_>>().join(","));
+    command.args(["--peer-listen", "127.0.0.1:0"]);
+    let mut daemon = Daemon::start(command);
+    let _asking = silent[0].accept().unwrap();
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert!(exited(daemon.wait(), 0));
+    let took = began.elapsed();
+    assert!(took.as_secs() < 2, "{took:?}: it waited for an answer");
+}
+
+#[test]
 fn an_idle_node_sleeps() {
     let daemon = Daemon::dev(&[]);
     let mut idle = daemon.client();
