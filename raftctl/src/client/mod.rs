@@ -185,7 +185,8 @@ impl Client {
         result
     }
 
-    /// Queues a write behind those in flight; nothing is sent before [`Client::wait`] or a read.
+    /// Queues a write behind those in flight; nothing is sent before [`Client::wait`] or a read. If
+    /// one of those is refused, it fails like all behind that one ([`Why::Behind`]).
     ///
     /// # Errors
     /// [`Error::Full`] if too many are in flight, [`Error::Refused`] if it is too large.

@@ -111,6 +111,12 @@ struct Pending {
     state: State,
 }
 
+impl Pending {
+    fn is_given_up(&self) -> bool {
+        matches!(self.state, State::Settled(Err(_)))
+    }
+}
+
 /// The writes of one session, oldest first.
 ///
 /// Invariants:
@@ -120,7 +126,8 @@ struct Pending {
 ///   in a session that is `kept`;
 /// - a write is settled as not applied only if no attempt of it is without a verdict;
 /// - no floor is above a write that was done and whose result was not taken: whoever lost the
-///   result can ask for it again.
+///   result can ask for it again;
+/// - nothing is sent behind a refused write before its result is taken.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: Option<SessionId>,
@@ -132,7 +139,7 @@ pub(crate) struct Session {
     /// A server does not know the session, or expects a write that is settled: a new one is
     /// needed once every answer is in.
     lost: bool,
-    /// A refused write: those behind it fail as their answers come in.
+    /// A refused write: those behind it fail, those that were sent as their answers come in.
     broken: Option<RequestId>,
     /// The endpoint that was asked last, for errors.
     pub(crate) place: String,
@@ -215,6 +222,7 @@ impl Session {
             exposed,
             state: State::Queued,
         });
+        self.fail_broken();
         Ok(())
     }
 
@@ -264,15 +272,14 @@ impl Session {
     /// Names every unnamed write; `born` makes a session if there is none.
     pub(crate) fn name_writes(&mut self, born: impl FnOnce() -> SessionId) {
         assert!(!self.is_draining(), "a write was named behind a failed one");
-        self.broken = None;
+        self.broken = self.untold();
         if self.lost && self.kept {
             self.abandon(&Why::Server(WireError::SessionExpired));
         } else if self.lost {
             self.forget();
         }
         let id = *self.id.get_or_insert_with(born);
-        let given_up = |write: &&Pending| matches!(write.state, State::Settled(Err(_)));
-        let first_open = self.writes.iter().find(|write| !given_up(write));
+        let first_open = self.writes.iter().find(|write| !write.is_given_up());
         let floor = match first_open {
             Some(write) if write.seq > 0 => write.seq,
             _ => self.next_seq,
@@ -309,9 +316,8 @@ impl Session {
         self.id = None;
         self.next_seq = 1;
         self.lost = false;
-        for write in &mut self.writes {
-            write.seq = 0;
-        }
+        let open = self.writes.iter_mut().filter(|write| !write.is_given_up());
+        open.for_each(|write| write.seq = 0);
     }
 
     /// Encodes up to `bytes_max` of queued writes into `out`, oldest first, one at least. The
@@ -421,12 +427,21 @@ impl Session {
         advice
     }
 
-    /// Fails what is behind a refused write and awaits no answer: writes are done in order.
+    /// The refused write, if its result was not taken.
+    fn untold(&self) -> Option<RequestId> {
+        let is_there = |refused: &RequestId| self.writes.iter().any(|w| w.seq == refused.seq);
+        self.broken.filter(is_there)
+    }
+
+    /// Fails what is behind a refused write and awaits no answer: writes are done in order. One
+    /// without a name is behind it unless whoever made it knew of the refusal.
     fn fail_broken(&mut self) {
         let Some(refused) = self.broken else { return };
+        let is_untold = self.untold().is_some();
         for position in 0..self.writes.len() {
             let write = &self.writes[position];
-            if matches!(write.state, State::Queued) && write.seq > refused.seq {
+            let is_behind = write.seq > refused.seq || (write.seq == 0 && is_untold);
+            if matches!(write.state, State::Queued) && is_behind {
                 self.fail(position, &Why::Behind(refused));
             }
         }

@@ -153,6 +153,52 @@ fn a_refused_write_fails_those_behind_it_for_certain() {
 }
 
 #[test]
+fn a_write_that_comes_before_a_refusal_is_told_fails_behind_it() {
+    // The second is refused before the first is answered, and those two come together.
+    let mut sequence = Sequence {
+        last: 0,
+        refuse: Some((2, WireError::DiskFull { hard: true })),
+    };
+    let mut held = None;
+    let server = Fake::start(1, move |asked| {
+        let act = sequence.act(asked);
+        match (asked.write().seq, act, &mut held) {
+            (1, Act::Send(first), None) => {
+                held = Some(first);
+                Act::Nothing
+            }
+            (2, Act::Send(mut refusal), Some(first)) => {
+                refusal.extend_from_slice(first);
+                Act::Send(refusal)
+            }
+            (_, act, _) => act,
+        }
+    });
+    let mut client = client(&[&server]);
+    let named = client.open_session(soon()).unwrap();
+    for _ in 0..3 {
+        client.submit(PUT).unwrap();
+    }
+    client.wait(soon()).unwrap().unwrap();
+    client.submit(PUT).unwrap();
+    let refused = client.wait(soon()).unwrap();
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    while let Some(behind) = client.wait(soon()) {
+        let Err(Error::NotApplied { why, .. }) = behind else {
+            panic!("{behind:?}");
+        };
+        assert_eq!(why, Why::Behind(RequestId { seq: 2, ..named }));
+    }
+    assert_eq!(seqs(&server.asked()), [1, 2, 3], "nothing more was sent");
+    // Whoever knows of it goes on in its place.
+    client.continue_session(RequestId { seq: 2, ..named });
+    client.write(PUT, soon()).unwrap();
+    let asked = server.asked();
+    let last = asked.last().unwrap().write();
+    assert_eq!((last.seq, last.floor), (2, 2));
+}
+
+#[test]
 fn a_session_that_expired_takes_all_its_writes_along() {
     let mut forgotten = None;
     let server = Fake::start(1, move |asked| {
