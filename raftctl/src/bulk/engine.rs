@@ -345,7 +345,7 @@ impl<'a> Engine<'a> {
         flight.open = 0;
         match &written.outcome {
             Outcome::Undone { operation, why, .. } => {
-                self.send_otherwise(*operation as usize, *why)
+                self.send_otherwise(*operation as usize, *why, out)
             }
             Outcome::Txn { .. } | Outcome::Applied => {
                 flight.tally = Tally::of(&flight.block, &written);
@@ -372,12 +372,16 @@ impl<'a> Engine<'a> {
 
     /// An operation of the only flight is impossible, so nothing of it was done: sends what comes
     /// before it; or, in pieces, each operation by itself, for where there is one there are more.
-    fn send_otherwise(&mut self, operation: usize, why: Undone) -> Result<(), Failure> {
+    fn send_otherwise(
+        &mut self,
+        operation: usize,
+        why: Undone,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
         assert_eq!(self.flights.len(), 1, "what may fail flies alone");
-        let mut flight = self.flights.pop_front().expect("there is one");
-        let crc = self.ledger.crc;
+        let flight = self.flights.pop_front().expect("there is one");
         if !self.stops {
-            let pieces = flight.block.split(PIECE_RECORDS, crc);
+            let pieces = flight.block.split(PIECE_RECORDS, self.ledger.crc);
             for piece in pieces.into_iter().rev() {
                 self.waiting.push_front((piece, true));
             }
@@ -385,9 +389,24 @@ impl<'a> Engine<'a> {
         }
         let number = flight.block.numbers[operation];
         let why = flight.block.refusal(number, why);
-        flight.end_before(number, crc);
-        flight.block.stop = Some(Refused { number, why });
-        self.send(vec![flight])
+        self.stop_at(flight, Refused { number, why }, out)
+    }
+
+    /// Ends all at a record of this flight, the only one: sends what comes before it.
+    fn stop_at(
+        &mut self,
+        mut flight: Flight,
+        refused: Refused,
+        out: &mut Out,
+    ) -> Result<(), Failure> {
+        flight.end_before(refused.number, self.ledger.crc);
+        flight.block.stop = Some(refused);
+        if flight.open > 0 {
+            return self.send(vec![flight]);
+        }
+        // Nothing is to be sent, so that a checkpoint has nothing to tell.
+        self.flights.push_front(flight);
+        self.land(out)
     }
 
     /// A write has no verdict, or a bad one: nothing more is done.
@@ -426,3 +445,6 @@ impl<'a> Engine<'a> {
         checkpoint.write(&state)
     }
 }
+
+#[cfg(test)]
+mod tests;
