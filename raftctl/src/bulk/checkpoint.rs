@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use raftctl::client::RequestId;
@@ -78,7 +79,14 @@ impl State {
         self.form == FORM
             && self.request().is_some()
             && self.rejected <= self.records
-            && all.windows(2).all(|pair| pair[0] < pair[1])
+            && all.is_sorted()
+    }
+
+    /// Leaves out what holds no record, which there is in older files: nothing was sent for it.
+    fn drop_empty(&mut self) {
+        let mut end = self.records;
+        self.in_flight
+            .retain(|sent| mem::replace(&mut end, sent.last) < sent.last);
     }
 }
 
@@ -106,11 +114,12 @@ impl Checkpoint {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unusable(&error)),
         };
-        let state: State =
+        let mut state: State =
             serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error.to_string()))?;
         if !state.is_sound() {
             return Err(self.damaged("what it says does not fit together"));
         }
+        state.drop_empty();
         Ok(Some(state))
     }
 
@@ -176,6 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_and_holds_no_record_is_left_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let checkpoint = Checkpoint::new(&folder.path().join("ck"));
+        let mut state = State::new(NAME.parse().expect("a name"));
+        state.records = 5;
+        for (written, read) in [(&[5][..], &[][..]), (&[6, 6, 8], &[6, 8])] {
+            let sent = written.iter().map(|last| Sent {
+                last: *last,
+                singly: false,
+            });
+            state.in_flight = sent.collect();
+            checkpoint.write(&state).expect("there is room");
+            let found = checkpoint.read().expect("it is sound").expect("a state");
+            let lasts: Vec<_> = found.in_flight.iter().map(|sent| sent.last).collect();
+            assert_eq!(lasts, read);
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let checkpoint = Checkpoint::new(&folder.path().join("ck"));
@@ -198,11 +226,12 @@ mod tests {
                 ..good.clone()
             },
             State {
-                in_flight: [sent(0)].into(),
+                records: 5,
+                in_flight: [sent(4)].into(),
                 ..good.clone()
             },
             State {
-                in_flight: [sent(5), sent(5)].into(),
+                in_flight: [sent(5), sent(4)].into(),
                 ..good.clone()
             },
         ];
