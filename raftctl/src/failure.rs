@@ -21,7 +21,8 @@ pub enum Exit {
     Unreachable = 3,
     /// A read failed, or a write was certainly not applied.
     NotApplied = 4,
-    /// A write may or may not be applied; the same request id tells.
+    /// A write may or may not be applied, and the same request id tells; or a change of the members,
+    /// or a hand-over, may or may not be done.
     Unknown = 5,
     /// Refused: trying again as it is cannot help.
     Refused = 6,
@@ -152,6 +153,12 @@ impl Failure {
                 };
                 failure.at(place).remedy(advice)
             }
+            Error::Open { why, place } => {
+                let what = format!("{doing} has an unknown outcome: {why}");
+                Self::new(Exit::Unknown, why.name(), what)
+                    .at(place)
+                    .remedy(LOOK)
+            }
             Error::Refused { error, place } => {
                 let what = format!("{doing} was refused: {error}");
                 let mut failure = Self::new(Exit::Refused, error.name(), what);
@@ -231,6 +238,8 @@ const NO_EFFECT: &str =
     "it had no effect: run it again; `raftctl status` shows which nodes are missing";
 const FORGOTTEN: &str =
     "the cluster no longer knows this request: `raftctl get` shows what the data are now";
+const LOOK: &str = "`raftctl status` shows who the members are and who leads: run it again if that is \
+                    not what was meant";
 const ASK_AGAIN: &str = "run the same command with --request-id and the id below: it tells the \
                          outcome, and nothing is applied twice";
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use wire::client::{Reply, Request};
 use wire::command::SessionId;
-use wire::error::Error as WireError;
+use wire::error::{Class, Error as WireError};
 use wire::hello::{LeaderHint, Welcome};
 
 use super::Client;
@@ -72,6 +72,8 @@ pub(super) struct Read<'a> {
     pub(super) take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
     /// The frame that is awaited on the current connection.
     pub(super) frame_id: Option<u64>,
+    /// It left earlier and got no verdict: it may have had its effect.
+    pub(super) exposed: bool,
     pub(super) result: Option<Result<(), WireError>>,
 }
 
@@ -458,6 +460,7 @@ impl Reading for Read<'_> {
     fn take_reply(&mut self, frame_id: u64, reply: &Reply<'_>) -> Option<Advice> {
         self.frame_id.take_if(|asked| *asked == frame_id)?;
         if let Reply::Error(error) = reply {
+            self.exposed |= error.class() == Class::Unknown;
             let advice = Advice::of(error);
             if advice == Advice::Refused {
                 self.result = Some(Err(error.clone()));
@@ -465,6 +468,7 @@ impl Reading for Read<'_> {
             return Some(advice);
         }
         if !(self.take)(reply) {
+            self.exposed = true;
             return Some(Advice::Protocol("the answer does not fit the request"));
         }
         self.result = Some(Ok(()));
@@ -472,7 +476,22 @@ impl Reading for Read<'_> {
     }
 
     fn connection_lost(&mut self) {
-        self.frame_id = None;
+        self.exposed |= self.frame_id.take().is_some();
+    }
+}
+
+impl<'a> Read<'a> {
+    pub(super) fn new(
+        request: &'a dyn Fn(u32) -> Request<'a>,
+        take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
+    ) -> Self {
+        Self {
+            request,
+            take,
+            frame_id: None,
+            exposed: false,
+            result: None,
+        }
     }
 }
 

@@ -30,6 +30,14 @@ pub enum Error {
         /// The endpoint that was asked last; empty if none.
         place: String,
     },
+    /// A change of the members, or a hand-over, left and no verdict came: it may or may not be done.
+    /// Nothing names it; who the members are, and who leads, tells.
+    Open {
+        /// Why.
+        why: Why,
+        /// The endpoint that was asked last.
+        place: String,
+    },
     /// The request was refused and had no effect: it cannot work as it is.
     Refused {
         /// The refusal.
@@ -138,6 +146,7 @@ impl fmt::Display for Error {
             Self::Unknown { request, why, .. } => {
                 write!(f, "the outcome is unknown: {why} (request {request})")
             }
+            Self::Open { why, .. } => write!(f, "the outcome is unknown: {why}"),
             Self::Refused { error, .. } => write!(f, "refused: {error}"),
             Self::Full { in_flight } => write!(f, "{in_flight} writes are in flight already"),
         }

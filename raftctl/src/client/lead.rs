@@ -26,7 +26,7 @@ impl Client {
     /// until that has worked or failed. If `to` leads already, it is done.
     ///
     /// # Errors
-    /// [`Error`], never `Unknown`: whoever leads, no data change.
+    /// [`Error`], never `Unknown`; after [`Error::Open`] somebody else may lead, at once or soon.
     pub fn transfer_leader(
         &mut self,
         to: Option<NodeId>,
@@ -34,7 +34,7 @@ impl Client {
     ) -> Result<Transferred, Error> {
         let mut transferred = None;
         let request = |deadline_ms| Request::TransferLeader { deadline_ms, to };
-        self.read(&request, Whom::Leader, deadline, &mut |reply| {
+        self.act(&request, deadline, &mut |reply| {
             let Reply::LeaderTransferred { done, term, leader } = *reply else {
                 return false;
             };

@@ -12,8 +12,8 @@ impl Client {
     /// step is committed. Asking again for what is done already changes nothing.
     ///
     /// # Errors
-    /// [`Error`], never `Unknown`: after [`Error::NotApplied`] the change may still be done, and
-    /// asking again tells.
+    /// [`Error`], never `Unknown`: after [`Error::Open`] the change may still be done, and asking
+    /// again tells.
     pub fn change_members(
         &mut self,
         change: MemberChange<'_>,
@@ -22,13 +22,17 @@ impl Client {
     ) -> Result<MembersChanged, Error> {
         let mut changed = None;
         let request = |_| Request::ChangeMembers { dry_run, change };
-        self.read(&request, Whom::Leader, deadline, &mut |reply| {
+        let mut take = |reply: &Reply<'_>| {
             let Reply::MembersChanged(answer) = reply else {
                 return false;
             };
             changed = Some(answer.clone());
             true
-        })?;
+        };
+        match dry_run {
+            true => self.read(&request, Whom::Leader, deadline, &mut take)?,
+            false => self.act(&request, deadline, &mut take)?,
+        }
         Ok(changed.expect("a read that succeeds took its reply"))
     }
 }

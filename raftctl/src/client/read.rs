@@ -228,15 +228,35 @@ impl Client {
         deadline: Deadline,
         take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
     ) -> Result<(), Error> {
-        let mut read = Read {
-            request,
-            take,
-            frame_id: None,
-            result: None,
-        };
+        self.settle(&mut Read::new(request, take), whom, deadline)
+    }
+
+    /// Like [`Client::read`], for what has an effect: once it left without a verdict, no later answer
+    /// but that it is done tells of it (rules C4).
+    pub(super) fn act<'a>(
+        &mut self,
+        request: &'a dyn Fn(u32) -> Request<'a>,
+        deadline: Deadline,
+        take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
+    ) -> Result<(), Error> {
+        let mut read = Read::new(request, take);
+        let result = self.settle(&mut read, Whom::Leader, deadline);
+        match result {
+            Err(Error::NotApplied { why, place }) if read.exposed || read.frame_id.is_some() => {
+                Err(Error::Open { why, place })
+            }
+            Err(Error::Refused { error, place }) if read.exposed => {
+                let why = Why::Server(error);
+                Err(Error::Open { why, place })
+            }
+            result => result,
+        }
+    }
+
+    fn settle(&mut self, read: &mut Read<'_>, whom: Whom, deadline: Deadline) -> Result<(), Error> {
         let mut call = self.begin(whom, deadline);
         loop {
-            let stopped = self.turn(&mut call, Some(&mut read)).err();
+            let stopped = self.turn(&mut call, Some(read)).err();
             let place = self.session.place.clone();
             match (read.result.take(), stopped) {
                 (Some(Ok(())), _) => return Ok(()),

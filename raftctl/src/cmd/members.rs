@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raftctl::client::{Deadline, Error, Why};
+use raftctl::client::Deadline;
 use raftctl::failure::{Exit, Failure};
 use raftd::config::value::name;
 use serde_json::json;
@@ -309,20 +309,7 @@ fn ask(
 ) -> Result<MembersChanged, Failure> {
     let mut client = session.client();
     let changed = client.change_members(change, plan.dry_run, session.deadline());
-    changed.map_err(|error| match &error {
-        // It was sent, and nobody told what became of it.
-        Error::NotApplied {
-            why: why @ (Why::Deadline | Why::Connection(_) | Why::Cancelled),
-            place,
-        } if !plan.dry_run => Failure::new(
-            Exit::Unknown,
-            why.name(),
-            format!("{doing} has an unknown outcome: {why}"),
-        )
-        .at(place)
-        .remedy("raftctl peers shows the members; the same line again does what is left to do"),
-        _ => Failure::of(doing, &error),
-    })
+    changed.map_err(|error| Failure::of(doing, &error))
 }
 
 /// Tells what a change did, or would do.
@@ -359,10 +346,13 @@ fn admit(
     plan: Plan,
     session: &mut Session<'_>,
 ) -> Result<Exit, Failure> {
-    let changed = ask(doing, change, plan, session)?;
     if plan.dry_run {
+        let changed = ask(doing, change, plan, session)?;
         return show(&changed, session);
     }
+    // What the line needs is asked first: once the node is added, nothing fails any more.
+    let others = rows(doing, session)?;
+    let changed = ask(doing, change, plan, session)?;
     let Some(member) = changed.after.get(changed.id) else {
         return Err(Failure::new(
             Exit::Bug,
@@ -370,7 +360,7 @@ fn admit(
             format!("{doing} was done, but node {} is no member", changed.id),
         ));
     };
-    let command = command(doing, member, session)?;
+    let command = command(member, &others);
     if session.out.json() {
         session.out.object(&json!({
             "id": member.id.0,
@@ -388,8 +378,7 @@ fn admit(
 }
 
 /// How to start it: its two ports are as far from each other as those of the leader.
-fn command(doing: &str, member: &MemberRecord, session: &Session<'_>) -> Result<String, Failure> {
-    let rows = rows(doing, session)?;
+fn command(member: &MemberRecord, rows: &[Row]) -> String {
     let told = rows.iter().filter(|row| row.id != member.id.0);
     let join: Vec<&str> = told
         .map(|row| row.client_addr.as_str())
@@ -407,13 +396,13 @@ fn command(doing: &str, member: &MemberRecord, session: &Session<'_>) -> Result<
     };
     let addr = member.peer_addr.rsplit_once(':');
     let host = addr.map_or("127.0.0.1", |(host, _)| host);
-    Ok(format!(
+    format!(
         "raftd --join {} --name {name} --data-dir /var/lib/raftd/{name} --listen {host}:{client_port} \
          --peer-listen {}",
         join.join(","),
         member.peer_addr,
         name = member.name,
-    ))
+    )
 }
 
 /// Waits until it is a voter, or no member any more.

@@ -1,0 +1,133 @@
+//! The verbs that change who is a member: what is said when nobody tells what became of it.
+
+use std::thread;
+
+use serde_json::Value;
+use wire::client::{MembersChanged, NodeRole, Reply};
+use wire::error::Error as WireError;
+use wire::membership::Membership;
+use wire::types::{Index, NodeId};
+
+use super::fake::{Act, Asked, Fake, What};
+use super::run::{Done, SOON, run};
+use super::script::status;
+
+/// What becomes of the first change, or hand-over, that is asked for.
+#[derive(Clone, Debug)]
+enum First {
+    /// It left, and its connection ends.
+    Lost,
+    Answered(WireError),
+}
+
+fn told(asked: &Asked) -> Act {
+    let told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+    asked.reply(&Reply::Status(told))
+}
+
+/// A leader whose later answers are all the same.
+fn forgetful(first: First, later: WireError) -> Fake {
+    let mut first = Some(first);
+    let leader = Fake::start(1, move |asked| match asked.what {
+        What::Status => told(asked),
+        _ => match first.take() {
+            Some(First::Lost) => Act::Close,
+            Some(First::Answered(error)) => asked.error(error),
+            None => asked.error(later.clone()),
+        },
+    });
+    leader.name_leader(&leader, 5);
+    leader
+}
+
+/// Exit code and class, by what is told to a program.
+fn verdict(done: &Done) -> (i64, String) {
+    assert_eq!(done.stdout, b"", "{done:?}");
+    let object = done.stderr.lines().next().unwrap_or_default();
+    let object: Value = serde_json::from_str(object).unwrap();
+    let error = &object["error"];
+    let code = error["code"].as_i64().unwrap();
+    assert_eq!(done.code.map(i64::from), Some(code), "{done:?}");
+    (code, error["class"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn what_left_without_a_verdict_is_unknown_whatever_is_said_later() {
+    let refused = || WireError::Refused {
+        reason: "n4 is there already".into(),
+        advice: String::new(),
+    };
+    let unknown = (5, "unknown");
+    let not_applied = (4, "not-applied");
+    let lost = || First::Lost;
+    let answered = First::Answered;
+    let cases = [
+        (lost(), WireError::NoLeader, unknown),
+        (lost(), refused(), unknown),
+        (
+            answered(WireError::OutcomeUnknown),
+            WireError::NoLeader,
+            unknown,
+        ),
+        (
+            answered(WireError::NoLeader),
+            WireError::NoLeader,
+            not_applied,
+        ),
+        (answered(WireError::NoLeader), refused(), (6, "final")),
+    ];
+    let verbs = [
+        "add-peer n4 127.0.0.1:7004 --learner",
+        "remove-peer n3 --yes",
+        "transfer-leader n2",
+        "transfer-leader",
+    ];
+    thread::scope(|scope| {
+        for ((first, later, expected), verb) in cases
+            .iter()
+            .flat_map(|case| verbs.iter().map(move |verb| (case, verb)))
+        {
+            scope.spawn(move || {
+                let leader = forgetful(first.clone(), later.clone());
+                let words = ["-t", SOON, "--json"].into_iter().chain(verb.split(' '));
+                let done = run(&leader.addr, &words.collect::<Vec<_>>());
+                let (code, class) = verdict(&done);
+                let case = format!("{verb}, {first:?}, {later:?}: {}", done.stderr);
+                assert_eq!((code, class.as_str()), *expected, "{case}");
+                assert_eq!(done.stderr.contains("had no effect"), code == 4, "{case}");
+            });
+        }
+    });
+}
+
+#[test]
+fn what_would_change_nothing_has_no_unknown_outcome() {
+    let leader = forgetful(First::Lost, WireError::NoLeader);
+    let words = ["-t", SOON, "--json", "promote-peer", "n3", "--dry-run"];
+    assert_eq!(verdict(&run(&leader.addr, &words)).0, 4);
+}
+
+#[test]
+fn nothing_fails_any_more_once_a_node_is_added() {
+    let ids: Vec<_> = (1..=4).map(|id| (NodeId(id), String::new())).collect();
+    let members = Membership::initial(&ids, &[]);
+    let changed = MembersChanged {
+        index: Index(101),
+        id: NodeId(4),
+        before: members.clone(),
+        after: members,
+    };
+    let mut is_done = false;
+    let leader = Fake::start(1, move |asked| match asked.what {
+        What::Status if is_done => Act::Nothing,
+        What::Status => told(asked),
+        _ => {
+            is_done = true;
+            asked.reply(&Reply::MembersChanged(changed.clone()))
+        }
+    });
+    let words = ["-t", SOON, "add-peer", "n4", "127.0.0.1:7004", "--learner"];
+    let done = run(&leader.addr, &words);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert!(done.stdout.starts_with(b"raftd --join "), "{done:?}");
+}
