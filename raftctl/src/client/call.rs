@@ -50,8 +50,22 @@ pub(super) enum Stop {
     Why(Why),
 }
 
+/// What the hello of a node says of a request that is to be sent to it.
+pub(super) enum Meeting {
+    /// It may be asked.
+    Ask,
+    /// It need not be asked: it is settled.
+    Settled,
+    /// It is not whom to ask; maybe another is, or it is a moment later.
+    Wrong,
+}
+
 /// Reads under way: they are sent behind the queued writes, and again wherever the call goes on.
 pub(super) trait Reading {
+    /// Whether the node that said hello is asked.
+    fn meet(&mut self, _: &Welcome) -> Meeting {
+        Meeting::Ask
+    }
     /// Whether one is to be sent.
     fn is_sending(&self) -> bool;
     /// Whether an answer is awaited on the current connection.
@@ -68,6 +82,8 @@ pub(super) trait Reading {
 pub(super) struct Read<'a> {
     /// Makes the request, given what is left of the deadline in milliseconds.
     pub(super) request: &'a dyn Fn(u32) -> Request<'a>,
+    /// Told who would be asked, before it is.
+    pub(super) meet: Option<&'a mut dyn FnMut(&Welcome) -> Meeting>,
     /// Takes the reply; false if it is none to such a request.
     pub(super) take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
     /// The frame that is awaited on the current connection.
@@ -139,7 +155,20 @@ impl Client {
             }
         }
         if self.next.is_none() {
-            self.send(call, reborrow(&mut read))?;
+            let met = match (&mut read, &self.connection) {
+                (Some(read), Some(connection)) if read.is_sending() => {
+                    read.meet(&connection.welcome)
+                }
+                _ => Meeting::Ask,
+            };
+            match met {
+                Meeting::Ask => self.send(call, reborrow(&mut read))?,
+                Meeting::Settled => return Ok(()),
+                Meeting::Wrong => {
+                    self.lose(call, Why::Server(WireError::NoLeader), read);
+                    return Ok(());
+                }
+            }
         }
         self.receive(call, read)
     }
@@ -443,6 +472,17 @@ fn name_of_session(welcome: &Welcome, router: &mut Router) -> SessionId {
 }
 
 impl Reading for Read<'_> {
+    fn meet(&mut self, welcome: &Welcome) -> Meeting {
+        let meeting = match &mut self.meet {
+            Some(meet) => meet(welcome),
+            None => Meeting::Ask,
+        };
+        if let Meeting::Settled = meeting {
+            self.result = Some(Ok(()));
+        }
+        meeting
+    }
+
     fn is_sending(&self) -> bool {
         self.frame_id.is_none()
     }
@@ -477,21 +517,6 @@ impl Reading for Read<'_> {
 
     fn connection_lost(&mut self) {
         self.exposed |= self.frame_id.take().is_some();
-    }
-}
-
-impl<'a> Read<'a> {
-    pub(super) fn new(
-        request: &'a dyn Fn(u32) -> Request<'a>,
-        take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
-    ) -> Self {
-        Self {
-            request,
-            take,
-            frame_id: None,
-            exposed: false,
-            result: None,
-        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Who leads, who has led, and handing over.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use wire::client::{LeaderChange, Reply, Request};
+use wire::hello::Welcome;
 use wire::types::{NodeId, Term};
 
-use super::call::Whom;
+use super::call::{Meeting, Whom};
 use super::error::{Cause, Error};
 use super::route::Deadline;
 use super::{Client, Options};
@@ -32,16 +34,40 @@ impl Client {
         to: Option<NodeId>,
         deadline: Deadline,
     ) -> Result<Transferred, Error> {
-        let mut transferred = None;
+        let transferred = Cell::new(None);
+        // To be asked twice is to hand over twice, once from each leader: without a name it is the
+        // first that is to go, and it has gone when another leads in a later term.
+        let mut first = None;
+        let mut meet = |welcome: &Welcome| {
+            let (node, term) = (welcome.identity.node, welcome.term);
+            if welcome.leader.as_ref().map(|leader| leader.node) != Some(node) {
+                return Meeting::Wrong;
+            }
+            let (asked, since) = *first.get_or_insert((node, term));
+            if asked == node || term <= since {
+                return Meeting::Ask;
+            }
+            transferred.set(Some(Transferred {
+                done: true,
+                term,
+                leader: node,
+            }));
+            Meeting::Settled
+        };
+        let meet: Option<&mut dyn FnMut(&Welcome) -> Meeting> = match to {
+            Some(_) => None,
+            None => Some(&mut meet),
+        };
         let request = |deadline_ms| Request::TransferLeader { deadline_ms, to };
-        self.act(&request, deadline, &mut |reply| {
+        self.act(&request, meet, deadline, &mut |reply| {
             let Reply::LeaderTransferred { done, term, leader } = *reply else {
                 return false;
             };
-            transferred = Some(Transferred { done, term, leader });
+            transferred.set(Some(Transferred { done, term, leader }));
             true
         })?;
-        Ok(transferred.expect("a read that succeeds took its reply"))
+        let transferred = transferred.get();
+        Ok(transferred.expect("it was settled by a hello or a reply"))
     }
 
     /// Asks the node that the client is connected to, or any, which leaders it has known.

@@ -31,7 +31,7 @@ impl Client {
         };
         match dry_run {
             true => self.read(&request, Whom::Leader, deadline, &mut take)?,
-            false => self.act(&request, deadline, &mut take)?,
+            false => self.act(&request, None, deadline, &mut take)?,
         }
         Ok(changed.expect("a read that succeeds took its reply"))
     }

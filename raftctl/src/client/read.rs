@@ -6,10 +6,11 @@ use wire::client::{
     Consistency, Freshness, Item, Items, KeyRange, Reply, Request, ScanMode, Status, ViewChoice,
 };
 use wire::error::Error as WireError;
+use wire::hello::Welcome;
 use wire::limits::PAGE_ITEMS_MAX;
 use wire::types::{EntryId, Index};
 
-use super::call::{Read, Stop, Whom};
+use super::call::{Meeting, Read, Stop, Whom};
 use super::error::{Cause, Error, Why};
 use super::route::Deadline;
 use super::{Client, Options, limits};
@@ -236,10 +237,12 @@ impl Client {
     pub(super) fn act<'a>(
         &mut self,
         request: &'a dyn Fn(u32) -> Request<'a>,
+        meet: Option<&'a mut dyn FnMut(&Welcome) -> Meeting>,
         deadline: Deadline,
         take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
     ) -> Result<(), Error> {
         let mut read = Read::new(request, take);
+        read.meet = meet;
         let result = self.settle(&mut read, Whom::Leader, deadline);
         match result {
             Err(Error::NotApplied { why, place }) if read.exposed || read.frame_id.is_some() => {
@@ -272,6 +275,22 @@ impl Client {
                 (None, Some(Stop::Why(why))) => return Err(Error::NotApplied { why, place }),
                 (None, None) => {}
             }
+        }
+    }
+}
+
+impl<'a> Read<'a> {
+    fn new(
+        request: &'a dyn Fn(u32) -> Request<'a>,
+        take: &'a mut dyn FnMut(&Reply<'_>) -> bool,
+    ) -> Self {
+        Self {
+            request,
+            meet: None,
+            take,
+            frame_id: None,
+            exposed: false,
+            result: None,
         }
     }
 }

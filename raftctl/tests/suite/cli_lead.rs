@@ -1,35 +1,78 @@
 //! The verbs about who leads.
 
+use std::sync::{Arc, OnceLock};
+
 use serde_json::json;
 use wire::client::{LeaderChange, NodeRole, Reply};
 use wire::error::Error as WireError;
 use wire::leadership::{Cause, HandOver};
 use wire::types::{NodeId, Term};
 
-use super::fake::{Act, Fake, What};
-use super::run::run;
+use super::fake::{Act, Asked, Fake, What};
+use super::run::{SOON, run};
 use super::script::status;
 
 /// Node 1, which leads, of three; what it says to a transfer.
 fn leader(answer: impl Fn(Option<NodeId>) -> Reply<'static> + Send + 'static) -> Fake {
-    Fake::start(1, move |asked| match asked.what {
+    let node = Fake::start(1, move |asked| match asked.what {
         What::Status => {
             let told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
             asked.reply(&Reply::Status(told))
         }
         What::TransferLeader(to) => asked.reply(&answer(to)),
         _ => Act::Close,
+    });
+    node.name_leader(&node, 5);
+    node
+}
+
+/// What node 1 does about a question, by how often it was asked.
+type Deed = fn(&Asked, usize, &[Fake; 2]) -> Act;
+
+/// Nodes 1, which leads at first, and 2.
+fn two(deed: Deed) -> Arc<OnceLock<[Fake; 2]>> {
+    let nodes: Arc<OnceLock<[Fake; 2]>> = Arc::default();
+    let known = Arc::clone(&nodes);
+    let mut times = 0;
+    let one = Fake::start(1, move |asked| match asked.what {
+        What::Status => Act::Close,
+        _ => {
+            times += 1;
+            deed(asked, times, known.wait())
+        }
+    });
+    let two = Fake::start(2, |asked| match asked.what {
+        What::Status => {
+            let told = status(2, NodeRole::Leader, ["", "", ""], [true; 3]);
+            asked.reply(&Reply::Status(told))
+        }
+        What::TransferLeader(_) => asked.reply(&ended(true, 1)),
+        _ => Act::Close,
+    });
+    one.name_leader(&one, 5);
+    two.name_leader(&one, 5);
+    assert!(nodes.set([one, two]).is_ok());
+    nodes
+}
+
+/// Node 2 leads from now on.
+fn takes_over([one, two]: &[Fake; 2]) {
+    one.name_leader(two, 6);
+    two.name_leader(two, 6);
+}
+
+/// Who was to lead, in all such questions.
+fn wishes(node: &Fake) -> impl Iterator<Item = Option<NodeId>> {
+    let asked = node.asked().into_iter();
+    asked.filter_map(|asked| match asked.what {
+        What::TransferLeader(to) => Some(to),
+        _ => None,
     })
 }
 
 /// Who was to lead, in the newest such question.
 fn wished(node: &Fake) -> Option<NodeId> {
-    let asked = node.asked().into_iter().rev();
-    let mut wishes = asked.filter_map(|asked| match asked.what {
-        What::TransferLeader(to) => Some(to),
-        _ => None,
-    });
-    wishes.next().expect("a transfer was asked for")
+    wishes(node).last().expect("a transfer was asked for")
 }
 
 fn ended(done: bool, leader: u64) -> Reply<'static> {
@@ -49,6 +92,51 @@ fn leadership_goes_to_the_member_of_a_name_or_an_id() {
     let done = run(&node.addr, &["--json", "transfer-leader"]);
     assert_eq!(done.json()["leader"], 3);
     assert_eq!(wished(&node), None);
+}
+
+/// Without a name whoever leads when that is asked first is to lead no more: it is not for the next
+/// leader to hand over, too.
+#[test]
+fn leadership_is_handed_over_once_however_often_that_is_asked_for() {
+    let lost: Deed = |_, _, nodes| {
+        takes_over(nodes);
+        Act::Close
+    };
+    let not_reached: Deed = |asked, times, nodes| match times {
+        1 => Act::Close,
+        _ => {
+            takes_over(nodes);
+            asked.reply(&ended(true, 2))
+        }
+    };
+    let leads_no_more: Deed = |asked, _, nodes| {
+        takes_over(nodes);
+        let leader = nodes[1].hint();
+        asked.error(WireError::NotLeader { leader })
+    };
+    let nobody_leads_yet: Deed = |asked, _, nodes| {
+        nodes[1].greet(|_, welcome| {
+            welcome.leader = None;
+            welcome.term = Term(6);
+        });
+        asked.error(WireError::NoLeader)
+    };
+    for (deed, questions) in [(lost, 1), (not_reached, 2), (leads_no_more, 1)] {
+        let nodes = two(deed);
+        let [one, two] = nodes.wait();
+        let both = format!("{},{}", one.addr, two.addr);
+        let done = run(&both, &["--json", "transfer-leader"]);
+        let expected = json!({"done": true, "leader": 2, "name": "n2", "term": 6});
+        assert_eq!((done.code, done.json()), (Some(0), expected));
+        assert_eq!(wishes(one).count(), questions);
+        assert_eq!(wishes(two).count(), 0);
+    }
+    let nodes = two(nobody_leads_yet);
+    let [one, two] = nodes.wait();
+    let both = format!("{},{}", one.addr, two.addr);
+    let done = run(&both, &["-t", SOON, "transfer-leader"]);
+    assert_ne!(done.code, Some(0), "{done:?}");
+    assert_eq!(wishes(two).count(), 0);
 }
 
 #[test]
