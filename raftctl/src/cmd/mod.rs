@@ -37,7 +37,6 @@ pub(crate) mod wait_ready;
 pub(crate) mod wal;
 
 use std::cell::OnceCell;
-use std::io::{self, Write};
 use std::time::Duration;
 
 use raftctl::client::{Client, Command, Deadline, Options, RequestId, Written};
@@ -159,14 +158,16 @@ pub(crate) fn odd_outcome(what: &str, written: &Written) -> Failure {
     )
 }
 
-/// A retry of a write whose answer was too long to keep: says so on standard error.
-pub(crate) fn not_kept(what: &str, written: &Written) {
+/// A retry of a write whose answer was too long to keep.
+pub(crate) fn not_kept(what: &str, written: &Written) -> Failure {
     let revision = written.revision.0;
-    let text = format!(
-        "raftctl: {what} was applied at revision {revision}, but what it answered was too long to keep\n"
-    );
-    // There is nowhere to tell of a failure to tell.
-    let _ = io::stderr().write_all(text.as_bytes());
+    Failure::new(
+        Exit::Unknown,
+        "not-kept",
+        format!(
+            "{what} was applied at revision {revision}, but what it answered was too long to keep"
+        ),
+    )
 }
 
 /// What the verb can print: anything else is refused before it does anything.

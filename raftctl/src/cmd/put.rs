@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use raftctl::client::{
     Batch, Command, Compare, Compares, Condition, Expect, Operation, OperationResult, Outcome,
-    Relation, Txn,
+    Relation, Txn, Written,
 };
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
@@ -126,14 +126,13 @@ fn with_prev(
     let Outcome::Txn { held, results } = &written.outcome else {
         return Err(odd_outcome(what, &written));
     };
-    let before = match results.as_ref().map(|results| results.iter().next()) {
-        Some(Some(OperationResult::Found(item))) => Some(item),
-        Some(Some(OperationResult::Missing)) => None,
-        Some(_) => return Err(odd_outcome(what, &written)),
-        None => {
-            not_kept(what, &written);
-            None
-        }
+    let Some(results) = results else {
+        return before_not_kept(what, *held, &written, session);
+    };
+    let before = match results.iter().next() {
+        Some(OperationResult::Found(item)) => Some(item),
+        Some(OperationResult::Missing) => None,
+        _ => return Err(odd_outcome(what, &written)),
     };
     let found = before.map(|item| item.revision.0);
     let out = &mut session.out;
@@ -149,6 +148,31 @@ fn with_prev(
         get::value(item.value, args.codec, out)?;
     }
     Ok(if *held { Exit::Done } else { Exit::No })
+}
+
+/// A retry does not tell what the key held. To print nothing, or null, would be to say that it was
+/// not there.
+fn before_not_kept(
+    what: &str,
+    held: bool,
+    written: &Written,
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    if session.out.json() {
+        let object = match held {
+            true => json!({"revision": written.revision.0, "ok": true}),
+            // The revision would be that of what the key holds.
+            false => json!({"ok": false}),
+        };
+        session.out.object(&object)?;
+    }
+    let done = match held {
+        true => "the key is set",
+        false => "the condition did not hold",
+    };
+    Err(not_kept(what, written).remedy(format!(
+        "{done}: `raftctl get` shows what the key holds now"
+    )))
 }
 
 fn put_many(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {

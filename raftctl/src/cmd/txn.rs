@@ -223,7 +223,8 @@ fn tell(
             rows.push(Row::new(step, result).ok_or_else(|| odd_outcome("txn", written))?);
         }
     } else {
-        not_kept("txn", written);
+        // There is nowhere to tell of a failure to tell.
+        let _ = writeln!(io::stderr(), "{}", not_kept("txn", written));
     }
     let out = &mut session.out;
     if out.json() {

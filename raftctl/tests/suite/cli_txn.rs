@@ -1,7 +1,9 @@
 //! Several operations as one, and writes with conditions, on the command line.
 
 use serde_json::json;
+use wire::command::Outcome;
 
+use super::fake::Fake;
 use super::run::{run, run_with, store};
 
 #[test]
@@ -309,4 +311,30 @@ fn a_range_of_more_keys_than_an_entry_may_touch_is_removed_in_parts() {
     )
     .silently(0, "{\"deleted\":25000,\"revision\":7}\n");
     run(&at, &["count"]).silently(0, "0\n");
+}
+
+/// A retry brings only that the put was applied: that is not what is said of a key that was not there.
+#[test]
+fn what_put_would_print_of_before_and_was_not_kept_is_unknown() {
+    for (held, told, advice) in [
+        (
+            true,
+            json!({"ok": true, "revision": 41}),
+            "the key is set: ",
+        ),
+        (false, json!({"ok": false}), "the condition did not hold: "),
+    ] {
+        let server = Fake::start(1, move |asked| {
+            let results = None;
+            asked.done(41, Outcome::Txn { held, results })
+        });
+        let words = ["put", "k", "v", "--prev", "--if-absent", "--json"];
+        let done = run(&server.addr, &words);
+        assert_eq!((done.code, done.json()), (Some(5), told), "{done:?}");
+        let done = run(&server.addr, &words[..5]);
+        assert_eq!((done.code, &done.stdout[..]), (Some(5), &b""[..]));
+        let what = "raftctl: put k was applied at revision 41, but what it answered was too long to keep\n";
+        assert!(done.stderr.starts_with(what), "{}", done.stderr);
+        assert!(done.stderr.contains(advice), "{}", done.stderr);
+    }
 }
