@@ -31,9 +31,9 @@ pub(crate) struct Args {
 /// What was last seen of a node.
 enum Seen {
     Unreachable(String),
-    /// It answers; what is missing, and how far it has applied.
+    /// It answers; what is missing, and how far it has applied, up to what it is to.
     NotYet(String, u64),
-    Ready(u64),
+    Ready,
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             .zip(&mut goals)
             .map(|(endpoint, goal)| look(args, endpoint, goal, session.timeout))
             .collect();
-        if seen.iter().all(|seen| matches!(seen, Seen::Ready(_))) {
+        if seen.iter().all(|seen| matches!(seen, Seen::Ready)) {
             if session.out.json() {
                 session.out.object(&json!({"ready": true}))?;
             }
@@ -65,16 +65,17 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     }
 }
 
-/// How far they are: ready, reachable, applied in all. Only more than ever is progress, so that
-/// nodes which come and go do not make anybody wait for ever.
+/// How far they are: ready, reachable, applied by those that are not ready. Only more than ever is
+/// progress, so that nodes which come and go do not make anybody wait for ever; and what those that
+/// are ready go on to apply is none.
 fn score(seen: &[Seen]) -> (usize, usize, u64) {
-    let ready = seen.iter().filter(|seen| matches!(seen, Seen::Ready(_)));
+    let ready = seen.iter().filter(|seen| matches!(seen, Seen::Ready));
     let away = seen
         .iter()
         .filter(|seen| matches!(seen, Seen::Unreachable(_)));
     let applied = seen.iter().map(|seen| match seen {
-        Seen::Unreachable(_) => 0,
-        Seen::NotYet(_, applied) | Seen::Ready(applied) => *applied,
+        Seen::Unreachable(_) | Seen::Ready => 0,
+        Seen::NotYet(_, applied) => *applied,
     });
     (ready.count(), seen.len() - away.count(), applied.sum())
 }
@@ -85,7 +86,8 @@ fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) 
         Err(cause) => return Seen::Unreachable(cause.text),
     };
     let applied = status.applied.0;
-    let not_yet = |what: &str| Seen::NotYet(what.into(), applied);
+    let towards_goal = goal.map_or(applied, |goal| applied.min(goal));
+    let not_yet = |what: &str| Seen::NotYet(what.into(), towards_goal);
     if status.state != "serving" {
         return not_yet(&format!("it is {}", status.state));
     }
@@ -104,7 +106,7 @@ fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) 
             Some(_) => {}
         }
     }
-    Seen::Ready(applied)
+    Seen::Ready
 }
 
 /// The commit index of the leader that the node follows.
@@ -128,7 +130,7 @@ fn give_up(
     let mut reasons = Vec::new();
     for (endpoint, seen) in endpoints.iter().zip(seen) {
         match seen {
-            Seen::Ready(_) => {}
+            Seen::Ready => {}
             Seen::NotYet(what, _) => reasons.push(format!("{endpoint}: {what}")),
             Seen::Unreachable(text) => causes.push(Cause {
                 endpoint: endpoint.clone(),

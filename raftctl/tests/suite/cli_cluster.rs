@@ -117,6 +117,45 @@ fn a_node_that_is_not_ready_is_no_after_a_while_without_progress() {
     run(&node.addr, &["is-healthy", "--node"]).silently(1, "");
 }
 
+/// What a node that is ready applies brings the one that is waited for no nearer.
+#[test]
+fn a_node_that_does_not_come_up_is_not_awaited_while_others_apply() {
+    // So many entries that nobody waits for them all, once each is taken for progress.
+    const ENOUGH: u64 = 200;
+    let mut entries = 0;
+    let live = Fake::start(1, move |asked| {
+        entries += 1;
+        let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+        told.applied = Index(100 + entries.min(ENOUGH));
+        asked.reply(&Reply::Status(told))
+    });
+    let both = format!("{},{}", live.addr, closed_port());
+    let done = run(&both, &["-t", "500ms", "wait-ready"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let questions = live.asked().len() as u64;
+    assert!(questions < ENOUGH, "{questions}");
+}
+
+/// Nor does what it applies behind what it is to have applied.
+#[test]
+fn a_node_that_is_caught_up_and_not_ready_is_not_awaited_while_it_applies() {
+    const ENOUGH: u64 = 200;
+    let mut entries = 0;
+    let node = Fake::start(1, move |asked| {
+        entries += 1;
+        let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+        told.applied = Index(90 + entries.min(ENOUGH));
+        if told.applied >= told.commit {
+            told.state = "healing".into();
+        }
+        asked.reply(&Reply::Status(told))
+    });
+    let done = run(&node.addr, &["-t", "500ms", "wait-ready", "--caught-up"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let questions = node.asked().len() as u64;
+    assert!((10..ENOUGH).contains(&questions), "{questions}");
+}
+
 /// A leader whose next snapshot is as of entry 40, and there once status was asked for so often.
 fn snapshot_taker(questions: u64) -> Fake {
     let addr: Arc<Mutex<String>> = Arc::default();
