@@ -1,6 +1,7 @@
 //! From the files of a WAL to a log that can be written on. Nothing is changed before the verdict
 //! on everything is known; each change may be interrupted and is then made again.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use raft::HardState;
@@ -288,8 +289,10 @@ fn settle<D: Disk>(disk: &D, settings: &Settings) -> Result<Option<(Scan, Files)
 
 /// The files of a log, judged.
 pub(super) struct Files {
-    /// From the oldest to the newest in use.
-    pub(super) in_use: Vec<SegmentHeader>,
+    /// Bytes of each, from the oldest to the newest in use; 0 for one that is missing or bad.
+    pub(super) sizes: VecDeque<u64>,
+    /// The newest in use.
+    pub(super) newest: SegmentHeader,
     /// Behind them.
     pub(super) spares: Vec<SegmentHeader>,
 }
@@ -307,26 +310,30 @@ pub(super) fn read_log<D: Disk>(
     scan.remove(gone.iter().map(|candidate| candidate.id));
     let first = candidates.first().expect("the caller saw a file");
     let in_use = candidates.iter().filter(|candidate| candidate.is_in_use());
-    let Some(newest) = in_use.map(|candidate| candidate.id).max() else {
+    let Some(newest_header) = in_use.filter_map(|candidate| candidate.header).next_back() else {
         let what = "no segment has a whole first batch";
         return Err(Damage::new(first.id, SEGMENT_HEADER_BYTES, what).into());
     };
+    let newest = newest_header.id;
     let opens_with = first.look.and_then(|look| look.first);
     if let Some((previous, _)) = opens_with.filter(|_| first.id != 1) {
         scan.begin(previous);
     }
     let tail_segments = settings.tail_bytes as u64 / settings.segment_bytes + 1;
-    let mut in_use = Vec::new();
+    let mut sizes = VecDeque::new();
     for id in first.id..=newest {
         scan.rebuild_page(candidates.iter().find(|candidate| candidate.id == id));
         match in_use_at(candidates, id) {
             Ok(header) => {
                 scan.keeps_tail = newest - id <= tail_segments;
                 scan.segment(disk, &header, id < newest, watch)?;
-                in_use.push(header);
+                sizes.push_back(header.bytes);
             }
             // The next one does not follow what was before, and is taken as the table says.
-            Err(damage) => scan.note(damage),
+            Err(damage) => {
+                scan.note(damage);
+                sizes.push_back(0);
+            }
         }
     }
     if scan.is_lost() {
@@ -349,7 +356,11 @@ pub(super) fn read_log<D: Disk>(
         scan.remove(needless.filter(|id| *id > kept));
         scan.begin_anew(settings, kept + 1);
     }
-    Ok(Files { in_use, spares })
+    Ok(Files {
+        sizes,
+        newest: newest_header,
+        spares,
+    })
 }
 
 /// Looks at every segment file's header page and first batch. Without `owner` all must be the

@@ -503,8 +503,8 @@ impl Scan {
         settings: &Settings,
         files: Files,
     ) -> Result<Recovered<D>, Error> {
-        let Files { mut in_use, spares } = files;
-        let mut sizes: VecDeque<u64> = in_use.iter().map(|header| header.bytes).collect();
+        let Files { newest, spares, .. } = files;
+        let mut sizes = files.sizes;
         let spare_bytes: u64 = spares.iter().map(|header| header.bytes).sum();
         let bytes = sizes.iter().sum::<u64>() + spare_bytes;
         let mut open = VecDeque::new();
@@ -512,7 +512,6 @@ impl Scan {
             let file = open_to_write(&disk, header.id)?;
             open.push_back(Spare { header, file });
         }
-        let newest = in_use.pop().expect("a log has a segment");
         let (header, mut file) = if self.sealed {
             self.offset = SEGMENT_HEADER_BYTES;
             let next = open

@@ -48,7 +48,7 @@ impl<F> Spare<F> {
 }
 
 /// Removes the oldest of these segments, durably: one at a time, so that a crash never leaves a gap
-/// between those that are left.
+/// between those that are left. One that is missing costs nothing: a marker covers what was in it.
 ///
 /// # Errors
 /// The disk's.
@@ -56,8 +56,10 @@ pub fn remove<D: Disk>(disk: &D, ids: &mut Range<u64>) -> Result<(), Error> {
     let Some(id) = ids.next() else {
         return Ok(());
     };
-    disk.remove(&segment_name(id))?;
-    disk.sync_dir(WAL_DIR)
+    match disk.remove(&segment_name(id)) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => disk.sync_dir(WAL_DIR),
+    }
 }
 
 /// A segment that is written to: large batches go past the page cache.

@@ -56,8 +56,8 @@ pub enum Progress {
 ///   it. `marked` is what the next batch says of it, the same or newer.
 /// - `active.offset` is a multiple of 512; from there on the segment holds the mark of the last
 ///   batch, then zeros.
-/// - `sizes` are those of the segments up to the active one, without gap; `bytes` is their sum and
-///   that of the spares.
+/// - `sizes` are those of the segments up to the active one, without gap: 0 for one that was missing
+///   or bad at the start. `bytes` is their sum and that of the spares.
 /// - `spares` are the segments behind the active one, in order, without gap.
 /// - `faults` are entries of the log behind `snapshot`, and so is `rotten`: what the marker covers is
 ///   forgotten when it cannot be read.

@@ -43,6 +43,7 @@ mod wal_format;
 mod wal_full;
 mod wal_heal;
 mod wal_life;
+mod wal_missing;
 mod wal_reads;
 mod wal_storage;
 mod wal_story;

@@ -452,6 +452,9 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> Result<(), Error> {
         self.change(Operation::Remove, name, None, |state| {
+            if !state.names.contains_key(name) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
             state.change_directory(Some(name.to_owned()), None);
             Ok(())
         })

@@ -57,6 +57,14 @@ fn names_are_durable_once_their_directory_is_synced() {
 }
 
 #[test]
+fn what_is_not_there_cannot_be_removed() {
+    let disk = SimDisk::new(1, 1 << 20);
+    file(&disk, "d/a", 1);
+    disk.remove("d/a").unwrap();
+    assert!(disk.remove("d/a").unwrap_err().is_not_found());
+}
+
+#[test]
 fn a_failed_sync_looks_clean_until_the_cache_is_dropped() {
     let disk = SimDisk::new(1, 1 << 20);
     let a = file(&disk, "a", 1);
