@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
-pub(crate) use self::open::make_dir;
+pub(crate) use self::open::{LOCK_NAME, lock, make_dir};
 pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
 pub use self::reader::{LogReader, Read, ReadStep, Unreadable};
 pub use self::recover::{Holds, Locked, Recovery, look};

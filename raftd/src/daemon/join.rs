@@ -70,7 +70,7 @@ impl From<Error> for Wait {
     }
 }
 
-/// The incarnation of a data directory that has no IDENTITY yet: drawn once.
+/// The incarnation of a data directory that has no IDENTITY yet: drawn once, by who holds its lock.
 ///
 /// # Errors
 /// The directory cannot be read or written.

@@ -162,6 +162,8 @@ fn join_first(
         None => named(&settings.peer_listen, peer),
     };
     storage::make_dir(dir)?;
+    // Whoever else waits here would draw an incarnation of its own.
+    let _lock = storage::lock(dir)?;
     let incarnation = join::incarnation(dir)?;
     log::info!("{ready}");
     supervisor.ready();
@@ -269,7 +271,7 @@ fn look_into(dir: &Path) -> Result<Found, Fatal> {
                     return Ok(Found::Identity);
                 }
                 // The lock file alone is what a refused start leaves behind.
-                if name != "LOCK" {
+                if name != storage::LOCK_NAME {
                     found = Found::Remains;
                 }
             }

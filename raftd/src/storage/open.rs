@@ -24,7 +24,7 @@ use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 use crate::wal::{self, Recovered, Report, Settings};
 
-const LOCK_NAME: &str = "LOCK";
+pub(crate) const LOCK_NAME: &str = "LOCK";
 
 /// Opens the data directory, or makes it: locks it, reads who it is, recovers the log.
 ///
@@ -267,7 +267,7 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Fatal> {
 }
 
 /// Held for life: the lock goes with the process, however it ends.
-pub(super) fn lock(dir: &Path) -> Result<File, Fatal> {
+pub(crate) fn lock(dir: &Path) -> Result<File, Fatal> {
     let path = dir.join(LOCK_NAME);
     let file = OpenOptions::new()
         .read(true)

@@ -10,7 +10,7 @@ use std::path::Path;
 use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, NodeId};
 
-use super::open::{fatal_of_io, lock, make_dir};
+use super::open::{LOCK_NAME, fatal_of_io, lock, make_dir};
 use super::{fatal_of, fatal_of_disk, fatal_of_snapshot, history};
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
@@ -38,11 +38,11 @@ const NODE: NodeId = NodeId(1);
 
 /// Makes a data directory from the snapshot in `file`, which may have come from any member of any
 /// cluster. Members that are added later find the node at `peer_addr`, the daemon's own default
-/// without one. Nothing is left of it if that fails.
+/// without one. If that fails nothing is left of it, but LOCK in a directory that was there before.
 ///
 /// # Errors
-/// A [`Fatal`] with the exit status: 64 the directory is not empty, 65 the snapshot is damaged, 74
-/// I/O, 77 not permitted.
+/// A [`Fatal`] with the exit status: 64 the directory is not empty, 65 the snapshot is damaged, 69
+/// another process uses the directory, 74 I/O, 77 not permitted.
 pub fn restore(
     file: &Path,
     data_dir: &Path,
@@ -50,14 +50,12 @@ pub fn restore(
     segment_bytes: u64,
 ) -> Result<Restored, Fatal> {
     let made = !data_dir.exists();
-    if !made && fs::read_dir(data_dir).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(
-            Fatal::new(ExitStatus::Usage, "the data directory is not empty")
-                .at(data_dir.display())
-                .remedy("a directory that is not there yet, or an empty one"),
-        );
-    }
+    // No LOCK is left in what is something else.
+    check_empty(data_dir)?;
     make_dir(data_dir)?;
+    let _lock = lock(data_dir)?;
+    // Whoever had it before may have filled it.
+    check_empty(data_dir)?;
     let peer_addr = peer_addr.unwrap_or(history::PEER_ADDR);
     let restored = fill(file, data_dir, peer_addr, segment_bytes);
     if restored.is_err() {
@@ -67,13 +65,28 @@ pub fn restore(
     restored
 }
 
+/// LOCK alone is what a refused start leaves behind.
+fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
+    let names = fs::read_dir(data_dir).into_iter().flatten().flatten();
+    if names
+        .map(|entry| entry.file_name())
+        .all(|name| name == LOCK_NAME)
+    {
+        return Ok(());
+    }
+    Err(
+        Fatal::new(ExitStatus::Usage, "the data directory is not empty")
+            .at(data_dir.display())
+            .remedy("a directory that is not there yet, or an empty one"),
+    )
+}
+
 fn fill(
     file: &Path,
     data_dir: &Path,
     peer_addr: &str,
     segment_bytes: u64,
 ) -> Result<Restored, Fatal> {
-    let _lock = lock(data_dir)?;
     let identity = Identity {
         cluster: ClusterId(u128::from(random_u64()?) << 64 | u128::from(random_u64()?)),
         node: NODE,
@@ -158,17 +171,20 @@ fn begin_log<D: Disk>(
         .map_err(|error| fatal_of_disk(&error))
 }
 
-/// Takes back what was made.
+/// Takes back what was made, by who holds the lock. The lock itself goes last, and only with the
+/// directory: who takes another one then has what it makes there left alone.
 fn empty(data_dir: &Path, made: bool) -> io::Result<()> {
-    if made {
-        return fs::remove_dir_all(data_dir);
-    }
     for entry in fs::read_dir(data_dir)? {
         let path = entry?.path();
         match path.is_dir() {
+            _ if path.ends_with(LOCK_NAME) => {}
             true => fs::remove_dir_all(path)?,
             false => fs::remove_file(path)?,
         }
+    }
+    if made {
+        fs::remove_file(data_dir.join(LOCK_NAME))?;
+        fs::remove_dir(data_dir)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! How the daemon starts, refuses to, and ends.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{TcpListener, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
@@ -145,6 +145,29 @@ fn a_data_directory_serves_one_process_and_one_node() {
     assert_eq!(caller.reply(), (1, Answer::Value(5)));
 }
 
+/// Two in one directory would be two members.
+#[test]
+fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    // Nobody is there any more.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let nobody = nobody.unwrap().to_string();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let joins = ["--data-dir", data, "--name", "n4", "--join", &nobody];
+    let args = [&joins[..], &ports].concat();
+    let mut first = Daemon::start(raftd(&args));
+    let mut second = raftd(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(second.stderr.take().unwrap()).lines();
+    if told.any(|line| line.unwrap().contains("ready")) {
+        second.kill().unwrap();
+    }
+    let status = second.wait().unwrap();
+    assert!(exited(status, 69), "{status}");
+    first.signal(Signal::TERM);
+    assert!(exited(first.wait(), 0));
+}
+
 #[test]
 fn a_first_start_that_was_cut_short_is_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
@@ -209,11 +232,11 @@ fn a_stopped_reader_of_the_log_does_not_keep_it_from_serving_or_ending() {
         .unwrap();
     command.stderr(hold.try_clone().unwrap());
     let mut child = command.spawn().unwrap();
-    let mut reader = std::io::BufReader::new(hold);
+    let mut reader = BufReader::new(hold);
     let mut line = String::new();
     while !line.contains("ready client=") {
         line.clear();
-        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        reader.read_line(&mut line).unwrap();
     }
     let addr = line
         .split("client=")

@@ -34,6 +34,7 @@ mod snap_support;
 mod snap_write;
 mod storage_keeper;
 mod storage_recover;
+mod storage_restore;
 mod storage_room;
 mod wal_alone;
 mod wal_crash;

@@ -1,0 +1,92 @@
+//! A new cluster from a backup takes an empty directory, and nobody else's.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
+
+use fs2::FileExt;
+use raftd::disk::os::OsDisk;
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::snapshot::snapshot_name;
+use raftd::storage::{Options, Restored, open, restore};
+
+use crate::snap_support::{publish, store};
+use crate::wal_story::{SEGMENT_BYTES, options};
+
+/// A snapshot, as a backup has it.
+fn backup(dir: &Path) -> PathBuf {
+    let disk = OsDisk::new(dir.to_path_buf()).unwrap();
+    let store = store(20, 10);
+    publish(&disk, store.view()).unwrap();
+    dir.join(snapshot_name(store.applied()))
+}
+
+fn restored(file: &Path, data: &Path) -> Result<Restored, Fatal> {
+    restore(file, data, None, SEGMENT_BYTES)
+}
+
+/// Who comes second leaves alone what the first one made, at whatever moment it finds out.
+#[test]
+fn of_two_at_once_one_wins_and_keeps_what_it_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = backup(dir.path());
+    for round in 0..8 {
+        let data = dir.path().join(format!("data{round}"));
+        let start = Barrier::new(2);
+        let both = thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                restored(&file, &data)
+            };
+            let threads = [scope.spawn(one), scope.spawn(one)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        let won = both.iter().flatten().collect::<Vec<_>>();
+        let lost = both.iter().filter_map(|one| one.as_ref().err());
+        let lost = lost.collect::<Vec<_>>();
+        assert_eq!((won.len(), lost.len()), (1, 1), "{lost:?}");
+        let told = [ExitStatus::Usage, ExitStatus::Unavailable].contains(&lost[0].status);
+        assert!(told, "{}", lost[0]);
+        let opened = open(&Options {
+            data_dir: data,
+            create: None,
+            ..options(round)
+        });
+        assert_eq!(opened.unwrap().identity, won[0].identity);
+    }
+}
+
+/// What a refused start leaves behind is nobody's data, as long as nobody holds it.
+#[test]
+fn a_lock_alone_is_as_good_as_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = backup(dir.path());
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let lock = File::create(data.join("LOCK")).unwrap();
+    FileExt::lock_exclusive(&lock).unwrap();
+    let fatal = restored(&file, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Unavailable, "{fatal}");
+    assert!(data.join("LOCK").exists(), "it is somebody's");
+    drop(lock);
+
+    let nowhere = dir.path().join("nowhere");
+    let fatal = restored(&nowhere, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Io, "{fatal}");
+    let left = fs::read_dir(&data).unwrap().map(|name| name.unwrap());
+    let left = left.map(|name| name.file_name()).collect::<Vec<_>>();
+    assert_eq!(left, ["LOCK"], "nothing else is left of it");
+    restored(&file, &data).unwrap();
+    let fatal = restored(&file, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
+}
+
+#[test]
+fn a_directory_that_it_made_goes_with_what_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let fatal = restored(&dir.path().join("nowhere"), &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Io, "{fatal}");
+    assert!(!data.exists());
+}
