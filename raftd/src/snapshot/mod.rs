@@ -65,6 +65,8 @@ use crate::disk::{Aligned, DIRECT_BYTES, Damage, Disk, Error as DiskError};
 
 /// The directory of the snapshots.
 pub const SNAPSHOT_DIR: &str = "snap";
+/// What the name of a snapshot ends with.
+const SUFFIX: &str = ".snap";
 /// What the name of a snapshot that is being written ends with.
 pub const UNFINISHED_SUFFIX: &str = ".snap.tmp";
 /// What the name of a snapshot that is being received ends with.
@@ -73,13 +75,13 @@ pub const PARTIAL_SUFFIX: &str = ".part.tmp";
 /// `snap/%016x-%x.snap`: index, then term.
 #[must_use]
 pub fn snapshot_name(id: EntryId) -> String {
-    name(id, ".snap")
+    name(id, SUFFIX)
 }
 
 /// The entry in a file name without its directory, if it is a snapshot's.
 #[must_use]
 pub fn snapshot_id(file_name: &str) -> Option<EntryId> {
-    named_id(file_name, ".snap")
+    named_id(file_name, SUFFIX)
 }
 
 fn name(id: EntryId, suffix: &str) -> String {
@@ -244,7 +246,8 @@ pub fn newest_header<D: Disk>(disk: &D) -> Result<Option<Header>, DiskError> {
 /// Removes what is of no use beside the snapshot `kept` (0@0: none): all others, what was being
 /// written when the process ended, and what was being received, but for the newest part of a
 /// snapshot behind `kept`, with which a transfer can go on. Returns the names of what it removed. What
-/// stays has its name after a loss of power, too.
+/// stays has its name after a loss of power, too. Names that are no snapshot's are somebody else's, and
+/// stay.
 ///
 /// Only for when the log's marker names `kept`, or the store did begin from it.
 ///
@@ -263,7 +266,7 @@ pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, Di
     let part = parts.filter(|id| id.index > kept.index).max();
     let part = part.map(|id| name(id, PARTIAL_SUFFIX));
     let mut removed = Vec::new();
-    for file_name in names {
+    for file_name in names.iter().filter(|name| is_ours(name)) {
         let name = format!("{SNAPSHOT_DIR}/{file_name}");
         if name == snapshot_name(kept) || Some(&name) == part.as_ref() {
             continue;
@@ -273,6 +276,13 @@ pub fn remove_others<D: Disk>(disk: &D, kept: EntryId) -> Result<Vec<String>, Di
         removed.push(name);
     }
     Ok(removed)
+}
+
+/// A snapshot, or one that was being written or received.
+fn is_ours(file_name: &str) -> bool {
+    let suffixes = [SUFFIX, UNFINISHED_SUFFIX, PARTIAL_SUFFIX];
+    let mut ids = suffixes.iter().map(|suffix| named_id(file_name, suffix));
+    ids.any(|id| id.is_some())
 }
 
 /// Removes the snapshots, whole or received in part, that are older than `marked` and not in `also`.

@@ -1,5 +1,7 @@
 //! A snapshot is the state, whatever the state, and the same bytes everywhere.
 
+use std::fs;
+
 use raftd::disk::os::OsDisk;
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, SECTOR_BYTES};
@@ -112,7 +114,7 @@ fn a_file_system_and_the_model_have_the_same_bytes() {
     let info = publish(&os, store.view()).unwrap();
     assert_eq!(publish(&sim, store.view()).unwrap(), info);
     let name = snapshot_name(info.id);
-    let real = std::fs::read(dir.path().join(&name)).unwrap();
+    let real = fs::read(dir.path().join(&name)).unwrap();
     assert!(Some(real) == sim.content(&name));
     assert_eq!(os.list("snap").unwrap(), sim.list("snap").unwrap());
     assert_same(&store, &load_it(&os, info.id).unwrap().store);
@@ -287,7 +289,6 @@ fn only_what_is_of_use_stays() {
         ("snap/0000000000000001-3.part.tmp", 1),
         ("snap/0000000000000008-3.part.tmp", 1),
         ("snap/0000000000000009-3.part.tmp", 1),
-        ("snap/notes", 1),
     ] {
         disk.create(name, bytes).unwrap();
     }
@@ -296,10 +297,27 @@ fn only_what_is_of_use_stays() {
         disk.list("snap").unwrap(),
         ["0000000000000002-3.snap", "0000000000000009-3.part.tmp"]
     );
-    assert_eq!(removed.len(), 6);
+    assert_eq!(removed.len(), 5);
     assert!(remove_others(&disk, infos[1].id).unwrap().is_empty());
     remove_others(&disk, id(0, 0)).unwrap();
     assert_eq!(disk.list("snap").unwrap(), ["0000000000000009-3.part.tmp"]);
+}
+
+/// A file system's `lost+found`, an operator's copies: a start neither takes nor trips over them.
+#[test]
+fn what_others_put_beside_snapshots_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    let kept = publish(&disk, store(3, 3).view()).unwrap();
+    let snap = dir.path().join("snap");
+    fs::create_dir(snap.join("lost+found")).unwrap();
+    for name in ["notes.tmp", "1-1.snap", "old-0000000000000001-1.snap"] {
+        fs::write(snap.join(name), "mine").unwrap();
+    }
+    let before = disk.list("snap").unwrap();
+    assert_eq!(before.len(), 5);
+    assert!(remove_others(&disk, kept.id).unwrap().is_empty());
+    assert_eq!(disk.list("snap").unwrap(), before);
 }
 
 #[test]
