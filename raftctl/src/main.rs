@@ -43,7 +43,7 @@ fn main() {
             let json = cli.style.format() == Some(Format::Jsonl);
             (cmd::run(cli, &signals), json)
         }
-        Err(error) => (refused(&error, &line), wants_json(&line)),
+        Err(error) => (refused(&error, &line), usage::wants_json(&line)),
     };
     let exit = match result {
         Ok(exit) => exit,
@@ -87,15 +87,6 @@ fn short_help(line: &[OsString]) -> Option<String> {
     let words = line.iter().map(|word| word.clone().into_string().ok());
     let words: Vec<String> = words.collect::<Option<_>>()?;
     cmd::help::short(&words[1..])
-}
-
-/// Whether a line that cannot be parsed asks for JSON.
-fn wants_json(line: &[OsString]) -> bool {
-    let flags: Vec<_> = line.iter().take_while(|word| *word != "--").collect();
-    let pair =
-        |pair: &[&OsString]| (pair[0] == "-o" || pair[0] == "--format") && pair[1] == "jsonl";
-    let word = |word: &&OsString| **word == "--json" || **word == "--format=jsonl";
-    flags.iter().any(word) || flags.windows(2).any(pair)
 }
 
 fn report(failure: &Failure, json: bool) {

@@ -6,11 +6,11 @@ use std::num::{IntErrorKind, ParseIntError};
 use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, CommandFactory};
+use clap::{Command, CommandFactory};
 use raftctl::failure::Failure;
 use raftd::config::nearest;
 
-use crate::cli::Cli;
+use crate::cli::{self, Cli, Given};
 use crate::cmd::help::names;
 use crate::complete::verbs;
 use crate::encoding::screen;
@@ -85,8 +85,7 @@ pub(crate) fn with_null_flag(mut line: Vec<OsString>) -> Vec<OsString> {
         .and_then(|at| cli.find_subcommand(line[at].to_str()?))
         .unwrap_or(&cli);
     for at in 1..end {
-        let before = option(&cli, verb, &line[at - 1]);
-        let is_value = before.is_some_and(|arg| arg.get_action().takes_values());
+        let is_value = option(&[verb, &cli], &line[at - 1]).is_some_and(|before| before.waits());
         if line[at] == "-0" && !is_value {
             line[at] = "--null".into();
         }
@@ -141,9 +140,9 @@ fn corrected(line: &[OsString]) -> Option<String> {
     while let Some(word) = rest.next() {
         if word == "--" {
             data.extend(rest.by_ref().cloned());
-        } else if let Some(arg) = option(&cli, verb, word) {
+        } else if let Some(given) = option(&[verb, &cli], word) {
             flags.push(word.clone());
-            if arg.get_action().takes_values() && !word.as_bytes().contains(&b'=') {
+            if given.waits() {
                 let value = rest.next()?;
                 if value.as_bytes().starts_with(b"-") && value != "-" {
                     let mut tied = flags.pop()?;
@@ -177,29 +176,34 @@ fn corrected(line: &[OsString]) -> Option<String> {
 fn verb_position(cli: &Command, line: &[OsString]) -> Option<usize> {
     let mut at = 1;
     while at < line.len() {
-        let word = &line[at];
-        match option(cli, cli, word) {
-            Some(arg) => {
-                let separate = arg.get_action().takes_values() && !word.as_bytes().contains(&b'=');
-                at += if separate { 2 } else { 1 };
-            }
+        match option(&[cli], &line[at]) {
+            Some(given) if given.waits() => at += 2,
+            Some(_) => at += 1,
             None => return Some(at),
         }
     }
     None
 }
 
-/// The option that the word is, of the verb or a general one.
-fn option<'a>(cli: &'a Command, verb: &'a Command, word: &OsStr) -> Option<&'a Arg> {
-    let word = word.to_str()?;
-    let name = word.split('=').next()?;
-    let is_it = |arg: &&Arg| match name.strip_prefix("--") {
-        Some(long) => arg.get_long() == Some(long),
-        None => name
-            .strip_prefix('-')
-            .is_some_and(|short| arg.get_short().map(String::from).as_deref() == Some(short)),
-    };
-    verb.get_arguments().chain(cli.get_arguments()).find(is_it)
+/// Whether a line that cannot be parsed asks for JSON.
+pub(crate) fn wants_json(line: &[OsString]) -> bool {
+    let cli = Cli::command();
+    let flags = line.split(|word| word == "--").next().unwrap_or_default();
+    (0..flags.len()).any(|at| {
+        let Some(given) = option(&[&cli], &flags[at]) else {
+            return false;
+        };
+        let value = given.value.or_else(|| flags.get(at + 1)?.to_str());
+        match given.arg.get_id().as_str() {
+            "json" => true,
+            "format" => value == Some("jsonl"),
+            _ => false,
+        }
+    })
+}
+
+fn option<'a, 'w>(verbs: &[&'a Command], word: &'w OsStr) -> Option<Given<'a, 'w>> {
+    cli::option(verbs, word.to_str()?)
 }
 
 /// Whether [`quoted`] says the same again: text, without control characters.
@@ -242,6 +246,10 @@ mod tests {
             "raftctl -t 1s put --json -- -k 'a b'"
         );
         assert_eq!(
+            remedy(&["raftctl", "-t1s", "-en1:1,n2:1", "put", "k", "-x"]),
+            "raftctl -t1s -en1:1,n2:1 put -- k -x"
+        );
+        assert_eq!(
             remedy(&["raftctl", "cas", "k", "--expect", "-v", "--new"]),
             "raftctl cas --expect=-v -- k --new"
         );
@@ -278,6 +286,62 @@ mod tests {
             "raftctl get k --default -0"
         );
         assert_eq!(line(&["raftctl", "get", "--", "-0"]), "raftctl get -- -0");
+        assert_eq!(
+            line(&["raftctl", "-t5s", "get", "k", "--default", "-0"]),
+            "raftctl -t5s get k --default -0"
+        );
+        assert_eq!(
+            line(&["raftctl", "get", "k", "--default=x", "-0", "-ojsonl", "-0"]),
+            "raftctl get k --default=x --null -ojsonl --null"
+        );
+        assert_eq!(
+            line(&["raftctl", "add-peer", "n4", "a:1", "--wait", "-0"]),
+            "raftctl add-peer n4 a:1 --wait --null"
+        );
+    }
+
+    #[test]
+    fn ls_is_found_behind_general_options() {
+        for general in [
+            &[][..],
+            &["-t5s"],
+            &["-t=5s"],
+            &["-t", "5s"],
+            &["--timeout=5s"],
+            &["-0t", "5s"],
+            &["-0t5s", "--json"],
+            &["-ean:7400", "-oc"],
+        ] {
+            let line = |verb: &[&str]| -> Vec<OsString> {
+                let words = [&["raftctl"], general, verb].concat();
+                words.into_iter().map(OsString::from).collect()
+            };
+            let keys = line(&["ls", "--keys", "p"]);
+            assert_eq!(with_ls(line(&["ls", "p"])), keys, "{general:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_asks_for_json_in_every_spelling() {
+        let wants = |words: &[&str]| {
+            let line: Vec<_> = words.iter().map(OsString::from).collect();
+            wants_json(&line)
+        };
+        for format in [
+            "-o jsonl",
+            "-ojsonl",
+            "-o=jsonl",
+            "--format jsonl",
+            "--format=jsonl",
+        ] {
+            let words: Vec<_> = format.split(' ').collect();
+            assert!(
+                wants(&[&["raftctl"], &words[..], &["gett"]].concat()),
+                "{format}"
+            );
+        }
+        assert!(wants(&["raftctl", "--json", "gett"]));
+        assert!(!wants(&["raftctl", "gett", "-otsv", "--", "--json"]));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 
 use super::{Candidate, live};
-use crate::cli::Cli;
+use crate::cli::{self, Cli, Given};
 use crate::cmd::help::TOPICS;
 use crate::config::setting::SETTINGS;
 use crate::config::{Config, Flags};
@@ -131,11 +131,10 @@ impl<'a> Walk<'a> {
         self.path.last().copied().unwrap_or(self.cli)
     }
 
-    fn option(&self, is_it: impl Fn(&Arg) -> bool) -> Option<&'a Arg> {
-        let verbs = self.path.iter().rev().copied().chain([self.cli]);
-        verbs
-            .flat_map(Command::get_arguments)
-            .find(|arg| is_it(arg))
+    /// The option that the word is.
+    fn option<'w>(&self, word: &'w str) -> Option<Given<'a, 'w>> {
+        let verbs: Vec<_> = self.path.iter().rev().copied().chain([self.cli]).collect();
+        cli::option(&verbs, word)
     }
 
     fn step(&mut self, word: &str) {
@@ -144,40 +143,19 @@ impl<'a> Walk<'a> {
             return;
         }
         let number = word.parse::<i64>().is_ok();
-        match word.strip_prefix("--") {
-            _ if self.only_data || number || word == "-" => self.datum(word),
-            Some("") => self.only_data = true,
-            Some(long) => {
-                let (name, value) = long
-                    .split_once('=')
-                    .map_or((long, None), |(n, v)| (n, Some(v)));
-                let arg = self.option(|arg| arg.get_long() == Some(name));
-                self.value(arg, value);
+        match word {
+            _ if self.only_data || number || !word.starts_with('-') || word == "-" => {
+                self.datum(word);
             }
-            None if word.starts_with('-') => self.shorts(&word[1..]),
-            None => self.datum(word),
-        }
-    }
-
-    fn shorts(&mut self, letters: &str) {
-        for (at, letter) in letters.char_indices() {
-            let arg = self.option(|arg| arg.get_short() == Some(letter));
-            if arg.is_some_and(takes_value) {
-                let rest = &letters[at + letter.len_utf8()..];
-                self.value(arg, (!rest.is_empty()).then_some(rest));
-                return;
-            }
-        }
-    }
-
-    fn value(&mut self, arg: Option<&'a Arg>, value: Option<&str>) {
-        let Some(arg) = arg.filter(|arg| takes_value(arg)) else {
-            return;
-        };
-        match value {
-            Some(value) => self.flags.set(arg.get_id().as_str(), value),
-            None if arg.is_require_equals_set() => {}
-            None => self.pending = Some(arg),
+            "--" => self.only_data = true,
+            _ => match self.option(word) {
+                Some(given) if given.waits() => self.pending = Some(given.arg),
+                Some(Given {
+                    arg,
+                    value: Some(value),
+                }) => self.flags.set(arg.get_id().as_str(), value),
+                _ => {}
+            },
         }
     }
 
@@ -194,12 +172,14 @@ impl<'a> Walk<'a> {
             return (self.kind_of(arg), String::new());
         }
         if !self.only_data && current.starts_with('-') {
-            let Some((name, _)) = current.split_once('=') else {
-                return (Kind::Fixed(self.all_flags()), String::new());
+            let given = self.option(current);
+            return match given.and_then(|given| Some((given.arg, given.value?))) {
+                Some((arg, value)) => {
+                    let stem = current.strip_suffix(value).unwrap_or_default();
+                    (self.kind_of(arg), stem.into())
+                }
+                None => (Kind::Fixed(self.all_flags()), String::new()),
             };
-            let arg = self.option(|arg| arg.get_long() == name.strip_prefix("--"));
-            let kind = arg.map_or(Kind::Nothing, |arg| self.kind_of(arg));
-            return (kind, format!("{name}="));
         }
         let verb = self.innermost();
         let mut fixed = Vec::new();
@@ -289,10 +269,6 @@ pub(crate) fn verbs<'a>(cli: &'a Command, words: &[String]) -> Vec<&'a Command> 
     let mut walk = Walk::new(cli);
     words.iter().for_each(|word| walk.step(word));
     walk.path
-}
-
-fn takes_value(arg: &Arg) -> bool {
-    arg.get_action().takes_values()
 }
 
 fn about(text: Option<&impl ToString>) -> String {

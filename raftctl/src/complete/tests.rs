@@ -23,6 +23,8 @@ fn verbs_flags_and_words_are_offered() {
     assert_eq!(offered("raftctl get k --endp"), ["--endpoints"]);
     assert_eq!(offered("raftctl get --encode "), ["hex", "base64"]);
     assert_eq!(offered("raftctl get --encode=b"), ["--encode=base64"]);
+    assert_eq!(offered("raftctl get --encode=h -t5s -oj"), ["-ojsonl"]);
+    assert_eq!(offered("raftctl -t5s -0e a:1 pe"), ["peers"]);
     assert_eq!(offered("raftctl snapshot ver"), ["verify"]);
     assert_eq!(offered("raftctl help exit"), ["exit-codes"]);
     assert_eq!(offered("raftctl config explain ti"), ["timeout"]);
@@ -49,7 +51,7 @@ fn each_place_takes_its_kind() {
                 "snapshot --node ",
             ],
         ),
-        (Kind::Endpoints, &["-e a:1,"]),
+        (Kind::Endpoints, &["-e a:1,", "-ea:1,", "-0e=a"]),
         (
             Kind::Contexts,
             &["-c ", "get k --context ", "context use ", "context rm "],
