@@ -25,7 +25,7 @@ const IN_FLIGHT_MAX: usize = 64;
   raftctl del greeting
   raftctl del --prefix tmp/ --expect 12
   raftctl scan --keys -0 tmp/ | raftctl del --stdin -0
-  raftctl del lock --must-exist || echo gone")]
+  raftctl del lock --must-exist && echo released")]
 pub(crate) struct Args {
     /// Several keys are several writes, done in this order.
     #[arg(value_name = "KEY", allow_negative_numbers = true)]

@@ -3,6 +3,7 @@
 //! at a terminal, or is to say no, is in [`SAYS`].
 
 mod documents;
+mod loops;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -94,9 +95,7 @@ impl World {
         fs::create_dir_all(folder.join("bin")).expect("made");
         fs::create_dir_all(folder.join("site")).expect("made");
         for (name, text) in STUBS {
-            let path = folder.join("bin").join(name);
-            fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+            write_stub(&folder.join("bin").join(name), text);
         }
         for (name, text) in [
             ("nginx.conf", "server {}\n"),
@@ -307,6 +306,11 @@ impl World {
             .env("EDITOR", "vi");
         Some(proc::run(command, b""))
     }
+}
+
+fn write_stub(path: &Path, text: &str) {
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("set");
 }
 
 fn forget(path: &Path) {

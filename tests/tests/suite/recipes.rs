@@ -131,7 +131,7 @@ fn folders_and_keys_of_any_name() {
     assert_eq!(me.types("raftctl get site/./index.html"), "one");
     assert_eq!(me.types("raftctl get 'site/./a b/x'"), "two\n");
     me.types("for k in 'a b' $'new\\nline' -x plain; do raftctl put -- \"tmp/$k\" v; done");
-    me.types("raftctl scan --keys -0 tmp/ | xargs -0 -n500 raftctl del --");
+    me.types("raftctl scan --keys -0 tmp/ | xargs -0 -r -n500 raftctl del --");
     assert_eq!(me.types("raftctl count tmp/"), "0\n");
 }
 
@@ -148,9 +148,9 @@ fn numbers_that_nobody_loses() {
     let left = me.types(
         "raftctl put quota/left 8
          take() {
-             v=$(raftctl get quota/left)
-             until raftctl cas quota/left --expect \"$v\" \"$((v-1))\"; do
-                 v=$(raftctl get quota/left) || break
+             while v=$(raftctl get quota/left); do
+                 raftctl cas quota/left --expect \"$v\" \"$((v-1))\"
+                 [ $? = 1 ] || break
              done
          }
          for _ in 1 2 3 4 5 6 7 8; do take & done; wait
