@@ -214,9 +214,7 @@ impl Out {
             Err(_) => 0,
         };
         if self.terminal && !self.style.no_pager && rows > 0 && !self.json() {
-            // Ctrl-C is the pager's while it runs.
-            signals.hold();
-            self.sink.page(rows);
+            self.sink.page(rows, signals.clone());
         }
     }
 

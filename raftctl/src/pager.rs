@@ -3,7 +3,10 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+use crate::signals::Signals;
 
 /// What shows it if nobody says anything.
 const PAGER_DEFAULT: &str = "less";
@@ -17,11 +20,18 @@ const LESS_DEFAULT: &str = "FRX";
 /// pager is there all goes to it.
 pub(crate) struct Sink {
     writer: BufWriter<File>,
-    /// Lines of the screen, while more of them would start a pager.
-    rows: Option<usize>,
+    /// Lines of the screen, while more of them would start a pager, to which signals are then left.
+    rows: Option<(usize, Signals)>,
     gathered: Vec<u8>,
     lines: usize,
-    pager: Option<Child>,
+    pager: Option<Pager>,
+}
+
+/// A pager that was started.
+struct Pager {
+    stdin: ChildStdin,
+    /// Ends when it does: signals are no longer left to it, even if nothing is written any more.
+    ended: JoinHandle<()>,
 }
 
 impl Sink {
@@ -41,17 +51,18 @@ impl Sink {
     }
 
     /// From now on, output of more lines than this goes to a pager.
-    pub(crate) fn page(&mut self, rows: usize) {
-        self.rows = Some(rows);
+    pub(crate) fn page(&mut self, rows: usize, signals: Signals) {
+        self.rows = Some((rows, signals));
     }
 
     /// Writes out what was gathered; a person may still be reading a pager afterwards.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.rows = None;
         self.release()?;
-        if let Some(pager) = &mut self.pager {
-            drop(pager.stdin.take());
-            pager.wait()?;
+        if let Some(Pager { stdin, ended }) = self.pager.take() {
+            drop(stdin);
+            // It only waits.
+            let _ = ended.join();
         }
         Ok(())
     }
@@ -66,17 +77,17 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(pager) = self.pager.as_mut().and_then(|pager| pager.stdin.as_mut()) {
-            return pager.write(bytes);
+        if let Some(pager) = &mut self.pager {
+            return pager.stdin.write(bytes);
         }
-        let Some(rows) = self.rows else {
+        let Some((rows, signals)) = &self.rows else {
             return self.writer.write(bytes);
         };
         self.gathered.extend_from_slice(bytes);
         self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
-        if self.lines >= rows {
+        if self.lines >= *rows {
+            self.pager = start(signals);
             self.rows = None;
-            self.pager = start();
             self.release()?;
         }
         Ok(bytes.len())
@@ -84,14 +95,14 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.pager {
-            Some(pager) => pager.stdin.as_mut().map_or(Ok(()), Write::flush),
+            Some(pager) => pager.stdin.flush(),
             None => self.writer.flush(),
         }
     }
 }
 
 /// Starts the pager; `None`: there is none, or none is wanted.
-fn start() -> Option<Child> {
+fn start(signals: &Signals) -> Option<Pager> {
     let said = env::var_os("RAFTCTL_PAGER").or_else(|| env::var_os("PAGER"));
     let line = said.unwrap_or_else(|| PAGER_DEFAULT.into());
     if line.is_empty() || line == "cat" {
@@ -106,5 +117,15 @@ fn start() -> Option<Child> {
         // Whoever may run this one command may not start others from a pager.
         command.env("LESSSECURE", "1");
     }
-    command.spawn().ok()
+    let left = signals.leave();
+    let mut child = command.spawn().ok()?;
+    let stdin = child.stdin.take()?;
+    let waiter = move || {
+        // Whatever it says, it is no more.
+        let _ = child.wait();
+        drop(left);
+    };
+    let waiter = thread::Builder::new().name("pager".into()).spawn(waiter);
+    let ended = waiter.ok()?;
+    Some(Pager { stdin, ended })
 }

@@ -1,12 +1,13 @@
 //! SIGINT and SIGTERM end the process the usual way, except while a write is under way: then the
-//! person is first told how to learn its outcome.
+//! person is first told how to learn its outcome. What a person types in an editor or a pager that
+//! this program has started, Ctrl-C and Ctrl-\, is theirs alone.
 
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
 /// What the handlers share with the program.
 #[derive(Clone, Debug)]
@@ -26,6 +27,20 @@ impl Signals {
             deadly: Arc::new(AtomicBool::new(true)),
             received: Arc::default(),
         }
+    }
+
+    /// While the result is there, SIGINT and SIGQUIT do nothing: a terminal sends them to this
+    /// program and to a child in the foreground, which they are for. To be called before the child
+    /// is started, and not after [`Signals::hold`].
+    pub(crate) fn leave(&self) -> Left {
+        let quits = Arc::new(AtomicBool::new(false));
+        self.deadly.store(false, Ordering::Relaxed);
+        for (signal, deadly) in [(SIGINT, &self.deadly), (SIGQUIT, &quits)] {
+            // A handler, since the child would inherit a signal that is ignored. Where it cannot be
+            // installed, the signal ends the process as before.
+            let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(deadly));
+        }
+        Left([Arc::clone(&self.deadly), quits])
     }
 
     /// From now on, the first signal raises `cancel`; the second ends the process.
@@ -60,5 +75,17 @@ impl Signals {
             // If it does not end the process, the exit code still tells that something is wrong.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
+    }
+}
+
+/// Signals are left to a child until this is dropped; then they have their default effect again.
+#[derive(Debug)]
+pub(crate) struct Left([Arc<AtomicBool>; 2]);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        self.0
+            .iter()
+            .for_each(|deadly| deadly.store(true, Ordering::Relaxed));
     }
 }

@@ -56,7 +56,6 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             .at(env::temp_dir().display())
             .remedy("TMPDIR names another folder for drafts")
     })?;
-    session.signals.hold();
     edit.run(draft, session)
 }
 
@@ -79,7 +78,9 @@ impl Edit {
     }
 
     fn run(&self, draft: Draft, session: &mut Session<'_>) -> Result<Exit, Failure> {
+        let left = session.signals.leave();
         let ended = draft.edit();
+        drop(left);
         let text = draft.read();
         let is_same = text.as_ref().is_ok_and(|text| *text == self.text());
         if let Err(why) = ended {
@@ -110,6 +111,7 @@ impl Edit {
             },
             value: &new,
         };
+        session.signals.hold();
         // The time that the editor took does not count.
         let written = session
             .client()

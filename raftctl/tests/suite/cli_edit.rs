@@ -1,25 +1,38 @@
 //! `raftctl edit`, with editors that need nobody to type.
 
 use std::fs;
-use std::process::Stdio;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use wire::client::Reply;
 use wire::error::Error as WireError;
 use wire::types::Index;
 
-use super::fake::{Asked, Fake, What};
+use super::fake::{Act, Asked, Fake, What};
 use super::run::{Done, SOON, command, run, run_with, store};
 use super::script::always;
 
-fn edit(at: &str, editor: &str, args: &[&str]) -> Done {
-    command(at, &[&["edit"], args].concat())
+/// An editor in which somebody types Ctrl-C twice, and Ctrl-\, before it does this.
+fn interrupted(editor: &str) -> String {
+    let signals = "kill -INT $PPID; kill -INT $PPID; kill -QUIT $PPID";
+    format!("{signals}; {editor}")
+}
+
+fn editing(at: &str, editor: &str, args: &[&str]) -> Command {
+    let mut command = command(at, &[&["edit"], args].concat());
+    command
         .env_remove("VISUAL")
         .env("EDITOR", editor)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-        .into()
+        .stdin(Stdio::null());
+    command
+}
+
+fn edit(at: &str, editor: &str, args: &[&str]) -> Done {
+    editing(at, editor, args).output().unwrap().into()
 }
 
 fn is_write(asked: &Asked) -> bool {
@@ -133,4 +146,42 @@ fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
     assert_eq!(kept(&done), "x");
     let nobody = Fake::start(1, always(WireError::NoLeader));
     assert_eq!(edit(&nobody.addr, "true", &["-t", SOON, "k"]).code, Some(4));
+}
+
+#[test]
+fn a_signal_of_the_editor_is_not_one_of_the_program() {
+    let (_server, at) = store();
+    edit(&at, &interrupted("printf two >"), &["k"]).silently(0, "");
+    run(&at, &["get", "k"]).silently(0, "two");
+    // It may end the editor.
+    let done = edit(&at, "kill -INT $$; true", &["k"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+}
+
+#[test]
+fn a_signal_behind_the_editor_tells_where_the_text_is() {
+    let silent = Fake::start(1, |asked| match asked.what {
+        What::Get(..) => asked.reply(&Reply::Missing { index: Index(1) }),
+        _ => Act::Nothing,
+    });
+    let child = editing(
+        &silent.addr,
+        &interrupted("printf two >"),
+        &["-t", "60s", "k"],
+    )
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    let patience = Instant::now();
+    while !silent.asked().iter().any(is_write) {
+        assert!(patience.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()));
+    let done = Done::from(output);
+    assert!(done.stderr.contains("  request: "), "{done:?}");
+    assert_eq!(kept(&done), "two");
 }

@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 
 use wire::client::{NodeRole, Reply};
 
-use super::fake::Fake;
+use super::fake::{Act, Fake, What};
 use super::run::{run, store};
-use super::script::status;
+use super::script::{Store, status};
 
 /// What is on the screen afterwards, and the exit code.
 fn show(at: &str, args: &str) -> (String, Option<i32>) {
@@ -161,6 +161,44 @@ fn what_is_longer_than_the_screen_goes_to_a_pager() {
     );
     assert_eq!(show(10, pager, "scan --keys --no-pager"), short);
     assert_eq!(show(10, "cat", "scan --keys"), short);
+}
+
+#[test]
+fn a_signal_of_the_pager_is_not_one_of_the_program() {
+    let store = Store {
+        page_items: 12,
+        ..Store::default()
+    };
+    let server = store.serve();
+    for n in 0..40 {
+        run(&server.addr, &["put", &format!("k{n:02}"), "v"]).silently(0, "");
+    }
+    let signals = "kill -INT $PPID; kill -INT $PPID; kill -QUIT $PPID";
+    let env = format!("RAFTCTL_PAGER='{signals}; sed s/^/:/'");
+    let (text, code) = show_on("cols 60 rows 10", &env, &server.addr, "scan -o tsv");
+    assert_eq!(code, Some(0), "{text}");
+    let lines = text.lines().filter(|line| line.starts_with(":k"));
+    assert_eq!(lines.count(), 40, "{text}");
+}
+
+#[test]
+fn a_signal_ends_what_still_waits_when_the_pager_has_gone() {
+    let mut store = Store {
+        page_items: 12,
+        ..Store::default()
+    };
+    let silent = Fake::start(1, move |asked| match &asked.what {
+        What::Scan(page) if page.after.is_some() => Act::Nothing,
+        _ => store.act(asked),
+    });
+    for n in 0..40 {
+        run(&silent.addr, &["put", &format!("k{n:02}"), "v"]).silently(0, "");
+    }
+    // It reads the one page that comes; then Ctrl-C again and again, until the program is gone.
+    let pager = "head -n 12; (while kill -INT $PPID; do sleep 0.01; done) 2> /dev/null &";
+    let env = format!("RAFTCTL_PAGER='{pager}'");
+    let (text, code) = show_on("cols 60 rows 10", &env, &silent.addr, "-t 60s scan -o tsv");
+    assert_eq!(code, Some(130), "{text}");
 }
 
 #[test]
