@@ -237,10 +237,19 @@ fn unreadable(file: &str, offset: u64, error: &DiskError) -> Error {
 /// # Errors
 /// The disk's.
 pub fn newest_header<D: Disk>(disk: &D) -> Result<Option<Header>, DiskError> {
+    let ids = published(disk)?;
+    Ok(ids.iter().rev().find_map(|id| read_header(disk, *id).ok()))
+}
+
+/// The snapshots that have their names, ascending.
+///
+/// # Errors
+/// The disk's.
+pub fn published<D: Disk>(disk: &D) -> Result<Vec<EntryId>, DiskError> {
     let names = disk.list(SNAPSHOT_DIR)?;
     let mut ids: Vec<EntryId> = names.iter().filter_map(|name| snapshot_id(name)).collect();
     ids.sort();
-    Ok(ids.iter().rev().find_map(|id| read_header(disk, *id).ok()))
+    Ok(ids)
 }
 
 /// Removes what is of no use beside the snapshot `kept` (0@0: none): all others, what was being

@@ -138,7 +138,7 @@ impl<D: Disk> OpenedDisk<D> {
         let raft = raft::Restored {
             hard_state: wal.hard_state(),
             // What a published snapshot covers is committed, whether it can be read or not.
-            commit: wal.commit().max(wal.snapshot().index),
+            commit: wal.commit().max(wal.snapshot().index).max(applied),
             base: wal.base(),
             applied,
             wall_ms: state.store.wall_ms(),
@@ -156,7 +156,11 @@ impl<D: Disk> OpenedDisk<D> {
             store: state.store,
             snapshot: state.snapshot,
         };
+        let unmarked = state.snapshot.id.index > wal.snapshot().index;
         let mut worker = Worker::new(wal, identity);
+        if unmarked {
+            worker.push(StorageRequest::Mark(state.snapshot.id));
+        }
         worker.push(StorageRequest::Alone(alone));
         (restored, worker)
     }
@@ -170,16 +174,14 @@ pub fn open_disk<D: Disk>(disk: D, options: &Options) -> Result<OpenedDisk<D>, F
     let mut log = open_log(disk, options)?;
     let wal = &log.recovered.wal;
     finish_recovery(wal.disk(), &mut log.identity, wal.snapshot())?;
-    snapshot::remove_others(wal.disk(), wal.snapshot()).map_err(|error| fatal_of_disk(&error))?;
-    let state = State::load(
-        wal.disk(),
-        &log.identity,
-        wal.snapshot(),
-        wal.base(),
-        log.recovered.alone,
-        options.sessions_max,
-    )
-    .map_err(|error| fatal_of_snapshot(&error))?;
+    let alone = log.recovered.alone;
+    let state = State::of_log(wal, &log.identity, alone, options.sessions_max)
+        .map_err(|error| fatal_of_snapshot(&error))?;
+    // While the marked one cannot be read, nothing that is there is known to be of no use.
+    if state.snapshot.id.index >= wal.snapshot().index {
+        snapshot::remove_others(wal.disk(), state.snapshot.id)
+            .map_err(|error| fatal_of_disk(&error))?;
+    }
     Ok(OpenedDisk { log, state })
 }
 

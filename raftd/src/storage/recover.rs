@@ -98,22 +98,16 @@ impl<D: Disk> Recovery<D> {
         let wal = log.recovered.wal;
         finish_recovery(wal.disk(), &mut log.identity, wal.snapshot())?;
         let identity = log.identity;
-        let state = State::load(
-            wal.disk(),
-            &identity,
-            wal.snapshot(),
-            wal.base(),
-            true,
-            SESSIONS_MAX,
-        )
-        .map_err(|error| fatal_of_snapshot(&error))?;
+        let state = State::of_log(&wal, &identity, true, SESSIONS_MAX)
+            .map_err(|error| fatal_of_snapshot(&error))?;
+        let covered = state.snapshot.id.index.max(wal.snapshot().index);
         let mut store = state.store;
         replay(&wal, &mut store)?;
         let membership = store.membership().cloned();
         Ok(Self {
             membership: membership
                 .unwrap_or_else(|| Membership::initial(&identity.members, &identity.formed)),
-            committed: wal.commit().max(wal.snapshot().index),
+            committed: wal.commit().max(covered),
             identity,
             wal,
             store,

@@ -5,8 +5,9 @@ use wire::types::EntryId;
 use super::load;
 use crate::disk::Disk;
 use crate::node::io::SnapshotFile;
-use crate::snapshot::{Error, Expected};
+use crate::snapshot::{self, Error, Expected};
 use crate::store::Store;
+use crate::wal::Wal;
 use crate::wal::identity::Identity;
 
 /// What the log goes on from.
@@ -24,6 +25,33 @@ pub struct State {
 }
 
 impl State {
+    /// Loads the newest snapshot of the log: see [`State::load`]. If only the marked one could do and is
+    /// damaged, one that is newer does: the process ended before it marked what it had published, and
+    /// the log has the entry.
+    ///
+    /// # Errors
+    /// Those of [`State::load`].
+    pub fn of_log<D: Disk>(
+        wal: &Wal<D>,
+        identity: &Identity,
+        alone: bool,
+        sessions_max: usize,
+    ) -> Result<Self, Error> {
+        let load = |id| Self::load(wal.disk(), identity, id, wal.base(), alone, sessions_max);
+        let marker = wal.snapshot();
+        let error = match load(marker) {
+            Err(error) if error.is_damage() => error,
+            loaded => return loaded,
+        };
+        let mut newer = snapshot::published(wal.disk())?;
+        newer.retain(|id| id.index > marker.index && wal.holds(*id));
+        let state = newer.iter().rev().find_map(|id| load(*id).ok());
+        let state = state.ok_or(error)?;
+        let newer = state.snapshot.id;
+        log::error!("the marked snapshot is damaged, a newer one is not id={marker} newer={newer}");
+        Ok(state)
+    }
+
     /// Loads the snapshot that the log names with its `marker`. A damaged one is not needed if the
     /// log is whole from its first entry on, and else another member has one: what is there of it
     /// stays until that takes its place. A node that is `alone` has no other member.

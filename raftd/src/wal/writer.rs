@@ -122,6 +122,12 @@ impl<D: Disk> Wal<D> {
         self.snapshot
     }
 
+    /// Whether a snapshot of this entry is one of this log, as far as the log reaches back.
+    #[must_use]
+    pub fn holds(&self, snapshot: EntryId) -> bool {
+        snapshot.index <= self.last().index && self.index.agrees_with(snapshot)
+    }
+
     /// Whether the newest marker is durable.
     #[must_use]
     pub fn is_marked(&self) -> bool {

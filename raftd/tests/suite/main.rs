@@ -33,6 +33,7 @@ mod snap_receive;
 mod snap_support;
 mod snap_write;
 mod storage_keeper;
+mod storage_newer;
 mod storage_recover;
 mod storage_restore;
 mod storage_room;

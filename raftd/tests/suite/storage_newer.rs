@@ -1,0 +1,126 @@
+//! The marked snapshot is damaged, nobody else has it, and the process died before it could mark the
+//! newer one that it made in its place.
+
+use std::collections::VecDeque;
+
+use raftd::disk::sim::SimDisk;
+use raftd::disk::{Disk, Latched};
+use raftd::fatal::{ExitStatus, Fatal};
+use raftd::snapshot::{Step, Writer, snapshot_name};
+use raftd::storage::{OpenedDisk, Options, Recovery, open_disk};
+use raftd::store::Store;
+use raftd::store::session::SESSIONS_MAX;
+use raftd::wal::segment::{self, segment_name};
+use raftd::wal::{Pending, identity::Identity};
+use wire::types::{EntryId, Index};
+
+use crate::wal_damage::{id, put};
+use crate::wal_story::options;
+use crate::wal_support::{entries, identity, write};
+
+const MARKED: u64 = 4;
+const NEWER: u64 = 6;
+const LAST: u64 = 8;
+
+fn alone() -> Identity {
+    Identity {
+        members: identity().members[..1].to_vec(),
+        formed: vec![(identity().node, identity().incarnation)],
+        ..identity()
+    }
+}
+
+fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
+    let options = Options {
+        create: Some(alone()),
+        ..options(disk.operations())
+    };
+    open_disk(Latched::new(disk.clone()), &options)
+}
+
+/// Publishes the state after entries up to this index, the last of which is of `term`.
+fn publish(disk: &SimDisk, index: u64, term: u64) -> EntryId {
+    let mut store = Store::new(alone().epoch, SESSIONS_MAX);
+    let last = entries(index, 1, term, 90_000);
+    let before = entries(1, index - 1, 1, 90_000);
+    before
+        .iter()
+        .chain(&last)
+        .for_each(|entry| drop(store.apply(entry)));
+    let (cluster, members) = (alone().cluster, alone().members);
+    let mut writer = Writer::begin(disk, store.view(), cluster, &members).unwrap();
+    while !matches!(writer.step(disk).unwrap(), Step::Published(_)) {}
+    store.applied()
+}
+
+/// A log that begins behind its first segment, and the snapshot that it needs for that, damaged.
+fn damaged() -> SimDisk {
+    let disk = SimDisk::new(9, 32 << 20);
+    let mut wal = open(&disk).expect("it is made").log.recovered.wal;
+    let mut pending = Pending::default();
+    for entry in entries(1, LAST, 1, 90_000) {
+        pending.push(write(entry.index().0, 1, vec![entry]));
+        put(&mut wal, &mut pending);
+    }
+    let marked = publish(&disk, MARKED, 1);
+    wal.mark(marked);
+    put(&mut wal, &mut pending);
+    let mut gone = wal.compact(marked.index, 0);
+    segment::remove(&disk, &mut gone).expect("it goes");
+    assert!(disk.content(&segment_name(1)).is_none());
+    disk.rot(&snapshot_name(marked), 8_200, 1);
+    disk.restart()
+}
+
+#[test]
+fn a_newer_snapshot_takes_the_place_of_the_marked_one() {
+    let disk = damaged();
+    let newer = publish(&disk, NEWER, 1);
+    // Also an operator may have a look.
+    let seen = Recovery::look(Latched::new(disk.fork(1)), 1).expect("it is whole");
+    assert_eq!(seen.holds().last, id(1, LAST));
+    let opened = open(&disk).expect("it goes on from there");
+    assert_eq!(opened.state.store.applied(), newer);
+    assert_eq!(opened.state.snapshot.id, newer);
+    let (restored, mut worker) = opened.start();
+    assert_eq!(restored.raft.applied, Index(NEWER));
+    assert!(restored.raft.commit >= Index(NEWER));
+    let mut events = VecDeque::new();
+    while worker.has_work() && worker.round(&mut events).unwrap().worked {}
+    assert_eq!(worker.wal().snapshot(), newer, "it is the marked one now");
+    drop(worker);
+    disk.power_loss();
+    let disk = disk.restart();
+    let opened = open(&disk).expect("it opens");
+    assert_eq!(opened.log.recovered.report.snapshot, newer);
+    assert_eq!(opened.state.store.applied(), newer);
+    assert_eq!(disk.list("snap").unwrap().len(), 1);
+}
+
+/// Neither one that is damaged, too, nor one of another entry than the log's; and none of them goes.
+#[test]
+fn what_does_not_fit_the_log_is_refused_and_stays() {
+    type Spoil = fn(&SimDisk) -> EntryId;
+    let cases: [Spoil; 3] = [
+        |disk| {
+            let newer = publish(disk, NEWER, 1);
+            disk.rot(&snapshot_name(newer), 8_200, 1);
+            newer
+        },
+        |disk| publish(disk, NEWER, 2),
+        |disk| publish(disk, LAST + 1, 1),
+    ];
+    for newer in cases {
+        let disk = damaged();
+        let newer = newer(&disk);
+        let fatal = open(&disk).err().expect("nothing is there to go on from");
+        assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+        assert!(
+            fatal.what.contains(&snapshot_name(id(1, MARKED))),
+            "{fatal}"
+        );
+        for kept in [newer, id(1, MARKED)] {
+            assert!(disk.content(&snapshot_name(kept)).is_some(), "{kept} stays");
+        }
+    }
+}
