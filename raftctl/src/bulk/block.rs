@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::mem;
 
 use bytes::BytesMut;
-use raftctl::client::{Batch, Command, Operation, Undone};
+use raftctl::client::{Batch, Command, Operation};
 use wire::block;
 use wire::limits::ENTRY_KEYS_MAX;
 
 use super::rewrite::{Rewrite, key_of};
-use crate::cmd::{shown, undone};
+use crate::cmd::shown;
 use crate::decoding::{Datum, Raw};
 
 /// Bytes of a block's operations from which on it takes no more; one always fits. Entries of this
@@ -32,8 +32,8 @@ pub(crate) struct Refused {
 
 /// Consecutive records of the input: those behind `after`, up to `last`.
 ///
-/// Invariant: each of them is either in `numbers`, which has one for each operation of `batch` (as
-/// long as that is needed), or in `refused`; both rise.
+/// Invariant: each of them is either in `numbers`, which has one for each operation of `batch`, or in
+/// `refused`, or in both if its operation turned out to be impossible; both rise.
 #[derive(Debug, Default)]
 pub(crate) struct Block {
     /// What is sent.
@@ -132,8 +132,15 @@ impl Block {
     }
 
     /// What is said of an operation that is still there and cannot be done.
-    pub(crate) fn refusal(&self, number: u64, why: Undone) -> String {
-        format!("{}: {}", shown(self.key(number)), undone::text(why))
+    pub(crate) fn refusal(&self, number: u64, why: &str) -> String {
+        format!("{}: {why}", shown(self.key(number)))
+    }
+
+    /// The operation of this record was not done, since it cannot be.
+    pub(crate) fn leave_out(&mut self, refused: Refused) {
+        let before = |other: &Refused| other.number < refused.number;
+        let place = self.refused.partition_point(before);
+        self.refused.insert(place, refused);
     }
 
     /// The key of an operation that is still there.

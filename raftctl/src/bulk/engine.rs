@@ -9,6 +9,7 @@ use raftctl::client::{
     Txn, Undone, Written,
 };
 use raftctl::failure::Failure;
+use wire::error::Error as WireError;
 
 use super::block::{Block, Refused};
 use super::checkpoint::{Checkpoint, Sent, State};
@@ -83,9 +84,6 @@ impl Flight {
         } else if self.open > 0 {
             submit(Command::Txn(Txn::batch(operations)))?;
         }
-        if !self.block.may_fail {
-            self.block.batch = Batch::default();
-        }
         Ok(())
     }
 
@@ -96,10 +94,8 @@ impl Flight {
         match undone::of(&written.outcome) {
             None => self.tally.add(number, &written.outcome, written.revision.0),
             Some(why) => {
-                let why = self.block.refusal(number, why);
-                let refused = &mut self.block.refused;
-                let place = refused.partition_point(|other| other.number < number);
-                refused.insert(place, Refused { number, why });
+                let why = self.block.refusal(number, &undone::text(why));
+                self.block.leave_out(Refused { number, why });
             }
         }
     }
@@ -241,7 +237,7 @@ impl<'a> Engine<'a> {
         let written = written.map_err(|error| Failure::of(self.words.doing, &error))?;
         if let Outcome::Undone { operation, why, .. } = written.outcome {
             let number = block.numbers[operation as usize];
-            let why = block.refusal(number, why);
+            let why = block.refusal(number, &undone::text(why));
             return Err(self.words.refused(&Refused { number, why }, None));
         }
         let tally = Tally::of(&block, &written);
@@ -333,7 +329,7 @@ impl<'a> Engine<'a> {
         let result = self.client.wait(Deadline::after(self.patience));
         let written = match result.expect("the client has its write") {
             Ok(written) => written,
-            Err(error) => return Err(self.give_up(error)),
+            Err(error) => return self.take_failure(error, out),
         };
         if let Some(next) = &mut self.next {
             next.seq += 1;
@@ -388,7 +384,7 @@ impl<'a> Engine<'a> {
             return Ok(());
         }
         let number = flight.block.numbers[operation];
-        let why = flight.block.refusal(number, why);
+        let why = flight.block.refusal(number, &undone::text(why));
         self.stop_at(flight, Refused { number, why }, out)
     }
 
@@ -409,8 +405,8 @@ impl<'a> Engine<'a> {
         self.land(out)
     }
 
-    /// A write has no verdict, or a bad one: nothing more is done.
-    fn give_up(&mut self, mut error: Error) -> Failure {
+    /// The oldest write has no verdict, or a bad one: nothing behind it is done either.
+    fn take_failure(&mut self, mut error: Error, out: &mut Out) -> Result<(), Failure> {
         while let Some(result) = self.client.wait(Deadline::after(self.patience)) {
             if let Err(later @ Error::Unknown { .. }) = result
                 && !matches!(error, Error::Unknown { .. })
@@ -418,10 +414,46 @@ impl<'a> Engine<'a> {
                 error = later;
             }
         }
+        // What goes singly was part of a block that was not too large.
+        if let Error::Refused { error: why, .. } = &error
+            && matches!(why, WireError::TooLarge { .. })
+            && self.flights.front().is_some_and(|front| !front.singly)
+        {
+            return self.take_too_large(why, out);
+        }
         let first = self.flights.front().map_or(0, |flight| flight.block.after);
         let last = self.flights.back().map_or(0, |flight| flight.block.last);
         let checkpoint = self.checkpoint.as_ref().map(Checkpoint::path);
-        self.words.given_up(&error, (first + 1, last), checkpoint)
+        Err(self.words.given_up(&error, (first + 1, last), checkpoint))
+    }
+
+    /// The cluster takes no write as large as that of the oldest flight, and none was done from there
+    /// on: what is behind it waits again, and so do its records, each by itself. If it has only one,
+    /// that cannot be written.
+    fn take_too_large(&mut self, error: &WireError, out: &mut Out) -> Result<(), Failure> {
+        if let Some(next) = self.next {
+            // The name of what was refused is that of what comes next.
+            self.client.continue_session(next);
+        }
+        for flight in self.flights.drain(1..).rev() {
+            self.waiting.push_front((flight.block, flight.singly));
+        }
+        let mut flight = self.flights.pop_front().expect("something is in flight");
+        let [number] = flight.block.numbers[..] else {
+            let pieces = flight.block.split(1, self.ledger.crc);
+            for piece in pieces.into_iter().rev() {
+                self.waiting.push_front((piece, false));
+            }
+            return Ok(());
+        };
+        let why = flight.block.refusal(number, &error.to_string());
+        let refused = Refused { number, why };
+        if self.stops {
+            return self.stop_at(flight, refused, out);
+        }
+        flight.block.leave_out(refused);
+        self.flights.push_front(flight);
+        self.land(out)
     }
 
     fn save(&mut self) -> Result<(), Failure> {

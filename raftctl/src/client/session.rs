@@ -222,6 +222,11 @@ impl Session {
             exposed,
             state: State::Queued,
         });
+        if let Some(id) = self.id.filter(|_| self.kept) {
+            // Now, for whoever remembers the name: as of now a floor is not above what that one has
+            // written down, and an error names the write.
+            self.name_as(id);
+        }
         self.fail_broken();
         Ok(())
     }
@@ -279,6 +284,10 @@ impl Session {
             self.forget();
         }
         let id = *self.id.get_or_insert_with(born);
+        self.name_as(id);
+    }
+
+    fn name_as(&mut self, id: SessionId) {
         let first_open = self.writes.iter().find(|write| !write.is_given_up());
         let floor = match first_open {
             Some(write) if write.seq > 0 => write.seq,
@@ -511,7 +520,7 @@ impl Session {
         }));
     }
 
-    /// Of a write that was named; an unnamed one was never sent and needs no id.
+    /// Of a write that was named; an unnamed one was never sent, by nobody, and needs no id.
     fn request_id(&self, position: usize) -> RequestId {
         RequestId {
             session: self.id.unwrap_or(SessionId {

@@ -11,6 +11,7 @@ mod cli_data;
 mod cli_edit;
 mod cli_errors;
 mod cli_lead;
+mod cli_load;
 mod cli_members;
 mod cli_terminal;
 mod cli_txn;

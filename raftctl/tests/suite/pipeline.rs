@@ -1,6 +1,8 @@
 //! Several writes in flight in one session.
 
-use raftctl::client::{Command, Error, IN_FLIGHT_MAX, Outcome, RequestId, Why};
+use std::time::Duration;
+
+use raftctl::client::{Command, Deadline, Error, IN_FLIGHT_MAX, Outcome, RequestId, Why};
 use wire::error::Error as WireError;
 use wire::types::Index;
 
@@ -311,4 +313,27 @@ fn a_session_that_goes_on_is_not_replaced_by_another() {
     );
     let asked = server.asked();
     assert!(asked.iter().all(|a| a.write().session == named.session));
+}
+
+#[test]
+fn no_floor_in_a_session_that_goes_on_is_above_what_was_open_at_its_submission() {
+    let server = Fake::start(1, obliging());
+    let mut client = client(&[&server]);
+    let named = client.open_session(soon()).unwrap();
+    client.submit(PUT).unwrap();
+    client.submit(PUT).unwrap();
+    client.wait(soon()).unwrap().unwrap();
+    // The second may be settled by now: who wrote down that it is not must still be able to ask.
+    client.submit(PUT).unwrap();
+    while client.wait(soon()).is_some() {}
+    let floors: Vec<_> = server.asked().iter().map(|a| a.write().floor).collect();
+    assert_eq!(floors, [1, 1, 2]);
+    // One that another process may have sent has its name before it is sent.
+    client.continue_session(RequestId { seq: 7, ..named });
+    client.resubmit(PUT).unwrap();
+    let unknown = client.wait(Deadline::after(Duration::ZERO)).unwrap();
+    let Err(Error::Unknown { request, .. }) = unknown else {
+        panic!("{unknown:?}");
+    };
+    assert_eq!(request, RequestId { seq: 7, ..named });
 }
