@@ -10,7 +10,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use wire::client::{Admitted, Reply, Request};
@@ -20,6 +20,7 @@ use wire::hello::{Hello, LeaderHint, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::Incarnation;
 
+use crate::clock::Clock;
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
 use crate::signal::StopSignals;
@@ -246,7 +247,8 @@ fn receive<T>(
     input: &mut Vec<u8>,
     read: impl FnOnce(&frame::Frame<'_>) -> Result<T, Wait>,
 ) -> Result<T, Wait> {
-    let until = Instant::now() + ANSWER_TIMEOUT;
+    let clock = Clock::start();
+    let until = clock.monotonic() + ANSWER_TIMEOUT;
     let mut chunk = [0; 4096];
     loop {
         if let Some(frame) = frame::parse(input, CLIENT_FRAME_BYTES_MAX)? {
@@ -255,7 +257,7 @@ fn receive<T>(
             input.drain(..length);
             return taken;
         }
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.since(clock.monotonic());
         if left.is_zero() {
             return Err(io::Error::from(io::ErrorKind::TimedOut).into());
         }
