@@ -4,10 +4,12 @@
     reason = "copying into a shared map and hooking SIGBUS have no safe form"
 )]
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Advice, MmapRaw};
 use rustix::fs::FallocateFlags;
@@ -23,6 +25,9 @@ const CUT_BYTES: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct OsDisk {
     root: PathBuf,
+    /// Directories, open: a sync that had to open one could fail for want of a descriptor, and
+    /// would be taken for one that lost something.
+    dirs: Arc<Mutex<BTreeMap<String, Arc<File>>>>,
 }
 
 /// An open file, mapped or not.
@@ -46,7 +51,7 @@ impl OsDisk {
     /// read or written ends the process with status 74.
     ///
     /// # Errors
-    /// The hook cannot be set.
+    /// The hook cannot be set, or `root` cannot be opened.
     pub fn new(root: PathBuf) -> Result<Self, Error> {
         // SAFETY: the action only calls `die_in_signal_handler`, which makes two system calls that
         // are async-signal-safe (write, _exit), allocates nothing, takes no lock and never returns.
@@ -58,10 +63,25 @@ impl OsDisk {
                 )
             })
         };
-        match hook {
-            Ok(_) => Ok(Self { root }),
-            Err(cause) => Err(Error::new("hook", "SIGBUS", cause)),
+        hook.map_err(|cause| Error::new("hook", "SIGBUS", cause))?;
+        let disk = Self {
+            root,
+            dirs: Arc::default(),
+        };
+        disk.dir("")?;
+        Ok(disk)
+    }
+
+    /// The directory, kept open from the first time on.
+    fn dir(&self, name: &str) -> Result<Arc<File>, Error> {
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = dirs.get(name) {
+            return Ok(Arc::clone(dir));
         }
+        let opened = File::open(self.path(name));
+        let dir = Arc::new(opened.map_err(|cause| Error::new("open", name, cause))?);
+        dirs.insert(name.to_owned(), Arc::clone(&dir));
+        Ok(dir)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -137,7 +157,7 @@ impl Disk for OsDisk {
             Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::new("create", name, cause))
             }
-            _ => Ok(()),
+            _ => self.dir(name).map(drop),
         }
     }
 
@@ -318,8 +338,8 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> Result<(), Error> {
-        File::open(self.path(dir))
-            .and_then(|dir| dir.sync_all())
+        self.dir(dir)?
+            .sync_all()
             .map_err(|cause| Error::new("sync", dir, cause))
     }
 

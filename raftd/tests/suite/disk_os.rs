@@ -34,3 +34,17 @@ fn what_has_another_name_is_not_cut() {
         8 << 20
     );
 }
+
+/// A sync that fails for want of a descriptor would be taken for one that lost something.
+#[test]
+fn a_directory_is_synced_without_opening_it_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let disk = OsDisk::new(root.clone()).unwrap();
+    disk.create_dir("wal").unwrap();
+    fs::rename(&root, dir.path().join("elsewhere")).unwrap();
+    for name in ["wal", ""] {
+        disk.clone().sync_dir(name).unwrap();
+    }
+}
