@@ -32,8 +32,9 @@ use crate::store::session::SESSIONS_MAX;
 use crate::wal::entry_bytes_max;
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 
-/// Descriptors that are not for clients: the log's segments, peers, listeners, standard streams.
-const OWN_FILES: u64 = 128;
+/// Descriptors that are not for clients: the log's segments, peers, listeners, standard streams,
+/// and connections that were refused and linger.
+const OWN_FILES: u64 = 160;
 
 /// Runs the program to its end.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ! {

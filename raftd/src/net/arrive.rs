@@ -15,8 +15,6 @@ use super::connection::Phase;
 use super::dial::Due;
 use super::event_loop::Driver;
 
-/// Refused connections that may linger until the other end has read why.
-const LEAVING_MAX: usize = 64;
 /// Accepted connections on the peer port, per member.
 const ACCEPTED_PER_MEMBER_MAX: usize = 8;
 /// How often running out of descriptors is logged.
@@ -65,7 +63,7 @@ impl Driver {
                 self.dialler.members() * ACCEPTED_PER_MEMBER_MAX,
             ),
         };
-        let full = open >= limit + counts.leaving;
+        let full = open >= limit + counts.leaving[port as usize];
         let crowded = port == Port::Client && counts.newcomers >= self.limits.newcomers_max;
         let mut refused = false;
         if full || crowded {
@@ -73,9 +71,6 @@ impl Driver {
                 Some(oldest) => self.close(oldest, false, "pushed out"),
                 None => refused = full,
             }
-        }
-        if refused && counts.leaving >= LEAVING_MAX {
-            return;
         }
         let now = self.now.monotonic;
         let registry = self.poll.registry();

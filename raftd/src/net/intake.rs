@@ -22,6 +22,9 @@ const CLIENT_READS_MAX: usize = 64;
 const CLIENT_BYTES_MAX: usize = 1 << 20;
 /// With this many bytes of replies at hand, a turn takes no further requests.
 const REPLY_BYTES_MAX: usize = 4 << 20;
+/// Refused connections of a port that may linger until the other end has read why. They come on top of
+/// the port's limit, and hold descriptors.
+const LEAVING_MAX: usize = 16;
 
 impl Driver {
     /// Reads every ready peer once.
@@ -339,13 +342,13 @@ impl Driver {
         self.close(id, false, &why);
     }
 
-    /// Tells the other end why, and lets the connection end.
+    /// Tells the other end why, and lets the connection end; at once if too many linger already.
     pub(super) fn refuse(&mut self, id: u64, error: &Error, request_id: u64) {
         let now = self.now.monotonic;
         let Some(connection) = self.table.get(id) else {
             return;
         };
-        let phase = connection.phase;
+        let (phase, port) = (connection.phase, connection.port);
         if matches!(phase, Phase::Leaving(_)) {
             return;
         }
@@ -353,6 +356,11 @@ impl Driver {
         drop(self.table.take_input(id));
         log::debug!("connection refused phase={phase:?} reason=\"{error}\"");
         self.table.append(id, |out| error.encode(request_id, out));
+        if self.table.counts.leaving[port as usize] >= LEAVING_MAX {
+            // It arrives unless the other end has sent more than was read.
+            let _ = self.table.send(id, now);
+            return self.close(id, false, "refused by this node");
+        }
         self.table.set_phase(id, Phase::Leaving(now));
         self.table.arm(id, &self.limits);
         self.mark_dirty(id);

@@ -29,8 +29,8 @@ pub(super) struct Counts {
     pub(super) accepted_peers: usize,
     /// On the client port, without a hello.
     pub(super) newcomers: usize,
-    /// Refused and not gone yet.
-    pub(super) leaving: usize,
+    /// Refused and not gone yet, on each port.
+    pub(super) leaving: [usize; 2],
 }
 
 /// Invariants:
@@ -156,7 +156,10 @@ impl Table {
                 &mut counts.newcomers,
                 (port, phase) == (Port::Client, Phase::Newcomer),
             ),
-            (&mut counts.leaving, matches!(phase, Phase::Leaving(_))),
+            (
+                &mut counts.leaving[port as usize],
+                matches!(phase, Phase::Leaving(_)),
+            ),
         ];
         for (sum, concerned) in sums {
             if concerned {

@@ -184,6 +184,42 @@ fn one_connection_too_many_is_told_so() {
     }
 }
 
+/// What is refused stays for a moment, so that its reason arrives. That must not take the files that
+/// the log needs.
+#[test]
+fn a_flood_of_garbage_leaves_the_daemon_its_files() {
+    // 128 files: 32 client connections.
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -n 128; exec \"$0\" --dev --listen 127.0.0.1:0 --set wal.segment_bytes=1MiB",
+        env!("CARGO_BIN_EXE_raftd"),
+    ]);
+    let daemon = Daemon::start(command);
+    let mut writer = Caller::connect(&daemon.client);
+    let welcome = writer.greet();
+    let before = daemon.files();
+    let mut flood = Vec::new();
+    for seq in 1..=20 {
+        for addr in [&daemon.client, &daemon.peer] {
+            for _ in 0..20 {
+                let mut caller = Caller::connect(addr);
+                // It may be closed already.
+                let _ = caller.stream.write_all(&[b'G'; 30]);
+                flood.push(caller);
+            }
+        }
+        // The log goes on to further segments, for which it opens and closes files.
+        writer.put(&welcome, seq, b"k", &[7; 500_000]);
+        assert_eq!(writer.reply(), (seq, Answer::Written));
+        // Both ports' connections, those on their way out, and segments that are being made.
+        let files = daemon.files();
+        assert!(files < before + 32 + 8 + 2 * 16 + 10, "{before} to {files}");
+    }
+    drop(flood);
+    daemon.serves();
+}
+
 #[test]
 fn newcomers_that_say_nothing_make_room_for_those_that_do() {
     let daemon = Daemon::dev(&[
