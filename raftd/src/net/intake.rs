@@ -176,12 +176,15 @@ impl Driver {
     }
 
     /// Takes whole frames off the front of `bytes`, all of `whole` if that may be shared, and says how
-    /// many bytes they were.
+    /// many bytes they were. A client's wait for the next turn when this one has replies enough.
     fn parse(&mut self, id: u64, bytes: &[u8], whole: Option<&Bytes>) -> usize {
         let mut at = 0;
         while let Some(connection) = self.table.get(id) {
             let phase = connection.phase;
             if !connection.may_read() || matches!(phase, Phase::Leaving(_)) {
+                break;
+            }
+            if phase == Phase::Client && self.effects.reply_bytes.len() >= REPLY_BYTES_MAX {
                 break;
             }
             match frame::parse(&bytes[at..], connection.frame_bytes_max()) {

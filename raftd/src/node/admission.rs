@@ -442,7 +442,8 @@ impl Node {
     /// Serves the reads that may be, as many as a turn allows. Says whether more could be.
     pub(super) fn serve_reads(&mut self, effects: &mut Effects) -> bool {
         let mut keys = 0;
-        while keys < TURN_KEYS_MAX && effects.reply_bytes.len() < TURN_REPLY_BYTES_MAX {
+        let replies_end = effects.reply_bytes.len() + TURN_REPLY_BYTES_MAX;
+        while keys < TURN_KEYS_MAX && effects.reply_bytes.len() < replies_end {
             let Some(read) = self.reads.next_ready() else {
                 return false;
             };

@@ -141,12 +141,14 @@ impl Node {
         }
         let entries_max = self.config.limits.turn_entries_max;
         let (mut entries, mut bytes, mut keys) = (0, 0, 0);
+        // However much the turn has answered before: the next may bring as much.
+        let replies_end = effects.reply_bytes.len() + TURN_REPLY_BYTES_MAX;
         let mut is_over = false;
         while !self.store.has_applied(self.committed) {
             is_over = entries >= entries_max
                 || bytes >= TURN_BYTES_MAX
                 || keys >= TURN_KEYS_MAX
-                || effects.reply_bytes.len() >= TURN_REPLY_BYTES_MAX;
+                || effects.reply_bytes.len() >= replies_end;
             if is_over {
                 break;
             }

@@ -1,7 +1,10 @@
 //! The driver against connections that are broken, slow, greedy or many.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
+use std::net::Shutdown;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -283,6 +286,39 @@ fn a_client_that_reads_late_gets_every_reply() {
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, (1..=500).collect::<Vec<_>>());
+}
+
+/// What is answered at once, much of it in one read, must not keep from the others their turn.
+#[test]
+fn clients_with_many_small_questions_leave_the_others_their_turn() {
+    let daemon = Daemon::dev(&[]);
+    let mut questions = BytesMut::new();
+    for id in 1..=13_000 {
+        Request::Status.encode(id, &mut questions);
+    }
+    let greedy = [daemon.client(), daemon.client()];
+    let mut served = Caller::connect(&daemon.client);
+    let welcome = served.greet();
+    let over = AtomicBool::new(false);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for caller in &greedy {
+            let mut stream = &caller.stream;
+            scope.spawn(|| {
+                let mut stream = &caller.stream;
+                let over = || over.load(Ordering::Relaxed) || began.elapsed() > PATIENCE;
+                while !over() && stream.write_all(&questions).is_ok() {}
+                let _ = stream.shutdown(Shutdown::Both);
+            });
+            // Ends with the connection.
+            scope.spawn(move || io::copy(&mut stream, &mut io::sink()));
+        }
+        for seq in 1..=10 {
+            served.put(&welcome, seq, b"k", b"v");
+            assert_eq!(served.reply(), (seq, Answer::Written));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

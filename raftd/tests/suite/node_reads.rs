@@ -1,6 +1,9 @@
 //! Reads that any node answers: how fresh they are, and what is said where they cannot be.
 
+use std::time::Duration;
+
 use wire::client::{Consistency, Freshness, NodeRole, Request};
+use wire::command::{Batch, Command, Operation, Txn};
 use wire::error::{Error, Lag};
 use wire::types::{Index, NodeId};
 
@@ -50,6 +53,36 @@ fn with_key() -> (Cluster, NodeId, NodeId, Index) {
     cluster.run(ms(100));
     let follower = cluster.other_than(leader);
     (cluster, leader, follower, index)
+}
+
+/// What a turn answers at once is no reason to serve nobody else: the next may bring as much.
+#[test]
+fn whoever_waits_is_served_in_a_turn_of_many_replies() {
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        disk_delay: Duration::ZERO,
+        ..Options::default()
+    });
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let (writer, greedy) = (cluster.connect(leader), cluster.connect(leader));
+    let write = session.next(put(b"large", &[1_u8; 1_000_000]));
+    cluster.ask(writer, 1, write);
+    let mut batch = Batch::default();
+    batch.push(Operation::Get { key: b"large" }).unwrap();
+    let txn = Command::Txn(Txn::batch(batch.operations()));
+    let writes: Vec<_> = (2..12).map(|id| (id, session.next(txn))).collect();
+    cluster.send(writer, &writes);
+    cluster.run_until("the first result", ms(10), |cluster| {
+        cluster.answered(writer) > 1
+    });
+    let before = cluster.answered(writer);
+    assert!(before < 11, "some are still to be applied");
+    let mut requests: Vec<_> = (1..5_000).map(|id| (id, Request::Status)).collect();
+    requests.push((5_000, stale_get(b"k")));
+    cluster.send(greedy, &requests);
+    assert!(cluster.answered(writer) > before, "applied");
+    assert!(cluster.reply(greedy, 5_000).is_some(), "read");
 }
 
 #[test]
