@@ -166,13 +166,10 @@ impl Driver {
             return;
         };
         if let Some(clogged) = connection.judge_flow() {
-            // What it had to say meanwhile was left unread.
-            let resume = !clogged && connection.may_read() && connection.has_work();
             self.notices
                 .push(Notice::ClientClogged(ConnectionId(id), clogged));
-            if resume {
-                self.enqueue(id);
-            }
+            // What it had to say meanwhile was left unread, and its frame's time runs again.
+            self.enqueue(id);
         }
     }
 
@@ -185,7 +182,7 @@ impl Driver {
         for (connection, readable) in changes.drain(..) {
             if let Some(open) = self.table.get(connection.0) {
                 debug_assert_eq!(open.port, Port::Client, "links are always read");
-                open.paused = !readable;
+                open.pause(!readable);
                 self.enqueue(connection.0);
             }
         }

@@ -92,7 +92,8 @@ pub(super) struct Connection {
     /// The deadline that its entry among the timers has.
     pub(super) timer: Option<Instant>,
     pub(super) opened: Instant,
-    /// Since when the frame at the front of `input` is incomplete.
+    /// Since when the frame at the front of `input` is incomplete, and could be completed: not
+    /// while the connection is left unread.
     pub(super) frame_since: Option<Instant>,
     /// Since when `output` waits without progress.
     pub(super) stalled_since: Option<Instant>,
@@ -136,11 +137,6 @@ impl Connection {
     /// peer says makes nothing grow that the peer's own acknowledgements do not bound.
     pub(super) fn may_read(&self) -> bool {
         self.port == Port::Peer || !(self.paused || self.clogged)
-    }
-
-    /// Whether reading or parsing would bring something.
-    pub(super) fn has_work(&self) -> bool {
-        self.readable || holds_frame(&self.input)
     }
 
     /// One read behind what `buffer` holds of a frame.
@@ -201,8 +197,15 @@ impl Connection {
         let clogged = self.output.len() >= bound;
         (self.clogged != clogged).then(|| {
             self.clogged = clogged;
+            self.frame_since = None;
             clogged
         })
+    }
+
+    /// Leaves it unread, or no longer (rules A7).
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.frame_since = None;
     }
 
     /// When it is closed unless something happens before.

@@ -149,7 +149,7 @@ impl Driver {
             return;
         }
         let whole = holds_frame(&rest);
-        connection.frame_since = match rest.is_empty() || whole {
+        connection.frame_since = match rest.is_empty() || whole || !connection.may_read() {
             true => None,
             false if progress => Some(now),
             false => connection.frame_since.or(Some(now)),

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use wire::client::{Reply, Request};
+use wire::client::{Consistency, Reply, Request};
 use wire::error::Error;
 use wire::frame::Kind;
 use wire::hello::{PeerIdentity, Role};
 use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX};
 use wire::types::{EntryId, Incarnation, Index, NodeId, Term};
 
-use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, header, hello};
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, header, hello, raftd};
 
 #[test]
 fn requests_in_one_piece_and_byte_by_byte_are_the_same() {
@@ -286,6 +286,73 @@ fn a_client_that_reads_late_gets_every_reply() {
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, (1..=500).collect::<Vec<_>>());
+}
+
+/// The time that a client may take for a frame runs only while the daemon takes what it sends.
+#[test]
+fn a_client_that_reads_late_has_time_for_its_frame() {
+    let daemon = Daemon::dev(&["--set", "net.frame_timeout=300ms"]);
+    let mut late = Caller::connect(&daemon.client);
+    let welcome = late.greet();
+    late.put(&welcome, 1, b"big", &[7; 100_000]);
+    assert_eq!(late.reply(), (1, Answer::Written));
+    let mut asked = BytesMut::new();
+    for id in 1..=501 {
+        get(b"big").encode(id, &mut asked);
+    }
+    let (now, later) = asked.split_at(asked.len() - 10);
+    late.say(now);
+    daemon.serves();
+    late.say(later);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        daemon.serves();
+    }
+    for _ in 1..=501 {
+        assert_eq!(late.reply().1, Answer::Value(100_000));
+    }
+}
+
+#[test]
+fn a_client_that_must_wait_has_time_for_its_frame() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody leads: what is asked waits for its deadline, and the rest in the kernel.
+    let mut command = raftd(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--peer-listen",
+        "127.0.0.1:0",
+        "--id",
+        "1",
+        "--initial-cluster",
+        "1=127.0.0.1:3,2=127.0.0.1:1,3=127.0.0.1:2",
+        "--set",
+        "wal.segment_bytes=1MiB",
+        "--set",
+        "net.frame_timeout=300ms",
+    ]);
+    command.arg("--data-dir").arg(dir.path().join("n1"));
+    let daemon = Daemon::start(command);
+    let mut held = daemon.client();
+    let mut asked = BytesMut::new();
+    for id in 1..=1_025 {
+        let request = Request::Get {
+            deadline_ms: 1_000,
+            freshness: Consistency::Linearizable.into(),
+            key: b"k",
+        };
+        request.encode(id, &mut asked);
+    }
+    let (now, later) = asked.split_at(asked.len() - 10);
+    held.say(now);
+    for _ in 1..=1_024 {
+        assert_eq!(held.reply().1, Answer::Error(Error::NoLeader));
+    }
+    held.say(later);
+    assert_eq!(held.reply(), (1_025, Answer::Error(Error::NoLeader)));
+    // From then on it runs.
+    held.say(&later[..1]);
+    held.wait_closed();
 }
 
 /// What is answered at once, much of it in one read, must not keep from the others their turn.
