@@ -26,11 +26,12 @@ impl Driver {
         let now = self.now.monotonic;
         for index in 0..self.accepting.len() {
             for _ in 0..Accepting::TURN_MAX {
-                if !self.accepting[index].has_work(now) {
+                let port = self.accepting[index].port;
+                if !self.accepting[index].has_work(now) || self.must_wait(port) {
                     break;
                 }
                 match self.accepting[index].accept(now) {
-                    Accepted::Stream(socket) => self.admit(socket, self.accepting[index].port),
+                    Accepted::Stream(socket) => self.admit(socket, port),
                     Accepted::Nobody => {}
                     Accepted::Exhausted(error) => self.exhausted(&error, now),
                 }
@@ -52,21 +53,44 @@ impl Driver {
         }
     }
 
+    /// Whether the next connection would push out one that came in this turn, of which nothing could be
+    /// read yet. The next turn begins at once.
+    fn must_wait(&mut self, port: Port) -> bool {
+        if !self.is_full(port) && !self.is_crowded(port) {
+            return false;
+        }
+        let now = self.now.monotonic;
+        let oldest = self.table.oldest_newcomer(port);
+        let oldest = oldest.and_then(|id| self.table.get(id));
+        oldest.is_some_and(|newcomer| newcomer.opened == now)
+    }
+
+    fn limit(&self, port: Port) -> usize {
+        match port {
+            Port::Client => self.limits.connections_max,
+            Port::Peer => self.dialler.members() * ACCEPTED_PER_MEMBER_MAX,
+        }
+    }
+
+    fn is_full(&self, port: Port) -> bool {
+        let counts = self.table.counts;
+        let open = match port {
+            Port::Client => counts.clients,
+            Port::Peer => counts.accepted_peers,
+        };
+        open >= self.limit(port) + counts.leaving[port as usize]
+    }
+
+    fn is_crowded(&self, port: Port) -> bool {
+        port == Port::Client && self.table.counts.newcomers >= self.limits.newcomers_max
+    }
+
     /// Takes a connection in, if need be at the cost of the oldest that has not said hello: only
     /// those that have count as users.
     fn admit(&mut self, socket: TcpStream, port: Port) {
-        let counts = self.table.counts;
-        let (open, limit) = match port {
-            Port::Client => (counts.clients, self.limits.connections_max),
-            Port::Peer => (
-                counts.accepted_peers,
-                self.dialler.members() * ACCEPTED_PER_MEMBER_MAX,
-            ),
-        };
-        let full = open >= limit + counts.leaving[port as usize];
-        let crowded = port == Port::Client && counts.newcomers >= self.limits.newcomers_max;
+        let full = self.is_full(port);
         let mut refused = false;
-        if full || crowded {
+        if full || self.is_crowded(port) {
             match self.table.oldest_newcomer(port) {
                 Some(oldest) => self.close(oldest, false, "pushed out"),
                 None => refused = full,
@@ -77,7 +101,7 @@ impl Driver {
         let phase = Phase::Newcomer;
         match self.table.insert(registry, socket, port, phase, now) {
             Ok(id) if refused => {
-                let limit = limit as u64;
+                let limit = self.limit(port) as u64;
                 self.refuse(id, &Error::TooManyConnections { limit }, 0);
             }
             Ok(id) => self.table.arm(id, &self.limits),

@@ -56,7 +56,7 @@ impl Driver {
         }
         self.storage_waits = effects.storage.iter().all(is_small)
             && self.node.may_wait_for_disk()
-            && self.ready_peers.is_empty()
+            && self.ready_first.is_empty()
             && self.ready_clients.is_empty();
         for request in effects.storage.drain(..) {
             self.storage.submit(request);

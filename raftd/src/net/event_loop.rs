@@ -1,7 +1,8 @@
 //! The loop and its phases.
 //!
-//! A turn: wait; read all that is ready, peers first, within a budget; step the node; flush it;
-//! hand writes to the storage thread, messages to peers, replies to clients, one write each.
+//! A turn: wait; read all that is ready, peers and newcomers first, within a budget; step the node;
+//! flush it; hand writes to the storage thread, messages to peers, replies to clients, one write
+//! each.
 //! There is no timer for batching: batches form while the previous sync is still running.
 
 use std::collections::VecDeque;
@@ -139,7 +140,8 @@ pub struct Driver {
     signals: StopSignals,
     supervisor: Supervisor,
 
-    pub(super) ready_peers: VecDeque<u64>,
+    /// Peers and newcomers: each of them is read in every turn.
+    pub(super) ready_first: VecDeque<u64>,
     pub(super) ready_clients: VecDeque<u64>,
     pub(super) dirty: Vec<u64>,
     pub(super) notices: Vec<Notice>,
@@ -205,7 +207,7 @@ impl Driver {
             resolver,
             signals,
             supervisor,
-            ready_peers: VecDeque::new(),
+            ready_first: VecDeque::new(),
             ready_clients: VecDeque::new(),
             dirty: Vec::new(),
             notices: Vec::new(),
@@ -265,7 +267,7 @@ impl Driver {
     /// How long there is nothing to do.
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock.monotonic();
-        let busy = !self.ready_peers.is_empty()
+        let busy = !self.ready_first.is_empty()
             || !self.ready_clients.is_empty()
             || !self.notices.is_empty()
             || !self.dirty.is_empty()
@@ -325,7 +327,7 @@ impl Driver {
             self.node
                 .step(now, Input::Storage(event), &mut self.effects);
         }
-        self.read_peers();
+        self.read_first();
         self.read_clients();
         self.accept();
         self.dial();

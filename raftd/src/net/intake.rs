@@ -27,10 +27,10 @@ const REPLY_BYTES_MAX: usize = 4 << 20;
 const LEAVING_MAX: usize = 16;
 
 impl Driver {
-    /// Reads every ready peer once.
-    pub(super) fn read_peers(&mut self) {
-        for _ in 0..self.ready_peers.len() {
-            if let Some(id) = self.ready_peers.pop_front() {
+    /// Reads every ready peer and every ready newcomer once: whoever has said hello is not pushed out.
+    pub(super) fn read_first(&mut self) {
+        for _ in 0..self.ready_first.len() {
+            if let Some(id) = self.ready_first.pop_front() {
                 self.serve(id);
             }
         }
@@ -57,9 +57,9 @@ impl Driver {
         if mem::replace(&mut connection.queued, true) {
             return;
         }
-        match connection.port {
-            Port::Client => self.ready_clients.push_back(id),
-            Port::Peer => self.ready_peers.push_back(id),
+        match (connection.port, connection.phase) {
+            (Port::Peer, _) | (_, Phase::Newcomer) => self.ready_first.push_back(id),
+            (Port::Client, _) => self.ready_clients.push_back(id),
         }
     }
 
@@ -191,6 +191,10 @@ impl Driver {
                 Ok(Some(frame)) => {
                     at += frame.len;
                     self.take_frame(id, phase, &frame, whole);
+                    if phase == Phase::Newcomer {
+                        // What follows the hello has its turn among what clients ask.
+                        break;
+                    }
                 }
                 Ok(None) => break,
                 Err(error) => {

@@ -242,6 +242,25 @@ fn newcomers_that_say_nothing_make_room_for_those_that_do() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "the newest stay");
 }
 
+/// However many come at once: a hello that has arrived is read before its connection makes room.
+#[test]
+fn whoever_has_said_hello_is_not_pushed_out() {
+    let daemon = Daemon::dev(&["--set", "net.newcomers_max=4"]);
+    daemon.serves();
+    daemon.signal(Signal::STOP);
+    let mut callers: Vec<Caller> = (0..60)
+        .map(|_| {
+            let mut caller = Caller::connect(&daemon.client);
+            caller.say(&hello(Role::Client));
+            caller
+        })
+        .collect();
+    daemon.signal(Signal::CONT);
+    for caller in &mut callers {
+        assert_eq!(caller.reply(), (0, Answer::Welcome));
+    }
+}
+
 #[test]
 fn a_client_that_does_not_read_costs_bounded_memory_and_is_closed_in_the_end() {
     let daemon = Daemon::dev(&["--set", "net.stall_timeout=2s", "--set", "log.level=debug"]);
