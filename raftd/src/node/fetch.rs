@@ -174,6 +174,8 @@ impl Node {
     pub(super) fn fetched(&mut self, from: NodeId, answer: Fetched, effects: &mut Effects) {
         let mut entries = answer.entries;
         entries.retain(|entry| self.fetching.wanted.contains(&entry.identity()));
+        // One with the right checksum may still be made up.
+        entries.retain(|entry| entry.membership().is_ok());
         if entries.first().map(Entry::index) != self.fetching.first() {
             self.fetching.without.insert(from);
         }

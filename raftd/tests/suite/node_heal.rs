@@ -1,11 +1,13 @@
 //! Damage, wrong states and bad disks in clusters of nodes under the harness: what is healed, from
 //! whom, and what clients see of it meanwhile (rules B4, D4, D5, E5).
 
+use bytes::BytesMut;
 use raft::RoleName;
 use raftd::node::io::{SnapshotEvent, SnapshotFile, StorageEvent};
 use raftd::store::{Builder, ImageHead, Store};
+use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
-use wire::peer::{DiskReport, DiskState, Health, Message, SnapshotOk};
+use wire::peer::{DiskReport, DiskState, Fetched, Health, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId};
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
@@ -367,6 +369,61 @@ fn damaged_entries_that_others_compacted_are_replaced_by_a_snapshot() {
     });
     assert_eq!(holds(&mut cluster, hurt, &[b'k', 9]), Some(vec![9]));
     assert_eq!(cluster.status(hurt).error, "");
+}
+
+/// The four bytes behind `begin` that give both together this checksum.
+fn forged(begin: &[u8], crc: u32) -> [u8; 4] {
+    let table = |byte: u32| {
+        let divide = |rest: u32, _| rest >> 1 ^ (0xedb8_8320 * (rest & 1));
+        (0..8).fold(byte, divide)
+    };
+    let mut rest = !crc;
+    for _ in 0..4 {
+        let byte = (0..256).find(|byte| table(*byte) >> 24 == rest >> 24);
+        let byte = byte.expect("each byte comes from one");
+        rest = (rest ^ table(byte)) << 8 | byte;
+    }
+    (rest ^ !crc32fast::hash(begin)).to_le_bytes()
+}
+
+/// Nobody vouches for what comes instead of a damaged entry but its checksum.
+#[test]
+fn what_is_made_up_for_a_damaged_entry_is_not_taken() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let [hurt, other] = others(&cluster, leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    cluster.run(ms(200));
+    let last = cluster.node(leader).raft().last();
+    let entry = cluster.node(leader).raft().entry(last.index).cloned();
+    let wanted = entry.expect("it is in memory").identity();
+    cluster.crash(leader);
+    for id in [hurt, other] {
+        cluster.crash(id);
+        cluster.damage_entries(id, [last.index]);
+        cluster.start(id);
+    }
+    cluster.run(ms(500));
+    let mut body = b"no members".to_vec();
+    let build = |body: &[u8]| {
+        let pool = &mut BytesMut::new();
+        Entry::build(pool, last, 0, EntryKind::Membership, body)
+    };
+    let begin = build(&body);
+    body.extend(forged(&begin.bytes()[8..], wanted.crc));
+    let made_up = build(&body);
+    assert_eq!(made_up.identity(), wanted);
+    let answer = Fetched {
+        entries: vec![made_up],
+    };
+    cluster.answer_late(other, hurt, Message::Fetched(answer));
+    cluster.start(leader);
+    cluster.run_until("the true one", ms(10_000), |cluster| {
+        let is_applied = cluster.node(hurt).store().applied().index >= last.index;
+        cluster.damaged(hurt) == 0 && is_applied
+    });
+    assert_eq!(holds(&mut cluster, hurt, b"k"), Some(b"v".to_vec()));
 }
 
 /// It has applied them, and they rot where they are kept: its own snapshot stands for them.
