@@ -7,13 +7,13 @@ use raftd::node::io::{SnapshotEvent, SnapshotFile, StorageEvent};
 use raftd::store::{Builder, ImageHead, Store};
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
-use wire::peer::{DiskReport, DiskState, Fetched, Health, Message, SnapshotOk};
+use wire::peer::{DiskState, Fetched, Health, Message};
 use wire::types::{EntryId, Index, NodeId};
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, EPOCH, Options, error, ms};
 use super::node_reads::anywhere;
-use super::node_snapshots::{Client, await_snapshot, holds, patient};
+use super::node_snapshots::{Client, await_snapshot, holds, nothing_of_it, patient};
 
 /// Entries from one comparison of the states to the next.
 const STEP: u64 = 1_024;
@@ -39,6 +39,15 @@ fn others(cluster: &Cluster, id: NodeId) -> [NodeId; 2] {
     let mut ids = cluster.ids();
     ids.retain(|other| *other != id);
     ids.try_into().unwrap()
+}
+
+/// A follower that has come back with a state that is not what the quorum holds.
+fn spoiled(cluster: &mut Cluster, leader: NodeId) -> NodeId {
+    let [hurt, _] = others(cluster, leader);
+    cluster.crash(hurt);
+    cluster.spoil_state(hurt);
+    cluster.start(hurt);
+    hurt
 }
 
 fn said(cluster: &Cluster, id: NodeId, begin: &str) -> usize {
@@ -101,18 +110,12 @@ fn a_late_answer_does_not_begin_a_transfer_of_too_old_a_snapshot() {
         let mut followers = cluster.node(leader).raft().followers();
         followers.any(|follower| follower.health.rebuilding)
     });
-    let late = SnapshotOk {
-        term: cluster.node(leader).raft().term(),
-        round: 0,
-        snapshot: cluster.node(leader).raft().base(),
-        received_bytes: 0,
-        disk: DiskReport::default(),
-        health: Health {
-            rebuilding: true,
-            ..Health::default()
-        },
+    let health = Health {
+        rebuilding: true,
+        ..Health::default()
     };
-    cluster.answer_late(hurt, leader, Message::SnapshotOk(late));
+    let late = nothing_of_it(&cluster, leader, health);
+    cluster.answer_late(hurt, leader, late);
     cluster.run_until("a state", ms(10_000), |cluster| {
         cluster.status(hurt).state == "serving"
     });
@@ -140,10 +143,7 @@ fn writes_go_on_while_one_of_two_nodes_rebuilds() {
 #[test]
 fn a_state_that_differs_is_thrown_away_and_rebuilt() {
     let (mut cluster, leader, mut client, index) = with_snapshot();
-    let [hurt, _] = others(&cluster, leader);
-    cluster.crash(hurt);
-    cluster.spoil_state(hurt);
-    cluster.start(hurt);
+    let hurt = spoiled(&mut cluster, leader);
     assert_eq!(cluster.status(hurt).state, "serving", "nobody knows yet");
     let compared = compare(&mut cluster, &mut client);
     cluster.run_until("the finding", ms(2_000), |cluster| {
@@ -172,10 +172,7 @@ fn a_state_that_differs_is_thrown_away_and_rebuilt() {
 #[test]
 fn a_state_that_is_thrown_away_takes_along_all_reads() {
     let (mut cluster, leader, mut client, _) = with_snapshot();
-    let [hurt, _] = others(&cluster, leader);
-    cluster.crash(hurt);
-    cluster.spoil_state(hurt);
-    cluster.start(hurt);
+    let hurt = spoiled(&mut cluster, leader);
     cluster.run(ms(100));
     let reader = cluster.connect(hurt);
     cluster.ask(reader, 1, anywhere(b"before"));
@@ -218,10 +215,7 @@ fn store_at(applied: EntryId) -> Box<Store> {
 #[test]
 fn a_snapshot_that_came_before_the_state_was_thrown_away_is_gone() {
     let (mut cluster, leader, mut client, _) = with_snapshot();
-    let [hurt, _] = others(&cluster, leader);
-    cluster.crash(hurt);
-    cluster.spoil_state(hurt);
-    cluster.start(hurt);
+    let hurt = spoiled(&mut cluster, leader);
     cluster.run(ms(100));
     cluster.hang_disk(hurt, true);
     compare(&mut cluster, &mut client);
@@ -246,10 +240,7 @@ fn a_snapshot_that_came_before_the_state_was_thrown_away_is_gone() {
 #[test]
 fn a_leader_whose_state_differs_hands_over_and_is_rebuilt() {
     let (mut cluster, mut leader, _, _) = with_snapshot();
-    let [hurt, _] = others(&cluster, leader);
-    cluster.crash(hurt);
-    cluster.spoil_state(hurt);
-    cluster.start(hurt);
+    let hurt = spoiled(&mut cluster, leader);
     while leader != hurt {
         cluster.run_until("a whole cluster", ms(5_000), |cluster| {
             cluster

@@ -270,6 +270,19 @@ fn a_question_behind_the_last_piece_is_answered_with_all_of_it() {
     assert_eq!(snapshots_taken(&cluster, leader), 1, "it took another one");
 }
 
+/// What a follower answers that has nothing of the snapshot that the leader's log begins behind.
+pub(crate) fn nothing_of_it(cluster: &Cluster, leader: NodeId, health: Health) -> Message {
+    let raft = cluster.node(leader).raft();
+    Message::SnapshotOk(SnapshotOk {
+        term: raft.term(),
+        round: 0,
+        snapshot: raft.base(),
+        received_bytes: 0,
+        disk: DiskReport::default(),
+        health,
+    })
+}
+
 /// That it has nothing, as it once told, does not mean that the file is damaged: another one would be
 /// taken, and this one go while it is needed (simulator, seed 77007790).
 #[test]
@@ -283,15 +296,8 @@ fn an_answer_that_was_overtaken_by_that_of_all_is_nothing_new() {
     cluster.run_until("it told of all", ms(5_000), |cluster| {
         received_bytes(cluster, leader, follower) == Some(all)
     });
-    let early = SnapshotOk {
-        term: cluster.node(leader).raft().term(),
-        round: 0,
-        snapshot: cluster.node(leader).raft().base(),
-        received_bytes: 0,
-        disk: DiskReport::default(),
-        health: Health::default(),
-    };
-    cluster.answer_late(follower, leader, Message::SnapshotOk(early));
+    let early = nothing_of_it(&cluster, leader, Health::default());
+    cluster.answer_late(follower, leader, early);
     cluster.run(ms(3_000));
     assert_eq!(snapshots_taken(&cluster, leader), 1);
 }
