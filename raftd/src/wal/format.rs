@@ -14,7 +14,7 @@
 use byteorder::{BigEndian, ByteOrder};
 use raft::HardState;
 use wire::entry::{ENTRY_HEADER_BYTES, Entry};
-use wire::limits::{COUNTER_MAX, ENTRY_BYTES_MAX};
+use wire::limits::ENTRY_BYTES_MAX;
 use wire::types::{ClusterId, EntryId, Incarnation, Index, NodeId, Term};
 
 use crate::disk::SECTOR_BYTES;
@@ -46,6 +46,9 @@ pub const MARK_BYTES: usize = 64;
 pub const RESERVE_BYTES: u64 = 64 * 1024;
 /// A batch, its zeros up to the sector included (rules E1): the largest torn tail.
 pub const BATCH_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// The highest batch number that is believed: what no node writes in its life. So a node can always
+/// count on from what it found, and what it then writes is believed, too.
+pub const BATCH_NUMBER_MAX: u64 = 1 << 62;
 /// The smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 256 * 1024;
 /// The largest segment.
@@ -415,7 +418,7 @@ impl BatchHeader {
             && u64::from(header.payload_bytes) <= BATCH_BYTES_MAX
             && header.end() <= segment.bytes;
         let payload_bytes: u64 = table(head).map(|row| u64::from(row.length)).sum();
-        let consistent = header.number <= COUNTER_MAX
+        let consistent = header.number <= BATCH_NUMBER_MAX
             && header.previous.number.checked_add(1) == Some(header.number)
             && payload_bytes == u64::from(header.payload_bytes)
             && header.first_index.0 >= 1
@@ -505,7 +508,7 @@ impl SyncMark {
             hard_state: hard_state(&bytes[40..], BigEndian::read_u16(&bytes[60..]))?,
             header_crc: BigEndian::read_u32(&bytes[56..]),
         };
-        (bytes == mark.encode(segment) && mark.number <= COUNTER_MAX).then_some(mark)
+        (bytes == mark.encode(segment) && mark.number <= BATCH_NUMBER_MAX).then_some(mark)
     }
 }
 

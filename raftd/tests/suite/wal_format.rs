@@ -3,10 +3,10 @@
 use bytes::BytesMut;
 use raft::HardState;
 use raftd::wal::format::{
-    ALIGN_BYTES, BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, BatchKind, Chain,
-    FORMAT, MARK_BYTES, MARK_MAGIC, Owner, RESERVE_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
-    SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED_BYTES, SEGMENT_MAGIC, SegmentHeader, SyncMark,
-    TABLE_ROW_BYTES, batch_bytes_max, entry_bytes_max,
+    ALIGN_BYTES, BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BATCH_NUMBER_MAX, BatchHeader,
+    BatchKind, Chain, FORMAT, MARK_BYTES, MARK_MAGIC, Owner, RESERVE_BYTES, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SEGMENT_HEADER_BYTES, SEGMENT_HEADER_USED_BYTES, SEGMENT_MAGIC,
+    SegmentHeader, SyncMark, TABLE_ROW_BYTES, batch_bytes_max, entry_bytes_max,
 };
 use raftd::wal::identity::{IDENTITY_MAGIC, SLOT_BYTES};
 use raftd::wal::segment::{segment_id, segment_name};
@@ -160,6 +160,30 @@ fn a_mark_is_frozen() {
 }
 
 #[test]
+fn a_batch_number_that_no_node_writes_is_not_believed() {
+    let of = |number: u64| {
+        let (mut header, entry) = batch();
+        (header.number, header.previous.number) = (number, number - 1);
+        let mark = SyncMark {
+            offset: 8704,
+            number,
+            hard_state: header.hard_state,
+            header_crc: 0x0102_0304,
+        };
+        let mut head = Vec::new();
+        header.encode(&segment(), &[entry], &mut head);
+        (
+            BatchHeader::decode(&head, &segment(), 8192).is_some(),
+            SyncMark::decode(&mark.encode(&segment()), &segment(), 8704).is_some(),
+        )
+    };
+    assert_eq!(of(BATCH_NUMBER_MAX), (true, true));
+    // A log that is lost begins anew with the next number, and must be found again.
+    assert_eq!(of(BATCH_NUMBER_MAX + 1), (false, false));
+    assert_eq!(of(u64::MAX), (false, false));
+}
+
+#[test]
 fn zeros_are_never_valid() {
     let zeros = [0; 4096];
     assert_eq!(SegmentHeader::decode(&zeros), None);
@@ -218,6 +242,7 @@ fn the_manual_page_tells_the_constants() {
         format!("alignment of batches, {ALIGN_BYTES}\n"),
         format!("{BATCH_HEADER_BYTES}  table: u64 term, u32 length, u32 CRC"),
         format!("at most {BATCH_BYTES_MAX} bytes"),
+        format!("above 2^{}", BATCH_NUMBER_MAX.ilog2()),
         format!("last {RESERVE_BYTES} bytes"),
         format!("end\\-{}K", RESERVE_BYTES / 1024).replace('\\', ""),
         format!("{SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"),
