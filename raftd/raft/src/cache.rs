@@ -58,14 +58,12 @@ impl Cache {
         self.slots.range(place..).map(|slot| &slot.entry)
     }
 
-    /// Bytes of the entries in memory after `index`.
+    /// Bytes of the entries in memory after `index`, which is not past the newest.
     pub(crate) fn bytes_after(&self, index: Index) -> usize {
         let total = self.slots.back().map_or(self.start, |slot| slot.end);
-        let until = match self.place(index) {
-            Some(place) => self.slots[place].end,
-            None if index < self.first => self.start,
-            None => total,
-        };
+        let until = self
+            .place(index)
+            .map_or(self.start, |place| self.slots[place].end);
         usize::try_from(total - until).unwrap_or(usize::MAX)
     }
 
