@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raft::RoleName;
+use raft::{Installed, RoleName};
 use wire::types::{Index, NodeId, Term};
 
 use super::membership::{change, changes_in, leading, members, split};
@@ -230,6 +230,24 @@ fn s4_3_an_installed_snapshot_tells_both_sets() {
     cluster.start(THREE);
     assert_eq!(members(&cluster, THREE), JOINT);
     assert_eq!(cluster.raft(THREE).last(), joint);
+}
+
+/// What stands behind an installed snapshot, in a log that holds it, stays in force.
+#[test]
+fn s4_3_a_set_behind_an_installed_snapshot_stays_in_force() {
+    let mut cluster = leading(3, 5);
+    let snapshot = cluster.propose(ONE, &[b"a"]).expect("it leads")[0];
+    let joint = change(&mut cluster, ONE, &[1, 4, 5]).expect("it leads");
+    split(&mut cluster, &[&[1, 3]]);
+    while cluster.raft(THREE).last() < joint {
+        cluster.deliver(0, false);
+    }
+    split(&mut cluster, &[&OF_BOTH]);
+    cluster.run(Duration::from_millis(100));
+    assert!(cluster.raft(ONE).commit() >= snapshot.index);
+    assert!(cluster.raft(THREE).commit() < snapshot.index);
+    assert_eq!(cluster.install(THREE, snapshot), Installed::Kept);
+    assert_eq!(members(&cluster, THREE), JOINT);
 }
 
 /// Row 51 of the bugs that others had: what a smaller quorum has answered is enough as soon as it
