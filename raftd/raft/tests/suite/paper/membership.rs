@@ -370,6 +370,27 @@ fn s4_2_2_a_leader_that_is_removed_does_not_count_itself() {
     assert_eq!(cluster.raft(ONE).role(), RoleName::Follower);
 }
 
+/// What is known of those that stay is not asked for again.
+#[test]
+fn s4_2_2_the_leader_goes_on_with_those_that_stay() {
+    let mut cluster = leading(4, 4);
+    let before = cluster.raft(ONE).last().index;
+    change(&mut cluster, ONE, &[1, 3, 4]).expect("it leads");
+    while members(&cluster, ONE) != "1 3 4" {
+        for node in cluster.ids() {
+            cluster.sync(node, usize::MAX);
+        }
+        cluster.deliver(0, false);
+    }
+    for peer in [THREE, NodeId(4)] {
+        assert!(
+            cluster.raft(ONE).match_index(peer) >= Some(before),
+            "{peer}"
+        );
+    }
+    assert_eq!(cluster.raft(ONE).match_index(TWO), None);
+}
+
 /// Row 50 of the bugs that others had. The one that goes calls its successor, so that nobody waits
 /// for an election timeout, and never leads again.
 #[test]
