@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod layers;
 mod nearest;
+mod reached;
 pub mod setting;
 pub mod table;
 pub mod value;
@@ -138,12 +139,15 @@ impl Settings {
     /// Checks what no setting can know by itself.
     fn check(&self, dev: bool) -> Result<(), Fatal> {
         if dev {
-            if self.data_dir.is_some() || self.initial.is_some() {
+            let is_another = self.id != Some(NodeId(1)) || self.peer_advertise.is_some();
+            if self.data_dir.is_some() || self.initial.is_some() || is_another {
                 return Err(Fatal::new(
                     ExitStatus::Usage,
                     "--dev makes its own data directory and cluster",
                 )
-                .remedy("leave out --dev, or --data-dir and --initial-cluster"));
+                .remedy(
+                    "leave out --dev, or --data-dir, --initial-cluster, --id and --peer-advertise",
+                ));
             }
         } else if self.data_dir.is_none() {
             return Err(Fatal::new(ExitStatus::Usage, "no data directory is given")
@@ -154,14 +158,8 @@ impl Settings {
         }
         if let Some(members) = &self.initial {
             cluster::own_id(self, members)?;
-            if let Some((id, addr)) = members.iter().find(|(_, addr)| addr.ends_with(":0")) {
-                return Err(Fatal::new(
-                    ExitStatus::Config,
-                    format!("member {id} of the initial cluster has no fixed port: {addr}"),
-                )
-                .at("cluster.initial"));
-            }
         }
+        self.check_addresses()?;
         if !self.segment_bytes.is_multiple_of(4096) {
             return Err(Fatal::new(
                 ExitStatus::Config,

@@ -56,7 +56,10 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Text {
             set: |s, text| {
                 s.data_dir = Some(PathBuf::from(text));
-                Ok(())
+                match text {
+                    "" => Err("no directory is called that".into()),
+                    _ => Ok(()),
+                }
             },
         },
     },
@@ -88,7 +91,7 @@ pub const SETTINGS: &[Setting] = &[
         doc: "The address that clients are told to use. \
               Default: net.listen; needed if that is a wildcard like 0.0.0.0.",
         kind: Kind::Text {
-            set: |s, text| value::address(text).map(|addr| s.advertise = Some(addr)),
+            set: |s, text| value::told_address(text).map(|addr| s.advertise = Some(addr)),
         },
     },
     Setting {
@@ -99,7 +102,7 @@ pub const SETTINGS: &[Setting] = &[
         doc: "The address that the other members use, as the initial cluster lists it. \
               Default: net.peer_listen. It only serves to find this node in that list.",
         kind: Kind::Text {
-            set: |s, text| value::address(text).map(|addr| s.peer_advertise = Some(addr)),
+            set: |s, text| value::told_address(text).map(|addr| s.peer_advertise = Some(addr)),
         },
     },
     Setting {

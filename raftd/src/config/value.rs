@@ -1,5 +1,6 @@
 //! How the values of settings are written: sizes, times, addresses, names, member lists.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use wire::limits::{ADDR_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX};
@@ -87,7 +88,7 @@ pub fn address(text: &str) -> Result<String, String> {
         .map_err(|_| format!("\"{port}\" is not a port: the highest is 65535"))?;
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     match bare {
-        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_err() => {
+        Some(v6) if v6.parse::<Ipv6Addr>().is_err() => {
             Err(format!("\"{v6}\" is not an IPv6 address"))
         }
         None if host.is_empty() => Err("no host; write HOST:PORT".into()),
@@ -98,7 +99,40 @@ pub fn address(text: &str) -> Result<String, String> {
         {
             Err(format!("\"{host}\" is not a host"))
         }
+        // No name is like that, but some resolvers would make an address of it.
+        None if host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+            && host.parse::<Ipv4Addr>().is_err() =>
+        {
+            Err(format!("\"{host}\" is not an IPv4 address"))
+        }
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// Reads an address that somebody connects to: its port is known.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn fixed_address(text: &str) -> Result<String, String> {
+    let addr = address(text)?;
+    let (_, port) = addr.rsplit_once(':').unwrap_or_default();
+    match port.bytes().all(|b| b == b'0') {
+        true => Err("no fixed port".into()),
+        false => Ok(addr),
+    }
+}
+
+/// Reads an address that others are told to use.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn told_address(text: &str) -> Result<String, String> {
+    let addr = fixed_address(text)?;
+    match addr.parse::<SocketAddr>() {
+        Ok(literal) if literal.ip().is_unspecified() => {
+            Err("a wildcard is no address that others can use".into())
+        }
+        _ => Ok(addr),
     }
 }
 
@@ -135,7 +169,7 @@ pub fn node_id(text: &str) -> Result<NodeId, String> {
 pub fn addresses(text: &str) -> Result<Vec<String>, String> {
     let parts = text.split(',').map(str::trim);
     parts
-        .map(|part| address(part).map_err(|why| format!("\"{part}\": {why}")))
+        .map(|part| fixed_address(part).map_err(|why| format!("\"{part}\": {why}")))
         .collect()
 }
 
@@ -150,7 +184,7 @@ pub fn members(text: &str) -> Result<Vec<(NodeId, String)>, String> {
             return Err(format!("\"{part}\" is not ID=HOST:PORT"));
         };
         let id = node_id(id.trim()).map_err(|why| format!("\"{id}\": {why}"))?;
-        let addr = address(addr.trim()).map_err(|why| format!("member {id}: {why}"))?;
+        let addr = fixed_address(addr.trim()).map_err(|why| format!("member {id}: {why}"))?;
         if members.iter().any(|(known, _)| *known == id) {
             return Err(format!("member {id} is listed twice"));
         }

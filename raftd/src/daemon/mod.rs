@@ -68,7 +68,7 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     let mut signals = StopSignals::install()?;
     raise_file_limit(&mut settings);
     let client = Listener::bind(&settings.listen, Port::Client, settings.stall_timeout)?;
-    let advertise = advertised(&settings, client.addr)?;
+    let client_addr = settings.client_addr(client.addr)?;
     let peer = Listener::bind(&settings.peer_listen, Port::Peer, settings.stall_timeout)?;
     // Removed when this function returns, whatever the reason.
     let scratch = match flags.dev {
@@ -90,7 +90,7 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     let opened = open(&settings, admitted)?;
     let reactor = Reactor::new()?;
     let identity = opened.identity.clone();
-    let config = node_config(&settings, &identity, advertise, opened.wal_bytes())?;
+    let config = node_config(&settings, &identity, client_addr, opened.wal_bytes())?;
     let (restored, storage) = opened.start(reactor.notifier());
     let node = Node::new(config, restored, clock.now());
     let peers = node.peers();
@@ -152,16 +152,7 @@ fn join_first(
         log::info!("join ignored: the data directory has a cluster");
         return Ok(Start::Open(None));
     }
-    let peer_addr = match &settings.peer_advertise {
-        Some(addr) => addr.clone(),
-        None if peer.ip().is_unspecified() => {
-            let what = format!("peers cannot be told to use {peer}: it is a wildcard");
-            return Err(Fatal::new(ExitStatus::Config, what)
-                .at("net.peer_advertise")
-                .remedy(format!("--peer-advertise HOST:{}", peer.port())));
-        }
-        None => named(&settings.peer_listen, peer),
-    };
+    let peer_addr = settings.peer_addr(peer)?;
     storage::make_dir(dir)?;
     // Whoever else waits here would draw an incarnation of its own.
     let _lock = storage::lock(dir)?;
@@ -370,28 +361,6 @@ fn net_limits(settings: &Settings) -> net::Limits {
         output_bytes: settings.output_bytes,
         input_bytes: settings.input_bytes,
         link_output_bytes: 2 * settings.window_bytes + (16 << 20),
-    }
-}
-
-/// What clients are told: a wildcard is no address.
-fn advertised(settings: &Settings, listening: SocketAddr) -> Result<String, Fatal> {
-    match &settings.advertise {
-        Some(addr) => Ok(addr.clone()),
-        None if listening.ip().is_unspecified() => Err(Fatal::new(
-            ExitStatus::Config,
-            format!("clients cannot be told to use {listening}: it is a wildcard"),
-        )
-        .at("net.advertise")
-        .remedy(format!("--advertise HOST:{}", listening.port()))),
-        None => Ok(named(&settings.listen, listening)),
-    }
-}
-
-/// An address as it was given: a name stays a name; a port 0 was replaced.
-fn named(given: &str, listening: SocketAddr) -> String {
-    match given.rsplit_once(':') {
-        Some((host, _)) => format!("{host}:{}", listening.port()),
-        None => listening.to_string(),
     }
 }
 

@@ -248,6 +248,61 @@ fn the_initial_cluster_is_canonical_and_its_id_depends_on_list_and_token() {
     assert!(port.what.contains("no fixed port"));
 }
 
+/// What a start with an empty data directory would refuse for its settings alone, the check refuses.
+#[test]
+fn settings_that_no_start_can_go_by_are_refused() {
+    let join = ["--join", "a:7400", "--name", "n4"];
+    for (args, part) in [
+        (&["--listen", "0.0.0.0:7400"][..], "--advertise HOST:7400"),
+        (&["--listen", "[::]:7400"], "--advertise HOST:7400"),
+        (
+            &[&join[..], &["--peer-listen", "0.0.0.0:7401"]].concat(),
+            "--peer-advertise HOST:7401",
+        ),
+        (
+            &["--listen", "a:7401", "--peer-listen", "a:7401"],
+            "net.peer_listen",
+        ),
+        (
+            &["--listen", "0.0.0.0:7401", "--advertise", "a:7401"],
+            "net.peer_listen",
+        ),
+        (&["--advertise", "a:0"], "net.advertise"),
+        (&["--advertise", "0.0.0.0:7400"], "net.advertise"),
+        (&["--peer-advertise", "[::]:7401"], "net.peer_advertise"),
+        (&["--join", "a:0", "--name", "n4"], "cluster.join"),
+        (&["--listen", "10.0.0.256:7400"], "net.listen"),
+        (&["--listen", "0:7400"], "net.listen"),
+    ] {
+        let refused = load(args).unwrap_err();
+        assert_eq!(refused.status, ExitStatus::Config, "{args:?}");
+        assert!(refused.to_string().contains(part), "{args:?}: {refused}");
+    }
+    for good in [
+        &["--listen", "0.0.0.0:7400", "--advertise", "a:7400"][..],
+        &["--peer-listen", "0.0.0.0:7401"],
+        &[
+            &join[..],
+            &["--peer-listen", "[::]:7401", "--peer-advertise", "a:7401"],
+        ]
+        .concat(),
+        &["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"],
+        &["--listen", "127.0.0.2:7401"],
+    ] {
+        assert_eq!(load(good).err(), None, "{good:?}");
+    }
+    let nameless = load_with(&["--data-dir="], &[]).unwrap_err();
+    assert_eq!(nameless.status, ExitStatus::Config);
+    for wrong in [
+        &["--dev", "--id", "2"][..],
+        &["--dev", "--peer-advertise", "a:7401"],
+    ] {
+        let refused = load_with(wrong, &[]).unwrap_err();
+        assert_eq!(refused.status, ExitStatus::Usage, "{wrong:?}");
+    }
+    assert!(load_with(&["--dev", "--id", "1"], &[]).is_ok());
+}
+
 #[test]
 fn a_node_finds_itself_by_id_by_name_or_by_address() {
     let list = ["--initial-cluster", "1=a:1,2=b:1"];
