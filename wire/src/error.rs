@@ -103,7 +103,8 @@ pub enum Error {
         /// The seq that would be taken.
         expected: u64,
     },
-    /// Leadership was lost after the write was appended.
+    /// Leadership was lost after the write was appended; or the time for a hand-over passed while it
+    /// was under way.
     OutcomeUnknown,
     /// The seq was given up, or its reply is no longer kept (rules C2).
     Stale,
@@ -501,9 +502,7 @@ impl fmt::Display for Error {
                     "an earlier write of the session is missing: {expected} is next"
                 )
             }
-            Self::OutcomeUnknown => f.write_str(
-                "leadership was lost after the write was appended: it may or may not take effect",
-            ),
+            Self::OutcomeUnknown => f.write_str("it was begun, and may or may not take effect"),
             Self::Stale => {
                 f.write_str("the request id was given up, or its outcome is no longer kept")
             }

@@ -30,11 +30,12 @@ pub(super) struct Resignation {
 }
 
 /// How it ended.
+#[derive(Clone, Copy)]
 enum End {
     /// Somebody leads; maybe the same as before.
     Led(Term, NodeId),
-    /// Nobody is known to.
-    Open(Error),
+    /// Not yet: another may still take over.
+    Open,
 }
 
 impl Node {
@@ -155,8 +156,7 @@ impl Node {
         let end = match self.raft.leader() {
             Some(leader) if self.raft.term() > term => End::Led(self.raft.term(), leader),
             Some(leader) if !self.raft.is_transferring() => End::Led(term, leader),
-            Some(_) if is_late => End::Open(Error::DeadlineExpired),
-            None if is_late => End::Open(Error::NoLeader),
+            _ if is_late => End::Open,
             Some(_) | None => return,
         };
         self.resignation = None;
@@ -175,7 +175,7 @@ impl Node {
                 term,
                 leader,
             },
-            End::Open(error) => Reply::Error(error),
+            End::Open => Reply::Error(Error::OutcomeUnknown),
         };
         self.clients.answer(caller, &reply, effects);
     }
