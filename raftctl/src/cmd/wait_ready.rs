@@ -39,7 +39,7 @@ enum Seen {
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let endpoints = session.endpoints.clone();
     let mut goals = vec![None; endpoints.len()];
-    let mut best = (0, 0, 0);
+    let mut best = vec![(0, 0); endpoints.len()];
     let mut quiet_since = Instant::now();
     loop {
         let seen: Vec<_> = endpoints
@@ -54,10 +54,8 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             session.out.note("ready")?;
             return Ok(Exit::Done);
         }
-        let score = score(&seen);
-        if score > best {
+        if is_progress(&seen, &mut best) {
             quiet_since = Instant::now();
-            best = score;
         } else if quiet_since.elapsed() >= session.timeout {
             return give_up(&endpoints, &seen, session);
         }
@@ -65,19 +63,26 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     }
 }
 
-/// How far they are: ready, reachable, applied by those that are not ready. Only more than ever is
-/// progress, so that nodes which come and go do not make anybody wait for ever; and what those that
-/// are ready go on to apply is none.
-fn score(seen: &[Seen]) -> (usize, usize, u64) {
-    let ready = seen.iter().filter(|seen| matches!(seen, Seen::Ready));
-    let away = seen
-        .iter()
-        .filter(|seen| matches!(seen, Seen::Unreachable(_)));
-    let applied = seen.iter().map(|seen| match seen {
-        Seen::Unreachable(_) | Seen::Ready => 0,
-        Seen::NotYet(_, applied) => *applied,
-    });
-    (ready.count(), seen.len() - away.count(), applied.sum())
+impl Seen {
+    /// How far the node is; what it has applied counts until it is ready.
+    fn stage(&self) -> (u8, u64) {
+        match self {
+            Self::Unreachable(_) => (0, 0),
+            Self::NotYet(_, applied) => (1, *applied),
+            Self::Ready => (2, 0),
+        }
+    }
+}
+
+/// Whether a node is further than it ever was, which `best` keeps: so nodes that come and go do not
+/// make anybody wait for ever.
+fn is_progress(seen: &[Seen], best: &mut [(u8, u64)]) -> bool {
+    let mut is_progress = false;
+    for (stage, best) in seen.iter().map(Seen::stage).zip(best) {
+        is_progress |= stage > *best;
+        *best = stage.max(*best);
+    }
+    is_progress
 }
 
 fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) -> Seen {
@@ -99,7 +104,11 @@ fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) 
             *goal = committed(&status, timeout);
         }
         match *goal {
-            None => return not_yet("the leader does not tell what is committed"),
+            None => {
+                // What is not known to have an end is no progress.
+                let what = "the leader does not tell what is committed";
+                return Seen::NotYet(what.into(), 0);
+            }
             Some(goal) if applied < goal => {
                 return not_yet("it has not applied all that is committed");
             }

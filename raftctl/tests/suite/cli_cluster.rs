@@ -156,6 +156,45 @@ fn a_node_that_is_caught_up_and_not_ready_is_not_awaited_while_it_applies() {
     assert!((10..ENOUGH).contains(&questions), "{questions}");
 }
 
+/// Nor do nodes that are ready by turns, whatever they apply meanwhile.
+#[test]
+fn nodes_that_come_and_go_are_not_awaited_for_ever() {
+    const ENOUGH: u64 = 200;
+    let by_turns = |id, mut turn: u64| {
+        Fake::start(id, move |asked| {
+            turn += 1;
+            let mut told = status(id, NodeRole::Follower, ["", "", ""], [true; 3]);
+            told.applied = Index(100 + turn.min(ENOUGH));
+            if turn.is_multiple_of(2) && turn < ENOUGH {
+                told.state = "replaying".into();
+            }
+            asked.reply(&Reply::Status(told))
+        })
+    };
+    let (even, odd) = (by_turns(1, 0), by_turns(2, 1));
+    let both = format!("{},{}", even.addr, odd.addr);
+    let done = run(&both, &["-t", "500ms", "wait-ready"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+}
+
+/// Nor one of which nobody knows what it is to apply.
+#[test]
+fn a_node_that_cannot_be_known_to_be_caught_up_is_not_awaited_while_it_applies() {
+    const ENOUGH: u64 = 200;
+    let leader = closed_port();
+    let mut entries = 0;
+    let node = Fake::start(2, move |asked| {
+        entries += 1;
+        let mut told = status(2, NodeRole::Follower, [&leader, "", ""], [true; 3]);
+        told.applied = Index(100 + entries.min(ENOUGH));
+        asked.reply(&Reply::Status(told))
+    });
+    let done = run(&node.addr, &["-t", "500ms", "wait-ready", "--caught-up"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let questions = node.asked().len() as u64;
+    assert!(questions < ENOUGH, "{questions}");
+}
+
 /// A leader whose next snapshot is as of entry 40, and there once status was asked for so often.
 fn snapshot_taker(questions: u64) -> Fake {
     let addr: Arc<Mutex<String>> = Arc::default();
