@@ -125,10 +125,20 @@ fn plan(args: &Args) -> Result<Option<Plan>, Failure> {
         _ => whole(io::stdin().lock(), "standard input")?,
     };
     if text.trim_ascii_start().starts_with(b"{") {
-        return object::read(&text, codec).map(Some);
+        plan = object::read(&text, codec)?;
+    } else {
+        parse::add_lines(&mut plan, &text, codec)?;
     }
-    parse::add_lines(&mut plan, &text, codec)?;
+    if plan == Plan::default() {
+        return Err(nothing_to_do());
+    }
     Ok(Some(plan))
+}
+
+/// Who was to say it has failed, or forgot to.
+fn nothing_to_do() -> Failure {
+    Failure::usage("nothing is to be done")
+        .remedy("raftctl txn --if .. --then .., or lines of them in a file or a pipe")
 }
 
 fn whole(source: impl Read, name: &str) -> Result<Vec<u8>, Failure> {
@@ -175,7 +185,7 @@ fn ask(codec: Codec) -> Result<Option<Plan>, Failure> {
         }
     }
     if text.is_empty() {
-        return Err(Failure::usage("nothing is to be done"));
+        return Err(nothing_to_do());
     }
     say(&format!(
         "{text}compares {}, then {}, else {}: type yes to go on: ",

@@ -179,6 +179,11 @@ fn a_txn_is_read_from_a_file_or_standard_input_as_lines_or_json() {
         failed.stderr
     );
     assert_eq!(run(&at, &["txn", "/nowhere/at.all"]).code, Some(2));
+    // A program that was to say what is to be done, and failed.
+    for nothing in ["", "# nothing\n\n", "{}"] {
+        let refused = run_with(&at, &["txn"], nothing.as_bytes());
+        assert_eq!(refused.code, Some(2), "{nothing:?}: {refused:?}");
+    }
     run(&at, &["get", "a"]).silently(1, "");
 }
 
