@@ -2,10 +2,12 @@
 //! person is first told how to learn its outcome. What a person types in an editor or a pager that
 //! this program has started, Ctrl-C and Ctrl-\, is theirs alone.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
@@ -41,6 +43,23 @@ impl Signals {
             let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(deadly));
         }
         Left([Arc::clone(&self.deadly), quits])
+    }
+
+    /// While the result is there, SIGTERM has `words` said before it ends the process. To be called
+    /// after [`Signals::leave`].
+    pub(crate) fn last_words(&self, words: String) -> io::Result<LastWords> {
+        let (mut woken, wake) = UnixStream::pair()?;
+        let said = thread::Builder::new().name("last words".into());
+        said.spawn(move || {
+            if woken.read(&mut [0]).is_ok_and(|bytes| bytes > 0) {
+                // Nobody is left to tell that standard error is gone.
+                let _ = io::stderr().write_all(words.as_bytes());
+                let _ = signal_hook::low_level::emulate_default_handler(SIGTERM);
+            }
+        })?;
+        signal_hook::flag::register_conditional_default(SIGTERM, Arc::clone(&self.deadly))?;
+        signal_hook::low_level::pipe::register(SIGTERM, wake.try_clone()?)?;
+        Ok(LastWords(wake))
     }
 
     /// From now on, the first signal raises `cancel`; the second ends the process.
@@ -87,5 +106,16 @@ impl Drop for Left {
         self.0
             .iter()
             .for_each(|deadly| deadly.store(true, Ordering::Relaxed));
+    }
+}
+
+/// What is said when SIGTERM comes before this is dropped.
+#[derive(Debug)]
+pub(crate) struct LastWords(UnixStream);
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        // Its other end reads nothing then, and goes.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -79,8 +79,13 @@ impl Edit {
 
     fn run(&self, draft: Draft, session: &mut Session<'_>) -> Result<Exit, Failure> {
         let left = session.signals.leave();
+        let what = format!("{} was ended by SIGTERM", self.what);
+        let terminated = Failure::new(Exit::Interrupted, "terminated", what);
+        let terminated = draft.told(terminated.remedy(self.again(&draft, None)));
+        // Without them SIGTERM ends the process as before.
+        let last_words = session.signals.last_words(format!("{terminated}\n"));
         let ended = draft.edit();
-        drop(left);
+        drop((left, last_words));
         let text = draft.read();
         let is_same = text.as_ref().is_ok_and(|text| *text == self.text());
         if let Err(why) = ended {
@@ -309,6 +314,11 @@ impl Draft {
     /// Leaves the text where it is, and says so.
     fn keep(mut self, failure: Failure) -> Failure {
         self.is_kept = true;
+        self.told(failure)
+    }
+
+    /// The failure, with the place of the text.
+    fn told(&self, failure: Failure) -> Failure {
         let place = match failure.place.as_str() {
             "" => String::new(),
             place => format!("{place}; "),

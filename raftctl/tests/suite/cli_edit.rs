@@ -159,29 +159,48 @@ fn a_signal_of_the_editor_is_not_one_of_the_program() {
 }
 
 #[test]
+fn whoever_ends_the_program_while_the_editor_runs_is_told_where_the_text_is() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "old"]).silently(0, "");
+    // It outlives the program, and keeps nobody from reading what that said to the end.
+    let editor = "printf half > \"$1\"; kill -TERM $PPID; exec >&- 2>&-; \
+                  while kill -0 $PPID; do sleep 0.01; done; true";
+    let output = editing(&at, editor, &["k"]).output().unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::TERM.as_raw()));
+    let done = Done::from(output);
+    let again = "\n  try: raftctl cas k --expect-revision 1 - < ";
+    assert!(done.stderr.contains(again), "{}", done.stderr);
+    assert_eq!(kept(&done), "half");
+    run(&at, &["get", "k"]).silently(0, "old");
+}
+
+#[test]
 fn a_signal_behind_the_editor_tells_where_the_text_is() {
     let silent = Fake::start(1, |asked| match asked.what {
         What::Get(..) => asked.reply(&Reply::Missing { index: Index(1) }),
         _ => Act::Nothing,
     });
-    let child = editing(
-        &silent.addr,
-        &interrupted("printf two >"),
-        &["-t", "60s", "k"],
-    )
-    .stdout(Stdio::piped())
-    .stderr(Stdio::piped())
-    .spawn()
-    .unwrap();
-    let patience = Instant::now();
-    while !silent.asked().iter().any(is_write) {
-        assert!(patience.elapsed() < Duration::from_secs(20));
-        thread::yield_now();
+    for signal in [Signal::INT, Signal::TERM] {
+        let before = silent.asked().len();
+        let child = editing(
+            &silent.addr,
+            &interrupted("printf two >"),
+            &["-t", "60s", "k"],
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let patience = Instant::now();
+        while !silent.asked().iter().skip(before).any(is_write) {
+            assert!(patience.elapsed() < Duration::from_secs(20));
+            thread::yield_now();
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(signal.as_raw()));
+        let done = Done::from(output);
+        assert!(done.stderr.contains("  request: "), "{done:?}");
+        assert_eq!(kept(&done), "two");
     }
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.signal(), Some(Signal::INT.as_raw()));
-    let done = Done::from(output);
-    assert!(done.stderr.contains("  request: "), "{done:?}");
-    assert_eq!(kept(&done), "two");
 }
