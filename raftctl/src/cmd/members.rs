@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use raftctl::client::Deadline;
 use raftctl::failure::{Exit, Failure};
-use raftd::config::value::name;
+use raftd::config::value::{name, told_address};
 use serde_json::json;
 use wire::client::{MemberChange, MembersChanged};
 use wire::membership::{MemberRecord, Membership, Suffrage};
@@ -36,7 +36,7 @@ pub(crate) struct Add {
     #[arg(value_parser = name)]
     name: String,
     /// The address where its peers will find it.
-    #[arg(value_name = "HOST:PORT", value_parser = addr)]
+    #[arg(value_name = "HOST:PORT", value_parser = told_address)]
     addr: String,
     /// It never becomes a voter by itself.
     #[arg(long, conflicts_with = "wait")]
@@ -104,7 +104,7 @@ pub(crate) struct Replace {
     #[arg(value_parser = name)]
     new: String,
     /// The address where the peers of the new one will find it.
-    #[arg(value_name = "HOST:PORT", value_parser = addr)]
+    #[arg(value_name = "HOST:PORT", value_parser = told_address)]
     addr: String,
     #[command(flatten)]
     wait: Wait,
@@ -128,7 +128,7 @@ pub(crate) struct Update {
     #[arg(long = "name", value_name = "NAME", value_parser = name)]
     new_name: Option<String>,
     /// The new address of its peers' links.
-    #[arg(long, value_name = "HOST:PORT", value_parser = addr)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = told_address)]
     peer_addr: Option<String>,
     #[command(flatten)]
     plan: Plan,
@@ -496,9 +496,4 @@ fn show(changed: &MembersChanged, session: &mut Session<'_>) -> Result<Exit, Fai
         out.rows(&names, &rows)?;
     }
     Ok(Exit::Done)
-}
-
-fn addr(text: &str) -> Result<String, String> {
-    crate::config::setting::endpoint(text)
-        .map_err(|_| "an address is HOST:PORT, such as 10.0.0.4:7401".into())
 }

@@ -131,3 +131,34 @@ fn nothing_fails_any_more_once_a_node_is_added() {
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     assert!(done.stdout.starts_with(b"raftd --join "), "{done:?}");
 }
+
+/// What a member's address must be is what raftd takes: others are told to use it.
+#[test]
+fn an_address_that_leads_nowhere_is_no_address_of_a_member() {
+    for addr in [
+        "::1:7401",
+        "http://h:7401",
+        "0.0.0.0:7401",
+        "[::]:7401",
+        "h:0",
+        "h",
+    ] {
+        for verb in [
+            &["add-peer", "n4", addr][..],
+            &["replace-peer", "n3", "n4", addr, "--yes"],
+            &["update-peer", "n3", "--peer-addr", addr],
+            &[
+                "snapshot",
+                "restore",
+                "/x",
+                "--data-dir=/y",
+                "--peer-addr",
+                addr,
+            ],
+        ] {
+            let done = run("127.0.0.1:1", verb);
+            assert_eq!(done.code, Some(2), "{verb:?}: {done:?}");
+            assert!(done.stderr.contains(addr), "{verb:?}: {done:?}");
+        }
+    }
+}

@@ -92,13 +92,13 @@ pub fn address(text: &str) -> Result<String, String> {
             Err(format!("\"{v6}\" is not an IPv6 address"))
         }
         None if host.is_empty() => Err("no host; write HOST:PORT".into()),
-        None if host.contains(':') => Err("write an IPv6 host in brackets: [::1]:7400".into()),
         None if !host
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) =>
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) =>
         {
             Err(format!("\"{host}\" is not a host"))
         }
+        None if host.contains(':') => Err("write an IPv6 host in brackets: [::1]:7400".into()),
         // No name is like that, but some resolvers would make an address of it.
         None if host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
             && host.parse::<Ipv4Addr>().is_err() =>

@@ -210,6 +210,8 @@ fn addresses_and_names_are_checked() {
     ] {
         assert!(value::address(wrong).is_err(), "{wrong}");
     }
+    let refused = value::address("http://h:7400").unwrap_err();
+    assert!(refused.contains("is not a host"), "{refused}");
     assert!(value::name("n1").is_ok());
     assert!(value::name("db.a_b-c9").is_ok());
     for wrong in ["", "N1", "1n", "n 1", "n/1", &"n".repeat(65)] {

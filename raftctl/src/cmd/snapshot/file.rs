@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use raftctl::failure::{Exit, Failure};
+use raftd::config::value::told_address;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::snapshot::format::FORMAT;
 use raftd::snapshot::{self, Found, Verified, Verifier};
@@ -16,7 +17,6 @@ use wire::membership::{MemberRecord, Suffrage};
 use wire::types::NodeId;
 
 use super::super::Session;
-use crate::config::setting::endpoint;
 use crate::files::inaccessible;
 use crate::usage::quoted;
 
@@ -43,7 +43,7 @@ pub(super) struct Restore {
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// The address where members that are added later find it. Default: 127.0.0.1:7401.
-    #[arg(long, value_name = "HOST:PORT", value_parser = endpoint)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = told_address)]
     peer_addr: Option<String>,
 }
 
