@@ -18,6 +18,9 @@ use crate::input;
 
 /// Deletes in flight at most.
 const IN_FLIGHT_MAX: usize = 64;
+/// What to try when nobody told what became of one of several keys.
+const ALONE: &str = "run it for this key alone with --request-id and the id below, then for the \
+                     others without: nothing is applied twice";
 
 /// Remove keys: those named, or a range. A key that is not there is no error.
 #[derive(Debug, clap::Args)]
@@ -122,7 +125,13 @@ fn delete_all(keys: &[Vec<u8>], session: &Session<'_>) -> Result<(u64, u64), Fai
     let mut rest = keys.iter();
     for (done, key) in keys.iter().enumerate() {
         let what = format!("del {} (key {} of {})", shown(key), done + 1, keys.len());
-        let failed = |error: &Error| Failure::of(&what, error);
+        let failed = |error: &Error| {
+            let failure = Failure::of(&what, error);
+            match error {
+                Error::Unknown { why, .. } if !why.is_forgotten() => failure.remedy(ALONE),
+                _ => failure,
+            }
+        };
         fill(&mut client, &mut rest).map_err(|error| failed(&error))?;
         let written = client
             .wait(session.deadline())

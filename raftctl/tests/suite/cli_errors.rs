@@ -102,6 +102,17 @@ fn an_unknown_outcome_names_a_request_that_tells_it() {
     );
 }
 
+/// The id belongs to the delete of one key, and the line has several.
+#[test]
+fn an_unknown_outcome_of_one_of_several_keys_is_asked_for_by_itself() {
+    let silent = Fake::start(1, |_| Act::Nothing);
+    let done = run(&silent.addr, &["-t", "300ms", "del", "a", "b"]);
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert!(done.stderr.contains("del a (key 1 of 2)"), "{done:?}");
+    let advice = "\n  try: run it for this key alone with --request-id";
+    assert!(done.stderr.contains(advice), "{done:?}");
+}
+
 #[test]
 fn a_refusal_is_exit_6() {
     let full = Fake::start(1, always(WireError::DiskFull { hard: false }));
