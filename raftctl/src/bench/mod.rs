@@ -161,7 +161,7 @@ pub fn run(
         // What cannot be said cannot be helped.
         let _ = writeln!(
             io::stderr(),
-            "raftctl: keys that begin with {prefix} are left behind"
+            "raftctl: keys may be left behind: raftctl del --yes --prefix {prefix}"
         );
     }
     Ok((result?, ended))

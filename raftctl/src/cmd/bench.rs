@@ -45,7 +45,9 @@ fn explain(failure: BenchFailure) -> Failure {
         stalled @ BenchFailure::Stalled { .. } => {
             let why = Why::Connection(stalled.to_string());
             let place = String::new();
+            // Keys may have been written.
             Failure::of("bench", &Error::NotApplied { why, place })
+                .remedy("run it again; `raftctl status` shows which nodes are missing")
         }
         BenchFailure::System(error) => {
             Failure::new(Exit::Bug, "system", format!("bench failed: {error}"))

@@ -114,6 +114,17 @@ fn an_unknown_outcome_of_one_of_several_keys_is_asked_for_by_itself() {
 }
 
 #[test]
+fn a_bench_that_fails_tells_what_it_may_leave_behind() {
+    let silent = Fake::start(1, |_| Act::Nothing);
+    let bench = ["-t", "300ms", "bench", "put", "--seconds", "1"];
+    let done = run(&silent.addr, &bench);
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert!(!done.stderr.contains("no effect"), "{done:?}");
+    let line = "keys may be left behind: raftctl del --yes --prefix __bench/";
+    assert!(done.stderr.contains(line), "{done:?}");
+}
+
+#[test]
 fn a_refusal_is_exit_6() {
     let full = Fake::start(1, always(WireError::DiskFull { hard: false }));
     let done = run(&full.addr, &["put", "k", "v"]);
