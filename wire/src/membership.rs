@@ -245,6 +245,19 @@ impl Membership {
         step
     }
 
+    /// This learner has got its vote, and whom it replaces is gone.
+    #[must_use]
+    pub fn promoted(&self, id: NodeId) -> Self {
+        let mut target = self.clone();
+        let mut replaced = None;
+        for member in target.members.iter_mut().filter(|member| member.id == id) {
+            member.suffrage = Suffrage::Voter;
+            replaced = member.wish.take().and_then(|wish| wish.replaces);
+        }
+        target.members.retain(|member| Some(member.id) != replaced);
+        target
+    }
+
     /// The set of before has ended (thesis 4.3).
     #[must_use]
     pub fn settled(&self) -> Self {

@@ -456,20 +456,32 @@ fn strength(members: &Membership, votes: fn(Suffrage) -> bool) -> (usize, usize)
     (voters, voters.saturating_sub(voters / 2 + 1))
 }
 
+/// The members before, during and after a change. What a learner was admitted for is a part of it.
+fn steps(changed: &MembersChanged) -> Vec<(&'static str, Membership)> {
+    let (before, after) = (&changed.before, &changed.after);
+    let mut stages = vec![before.clone(), after.clone()];
+    if after.get(changed.id).is_some_and(|new| new.wish.is_some()) {
+        stages.push(after.promoted(changed.id));
+    }
+    let mut steps = vec![("before", before.clone())];
+    for pair in stages.windows(2) {
+        if !pair[0].is_joint() {
+            let joint = pair[0].toward(&pair[1]);
+            steps.extend(joint.is_joint().then_some(("during", joint)));
+        }
+        steps.push(("during", pair[1].clone()));
+    }
+    if let Some((step, _)) = steps.last_mut() {
+        *step = "after";
+    }
+    steps
+}
+
 /// The steps of a change: `step TAB voters TAB failures survived TAB members`.
 fn show(changed: &MembersChanged, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let (before, after) = (&changed.before, &changed.after);
-    let mut steps = vec![("before", before.clone())];
-    if before != after && !before.is_joint() {
-        let joint = before.toward(after);
-        if joint.is_joint() {
-            steps.push(("during", joint));
-        }
-    }
-    steps.push(("after", after.clone()));
     let out = &mut session.out;
     let mut rows = Vec::new();
-    for (step, members) in steps {
+    for (step, members) in steps(changed) {
         let (voters, survived) = strength(&members, Suffrage::votes_after);
         let weaker = strength(&members, Suffrage::votes_before).1.min(survived);
         let names: Vec<String> = members.members.iter().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::Value;
 use wire::client::{MembersChanged, NodeRole, Reply};
 use wire::error::Error as WireError;
-use wire::membership::Membership;
+use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::types::{Index, NodeId};
 
 use super::fake::{Act, Asked, Fake, What};
@@ -130,6 +130,58 @@ fn nothing_fails_any_more_once_a_node_is_added() {
     let done = run(&leader.addr, &words);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     assert!(done.stdout.starts_with(b"raftd --join "), "{done:?}");
+}
+
+/// What comes of the learner by itself is what the change is for.
+#[test]
+fn the_plan_of_an_addition_goes_on_to_the_vote() {
+    let ids: Vec<_> = (1..=3).map(|id| (NodeId(id), String::new())).collect();
+    let before = Membership::initial(&ids, &[]);
+    let plan = |wish: Option<Wish>, verb: &[&str]| {
+        let mut after = before.clone();
+        after.newest = NodeId(4);
+        after.members.push(MemberRecord {
+            id: NodeId(4),
+            name: "n4".into(),
+            peer_addr: "h:1".into(),
+            incarnation: None,
+            suffrage: Suffrage::Learner,
+            wish,
+        });
+        let changed = MembersChanged {
+            index: Index(0),
+            id: NodeId(4),
+            before: before.clone(),
+            after,
+        };
+        let leader = Fake::start(1, move |asked| match asked.what {
+            What::Status => told(asked),
+            _ => asked.reply(&Reply::MembersChanged(changed.clone())),
+        });
+        let done = run(&leader.addr, &[verb, &["--dry-run"]].concat());
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let wish = |replaces| {
+        let until_wall_ms = 1;
+        Some(Wish {
+            until_wall_ms,
+            replaces,
+        })
+    };
+    let learner = "before\t3\t1\t1::voter 2::voter 3::voter\n\
+                   during\t3\t1\t1::voter 2::voter 3::voter 4:n4:learner\n";
+    let add = ["add-peer", "n4", "h:1"];
+    let vote = "during\t4\t1\t1::voter 2::voter 3::voter 4:n4:incoming\n\
+                after\t4\t1\t1::voter 2::voter 3::voter 4:n4:voter\n";
+    assert_eq!(plan(wish(None), &add), format!("{learner}{vote}"));
+    let instead = "during\t3\t1\t1::leaving 2::voter 3::voter 4:n4:incoming\n\
+                   after\t3\t1\t2::voter 3::voter 4:n4:voter\n";
+    let replace = ["replace-peer", "n1", "n4", "h:1"];
+    let told = plan(wish(Some(NodeId(1))), &replace);
+    assert_eq!(told, format!("{learner}{instead}"));
+    let told = plan(None, &[&add[..], &["--learner"]].concat());
+    assert_eq!(told, learner.replace("during", "after"));
 }
 
 /// What a member's address must be is what raftd takes: others are told to use it.

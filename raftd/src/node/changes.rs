@@ -260,7 +260,7 @@ impl Node {
         let wishes = members.members.iter().filter_map(|m| Some((m, m.wish?)));
         for (member, wish) in wishes {
             if self.check_ready(member.id).is_ok() {
-                let promoted = promoted(members, member.id);
+                let promoted = members.promoted(member.id);
                 if self.check_promotion(members, &promoted).is_ok() {
                     return Some((member.id, promoted));
                 }
@@ -317,18 +317,6 @@ fn bound(
     }
     member.incarnation = Some(incarnation);
     Ok((member.id, target))
-}
-
-/// The members after this learner got its vote, and whom it replaces is gone.
-pub(super) fn promoted(members: &Membership, id: NodeId) -> Membership {
-    let mut target = members.clone();
-    let mut replaced = None;
-    for member in target.members.iter_mut().filter(|member| member.id == id) {
-        member.suffrage = Suffrage::Voter;
-        replaced = member.wish.take().and_then(|wish| wish.replaces);
-    }
-    target.members.retain(|member| Some(member.id) != replaced);
-    target
 }
 
 pub(super) fn refused(reason: String, advice: String) -> Error {

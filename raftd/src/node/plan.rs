@@ -10,7 +10,7 @@ use wire::types::NodeId;
 
 use super::Node;
 use super::admission::overloaded;
-use super::changes::{promoted, refused};
+use super::changes::refused;
 use super::links::Direction;
 
 /// A learner lags so few entries, at most, when it becomes a voter.
@@ -135,7 +135,7 @@ impl Node {
         if member_of(members, id)?.suffrage == Suffrage::Voter {
             return Ok(Plan::Done(id));
         }
-        let target = promoted(members, id);
+        let target = members.promoted(id);
         self.check_ready(id)?;
         self.check_promotion(members, &target)?;
         Ok(Plan::Change(id, target))
