@@ -55,7 +55,7 @@ enum Form {
 
 impl Flags {
     /// Refuses them where no records are read.
-    pub(crate) fn check_unused(&self) -> Result<(), Failure> {
+    pub(crate) fn check_unused(&self, others: &[(bool, &str)]) -> Result<(), Failure> {
         let used = [
             (self.on_error.is_some(), "--on-error"),
             (self.rejects.is_some(), "--rejects"),
@@ -64,7 +64,7 @@ impl Flags {
             (self.progress.is_some(), "--progress"),
             (self.verbose, "--verbose"),
         ];
-        match used.into_iter().find(|(used, _)| *used) {
+        match used.iter().chain(others).find(|(used, _)| *used) {
             Some((_, flag)) => Err(Failure::usage(format!(
                 "{flag} belongs to bulk work, and no records are read"
             ))

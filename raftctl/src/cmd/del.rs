@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     if args.stdin {
         return delete_many(args, session);
     }
-    args.flags.check_unused()?;
+    args.flags.check_unused(&[])?;
     if let Some(range) = args.bounds.range(args.codec.key_encode)? {
         return range::run(args, &range, session);
     }

@@ -61,7 +61,11 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let Some(key) = &args.key else {
         return put_many(args, session);
     };
-    args.flags.check_unused()?;
+    // What requires --stdin is let through beside a key, with which that cannot be.
+    args.flags.check_unused(&[
+        (args.from_files, "--from-files"),
+        (args.prefix.is_some(), "--prefix"),
+    ])?;
     let key = input::full_key(key, args.codec.key.key_encode)?;
     let value = match &args.value {
         Some(text) => input::value(text, args.codec.encode)?,

@@ -195,6 +195,19 @@ fn a_wrong_line_is_exit_2_with_the_right_one() {
     assert_eq!(server.asked().len(), asked, "nothing was sent");
 }
 
+/// What goes before keys that are read, and what is in files, is nothing to a key on the line.
+#[test]
+fn what_is_for_many_keys_is_not_passed_over_with_one() {
+    let (server, at) = store();
+    for flag in [&["--prefix", "p/"][..], &["--from-files"]] {
+        let done = run(&at, &[&["put", "k", "v"], flag].concat());
+        assert_eq!(done.code, Some(2), "{done:?}");
+        let told = format!("raftctl: {} belongs to bulk work", flag[0]);
+        assert!(done.stderr.starts_with(&told), "{done:?}");
+    }
+    assert_eq!(server.asked().len(), 0);
+}
+
 #[test]
 fn no_arguments_are_answered_by_help_and_exit_2() {
     let (_server, at) = store();
