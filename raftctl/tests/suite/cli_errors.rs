@@ -209,6 +209,18 @@ fn what_is_for_many_keys_is_not_passed_over_with_one() {
 }
 
 #[test]
+fn options_for_all_verbs_may_stand_before_a_verb_below_another() {
+    let nobody = closed_port();
+    let done = run(&nobody, &["snapshot", "--json", "-t", "1s", "ls"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    for alone in [&["--all"][..], &["--node", "n1"]] {
+        let done = run(&nobody, &[&["snapshot"], alone, &["ls"]].concat());
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(done.stderr.contains(alone[0]), "{done:?}");
+    }
+}
+
+#[test]
 fn no_arguments_are_answered_by_help_and_exit_2() {
     let (_server, at) = store();
     for endpoints in [None, Some(&at)] {

@@ -22,7 +22,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Take a snapshot now, on all members at the same entry, and wait until it is durable.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 #[command(before_help = "Examples:
   raftctl snapshot              the leader's is awaited
   raftctl snapshot --all        every member's
@@ -78,6 +77,10 @@ struct Line {
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     match &args.verb {
         None => take(args, session),
+        Some(_) if args.all || args.node.is_some() => {
+            let what = "--node and --all say whose new snapshot is awaited, and none is taken";
+            Err(Failure::usage(what).remedy("raftctl snapshot --all"))
+        }
         Some(Verb::Ls) => list(session),
         Some(Verb::Verify(source)) => file::verify(source, session),
         Some(Verb::Inspect(source)) => file::inspect(source, session),
