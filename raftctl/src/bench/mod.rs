@@ -113,7 +113,7 @@ pub enum Ended {
 }
 
 /// Runs the measurement. `timeout` is the longest time without progress; whoever raises
-/// `interrupted` ends it early.
+/// `interrupted` ends it early. If `is_shown`, a terminal sees how far it is.
 ///
 /// # Errors
 /// [`Failure`]. Keys may then be left behind: standard error says which.
@@ -121,6 +121,7 @@ pub fn run(
     args: &Args,
     endpoints: &[String],
     timeout: Duration,
+    is_shown: bool,
     interrupted: &Arc<AtomicBool>,
 ) -> Result<(Report, Ended), Failure> {
     let load = args.load();
@@ -146,7 +147,7 @@ pub fn run(
     let mut engine = Engine::new(&setup, material, random, |_| {
         Session::new(Random::new(sessions.bits())).reading(consistency)
     })?;
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(is_shown);
 
     let result = measure(&mut engine, &load, args.any_node, &mut progress);
     let ended = if interrupted.swap(false, Ordering::Relaxed) {
@@ -206,9 +207,12 @@ struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
+    fn new(is_shown: bool) -> Self {
         let style = ProgressStyle::with_template("{msg:16} {bar:40} {percent:>3}%");
-        let bar = ProgressBar::new(1000);
+        let bar = match is_shown {
+            true => ProgressBar::new(1000),
+            false => ProgressBar::hidden(),
+        };
         bar.set_style(style.expect("the template is sound"));
         Self { bar }
     }

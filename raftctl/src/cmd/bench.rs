@@ -17,7 +17,8 @@ pub(crate) fn run(args: &bench::Args, session: &mut Session<'_>) -> Result<Exit,
     // The first signal ends the measurement, the second the process.
     session.signals.hold();
     let cancel = &session.signals.cancel;
-    let measured = bench::run(args, &session.endpoints, session.timeout, cancel);
+    let is_shown = !session.out.style().no_progress;
+    let measured = bench::run(args, &session.endpoints, session.timeout, is_shown, cancel);
     let (report, ended) = measured.map_err(explain)?;
     let out = &mut session.out;
     match out.format() {

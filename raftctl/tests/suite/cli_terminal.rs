@@ -164,6 +164,15 @@ fn what_is_longer_than_the_screen_goes_to_a_pager() {
 }
 
 #[test]
+fn nobody_sees_how_far_it_is_who_does_not_want_to() {
+    let (_server, at) = store();
+    let bench = "--no-progress bench put --seconds 0.2 --warm-up 0 --keys 10 --connections 1";
+    let (text, code) = show(&at, bench);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(!text.contains("measuring"), "{text}");
+}
+
+#[test]
 fn a_signal_of_the_pager_is_not_one_of_the_program() {
     let store = Store {
         page_items: 12,

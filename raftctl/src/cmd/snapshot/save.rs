@@ -132,7 +132,10 @@ impl Source<'_, '_> {
             };
             snapshot::verify(&mut arriving, &name)
         });
-        let bar = bar(self.line.bytes);
+        let bar = match self.session.out.style().no_progress {
+            true => ProgressBar::hidden(),
+            false => bar(self.line.bytes),
+        };
         let copied = self.transfer(to, &pieces, &bar, unwritable);
         bar.finish_and_clear();
         drop(pieces);
