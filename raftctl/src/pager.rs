@@ -31,7 +31,8 @@ pub(crate) struct Sink {
 struct Pager {
     stdin: ChildStdin,
     /// Ends when it does: signals are no longer left to it, even if nothing is written any more.
-    ended: JoinHandle<()>,
+    /// Whether it was there at all.
+    ended: JoinHandle<bool>,
 }
 
 impl Sink {
@@ -58,13 +59,15 @@ impl Sink {
     /// Writes out what was gathered; a person may still be reading a pager afterwards.
     pub(crate) fn finish(&mut self) -> io::Result<()> {
         self.rows = None;
-        self.release()?;
+        let released = self.release();
         if let Some(Pager { stdin, ended }) = self.pager.take() {
             drop(stdin);
             // It only waits.
-            let _ = ended.join();
+            if !ended.join().unwrap_or(true) {
+                return Err(io::Error::other("the pager cannot be started"));
+            }
         }
-        Ok(())
+        released
     }
 
     /// Hands what was gathered on.
@@ -104,7 +107,7 @@ impl Write for Sink {
 /// Starts the pager; `None`: there is none, or none is wanted.
 fn start(signals: &Signals) -> Option<Pager> {
     let said = env::var_os("RAFTCTL_PAGER").or_else(|| env::var_os("PAGER"));
-    let line = said.unwrap_or_else(|| PAGER_DEFAULT.into());
+    let line = said.or_else(|| is_installed(PAGER_DEFAULT).then(|| PAGER_DEFAULT.into()))?;
     if line.is_empty() || line == "cat" {
         return None;
     }
@@ -121,11 +124,18 @@ fn start(signals: &Signals) -> Option<Pager> {
     let mut child = command.spawn().ok()?;
     let stdin = child.stdin.take()?;
     let waiter = move || {
-        // Whatever it says, it is no more.
-        let _ = child.wait();
+        let status = child.wait();
         drop(left);
+        // What a shell says of a command that it cannot start.
+        !status.is_ok_and(|status| matches!(status.code(), Some(126 | 127)))
     };
     let waiter = thread::Builder::new().name("pager".into()).spawn(waiter);
     let ended = waiter.ok()?;
     Some(Pager { stdin, ended })
+}
+
+/// Whether a shell would find this program.
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

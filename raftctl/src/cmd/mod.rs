@@ -253,7 +253,9 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
     };
     // What was found before an error is data too.
     let flushed = session.out.finish();
-    let exit = exit?;
-    flushed?;
-    Ok(exit)
+    match exit {
+        // Nobody reads what goes to a pager that could not be started.
+        Err(failure) if failure.exit == Exit::Pipe => flushed.and(Err(failure)),
+        exit => exit.and_then(|exit| flushed.map(|()| exit)),
+    }
 }

@@ -164,6 +164,23 @@ fn what_is_longer_than_the_screen_goes_to_a_pager() {
 }
 
 #[test]
+fn what_no_pager_shows_is_not_lost_in_silence() {
+    let (_server, at) = store();
+    for n in 0..20 {
+        run(&at, &["put", &format!("k{n:02}"), "v"]).silently(0, "");
+    }
+    let named = "RAFTCTL_PAGER=/nowhere/pager";
+    let (text, code) = show_on("cols 60 rows 10", named, &at, "scan -o tsv");
+    assert_eq!(code, Some(125), "{text}");
+    assert!(text.contains("the pager cannot be started"), "{text}");
+    // Nobody named one, and there is none: nothing but the program itself is found.
+    let none = "env -u RAFTCTL_PAGER -u PAGER PATH=/nowhere";
+    let (text, code) = show_on("cols 60 rows 10", none, &at, "scan -o tsv");
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(text.lines().count(), 20, "{text}");
+}
+
+#[test]
 fn nobody_sees_how_far_it_is_who_does_not_want_to() {
     let (_server, at) = store();
     let bench = "--no-progress bench put --seconds 0.2 --warm-up 0 --keys 10 --connections 1";
