@@ -179,6 +179,19 @@ fn a_txn_is_read_from_a_file_or_standard_input_as_lines_or_json() {
         failed.stderr
     );
     assert_eq!(run(&at, &["txn", "/nowhere/at.all"]).code, Some(2));
+    let slips: [(&[u8], &str); 3] = [
+        (
+            br#"{"then":[{"op":"get","kye":"a"}]}"#,
+            "unknown field `kye`",
+        ),
+        (br#"{"if":[{"key":"a","target":1}]}"#, "expected a string"),
+        (br#"{"then":[5]}"#, "expected words or an object"),
+    ];
+    for (slip, what) in slips {
+        let refused = run_with(&at, &["txn"], slip);
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(what), "{refused:?}");
+    }
     // A program that was to say what is to be done, and failed.
     for nothing in ["", "# nothing\n\n", "{}"] {
         let refused = run_with(&at, &["txn"], nothing.as_bytes());

@@ -1,8 +1,13 @@
 //! A txn as one JSON object.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use raftctl::client::Relation;
 use raftctl::failure::Failure;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::parse::{self, Part};
 use super::plan::{Expected, Plan, Step, Target, Test};
@@ -14,18 +19,44 @@ use crate::encoding::Encoding;
 #[serde(deny_unknown_fields)]
 struct Told {
     #[serde(default, rename = "if")]
-    compares: Vec<ToldTest>,
+    compares: Vec<Element<TestFields>>,
     #[serde(default)]
-    then: Vec<ToldStep>,
+    then: Vec<Element<StepFields>>,
     #[serde(default, rename = "else")]
-    or_else: Vec<ToldStep>,
+    or_else: Vec<Element<StepFields>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum ToldTest {
+/// An element of a list.
+#[derive(Debug)]
+enum Element<F> {
     Words(String),
-    Fields(TestFields),
+    Fields(Box<F>),
+}
+
+/// Not derived as an enum without tags: that would not tell what is wrong with an object.
+impl<'de, F: Deserialize<'de>> Deserialize<'de> for Element<F> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ElementVisitor(PhantomData))
+    }
+}
+
+struct ElementVisitor<F>(PhantomData<F>);
+
+impl<'de, F: Deserialize<'de>> Visitor<'de> for ElementVisitor<F> {
+    type Value = Element<F>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("words or an object")
+    }
+
+    fn visit_str<E>(self, words: &str) -> Result<Element<F>, E> {
+        Ok(Element::Words(words.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Element<F>, A::Error> {
+        let fields = F::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Element::Fields(Box::new(fields)))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,13 +73,6 @@ struct TestFields {
     #[serde(default)]
     value: Option<serde_json::Value>,
     value_b64: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum ToldStep {
-    Words(String),
-    Fields(Box<StepFields>),
 }
 
 /// The fields of all operations: which one knows which is said where they are read.
@@ -83,10 +107,10 @@ pub(super) fn read(text: &[u8], codec: Codec) -> Result<Plan, Failure> {
     for (number, told) in (1..).zip(told.compares) {
         let place = format!("if, element {number}");
         match told {
-            ToldTest::Words(text) => {
+            Element::Words(text) => {
                 parse::add(&mut plan, Part::If, text.as_bytes(), codec, &place)?;
             }
-            ToldTest::Fields(fields) => {
+            Element::Fields(fields) => {
                 let test = fields.test().map_err(|why| Failure::usage(why).at(place))?;
                 plan.compares.push(test);
             }
@@ -96,10 +120,10 @@ pub(super) fn read(text: &[u8], codec: Codec) -> Result<Plan, Failure> {
         for (number, told) in (1..).zip(branch) {
             let place = format!("{}, element {number}", part.name());
             match told {
-                ToldStep::Words(text) => {
+                Element::Words(text) => {
                     parse::add(&mut plan, part, text.as_bytes(), codec, &place)?;
                 }
-                ToldStep::Fields(fields) => {
+                Element::Fields(fields) => {
                     let step = fields.step().map_err(|why| Failure::usage(why).at(place))?;
                     let steps = match part {
                         Part::Then => &mut plan.then,
