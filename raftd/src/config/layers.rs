@@ -144,7 +144,9 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Fatal {
         ErrorKind::PermissionDenied => ExitStatus::Permission,
         _ => ExitStatus::Config,
     };
-    Fatal::new(status, format!("the configuration cannot be read: {error}")).at(path.display())
+    Fatal::new(status, format!("the configuration cannot be read: {error}"))
+        .at(path.display())
+        .remedy("a file that this user may read, with --config or RAFTD_CONFIG")
 }
 
 fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), Fatal> {
@@ -177,6 +179,7 @@ pub fn apply_toml(settings: &mut Settings, path: &Path, text: &str) -> Result<()
     let table = DeTable::parse(text).map_err(|error| {
         Fatal::new(ExitStatus::Config, format!("no TOML: {}", error.message()))
             .at(at(error.span().map_or(0, |span| span.start)))
+            .remedy("raftd.toml(5) shows how settings are written")
     })?;
     for (section, content) in table.get_ref() {
         let origin = at(section.span().start);

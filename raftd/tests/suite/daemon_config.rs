@@ -121,6 +121,9 @@ fn a_file_that_is_no_toml_is_refused_with_its_line() {
     let refused = toml("[net]\nlisten = \n").unwrap_err();
     assert_eq!(refused.place, "raftd.toml line 2");
     assert_eq!(refused.status, ExitStatus::Config);
+    assert!(refused.remedy.contains("raftd.toml(5)"), "{refused}");
+    let refused = load(&["--config", "/nowhere/a.toml"]).unwrap_err();
+    assert!(refused.remedy.contains("--config"), "{refused}");
     assert!(
         toml("listen = 'a:1'").is_err(),
         "a key outside of a section"
