@@ -99,8 +99,8 @@ pub const SETTINGS: &[Setting] = &[
         flag: Some("peer-advertise"),
         default: "",
         placeholder: "HOST:PORT",
-        doc: "The address that the other members use, as the initial cluster lists it. \
-              Default: net.peer_listen. It only serves to find this node in that list.",
+        doc: "The address that the other members use, as the initial cluster lists it, or as this node \
+              was added. Default: net.peer_listen; a node that joins needs it if that is a wildcard.",
         kind: Kind::Text {
             set: |s, text| value::told_address(text).map(|addr| s.peer_advertise = Some(addr)),
         },
