@@ -2,13 +2,14 @@
 //! itself the link; beyond the gate the code asserts.
 
 use wire::error::Error;
+use wire::limits::COUNTER_MAX;
 use wire::peer::{Append, AppendConflict, AppendOk, InstallSnapshot, Message};
 use wire::types::{EntryId, Index, Term};
 
 /// Above this no term is believed: a node that adopted the last one could never campaign again.
-pub(crate) const TERM_MAX: Term = Term(u64::MAX >> 1);
+pub(crate) const TERM_MAX: Term = Term(COUNTER_MAX);
 /// Above this no index is believed, so that sums of indexes and lengths never overflow.
-pub(crate) const INDEX_MAX: Index = Index(u64::MAX >> 1);
+pub(crate) const INDEX_MAX: Index = Index(COUNTER_MAX);
 
 type Check = Result<(), &'static str>;
 
