@@ -7,7 +7,6 @@ use super::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, Chain, SEGMENT_HEADER_BYTES, SegmentHeader, SyncMark,
 };
 use super::recover::READ_AHEAD_BYTES;
-use super::segment::segment_name;
 use super::window::Window;
 use crate::disk::{Disk, Error};
 
@@ -134,10 +133,13 @@ impl Look {
 
 /// Looks at a segment: at the place of its first batch, and if that is not blank and not whole,
 /// everywhere.
-pub(super) fn look<D: Disk>(disk: &D, segment: &SegmentHeader) -> Result<Look, Error> {
-    let file = disk.open(&segment_name(segment.id))?;
+pub(super) fn look<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    segment: &SegmentHeader,
+) -> Result<Look, Error> {
     let start = SEGMENT_HEADER_BYTES;
-    let mut window = Window::new(disk, &file, *segment, ALIGN_BYTES as usize);
+    let mut window = Window::new(disk, file, *segment, ALIGN_BYTES as usize);
     let mut first = None;
     if let Some(batch) = window.batch(start)? {
         let header = &batch.header;
@@ -151,7 +153,7 @@ pub(super) fn look<D: Disk>(disk: &D, segment: &SegmentHeader) -> Result<Look, E
             });
         }
     }
-    let mut window = Window::new(disk, &file, *segment, READ_AHEAD_BYTES);
+    let mut window = Window::new(disk, file, *segment, READ_AHEAD_BYTES);
     let reach = (start + BATCH_BYTES_MAX + ALIGN_BYTES).min(segment.bytes);
     let Some(end) = window.last_nonzero(start, reach)? else {
         return Ok(Look {

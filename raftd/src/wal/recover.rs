@@ -394,7 +394,7 @@ pub(super) fn survey<D: Disk>(disk: &D, owner: Option<Owner>) -> Result<Vec<Cand
                 return Err(Damage::new(id, 0, what).into());
             }
             let unreadable = |cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause);
-            let found = look(disk, &header).map_err(unreadable)?;
+            let found = look(disk, &file, &header).map_err(unreadable)?;
             candidate.look = Some(found);
             if candidate.page_is_damaged && !found.in_use {
                 candidate.header = None;

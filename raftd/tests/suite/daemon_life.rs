@@ -145,6 +145,40 @@ fn a_data_directory_serves_one_process_and_one_node() {
     assert_eq!(caller.reply(), (1, Answer::Value(5)));
 }
 
+/// Who takes one failed open for damage says that the member is to be left stopped.
+#[test]
+fn a_start_short_of_descriptors_takes_nothing_for_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let base = [&["--data-dir", data], &ports[..]].concat();
+    let one = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1"];
+    let small = ["--set", "wal.segment_bytes=256KiB"];
+    let mut first = Daemon::start(raftd(&[&base[..], &one, &small].concat()));
+    first.signal(Signal::TERM);
+    assert!(exited(first.wait(), 0));
+    for files in 8..64 {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -n {files} && exec \"$@\"");
+        command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_raftd")]);
+        command.args(&base).args(small).stderr(Stdio::piped());
+        let mut short = command.spawn().unwrap();
+        let told = BufReader::new(short.stderr.take().unwrap()).lines();
+        let mut lines = Vec::new();
+        for line in told.map_while(Result::ok) {
+            lines.push(line);
+            if lines.last().is_some_and(|line| line.contains("ready")) {
+                short.kill().unwrap();
+                short.wait().unwrap();
+                return;
+            }
+        }
+        let status = short.wait().unwrap();
+        assert_ne!(status.code(), Some(65), "{files}: {lines:?}");
+    }
+    panic!("it never starts");
+}
+
 /// Two in one directory would be two members.
 #[test]
 fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {
