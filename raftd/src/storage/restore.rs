@@ -67,11 +67,21 @@ pub fn restore(
 
 /// LOCK alone is what a refused start leaves behind.
 fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
-    let names = fs::read_dir(data_dir).into_iter().flatten().flatten();
-    if names
-        .map(|entry| entry.file_name())
-        .all(|name| name == LOCK_NAME)
-    {
+    let cannot_look = |cause: &io::Error| {
+        fatal_of_io("the data directory cannot be read", data_dir, cause)
+            .remedy("a directory that is not there yet, or an empty one")
+    };
+    let entries = match fs::read_dir(data_dir) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(cannot_look(&cause)),
+    };
+    let mut is_empty = true;
+    for entry in entries {
+        let name = entry.map_err(|cause| cannot_look(&cause))?.file_name();
+        is_empty &= name == LOCK_NAME;
+    }
+    if is_empty {
         return Ok(());
     }
     Err(

@@ -90,3 +90,16 @@ fn a_directory_that_it_made_goes_with_what_is_in_it() {
     assert_eq!(fatal.status, ExitStatus::Io, "{fatal}");
     assert!(!data.exists());
 }
+
+/// What is in it would be overwritten, and then removed.
+#[test]
+fn a_directory_that_cannot_be_looked_into_is_not_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = backup(dir.path());
+    let data = dir.path().join("data");
+    fs::write(&data, b"no directory").unwrap();
+    let fatal = restored(&file, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Io, "{fatal}");
+    assert!(fatal.what.contains("cannot be read"), "{fatal}");
+    assert_eq!(fs::read(&data).unwrap(), b"no directory");
+}
