@@ -256,16 +256,29 @@ fn settings(identity: &Identity, options: &Options, alone: bool) -> Settings {
     }
 }
 
-/// Only its owner may enter it. It may exist already.
+/// Only its owner may enter it. It may exist already; if not, its name is durable from now on.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), Fatal> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|cause| {
-            fatal_of_io("the data directory cannot be made", dir, &cause)
-                .remedy("name a directory that this user can make with --data-dir")
-        })
+    let changed = gets_new_name(dir);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let synced = made.and_then(|()| {
+        let mut changed = changed.iter();
+        changed.try_for_each(|above| File::open(above)?.sync_all())
+    });
+    synced.map_err(|cause| {
+        fatal_of_io("the data directory cannot be made", dir, &cause)
+            .remedy("name a directory that this user can make with --data-dir")
+    })
+}
+
+/// The directories that get another name in them when this one is made with all that it lacks above.
+fn gets_new_name(dir: &Path) -> Vec<&Path> {
+    let missing = dir.ancestors().take_while(|above| !above.exists());
+    let above = missing.filter_map(Path::parent);
+    let spelled = above.map(|above| match above.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => above,
+    });
+    spelled.collect()
 }
 
 /// Held for life: the lock goes with the process, however it ends.
@@ -335,4 +348,22 @@ pub(super) fn fatal_of_io(what: &str, place: &Path, cause: &io::Error) -> Fatal 
         ExitStatus::Io
     };
     Fatal::new(status, format!("{what}: {cause}")).at(place.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_made_for_a_directory_gets_a_durable_name() {
+        let dir = tempfile::tempdir().expect("it is made");
+        let (root, a) = (dir.path(), dir.path().join("a"));
+        let b = a.join("b");
+        assert_eq!(gets_new_name(root), [] as [&Path; 0]);
+        assert_eq!(gets_new_name(&b), [&a, root]);
+        make_dir(&b).expect("it can be made");
+        assert_eq!(gets_new_name(&b), [] as [&Path; 0]);
+        let here = Path::new("nothing-of-that-name");
+        assert_eq!(gets_new_name(here), [Path::new(".")]);
+    }
 }
