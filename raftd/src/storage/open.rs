@@ -85,7 +85,7 @@ pub struct Opened {
     pub report: String,
     pub(super) worker: Worker<Latched<OsDisk>>,
     pub(super) chores: Chores,
-    pub(super) lock: File,
+    pub(super) lock: Lock,
 }
 
 impl Opened {
@@ -281,8 +281,15 @@ fn gets_new_name(dir: &Path) -> Vec<&Path> {
     spelled.collect()
 }
 
-/// Held for life: the lock goes with the process, however it ends.
-pub(crate) fn lock(dir: &Path) -> Result<File, Fatal> {
+/// A locked data directory. The lock goes with the process, however it ends.
+pub(crate) struct Lock {
+    _file: File,
+    /// Whoever takes LOCK for a leftover and removes it unlocks nothing.
+    _dir: File,
+}
+
+/// Held for life.
+pub(crate) fn lock(dir: &Path) -> Result<Lock, Fatal> {
     let path = dir.join(LOCK_NAME);
     let file = OpenOptions::new()
         .read(true)
@@ -292,20 +299,31 @@ pub(crate) fn lock(dir: &Path) -> Result<File, Fatal> {
         .mode(0o600)
         .open(&path)
         .map_err(|cause| fatal_of_io("the data directory cannot be locked", &path, &cause))?;
-    match FileExt::try_lock_exclusive(&file) {
-        Ok(()) => Ok(file),
-        Err(cause) if cause.kind() == fs2::lock_contended_error().kind() => Err(Fatal::new(
-            ExitStatus::Unavailable,
-            "the data directory is in use by another process",
-        )
-        .at(path.display())
-        .remedy("stop that process, or use another --data-dir")),
-        Err(cause) => Err(fatal_of_io(
-            "the data directory cannot be locked",
-            &path,
-            &cause,
-        )),
+    let refused = |place: &Path, cause: &io::Error| {
+        if !is_contended(cause) {
+            return fatal_of_io("the data directory cannot be locked", place, cause);
+        }
+        let what = "the data directory is in use by another process";
+        Fatal::new(ExitStatus::Unavailable, what)
+            .at(place.display())
+            .remedy("stop that process, or use another --data-dir")
+    };
+    FileExt::try_lock_exclusive(&file).map_err(|cause| refused(&path, &cause))?;
+    let opened = File::open(dir);
+    let dir_file = opened.map_err(|cause| refused(dir, &cause))?;
+    match FileExt::try_lock_exclusive(&dir_file) {
+        Err(cause) if is_contended(&cause) => return Err(refused(dir, &cause)),
+        // Some file systems lock no directories: LOCK must do there.
+        _ => {}
     }
+    Ok(Lock {
+        _file: file,
+        _dir: dir_file,
+    })
+}
+
+fn is_contended(cause: &io::Error) -> bool {
+    cause.kind() == fs2::lock_contended_error().kind()
 }
 
 /// The log first, then IDENTITY: when IDENTITY is there, the log must be, and an IDENTITY without

@@ -13,14 +13,13 @@
 //! Interrupted before 3, the node is what it was, and its next start forgets the attempt. Interrupted
 //! behind it, the next start, or another `recover apply`, does what is left.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use raft::HardState;
 use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index, NodeId};
 
-use super::open::{lock, open_log, under};
+use super::open::{Lock, lock, open_log, under};
 use super::{
     LOAD_BYTES_MAX, Options, Scrubbing, State, fatal_of, fatal_of_disk, fatal_of_identity,
     fatal_of_snapshot, history,
@@ -158,7 +157,7 @@ impl<D: Disk> Recovery<D> {
 pub struct Locked {
     /// What is in it.
     pub recovery: Recovery<Latched<OsDisk>>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Locked {

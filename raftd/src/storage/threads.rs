@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::background::Background;
-use super::open::Opened;
+use super::open::{Lock, Opened};
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::disk::Latched;
@@ -209,7 +209,7 @@ pub struct Storage {
     threads: [JoinHandle<()>; 2],
     events: VecDeque<StorageEvent>,
     all_wanted: bool,
-    _lock: std::fs::File,
+    _lock: Lock,
 }
 
 impl Storage {

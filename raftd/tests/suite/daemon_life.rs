@@ -121,6 +121,15 @@ fn a_data_directory_serves_one_process_and_one_node() {
     let (code, stderr) = run(&base);
     assert_eq!(code, Some(69), "{stderr}");
     assert!(stderr.contains(data), "{stderr}");
+    // Whoever takes LOCK for a leftover unlocks nothing.
+    fs::remove_file(Path::new(data).join("LOCK")).unwrap();
+    let mut second = raftd(&base).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(second.stderr.take().unwrap()).lines();
+    if told.any(|line| line.unwrap().contains("ready")) {
+        second.kill().unwrap();
+    }
+    let status = second.wait().unwrap();
+    assert!(exited(status, 69), "{status}");
     let mut caller = Caller::connect(&daemon.client);
     let welcome = caller.greet();
     caller.put(&welcome, 1, b"k", b"value");
