@@ -110,11 +110,16 @@ fn fatal_of_snapshot(error: &snapshot::Error) -> Fatal {
 }
 
 fn fatal_of_disk(error: &disk::Error) -> Fatal {
+    let place = match &error.name[..] {
+        "" => ".",
+        name => name,
+    };
     if error.is_permission() {
         return Fatal::new(ExitStatus::Permission, error.to_string())
+            .at(place)
             .remedy("give the data directory to the user that raftd runs as");
     }
-    let fatal = Fatal::new(ExitStatus::Io, error.to_string());
+    let fatal = Fatal::new(ExitStatus::Io, error.to_string()).at(place);
     if error.is_no_space() {
         fatal.remedy("free some space, then start again")
     } else {

@@ -31,7 +31,7 @@ pub const SECTOR_BYTES: u64 = 512;
 pub struct Error {
     /// The operation, as a verb: "sync", "read".
     pub operation: &'static str,
-    /// The file or directory, relative to the disk's root.
+    /// The file or directory, relative to the disk's root; empty for the root.
     pub name: String,
     /// Why.
     pub cause: io::Error,
@@ -71,7 +71,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.operation, self.name, self.cause)
+        let name = match &self.name[..] {
+            "" => "the data directory",
+            name => name,
+        };
+        write!(f, "cannot {} {name}: {}", self.operation, self.cause)
     }
 }
 

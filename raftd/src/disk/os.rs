@@ -344,6 +344,6 @@ impl Disk for OsDisk {
     }
 
     fn available_bytes(&self) -> Result<u64, Error> {
-        fs2::available_space(&self.root).map_err(|cause| Error::new("measure", ".", cause))
+        fs2::available_space(&self.root).map_err(|cause| Error::new("measure", "", cause))
     }
 }

@@ -13,7 +13,6 @@ use super::spares::SPARES_MIN;
 use super::{Keeper, Kept, LogReader, ReadStep, Scrubber, Scrubbing, SpareMaker, Step};
 use crate::clock::Clock;
 use crate::disk::os::{OsDisk, OsFile};
-use crate::fatal;
 use crate::node::io::StorageEvent;
 
 /// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
@@ -149,7 +148,7 @@ impl Background {
         let held = began < self.lagging_at;
         let step = match self.chores.log_reader.step(held, &mut self.events) {
             Ok(step) => step,
-            Err(fatal) => fatal::die(&fatal),
+            Err(fatal) => self.shared.die(fatal),
         };
         self.report();
         match step {
@@ -211,7 +210,7 @@ impl Background {
         }
         let kept = match self.chores.keeper.step(&mut self.events) {
             Ok(kept) => kept,
-            Err(fatal) => fatal::die(&fatal),
+            Err(fatal) => self.shared.die(fatal),
         };
         self.report();
         match kept {
@@ -366,7 +365,7 @@ mod tests {
         let mut chores = open(&options).expect("the directory is empty").chores;
         let view = store::sample(10).view();
         chores.keeper.push(SnapshotRequest::Take(Box::new(view)));
-        let shared = Shared::new(spares_left, Box::new(|| {}));
+        let shared = Shared::new(options.data_dir, spares_left, Box::new(|| {}));
         let mut background = Background::new(chores, Arc::new(shared));
         background.next_scrub = Instant::default();
         (background, dir)

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs2::FileExt;
 use wire::membership::Membership;
@@ -36,7 +36,7 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
     let dir = &options.data_dir;
     make_dir(dir)?;
     let lock = lock(dir)?;
-    let disk = OsDisk::new(dir.clone()).map_err(|error| fatal_of_disk(&error))?;
+    let disk = OsDisk::new(dir.clone()).map_err(|error| under(fatal_of_disk(&error), dir))?;
     let latched = Latched::new(disk.clone());
 
     let opened = open_disk(latched, options).map_err(|fatal| under(fatal, dir))?;
@@ -68,6 +68,7 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
             snapshot_rate_bytes: options.snapshot_rate_bytes,
             scrubbing: options.scrubbing,
         },
+        data_dir: dir.clone(),
         identity,
         lock,
     })
@@ -85,6 +86,7 @@ pub struct Opened {
     pub report: String,
     pub(super) worker: Worker<Latched<OsDisk>>,
     pub(super) chores: Chores,
+    pub(super) data_dir: PathBuf,
     pub(super) lock: Lock,
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, NodeId};
 
-use super::open::{LOCK_NAME, fatal_of_io, lock, make_dir};
+use super::open::{LOCK_NAME, fatal_of_io, lock, make_dir, under};
 use super::{fatal_of, fatal_of_disk, fatal_of_snapshot, history};
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
@@ -57,7 +57,8 @@ pub fn restore(
     // Whoever had it before may have filled it.
     check_empty(data_dir)?;
     let peer_addr = peer_addr.unwrap_or(history::PEER_ADDR);
-    let restored = fill(file, data_dir, peer_addr, segment_bytes);
+    let fill = |loaded| fill(loaded, data_dir, peer_addr, segment_bytes);
+    let restored = load(file).and_then(|it| fill(it).map_err(|fatal| under(fatal, data_dir)));
     if restored.is_err() {
         // What is left does not matter: it has no IDENTITY, and was empty before.
         let _ = empty(data_dir, made);
@@ -92,7 +93,7 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
 }
 
 fn fill(
-    file: &Path,
+    loaded: Loaded,
     data_dir: &Path,
     peer_addr: &str,
     segment_bytes: u64,
@@ -107,7 +108,7 @@ fn fill(
     let identity = history::alone(&identity, peer_addr);
     let Loaded {
         header, mut store, ..
-    } = load(file)?;
+    } = loaded;
     let term = store.applied().term.next();
     // The old members have nothing to do with the new one but the ids that were used.
     let known = Membership {

@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use wire::peer::DiskState;
 use wire::types::Index;
 
+use super::open::under;
 use super::{Read, Unreadable};
 use crate::disk::os::OsFile;
+use crate::fatal::{self, Fatal};
 use crate::node::io::{SnapshotRequest, StorageEvent, StorageRequest};
 use crate::wal::segment::Spare;
 
@@ -18,6 +21,7 @@ use crate::wal::segment::Spare;
 /// Invariant: neither mutex is held over a system call other than a wake-up, nor one within the
 /// other. (The bench's own mutex is: whoever has it does the disk's work.)
 pub(super) struct Shared {
+    data_dir: PathBuf,
     pub(super) inbox: Mutex<Inbox>,
     pub(super) reports: Mutex<Reports>,
     pub(super) notify: Box<dyn Fn() + Send + Sync>,
@@ -63,8 +67,13 @@ pub(super) struct Reports {
 
 impl Shared {
     /// For a log that has so many spares. `notify` wakes the loop.
-    pub(super) fn new(spares_left: usize, notify: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub(super) fn new(
+        data_dir: PathBuf,
+        spares_left: usize,
+        notify: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
         Self {
+            data_dir,
             inbox: Mutex::new(Inbox {
                 requests: VecDeque::new(),
                 spares: Vec::new(),
@@ -96,6 +105,11 @@ impl Shared {
 
     pub(super) fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the process.
+    pub(super) fn die(&self, fatal: Fatal) -> ! {
+        fatal::die(&under(fatal, &self.data_dir))
     }
 
     /// Whether the log waits for a spare.

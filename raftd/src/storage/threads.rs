@@ -12,7 +12,6 @@ use super::shared::Shared;
 use crate::clock::Clock;
 use crate::disk::Latched;
 use crate::disk::os::OsDisk;
-use crate::fatal;
 use crate::node;
 use crate::node::io::{StorageEvent, StorageRequest};
 
@@ -32,7 +31,8 @@ impl Opened {
     /// If the system refuses a thread.
     #[must_use]
     pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> (node::Restored, Storage) {
-        let shared = Arc::new(Shared::new(self.worker.wal().spares(), notify));
+        let spares = self.worker.wal().spares();
+        let shared = Arc::new(Shared::new(self.data_dir, spares, notify));
         let bench = Arc::new(Mutex::new(Bench {
             worker: self.worker,
             shared: Arc::clone(&shared),
@@ -122,7 +122,7 @@ impl Bench {
         let began = self.clock.monotonic();
         let round = match self.worker.round(&mut self.events) {
             Ok(round) => round,
-            Err(fatal) => fatal::die(&fatal),
+            Err(fatal) => self.shared.die(fatal),
         };
         if round.wrote {
             let fast = self.clock.monotonic().since(began) < FAST;

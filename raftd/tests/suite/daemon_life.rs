@@ -188,6 +188,23 @@ fn a_start_short_of_descriptors_takes_nothing_for_damage() {
     panic!("it never starts");
 }
 
+#[test]
+fn an_error_of_the_disk_says_which_file_and_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("wal"), b"no directory").unwrap();
+    let data = data.to_str().unwrap();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let one = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1"];
+    let (code, stderr) = run(&[&["--data-dir", data], &ports[..], &one].concat());
+    assert_eq!(code, Some(74), "{stderr}");
+    let place = format!(
+        "raftd: cannot list wal: Not a directory (os error 20)\n  where: {data}/wal\n  try: "
+    );
+    assert!(stderr.starts_with(&place), "{stderr}");
+}
+
 /// Two in one directory would be two members.
 #[test]
 fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {

@@ -48,3 +48,14 @@ fn a_directory_is_synced_without_opening_it_anew() {
         disk.clone().sync_dir(name).unwrap();
     }
 }
+
+#[test]
+fn an_error_of_the_root_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = OsDisk::new(dir.path().join("nowhere")).unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.starts_with("cannot open the data directory: "),
+        "{told}"
+    );
+}
