@@ -155,13 +155,15 @@ impl<F> SegmentMaker<F> {
             &segment_name(self.header.id),
         )?;
         disk.sync_dir(WAL_DIR)?;
+        // What fails from now on is told with the name that the file has from now on.
+        let file = open_to_write(disk, self.header.id)?;
         // Nothing but the beginning is in the cache, where the first stores find it. What is read into
         // it has small folios: a store through the map dirties a whole one (rules E7).
-        disk.drop_cache(&self.file);
-        disk.fetch(&self.file, 0, FETCH_BYTES);
+        disk.drop_cache(&file);
+        disk.fetch(&file, 0, FETCH_BYTES);
         Ok(Spare {
             header: self.header,
-            file: self.file,
+            file,
         })
     }
 

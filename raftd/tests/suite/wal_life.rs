@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use raft::{Ticket, Write};
-use raftd::disk::sim::{Fault, SimDisk};
+use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::disk::{Disk, Latched};
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::Worker;
@@ -68,6 +68,20 @@ fn found(disk: &SimDisk) -> Content {
 
 fn segments(disk: &SimDisk) -> Vec<String> {
     disk.list("wal").expect("the machine is up")
+}
+
+/// It was made under another name.
+#[test]
+fn a_failed_sync_names_the_segment_as_it_is_called_by_then() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = long_log(&disk);
+    disk.fail_next(Operation::Sync, Fault::Io);
+    let failed = try_put(&mut wal, write(1, 1, entries(21, 1, 1, 10))).unwrap_err();
+    let name = segment_name(wal.sealed_segments().end);
+    assert!(
+        failed.to_string().contains(&format!("{name}: ")),
+        "{failed}"
+    );
 }
 
 /// The segment that a start finds and its spares as well: who comes back has most to catch up on.
