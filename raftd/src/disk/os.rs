@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Advice, MmapRaw};
 use rustix::fs::FallocateFlags;
+use rustix::io::retry_on_intr;
 
 use super::aligned::direct_bytes;
 use super::{Disk, Error, parent};
@@ -122,7 +123,10 @@ impl OsFile {
 
 /// Adds what is missing up to `end`, with its room.
 fn grow(file: &File, bytes: u64, end: u64) -> Result<(), io::Error> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), bytes, end - bytes) {
+    let flags = FallocateFlags::empty();
+    // Some file systems end it for a signal that only stops and continues the process.
+    let grown = retry_on_intr(|| rustix::fs::fallocate(file, flags, bytes, end - bytes));
+    match grown {
         // No fallocate on this file system: what the caller writes reserves the room.
         Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(end),
         other => other.map_err(io::Error::from),
