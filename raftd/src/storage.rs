@@ -81,6 +81,26 @@ pub struct Options {
     pub seed: u64,
 }
 
+/// What goes wrong again and again is told once, until it is something else.
+#[derive(Debug, Default)]
+struct Alarm {
+    told: String,
+}
+
+impl Alarm {
+    fn raise(&mut self, text: String) {
+        if text != self.told {
+            log::error!("{text}");
+            self.told = text;
+        }
+    }
+
+    /// It is over: the next time is told.
+    fn clear(&mut self) {
+        self.told.clear();
+    }
+}
+
 /// How the process must end when the log says this.
 fn fatal_of(error: &wal::Error) -> Fatal {
     match error {

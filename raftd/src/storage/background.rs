@@ -49,6 +49,7 @@ pub(super) struct Chores {
 pub(super) struct Background {
     chores: Chores,
     spare_pace: SparePace,
+    spare_rest: Rest,
     clock: Clock,
     snapshot_rest: Rest,
     scrub_rest: Rest,
@@ -69,6 +70,7 @@ impl Background {
             next_scrub: Instant::default() + chores.scrubbing.interval,
             chores,
             spare_pace: SparePace::default(),
+            spare_rest: Rest::default(),
             clock: Clock::start(),
             snapshot_rest: Rest::default(),
             scrub_rest: Rest::default(),
@@ -172,6 +174,10 @@ impl Background {
     /// A piece of a spare. Says how long the next one may wait.
     fn make_spares(&mut self, left: usize) -> Duration {
         let now = self.clock.monotonic();
+        // Whoever is woken often would fill a disk that fails with zeros, and the log with lines.
+        if let Some(left) = self.spare_rest.left(now) {
+            return left;
+        }
         let rest = self.spare_pace.rest(left, now);
         if !rest.is_zero() {
             return rest;
@@ -194,6 +200,10 @@ impl Background {
             Step::Rest(room) => {
                 tell_room(room, &self.shared);
                 LOOK
+            }
+            Step::Failed(room) => {
+                tell_room(room, &self.shared);
+                self.spare_rest.begin(now, LOOK)
             }
         }
     }
@@ -326,6 +336,8 @@ fn tell_room(room: DiskState, shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tempfile::TempDir;
     use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
@@ -403,6 +415,16 @@ mod tests {
             background.chores.scrubber.has_work(),
             "its round is not over"
         );
+    }
+
+    #[test]
+    fn a_spare_that_failed_rests_whatever_wakes_the_thread() {
+        let (mut background, dir) = background(0);
+        let (wal, away) = (dir.path().join("wal"), dir.path().join("away"));
+        fs::rename(&wal, &away).expect("it is there");
+        assert_eq!(background.make_spares(0), LOOK);
+        fs::rename(&away, &wal).expect("it is back");
+        assert!(!background.make_spares(0).is_zero(), "it rests");
     }
 
     #[test]

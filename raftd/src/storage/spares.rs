@@ -3,7 +3,7 @@
 
 use wire::peer::DiskState;
 
-use super::Options;
+use super::{Alarm, Options};
 use crate::disk::{Disk, Error};
 use crate::wal::Owner;
 use crate::wal::segment::{SegmentMaker, Spare};
@@ -32,6 +32,10 @@ pub struct SpareMaker<D: Disk> {
     making: Option<SegmentMaker<D::File>>,
     /// What was last told, to say when it changes.
     room: DiskState,
+    /// A spare cannot be made..
+    failed: Alarm,
+    /// ..or the room is not known.
+    unknown: Alarm,
 }
 
 /// What a step brought.
@@ -44,6 +48,9 @@ pub enum Step<F> {
     /// There are as many spares as the disk has room for: look again after a while. This is the
     /// room.
     Rest(DiskState),
+    /// One cannot be made, and not for want of room: do not try again before a while is over. This is
+    /// the room.
+    Failed(DiskState),
 }
 
 impl<D: Disk> SpareMaker<D> {
@@ -59,6 +66,8 @@ impl<D: Disk> SpareMaker<D> {
             seed: options.seed,
             making: None,
             room: DiskState::Ok,
+            failed: Alarm::default(),
+            unknown: Alarm::default(),
         }
     }
 
@@ -74,30 +83,38 @@ impl<D: Disk> SpareMaker<D> {
     pub fn step(&mut self, left: usize, snapshot_bytes: u64, busy: bool) -> Step<D::File> {
         let soft_bytes = self.soft_bytes(snapshot_bytes);
         if self.making.is_none() {
-            let available = self.disk.available_bytes().unwrap_or(0);
+            let available = self.disk.available_bytes().unwrap_or_else(|error| {
+                let text = format!("the room on the disk is not known reason={error}");
+                self.unknown.raise(text);
+                0
+            });
             if left >= self.wanted(available, soft_bytes, busy) {
-                return self.rest(if available < soft_bytes {
+                return Step::Rest(self.told(if available < soft_bytes {
                     DiskState::Soft
                 } else {
                     DiskState::Ok
-                });
+                }));
             }
         }
         match self.make_piece() {
             Ok(None) => Step::Making,
             Ok(Some(spare)) => {
                 self.next_segment += 1;
+                self.failed.clear();
                 Step::Made(spare)
             }
             Err(error) => {
-                if !error.is_no_space() {
-                    log::error!("a spare segment cannot be made reason={error}");
-                }
-                self.rest(if left == 0 {
+                let room = self.told(if left == 0 {
                     DiskState::Hard
                 } else {
                     DiskState::Soft
-                })
+                });
+                if error.is_no_space() {
+                    return Step::Rest(room);
+                }
+                let text = format!("a spare segment cannot be made reason={error}");
+                self.failed.raise(text);
+                Step::Failed(room)
             }
         }
     }
@@ -108,13 +125,14 @@ impl<D: Disk> SpareMaker<D> {
         self.soft_free_bytes.max(next_bytes)
     }
 
-    fn rest(&mut self, room: DiskState) -> Step<D::File> {
+    /// The room, which is logged when it changes.
+    fn told(&mut self, room: DiskState) -> DiskState {
         if self.room != room {
             self.room = room;
             let available = self.disk.available_bytes().unwrap_or(0);
             log::info!("disk room changed state={room:?} available_bytes={available}");
         }
-        Step::Rest(room)
+        room
     }
 
     /// Removes what is half-made.

@@ -10,7 +10,7 @@ use wire::peer::DiskState;
 use wire::types::{EntryId, Incarnation, Index, NodeId};
 
 use super::reader::{Read, Unreadable};
-use super::{fatal_of, fatal_of_identity};
+use super::{Alarm, fatal_of, fatal_of_identity};
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
@@ -73,6 +73,10 @@ pub struct Worker<D: Disk> {
     hard_state: Ticket,
     room: DiskState,
     room_changed: bool,
+    /// Of reads that find damage, which are asked for again..
+    unread: Alarm,
+    /// ..and of what that is.
+    found: Alarm,
 }
 
 /// What a round did.
@@ -108,6 +112,8 @@ impl<D: Disk> Worker<D> {
             hard_state: Ticket::default(),
             room: DiskState::Ok,
             room_changed: false,
+            unread: Alarm::default(),
+            found: Alarm::default(),
         }
     }
 
@@ -295,7 +301,8 @@ impl<D: Disk> Worker<D> {
         // Else the log has forgotten it meanwhile, and its file may be gone.
         if from > self.wal.base().index {
             // Other members may have what this one cannot read.
-            log::error!("entries cannot be read reason={damage}");
+            self.unread
+                .raise(format!("entries cannot be read reason={damage}"));
             if read.purpose == LoadPurpose::Apply && self.alone {
                 return Err(fatal_of(&damage.into()));
             }
@@ -330,7 +337,8 @@ impl<D: Disk> Worker<D> {
             Inspected::Faulty => None,
             Inspected::Rotten(upto) => Some(upto),
         };
-        log::error!("the log is damaged index={index} found={found:?}");
+        self.found
+            .raise(format!("the log is damaged index={index} found={found:?}"));
         if let Some(upto) = upto.filter(|upto| *upto > self.rot.max(self.wal.base().index)) {
             self.rot = upto;
             events.push_back(StorageEvent::Rot { upto });
@@ -354,6 +362,8 @@ impl<D: Disk> Worker<D> {
         };
         self.wal.mend(&entries).map_err(|error| fatal_of(&error))?;
         self.faulty = None;
+        self.unread.clear();
+        self.found.clear();
         Ok(true)
     }
 

@@ -93,7 +93,7 @@ fn make_spares(maker: &mut SpareMaker<SimDisk>, worker: &mut Worker<Latched<SimD
         match maker.step(worker.wal().spares(), 0, false) {
             Step::Made(spare) => worker.add_spare(spare),
             Step::Making => {}
-            Step::Rest(_) => return,
+            Step::Rest(_) | Step::Failed(_) => return,
         }
     }
 }

@@ -162,7 +162,7 @@ impl Member {
             }
             Step::Making if left > 0 => PACE,
             Step::Making => Duration::from_nanos(1),
-            Step::Rest(room) => {
+            Step::Rest(room) | Step::Failed(room) => {
                 process.worker.set_room(room);
                 process.news |= std::mem::replace(&mut process.room, room) != room;
                 process.scrub()
