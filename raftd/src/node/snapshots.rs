@@ -403,8 +403,10 @@ impl Node {
                 *distrusting -= 1;
             }
             SnapshotEvent::Rotten(id) => {
-                let text = format!("snapshot damaged on disk, taking another id={id}");
-                self.journal.line(Level::Error, text);
+                let text = || format!("snapshot damaged on disk, taking another id={id}");
+                let key = ("snapshot damaged", id.index.0);
+                self.journal
+                    .repeated(self.now.monotonic, Level::Error, key, text);
                 self.snapshots.doubt(id);
             }
         }

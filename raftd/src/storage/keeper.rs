@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use wire::types::{ClusterId, EntryId, Epoch, NodeId};
 
-use super::fatal_of_disk;
 use super::press::Threaded;
+use super::{Alarm, fatal_of_disk};
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageEvent};
@@ -61,6 +61,8 @@ pub struct Keeper<D: Disk> {
     /// Bytes of keys and values that the next one is expected to hold.
     next_data_bytes: u64,
     receiver: Option<Receiver<D::File>>,
+    /// Of what others ask for again and again: reads, and pieces that are to be stored.
+    alarm: Alarm,
 }
 
 impl<D: Disk> Keeper<D> {
@@ -81,6 +83,7 @@ impl<D: Disk> Keeper<D> {
             newest_bytes: 0,
             next_data_bytes: 0,
             receiver: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -198,10 +201,16 @@ impl<D: Disk> Keeper<D> {
                 let read = snapshot::read_at(&self.disk, snapshot, offset, max_bytes);
                 let piece = read.unwrap_or_else(|error| {
                     match (reader, &error) {
-                        // It was thrown away while the client read it, and may be asked for as often as
-                        // that likes.
+                        // It was thrown away while the client read it.
                         (Reader::Client(..), Error::Disk(cause)) if cause.is_not_found() => {}
-                        _ => log::error!("a snapshot cannot be read id={snapshot} reason={error}"),
+                        _ => {
+                            let what = "a snapshot cannot be read";
+                            self.alarm
+                                .raise(format!("{what} id={snapshot} reason={error}"));
+                        }
+                    }
+                    if matches!(error, Error::Damaged(_)) {
+                        report(SnapshotEvent::Rotten(snapshot));
                     }
                     Piece::default()
                 });
@@ -326,7 +335,9 @@ impl<D: Disk> Keeper<D> {
             _ => match Receiver::open(&self.disk, snapshot, total_bytes) {
                 Ok(receiver) => receiver,
                 Err(error) => {
-                    log::error!("a snapshot cannot be received id={snapshot} reason={error}");
+                    self.alarm.raise(format!(
+                        "a snapshot cannot be received id={snapshot} reason={error}"
+                    ));
                     return report(SnapshotEvent::Received {
                         snapshot,
                         total_bytes,
@@ -339,7 +350,9 @@ impl<D: Disk> Keeper<D> {
             && let Err(error) = receiver.write(&self.disk, offset, bytes)
         {
             // What is there is in doubt: it is looked at again when the next piece comes.
-            log::error!("a piece of a snapshot cannot be stored id={snapshot} reason={error}");
+            self.alarm.raise(format!(
+                "a piece of a snapshot cannot be stored id={snapshot} reason={error}"
+            ));
             return report(SnapshotEvent::Received {
                 snapshot,
                 total_bytes,
@@ -371,7 +384,9 @@ impl<D: Disk> Keeper<D> {
             }
             // Nothing is left of it: the leader hears 0 when it asks again, and begins anew.
             Err(error) => {
-                log::error!("a received snapshot is damaged id={snapshot} reason={error}");
+                self.alarm.raise(format!(
+                    "a received snapshot is damaged id={snapshot} reason={error}"
+                ));
             }
         }
     }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use raftd::disk::Disk;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
-use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
+use raftd::node::io::{ConnectionId, Reader, SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::snapshot::format::CHUNK_BYTES;
-use raftd::snapshot::snapshot_name;
+use raftd::snapshot::{snapshot_id, snapshot_name};
 use raftd::storage::{Keeper, Kept, Scrubber};
 use raftd::store::session::SESSIONS_MAX;
 use wire::types::Index;
@@ -147,4 +147,29 @@ fn a_snapshot_that_is_given_up_is_told() {
         panic!("{events:?}");
     };
     assert_eq!((view.applied(), *snapshot), (id, id));
+}
+
+/// Else it stays what the next client is sent, too.
+#[test]
+fn a_snapshot_that_a_client_cannot_be_sent_is_told_as_damaged() {
+    let (disk, name) = with_a_snapshot();
+    let snapshot = snapshot_id(name.rsplit('/').next().unwrap()).unwrap();
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    disk.make_unreadable(&name, 0..512);
+    keeper.push(SnapshotRequest::Read {
+        reader: Reader::Client(ConnectionId(1), 1),
+        snapshot,
+        offset: 0,
+        max_bytes: 1024,
+    });
+    let mut events = VecDeque::new();
+    let _ = keeper.step(&mut events).expect("the log's disk is sound");
+    let [
+        StorageEvent::Snapshot(SnapshotEvent::Rotten(rotten)),
+        StorageEvent::Snapshot(SnapshotEvent::Read { total_bytes: 0, .. }),
+    ] = events.make_contiguous()
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(*rotten, snapshot);
 }
