@@ -220,9 +220,11 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
 
 /// Places inside the data directory are told with its name.
 pub(super) fn under(mut fatal: Fatal, dir: &Path) -> Fatal {
-    if !fatal.place.is_empty() {
-        fatal.place = dir.join(&fatal.place).display().to_string();
-    }
+    fatal.place = match &fatal.place[..] {
+        "" => String::new(),
+        "." => dir.display().to_string(),
+        place => dir.join(place).display().to_string(),
+    };
     fatal
 }
 
@@ -373,6 +375,14 @@ pub(super) fn fatal_of_io(what: &str, place: &Path, cause: &io::Error) -> Fatal 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_are_told_with_the_directory() {
+        for (place, told) in [("", ""), (".", "/dir"), ("wal", "/dir/wal")] {
+            let fatal = Fatal::new(ExitStatus::Io, "anything").at(place);
+            assert_eq!(under(fatal, Path::new("/dir")).place, told);
+        }
+    }
 
     #[test]
     fn all_that_is_made_for_a_directory_gets_a_durable_name() {

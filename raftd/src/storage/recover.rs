@@ -182,7 +182,8 @@ pub fn look(data_dir: &Path) -> Result<Locked, Fatal> {
             .remedy("the data directory of a member: the one with IDENTITY and wal/"));
     }
     let lock = lock(data_dir)?;
-    let disk = OsDisk::new(data_dir.to_path_buf()).map_err(|error| fatal_of_disk(&error))?;
+    let disk = OsDisk::new(data_dir.to_path_buf());
+    let disk = disk.map_err(|error| under(fatal_of_disk(&error), data_dir))?;
     let recovery = Recovery::look(Latched::new(disk), random_u64()?);
     Ok(Locked {
         recovery: recovery.map_err(|fatal| under(fatal, data_dir))?,
