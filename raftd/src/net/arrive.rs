@@ -48,21 +48,26 @@ impl Driver {
             let open = self.table.counts.clients;
             log::error!("accepting paused connections={open} error=\"{error}\"");
         }
-        if let Some(oldest) = self.table.oldest_newcomer(Port::Client) {
+        if let Some(oldest) = self.table.oldest_newcomer(Port::Client)
+            && !self.is_unread(oldest)
+        {
             self.close(oldest, false, "pushed out");
         }
     }
 
-    /// Whether the next connection would push out one that came in this turn, of which nothing could be
-    /// read yet. The next turn begins at once.
+    /// Whether the next connection would push out one that is unread. The next turn begins at once.
     fn must_wait(&mut self, port: Port) -> bool {
         if !self.is_full(port) && !self.is_crowded(port) {
             return false;
         }
-        let now = self.now.monotonic;
         let oldest = self.table.oldest_newcomer(port);
-        let oldest = oldest.and_then(|id| self.table.get(id));
-        oldest.is_some_and(|newcomer| newcomer.opened == now)
+        oldest.is_some_and(|oldest| self.is_unread(oldest))
+    }
+
+    /// Whether a connection came in this turn, so that nothing of it could be read yet.
+    fn is_unread(&mut self, id: u64) -> bool {
+        let now = self.now.monotonic;
+        self.table.get(id).is_some_and(|open| open.opened == now)
     }
 
     fn limit(&self, port: Port) -> usize {

@@ -464,6 +464,28 @@ fn running_out_of_files_stops_nothing_and_spins_nowhere() {
     daemon.serves();
 }
 
+/// Whoever has said hello is read before anything is closed for want of files.
+#[test]
+fn running_out_of_files_closes_nobody_who_has_said_hello() {
+    let daemon = Daemon::dev(&[]);
+    daemon.serves();
+    daemon.signal(Signal::STOP);
+    daemon.limit_files(daemon.files() + 20);
+    let callers: Vec<Caller> = (0..100)
+        .map(|_| {
+            let mut caller = Caller::connect(&daemon.client);
+            caller.say(&hello(Role::Client));
+            caller
+        })
+        .collect();
+    daemon.signal(Signal::CONT);
+    daemon.wait_line("accepting paused");
+    // Each one that goes makes room for the next.
+    for mut caller in callers {
+        assert_eq!(caller.reply(), (0, Answer::Welcome));
+    }
+}
+
 #[test]
 fn the_greediest_give_way_when_all_together_wait_for_too_much() {
     let daemon = Daemon::dev(&["--set", "net.output_bytes=8MiB"]);

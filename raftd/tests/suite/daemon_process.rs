@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use wire::client::{Consistency, Reply, Request};
 use wire::command::{self, SessionId};
 use wire::error::Error;
@@ -141,6 +141,15 @@ impl Daemon {
     pub(crate) fn files(&self) -> usize {
         let path = format!("/proc/{}/fd", self.child.id());
         std::fs::read_dir(path).unwrap().count()
+    }
+
+    /// Lets it have so many files open from now on.
+    pub(crate) fn limit_files(&self, files: usize) {
+        let limit = Rlimit {
+            current: Some(files as u64),
+            maximum: Some(files as u64),
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
     /// CPU time so far.
