@@ -347,15 +347,26 @@ impl Node {
         }
     }
 
-    /// The connection is gone, and with it what it had parked and what it wanted to read.
+    /// The connection is gone, and by the end of the turn what it had parked and what it wanted to
+    /// read.
     pub(super) fn close_client(&mut self, connection: ConnectionId) {
         self.views.close(connection, &mut self.freeing);
         self.snapshots.transfers.forget(connection);
         if self.clients.close(connection) > 0 {
-            self.reads.forget(connection);
-            self.parked
-                .take_if(|parked| parked.caller().connection == connection);
+            self.gone.insert(connection);
         }
+    }
+
+    /// Drops what connections that are gone had asked for. All that waits is looked at, so it is done
+    /// once for all of a turn.
+    pub(super) fn forget_gone(&mut self) {
+        let gone = std::mem::take(&mut self.gone);
+        if gone.is_empty() {
+            return;
+        }
+        self.reads.forget(&gone);
+        self.parked
+            .take_if(|parked| gone.contains(&parked.caller().connection));
     }
 
     /// Answers every request whose deadline has passed and that was not appended.

@@ -53,6 +53,8 @@ pub mod status;
 mod transfer;
 mod views;
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
 use log::Level;
 use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
@@ -72,7 +74,8 @@ use self::fetch::Fetching;
 use self::forming::Forming;
 use self::freeing::Freeing;
 use self::io::{
-    Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent, StorageRequest,
+    ConnectionId, Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent,
+    StorageRequest,
 };
 use self::journal::Journal;
 use self::leaders::{Leaders, sign_of};
@@ -116,6 +119,8 @@ pub struct Node {
     outbox: Outbox,
     disks: Disks,
     clients: Clients,
+    /// Connections that closed in this turn with requests in flight.
+    gone: BTreeSet<ConnectionId>,
     parked: ParkingLot,
     proposals: Proposals,
     reads: Reads,
@@ -199,6 +204,7 @@ impl Node {
             outbox: Outbox::default(),
             disks: Disks::new(config.wal_bytes),
             clients: Clients::default(),
+            gone: BTreeSet::new(),
             parked: ParkingLot::default(),
             proposals: Proposals::default(),
             reads: Reads::default(),
@@ -317,6 +323,7 @@ impl Node {
         }
         self.raft.set_disk(report, stalled);
         self.note_loss();
+        self.forget_gone();
         self.expire(effects);
         self.views
             .expire(now.monotonic, &self.config.limits, &mut self.freeing);

@@ -1,6 +1,6 @@
 //! Linearizable reads: which may be served when (ReadIndex, thesis 6.4; rules C1).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use raft::Instant;
 use wire::client::{Freshness, KeyRange, ScanMode, ViewChoice};
@@ -258,10 +258,12 @@ impl Reads {
         }
     }
 
-    /// Drops a connection's reads: it is gone.
-    pub(super) fn forget(&mut self, connection: ConnectionId) {
-        self.release(connection);
-        for read in self.take_unheld(|read| read.caller.connection == connection) {
+    /// Drops the reads of connections that are gone.
+    pub(super) fn forget(&mut self, gone: &BTreeSet<ConnectionId>) {
+        for connection in gone {
+            self.release(*connection);
+        }
+        for read in self.take_unheld(|read| gone.contains(&read.caller.connection)) {
             self.recycle(read.query.keys);
         }
     }

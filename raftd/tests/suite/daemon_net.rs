@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use wire::client::{Consistency, Reply, Request};
+use wire::client::{Consistency, Freshness, Reply, Request};
 use wire::error::Error;
 use wire::frame::Kind;
 use wire::hello::{PeerIdentity, Role};
@@ -407,9 +407,8 @@ fn clients_with_many_small_questions_leave_the_others_their_turn() {
     });
 }
 
-#[test]
-fn idle_connections_are_cheap() {
-    const IDLE: usize = 3_000;
+/// Lets this process have so many connections open.
+fn allow_files(connections: usize) {
     let most = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: most,
@@ -417,9 +416,15 @@ fn idle_connections_are_cheap() {
     };
     setrlimit(Resource::Nofile, limit).unwrap();
     assert!(
-        most.is_none_or(|most| most > IDLE as u64 + 500),
+        most.is_none_or(|most| most > connections as u64 + 500),
         "too few files to test with"
     );
+}
+
+#[test]
+fn idle_connections_are_cheap() {
+    const IDLE: usize = 3_000;
+    allow_files(IDLE);
     let daemon = Daemon::dev(&[]);
     daemon.serves();
     let before_kb = daemon.proc_status("RssAnon:");
@@ -484,6 +489,39 @@ fn running_out_of_files_closes_nobody_who_has_said_hello() {
     for mut caller in callers {
         assert_eq!(caller.reply(), (0, Answer::Welcome));
     }
+}
+
+/// All that waits is looked at for who is gone, but not for each of them by itself.
+#[test]
+fn many_connections_that_end_together_are_no_burden() {
+    const CONNECTIONS: usize = 2_000;
+    allow_files(CONNECTIONS);
+    let daemon = Daemon::dev(&[]);
+    daemon.serves();
+    let mut never = BytesMut::new();
+    for id in 1..=32 {
+        let freshness = Freshness {
+            consistency: Consistency::Stale,
+            after: Index(1_000_000_000_000_000),
+        };
+        let request = Request::Get {
+            deadline_ms: 0,
+            freshness,
+            key: b"k",
+        };
+        request.encode(id, &mut never);
+    }
+    Request::Status.encode(33, &mut never);
+    let mut callers: Vec<Caller> = (0..CONNECTIONS).map(|_| daemon.client()).collect();
+    for caller in &mut callers {
+        caller.say(&never);
+        assert_eq!(caller.reply(), (33, Answer::Other));
+    }
+    let before = daemon.cpu();
+    drop(callers);
+    daemon.serves();
+    let used = daemon.cpu() - before;
+    assert!(used < Duration::from_secs(1), "{used:?} of CPU");
 }
 
 #[test]
