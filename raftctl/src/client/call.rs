@@ -416,7 +416,7 @@ impl Client {
     /// Another member than the one that is asked leads by now, as is told on the second link.
     fn another_leader(&self, call: &Call) -> Option<LeaderHint> {
         let (here, watch) = (self.connection.as_ref()?, self.watch.as_ref()?);
-        let leader = watch.leader_after(here.welcome.term)?;
+        let leader = watch.leader_unknown_to(&here.welcome)?;
         let is_other = leader.node != here.welcome.identity.node && !leader.client_addr.is_empty();
         (call.whom == Whom::Leader && is_other).then(|| leader.clone())
     }
@@ -440,17 +440,16 @@ impl Client {
             return;
         }
         self.watch = None;
-        let (endpoint, node, term) = (
-            here.endpoint.clone(),
-            here.welcome.identity.node,
-            here.welcome.term,
-        );
+        let (endpoint, welcome) = (here.endpoint.clone(), here.welcome.clone());
         let limit = Deadline::after(call.deadline.left().min(ASK_TIMEOUT));
         let Ok(other) = self.router.dial_any(Some(&endpoint), limit) else {
             return;
         };
         let moved = match &other.welcome.leader {
-            Some(leader) => leader.node != node && other.welcome.term > term,
+            Some(leader) => {
+                leader.node != welcome.identity.node
+                    && watch::is_news_to(&welcome, other.welcome.term)
+            }
             None => false,
         };
         if moved || call.whom == Whom::Anyone {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use wire::client::{Reply, Request};
-use wire::hello::LeaderHint;
+use wire::hello::{LeaderHint, Welcome};
 use wire::types::{NodeId, Term};
 
 use super::connection::{Connection, Filled, await_either};
@@ -56,10 +56,10 @@ impl Watch {
         self.connection.welcome.identity.node
     }
 
-    /// A leader later than this term that was told, if any.
-    pub(super) fn leader_after(&self, term: Term) -> Option<&LeaderHint> {
+    /// The leader that was told, if that is news to the node that said this hello.
+    pub(super) fn leader_unknown_to(&self, welcome: &Welcome) -> Option<&LeaderHint> {
         let (told, leader) = self.news.as_ref()?;
-        (*told > term).then_some(leader)
+        is_news_to(welcome, *told).then_some(leader)
     }
 
     /// Takes in what is there. False if the link is of no more use.
@@ -89,6 +89,12 @@ impl Watch {
             self.connection.consume(length);
         }
     }
+}
+
+/// Whether the leader of a term is news to the node that said this hello. One that does not hear its
+/// leader stays in the term, for nobody would vote for it (PreVote).
+pub(super) fn is_news_to(welcome: &Welcome, term: Term) -> bool {
+    term > welcome.term || (term == welcome.term && welcome.leader.is_none())
 }
 
 /// Reads what is there on a connection, waiting until `until` at most, or until there is news.

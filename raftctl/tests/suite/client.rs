@@ -541,3 +541,31 @@ fn a_second_member_that_hangs_as_well_is_replaced() {
     assert_eq!(hanging.asked().len(), 1);
     assert_eq!(id_of(&hanging, 0), id_of(&fresh, 0));
 }
+
+/// A member that does not hear the leader stays in its term (PreVote), and has requests wait.
+#[test]
+fn a_member_that_knows_no_leader_is_left_for_the_leader_of_the_same_term() {
+    let lonely = Fake::start(1, |_| Act::Nothing);
+    let leader = Fake::start(2, obliging());
+    leader.name_leader(&leader, 1);
+    // Which one is asked first is left to chance.
+    while lonely.asked().is_empty() {
+        client(&[&lonely, &leader]).write(PUT, soon()).unwrap();
+    }
+}
+
+#[test]
+fn a_member_that_knows_no_leader_is_left_when_the_leader_of_its_term_is_told() {
+    let lonely = Fake::start(1, |_| Act::Nothing);
+    let leader = Fake::start(3, obliging());
+    let hint = leader.hint();
+    let told = Fake::start(2, move |asked| {
+        let (term, leader) = (Term(1), Some(hint.clone()));
+        match asked.what {
+            What::WatchLeader => asked.reply(&Reply::Moved { term, leader }),
+            _ => asked.error(WireError::NoLeader),
+        }
+    });
+    client(&[&lonely, &told]).write(PUT, soon()).unwrap();
+    assert_eq!(id_of(&lonely, 0), id_of(&leader, 0));
+}
