@@ -148,7 +148,8 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         default: "10s",
         placeholder: "TIME",
-        doc: "How long a frame may take to come in whole. An idle connection is never closed.",
+        doc: "How long a client's frame may take to come in whole, \
+              and how long nothing may come of one that a member has begun. An idle connection is never closed.",
         kind: Kind::Time {
             min: millis(100),
             max: millis(600_000),

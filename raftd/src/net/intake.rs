@@ -107,7 +107,7 @@ impl Driver {
             Ok(Received::Closed) => self.close(id, true, "closed by the other end"),
             Err(error) => self.close_failed(id, &error),
         }
-        self.hold(id, rest, used > 0);
+        self.hold(id, rest, used, came);
         came.max(used)
     }
 
@@ -139,8 +139,10 @@ impl Driver {
         own
     }
 
-    /// Keeps what was read but not taken: the beginning of a frame, or, after a pause, frames.
-    fn hold(&mut self, id: u64, rest: Vec<u8>, progress: bool) {
+    /// Keeps what was read but not taken: the beginning of a frame, or, after a pause, frames. A
+    /// member's frame is given time as long as it comes: over a slow link a large one takes long, and
+    /// closing it would only have it begun again.
+    fn hold(&mut self, id: u64, rest: Vec<u8>, used: usize, came: usize) {
         let now = self.now.monotonic;
         let Some(connection) = self.table.get(id) else {
             return;
@@ -149,6 +151,7 @@ impl Driver {
             return;
         }
         let whole = holds_frame(&rest);
+        let progress = used > 0 || (connection.port == Port::Peer && came > 0);
         connection.frame_since = match rest.is_empty() || whole || !connection.may_read() {
             true => None,
             false if progress => Some(now),

@@ -132,9 +132,8 @@ fn whoever_says_no_hello_or_half_a_frame_is_closed_at_the_deadline() {
     assert_eq!(idle.reply(), (1, Answer::Missing), "an idle client stays");
 }
 
-#[test]
-fn each_port_takes_its_own_callers_only() {
-    let daemon = Daemon::dev(&[]);
+/// The hello of node 2, which is new, to node 1.
+fn hello_of_member() -> Vec<u8> {
     let identity = PeerIdentity {
         node: NodeId(2),
         incarnation: Incarnation(1),
@@ -144,10 +143,41 @@ fn each_port_takes_its_own_callers_only() {
         virgin: true,
         formed: Vec::new(),
     };
-    let peer = hello(Role::Peer {
-        identity,
-        to: NodeId(1),
-    });
+    let to = NodeId(1);
+    hello(Role::Peer { identity, to })
+}
+
+/// Large frames over a slow link would be begun again and again.
+#[test]
+fn a_frame_of_a_member_only_has_to_go_on() {
+    let timeout = Duration::from_millis(1_000);
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = raftd(&["--id", "1", "--listen", "127.0.0.1:0"]);
+    command.args(["--peer-listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(dir.path());
+    command.args(["--initial-cluster", "1=127.0.0.1:1,2=127.0.0.1:2"]);
+    command.args(["--set", "net.frame_timeout=1s"]);
+    let daemon = Daemon::start(command);
+    let mut member = Caller::connect(&daemon.peer);
+    member.say(&hello_of_member());
+    assert_eq!(member.reply(), (0, Answer::Welcome));
+    let began = Instant::now();
+    member.say(&header(1_000_000));
+    let pause = Some(Duration::from_millis(20));
+    member.stream.set_read_timeout(pause).unwrap();
+    while began.elapsed() < 2 * timeout {
+        let error = member.stream.peek(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "it is not closed");
+        member.say(&[0]);
+    }
+    member.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    member.wait_closed();
+}
+
+#[test]
+fn each_port_takes_its_own_callers_only() {
+    let daemon = Daemon::dev(&[]);
+    let peer = hello_of_member();
     for (addr, bytes, part) in [
         (&daemon.client, peer.clone(), "for clients"),
         (&daemon.peer, hello(Role::Client), "for peers"),
