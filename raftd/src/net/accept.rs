@@ -19,6 +19,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Connections accepted in one turn.
 const ACCEPTS_MAX: usize = 64;
 
+/// Unsent bytes that the kernel takes of a connection. It says that it has room when half of them are
+/// sent; without this bound when a third of its buffer is, which is megabytes: a slow reader, or a slow
+/// line, would seem to stand still for longer than the stall timeout.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// A port. Bound before the data directory is opened, so that a busy port is found first; it
 /// listens only when the node has recovered.
 #[derive(Debug)]
@@ -99,14 +104,15 @@ impl Listener {
     }
 }
 
-/// What every connection is given: no delay of small writes (replies are batched already), and
-/// an end for a machine that vanished without a word.
+/// What every connection is given: no delay of small writes (replies are batched already), a sight of
+/// its progress, and an end for a machine that vanished without a word.
 pub(super) fn tune(socket: &Socket, port: Port, stall_timeout: Duration) -> io::Result<()> {
     let (idle, interval) = match port {
         Port::Client => (60, 15),
         Port::Peer => (5, 1),
     };
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(Duration::from_secs(idle))
@@ -204,6 +210,7 @@ mod tests {
         let stream = SockRef::from(&stream);
         assert!(stream.tcp_nodelay().unwrap());
         assert!(stream.keepalive().unwrap());
+        assert_eq!(stream.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
         assert_eq!(stream.tcp_user_timeout().unwrap(), Some(stall_timeout));
         assert!(matches!(accepting.accept(Instant(0)), Accepted::Nobody));
         assert!(!accepting.has_work(Instant(0)));

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wire::client::{Consistency, Freshness, Reply, Request};
 use wire::error::Error;
@@ -335,6 +336,29 @@ fn a_client_that_reads_late_gets_every_reply() {
         .collect();
     ids.sort_unstable();
     assert_eq!(ids, (1..=500).collect::<Vec<_>>());
+}
+
+/// What the kernel holds for it must not hide that it reads.
+#[test]
+fn a_client_that_reads_slowly_is_not_taken_for_one_that_does_not() {
+    let daemon = Daemon::dev(&["--set", "net.stall_timeout=1s", "--set", "log.level=debug"]);
+    let mut slow = Caller::connect(&daemon.client);
+    set_socket_recv_buffer_size(&slow.stream, 64 << 10).unwrap();
+    let welcome = slow.greet();
+    slow.put(&welcome, 1, b"big", &vec![7; 100_000]);
+    assert_eq!(slow.reply(), (1, Answer::Written));
+    let mut asked = BytesMut::new();
+    for id in 1..=100 {
+        get(b"big").encode(id, &mut asked);
+    }
+    slow.say(&asked);
+    let pause = Duration::from_millis(250);
+    for _ in 0..16 {
+        while let Ok(line) = daemon.lines.recv_timeout(pause) {
+            assert!(!line.contains("closed for its deadline"), "{line}");
+        }
+        assert_eq!(slow.reply().1, Answer::Value(100_000));
+    }
 }
 
 /// The time that a client may take for a frame runs only while the daemon takes what it sends.
