@@ -66,6 +66,7 @@ pub(super) enum Received {
 /// Invariants:
 /// - `input` is empty or begins with a frame; it is released when empty, so that an idle
 ///   connection holds no buffer;
+/// - `sent` is at most what `output` holds: a slow reader takes little more memory than is counted;
 /// - `readable` is cleared only when the kernel's buffer was seen empty (a short read, or EAGAIN)
 ///   and no end of stream was announced: with edge-triggered events nobody reminds us;
 /// - `writable` is cleared only on EAGAIN, for the same reason.
@@ -77,6 +78,8 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) input: Vec<u8>,
     pub(super) output: BytesMut,
+    /// Bytes in front of `output` that are sent and still take room in its buffer.
+    sent: usize,
     pub(super) readable: bool,
     pub(super) writable: bool,
     /// An end of stream or an error was announced: reads go on until they show it.
@@ -108,6 +111,7 @@ impl Connection {
             phase,
             input: Vec::new(),
             output: BytesMut::new(),
+            sent: 0,
             readable: false,
             writable: !matches!(phase, Phase::Connecting(_)),
             ended: false,
@@ -173,12 +177,18 @@ impl Connection {
                 Ok(count) if count == self.output.len() => self.output.clear(),
                 Ok(count) => {
                     self.output.advance(count);
+                    self.sent += count;
                     self.stalled_since = Some(now);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(error) => return Err(error.into()),
             }
+        }
+        if self.sent > self.output.len() {
+            // Moving what is left costs less than sending what was before it.
+            self.output = BytesMut::from(&self.output[..]);
+            self.sent = 0;
         }
         self.stalled_since = match self.output.is_empty() {
             true => None,

@@ -304,8 +304,12 @@ fn key(id: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpListener;
     use std::time::Duration;
+
+    use bytes::BufMut;
+    use socket2::SockRef;
 
     use super::*;
 
@@ -432,5 +436,29 @@ mod tests {
         assert!(bench.table.remove(a).is_some());
         let sums = (bench.table.output_bytes, bench.table.input_bytes);
         assert_eq!(sums, (50, 0));
+    }
+
+    #[test]
+    fn what_was_sent_gives_its_memory_back() {
+        let mut bench = Bench::new();
+        let id = bench.newcomer(START);
+        let (mut reader, _) = bench.listener.accept().expect("the other end");
+        let socket = &bench.table.get(id).expect("open").socket;
+        let small = SockRef::from(socket).set_send_buffer_size(64 << 10);
+        small.expect("a small buffer");
+        let small = SockRef::from(&reader).set_recv_buffer_size(64 << 10);
+        small.expect("a small buffer");
+        let table = &mut bench.table;
+        let large = 8 << 20;
+        let mut waiting = table.append(id, |out| out.put_bytes(7, large));
+        while waiting.is_some_and(|bytes| bytes > 256 << 10) {
+            table.get(id).expect("open").writable = true;
+            table.send(id, START).expect("it reads");
+            reader.read_exact(&mut [0; 16 << 10]).expect("bytes");
+            waiting = table.append(id, |_| {});
+        }
+        let left = &mut table.get(id).expect("open").output;
+        assert!(!left.is_empty());
+        assert!(!left.try_reclaim(large / 2), "its buffer is still large");
     }
 }
