@@ -20,6 +20,7 @@ use wire::hello::{Hello, LeaderHint, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::Incarnation;
 
+use super::Supervisor;
 use crate::clock::Clock;
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
@@ -123,6 +124,7 @@ pub(super) fn forget_incarnation(dir: &Path) {
 /// The name belongs to another data directory, or there is no room for a thread.
 pub(super) fn await_admission(
     newcomer: Newcomer,
+    supervisor: &mut Supervisor,
     signals: &mut StopSignals,
 ) -> Result<Option<Admitted>, Fatal> {
     let (answer, answers) = sync_channel(1);
@@ -139,7 +141,7 @@ pub(super) fn await_admission(
         match answers.recv_timeout(LOOK) {
             Ok(told) => return told.map(Some),
             Err(RecvTimeoutError::Timeout) if signals.take() > 0 => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => supervisor.ready_again(),
             Err(RecvTimeoutError::Disconnected) => unreachable!("a panic ends the process"),
         }
     }

@@ -165,7 +165,7 @@ fn join_first(
         peer_addr,
         incarnation,
     };
-    let Some(admitted) = join::await_admission(newcomer, signals)? else {
+    let Some(admitted) = join::await_admission(newcomer, supervisor, signals)? else {
         log::info!("stopped");
         return Ok(Start::Stop);
     };

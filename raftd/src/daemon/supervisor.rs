@@ -56,6 +56,11 @@ impl Supervisor {
         }
     }
 
+    /// Says READY again if it was not taken, for as long as there is no status to say it with.
+    pub fn ready_again(&mut self) {
+        self.owes_ready = self.owes_ready && self.send("READY=1\n").is_err();
+    }
+
     /// Tells that the node is on its way out.
     pub fn stopping(&mut self) {
         self.owes_ready = false;

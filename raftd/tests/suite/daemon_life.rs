@@ -529,6 +529,28 @@ fn joining(data_dir: &Path, seeds: &str) -> Command {
     command
 }
 
+/// It would be killed for being late.
+#[test]
+fn a_node_that_waits_to_be_admitted_is_ready_for_a_service_manager_that_reads_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    fill(&SocketAddr::from_pathname(&path).unwrap());
+    let mut command = joining(&dir.path().join("data"), "127.0.0.1:1");
+    command.args(["--peer-listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let daemon = Daemon::start(command);
+    daemon.wait_line("service manager not told that this node is ready");
+    let mut bytes = [0; 1024];
+    let mut next = || {
+        let count = socket.recv(&mut bytes).unwrap();
+        bytes[..count].to_vec()
+    };
+    let late = std::iter::repeat_with(&mut next).find(|line| line != b"other\n");
+    assert_eq!(late.unwrap(), b"READY=1\n");
+}
+
 #[test]
 fn a_node_that_waits_to_be_admitted_ends_at_once() {
     let silent: Vec<TcpListener> = (0..5)
