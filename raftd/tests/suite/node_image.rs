@@ -1,11 +1,14 @@
 //! Views of the state, and states made from views.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use raftd::store::session::{KEPT_PER_SESSION_MAX, SESSIONS_MAX};
 use raftd::store::{Answer, Builder, Changed, ImageHead, Run, SessionImage, Store, View};
-use wire::command::{Command, SessionId, Write};
+use wire::client::KeyRange;
+use wire::command::{Command, Operation, SessionId, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Index, Term};
 
@@ -247,6 +250,57 @@ proptest! {
             prop_assert_eq!(store.digest(), other.digest());
         }
         prop_assert_eq!(shown(&other.view()), shown(&store.view()));
+    }
+
+    /// Rules F2.
+    #[test]
+    fn apply_returns_the_changed_keys(steps in vec(step(), 0..120)) {
+        let (mut store, mut log) = (Store::new(EPOCH, SESSIONS_MAX), Log::new());
+        let mut before = BTreeMap::new();
+        for step in &steps {
+            let entry = log.entry(step);
+            let changed = store.apply(&entry).changed;
+            let after = revisions(&store);
+            let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+            let differ = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
+            let differ: Vec<_> = differ.cloned().collect();
+            match changed {
+                Changed::Nothing => prop_assert_eq!(&differ, &[] as &[Vec<u8>]),
+                Changed::Key(key) => prop_assert_eq!(&differ, &[key.to_vec()]),
+                Changed::Range { from, to } => {
+                    prop_assert!(!differ.is_empty());
+                    let range = KeyRange { from, to };
+                    prop_assert!(differ.iter().all(|key| range.contains(key)));
+                }
+                Changed::Operations(operations) => {
+                    let is_named = |key| operations.iter().any(|one| may_change(one, key));
+                    prop_assert!(differ.iter().all(|key| is_named(key)));
+                }
+            }
+            before = after;
+        }
+    }
+}
+
+fn revisions(store: &Store) -> BTreeMap<Vec<u8>, Index> {
+    let items = store.map().iter();
+    items
+        .map(|item| (item.key.to_vec(), item.revision))
+        .collect()
+}
+
+fn may_change(operation: Operation<'_>, key: &[u8]) -> bool {
+    let Operation::Change(command) = operation else {
+        return false;
+    };
+    match command {
+        Command::Put { key: one, .. }
+        | Command::Delete { key: one }
+        | Command::CompareAndSwap { key: one, .. }
+        | Command::Increment { key: one, .. }
+        | Command::Append { key: one, .. } => one == key,
+        Command::DeleteRange { from, to, .. } => KeyRange { from, to }.contains(key),
+        Command::Txn(_) => unreachable!("a txn has none in it"),
     }
 }
 
