@@ -264,3 +264,41 @@ impl LogIndex {
         Some((start, end))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use raft::HardState;
+
+    use super::*;
+    use crate::wal::format::{ALIGN_BYTES, Chain};
+
+    #[test]
+    fn of_many_small_batches_few_are_remembered() {
+        const BATCHES: u64 = 1_000;
+        let mut index = LogIndex::default();
+        for number in 1..=BATCHES {
+            let previous = Chain {
+                number: number - 1,
+                header_crc: 0,
+                last: index.last(),
+            };
+            let header = BatchHeader {
+                kind: BatchKind::Append,
+                offset: number * ALIGN_BYTES,
+                number,
+                previous,
+                hard_state: HardState::default(),
+                first_index: Index(number),
+                entries: 1,
+                payload_bytes: 0,
+                commit: Index(0),
+                snapshot: EntryId::default(),
+            };
+            index.accept(1, &header, iter::once(Term(1)));
+        }
+        let steps = BATCHES * ALIGN_BYTES / STEP_BYTES;
+        assert_eq!(index.positions.len() as u64, steps + 1);
+    }
+}
