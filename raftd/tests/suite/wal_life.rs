@@ -7,12 +7,13 @@ use raft::{Ticket, Write};
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::disk::{Disk, Latched};
 use raftd::node::io::{StorageEvent, StorageRequest};
-use raftd::storage::Worker;
+use raftd::storage::{Options, Worker, open_log};
 use raftd::wal::segment::{self, segment_name};
 use raftd::wal::{Error, Pending, Progress};
+use wire::entry::Entry;
 use wire::types::{EntryId, Index, Term};
 
-use crate::wal_story::{Content, SimWal, content, make_spare, open};
+use crate::wal_story::{Content, SimWal, content, make_spare, open, options};
 use crate::wal_support::{entries, rest, write};
 
 pub(crate) const DISK_BYTES: u64 = 8 << 20;
@@ -68,6 +69,23 @@ fn found(disk: &SimDisk) -> Content {
 
 fn segments(disk: &SimDisk) -> Vec<String> {
     disk.list("wal").expect("the machine is up")
+}
+
+/// However long the log is.
+#[test]
+fn a_start_holds_no_more_of_the_log_than_it_may() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    drop(long_log(&disk));
+    for (tail_bytes, kept) in [(300_000, 3), (0, 1)] {
+        let few = Options {
+            tail_bytes,
+            ..options(1)
+        };
+        let opened = open_log(Latched::new(disk.fork(1)), &few).expect("it opens");
+        let tail: Vec<_> = opened.recovered.tail.iter().map(Entry::index).collect();
+        let newest = (1..=20).map(Index).skip(20 - kept);
+        assert!(tail.into_iter().eq(newest), "{kept} of {tail_bytes} bytes");
+    }
 }
 
 /// It was made under another name.
