@@ -42,9 +42,10 @@ struct Peer {
     renewed: Option<Instant>,
     /// When an attempt was last given up for a new one.
     given_up: Option<Instant>,
-    /// What was last logged of it, up or down: one line per outage, not per attempt.
+    /// What was last logged of it, up or down: one line per outage and reason to refuse this node,
+    /// not per attempt.
     logged: Option<bool>,
-    /// Why the peer refuses what this node is, since its last welcome.
+    /// Why the peer refuses this node, since its last welcome.
     rejection: Option<Error>,
 }
 
@@ -224,26 +225,27 @@ impl Dialler {
         }
     }
 
-    /// The peer said why it refuses this node.
+    /// The peer said why it refuses this node. That is told once more than that the link is down.
     pub fn refused(&mut self, id: NodeId, error: &Error) {
-        let foreign = matches!(
-            error,
-            Error::WrongCluster { .. }
-                | Error::WrongEpoch
-                | Error::WrongNode { .. }
-                | Error::WrongIncarnation { .. }
-        );
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
-            peer.rejection = foreign.then(|| error.clone());
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id)
+            && peer.rejection.as_ref() != Some(error)
+        {
+            peer.rejection = Some(error.clone());
+            peer.logged = None;
         }
     }
 
     /// Why this node must end: a majority of the members refuses what it is. The word of fewer
-    /// is no reason, for they may be the ones that are wrong.
+    /// is no reason, for they may be the ones that are wrong. So is whoever answers at the address
+    /// of another.
     pub fn rejected(&self) -> Option<Fatal> {
         let mut rejections = self.peers.iter().filter_map(|peer| {
             let error = peer.rejection.as_ref()?;
-            Some((peer, error))
+            let foreign = matches!(
+                error,
+                Error::WrongCluster { .. } | Error::WrongEpoch | Error::WrongIncarnation { .. }
+            );
+            foreign.then_some((peer, error))
         });
         if rejections.clone().count() <= self.members() / 2 {
             return None;
@@ -254,7 +256,14 @@ impl Dialler {
                 "this data directory is not the one that the cluster knows: bring that one back, \
                  or have this node replaced (raftctl replace-peer)"
             }
-            _ => "give every member the same --initial-cluster and --cluster-token",
+            Error::WrongEpoch => {
+                "the cluster was made anew from one member (raftctl recover apply): add this node \
+                 to it with an empty data directory (raftctl add-peer)"
+            }
+            _ => {
+                "the data directory that it had in this cluster; a new cluster needs the same \
+                 --initial-cluster and --cluster-token on every member"
+            }
         };
         let what = format!("a majority of the cluster refuses this node: {error}");
         let place = format!("peer {} at {}", peer.id, peer.addr);
@@ -403,6 +412,13 @@ mod tests {
         let wrong = Error::WrongIncarnation {
             reason: "another".into(),
         };
+        let elsewhere = Error::WrongNode {
+            reason: "this is node 3, not node 2".into(),
+        };
+        dialler.refused(NodeId(2), &elsewhere);
+        dialler.refused(NodeId(3), &elsewhere);
+        assert_eq!(dialler.rejected(), None, "they are wrong themselves");
+        dialler.refused(NodeId(3), &Error::ShuttingDown);
         dialler.refused(NodeId(2), &wrong);
         assert_eq!(dialler.rejected(), None, "one of three");
         dialler.refused(NodeId(3), &Error::ShuttingDown);
@@ -411,6 +427,16 @@ mod tests {
         assert_eq!(dialler.rejected().unwrap().status, ExitStatus::Config);
         dialler.succeeded(NodeId(2));
         assert_eq!(dialler.rejected(), None);
+    }
+
+    #[test]
+    fn a_node_of_before_a_recovery_is_told_to_join_anew() {
+        let peers = [2, 3].map(|id| (NodeId(id), format!("127.0.0.1:{id}")));
+        let mut dialler = Dialler::new(peers, 7);
+        dialler.refused(NodeId(2), &Error::WrongEpoch);
+        dialler.refused(NodeId(3), &Error::WrongEpoch);
+        let remedy = dialler.rejected().unwrap().to_string();
+        assert!(remedy.contains("raftctl add-peer"), "{remedy}");
     }
 
     #[test]

@@ -254,7 +254,10 @@ impl Node {
         }
         let own_known = listed(&peer.formed, own);
         if own_known.is_some_and(|known| known != self.config.incarnation) {
-            return Err(wrong_incarnation(own));
+            // Not the caller is wrong, and it must not take this for a refusal of itself.
+            return Err(Error::WrongNode {
+                reason: another_directory(own),
+            });
         }
         if self.forming.hear(peer) {
             let now = self.now.monotonic;
@@ -356,9 +359,13 @@ impl Node {
 
 pub(super) fn wrong_incarnation(node: NodeId) -> Error {
     Error::WrongIncarnation {
-        reason: format!(
-            "node {node} has another data directory than the one that the cluster knows; \
-             its id cannot be used again: replace it (raftctl replace-peer)"
-        ),
+        reason: another_directory(node),
     }
+}
+
+fn another_directory(node: NodeId) -> String {
+    format!(
+        "node {node} has another data directory than the one that the cluster knows; \
+         its id cannot be used again: replace it (raftctl replace-peer)"
+    )
 }

@@ -332,11 +332,11 @@ fn hellos_that_mean_something_else_are_refused_with_the_reason() {
     }
     let error = refused(c, &role(identity(TWO, Incarnation(known.0 ^ 2)), ONE));
     assert!(matches!(&error, Error::WrongIncarnation { reason } if reason.contains("replace")));
-    // The caller's record knows this node by another directory.
+    // The caller's record knows this node by another directory: it is this node that is wrong.
     let mut other = identity(TWO, known);
     other.formed = vec![(ONE, Incarnation(2)), (TWO, known), (THREE, Incarnation(3))];
     let error = refused(c, &role(other, ONE));
-    assert!(matches!(error, Error::WrongIncarnation { .. }));
+    assert!(matches!(&error, Error::WrongNode { reason } if reason.contains("replace")));
     // The others may have admitted somebody of whom this node has not heard, who was told then who
     // formed the cluster.
     let mut newer = identity(NodeId(9), known);

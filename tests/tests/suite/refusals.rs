@@ -3,7 +3,7 @@
 use std::fs;
 
 use raftd_tests::cluster::{Cluster, Node};
-use raftd_tests::proc;
+use raftd_tests::{proc, wait};
 use rustix::process::Signal;
 
 /// Runs a node to its end.
@@ -35,6 +35,33 @@ fn a_data_directory_of_another_cluster() {
     assert_eq!(status.code(), Some(78), "{}", node.log_since_start());
     explains(&node.log_since_start(), &["another data directory"]);
     let _ = cluster.ctl(&["put", "k", "the others go on"]).quietly();
+}
+
+#[test]
+fn two_of_three_that_were_wiped_do_not_end_the_one_that_was_not() {
+    let mut cluster = Cluster::start(3);
+    let _ = cluster.ctl(&["put", "k", "v"]).quietly();
+    let (whole, wiped) = cluster.nodes.split_first_mut().expect("three nodes");
+    for node in wiped.iter_mut() {
+        node.kill();
+        fs::remove_dir_all(&node.data_dir).expect("its data");
+    }
+    for node in wiped.iter_mut() {
+        node.start();
+    }
+    // Each of them hears from it who formed the cluster, and so that it is itself another.
+    let refuses = |node: &Node| node.log_since_start().contains("caller refused node=1");
+    wait::until_true("both refuse it", proc::PATIENCE, || {
+        wiped.iter().all(refuses)
+    });
+    // Its log tells why, although the links were down before.
+    wait::until_true("it says so", proc::PATIENCE, || {
+        let log = whole.log_since_start();
+        let told = |id| log.contains(&format!("why=\"refused: node {id} has another data"));
+        told(2) && told(3)
+    });
+    let log = whole.log_since_start();
+    assert_eq!(whole.stop(Signal::TERM).code(), Some(0), "{log}");
 }
 
 #[test]
