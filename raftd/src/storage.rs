@@ -51,11 +51,13 @@ const LOAD_BYTES_MAX: usize = 1024 * 1024;
 /// What to do when data is damaged: nothing that forgets a vote or an acknowledgement. An older
 /// copy of the log or an empty directory would; peers refuse the latter (rules D1).
 const LEAVE_OUT: &str = "keep the files as they are and leave this member stopped: the others \
-                         go on as long as they are a majority. Neither an older copy nor an \
-                         empty directory may take its place";
+                         go on as long as they are a majority, and raftctl replace-peer puts a new \
+                         member in its place. Neither an older copy nor an empty directory may \
+                         take it";
 /// What to do without IDENTITY: it forgets nothing, and its content does not change once formed.
 const RESTORE_IDENTITY: &str = "restore IDENTITY from this node's own backup, made since the \
-                                cluster formed; without one, leave this member stopped";
+                                cluster formed; without one, leave this member stopped, and have \
+                                a new one take its place (raftctl replace-peer)";
 
 /// Where and how.
 #[derive(Clone, Debug)]

@@ -134,7 +134,10 @@ fn judged(doing: &str, examined: Examination) -> Result<Report, Failure> {
             .at(format!("{} offset {}", damage.file, damage.offset))
     };
     let report = examined.verdict.map_err(|error| match error {
-        Error::Damaged(damage) => damaged(&damage),
+        Error::Damaged(damage) => damaged(&damage).remedy(
+            "keep the files as they are, and have a new member take this one's place: raftctl \
+             replace-peer",
+        ),
         error => Failure::new(Exit::Damaged, "damaged", format!("{doing} failed: {error}")),
     })?;
     let Some(damage) = examined.damage else {

@@ -213,7 +213,8 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
         .at(wal::segment::WAL_DIR)
         .remedy(
             "if the wal directory was moved away, put that very one back; else leave this member \
-             stopped: neither an older copy nor an empty directory may take its place",
+             stopped, and have a new one take its place (raftctl replace-peer): neither an older \
+             copy nor an empty directory may",
         )),
     }
 }

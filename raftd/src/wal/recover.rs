@@ -390,7 +390,9 @@ pub(super) fn survey<D: Disk>(disk: &D, owner: Option<Owner>) -> Result<Vec<Cand
         };
         if let Some(header) = header {
             if Some(header.owner) != owner {
-                let what = format!("a segment of another node or life: {:?}", header.owner);
+                let Owner { cluster, node, .. } = header.owner;
+                let what =
+                    format!("a segment of node {node} of cluster {cluster}, or of another life");
                 return Err(Damage::new(id, 0, what).into());
             }
             let unreadable = |cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause);

@@ -200,7 +200,9 @@ fn another_owner_or_no_log_at_all_is_told() {
     let examination = examine(&sound.disk.fork(1), Some(other), |_| panic!("not ours"));
     let verdict = examination.expect("the machine is up").verdict;
     let error = verdict.expect_err("it is another's").to_string();
-    assert!(error.contains("another node or life"), "{error}");
+    let owner = identity().owner();
+    let whose = format!("of node {} of cluster {}", owner.node, owner.cluster);
+    assert!(error.contains(&whose), "{error}");
     let empty = SimDisk::new(1, 1 << 20);
     let error = look(&empty).verdict.expect_err("there is nothing");
     assert!(error.to_string().contains("no segment"), "{error}");

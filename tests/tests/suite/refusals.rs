@@ -98,7 +98,7 @@ fn damage_is_named_and_left_alone() {
         .to_string_lossy()
         .into_owned();
     for _ in 0..2 {
-        explains(&refused(node, 65), &[&name]);
+        explains(&refused(node, 65), &[&name, "raftctl replace-peer"]);
         assert!(
             fs::read(&segment).expect("a segment") == damaged,
             "nothing is repaired blindly"
@@ -121,7 +121,8 @@ fn a_log_that_is_gone_is_no_fresh_start() {
     for entry in fs::read_dir(&wal).expect("the log") {
         fs::remove_file(entry.expect("an entry").path()).expect("removed");
     }
-    explains(&refused(node, 65), &["wal"]);
+    let words = ["wal", "raftctl replace-peer"];
+    explains(&refused(node, 65), &words);
     fs::remove_dir(&wal).expect("removed");
-    explains(&refused(node, 65), &["wal"]);
+    explains(&refused(node, 65), &words);
 }

@@ -73,6 +73,11 @@ fn the_log_is_cut_short_and_a_member_that_lags_is_sent_a_snapshot() {
     let leader = cluster.wait_leader();
     let follower = leader % 3 + 1;
     cluster.node(follower).kill();
+    let dead = follower.to_string();
+    let none = cluster
+        .ctl(&["-t", "200ms", "snapshot", "--node", &dead])
+        .exits(4);
+    assert!(none.stderr.contains("  try: "), "{}", none.stderr);
     fill(&cluster, "k", 60);
     let wal = cluster.node(leader).data_dir.join("wal");
     let first = "0000000000000001.wal";
@@ -246,5 +251,14 @@ fn the_log_of_a_stopped_node_can_be_looked_at() {
         let refused = offline(&["wal", verb, path(&dir)], b"").exits(9);
         assert!(refused.stderr.contains("offset"), "{}", refused.stderr);
     }
+    for name in names(&dir.join("wal")) {
+        fs::remove_file(dir.join("wal").join(name)).expect("removed");
+    }
+    let refused = offline(&["wal", "verify", path(&dir)], b"").exits(9);
+    assert!(
+        refused.stderr.contains("raftctl replace-peer"),
+        "{}",
+        refused.stderr
+    );
     let _ = offline(&["wal", "verify", path(&cluster.path("nowhere"))], b"").exits(2);
 }

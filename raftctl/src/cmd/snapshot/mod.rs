@@ -173,7 +173,9 @@ fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>,
             moved = Instant::now();
         } else if moved.elapsed() >= session.timeout {
             let what = format!("the snapshot at {id} is not durable, and nothing moves");
-            return Err(Failure::new(Exit::NotApplied, "snapshot", what).at(missing.join("; ")));
+            return Err(Failure::new(Exit::NotApplied, "snapshot", what)
+                .at(missing.join("; "))
+                .remedy("`raftctl status` shows what keeps it; then run it again"));
         }
         if session.signals.cancel.load(Ordering::Relaxed) {
             let what = format!("interrupted: the snapshot at {id} may still be written");
