@@ -130,7 +130,14 @@ impl<D: Disk> SpareMaker<D> {
         if self.room != room {
             self.room = room;
             let available = self.disk.available_bytes().unwrap_or(0);
-            log::info!("disk room changed state={room:?} available_bytes={available}");
+            let level = match room {
+                DiskState::Ok => log::Level::Info,
+                DiskState::Soft | DiskState::Hard => log::Level::Warn,
+            };
+            log::log!(
+                level,
+                "disk room changed state={room:?} available_bytes={available}"
+            );
         }
         room
     }

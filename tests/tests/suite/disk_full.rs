@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use raftctl::client::{Client, Command, Deadline, Error, Options, Why};
-use raftd_tests::cluster::Cluster;
+use raftd_tests::cluster::{Cluster, Node};
 use raftd_tests::proc::PATIENCE;
 use raftd_tests::torture::disks::Small;
 use raftd_tests::{skip, wait};
@@ -193,6 +193,8 @@ fn all_the_room_is_taken_and_given_back(kind: Kind, test: &str) {
         );
         let _ = cluster.ctl(&["del", "nothing"]).exits(0);
 
+        let warned = |node: &Node| node.log_since_start().contains("WARN  disk room changed");
+        assert!(cluster.nodes.iter().any(warned), "no log tells it");
         let leader = cluster.wait_leader();
         cluster.node(leader).kill();
         wait::until_true("the others elect one", PATIENCE, || {
