@@ -461,7 +461,7 @@ impl Node {
     }
 
     /// The background thread could not write one: an alarm, and no more (rules D3). The leader tries
-    /// again later.
+    /// again later; that of a follower lasts until the next is due, or somebody asks for one.
     pub(super) fn not_taken(&mut self, snapshot: EntryId, reason: &str) {
         let text = format!("snapshot not taken id={snapshot} reason=\"{reason}\"");
         self.journal.line(Level::Error, text);
@@ -469,7 +469,10 @@ impl Node {
         snapshots.taking = None;
         snapshots.failures = snapshots.failures.saturating_add(1);
         snapshots.since = snapshots.since.after(std::mem::take(&mut snapshots.owed));
-        snapshots.trouble = format!("the snapshot at {snapshot} could not be taken: {reason}");
+        snapshots.trouble = format!(
+            "the snapshot at {snapshot} could not be taken: {reason}; `raftctl snapshot` takes \
+             another"
+        );
     }
 
     /// The log says that a snapshot is published: what it makes needless may go. What is kept for a
