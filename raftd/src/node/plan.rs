@@ -254,15 +254,17 @@ impl Node {
 
     /// Who does not answer in this reign may be dead, as the leader of before most likely is.
     fn presence(&self, follower: &FollowerView) -> Presence {
-        let silent = self.now.monotonic.since(follower.heard_at);
-        let is_silent = silent >= self.config.election_timeout_max;
-        if is_silent || follower.health.lost {
+        if self.is_silent(follower) || follower.health.lost {
             Presence::Down
         } else if follower.has_answered {
             Presence::Up
         } else {
             Presence::Unheard
         }
+    }
+
+    pub(super) fn is_silent(&self, follower: &FollowerView) -> bool {
+        self.now.monotonic.since(follower.heard_at) >= self.config.election_timeout_max
     }
 
     /// Refuses a learner that would be no good as a voter now.

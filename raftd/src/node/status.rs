@@ -4,6 +4,7 @@ use raft::RoleName;
 use wire::client::{Member, NodeRole, Status};
 use wire::membership::MemberRecord;
 use wire::peer::DiskState;
+use wire::types::NodeId;
 
 use super::Node;
 
@@ -142,11 +143,20 @@ impl Node {
                 peer_addr: member.peer_addr.clone(),
                 client_addr: self.hint(member.id).client_addr,
                 suffrage: member.suffrage,
-                connected: own || self.links.connected(member.id),
+                connected: own || self.has_contact(member.id),
                 match_index,
                 install: transfers.progress(member.id, self.now.monotonic),
             }
         };
         self.raft.membership().members.iter().map(member).collect()
+    }
+
+    /// The link with a member that hangs, or has lost its power, looks as alive as any: a leader
+    /// knows who answers.
+    fn has_contact(&self, member: NodeId) -> bool {
+        let mut followers = self.raft.followers();
+        let follower = followers.find(|follower| follower.id == member);
+        let is_silent = follower.is_some_and(|follower| self.is_silent(&follower));
+        self.links.connected(member) && !is_silent
     }
 }

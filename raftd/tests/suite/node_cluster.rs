@@ -109,6 +109,18 @@ fn every_member_applies_what_the_leader_committed() {
 }
 
 #[test]
+fn a_link_on_which_nobody_answers_is_none() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let hung = cluster.other_than(leader);
+    cluster.isolate(hung);
+    cluster.run(ms(400));
+    for member in cluster.status(leader).members {
+        assert_eq!(member.connected, member.node != hung, "{}", member.node);
+    }
+}
+
+#[test]
 fn a_follower_names_the_leader() {
     let mut cluster = Cluster::serving(Options::default());
     let leader = cluster.elect();

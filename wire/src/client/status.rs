@@ -88,7 +88,7 @@ pub struct Member {
     pub client_addr: String,
     /// In which set of voters it is.
     pub suffrage: Suffrage,
-    /// Whether the answering node has a link to it (or is it).
+    /// Whether the answering node has a link to it (or is it); a leader: on which it answers.
     pub connected: bool,
     /// On a leader: the index up to which this member's log is known to agree.
     pub match_index: Option<Index>,
