@@ -65,13 +65,18 @@ struct Follower {
 }
 
 impl Follower {
-    /// What is sent again counts once.
+    /// What is sent again counts once. What is passed over is covered by a snapshot, which the
+    /// follower holds instead: what was under way before it was lost, or is covered, too.
     fn sent(&mut self, append: &Append) {
         for entry in &append.entries {
             let (index, bytes) = (entry.index(), entry.bytes().len());
             while let Some((_, again)) = self.in_flight.back().filter(|(at, _)| *at >= index) {
                 self.bytes -= again;
                 self.in_flight.pop_back();
+            }
+            if (self.in_flight.back()).is_some_and(|(at, _)| at.next() < index) {
+                self.in_flight.clear();
+                self.bytes = 0;
             }
             self.in_flight.push_back((index, bytes));
             self.bytes += bytes;
@@ -442,5 +447,56 @@ impl Reign {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use wire::entry::{Entry, EntryKind};
+    use wire::peer::Standing;
+
+    use super::*;
+
+    fn append(indexes: std::ops::RangeInclusive<u64>) -> Append {
+        let term = Term(1);
+        let id = |index| EntryId {
+            term,
+            index: Index(index),
+        };
+        let body = [7; 52];
+        let entry = |index| {
+            Entry::build(
+                &mut BytesMut::new(),
+                id(index),
+                1,
+                EntryKind::Command,
+                &body,
+            )
+        };
+        Append {
+            term,
+            prev: id(indexes.start() - 1),
+            commit: Index(0),
+            round: 0,
+            digest: None,
+            standing: Standing::Unsaid,
+            entries: indexes.map(entry).collect(),
+        }
+    }
+
+    /// 100 bytes each.
+    #[test]
+    fn what_is_under_way_counts_once_and_not_behind_a_snapshot() {
+        let mut follower = Follower::default();
+        follower.sent(&append(5..=8));
+        assert_eq!(follower.bytes, 400);
+        follower.sent(&append(7..=9));
+        assert_eq!(follower.bytes, 500);
+        follower.acknowledged(Index(6));
+        assert_eq!(follower.bytes, 300);
+        // It crashed, and goes on behind a snapshot of 20, which is not on its disk yet.
+        follower.sent(&append(21..=22));
+        assert_eq!(follower.bytes, 200);
     }
 }
