@@ -108,6 +108,17 @@ fn every_refusal_has_its_status_place_and_remedy() {
     }
 }
 
+/// A process that would be the second one in its directory ends before it is ready.
+fn finds_the_directory_in_use(args: &[&str]) {
+    let mut second = raftd(args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(second.stderr.take().unwrap()).lines();
+    if told.any(|line| line.unwrap().contains("ready")) {
+        second.kill().unwrap();
+    }
+    let status = second.wait().unwrap();
+    assert!(exited(status, 69), "{status}");
+}
+
 #[test]
 fn a_data_directory_serves_one_process_and_one_node() {
     let dir = tempfile::tempdir().unwrap();
@@ -123,13 +134,7 @@ fn a_data_directory_serves_one_process_and_one_node() {
     assert!(stderr.contains(data), "{stderr}");
     // Whoever takes LOCK for a leftover unlocks nothing.
     fs::remove_file(Path::new(data).join("LOCK")).unwrap();
-    let mut second = raftd(&base).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = BufReader::new(second.stderr.take().unwrap()).lines();
-    if told.any(|line| line.unwrap().contains("ready")) {
-        second.kill().unwrap();
-    }
-    let status = second.wait().unwrap();
-    assert!(exited(status, 69), "{status}");
+    finds_the_directory_in_use(&base);
     let mut caller = Caller::connect(&daemon.client);
     let welcome = caller.greet();
     caller.put(&welcome, 1, b"k", b"value");
@@ -217,13 +222,7 @@ fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {
     let joins = ["--data-dir", data, "--name", "n4", "--join", &nobody];
     let args = [&joins[..], &ports].concat();
     let mut first = Daemon::start(raftd(&args));
-    let mut second = raftd(&args).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = BufReader::new(second.stderr.take().unwrap()).lines();
-    if told.any(|line| line.unwrap().contains("ready")) {
-        second.kill().unwrap();
-    }
-    let status = second.wait().unwrap();
-    assert!(exited(status, 69), "{status}");
+    finds_the_directory_in_use(&args);
     first.signal(Signal::TERM);
     assert!(exited(first.wait(), 0));
 }

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use wire::client::{Consistency, Freshness, Reply, Request};
 use wire::error::Error;
@@ -292,142 +291,6 @@ fn whoever_has_said_hello_is_not_pushed_out() {
     }
 }
 
-#[test]
-fn a_client_that_does_not_read_costs_bounded_memory_and_is_closed_in_the_end() {
-    let daemon = Daemon::dev(&["--set", "net.stall_timeout=2s", "--set", "log.level=debug"]);
-    let mut deaf = Caller::connect(&daemon.client);
-    let welcome = deaf.greet();
-    deaf.put(&welcome, 1, b"big", &vec![7; 900_000]);
-    assert_eq!(deaf.reply(), (1, Answer::Written));
-    let mut greedy = BytesMut::new();
-    for id in 1..=1_000 {
-        get(b"big").encode(id, &mut greedy);
-    }
-    deaf.say(&greedy);
-    daemon.serves();
-    let resident_kb = daemon.proc_status("RssAnon:");
-    assert!(
-        resident_kb < 64 << 10,
-        "{resident_kb} kB for 900 MB of replies"
-    );
-    daemon.wait_line("connection closed for its deadline");
-    daemon.serves();
-}
-
-#[test]
-fn a_client_that_reads_late_gets_every_reply() {
-    let daemon = Daemon::dev(&[]);
-    let mut late = Caller::connect(&daemon.client);
-    let welcome = late.greet();
-    late.put(&welcome, 1, b"big", &vec![7; 100_000]);
-    assert_eq!(late.reply(), (1, Answer::Written));
-    let mut asked = BytesMut::new();
-    for id in 1..=500 {
-        get(b"big").encode(id, &mut asked);
-    }
-    late.say(&asked);
-    daemon.serves();
-    let mut ids: Vec<u64> = (1..=500)
-        .map(|_| {
-            let (id, answer) = late.reply();
-            assert_eq!(answer, Answer::Value(100_000));
-            id
-        })
-        .collect();
-    ids.sort_unstable();
-    assert_eq!(ids, (1..=500).collect::<Vec<_>>());
-}
-
-/// What the kernel holds for it must not hide that it reads.
-#[test]
-fn a_client_that_reads_slowly_is_not_taken_for_one_that_does_not() {
-    let daemon = Daemon::dev(&["--set", "net.stall_timeout=1s", "--set", "log.level=debug"]);
-    let mut slow = Caller::connect(&daemon.client);
-    set_socket_recv_buffer_size(&slow.stream, 64 << 10).unwrap();
-    let welcome = slow.greet();
-    slow.put(&welcome, 1, b"big", &vec![7; 100_000]);
-    assert_eq!(slow.reply(), (1, Answer::Written));
-    let mut asked = BytesMut::new();
-    for id in 1..=100 {
-        get(b"big").encode(id, &mut asked);
-    }
-    slow.say(&asked);
-    let pause = Duration::from_millis(250);
-    for _ in 0..16 {
-        while let Ok(line) = daemon.lines.recv_timeout(pause) {
-            assert!(!line.contains("closed for its deadline"), "{line}");
-        }
-        assert_eq!(slow.reply().1, Answer::Value(100_000));
-    }
-}
-
-/// The time that a client may take for a frame runs only while the daemon takes what it sends.
-#[test]
-fn a_client_that_reads_late_has_time_for_its_frame() {
-    let daemon = Daemon::dev(&["--set", "net.frame_timeout=300ms"]);
-    let mut late = Caller::connect(&daemon.client);
-    let welcome = late.greet();
-    late.put(&welcome, 1, b"big", &[7; 100_000]);
-    assert_eq!(late.reply(), (1, Answer::Written));
-    let mut asked = BytesMut::new();
-    for id in 1..=501 {
-        get(b"big").encode(id, &mut asked);
-    }
-    let (now, later) = asked.split_at(asked.len() - 10);
-    late.say(now);
-    daemon.serves();
-    late.say(later);
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(1) {
-        daemon.serves();
-    }
-    for _ in 1..=501 {
-        assert_eq!(late.reply().1, Answer::Value(100_000));
-    }
-}
-
-#[test]
-fn a_client_that_must_wait_has_time_for_its_frame() {
-    let dir = tempfile::tempdir().unwrap();
-    // Nobody leads: what is asked waits for its deadline, and the rest in the kernel.
-    let mut command = raftd(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--peer-listen",
-        "127.0.0.1:0",
-        "--id",
-        "1",
-        "--initial-cluster",
-        "1=127.0.0.1:3,2=127.0.0.1:1,3=127.0.0.1:2",
-        "--set",
-        "wal.segment_bytes=1MiB",
-        "--set",
-        "net.frame_timeout=300ms",
-    ]);
-    command.arg("--data-dir").arg(dir.path().join("n1"));
-    let daemon = Daemon::start(command);
-    let mut held = daemon.client();
-    let mut asked = BytesMut::new();
-    for id in 1..=1_025 {
-        let request = Request::Get {
-            deadline_ms: 1_000,
-            freshness: Consistency::Linearizable.into(),
-            key: b"k",
-        };
-        request.encode(id, &mut asked);
-    }
-    let (now, later) = asked.split_at(asked.len() - 10);
-    held.say(now);
-    for _ in 1..=1_024 {
-        assert_eq!(held.reply().1, Answer::Error(Error::NoLeader));
-    }
-    held.say(later);
-    assert_eq!(held.reply(), (1_025, Answer::Error(Error::NoLeader)));
-    // From then on it runs.
-    held.say(&later[..1]);
-    held.wait_closed();
-}
-
 /// What is answered at once, much of it in one read, must not keep from the others their turn.
 #[test]
 fn clients_with_many_small_questions_leave_the_others_their_turn() {
@@ -576,58 +439,6 @@ fn many_connections_that_end_together_are_no_burden() {
     daemon.serves();
     let used = daemon.cpu() - before;
     assert!(used < Duration::from_secs(1), "{used:?} of CPU");
-}
-
-#[test]
-fn the_greediest_give_way_when_all_together_wait_for_too_much() {
-    let daemon = Daemon::dev(&["--set", "net.output_bytes=8MiB"]);
-    let mut served = Caller::connect(&daemon.client);
-    let welcome = served.greet();
-    served.put(&welcome, 1, b"big", &vec![7; 900_000]);
-    assert_eq!(served.reply(), (1, Answer::Written));
-    let mut greedy = BytesMut::new();
-    for id in 1..=20 {
-        get(b"big").encode(id, &mut greedy);
-    }
-    let deaf: Vec<Caller> = (0..60)
-        .map(|_| {
-            let mut caller = daemon.client();
-            caller.say(&greedy);
-            caller
-        })
-        .collect();
-    daemon.wait_line("slow reader closed");
-    served.ask(2, &get(b"big"));
-    assert_eq!(served.reply(), (2, Answer::Value(900_000)));
-    drop(deaf);
-}
-
-#[test]
-fn the_largest_unfinished_frame_gives_way_when_all_together_are_too_much() {
-    let daemon = Daemon::dev(&["--set", "net.input_bytes=8MiB", "--set", "log.level=debug"]);
-    let mut served = daemon.client();
-    let mut half = header(1_500_000).to_vec();
-    half.resize(1_400_000, 0);
-    let mut holders: Vec<Caller> = (0..6)
-        .map(|_| {
-            let mut caller = daemon.client();
-            // The last one may be refused while it still speaks.
-            let _ = caller.stream.write_all(&half);
-            caller
-        })
-        .collect();
-    daemon.wait_line("connection refused phase=Client");
-    daemon.serves();
-    let refused = holders
-        .iter_mut()
-        .filter(|caller| {
-            caller.stream.set_nonblocking(true).unwrap();
-            caller.stream.peek(&mut [0]).is_ok()
-        })
-        .count();
-    assert_eq!(refused, 1, "six times 1.4 MB are one too many");
-    served.ask(1, &get(b"k"));
-    assert_eq!(served.reply(), (1, Answer::Missing));
 }
 
 #[test]

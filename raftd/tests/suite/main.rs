@@ -8,6 +8,7 @@ mod daemon_log;
 mod daemon_man;
 mod daemon_net;
 mod daemon_process;
+mod daemon_readers;
 mod disk_os;
 mod node_cluster;
 mod node_digest;
