@@ -352,15 +352,13 @@ impl Node {
     pub(super) fn close_client(&mut self, connection: ConnectionId) {
         self.views.close(connection, &mut self.freeing);
         self.snapshots.transfers.forget(connection);
-        if self.clients.close(connection) > 0 {
-            self.gone.insert(connection);
-        }
+        self.clients.close(connection);
     }
 
     /// Drops what connections that are gone had asked for. All that waits is looked at, so it is done
     /// once for all of a turn.
     pub(super) fn forget_gone(&mut self) {
-        let gone = std::mem::take(&mut self.gone);
+        let gone = self.clients.take_gone();
         if gone.is_empty() {
             return;
         }

@@ -1,6 +1,6 @@
 //! Client connections: how much each has in flight, and the one way to answer a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::client::Reply;
 use wire::types::{EntryId, Index, Term};
@@ -46,6 +46,8 @@ struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     connections: BTreeMap<ConnectionId, Connection>,
+    /// Those that closed in this turn with requests in flight.
+    gone: BTreeSet<ConnectionId>,
 }
 
 impl Clients {
@@ -86,10 +88,17 @@ impl Clients {
         }
     }
 
-    /// The connection is gone. Says how many of its requests were in flight.
-    pub(super) fn close(&mut self, id: ConnectionId) -> u32 {
+    /// The connection is gone.
+    pub(super) fn close(&mut self, id: ConnectionId) {
         let connection = self.connections.remove(&id);
-        connection.map_or(0, |connection| connection.in_flight)
+        if connection.is_some_and(|connection| connection.in_flight > 0) {
+            self.gone.insert(id);
+        }
+    }
+
+    /// Those that closed since this was last asked, with requests in flight.
+    pub(super) fn take_gone(&mut self) -> BTreeSet<ConnectionId> {
+        std::mem::take(&mut self.gone)
     }
 
     /// A request of the connection is parked; `blocked` if for want of room.

@@ -53,8 +53,6 @@ pub mod status;
 mod transfer;
 mod views;
 
-use std::collections::BTreeSet;
-
 use bytes::BytesMut;
 use log::Level;
 use raft::{Effect, Instant, Raft, RoleChange, RoleName, Ticket};
@@ -74,8 +72,7 @@ use self::fetch::Fetching;
 use self::forming::Forming;
 use self::freeing::Freeing;
 use self::io::{
-    ConnectionId, Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent,
-    StorageRequest,
+    Effects, Input, LinkId, LoadPurpose, Now, SnapshotFile, StorageEvent, StorageRequest,
 };
 use self::journal::Journal;
 use self::leaders::{Leaders, sign_of};
@@ -119,8 +116,6 @@ pub struct Node {
     outbox: Outbox,
     disks: Disks,
     clients: Clients,
-    /// Connections that closed in this turn with requests in flight.
-    gone: BTreeSet<ConnectionId>,
     parked: ParkingLot,
     proposals: Proposals,
     reads: Reads,
@@ -204,7 +199,6 @@ impl Node {
             outbox: Outbox::default(),
             disks: Disks::new(config.wal_bytes),
             clients: Clients::default(),
-            gone: BTreeSet::new(),
             parked: ParkingLot::default(),
             proposals: Proposals::default(),
             reads: Reads::default(),
