@@ -377,44 +377,87 @@ fn forged(begin: &[u8], crc: u32) -> [u8; 4] {
     (rest ^ !crc32fast::hash(begin)).to_le_bytes()
 }
 
+/// A command that only its leader can read, who is down, and what stood at its place.
+struct Unread {
+    cluster: Cluster,
+    leader: NodeId,
+    hurt: NodeId,
+    other: NodeId,
+    lost: Entry,
+}
+
+impl Unread {
+    fn new() -> Self {
+        let mut cluster = Cluster::serving(patient());
+        let leader = cluster.elect();
+        let [hurt, other] = others(&cluster, leader);
+        let mut client = Client::new(&mut cluster, leader, 1);
+        client.put(&mut cluster, b"k", b"v");
+        cluster.run(ms(200));
+        let raft = cluster.node(leader).raft();
+        let lost = raft.entry(raft.last().index).cloned();
+        let lost = lost.expect("it is in memory");
+        cluster.crash(leader);
+        for id in [hurt, other] {
+            cluster.crash(id);
+            cluster.damage_entries(id, [lost.index()]);
+            cluster.start(id);
+        }
+        cluster.run(ms(500));
+        Self {
+            cluster,
+            leader,
+            hurt,
+            other,
+            lost,
+        }
+    }
+
+    /// The other one answers with this. Only the true entry is taken, as soon as the leader is back.
+    fn check_not_taken(mut self, made_up: Entry) {
+        let Self { hurt, lost, .. } = self;
+        let cluster = &mut self.cluster;
+        let members = cluster.node(hurt).raft().membership().clone();
+        let entries = vec![made_up];
+        cluster.answer_late(self.other, hurt, Message::Fetched(Fetched { entries }));
+        assert_eq!(*cluster.node(hurt).raft().membership(), members);
+        cluster.start(self.leader);
+        cluster.run_until("the true one", ms(10_000), |cluster| {
+            let is_applied = cluster.node(hurt).store().applied().index >= lost.index();
+            cluster.damaged(hurt) == 0 && is_applied
+        });
+        assert_eq!(holds(cluster, hurt, b"k"), Some(b"v".to_vec()));
+    }
+}
+
+fn membership_entry(id: EntryId, body: &[u8]) -> Entry {
+    Entry::build(&mut BytesMut::new(), id, 0, EntryKind::Membership, body)
+}
+
 /// Nobody vouches for what comes instead of a damaged entry but its checksum.
 #[test]
 fn what_is_made_up_for_a_damaged_entry_is_not_taken() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let [hurt, other] = others(&cluster, leader);
-    let mut client = Client::new(&mut cluster, leader, 1);
-    client.put(&mut cluster, b"k", b"v");
-    cluster.run(ms(200));
-    let last = cluster.node(leader).raft().last();
-    let entry = cluster.node(leader).raft().entry(last.index).cloned();
-    let wanted = entry.expect("it is in memory").identity();
-    cluster.crash(leader);
-    for id in [hurt, other] {
-        cluster.crash(id);
-        cluster.damage_entries(id, [last.index]);
-        cluster.start(id);
-    }
-    cluster.run(ms(500));
+    let unread = Unread::new();
+    let wanted = unread.lost.identity();
     let mut body = b"no members".to_vec();
-    let build = |body: &[u8]| {
-        let pool = &mut BytesMut::new();
-        Entry::build(pool, last, 0, EntryKind::Membership, body)
-    };
-    let begin = build(&body);
+    let begin = membership_entry(wanted.id, &body);
     body.extend(forged(&begin.bytes()[8..], wanted.crc));
-    let made_up = build(&body);
+    let made_up = membership_entry(wanted.id, &body);
     assert_eq!(made_up.identity(), wanted);
-    let answer = Fetched {
-        entries: vec![made_up],
-    };
-    cluster.answer_late(other, hurt, Message::Fetched(answer));
-    cluster.start(leader);
-    cluster.run_until("the true one", ms(10_000), |cluster| {
-        let is_applied = cluster.node(hurt).store().applied().index >= last.index;
-        cluster.damaged(hurt) == 0 && is_applied
-    });
-    assert_eq!(holds(&mut cluster, hurt, b"k"), Some(b"v".to_vec()));
+    unread.check_not_taken(made_up);
+}
+
+/// It would say who the members are.
+#[test]
+fn another_entry_at_the_place_of_a_damaged_one_is_not_taken() {
+    let unread = Unread::new();
+    let mut alone = unread.cluster.node(unread.hurt).raft().membership().clone();
+    alone.members.truncate(1);
+    let mut body = BytesMut::new();
+    alone.encode(&mut body);
+    let another = membership_entry(unread.lost.id(), &body);
+    another.membership().expect("it can be");
+    unread.check_not_taken(another);
 }
 
 /// It has applied them, and they rot where they are kept: its own snapshot stands for them.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
 use raft::Write;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::disk::{Disk, Latched};
@@ -190,9 +191,13 @@ fn only_the_same_entry_mends() {
     let faulty: Vec<EntryIdentity> = wal.faulty().collect();
     let first = faulty[0].id;
     let bytes = disk.content(&sound.segments[0]);
-    let other = entries(first.index.0, 1, first.term.0, 77);
     let elsewhere = entries(first.index.0 + 1000, 1, first.term.0, 77);
-    wal.mend(&[other, elsewhere].concat())
+    let others = wanted(&sound, &wal).into_iter().map(|entry| {
+        let pool = &mut BytesMut::new();
+        let later = entry.wall_ms() + 1;
+        Entry::build(pool, entry.id(), later, entry.kind(), entry.body())
+    });
+    wal.mend(&others.chain(elsewhere).collect::<Vec<_>>())
         .expect("no fault is planned");
     assert_eq!(wal.faulty().collect::<Vec<_>>(), faulty);
     assert_eq!(disk.content(&sound.segments[0]), bytes);
@@ -213,6 +218,24 @@ fn what_cannot_be_read_is_mended() {
     assert_eq!(wal.faulty().next(), None);
     let again = open(&disk.restart()).expect("it opens").recovered;
     sound.check_same(&again, "mended");
+}
+
+/// The block cannot be read because of what is not of its batch, and is left as it is.
+#[test]
+fn what_cannot_be_put_back_stays_faulty() {
+    let sound = sound();
+    let disk = sound.disk.fork(1);
+    let name = &sound.segments[0];
+    rot_entries(&disk, &sound.segments[..1]);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let mut wanted = heads(&disk, name).into_iter().zip(wanted(&sound, &wal));
+    let (head, entry) = wanted
+        .find(|(head, _)| head % 4096 != 0)
+        .expect("a batch begins within a block");
+    disk.make_unreadable(name, (head - SECTOR) as u64..head as u64);
+    let faulty: Vec<EntryIdentity> = wal.faulty().collect();
+    wal.mend(&[entry]).expect("no fault is planned");
+    assert_eq!(wal.faulty().collect::<Vec<_>>(), faulty);
 }
 
 /// Whatever covers faulty entries makes them needless: a cut, a marker, a log that is replaced.
