@@ -3,7 +3,7 @@
 //! them. Whoever asks is answered from the log, whatever the role. What the leader has not, for it was
 //! compacted, a snapshot makes needless.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use log::Level;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// Invariants:
 /// - one member is asked at a time, and asked again only after [`ASK_AGAIN`];
-/// - one request of each member is being read for; a newer one takes its place.
+/// - one request of each member is being read for; a newer one meanwhile is left to be asked again.
 #[derive(Debug, Default)]
 pub(super) struct Fetching {
     /// The first damaged entries, ascending; storage tells which.
@@ -36,7 +36,7 @@ pub(super) struct Fetching {
     without: BTreeSet<NodeId>,
     asked_at: Option<Instant>,
     last_asked: NodeId,
-    reading: BTreeMap<NodeId, Vec<Identity>>,
+    reading: BTreeSet<NodeId>,
 }
 
 impl Fetching {
@@ -129,19 +129,17 @@ impl Node {
     }
 
     /// A member asks for entries: the first run of them is read from the log.
-    pub(super) fn fetch_asked(&mut self, from: NodeId, asked: Fetch, effects: &mut Effects) {
-        let mut run = asked.entries;
-        let Some(first) = run.first().map(|identity| identity.id.index) else {
+    pub(super) fn fetch_asked(&mut self, from: NodeId, asked: &Fetch, effects: &mut Effects) {
+        let Some(first) = asked.entries.first().map(|identity| identity.id.index) else {
             return;
         };
-        let follows = run
+        let follows = asked
+            .entries
             .iter()
             .zip(first.0..)
             .take_while(|(identity, index)| identity.id.index.0 == *index);
-        let length = follows.count();
-        run.truncate(length);
-        let last = Index(first.0 + length as u64 - 1);
-        if self.fetching.reading.insert(from, run).is_none() {
+        let last = Index(first.0 + follows.count() as u64 - 1);
+        if self.fetching.reading.insert(from) {
             effects.storage.push(StorageRequest::Load {
                 purpose: LoadPurpose::Fetch(from),
                 from: first,
@@ -151,23 +149,13 @@ impl Node {
         }
     }
 
-    /// The log was read for a member that fetches.
-    pub(super) fn fetch_read(
-        &mut self,
-        to: NodeId,
-        mut entries: Vec<Entry>,
-        effects: &mut Effects,
-    ) {
-        let Some(asked) = self.fetching.reading.remove(&to) else {
-            return;
-        };
-        entries.retain(|entry| asked.contains(&entry.identity()));
-        post(
-            &self.links,
-            to,
-            Message::Fetched(Fetched { entries }),
-            effects,
-        );
+    /// The log was read for a member that fetches: whether these are the entries that it misses is
+    /// for that member to see.
+    pub(super) fn fetch_read(&mut self, to: NodeId, entries: Vec<Entry>, effects: &mut Effects) {
+        if self.fetching.reading.remove(&to) {
+            let answer = Message::Fetched(Fetched { entries });
+            post(&self.links, to, answer, effects);
+        }
     }
 
     /// A member answers with what it has.

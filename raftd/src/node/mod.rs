@@ -389,7 +389,7 @@ impl Node {
         self.disks.heard(from, self.raft.membership(), &message);
         self.forming.heard_message(from);
         let message = match message {
-            Message::Fetch(asked) => return self.fetch_asked(from, asked, effects),
+            Message::Fetch(asked) => return self.fetch_asked(from, &asked, effects),
             Message::Fetched(answer) => return self.fetched(from, answer, effects),
             // Where the leader serves no reads, its followers do not (rules D5).
             Message::ReadIndex(_) if self.state_in_doubt().is_some() => return,
