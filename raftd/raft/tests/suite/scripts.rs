@@ -25,7 +25,7 @@
 //! | 17 | follower acknowledges before its sync | `follower_acknowledges_when_durable` |
 //! | 18 | wrong majority | unit tests of `quorum`, `even_cluster` |
 //! | 20 | commit advanced past the verified prefix | `commit_stops_at_what_is_verified` |
-//! | 21 | stale or repeated ack moves match | `match_never_falls` |
+//! | 21 | stale or repeated ack moves match | `match_never_falls`, `earlier_reign_says_nothing` |
 //! | 22 | heartbeat carries an index the follower lacks | `heartbeat_finds_a_lost_append` |
 //! | 23 | stale completion marks overwritten bytes | `stale_completion_after_truncation` |
 //! | 24 | append after truncation compares term 0 | `append_behind_the_base_after_a_truncation` |
