@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftd::node::Limits;
 use wire::client::{Consistency, Freshness, NodeRole, Request};
 use wire::command::{Batch, Command, Operation, Txn};
 use wire::error::{Error, Lag};
@@ -242,6 +243,32 @@ fn a_read_after_a_revision_waits_for_it_on_any_node() {
         let seen = cluster.await_reply(connection, request_id);
         assert_eq!(value(seen), Some(b"later".to_vec()));
     }
+}
+
+/// It may come between two turns that apply what was committed at once.
+#[test]
+fn a_read_waits_for_the_rest_of_what_is_committed() {
+    let limits = Limits {
+        turn_entries_max: 1,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        disk_delay: Duration::ZERO,
+        limits,
+        ..Options::default()
+    });
+    let leader = cluster.elect();
+    let mut session = session(&cluster, 1);
+    let (writer, reader) = (cluster.connect(leader), cluster.connect(leader));
+    let writes: Vec<_> = (1..=5)
+        .map(|n| (n, session.next(put(b"k", &[b'v'; 5][..n as usize]))))
+        .collect();
+    let last = Index(cluster.status(leader).last.0 + 5);
+    cluster.send(writer, &writes);
+    cluster.send(reader, &[(1, after(last, b"k"))]);
+    let seen = cluster.await_reply(reader, 1);
+    assert_eq!(value(seen), Some(b"vvvvv".to_vec()));
 }
 
 /// The leader does what it can until the deadline; a follower does not wait for what takes long.
