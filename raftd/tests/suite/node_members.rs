@@ -206,6 +206,31 @@ fn an_id_is_bound_to_one_directory_and_to_one_address() {
     assert!(matches!(other, Error::WrongIncarnation { .. }), "{other:?}");
 }
 
+/// A name is one member's, and nothing else of it changes.
+#[test]
+fn a_member_gets_another_name_and_address() {
+    let (mut cluster, _, [moved, other], client) = three(Options::default());
+    let update = |id, name, peer_addr| {
+        change(MemberChange::Update {
+            id,
+            name: Some(name),
+            peer_addr,
+        })
+    };
+    changed(cluster.ask(client, 1, update(other, "east", None)));
+    for (request, name) in [(2, "east"), (3, "9")] {
+        refusal(cluster.ask(client, request, update(moved, name, None)));
+    }
+    let asked = update(moved, "west", Some("elsewhere:9"));
+    let done = changed(cluster.ask(client, 4, asked));
+    let mut expected = done.before.get(moved).unwrap().clone();
+    expected.name = "west".to_owned();
+    expected.peer_addr = "elsewhere:9".to_owned();
+    assert_eq!(done.after.get(moved), Some(&expected));
+    let again = changed(cluster.ask(client, 5, asked));
+    assert_eq!((again.index, again.after), (Index(0), done.after));
+}
+
 #[test]
 fn what_would_leave_too_few_voters_up_is_refused() {
     let (mut cluster, leader, [dead, alive], client) = three(Options::default());
