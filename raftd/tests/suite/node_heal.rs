@@ -236,6 +236,22 @@ fn a_snapshot_that_came_before_the_state_was_thrown_away_is_gone() {
     assert_eq!(said(&cluster, hurt, "snapshot installed"), 1);
 }
 
+/// Entries overtook it while it was verified.
+#[test]
+fn a_snapshot_that_comes_too_late_replaces_nothing() {
+    let (mut cluster, leader, _, index) = with_snapshot();
+    let follower = cluster.other_than(leader);
+    cluster.run(ms(200));
+    let applied = cluster.status(follower).applied;
+    assert!(applied > index, "{applied}");
+    let file = cluster.status(leader).snapshot;
+    let whole = SnapshotEvent::Whole(SnapshotFile { id: file, bytes: 1 }, store_at(file));
+    cluster.report(follower, StorageEvent::Snapshot(whole));
+    cluster.run(ms(200));
+    assert!(cluster.status(follower).applied >= applied);
+    assert_eq!(holds(&mut cluster, follower, b"after"), Some(b"2".to_vec()));
+}
+
 /// Nobody else may be told what a wrong state holds.
 #[test]
 fn a_leader_whose_state_differs_hands_over_and_is_rebuilt() {
