@@ -92,7 +92,7 @@ impl Node {
         }
         let replaces = wish.and_then(|wish| wish.replaces);
         if let Some(id) = replaces {
-            member_of(members, id)?;
+            check_replaceable(members, id)?;
         }
         let mut others = members.members.iter().filter(|m| Some(m.id) != replaces);
         if let Some(other) = others.find(|member| member.peer_addr == peer_addr) {
@@ -310,6 +310,25 @@ fn member_of(members: &Membership, id: NodeId) -> Result<&MemberRecord, Error> {
             "raftctl peers lists them".to_owned(),
         )
     })
+}
+
+/// Refuses to replace who is being replaced, or who is to replace another: in whatever order the new
+/// ones got their votes, there would be one voter more than was meant.
+fn check_replaceable(members: &Membership, id: NodeId) -> Result<(), Error> {
+    member_of(members, id)?;
+    for new in &members.members {
+        let Some(old) = new.wish.and_then(|wish| wish.replaces) else {
+            continue;
+        };
+        if old == id || new.id == id {
+            let name = &new.name;
+            return Err(refused(
+                format!("{name} is to replace member {old} already"),
+                format!("wait until it votes, or: raftctl remove-peer {name}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn called<'m>(members: &'m Membership, name: &str) -> Option<&'m MemberRecord> {

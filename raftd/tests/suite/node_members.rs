@@ -185,6 +185,34 @@ fn who_does_not_come_in_time_is_removed_and_its_id_is_used_up() {
     assert_eq!(next.id, NodeId(5));
 }
 
+/// Two who replace the same member, or one another, would end as one voter more than was meant.
+#[test]
+fn a_replacement_is_over_before_another_begins() {
+    let (mut cluster, leader, [old, _], client) = three(Options::default());
+    let instead = |name: &'static str, peer_addr, replaces| {
+        change(MemberChange::Add {
+            name,
+            peer_addr,
+            promote_within_ms: Some(2_000),
+            replaces: Some(replaces),
+        })
+    };
+    let first = changed(cluster.ask(client, 1, instead("n4", "elsewhere:4", old)));
+    // Asked again, it is done already.
+    changed(cluster.ask(client, 2, instead("n4", "elsewhere:4", old)));
+    let asked = [
+        instead("n5", "elsewhere:5", old),
+        instead("n5", "elsewhere:5", first.id),
+    ];
+    for (request, asked) in (3..).zip(asked) {
+        let second = refusal(cluster.ask(client, request, asked));
+        assert_eq!(second, format!("n4 is to replace member {old} already"));
+    }
+    assert_eq!(ids(&cluster, leader).len(), 4);
+    changed(cluster.ask(client, 5, change(MemberChange::Remove(first.id))));
+    changed(cluster.ask(client, 6, instead("n5", "elsewhere:5", old)));
+}
+
 #[test]
 fn an_id_is_bound_to_one_directory_and_to_one_address() {
     let (mut cluster, _, _, client) = three(Options::default());
