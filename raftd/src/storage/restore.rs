@@ -3,7 +3,7 @@
 //! The state is that of the snapshot, the history another: cluster id and epoch are drawn anew
 //! (rules C7), so that no member and no client of the old cluster takes it for its own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::Path;
 
@@ -16,9 +16,10 @@ use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched};
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
-use crate::snapshot::{self, Expected, Loaded, Loader};
+use crate::snapshot::{self, Expected, Loaded, Loader, SNAPSHOT_DIR};
 use crate::store::session::SESSIONS_MAX;
-use crate::wal::identity::Identity;
+use crate::wal::identity::{IDENTITY_NAME, Identity};
+use crate::wal::segment::WAL_DIR;
 use crate::wal::{self, Settings};
 
 /// What was made.
@@ -35,10 +36,14 @@ pub struct Restored {
 /// The new node's id. That of another node of the old history is none of this one: epoch and cluster
 /// differ.
 const NODE: NodeId = NodeId(1);
+/// All is made in this directory inside of the new one, and leaves it when it is whole. What is in it
+/// was never a node's data, so a restore that was killed is begun anew.
+const UNFINISHED_NAME: &str = "restore.tmp";
 
 /// Makes a data directory from the snapshot in `file`, which may have come from any member of any
 /// cluster. Members that are added later find the node at `peer_addr`, the daemon's own default
-/// without one. If that fails nothing is left of it, but LOCK in a directory that was there before.
+/// without one. If that fails nothing is left of it, but LOCK in a directory that was there before; what
+/// an earlier attempt left that was killed goes first.
 ///
 /// # Errors
 /// A [`Fatal`] with the exit status: 64 the directory is not empty, 65 the snapshot is damaged, 69
@@ -56,17 +61,24 @@ pub fn restore(
     let _lock = lock(data_dir)?;
     // Whoever had it before may have filled it.
     check_empty(data_dir)?;
+    let unfinished = data_dir.join(UNFINISHED_NAME);
     let peer_addr = peer_addr.unwrap_or(history::PEER_ADDR);
-    let fill = |loaded| fill(loaded, data_dir, peer_addr, segment_bytes);
-    let restored = load(file).and_then(|it| fill(it).map_err(|fatal| under(fatal, data_dir)));
+    let restored = load(file).and_then(|loaded| {
+        make_anew(&unfinished)?;
+        let filled = fill(loaded, &unfinished, peer_addr, segment_bytes);
+        let restored = filled.map_err(|fatal| under(fatal, &unfinished))?;
+        finish(&unfinished, data_dir)
+            .map_err(|cause| fatal_of_io("the restored files cannot be moved", data_dir, &cause))?;
+        Ok(restored)
+    });
     if restored.is_err() {
-        // What is left does not matter: it has no IDENTITY, and was empty before.
+        // What is left does not matter: the next attempt begins with that.
         let _ = empty(data_dir, made);
     }
     restored
 }
 
-/// LOCK alone is what a refused start leaves behind.
+/// LOCK alone is what a refused start leaves behind, and an unfinished restore nobody's data.
 fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
     let cannot_look = |cause: &io::Error| {
         fatal_of_io("the data directory cannot be read", data_dir, cause)
@@ -80,7 +92,7 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
     let mut is_empty = true;
     for entry in entries {
         let name = entry.map_err(|cause| cannot_look(&cause))?.file_name();
-        is_empty &= name == LOCK_NAME;
+        is_empty &= name == LOCK_NAME || name == UNFINISHED_NAME;
     }
     if is_empty {
         return Ok(());
@@ -133,7 +145,7 @@ fn fill(
 fn load(path: &Path) -> Result<Loaded, Fatal> {
     let name = path.display().to_string();
     let open = || {
-        let file = fs::File::open(path);
+        let file = File::open(path);
         file.map_err(|cause| fatal_of_io("the snapshot cannot be read", path, &cause))
     };
     let damaged = |error: snapshot::Error| match &error {
@@ -180,6 +192,34 @@ fn begin_log<D: Disk>(
     identity
         .create(log.disk())
         .map_err(|error| fatal_of_disk(&error))
+}
+
+/// An empty directory, whatever an earlier attempt left in it.
+fn make_anew(unfinished: &Path) -> Result<(), Fatal> {
+    let removed = match fs::remove_dir_all(unfinished) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
+    };
+    removed.map_err(|cause| {
+        fatal_of_io(
+            "an unfinished restore cannot be removed",
+            unfinished,
+            &cause,
+        )
+    })?;
+    make_dir(unfinished)
+}
+
+/// What is whole gets its place; IDENTITY comes last, since only with it the directory counts.
+fn finish(unfinished: &Path, data_dir: &Path) -> io::Result<()> {
+    let sync = || File::open(data_dir)?.sync_all();
+    for names in [&[SNAPSHOT_DIR, WAL_DIR][..], &[IDENTITY_NAME]] {
+        for name in names {
+            fs::rename(unfinished.join(name), data_dir.join(name))?;
+        }
+        sync()?;
+    }
+    fs::remove_dir(unfinished)
 }
 
 /// Takes back what was made, by who holds the lock. The lock itself goes last, and only with the

@@ -82,6 +82,41 @@ fn a_lock_alone_is_as_good_as_nothing() {
     assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
 }
 
+/// What was made so far is in a directory of its own, which nobody else makes. It is no reason to take
+/// anything else that is there.
+#[test]
+fn one_that_was_killed_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = backup(dir.path());
+    let data = dir.path().join("data");
+    let unfinished = data.join("restore.tmp");
+    let was_killed = || {
+        fs::create_dir_all(unfinished.join("wal")).unwrap();
+        fs::create_dir_all(unfinished.join("snap")).unwrap();
+        fs::write(unfinished.join("wal/0000000000000001.wal"), b"a half").unwrap();
+        fs::write(unfinished.join("IDENTITY"), b"another half").unwrap();
+    };
+    was_killed();
+    let whose = data.join("wal");
+    fs::create_dir(&whose).unwrap();
+    let fatal = restored(&file, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
+    assert!(unfinished.join("IDENTITY").exists(), "nothing was touched");
+    fs::remove_dir(&whose).unwrap();
+
+    let made = restored(&file, &data).unwrap();
+    assert!(!unfinished.exists());
+    let opened = open(&Options {
+        data_dir: data.clone(),
+        create: None,
+        ..options(1)
+    });
+    assert_eq!(opened.unwrap().identity, made.identity);
+    was_killed();
+    let fatal = restored(&file, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Usage, "a node's data: {fatal}");
+}
+
 #[test]
 fn a_directory_that_it_made_goes_with_what_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
