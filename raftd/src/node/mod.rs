@@ -48,6 +48,7 @@ mod plan;
 mod reads;
 mod rebuild;
 mod resign;
+mod retry;
 mod snapshots;
 pub mod status;
 mod transfer;

@@ -19,6 +19,7 @@ use super::Node;
 use super::client::Caller;
 use super::freeing::Freeing;
 use super::io::{Effects, Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageRequest};
+use super::retry::Retry;
 use super::transfer::Transfers;
 use crate::store::View;
 
@@ -65,10 +66,6 @@ impl Default for Policy {
 const LOW_PART: u64 = 4;
 /// ..but not less than the smallest segment.
 const LOW_BYTES_MIN: u64 = 256 * 1024;
-/// After a failure the gap to the next one is this at least..
-const RETRY_GAP: Duration = Duration::from_secs(1);
-/// ..and twice as long after each further one in a row, up to so many times.
-const DOUBLINGS_MAX: u32 = 4;
 /// A change of the state's size is told when it is this part of what was told before, and..
 const TOLD_PART: u64 = 8;
 /// ..so many bytes.
@@ -82,21 +79,6 @@ struct Since {
     entries: u64,
     /// Bytes of keys and values then.
     data_bytes: u64,
-}
-
-impl Since {
-    /// As if the view between the two had not been frozen.
-    fn after(self, before: Self) -> Self {
-        if before.entries == 0 {
-            return self;
-        }
-        Self {
-            at: self.at,
-            log_bytes: before.log_bytes + self.log_bytes,
-            entries: before.entries + self.entries,
-            data_bytes: before.data_bytes,
-        }
-    }
 }
 
 /// The snapshots of a node.
@@ -116,16 +98,14 @@ pub(super) struct Snapshots {
     marking: Option<SnapshotFile>,
     /// A `SnapshotAt` of this leader is on its way through the log.
     proposed: Option<EntryId>,
-    /// One at least as new as this is wanted: for a follower that rebuilds, or because the log up
-    /// to here cannot all be read any more.
+    /// One at least as new as this is wanted: for a follower that rebuilds, because the log up to here
+    /// cannot all be read any more, or because this one could not be taken.
     wanted: Index,
     /// The newest one's file is in doubt: another is wanted, whatever its index.
     doubted: bool,
     since: Since,
-    /// The same up to the last view, while that is not in a file.
-    owed: Since,
-    /// Snapshots that could not be taken, in a row.
-    failures: u32,
+    /// Of those that cannot be taken.
+    retry: Retry,
     /// Removals of distrusted ones that are not done: what is received whole before that goes, too.
     distrusting: u32,
     /// The size of the state that the background thread knows of.
@@ -221,17 +201,14 @@ impl Snapshots {
         if self.is_busy() || self.since.entries == 0 {
             return None;
         }
-        let gap = match self.failures {
-            0 => policy.gap,
-            n => policy.gap.max(RETRY_GAP) * (1 << (n - 1).min(DOUBLINGS_MAX)),
-        };
-        if self.is_wanted(policy, data_bytes, low) {
-            Some(self.since.at + gap)
+        let rest = if self.is_wanted(policy, data_bytes, low) {
+            policy.gap
         } else if policy.interval > Duration::ZERO {
-            Some(self.since.at + policy.interval.max(gap))
+            policy.interval.max(policy.gap)
         } else {
-            None
-        }
+            return None;
+        };
+        Some((self.since.at + rest).max(self.retry.at()))
     }
 
     /// Whether what was written is reason for one.
@@ -322,7 +299,7 @@ impl Node {
         let is_wanted = (missing || snapshots.doubted)
             && !snapshots.is_busy()
             && self.state_in_doubt().is_none();
-        is_wanted.then_some(snapshots.since.at + WANTED_PAUSE)
+        is_wanted.then_some((snapshots.since.at + WANTED_PAUSE).max(snapshots.retry.at()))
     }
 
     /// Takes one by itself if it is time: whoever takes one at an entry takes the same.
@@ -392,6 +369,9 @@ impl Node {
                 total_bytes,
                 received_bytes,
             } => self.chunk_stored(snapshot, (received_bytes, total_bytes), effects),
+            SnapshotEvent::NotReceived => {
+                self.snapshots.transfers.not_received(self.now.monotonic);
+            }
             // The leader sends it again.
             SnapshotEvent::Whole(_, store) if self.snapshots.distrusting > 0 => {
                 push(effects, SnapshotRequest::Free(store));
@@ -433,7 +413,6 @@ impl Node {
         {
             snapshots.proposed = None;
         }
-        snapshots.owed = snapshots.since.after(snapshots.owed);
         snapshots.since = Since {
             at: self.now.monotonic,
             data_bytes: self.store.data_bytes(),
@@ -448,8 +427,7 @@ impl Node {
     pub(super) fn taken(&mut self, file: SnapshotFile) {
         let snapshots = &mut self.snapshots;
         snapshots.taking = None;
-        snapshots.owed = Since::default();
-        snapshots.failures = 0;
+        snapshots.retry.succeeded();
         snapshots.trouble.clear();
         if file.id == snapshots.newest.id {
             snapshots.doubted = false;
@@ -460,18 +438,18 @@ impl Node {
         }
     }
 
-    /// The background thread could not write one: an alarm, and no more (rules D3). The leader tries
-    /// again later; that of a follower lasts until the next is due, or somebody asks for one.
+    /// The background thread could not write one: an alarm, and no more (rules D3). This node tries
+    /// again by itself, for what the others took makes nothing of its own log needless.
     pub(super) fn not_taken(&mut self, snapshot: EntryId, reason: &str) {
         let text = format!("snapshot not taken id={snapshot} reason=\"{reason}\"");
         self.journal.line(Level::Error, text);
         let snapshots = &mut self.snapshots;
         snapshots.taking = None;
-        snapshots.failures = snapshots.failures.saturating_add(1);
-        snapshots.since = snapshots.since.after(std::mem::take(&mut snapshots.owed));
+        snapshots.retry.failed(self.now.monotonic);
+        snapshots.want(snapshot.index);
         snapshots.trouble = format!(
-            "the snapshot at {snapshot} could not be taken: {reason}; `raftctl snapshot` takes \
-             another"
+            "the snapshot at {snapshot} could not be taken: {reason}; it is tried again, ever less \
+             often, or at once by `raftctl snapshot`"
         );
     }
 

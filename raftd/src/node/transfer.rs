@@ -21,6 +21,7 @@ use super::Node;
 use super::admission::overloaded;
 use super::client::Caller;
 use super::io::{ConnectionId, Effects, Reader, SnapshotFile, SnapshotRequest};
+use super::retry::Retry;
 use super::snapshots::push;
 use crate::store::Store;
 
@@ -133,9 +134,16 @@ pub(super) struct Transfers {
     sending: BTreeMap<NodeId, Sending>,
     reading: BTreeMap<ConnectionId, Reading>,
     storing: usize,
+    /// Of what cannot be kept. Nothing is taken, or answered, meanwhile: the leader asks again.
+    retry: Retry,
 }
 
 impl Transfers {
+    /// What was received cannot be kept.
+    pub(super) fn not_received(&mut self, now: Instant) {
+        self.retry.failed(now);
+    }
+
     /// The snapshots that are being sent to followers that take them.
     pub(super) fn sent(&self) -> impl Iterator<Item = EntryId> {
         let begun = |sending: &Sending| sending.began.map(|_| sending.file.id);
@@ -412,11 +420,11 @@ impl Node {
         if self.store.has_applied(chunk.snapshot.index) {
             return self.answer_chunk(chunk.snapshot, chunk.total_bytes, effects);
         }
-        let storing = &mut self.snapshots.transfers.storing;
-        if *storing >= STORING_MAX {
+        let transfers = &mut self.snapshots.transfers;
+        if transfers.storing >= STORING_MAX || self.now.monotonic < transfers.retry.at() {
             return;
         }
-        *storing += 1;
+        transfers.storing += 1;
         let receive = SnapshotRequest::Receive {
             snapshot: chunk.snapshot,
             total_bytes: chunk.total_bytes,
@@ -434,9 +442,12 @@ impl Node {
         (received_bytes, total_bytes): (u64, u64),
         effects: &mut Effects,
     ) {
-        let storing = &mut self.snapshots.transfers.storing;
-        assert!(*storing > 0, "a piece is answered once");
-        *storing -= 1;
+        let transfers = &mut self.snapshots.transfers;
+        assert!(transfers.storing > 0, "a piece is answered once");
+        transfers.storing -= 1;
+        if self.now.monotonic < transfers.retry.at() {
+            return;
+        }
         let is_installed = self.store.has_applied(snapshot.index);
         let here = if is_installed {
             total_bytes
@@ -457,6 +468,7 @@ impl Node {
     pub(super) fn install(&mut self, file: SnapshotFile, store: Box<Store>, effects: &mut Effects) {
         let id = file.id;
         assert_eq!(store.applied(), id, "the state of another entry");
+        self.snapshots.transfers.retry.succeeded();
         let initial = self.config.initial_membership();
         let membership = store.membership().unwrap_or(&initial);
         let installed = self.raft.install(id, store.wall_ms(), membership);

@@ -214,15 +214,12 @@ fn snapshots_taken(cluster: &Cluster, by: NodeId) -> usize {
     cluster.events(by).iter().filter(published).count()
 }
 
-#[test]
-fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
-    cluster.crash(follower);
-    let mut client = Client::new(&mut cluster, leader, 1);
+/// The leader takes a snapshot of many pieces, and the follower, which is down, comes up and gets half
+/// of it: the index and the bytes of that.
+fn with_half_of_it(cluster: &mut Cluster, leader: NodeId, follower: NodeId) -> (Index, u64) {
+    let mut client = Client::new(cluster, leader, 1);
     for n in 0..16_u64 {
-        // Hard to compress, so that there are many pieces.
+        // Hard to compress.
         let noise: Vec<u8> = (0..64 * 1024_u64)
             .flat_map(|at| {
                 (at ^ n << 32)
@@ -230,15 +227,48 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
                     .to_be_bytes()
             })
             .collect();
-        client.put(&mut cluster, &n.to_be_bytes(), &noise);
+        client.put(cluster, &n.to_be_bytes(), &noise);
     }
-    let index = client.compact(&mut cluster, leader);
+    let index = client.compact(cluster, leader);
     cluster.start(follower);
     let half = cluster.status(leader).snapshot_bytes / 2;
-    let received = |cluster: &Cluster| received_bytes(cluster, leader, follower);
     cluster.run_until("half of it", ms(5_000), |cluster| {
-        received(cluster) >= Some(half)
+        received_bytes(cluster, leader, follower) >= Some(half)
     });
+    (index, half)
+}
+
+/// Each attempt reads what is there again, and takes a piece from the leader.
+#[test]
+fn a_follower_whose_disk_fails_tries_ever_less_often() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.crash(follower);
+    let (index, _) = with_half_of_it(&mut cluster, leader, follower);
+    cluster.break_snapshot_disk(follower, true);
+    let before = cluster.pieces(follower).len();
+    let mut tried = 0;
+    for _ in 0..1_400 {
+        cluster.run(ms(10));
+        tried = cluster.pieces(follower).len() - before;
+        assert!(tried <= 16, "{tried} pieces");
+    }
+    assert!(tried >= 4, "{tried} pieces");
+    cluster.break_snapshot_disk(follower, false);
+    cluster.run_until("the end of it", ms(17_000), |cluster| {
+        cluster.node(follower).store().applied().index >= index
+    });
+}
+
+#[test]
+fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.crash(follower);
+    let (index, half) = with_half_of_it(&mut cluster, leader, follower);
+    let received = |cluster: &Cluster| received_bytes(cluster, leader, follower);
     cluster.crash(follower);
     cluster.start(follower);
     cluster.run_until("the end of it", ms(5_000), |cluster| {
@@ -372,7 +402,7 @@ fn a_snapshot_that_cannot_be_written_is_an_alarm_and_no_more() {
     cluster.run(ms(200));
     let status = cluster.status(leader);
     assert_eq!(status.snapshot.index, Index(0));
-    let words = ["could not be taken", "`raftctl snapshot` takes"];
+    let words = ["could not be taken", "at once by `raftctl snapshot`"];
     for word in words {
         assert!(status.error.contains(word), "{}", status.error);
     }
@@ -381,6 +411,27 @@ fn a_snapshot_that_cannot_be_written_is_an_alarm_and_no_more() {
     let index = client.snapshot(&mut cluster);
     await_snapshot(&mut cluster, &[leader], index);
     assert_eq!(cluster.status(leader).error, "");
+}
+
+/// Its log would grow until the next one is due, and with each that fails by as much again.
+#[test]
+fn who_lacks_a_snapshot_that_the_others_took_tries_again_by_itself() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    (0..3).for_each(|_| cluster.fill_snapshot_disk(follower));
+    let index = client.snapshot(&mut cluster);
+    await_snapshot(&mut cluster, &[leader], index);
+    cluster.run(ms(3_000 + 3_000));
+    let failed = |line: &&String| line.starts_with("snapshot not taken");
+    assert_eq!(cluster.events(follower).iter().filter(failed).count(), 3);
+    assert_eq!(snapshot_of(&cluster, follower), Index(0));
+    cluster.run(ms(1_100));
+    assert!(snapshot_of(&cluster, follower) >= index);
+    assert_eq!(cluster.status(follower).error, "");
+    assert_eq!(snapshots_taken(&cluster, leader), 1, "they need no other");
 }
 
 /// Whoever does not lead has nothing to do when it is time for a snapshot.

@@ -60,6 +60,15 @@ impl Cluster {
         files.fail_next(Operation::Create, Fault::NoSpace);
     }
 
+    /// The disk takes nothing more of a snapshot, or does again.
+    pub(crate) fn break_snapshot_disk(&mut self, id: NodeId, broken: bool) {
+        let files = &self.members[&id].disk.files;
+        files.forget_faults();
+        if broken {
+            (0..10_000).for_each(|_| files.fail_next(Operation::Write, Fault::Io));
+        }
+    }
+
     /// The bytes of the node's newest snapshot.
     pub(crate) fn snapshot_bytes(&self, id: NodeId) -> Vec<u8> {
         let disk = &self.members[&id].disk;
