@@ -141,12 +141,18 @@ fn fatal_of_disk(error: &disk::Error) -> Fatal {
             .at(place)
             .remedy("give the data directory to the user that raftd runs as");
     }
-    let fatal = Fatal::new(ExitStatus::Io, error.to_string()).at(place);
-    if error.is_no_space() {
-        fatal.remedy("free some space, then start again")
+    let remedy = if error.is_no_space() {
+        "free some space, then start again"
+    } else if error.is_out_of_files() {
+        "raise the limit of open files (LimitNOFILE=, fs.file-max), then start again"
+    } else if error.is_out_of_memory() {
+        "raise the limits of memory (ulimit -v, LimitAS=, MemoryMax=, vm.max_map_count), then start again"
     } else {
-        fatal.remedy("check the disk, then start again: what was not synced is not relied upon")
-    }
+        "check the disk, then start again: what was not synced is not relied upon"
+    };
+    Fatal::new(ExitStatus::Io, error.to_string())
+        .at(place)
+        .remedy(remedy)
 }
 
 fn fatal_of_identity(error: &IdentityError) -> Fatal {

@@ -20,6 +20,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 pub use self::aligned::{Aligned, DIRECT_BYTES};
 pub use self::read_only::ReadOnly;
 
@@ -54,6 +56,19 @@ impl Error {
             self.cause.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         )
+    }
+
+    /// The process, or the system, may open no more files for now: EMFILE or ENFILE.
+    #[must_use]
+    pub fn is_out_of_files(&self) -> bool {
+        let errno = Errno::from_io_error(&self.cause);
+        errno.is_some_and(|errno| [Errno::MFILE, Errno::NFILE].contains(&errno))
+    }
+
+    /// The process may have no more memory, or maps: ENOMEM.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::OutOfMemory
     }
 
     /// The file does not exist.

@@ -77,7 +77,7 @@ fn setup_failed(error: &std::io::Error) -> Fatal {
         ExitStatus::Unavailable,
         format!("setting up the event loop failed: {error}"),
     )
-    .remedy("raise the limit of open files: ulimit -n")
+    .remedy("raise the limits of open files, threads and memory: ulimit -n, -u, -v")
 }
 
 /// What the loop is made of.

@@ -52,6 +52,8 @@ pub(super) struct Background {
     spare_rest: Rest,
     clock: Clock,
     snapshot_rest: Rest,
+    /// After a read for which no file could be opened.
+    read_rest: Rest,
     scrub_rest: Rest,
     retire_rest: Rest,
     /// When a follower that lags is read for next, at the earliest.
@@ -73,6 +75,7 @@ impl Background {
             spare_rest: Rest::default(),
             clock: Clock::start(),
             snapshot_rest: Rest::default(),
+            read_rest: Rest::default(),
             scrub_rest: Rest::default(),
             retire_rest: Rest::default(),
             lagging_at: Instant::default(),
@@ -147,6 +150,9 @@ impl Background {
     /// A read of the log. Says how long the next one may wait.
     fn read_log(&mut self) -> Duration {
         let began = self.clock.monotonic();
+        if let Some(left) = self.read_rest.left(began) {
+            return left;
+        }
         let held = began < self.lagging_at;
         let step = match self.chores.log_reader.step(held, &mut self.events) {
             Ok(step) => step,
@@ -168,6 +174,7 @@ impl Background {
                 self.shared.wake_storage_thread();
                 Duration::ZERO
             }
+            ReadStep::OutOfFiles => self.read_rest.begin(began, LOOK),
         }
     }
 

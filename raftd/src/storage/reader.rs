@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{LOAD_BYTES_MAX, fatal_of};
+use super::{Alarm, LOAD_BYTES_MAX, fatal_of};
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent};
@@ -41,6 +41,8 @@ pub enum ReadStep {
     },
     /// What was to be read is damaged.
     Unreadable(Unreadable),
+    /// No file can be opened for now: it is to be tried again after a rest.
+    OutOfFiles,
 }
 
 /// Does the reads of a node's log, beside the [`super::Worker`], whose writes wait for none of them.
@@ -49,6 +51,7 @@ pub struct LogReader<D: Disk> {
     disk: D,
     reader: wal::Reader<D>,
     reads: VecDeque<Read>,
+    out_of_files: Alarm,
 }
 
 impl<D: Disk> LogReader<D> {
@@ -58,6 +61,7 @@ impl<D: Disk> LogReader<D> {
             disk,
             reader: wal::Reader::default(),
             reads: VecDeque::new(),
+            out_of_files: Alarm::default(),
         }
     }
 
@@ -92,8 +96,15 @@ impl<D: Disk> LogReader<D> {
             Err(wal::Error::Damaged(damage)) => {
                 return Ok(ReadStep::Unreadable(Unreadable { read, damage }));
             }
+            Err(wal::Error::Disk(error)) if error.is_out_of_files() => {
+                self.out_of_files
+                    .raise(format!("the log cannot be read back reason={error}"));
+                self.reads.push_front(read);
+                return Ok(ReadStep::OutOfFiles);
+            }
             Err(error) => return Err(fatal_of(&error)),
         };
+        self.out_of_files.clear();
         let mut lagging_bytes = 0;
         if read.is_lagging() {
             lagging_bytes = entries.iter().map(|entry| entry.bytes().len()).sum();

@@ -210,6 +210,28 @@ fn an_error_of_the_disk_says_which_file_and_where_it_is() {
     assert!(stderr.starts_with(&place), "{stderr}");
 }
 
+/// It is no fault of the disk, as which it would be looked for.
+#[test]
+fn a_log_that_finds_no_room_in_memory_is_told_as_that() {
+    let dir = tempfile::tempdir().unwrap();
+    for kib in (30_000..300_000).step_by(5_000) {
+        let data = dir.path().join(kib.to_string());
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -v {kib} && exec timeout 5 \"$@\"");
+        command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_raftd")]);
+        command.args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
+        command.args(["--id", "1", "--initial-cluster", "1=127.0.0.1:1"]);
+        let done = command.arg("--data-dir").arg(&data).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        if told.contains("cannot map wal/") {
+            assert_eq!(done.status.code(), Some(74), "{told}");
+            assert!(told.contains("vm.max_map_count"), "{told}");
+            return;
+        }
+    }
+    panic!("it always finds room");
+}
+
 /// Two in one directory would be two members.
 #[test]
 fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {

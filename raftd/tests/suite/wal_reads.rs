@@ -35,6 +35,34 @@ fn only_loaded(events: &[StorageEvent]) -> (LoadPurpose, &[Entry]) {
     }
 }
 
+/// It says nothing of the disk: with the files of others the process may go on.
+#[test]
+fn a_read_for_which_no_file_can_be_opened_waits() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut worker = worker(&disk);
+    let written = entries(1, 4, 1, 10);
+    worker.push(StorageRequest::Write(write(1, 1, written.clone())));
+    rest(&mut worker);
+    let lagging = LoadPurpose::Replicate(NodeId(2));
+    worker.push(load(lagging, 1));
+    let mut events = VecDeque::new();
+    worker.round(&mut events).expect("no fault");
+    let mut reader = LogReader::new(disk.clone());
+    let mut reads = worker.take_reads().into_iter();
+    reads.by_ref().for_each(|read| reader.push(read));
+    disk.set_out_of_files(true);
+    for _ in 0..2 {
+        let step = reader.step(false, &mut events).expect("the disk is sound");
+        assert!(matches!(step, ReadStep::OutOfFiles), "{step:?}");
+    }
+    disk.set_out_of_files(false);
+    let _ = reader.step(false, &mut events).expect("no fault");
+    assert_eq!(
+        only_loaded(events.make_contiguous()),
+        (lagging, &written[..])
+    );
+}
+
 #[test]
 fn reads_for_those_who_lag_are_held_and_no_others() {
     let disk = SimDisk::new(1, DISK_BYTES);

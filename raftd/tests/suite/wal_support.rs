@@ -126,6 +126,7 @@ pub(crate) fn rest(worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
             ReadStep::Idle => return events.into(),
             ReadStep::Read { .. } => {}
             ReadStep::Unreadable(unreadable) => worker.unreadable(unreadable),
+            ReadStep::OutOfFiles => panic!("there are enough"),
         }
     }
 }

@@ -24,6 +24,8 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
+use rustix::io::Errno;
+
 use self::inode::Inode;
 use self::state::State;
 use super::aligned::direct_bytes;
@@ -146,6 +148,11 @@ impl SimDisk {
     /// loss of power each sector has its own fate, or all are old.
     pub fn set_lying(&self, lies: bool) {
         self.state().lies = lies;
+    }
+
+    /// Lets no file be opened, or again.
+    pub fn set_out_of_files(&self, out: bool) {
+        self.state().out_of_files = out;
     }
 
     /// Takes back every fault that is planned.
@@ -323,7 +330,7 @@ impl SimDisk {
 }
 
 fn io_error() -> io::Error {
-    io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())
+    io::Error::from_raw_os_error(Errno::IO.raw_os_error())
 }
 
 impl Disk for SimDisk {
@@ -363,6 +370,9 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> Result<SimFile, Error> {
         let state = self.alive("open", name)?;
+        if state.out_of_files {
+            return Err(Error::new("open", name, Errno::MFILE.into()));
+        }
         match state.names.get(name) {
             Some(inode) => Ok(SimFile {
                 name: name.to_owned(),

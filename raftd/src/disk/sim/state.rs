@@ -28,6 +28,7 @@ pub(super) struct State {
     pub(super) faults: BTreeMap<u64, Fault>,
     /// For the next operation of its kind.
     pub(super) armed: Vec<(Operation, Fault)>,
+    pub(super) out_of_files: bool,
     pub(super) inodes: Vec<Inode>,
     pub(super) names: BTreeMap<String, usize>,
     pub(super) durable_names: BTreeMap<String, usize>,
@@ -73,6 +74,7 @@ impl State {
             lies: false,
             faults: BTreeMap::new(),
             armed: Vec::new(),
+            out_of_files: false,
             inodes: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),

@@ -222,7 +222,7 @@ impl Member {
             return Err(self.death_of(fatal));
         }
         match process.log_reader.step(false, &mut process.reports) {
-            Ok(ReadStep::Idle | ReadStep::Read { .. }) => {}
+            Ok(ReadStep::Idle | ReadStep::Read { .. } | ReadStep::OutOfFiles) => {}
             Ok(ReadStep::Unreadable(unreadable)) => {
                 process.worker.unreadable(unreadable);
                 process.news = true;
