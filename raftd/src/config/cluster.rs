@@ -36,10 +36,17 @@ pub fn own_id(settings: &Settings, members: &[(NodeId, String)]) -> Result<NodeI
             .remedy("say which member this node is: --id N")
     };
     let listed = |id: NodeId| members.iter().find(|(member, _)| *member == id);
+    let by_name = settings.name.as_deref().and_then(id_in_name);
+    let by_name = by_name.and_then(listed).map(|(id, _)| *id);
     if let Some(id) = settings.id {
         let Some((_, addr)) = listed(id) else {
             return Err(refuse(format!("node {id} is not in the initial cluster")));
         };
+        if let Some(named) = by_name.filter(|named| *named != id) {
+            return Err(refuse(format!(
+                "--id is {id}, but --name n{named} is that of node {named} of the initial cluster"
+            )));
+        }
         return match &settings.peer_advertise {
             Some(own) if own != addr => Err(refuse(format!(
                 "--peer-advertise is {own}, but the initial cluster lists node {id} at {addr}"
@@ -47,9 +54,8 @@ pub fn own_id(settings: &Settings, members: &[(NodeId, String)]) -> Result<NodeI
             _ => Ok(id),
         };
     }
-    let by_name = settings.name.as_deref().and_then(id_in_name);
-    if let Some((id, _)) = by_name.and_then(listed) {
-        return Ok(*id);
+    if let Some(id) = by_name {
+        return Ok(id);
     }
     let own = settings
         .peer_advertise

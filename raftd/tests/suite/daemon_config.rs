@@ -322,11 +322,14 @@ fn a_node_finds_itself_by_id_by_name_or_by_address() {
         Ok(NodeId(1))
     );
     assert_eq!(own(&["--name", "db", "--id", "1"]), Ok(NodeId(1)));
+    // A name that the initial cluster does not take for one of its own.
+    assert_eq!(own(&["--name", "n4", "--id", "1"]), Ok(NodeId(1)));
     for unclear in [
         &[][..],
         &["--id", "3"],
         &["--name", "n3"],
         &["--id", "1", "--peer-advertise", "b:1"],
+        &["--id", "1", "--name", "n2"],
     ] {
         let refused = own(unclear).unwrap_err();
         assert_eq!(refused.status, ExitStatus::Config);
