@@ -286,13 +286,13 @@ pub(super) fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Nam
             id,
             title: format!("#{id}"),
         }),
-        None => Err(Failure::new(
-            Exit::Refused,
-            "no-such-member",
-            format!("{doing} failed: no member is called {name}"),
-        )
-        .remedy("raftctl peers lists the members")),
+        None => Err(no_such_member(doing, name)),
     }
+}
+
+pub(super) fn no_such_member(doing: &str, name: &str) -> Failure {
+    let what = format!("{doing} failed: no member is called {name}");
+    Failure::new(Exit::Refused, "no-such-member", what).remedy("raftctl peers lists the members")
 }
 
 fn rows(doing: &str, session: &Session<'_>) -> Result<Vec<Row>, Failure> {
@@ -360,6 +360,11 @@ fn admit(
             format!("{doing} was done, but node {} is no member", changed.id),
         ));
     };
+    if changed.after.members.len() == 1 {
+        let what = format!("{doing} failed: this is the only member that there is");
+        return Err(Failure::new(Exit::Refused, "refused", what)
+            .remedy("a node that is to join it has a name and an address of its own"));
+    }
     let command = command(member, &others);
     if session.out.json() {
         session.out.object(&json!({

@@ -237,7 +237,7 @@ fn a_snapshot_is_awaited_as_long_as_it_is_being_written() {
     let line = json!({"node": "n1", "index": 40, "term": 5, "bytes": 1234});
     assert_eq!(done.json(), line);
     let unknown = run(&taker.addr, &["snapshot", "--node", "n9"]);
-    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert_eq!(unknown.code, Some(6), "as with every verb: {unknown:?}");
 }
 
 #[test]

@@ -241,6 +241,10 @@ fn who_does_not_come_up_is_removed_again_and_an_id_belongs_to_one_directory() {
     let mut cluster = Cluster::start(1);
     let undone = cluster.ctl(&["add-peer", "ghost", "127.0.0.1:1", "--wait=1s"]);
     let undone = undone.exits(1);
+    // Asked again, a line would name nobody to join.
+    let own = cluster.nodes[0].peer_addr.clone();
+    let alone = cluster.ctl(&["add-peer", "n1", &own]).exits(6);
+    assert!(alone.stderr.contains("the only member"), "{}", alone.stderr);
     assert!(undone.text().starts_with("raftd --join"));
     assert_eq!(voters(&cluster), [1]);
     assert_eq!(cluster.ctl(&["peers"]).exits(0).text().lines().count(), 1);

@@ -14,6 +14,7 @@ use serde_json::json;
 use wire::types::{EntryId, Index, Term};
 
 use super::Session;
+use super::members::no_such_member;
 use crate::cluster::{MEMBER_TIMEOUT, Row, survey};
 use crate::format::{self, Ability};
 
@@ -116,8 +117,7 @@ fn take(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
             };
             let wanted: Vec<Row> = members(session)?.into_iter().filter(wanted).collect();
             if let (Some(name), []) = (name, wanted.as_slice()) {
-                return Err(Failure::usage(format!("no member is called {name}"))
-                    .remedy("raftctl peers lists the members"));
+                return Err(no_such_member("snapshot", name));
             }
             wanted
         }
