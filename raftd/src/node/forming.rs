@@ -164,11 +164,17 @@ impl Node {
     pub fn check_hello(&mut self, hello: &Hello) -> Result<Welcome, Error> {
         let verdict = self.judge_hello(hello);
         if let Err(error) = &verdict {
-            let caller = match &hello.role {
-                Role::Client => NodeId::default(),
-                Role::Peer { identity, .. } => identity.node,
-            };
-            self.note_refusal("caller refused", caller, error);
+            match &hello.role {
+                Role::Client => {
+                    let text = || format!("client refused reason=\"{error}\"");
+                    let key = ("client refused", 0);
+                    self.journal
+                        .repeated(self.now.monotonic, Level::Warn, key, text);
+                }
+                Role::Peer { identity, .. } => {
+                    self.note_refusal("caller refused", identity.node, error);
+                }
+            }
         }
         verdict
     }
@@ -203,9 +209,7 @@ impl Node {
         self.check_history(hello.cluster, hello.epoch)?;
         if let Role::Peer { identity, to } = &hello.role {
             if *to != self.config.id {
-                return Err(Error::WrongNode {
-                    reason: format!("this is node {}, not node {to}", self.config.id),
-                });
+                return Err(another_node(self.config.id, *to));
             }
             self.check_peer(identity)?;
         }
@@ -225,9 +229,7 @@ impl Node {
         negotiate(welcome.version, welcome.version)?;
         self.check_history(Some(welcome.cluster), Some(welcome.epoch))?;
         if welcome.identity.node != peer {
-            return Err(Error::WrongNode {
-                reason: format!("this is node {}, not node {peer}", welcome.identity.node),
-            });
+            return Err(another_node(welcome.identity.node, peer));
         }
         self.check_peer(&welcome.identity)
     }
@@ -360,6 +362,16 @@ impl Node {
 pub(super) fn wrong_incarnation(node: NodeId) -> Error {
     Error::WrongIncarnation {
         reason: another_directory(node),
+    }
+}
+
+/// Two data directories may have been exchanged, or two addresses.
+fn another_node(here: NodeId, wanted: NodeId) -> Error {
+    Error::WrongNode {
+        reason: format!(
+            "this is node {here}, not node {wanted}: start each with its own data directory, or tell \
+             its new address (raftctl update-peer {here} --peer-addr HOST:PORT)"
+        ),
     }
 }
 

@@ -330,6 +330,9 @@ fn hellos_that_mean_something_else_are_refused_with_the_reason() {
         let error = refused(c, &role(identity(node, known), to));
         assert!(matches!(error, Error::WrongNode { .. }), "{error:?}");
     }
+    // Two data directories may have been exchanged: it says what to do then.
+    let error = refused(c, &role(identity(TWO, known), THREE));
+    assert!(matches!(&error, Error::WrongNode { reason } if reason.contains("update-peer 1")));
     let error = refused(c, &role(identity(TWO, Incarnation(known.0 ^ 2)), ONE));
     assert!(matches!(&error, Error::WrongIncarnation { reason } if reason.contains("replace")));
     // The caller's record knows this node by another directory: it is this node that is wrong.
@@ -381,6 +384,22 @@ fn a_client_is_told_where_it_is() {
     let client = cluster.connect(leader);
     let write = session.next(put(b"k", b"v"));
     written(cluster.ask(client, 1, write));
+}
+
+#[test]
+fn a_client_that_is_refused_is_no_node() {
+    let mut cluster = Cluster::serving(Options::default());
+    let stranger = Hello {
+        cluster: Some(ClusterId(7)),
+        role: Role::Client,
+        ..peer_hello(identity(TWO, Incarnation(1)))
+    };
+    cluster.check_hello(ONE, &stranger).unwrap_err();
+    cluster.run(ms(100));
+    let events = cluster.events(ONE);
+    let told = events.iter().find(|event| event.contains("refused"));
+    let told = told.expect("it is told");
+    assert!(told.starts_with("client refused reason="), "{told}");
 }
 
 #[test]
