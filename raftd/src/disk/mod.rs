@@ -17,9 +17,12 @@ pub mod sim;
 
 use std::cell::Cell;
 use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use self::aligned::{Aligned, DIRECT_BYTES};
@@ -256,6 +259,20 @@ fn list(root: &Path, dir: &str) -> Result<Vec<String>, Error> {
     }
     names.sort();
     Ok(names)
+}
+
+/// Opens a file: nothing else that somebody may have put there. Whoever opens a FIFO would wait for its
+/// other end.
+fn open(root: &Path, name: &str, options: &mut OpenOptions) -> Result<File, Error> {
+    let options = options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+    let opened = options.open(root.join(name)).and_then(|file| {
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+        let what = "it is no regular file";
+        Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+    });
+    opened.map_err(|cause| Error::new("open", name, cause))
 }
 
 /// Refuses everything after the first failed write, store or sync: what is on the disk is then

@@ -208,11 +208,7 @@ impl Disk for OsDisk {
     }
 
     fn open(&self, name: &str) -> Result<OsFile, Error> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))
-            .map_err(|cause| Error::new("open", name, cause))?;
+        let file = super::open(&self.root, name, OpenOptions::new().read(true).write(true))?;
         // No read-ahead: it would build large folios, of which a store through the map dirties the
         // whole (rules E7). Whoever reads much asks for much at once.
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)
@@ -329,7 +325,7 @@ impl Disk for OsDisk {
 
     fn remove(&self, name: &str) -> Result<(), Error> {
         let path = self.path(name);
-        let held = OpenOptions::new().write(true).open(&path);
+        let held = super::open(&self.root, name, OpenOptions::new().write(true));
         std::fs::remove_file(&path).map_err(|cause| Error::new("remove", name, cause))?;
         if let Some((file, bytes)) = held.ok().and_then(nameless)
             && bytes > CUT_BYTES

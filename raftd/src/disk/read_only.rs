@@ -1,6 +1,6 @@
 //! A directory that is only looked at.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -55,8 +55,7 @@ impl Disk for ReadOnly {
     }
 
     fn open(&self, name: &str) -> Result<ReadOnlyFile, Error> {
-        let file = File::open(self.root.join(name));
-        let file = file.map_err(|cause| Error::new("open", name, cause))?;
+        let file = super::open(&self.root, name, OpenOptions::new().read(true))?;
         Ok(ReadOnlyFile {
             name: name.to_owned(),
             file,

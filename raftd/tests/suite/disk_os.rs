@@ -1,9 +1,14 @@
 //! What the real disk does beyond what every disk does.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use raftd::disk::Disk;
 use raftd::disk::os::OsDisk;
+use raftd::disk::{Disk, Error, ReadOnly};
 
 /// A large file that goes at once keeps every sync waiting meanwhile.
 #[test]
@@ -58,4 +63,45 @@ fn an_error_of_the_root_names_it() {
         told.starts_with("cannot open the data directory: "),
         "{told}"
     );
+}
+
+/// What `done` says of a directory with a FIFO, `pipe`, that nobody else opens: at once.
+fn beside_a_fifo(done: fn(PathBuf) -> Result<(), Error>) -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let root = dir.path().to_owned();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || tell.send(done(root)));
+    let outcome = told.recv_timeout(Duration::from_secs(10));
+    outcome.expect("nobody waits for the other end of a FIFO")
+}
+
+/// `raftctl wal verify` hung on one that was named like a segment. And it took a directory for a
+/// segment that is not used yet, of which a start says that it cannot open it.
+#[test]
+fn who_looks_at_what_is_no_file_is_told_so_at_once() {
+    let look: fn(PathBuf) -> _ = |root| ReadOnly::new(root).open("pipe").map(drop);
+    let start: fn(PathBuf) -> _ = |root| OsDisk::new(root)?.open("pipe").map(drop);
+    for open in [look, start] {
+        let told = beside_a_fifo(open).unwrap_err().to_string();
+        assert_eq!(told, "cannot open pipe: it is no regular file");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    let folder = ReadOnly::new(dir.path().to_owned()).open("folder");
+    let told = folder.unwrap_err().to_string();
+    assert_eq!(told, "cannot open folder: it is no regular file");
+}
+
+/// A start hung on one that was named like an unfinished segment.
+#[test]
+fn who_removes_a_fifo_does_not_wait_for_its_other_end() {
+    beside_a_fifo(|root| OsDisk::new(root)?.remove("pipe")).unwrap();
 }
