@@ -243,8 +243,6 @@ pub enum SnapshotEvent {
         /// From its begin.
         received_bytes: u64,
     },
-    /// What was received cannot be kept: the disk is full, or failed, or it is damaged.
-    NotReceived,
     /// A snapshot was received: its file is whole, verified and durable under its name, and this is
     /// the state that it holds.
     Whole(SnapshotFile, Box<Store>),

@@ -49,6 +49,7 @@ mod reads;
 mod rebuild;
 mod resign;
 mod retry;
+mod sending;
 mod snapshots;
 pub mod status;
 mod transfer;
@@ -276,7 +277,10 @@ impl Node {
         self.now = now;
         match input {
             Input::Tick => self.step_raft(raft::Input::Tick, effects),
-            Input::LinkDialled { link, peer } => self.links.open(link, peer, Direction::Dialled),
+            Input::LinkDialled { link, peer } => {
+                self.links.open(link, peer, Direction::Dialled);
+                self.snapshots.transfers.renew_link(peer);
+            }
             Input::LinkAccepted { link, peer } => self.links.open(link, peer, Direction::Accepted),
             Input::LinkClosed { link, by_peer } => self.link_closed(link, by_peer, effects),
             Input::Peer { link, message } => self.receive(link, message, effects),

@@ -369,9 +369,6 @@ impl Node {
                 total_bytes,
                 received_bytes,
             } => self.chunk_stored(snapshot, (received_bytes, total_bytes), effects),
-            SnapshotEvent::NotReceived => {
-                self.snapshots.transfers.not_received(self.now.monotonic);
-            }
             // The leader sends it again.
             SnapshotEvent::Whole(_, store) if self.snapshots.distrusting > 0 => {
                 push(effects, SnapshotRequest::Free(store));

@@ -7,7 +7,6 @@
 //! one is read while the other is stored, beside the ordinary flow of entries to the others.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use log::Level;
@@ -21,98 +20,16 @@ use super::Node;
 use super::admission::overloaded;
 use super::client::Caller;
 use super::io::{ConnectionId, Effects, Reader, SnapshotFile, SnapshotRequest};
-use super::retry::Retry;
+use super::sending::{GIVE_UP, ON_THEIR_WAY_MAX, Sending};
 use super::snapshots::push;
 use crate::store::Store;
 
-/// Pieces sent and not known to be stored, at most.
-const ON_THEIR_WAY_MAX: usize = 2;
 /// Pieces received and not yet stored, at most. A leader sends [`ON_THEIR_WAY_MAX`] at a time; as many
 /// may follow a change of leader.
 const STORING_MAX: usize = 2 * ON_THEIR_WAY_MAX;
-/// A follower that did not answer for so long is asked again how much it has.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// A follower that took nothing for so long no longer holds on to its snapshot, and to the log
-/// behind it; nor does a client that asked for nothing.
-const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// Clients that read a snapshot, at most: each is answered up to 1 MiB at a time.
 const READERS_MAX: usize = 16;
-
-/// A snapshot on its way to a follower.
-///
-/// Invariant: `received_bytes <= sent_bytes`; between them are [`ON_THEIR_WAY_MAX`] pieces at most.
-#[derive(Clone, Copy, Debug)]
-struct Sending {
-    file: SnapshotFile,
-    /// It must be at least as new as this: the follower has no state, and may lack the log before.
-    least: Index,
-    /// What the follower holds of it, as far as it told.
-    received_bytes: u64,
-    /// Where the next piece begins.
-    sent_bytes: u64,
-    /// It has answered since it was last asked: what it lacks is what comes behind `sent_bytes`.
-    answered: bool,
-    /// A piece is being read from the file, at this offset.
-    reading: Option<u64>,
-    /// When it was last sent something.
-    asked_at: Option<Instant>,
-    /// When it last told of another state than before; what this node read since is not counted.
-    moved_at: Instant,
-    /// When its first answer came, and what it had then.
-    began: Option<(Instant, u64)>,
-}
-
-impl Sending {
-    fn new(file: SnapshotFile, least: Index, now: Instant) -> Self {
-        Self {
-            file,
-            least,
-            received_bytes: 0,
-            sent_bytes: 0,
-            answered: false,
-            reading: None,
-            asked_at: None,
-            moved_at: now,
-            began: None,
-        }
-    }
-
-    /// Whether it was not asked yet, or does not answer.
-    fn is_to_ask(&self, now: Instant) -> bool {
-        self.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN)
-    }
-
-    /// Whether the follower takes nothing, and may not hold on to the snapshot any longer. What is
-    /// being read for it is waited for as long as this node's own disk takes.
-    fn is_refused(&self, now: Instant) -> bool {
-        self.reading.is_none() && now.since(self.moved_at) >= GIVE_UP
-    }
-
-    /// It told how much it has.
-    fn has_told(&mut self, now: Instant, received_bytes: u64) {
-        if self.began.is_none() || received_bytes != self.received_bytes {
-            self.moved_at = now;
-        }
-        self.began.get_or_insert((now, received_bytes));
-    }
-
-    /// A piece was read. The follower could take nothing meanwhile.
-    fn has_read(&mut self, now: Instant) {
-        self.reading = None;
-        let began = self.asked_at.expect("reading counts as asking");
-        self.moved_at = self.moved_at + now.since(began);
-    }
-
-    /// Whether the next piece of so many bytes can be read, to be sent.
-    fn is_to_read(&self, piece_bytes: usize) -> bool {
-        let on_their_way = self.sent_bytes - self.received_bytes;
-        self.answered
-            && self.reading.is_none()
-            && self.sent_bytes < self.file.bytes
-            && on_their_way <= (piece_bytes * (ON_THEIR_WAY_MAX - 1)) as u64
-    }
-}
 
 /// A client that reads a snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -134,16 +51,9 @@ pub(super) struct Transfers {
     sending: BTreeMap<NodeId, Sending>,
     reading: BTreeMap<ConnectionId, Reading>,
     storing: usize,
-    /// Of what cannot be kept. Nothing is taken, or answered, meanwhile: the leader asks again.
-    retry: Retry,
 }
 
 impl Transfers {
-    /// What was received cannot be kept.
-    pub(super) fn not_received(&mut self, now: Instant) {
-        self.retry.failed(now);
-    }
-
     /// The snapshots that are being sent to followers that take them.
     pub(super) fn sent(&self) -> impl Iterator<Item = EntryId> {
         let begun = |sending: &Sending| sending.began.map(|_| sending.file.id);
@@ -191,8 +101,14 @@ impl Transfers {
             .sending
             .values()
             .filter(|sending| sending.reading.is_none());
-        let asked = awaited.filter_map(|sending| sending.asked_at);
-        asked.min().map(|at| at + ASK_AGAIN)
+        awaited.filter_map(Sending::ask_at).min()
+    }
+
+    /// A new link to this follower is open: what was sent on another one may never arrive.
+    pub(super) fn renew_link(&mut self, to: NodeId) {
+        if let Some(sending) = self.sending.get_mut(&to) {
+            sending.renew_link();
+        }
     }
 
     /// This node leads no more.
@@ -251,12 +167,7 @@ impl Node {
         let Some(transfer) = self.snapshots.transfers.sending.get_mut(&to) else {
             return;
         };
-        transfer.asked_at = Some(self.now.monotonic);
-        if bytes.is_empty() {
-            transfer.answered = false;
-        } else {
-            transfer.sent_bytes = offset + bytes.len() as u64;
-        }
+        transfer.send(self.now.monotonic, offset, bytes.len());
         let SnapshotFile { id, bytes: total } = transfer.file;
         let mut raft_effects = std::mem::take(&mut self.raft_effects);
         self.raft
@@ -276,35 +187,22 @@ impl Node {
             return;
         };
         // An answer to a transfer before this one must not begin it: a newer file may be waited for.
-        if transfer.file.id != answer.snapshot || transfer.asked_at.is_none() {
+        if transfer.file.id != answer.snapshot || transfer.touched_at.is_none() {
             return;
         }
         let total = transfer.file.bytes;
         let received = answer.received_bytes.min(total);
         let had_all = transfer.received_bytes == total;
-        if had_all && transfer.answered {
+        if had_all && !transfer.is_asked() {
             // Only when it is asked can it say less: this answer was overtaken.
             return;
         }
         transfer.has_told(now, received);
-        // What it had was damaged: perhaps before it was read here. It is asked again after a while:
-        // another one may be there by then.
+        // What it had was damaged: perhaps before it was read here.
         if had_all && received == 0 {
-            *transfer = Sending {
-                asked_at: Some(now),
-                ..Sending::new(transfer.file, transfer.least, now)
-            };
+            transfer.begin_anew(now);
             return self.snapshots.doubt(answer.snapshot);
         }
-        // Behind that, nothing is on its way to one that was asked or that has less than before. It may
-        // be whole, and is being verified and installed; or nothing is stored, and its disk may be full:
-        // then it is asked again after a while.
-        if !transfer.answered || received < transfer.received_bytes {
-            transfer.sent_bytes = received;
-        }
-        transfer.answered = true;
-        transfer.received_bytes = received;
-        transfer.sent_bytes = transfer.sent_bytes.max(received);
         self.read_piece(from, effects);
     }
 
@@ -316,7 +214,7 @@ impl Node {
         };
         if transfer.is_to_read(max_bytes) {
             transfer.reading = Some(transfer.sent_bytes);
-            transfer.asked_at = Some(self.now.monotonic);
+            transfer.touched_at = Some(self.now.monotonic);
             let read = SnapshotRequest::Read {
                 reader: Reader::Follower(to),
                 snapshot: transfer.file.id,
@@ -348,9 +246,7 @@ impl Node {
             let key = ("snapshot unreadable", to.0);
             self.journal
                 .repeated(self.now.monotonic, Level::Error, key, || text);
-            // It is asked again after a while: another one may be there by then.
-            transfer.asked_at = Some(self.now.monotonic);
-            transfer.began = None;
+            transfer.begin_anew(self.now.monotonic);
             self.snapshots.doubt(snapshot);
             return;
         }
@@ -420,11 +316,11 @@ impl Node {
         if self.store.has_applied(chunk.snapshot.index) {
             return self.answer_chunk(chunk.snapshot, chunk.total_bytes, effects);
         }
-        let transfers = &mut self.snapshots.transfers;
-        if transfers.storing >= STORING_MAX || self.now.monotonic < transfers.retry.at() {
+        let storing = &mut self.snapshots.transfers.storing;
+        if *storing >= STORING_MAX {
             return;
         }
-        transfers.storing += 1;
+        *storing += 1;
         let receive = SnapshotRequest::Receive {
             snapshot: chunk.snapshot,
             total_bytes: chunk.total_bytes,
@@ -442,12 +338,9 @@ impl Node {
         (received_bytes, total_bytes): (u64, u64),
         effects: &mut Effects,
     ) {
-        let transfers = &mut self.snapshots.transfers;
-        assert!(transfers.storing > 0, "a piece is answered once");
-        transfers.storing -= 1;
-        if self.now.monotonic < transfers.retry.at() {
-            return;
-        }
+        let storing = &mut self.snapshots.transfers.storing;
+        assert!(*storing > 0, "a piece is answered once");
+        *storing -= 1;
         let is_installed = self.store.has_applied(snapshot.index);
         let here = if is_installed {
             total_bytes
@@ -468,7 +361,6 @@ impl Node {
     pub(super) fn install(&mut self, file: SnapshotFile, store: Box<Store>, effects: &mut Effects) {
         let id = file.id;
         assert_eq!(store.applied(), id, "the state of another entry");
-        self.snapshots.transfers.retry.succeeded();
         let initial = self.config.initial_membership();
         let membership = store.membership().unwrap_or(&initial);
         let installed = self.raft.install(id, store.wall_ms(), membership);
@@ -485,65 +377,5 @@ impl Node {
         self.loader.applied(id.index);
         self.reads.applied(id.index);
         self.snapshots.found(file);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sending(now: Instant) -> Sending {
-        let file = SnapshotFile {
-            id: EntryId::default(),
-            bytes: 50,
-        };
-        Sending::new(file, Index(0), now)
-    }
-
-    /// A leader that slept while it read sent a piece and forgot it in the same turn (simulator, seed
-    /// 77015631).
-    #[test]
-    fn what_a_leader_reads_for_a_follower_is_not_held_against_it() {
-        let at = |seconds| Instant::default() + Duration::from_secs(seconds);
-        let mut sending = sending(at(0));
-        assert!(!sending.is_refused(at(29)));
-        assert!(sending.is_refused(at(30)), "it took nothing");
-        (sending.reading, sending.asked_at) = (Some(0), Some(at(10)));
-        assert!(!sending.is_refused(at(90)), "it could take nothing");
-        sending.has_read(at(90));
-        assert!(!sending.is_refused(at(109)));
-        assert!(sending.is_refused(at(110)), "10 s before and 20 s after");
-    }
-
-    #[test]
-    fn the_first_answer_is_a_beginning_and_the_same_again_is_none() {
-        let at = |seconds| Instant::default() + Duration::from_secs(seconds);
-        let mut sending = sending(at(0));
-        sending.has_told(at(29), 0);
-        assert!(!sending.is_refused(at(58)));
-        sending.has_told(at(58), 0);
-        assert!(sending.is_refused(at(59)), "it took nothing");
-        sending.has_told(at(59), 10);
-        assert!(!sending.is_refused(at(88)));
-    }
-
-    #[test]
-    fn two_pieces_are_on_their_way_at_most() {
-        let mut sending = sending(Instant::default());
-        assert!(!sending.is_to_read(10), "what it has is not known");
-        sending.answered = true;
-        for (sent, received, is_to_read) in [
-            (0, 0, true),
-            (10, 0, true),
-            (20, 0, false),
-            (20, 10, true),
-            (50, 40, false),
-        ] {
-            (sending.sent_bytes, sending.received_bytes) = (sent, received);
-            assert_eq!(sending.is_to_read(10), is_to_read, "{sent} {received}");
-        }
-        (sending.sent_bytes, sending.received_bytes) = (10, 10);
-        sending.reading = Some(10);
-        assert!(!sending.is_to_read(10), "one is read at a time");
     }
 }

@@ -338,7 +338,6 @@ impl<D: Disk> Keeper<D> {
                     self.alarm.raise(format!(
                         "a snapshot cannot be received id={snapshot} reason={error}"
                     ));
-                    report(SnapshotEvent::NotReceived);
                     return report(SnapshotEvent::Received {
                         snapshot,
                         total_bytes,
@@ -354,7 +353,6 @@ impl<D: Disk> Keeper<D> {
             self.alarm.raise(format!(
                 "a piece of a snapshot cannot be stored id={snapshot} reason={error}"
             ));
-            report(SnapshotEvent::NotReceived);
             return report(SnapshotEvent::Received {
                 snapshot,
                 total_bytes,
@@ -389,7 +387,6 @@ impl<D: Disk> Keeper<D> {
                 self.alarm.raise(format!(
                     "a received snapshot is damaged id={snapshot} reason={error}"
                 ));
-                report(SnapshotEvent::NotReceived);
             }
         }
     }
