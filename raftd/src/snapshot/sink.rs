@@ -97,10 +97,7 @@ impl<F> Sink<F> {
     fn write_held<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), Error> {
         let end = self.bytes();
         if end > self.room_bytes {
-            let ahead = self.room_bytes.min(GROWTH_BYTES_MAX);
-            let room_bytes = end.max(self.room_bytes + ahead);
-            disk.resize(&self.file, room_bytes)?;
-            self.room_bytes = room_bytes;
+            self.reserve(disk, end)?;
         }
         disk.write_at(&self.file, self.written_bytes, &self.piece[..self.held])?;
         self.unsynced_bytes += self.held as u64;
@@ -110,6 +107,21 @@ impl<F> Sink<F> {
             disk.sync(&self.file)?;
             self.unsynced_bytes = 0;
         }
+        Ok(())
+    }
+
+    /// Makes room up to `end`, and ahead if it is there: a disk that is nearly full may have just what
+    /// is needed.
+    fn reserve<D: Disk<File = F>>(&mut self, disk: &D, end: u64) -> Result<(), Error> {
+        let ahead = self.room_bytes.min(GROWTH_BYTES_MAX);
+        let room_bytes = end.max(self.room_bytes + ahead);
+        self.room_bytes = match disk.resize(&self.file, room_bytes) {
+            Err(error) if error.is_no_space() => {
+                disk.resize(&self.file, end)?;
+                end
+            }
+            resized => resized.map(|()| room_bytes)?,
+        };
         Ok(())
     }
 }

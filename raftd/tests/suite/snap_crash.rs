@@ -89,7 +89,7 @@ fn a_snapshot_is_published_whole_or_not_at_all() {
         disk.operations()
     };
     assert!(operations > 12, "steps, growth, syncs and the end");
-    let (mut published, mut lost) = (0, 0);
+    let (mut published, mut lost, mut survived) = (0, 0, 0);
     for operation in 1..=operations {
         for fault in FAULTS {
             for seed in 0..seeds(fault) {
@@ -97,7 +97,9 @@ fn a_snapshot_is_published_whole_or_not_at_all() {
                 let disk = past.disk.fork(seed);
                 disk.fail_at(operation, fault);
                 let ended = publish(&disk, past.store.view());
-                assert!(ended.is_err(), "{context}");
+                // Room that is not there ahead may be there when it is needed.
+                let is_survived = matches!(fault, Fault::NoSpace) && ended.is_ok();
+                assert!(ended.is_err() || is_survived, "{context}");
                 let disk = if disk.is_down() {
                     disk.restart()
                 } else {
@@ -110,11 +112,13 @@ fn a_snapshot_is_published_whole_or_not_at_all() {
                     true => published += 1,
                     false => lost += 1,
                 }
+                survived += i32::from(is_survived);
                 past.recover(&disk, &context);
             }
         }
     }
-    assert!(published > 0 && lost > 0, "{published} {lost}");
+    assert!(survived > 0, "the file grows ahead");
+    assert!(published > survived && lost > 0, "{published} {lost}");
 }
 
 #[test]

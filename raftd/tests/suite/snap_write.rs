@@ -233,6 +233,19 @@ fn chunks_are_filled_as_far_as_they_may_be() {
     assert!(full.len() > 5);
 }
 
+/// On a disk that is nearly full the room that is reserved ahead was not there, and what it needed was:
+/// only a snapshot would have made room.
+#[test]
+fn a_snapshot_that_just_fits_is_taken() {
+    let store = store(20_000, 100);
+    let whole = publish(&SimDisk::new(1, 64 << 20), store.view())
+        .unwrap()
+        .bytes;
+    for room in [whole.next_multiple_of(SECTOR_BYTES), whole * 5 / 4] {
+        publish(&SimDisk::new(1, room), store.view()).expect("there is room");
+    }
+}
+
 #[test]
 fn a_full_disk_fails_the_snapshot_and_nothing_else() {
     let store = store(20_000, 100);
