@@ -230,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_told_in_one_reign_says_nothing_in_the_next() {
+        let mut digests = leader(7, &[8]);
+        assert!(!digests.judge(I, OWN, &three()));
+        assert_eq!(digests.split(), Some(I));
+        digests.forget_told();
+        assert_eq!(digests.split(), None);
+        assert!(!digests.judge(I, OWN, &three()));
+        assert_eq!(digests.split(), None, "nobody told anything yet");
+    }
+
+    #[test]
     fn a_leader_alone_is_in_the_minority() {
         let mut digests = leader(7, &[8, 8]);
         assert!(digests.judge(I, OWN, &three()));

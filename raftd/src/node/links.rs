@@ -89,3 +89,41 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: NodeId = NodeId(1);
+    const TWO: NodeId = NodeId(2);
+
+    #[test]
+    fn a_closed_link_is_forgotten() {
+        let mut links = Links::default();
+        for (link, peer) in [(1, ONE), (2, ONE), (3, TWO)] {
+            links.open(LinkId(link), peer, Direction::Dialled);
+        }
+        links.close(LinkId(2));
+        assert_eq!(links.to(ONE, Direction::Dialled), Some(LinkId(1)));
+        links.close(LinkId(1));
+        assert_eq!(links.to(ONE, Direction::Dialled), None);
+        assert_eq!((links.connected(ONE), links.connected(TWO)), (false, true));
+        assert_eq!(links.all().collect::<Vec<_>>(), [(LinkId(3), TWO)]);
+    }
+
+    /// Else the end of a link on which a leader of before spoke would be taken for the leader's end
+    /// (rules B3).
+    #[test]
+    fn the_link_of_the_newest_leader_tells_of_its_end_once() {
+        let mut links = Links::default();
+        for (link, peer) in [(1, ONE), (2, TWO)] {
+            links.open(LinkId(link), peer, Direction::Accepted);
+        }
+        links.carried_append(LinkId(1), Term(5));
+        links.carried_append(LinkId(2), Term(6));
+        links.carried_append(LinkId(1), Term(5));
+        assert_eq!(links.close(LinkId(1)), None);
+        assert_eq!(links.close(LinkId(2)), Some(Term(6)));
+        assert_eq!(links.close(LinkId(2)), None);
+    }
+}
