@@ -201,3 +201,32 @@ fn place(slot: u32) -> (usize, usize) {
     let slot = slot as usize;
     (slot / CHUNK_SLOTS, slot % CHUNK_SLOTS)
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::command::Outcome;
+    use wire::types::{EntryId, Term};
+
+    use super::*;
+
+    #[test]
+    fn an_idle_session_gives_back_the_room_of_its_busiest_time() {
+        let kept = |seq| Kept {
+            seq,
+            fingerprint: 0,
+            id: EntryId {
+                term: Term(1),
+                index: Index(seq),
+            },
+            outcome: Outcome::Applied,
+        };
+        let mut session = Session::new(Index(0), 1, kept(1));
+        for seq in 2..=1_000 {
+            session.advance(kept(seq), 1);
+        }
+        session.advance(kept(1_001), 1_000);
+        assert_eq!(session.kept(), 1);
+        let room = session.earlier.map_or(0, |earlier| earlier.capacity());
+        assert!(room <= ROOM_KEPT, "{room}");
+    }
+}

@@ -51,6 +51,7 @@ proptest! {
             let kept: usize = images.iter().map(|image| image.replies.len() - 1).sum();
             prop_assert_eq!((sessions.len(), sessions.kept()), (images.len(), kept));
             prop_assert!(images.len() <= sessions_max);
+            prop_assert!(sessions.slots.len() <= sessions_max + 1, "slots are used again");
             prop_assert!(kept <= kept_max || images.len() == 1);
             if look {
                 view = Some(sessions.freeze());
