@@ -188,6 +188,27 @@ fn a_txn_that_would_touch_too_many_keys_is_undone() {
 }
 
 #[test]
+fn keys_of_a_range_are_among_those_that_a_txn_touches() {
+    let mut map = filled(ENTRY_KEYS_MAX);
+    let mut batch = Batch::default();
+    let put = Command::Put {
+        key: b"a",
+        value: b"",
+    };
+    for command in [delete(None), put] {
+        batch.push(Operation::Change(command)).expect("they fit");
+    }
+    let txn = Command::Txn(Txn::batch(batch.operations()));
+    let undone = Outcome::Undone {
+        held: true,
+        operation: 1,
+        why: Undone::TooManyKeys,
+    };
+    assert_eq!(map.apply(Index(100_000), &txn), undone);
+    assert_eq!(map.len(), ENTRY_KEYS_MAX);
+}
+
+#[test]
 fn a_txn_whose_results_are_too_long_is_undone() {
     let value = vec![7; VALUE_BYTES_MAX];
     let mut map = Map::default();
@@ -248,6 +269,16 @@ fn pages_are_bounded_in_items_and_bytes_whatever_is_asked() {
             },
         );
     }
+    let third = &large[..large.len() / 3];
+    for (index, key) in (items + 3..).zip(["third/1", "third/2", "third/3"]) {
+        map.apply(
+            Index(index),
+            &Command::Put {
+                key: key.as_bytes(),
+                value: third,
+            },
+        );
+    }
     let mut out = BytesMut::new();
     let mut page = |mode, prefix: &[u8]| {
         out.clear();
@@ -276,12 +307,17 @@ fn pages_are_bounded_in_items_and_bytes_whatever_is_asked() {
         (1, Some(b"large/1".to_vec()))
     );
     assert_eq!(page(ScanMode::Keys, b"large/"), (2, None));
+    // Three values would fit, but not with their keys.
+    assert_eq!(
+        page(ScanMode::Items, b"third/"),
+        (2, Some(b"third/2".to_vec()))
+    );
 }
 
 #[test]
 fn a_page_after_a_key_outside_of_the_range_begins_with_the_range() {
     let mut map = Map::default();
-    for (index, key) in (1..).zip(["a", "b", "c"]) {
+    for (index, key) in (1..).zip(["a", "aa", "b", "c"]) {
         map.apply(
             Index(index),
             &Command::Put {
