@@ -2,7 +2,7 @@
 
 use wire::client::NodeRole;
 use wire::error::Error;
-use wire::hello::{Hello, PeerIdentity, Role, VERSION_MAX, VERSION_MIN};
+use wire::hello::{Hello, PeerIdentity, Role, VERSION_MAX, VERSION_MIN, Welcome};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId, Term};
 
 use super::node_cluster::{get, put, session, value, written};
@@ -352,6 +352,28 @@ fn hellos_that_mean_something_else_are_refused_with_the_reason() {
         refused(c, &newer),
         Error::UnsupportedVersion { .. }
     ));
+}
+
+#[test]
+fn welcomes_that_mean_something_else_are_refused_with_the_reason() {
+    let mut cluster = apart();
+    let mut refused = |change: &dyn Fn(&mut Welcome)| {
+        let mut answer = cluster.greet(ONE, TWO).unwrap();
+        change(&mut answer.welcome);
+        let verdict = cluster.welcome(ONE, TWO, &answer);
+        verdict.expect_err("a refusal")
+    };
+    let error = refused(&|welcome| welcome.cluster = ClusterId(1));
+    assert!(matches!(error, Error::WrongCluster { .. }), "{error:?}");
+    let error = refused(&|welcome| welcome.epoch = Epoch(1));
+    assert_eq!(error, Error::WrongEpoch);
+    let error = refused(&|welcome| welcome.identity.node = THREE);
+    assert!(matches!(error, Error::WrongNode { .. }), "{error:?}");
+    let error = refused(&|welcome| welcome.version = VERSION_MAX + 1);
+    assert!(
+        matches!(error, Error::UnsupportedVersion { .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
