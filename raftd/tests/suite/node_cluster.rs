@@ -481,6 +481,7 @@ fn a_restarted_cluster_replays_its_log_before_it_answers() {
     );
     for id in cluster.ids() {
         assert_eq!(cluster.status(id).state, "serving");
+        assert_eq!(cluster.node(id).waiting().loaded_bytes, 0);
     }
 }
 

@@ -384,6 +384,11 @@ impl Cluster {
         while self.advance(end) {}
     }
 
+    /// Time passes in which nobody does anything: what was due is late.
+    pub(crate) fn oversleep(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
     /// Lets time pass until something is so.
     ///
     /// # Panics

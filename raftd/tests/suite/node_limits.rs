@@ -75,6 +75,7 @@ fn a_full_log_stops_the_reading_of_writers_and_of_nobody_else() {
         written(cluster.reply(writer, request_id).unwrap());
     }
     assert!(cluster.is_readable(writer));
+    assert_eq!(cluster.node(leader).waiting().parked_bytes, 0);
 }
 
 /// The followers' disks commit, so nothing is uncommitted for long; but what the leader's own disk
@@ -165,6 +166,7 @@ fn a_write_that_expires_for_want_of_room_is_not_applied() {
     // Those before it were appended: their deadline means nothing any more.
     assert_eq!(cluster.answered(writer), 1);
     assert!(cluster.is_readable(writer));
+    assert_eq!(cluster.node(leader).waiting().parked_bytes, 0);
     hang_disks(&mut cluster, false);
     cluster.run_until("answers", ms(1_000), |cluster| {
         cluster.answered(writer) as u64 == sent
@@ -175,6 +177,78 @@ fn a_write_that_expires_for_want_of_room_is_not_applied() {
         panic!("no value");
     };
     assert_eq!((item.revision, item.version), (last, sent - 1));
+}
+
+/// Whoever wakes up late finds deadlines that have passed, not such as pass just then.
+#[test]
+fn a_deadline_that_is_noticed_late_is_over() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let writer = cluster.connect(leader);
+    hang_disks(&mut cluster, true);
+    let sent = fill(&mut cluster, writer, 20);
+    cluster.oversleep(ms(30));
+    cluster.run_until("the answer", ms(5), |cluster| {
+        cluster.reply(writer, sent).is_some()
+    });
+    let reason = error(cluster.reply(writer, sent).unwrap());
+    assert_eq!(reason, Error::DeadlineExpired);
+}
+
+/// One connection's requests do not overtake each other, though reads need no room.
+#[test]
+fn a_read_behind_a_write_that_waits_for_room_sees_it() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let (filler, client) = (cluster.connect(leader), cluster.connect(leader));
+    hang_disks(&mut cluster, true);
+    fill(&mut cluster, filler, 0);
+    let write = session(&cluster, 99).next(put(b"k", b"v"));
+    cluster.send(client, &[(1, write), (2, get(b"k"))]);
+    cluster.run(ms(50));
+    assert_eq!(cluster.answered(client), 0);
+    hang_disks(&mut cluster, false);
+    let seen = cluster.await_reply(client, 2);
+    assert_eq!(value(seen), Some(b"v".to_vec()));
+}
+
+#[test]
+fn requests_that_wait_for_a_leader_have_a_limit() {
+    let limits = Limits {
+        parked_max: 3,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::serving(Options {
+        limits,
+        ..Options::default()
+    });
+    let alone = cluster.elect();
+    cluster.isolate(alone);
+    cluster.run_until("step-down", ms(2_000), |cluster| {
+        cluster.status(alone).role != NodeRole::Leader
+    });
+    let client = cluster.connect(alone);
+    let reads: Vec<_> = (1..=4).map(|id| (id, get(b"k"))).collect();
+    cluster.send(client, &reads);
+    assert_eq!(cluster.answered(client), 1);
+    let reason = error(cluster.reply(client, 4).expect("it is told at once"));
+    assert!(matches!(reason, Error::Overloaded { .. }), "{reason:?}");
+}
+
+#[test]
+fn reads_of_a_client_that_does_not_read_its_replies_wait_until_it_does() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let client = cluster.connect(leader);
+    cluster.ask(client, 1, get(b"k"));
+    cluster.clog(client, true);
+    cluster.send(client, &[(2, get(b"k")), (3, stale_get(b"k"))]);
+    cluster.run(ms(100));
+    assert_eq!(cluster.answered(client), 1);
+    cluster.clog(client, false);
+    for request_id in [2, 3] {
+        assert_eq!(value(cluster.await_reply(client, request_id)), None);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use raftd::node::Limits;
 use wire::client::{Consistency, Freshness, NodeRole, Request};
 use wire::command::{Batch, Command, Operation, Txn};
 use wire::error::{Error, Lag};
+use wire::limits::KEY_BYTES_MAX;
 use wire::types::{Index, NodeId};
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
@@ -137,6 +138,7 @@ fn reads_that_wait_for_a_leader_that_dies_are_asked_again() {
         assert_eq!(value(seen), Some(b"v".to_vec()));
     }
     assert_ne!(cluster.leader(), Some(leader));
+    assert_eq!(cluster.node(follower).waiting().reads, 0);
 }
 
 #[test]
@@ -334,4 +336,22 @@ fn what_a_closed_connection_asked_is_forgotten() {
     let client = cluster.connect(leader);
     let seen = cluster.ask(client, 1, get(b"k"));
     assert_eq!(value(seen), Some(b"v".to_vec()));
+}
+
+/// More bytes of keys than may wait, but never at the same time.
+#[test]
+fn keys_of_reads_that_were_answered_take_no_room() {
+    let (mut cluster, leader, _, _) = with_key();
+    let client = cluster.connect(leader);
+    let key = vec![b'k'; KEY_BYTES_MAX];
+    for first in 0..=64 * 1024 * 1024 / (1_024 * KEY_BYTES_MAX as u64) {
+        let ids = first * 1_024 + 1..=(first + 1) * 1_024;
+        let reads: Vec<_> = ids.map(|id| (id, stale_get(&key))).collect();
+        cluster.send(client, &reads);
+        cluster.run(ms(1));
+    }
+    assert_eq!(
+        value(cluster.ask(client, 1 << 20, get(b"k"))),
+        Some(b"v".to_vec())
+    );
 }
