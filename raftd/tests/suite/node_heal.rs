@@ -1,10 +1,13 @@
 //! Damage, wrong states and bad disks in clusters of nodes under the harness: what is healed, from
 //! whom, and what clients see of it meanwhile (rules B4, D4, D5, E5).
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use raft::RoleName;
 use raftd::node::io::{SnapshotEvent, SnapshotFile, StorageEvent};
 use raftd::store::{Builder, ImageHead, Store};
+use wire::client::{Consistency, Reply, Request, ViewChoice};
 use wire::entry::{Entry, EntryKind};
 use wire::error::Error;
 use wire::peer::{DiskState, Fetched, Health, Message};
@@ -14,6 +17,7 @@ use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, EPOCH, Options, error, ms};
 use super::node_reads::anywhere;
 use super::node_snapshots::{Client, await_snapshot, holds, nothing_of_it, patient};
+use super::node_views::scan;
 
 /// Entries from one comparison of the states to the next.
 const STEP: u64 = 1_024;
@@ -81,6 +85,10 @@ fn a_damaged_snapshot_is_replaced_by_the_leaders() {
         panic!("{refusal}");
     };
     assert_eq!(lag.reason, "its state is being rebuilt");
+    // Others have a state: nobody waits here until there is a leader.
+    cluster.send(reader, &[(2, anywhere(b"before"))]);
+    let told = cluster.reply(reader, 2).expect("it is said at once");
+    assert!(matches!(error(told), Error::Lagging(_)));
     // It votes, and does not lead.
     cluster.run_until("the other leads", ms(5_000), |cluster| {
         cluster.node(other).raft().role() == RoleName::Leader
@@ -195,6 +203,35 @@ fn a_state_that_is_thrown_away_takes_along_all_reads() {
     }
 }
 
+/// Its pages would be of the wrong state for as long as the view is there.
+#[test]
+fn a_state_that_is_thrown_away_takes_along_all_views() {
+    let (mut cluster, leader, mut client, _) = with_snapshot();
+    client.put(&mut cluster, b"third", b"3");
+    let hurt = spoiled(&mut cluster, leader);
+    cluster.run(ms(100));
+    let reader = cluster.connect(hurt);
+    let mut first = scan(ViewChoice::Keep, None);
+    if let Request::Scan { freshness, .. } = &mut first {
+        *freshness = Consistency::Stale.into();
+    }
+    let Reply::Page {
+        view: Some(view), ..
+    } = cluster.ask(reader, 1, first)
+    else {
+        panic!("no view");
+    };
+    compare(&mut cluster, &mut client);
+    cluster.run_until("the finding", ms(2_000), |cluster| {
+        said(cluster, hurt, "the state differs from the quorum's") == 1
+    });
+    cluster.run_until("another state", ms(10_000), |cluster| {
+        cluster.status(hurt).state == "serving"
+    });
+    let next = scan(ViewChoice::Of(view), Some(b"before"));
+    assert_eq!(error(cluster.ask(reader, 2, next)), Error::ViewGone);
+}
+
 /// Some state as of an entry.
 fn store_at(applied: EntryId) -> Box<Store> {
     let head = ImageHead {
@@ -278,14 +315,19 @@ fn a_leader_whose_state_differs_hands_over_and_is_rebuilt() {
     }
     let writer = cluster.connect(hurt);
     let mut session = session(&cluster, 3);
-    let writes: Vec<_> = (1..=20)
-        .map(|n| (n, session.next(put(b"late", b"v"))))
-        .collect();
-    cluster.send(writer, &writes);
+    for n in 1..=100 {
+        let write = session.next(put(b"late", b"v"));
+        cluster.send(writer, &[(n, write)]);
+        cluster.run(Duration::from_micros(20));
+    }
     cluster.run_until("another leader", ms(5_000), |cluster| {
         cluster.leader().is_some_and(|id| id != hurt)
     });
     assert_eq!(said(&cluster, hurt, "handing over"), 1);
+    // What it answered from the state that it did not believe any more.
+    let replies = (1..=100).map(|n| cluster.reply(writer, n).expect("an answer"));
+    let unknown = replies.filter(|reply| *reply == Reply::Error(Error::OutcomeUnknown));
+    assert_ne!(unknown.count(), 0);
     cluster.run_until("another state", ms(15_000), |cluster| {
         said(cluster, hurt, "snapshot installed") == 1 && cluster.status(hurt).state == "serving"
     });
@@ -546,6 +588,11 @@ fn a_snapshot_that_rots_is_taken_anew() {
     cluster.report(hurt, StorageEvent::Snapshot(SnapshotEvent::Rotten(id)));
     await_snapshot(&mut cluster, &[hurt], index.next());
     assert_eq!(cluster.status(hurt).state, "serving");
+    // That one is sound.
+    let published = said(&cluster, hurt, "snapshot published");
+    client.put(&mut cluster, b"more", b"4");
+    cluster.run(ms(5_000));
+    assert_eq!(said(&cluster, hurt, "snapshot published"), published);
 }
 
 /// Rules B4: nobody waits for the disk of one.
@@ -590,4 +637,33 @@ fn a_leader_whose_disk_is_full_hands_over_to_one_with_room() {
         cluster.leader() == Some(roomy)
     });
     assert_eq!(said(&cluster, leader, "handing over"), 1);
+}
+
+/// Rules B4: two that take turns would leave nobody time to serve.
+#[test]
+fn a_leader_hands_over_unasked_no_sooner_than_ten_seconds_after_the_last_time() {
+    let mut cluster = Cluster::serving(Options {
+        members: 2,
+        ..Options::default()
+    });
+    let first = cluster.elect();
+    let second = cluster.other_than(first);
+    let set_room = |cluster: &mut Cluster, id, state| {
+        cluster.set_room(id, state);
+        cluster.report_room(id);
+        cluster.run(ms(100));
+    };
+    for (from, to) in [(first, second), (second, first)] {
+        set_room(&mut cluster, from, DiskState::Hard);
+        cluster.run_until("the other leads", ms(1_000), |cluster| {
+            cluster.leader() == Some(to)
+        });
+        set_room(&mut cluster, from, DiskState::Ok);
+    }
+    set_room(&mut cluster, first, DiskState::Hard);
+    cluster.run(ms(9_000));
+    assert_eq!(said(&cluster, first, "handing over"), 1);
+    cluster.run(ms(2_000));
+    assert_eq!(said(&cluster, first, "handing over"), 2);
+    assert_eq!(cluster.leader(), Some(second));
 }

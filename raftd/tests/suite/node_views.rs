@@ -10,7 +10,7 @@ use super::node_cluster::{put, session};
 use super::node_harness::{Cluster, Options, error, ms};
 
 /// A page of two keys behind one.
-fn scan(view: ViewChoice, after: Option<&[u8]>) -> Request<'_> {
+pub(crate) fn scan(view: ViewChoice, after: Option<&[u8]>) -> Request<'_> {
     Request::Scan {
         deadline_ms: 0,
         freshness: Consistency::Linearizable.into(),
