@@ -4,7 +4,7 @@
 use raft::Instant;
 use raftd::node::Policy;
 use raftd::node::io::{ConnectionId, SnapshotEvent, StorageEvent};
-use wire::client::{Reply, Request, Status};
+use wire::client::{Consistency, Freshness, Reply, Request, Status};
 use wire::command::{Command, Outcome};
 use wire::error::Error;
 use wire::peer::{DiskReport, Health, Message, SnapshotOk};
@@ -126,7 +126,28 @@ fn every_node_takes_the_same_snapshot_and_drops_the_log_before_it() {
         );
         assert_eq!(cluster.snapshot_bytes(id), cluster.snapshot_bytes(leader));
         assert_eq!(cluster.node(id).raft().base(), first.snapshot);
+        assert_eq!(cluster.snapshot_files(id), 1);
     }
+}
+
+#[test]
+fn a_snapshot_that_a_leader_could_not_commit_is_not_waited_for() {
+    let mut cluster = Cluster::serving(patient());
+    let before = cluster.elect();
+    cluster.isolate(before);
+    let asker = cluster.connect(before);
+    cluster.send(asker, &[(1, Request::Snapshot)]);
+    assert!(cluster.node(before).waiting().snapshot);
+    cluster.run_until("another leader", ms(5_000), |cluster| {
+        cluster.leader().is_some_and(|id| id != before)
+    });
+    cluster.heal();
+    let leader = cluster.elect();
+    let last = Client::new(&mut cluster, leader, 1).put(&mut cluster, b"k", b"v");
+    cluster.run_until("the same log", ms(5_000), |cluster| {
+        cluster.status(before).applied == last
+    });
+    assert!(!cluster.node(before).waiting().snapshot);
 }
 
 #[test]
@@ -200,6 +221,27 @@ fn a_follower_that_lacks_what_is_gone_is_sent_a_snapshot_and_goes_on_from_it() {
     cluster.crash(follower);
     cluster.start(follower);
     assert!(cluster.node(follower).store().applied().index > Index(40));
+}
+
+#[test]
+fn a_read_after_a_revision_is_answered_from_a_snapshot_that_has_it() {
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(patient());
+    let written = client.put(&mut cluster, b"k", b"v");
+    client.compact(&mut cluster, leader);
+    let reader = cluster.connect(follower);
+    let read = Request::Get {
+        deadline_ms: 0,
+        freshness: Freshness {
+            consistency: Consistency::Stale,
+            after: written,
+        },
+        key: b"k",
+    };
+    cluster.heal();
+    cluster.send(reader, &[(1, read)]);
+    assert_eq!(cluster.answered(reader), 0);
+    let seen = cluster.await_reply(reader, 1);
+    assert_eq!(value(seen), Some(b"v".to_vec()));
 }
 
 /// What a leader knows that a follower has of the snapshot that it is sent; `None` if it is sent none.
@@ -595,4 +637,31 @@ fn a_snapshot_is_kept_as_long_as_a_client_reads_it() {
     client.put(&mut cluster, b"k", b"x");
     client.compact(&mut cluster, leader);
     assert_eq!(total_bytes(&mut cluster, reader, 3, first), 0);
+}
+
+#[test]
+fn who_reads_a_snapshot_no_more_makes_room_for_others() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    client.compact(&mut cluster, leader);
+    let (snapshot, offset) = (cluster.status(leader).snapshot, 0);
+    let piece = Request::ReadSnapshot { snapshot, offset };
+    let readers: Vec<_> = (0..16).map(|_| cluster.connect(leader)).collect();
+    for reader in &readers {
+        assert!(total_bytes(&mut cluster, *reader, 1, snapshot) > 0);
+    }
+    let one_more = cluster.connect(leader);
+    let told = error(cluster.ask(one_more, 1, piece));
+    assert!(matches!(told, Error::Overloaded { .. }), "{told:?}");
+    // The others go on.
+    assert!(total_bytes(&mut cluster, readers[1], 2, snapshot) > 0);
+    cluster.hang_up(readers[0]);
+    assert!(total_bytes(&mut cluster, one_more, 2, snapshot) > 0);
+    let late = cluster.connect(leader);
+    let told = error(cluster.ask(late, 1, piece));
+    assert!(matches!(told, Error::Overloaded { .. }), "{told:?}");
+    cluster.run(ms(30_000));
+    assert!(total_bytes(&mut cluster, late, 2, snapshot) > 0);
 }

@@ -69,6 +69,15 @@ impl Cluster {
         }
     }
 
+    /// How many snapshots are on its disk.
+    pub(crate) fn snapshot_files(&self, id: NodeId) -> usize {
+        let files = &self.members[&id].disk.files;
+        files
+            .list(snapshot::SNAPSHOT_DIR)
+            .expect("the folder")
+            .len()
+    }
+
     /// The bytes of the node's newest snapshot.
     pub(crate) fn snapshot_bytes(&self, id: NodeId) -> Vec<u8> {
         let disk = &self.members[&id].disk;
