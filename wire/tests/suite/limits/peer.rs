@@ -4,6 +4,7 @@ use wire::entry::EntryKind;
 use wire::error::Error;
 use wire::frame::Kind;
 use wire::limits::*;
+use wire::membership::Membership;
 
 use super::{Payload, malformed, too_large};
 use crate::any::{Any, decode_payload, parse};
@@ -252,6 +253,39 @@ fn pieces_of_snapshots() {
     malformed(of((9, 1), 1, COUNTER_MAX + 1, 1), counter);
     let answer = Payload::default().u64(9).u64(0).u64(0).u64(0).u64(0);
     malformed(answer.decode(Kind::SnapshotOk), "a snapshot of nothing");
+}
+
+#[test]
+fn memberships_that_cannot_be_are_refused() {
+    const LEARNER: u8 = 1;
+    const VOTER: u8 = 2;
+    const INCOMING: u8 = 3;
+    // Each member by its id, its name and its suffrage; the newest id is 9.
+    let body = |members: &[(u64, &str, u8)]| {
+        let count = u16::try_from(members.len()).expect("few");
+        let mut body = Payload::default().u64(9).u16(count);
+        for (id, name, suffrage) in members {
+            let name_bytes = u16::try_from(name.len()).expect("short");
+            body = body.u64(*id).u16(name_bytes).raw(name.as_bytes());
+            body = body.text(3).u8(0).u8(*suffrage).u8(0);
+        }
+        body
+    };
+    let of = |members: &[(u64, &str, u8)]| Membership::decode(&body(members).0);
+    let good = [(1, "a", VOTER), (2, "", LEARNER), (3, "", LEARNER)];
+    assert_eq!(of(&good).expect("it can be").members.len(), 3);
+    let order = "members are not in ascending order";
+    malformed(of(&[(2, "", VOTER), (1, "", VOTER)]), order);
+    malformed(of(&[(2, "", VOTER), (2, "", VOTER)]), order);
+    let newer = "a member is newer than the newest";
+    malformed(of(&[(10, "", VOTER)]), newer);
+    let twice = [(1, "a", VOTER), (2, "b", VOTER), (3, "a", VOTER)];
+    malformed(of(&twice), "two members of one name");
+    for nobody in [&[][..], &[(1, "", LEARNER)], &[(1, "", INCOMING)]] {
+        malformed(of(nobody), "nobody votes");
+    }
+    let longer = body(&good).u8(0);
+    assert!(Membership::decode(&longer.0).is_err());
 }
 
 #[test]
