@@ -609,3 +609,51 @@ fn a_stopping_node_refuses_what_it_parked() {
     );
     assert!(cluster.has_stopped(leader));
 }
+
+/// Rules B4: the loop of a leader with others would miss its heartbeats.
+#[test]
+fn only_who_sends_no_heartbeats_may_wait_for_a_disk_and_only_for_a_quick_one() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let may_wait = |cluster: &Cluster, id| cluster.node(id).may_wait_for_disk();
+    assert!(!may_wait(&cluster, leader) && may_wait(&cluster, follower));
+    cluster.hang_disk(follower, true);
+    let client = cluster.connect(leader);
+    let write = session(&cluster, 1).next(put(b"k", b"v"));
+    written(cluster.ask(client, 1, write));
+    cluster.run(ms(600));
+    assert!(!may_wait(&cluster, follower), "it is stalled");
+    let mut alone = Cluster::serving(committed_at_once());
+    let id = alone.elect();
+    assert!(may_wait(&alone, id));
+}
+
+/// A leader is woken by what its followers answer, or they leave it nothing to do.
+#[test]
+fn a_leader_awaits_its_disk_only_for_who_waits_for_that() {
+    let mut cluster = small();
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let awaits = |cluster: &Cluster, id| cluster.node(id).awaits_disk();
+    hang_disks(&mut cluster, true);
+    let client = cluster.connect(leader);
+    let write = session(&cluster, 1).next(put(b"k", b"v"));
+    cluster.send(client, &[(1, write)]);
+    cluster.run(ms(10));
+    assert!(!awaits(&cluster, leader) && awaits(&cluster, follower));
+    let other = cluster.connect(leader);
+    fill(&mut cluster, other, 0);
+    assert!(awaits(&cluster, leader), "a write waits for room");
+    let mut alone = Cluster::serving(Options {
+        members: 1,
+        ..Options::default()
+    });
+    let id = alone.elect();
+    assert!(!awaits(&alone, id));
+    alone.hang_disk(id, true);
+    let client = alone.connect(id);
+    let write = session(&alone, 1).next(put(b"k", b"v"));
+    alone.send(client, &[(1, write)]);
+    assert!(awaits(&alone, id), "its disk commits");
+}
