@@ -3,7 +3,8 @@
 use wire::client::{Consistency, KeyRange, NodeRole, Reply, Request, ScanMode, ViewChoice};
 use wire::command::{Command, Outcome};
 use wire::error::{Class, Error};
-use wire::types::{Index, NodeId};
+use wire::peer::{Message, VoteAnswer};
+use wire::types::{Index, NodeId, Term};
 
 use super::node_harness::{Cluster, Options, Session, error, ms};
 
@@ -483,6 +484,28 @@ fn a_restarted_cluster_replays_its_log_before_it_answers() {
         assert_eq!(cluster.status(id).state, "serving");
         assert_eq!(cluster.node(id).waiting().loaded_bytes, 0);
     }
+}
+
+/// An acknowledgement could speak of entries that were replaced meanwhile (rules A3).
+#[test]
+fn what_waits_for_a_disk_is_dropped_when_the_term_changes() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let candidate = cluster.other_than(leader);
+    cluster.hang_disk(candidate, true);
+    cluster.crash(leader);
+    let held = |cluster: &Cluster| cluster.node(candidate).waiting().outbox;
+    cluster.run_until("a campaign", ms(500), |cluster| held(cluster) > 0);
+    let term = Term(cluster.node(candidate).raft().term().0 + 1);
+    let other = cluster
+        .ids()
+        .into_iter()
+        .find(|id| ![leader, candidate].contains(id));
+    let granted = false;
+    let newer = Message::VoteAnswer(VoteAnswer { term, granted });
+    cluster.answer_late(other.unwrap(), candidate, newer);
+    assert_eq!(cluster.node(candidate).raft().term(), term);
+    assert_eq!(held(&cluster), 0);
 }
 
 #[test]
