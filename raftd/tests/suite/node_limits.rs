@@ -63,6 +63,7 @@ fn a_full_log_stops_the_reading_of_writers_and_of_nobody_else() {
     ));
     assert!(cluster.is_readable(reader));
     assert_eq!(cluster.answered(writer), 0);
+    assert!(cluster.node(leader).waiting().parked_bytes > 10_000);
     cluster.run(ms(50));
     hang_disks(&mut cluster, false);
     let before = cluster.now();
