@@ -316,6 +316,27 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
     });
 }
 
+/// Else it would lack entries again when it has all of it, and be sent the next.
+#[test]
+fn the_log_behind_a_snapshot_that_is_being_sent_is_kept() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.crash(follower);
+    let (first, _) = with_half_of_it(&mut cluster, leader, follower);
+    cluster.cut(leader, follower);
+    let newer = Client::new(&mut cluster, leader, 2).snapshot(&mut cluster);
+    await_snapshot(&mut cluster, &[leader], newer);
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.node(leader).raft().base().index, first);
+    cluster.heal();
+    cluster.run_until("the rest", ms(10_000), |cluster| {
+        cluster.node(follower).store().applied().index >= newer
+    });
+    let installed = |line: &&String| line.starts_with("snapshot installed");
+    assert_eq!(cluster.events(follower).iter().filter(installed).count(), 1);
+}
+
 /// A leader asks again while a follower makes a state of the pieces. What it asked meanwhile is told
 /// the whole, or it would take its own file for damaged.
 #[test]

@@ -6,6 +6,7 @@ use std::ops::Range;
 use raft::{Ticket, Write};
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::disk::{Disk, Latched};
+use raftd::fatal::ExitStatus;
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::{Options, Worker, open_log};
 use raftd::wal::segment::{self, segment_name};
@@ -100,6 +101,21 @@ fn a_failed_sync_names_the_segment_as_it_is_called_by_then() {
         failed.to_string().contains(&format!("{name}: ")),
         "{failed}"
     );
+}
+
+/// What is on the disk is unknown then (rules D3).
+#[test]
+fn a_write_that_fails_ends_the_storage() {
+    for operation in [Operation::Store, Operation::Sync] {
+        let disk = SimDisk::new(1, DISK_BYTES);
+        let mut worker = worker(&disk);
+        disk.fail_next(operation, Fault::Io);
+        worker.push(StorageRequest::Write(write(1, 1, entries(1, 1, 1, 10))));
+        let mut events = VecDeque::new();
+        let fatal = worker.round(&mut events).unwrap_err();
+        assert_eq!(fatal.status, ExitStatus::Io, "{operation:?}: {fatal}");
+        assert!(events.is_empty(), "{operation:?}: {events:?}");
+    }
 }
 
 /// The segment that a start finds and its spares as well: who comes back has most to catch up on.
