@@ -8,7 +8,7 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
 use super::Session;
-use crate::cluster::MEMBER_TIMEOUT;
+use crate::cluster::{MEMBER_TIMEOUT, ask_each};
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -40,13 +40,13 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let endpoints = session.endpoints.clone();
     let mut goals = vec![None; endpoints.len()];
     let mut best = vec![(0, 0); endpoints.len()];
+    let timeout = session.timeout;
     let mut quiet_since = Instant::now();
     loop {
-        let seen: Vec<_> = endpoints
-            .iter()
-            .zip(&mut goals)
-            .map(|(endpoint, goal)| look(args, endpoint, goal, session.timeout))
-            .collect();
+        let asked_at = Instant::now();
+        let seen = ask_each(endpoints.iter().zip(&mut goals), |(endpoint, goal)| {
+            look(args, endpoint, goal, timeout)
+        });
         if seen.iter().all(|seen| matches!(seen, Seen::Ready)) {
             if session.out.json() {
                 session.out.object(&json!({"ready": true}))?;
@@ -55,8 +55,8 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             return Ok(Exit::Done);
         }
         if is_progress(&seen, &mut best) {
-            quiet_since = Instant::now();
-        } else if quiet_since.elapsed() >= session.timeout {
+            quiet_since = asked_at;
+        } else if quiet_since.elapsed() >= timeout {
             return give_up(&endpoints, &seen, session);
         }
         thread::sleep(PAUSE);

@@ -1,6 +1,8 @@
 //! The verbs about the cluster and its nodes.
 
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wire::client::{NodeRole, Reply};
@@ -115,6 +117,21 @@ fn a_node_that_is_not_ready_is_no_after_a_while_without_progress() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("it is replaying"), "{}", done.stderr);
     run(&node.addr, &["is-healthy", "--node"]).silently(1, "");
+}
+
+/// One after the other they would take much longer than anybody said to wait.
+#[test]
+fn nodes_that_do_not_answer_are_awaited_together() {
+    let silent: Vec<_> = (0..12)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addrs = silent.iter().map(|node| node.local_addr().unwrap());
+    let all: Vec<_> = addrs.map(|addr| addr.to_string()).collect();
+    let began = Instant::now();
+    let done = run(&all.join(","), &["-t", "1s", "wait-ready"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
 /// What a node that is ready applies brings the one that is waited for no nearer.
