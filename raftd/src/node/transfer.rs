@@ -51,6 +51,9 @@ pub(super) struct Transfers {
     sending: BTreeMap<NodeId, Sending>,
     reading: BTreeMap<ConnectionId, Reading>,
     storing: usize,
+    /// The newest one that came while so many were being stored: it is the question of the leader
+    /// that there is, if one waits for an answer.
+    waiting: Option<InstallSnapshot>,
 }
 
 impl Transfers {
@@ -316,11 +319,12 @@ impl Node {
         if self.store.has_applied(chunk.snapshot.index) {
             return self.answer_chunk(chunk.snapshot, chunk.total_bytes, effects);
         }
-        let storing = &mut self.snapshots.transfers.storing;
-        if *storing >= STORING_MAX {
+        let transfers = &mut self.snapshots.transfers;
+        if transfers.storing >= STORING_MAX {
+            transfers.waiting = Some(chunk);
             return;
         }
-        *storing += 1;
+        transfers.storing += 1;
         let receive = SnapshotRequest::Receive {
             snapshot: chunk.snapshot,
             total_bytes: chunk.total_bytes,
@@ -348,6 +352,9 @@ impl Node {
             received_bytes
         };
         self.answer_chunk(snapshot, here, effects);
+        if let Some(chunk) = self.snapshots.transfers.waiting.take() {
+            self.chunk_received(chunk, effects);
+        }
     }
 
     fn answer_chunk(&mut self, snapshot: EntryId, received_bytes: u64, effects: &mut Effects) {

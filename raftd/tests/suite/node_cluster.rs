@@ -503,7 +503,7 @@ fn what_waits_for_a_disk_is_dropped_when_the_term_changes() {
         .find(|id| ![leader, candidate].contains(id));
     let granted = false;
     let newer = Message::VoteAnswer(VoteAnswer { term, granted });
-    cluster.answer_late(other.unwrap(), candidate, newer);
+    cluster.arrives_late(other.unwrap(), candidate, newer);
     assert_eq!(cluster.node(candidate).raft().term(), term);
     assert_eq!(held(&cluster), 0);
 }

@@ -123,7 +123,7 @@ fn a_late_answer_does_not_begin_a_transfer_of_too_old_a_snapshot() {
         ..Health::default()
     };
     let late = nothing_of_it(&cluster, leader, health);
-    cluster.answer_late(hurt, leader, late);
+    cluster.arrives_late(hurt, leader, late);
     cluster.run_until("a state", ms(10_000), |cluster| {
         cluster.status(hurt).state == "serving"
     });
@@ -477,7 +477,7 @@ impl Unread {
         let cluster = &mut self.cluster;
         let members = cluster.node(hurt).raft().membership().clone();
         let entries = vec![made_up];
-        cluster.answer_late(self.other, hurt, Message::Fetched(Fetched { entries }));
+        cluster.arrives_late(self.other, hurt, Message::Fetched(Fetched { entries }));
         assert_eq!(*cluster.node(hurt).raft().membership(), members);
         cluster.start(self.leader);
         cluster.run_until("the true one", ms(10_000), |cluster| {

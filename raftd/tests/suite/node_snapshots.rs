@@ -1,13 +1,14 @@
 //! Snapshots in clusters of nodes under the harness: taken, sent, installed, and what is left of the
 //! log. Files are written and read by the shipped code on a simulated disk.
 
+use bytes::Bytes;
 use raft::Instant;
 use raftd::node::Policy;
 use raftd::node::io::{ConnectionId, SnapshotEvent, StorageEvent};
 use wire::client::{Consistency, Freshness, Reply, Request, Status};
 use wire::command::{Command, Outcome};
 use wire::error::Error;
-use wire::peer::{DiskReport, Health, Message, SnapshotOk};
+use wire::peer::{DiskReport, Health, InstallSnapshot, Message, SnapshotOk};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use super::node_cluster::{put, session, stale_get, value, written};
@@ -316,6 +317,37 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
     });
 }
 
+/// It may be the question of the leader that there is, which asks again only after a long while
+/// (simulator, seed 180000590).
+#[test]
+fn the_newest_of_many_pieces_is_not_left_out() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    cluster.run(ms(100));
+    let last = cluster.node(leader).raft().last();
+    let snapshot = |later: u64| EntryId {
+        index: Index(last.index.0 + later),
+        ..last
+    };
+    cluster.hang_disk(follower, true);
+    for later in 1..=8 {
+        let piece = InstallSnapshot {
+            term: last.term,
+            round: 0,
+            snapshot: snapshot(later),
+            total_bytes: 1_000,
+            offset: 0,
+            bytes: Bytes::from_static(b"piece"),
+        };
+        cluster.arrives_late(leader, follower, Message::InstallSnapshot(piece));
+    }
+    cluster.hang_disk(follower, false);
+    cluster.run(ms(200));
+    let handed = [1, 2, 3, 4, 8].map(snapshot);
+    assert_eq!(cluster.pieces(follower), handed);
+}
+
 /// Else it would lack entries again when it has all of it, and be sent the next.
 #[test]
 fn the_log_behind_a_snapshot_that_is_being_sent_is_kept() {
@@ -386,7 +418,7 @@ fn an_answer_that_was_overtaken_by_that_of_all_is_nothing_new() {
         received_bytes(cluster, leader, follower) == Some(all)
     });
     let early = nothing_of_it(&cluster, leader, Health::default());
-    cluster.answer_late(follower, leader, early);
+    cluster.arrives_late(follower, leader, early);
     cluster.run(ms(3_000));
     assert_eq!(snapshots_taken(&cluster, leader), 1);
 }

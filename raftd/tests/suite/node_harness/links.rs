@@ -55,16 +55,18 @@ impl Cluster {
         }
     }
 
-    /// An answer of `from` arrives that others have overtaken: it was on a link of before, say.
-    pub(crate) fn answer_late(&mut self, from: NodeId, to: NodeId, answer: Message) {
-        let mut links = self.links.iter();
-        let found = links.find(|(_, link)| (link.from, link.to) == (to, from));
-        let (link, _) = found.expect("answers come in where the questions go out");
-        let input = Input::Peer {
-            link: *link,
-            message: answer,
+    /// A message of `from` arrives that others have overtaken: it was on a link of before, say.
+    /// Answers come in where the questions go out.
+    pub(crate) fn arrives_late(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let ends = match message.is_answer() {
+            true => (to, from),
+            false => (from, to),
         };
-        self.turn(to, vec![input]);
+        let mut links = self.links.iter();
+        let found = links.find(|(_, link)| (link.from, link.to) == ends);
+        let (link, _) = found.expect("there is such a link");
+        let link = *link;
+        self.turn(to, vec![Input::Peer { link, message }]);
     }
 
     pub(super) fn links_of(&self, id: NodeId) -> Vec<LinkId> {
