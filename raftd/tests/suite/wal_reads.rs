@@ -35,14 +35,19 @@ fn only_loaded(events: &[StorageEvent]) -> (LoadPurpose, &[Entry]) {
     }
 }
 
+fn with_entries(disk: &SimDisk) -> (Worker<Latched<SimDisk>>, Vec<Entry>) {
+    let mut worker = worker(disk);
+    let written = entries(1, 4, 1, 10);
+    worker.push(StorageRequest::Write(write(1, 1, written.clone())));
+    rest(&mut worker);
+    (worker, written)
+}
+
 /// It says nothing of the disk: with the files of others the process may go on.
 #[test]
 fn a_read_for_which_no_file_can_be_opened_waits() {
     let disk = SimDisk::new(1, DISK_BYTES);
-    let mut worker = worker(&disk);
-    let written = entries(1, 4, 1, 10);
-    worker.push(StorageRequest::Write(write(1, 1, written.clone())));
-    rest(&mut worker);
+    let (mut worker, written) = with_entries(&disk);
     let lagging = LoadPurpose::Replicate(NodeId(2));
     worker.push(load(lagging, 1));
     let mut events = VecDeque::new();
@@ -66,10 +71,7 @@ fn a_read_for_which_no_file_can_be_opened_waits() {
 #[test]
 fn reads_for_those_who_lag_are_held_and_no_others() {
     let disk = SimDisk::new(1, DISK_BYTES);
-    let mut worker = worker(&disk);
-    let written = entries(1, 4, 1, 10);
-    worker.push(StorageRequest::Write(write(1, 1, written.clone())));
-    rest(&mut worker);
+    let (mut worker, written) = with_entries(&disk);
     let lagging = LoadPurpose::Replicate(NodeId(2));
     worker.push(load(lagging, 1));
     worker.push(load(LoadPurpose::Apply, 1));
