@@ -86,10 +86,9 @@ pub fn carry_out(
 /// Leaves so much of a disk free, or all that it ever had.
 fn set_room(world: &mut World, plan: &Plan, host: Host, room: Option<u64>) {
     let disk = world.members()[host].disk();
-    let whole = plan.storage.disk_bytes;
     disk.set_capacity(match room {
         Some(room) => disk.used_bytes() + room,
-        None => whole,
+        None => plan.machines[host].disk_bytes,
     });
 }
 

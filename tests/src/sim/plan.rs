@@ -64,7 +64,7 @@ pub struct Storage {
     pub tail_bytes: usize,
     /// Whether disks are scrubbed.
     pub scrubs: bool,
-    /// The size of a disk, which nobody fills.
+    /// The size of a disk that nobody fills.
     pub disk_bytes: u64,
 }
 
@@ -83,6 +83,8 @@ pub struct Machine {
     pub wall_ahead_ms: i64,
     /// So much of the log is kept before a snapshot.
     pub keep_bytes: u64,
+    /// The size of its disk until faults end: mostly that of all.
+    pub disk_bytes: u64,
 }
 
 /// What clients do.

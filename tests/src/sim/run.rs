@@ -437,7 +437,11 @@ fn nature(plan: &Plan) -> Nature {
             .map(|machine| machine.clock_rate)
             .collect(),
         weather: Weather::fair(plan.links[0][0].delay, plan.links[0][0].delay_max),
-        disk_bytes: plan.storage.disk_bytes,
+        disk_bytes: plan
+            .machines
+            .iter()
+            .map(|machine| machine.disk_bytes)
+            .collect(),
         stall_timeout: STALL_TIMEOUT,
     }
 }

@@ -137,8 +137,8 @@ pub struct Nature {
     pub clock_rates: Vec<u32>,
     /// What every link does.
     pub weather: Weather,
-    /// The size of every disk.
-    pub disk_bytes: u64,
+    /// Of every member, the size of its disk.
+    pub disk_bytes: Vec<u64>,
     /// How long kernels try to send.
     pub stall_timeout: Duration,
 }
@@ -151,7 +151,7 @@ impl World {
         let hosts = machines + 1;
         let mut events = Events::default();
         let members = (0..machines).map(|host| {
-            let disk = SimDisk::new(random.bits(), nature.disk_bytes);
+            let disk = SimDisk::new(random.bits(), nature.disk_bytes[host]);
             let rate = nature.clock_rates.get(host).copied().unwrap_or(TRUE_RATE);
             let id = (host < settings.members).then_some(NodeId(host as u64 + 1));
             if id.is_some() {

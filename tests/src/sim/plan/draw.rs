@@ -51,7 +51,7 @@ impl Plan {
             limits: limits(&mut bounds, &storage),
             snapshots: snapshots(&mut frost),
             storage,
-            machines: machines(&mut places, machines_count),
+            machines: machines(&mut places, machines_count, &storage),
             links: links(&mut lines, machines_count + 1, election_timeout),
             workload,
             faults,
@@ -174,7 +174,7 @@ fn snapshots(random: &mut Random) -> Policy {
     policy
 }
 
-fn machines(random: &mut Random, members: usize) -> Vec<Machine> {
+fn machines(random: &mut Random, members: usize, storage: &Storage) -> Vec<Machine> {
     // One sort of disk for all in most runs, or each its own.
     let alike = random.chance(MILLION / 2);
     let usual = disk(random);
@@ -182,6 +182,12 @@ fn machines(random: &mut Random, members: usize) -> Vec<Machine> {
     let astray = random.chance(MILLION / 3);
     let keep_bytes = *random.pick(&[0, 0, 256 * KIB, MIB]);
     let keeping_alike = random.chance(MILLION / 2);
+    // A log on such a disk has a spare or none, so that it is full soon; where few are, writing goes on.
+    let cramped = if random.chance(MILLION / 6) {
+        MILLION / 4
+    } else {
+        0
+    };
     let one = |_| {
         let (disk, disk_max) = if alike { usual } else { disk(random) };
         Machine {
@@ -202,6 +208,11 @@ fn machines(random: &mut Random, members: usize) -> Vec<Machine> {
                 keep_bytes
             } else {
                 *random.pick(&[0, 256 * KIB, MIB])
+            },
+            disk_bytes: if random.chance(cramped) {
+                storage.segment_bytes * random.within(3..=6)
+            } else {
+                storage.disk_bytes
             },
         }
     };

@@ -92,11 +92,12 @@ fn write_machine(f: &mut fmt::Formatter<'_>, machine: &Machine) -> fmt::Result {
         clock_rate,
         wall_ahead_ms,
         keep_bytes,
+        disk_bytes,
     } = machine;
     write!(
         f,
-        " [turn={turn:?} disk={disk:?}..{disk_max:?} rate={clock_rate} wall={wall_ahead_ms}ms \
-         keep={keep_bytes}]"
+        " [turn={turn:?} disk={disk:?}..{disk_max:?} bytes={disk_bytes} rate={clock_rate} \
+         wall={wall_ahead_ms}ms keep={keep_bytes}]"
     )
 }
 

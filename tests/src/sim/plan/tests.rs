@@ -78,6 +78,12 @@ fn every_choice_is_drawn_and_none_always() {
     some_not_all("segments beyond reach", &|plan| {
         plan.storage.segment_bytes > 2 << 20
     });
+    some_not_all("a small disk", &|plan| {
+        let whole = plan.storage.disk_bytes;
+        plan.machines
+            .iter()
+            .any(|machine| machine.disk_bytes < whole)
+    });
     let fair = |plan: &Plan| plan.links.iter().flatten().all(Weather::is_fair);
     some_not_all("fair links", &fair);
     some_not_all("wrong requests", &|plan| plan.workload.wrong > 0);

@@ -43,7 +43,7 @@ impl World {
             paces: vec![pace; members],
             clock_rates: vec![TRUE_RATE; members],
             weather: Weather::fair(MS / 10, 50 * MS),
-            disk_bytes: 1 << 30,
+            disk_bytes: vec![1 << 30; members],
             stall_timeout: 10_000 * MS,
         };
         Self::new(settings, &nature, &mut Random::new(seed), trace)
