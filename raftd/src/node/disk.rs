@@ -98,25 +98,26 @@ impl Disks {
             state: self.own,
             oldest_write_ms: u32::try_from(age.as_millis()).unwrap_or(u32::MAX),
         };
-        (report, age > STALL && !self.is_full())
+        (report, self.stalled_since(now).is_some())
     }
 
-    /// Whether writes wait for room, not for the disk: such a one is not slow, and takes votes (rules
-    /// B4, E5).
-    fn is_full(&self) -> bool {
-        self.own == DiskState::Hard
+    /// The oldest unfinished write, unless writes wait for room and not for the disk: such a one is
+    /// not slow, and takes votes (rules B4, E5).
+    fn awaited_since(&self) -> Option<Instant> {
+        let (_, started) = self.unfinished.front()?;
+        (self.own != DiskState::Hard).then_some(*started)
     }
 
     /// If the disk is stalled: since when.
     pub(super) fn stalled_since(&self, now: Instant) -> Option<Instant> {
-        let (_, started) = self.unfinished.front()?;
-        (now.since(*started) > STALL).then_some(*started)
+        self.awaited_since()
+            .filter(|started| now.since(*started) > STALL)
     }
 
     /// When the disk counts as stalled if nothing is finished until then.
     pub(super) fn stalls_at(&self) -> Option<Instant> {
-        let (_, started) = self.unfinished.front()?;
-        (!self.is_full()).then(|| *started + STALL + Duration::from_nanos(1))
+        let started = self.awaited_since()?;
+        Some(started + STALL + Duration::from_nanos(1))
     }
 
     /// Writes that are not finished.

@@ -70,6 +70,33 @@ fn a_quorum_of_full_disks_refuses_writes_until_there_is_room() {
     written(cluster.ask(client, 4, write));
 }
 
+/// A write that waits for room is no reason to look after the disk.
+#[test]
+fn a_full_disk_is_not_told_as_a_stalled_one() {
+    let mut cluster = Cluster::serving(Options::default());
+    let leader = cluster.elect();
+    let mut followers = cluster.ids();
+    followers.retain(|id| *id != leader);
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    cluster.hang_disk(leader, true);
+    let write = session.next(put(b"k", b"1"));
+    written(cluster.ask(client, 1, write));
+    set_room(&mut cluster, &followers, DiskState::Hard);
+    set_room(&mut cluster, &[leader], DiskState::Hard);
+    cluster.run(ms(1_000));
+    let reasons = |cluster: &Cluster| -> Vec<String> {
+        let events = cluster.events(leader).iter();
+        let reasons = events.filter_map(|line| Some(line.split_once("reason=")?.1.to_owned()));
+        reasons.collect()
+    };
+    assert_eq!(reasons(&cluster), [""; 0], "nobody has room");
+    set_room(&mut cluster, &followers, DiskState::Ok);
+    let told = reasons(&cluster);
+    assert!(told.iter().all(|reason| reason == "disk-full"), "{told:?}");
+    assert!(!told.is_empty());
+}
+
 #[test]
 fn low_disks_take_what_makes_room_and_nothing_else() {
     let mut cluster = Cluster::serving(patient());
