@@ -30,8 +30,12 @@ pub enum Damage {
     Unreadable,
     /// A record of a batch cannot be read, with evidence behind it (case D).
     RecordUnreadable,
-    /// A sector of the last batch cannot be read, which no crash brings about (cases O and P).
+    /// A sector of the last batch cannot be read, which no crash brings about (case h if it is the
+    /// first one of its segment); often its mark is gone, too (cases O and P).
     LastUnreadable,
+    /// A sector behind the mark of the last batch cannot be read (case R; P where that mark was on
+    /// its way to the disk, and is lost).
+    BehindUnreadable,
     /// A batch says that it follows another than it does (case B).
     Chain,
     /// The last records of a sealed segment, and the seal (case E).
@@ -48,7 +52,7 @@ pub enum Damage {
     MarkAndFarByte,
     /// The last records, their mark, and a byte out of reach (case F).
     RecordAndFarByte,
-    /// The first batch of the newest segment in use (case h).
+    /// The first batch of the newest segment in use, with evidence behind it (case H).
     FirstBatch,
     /// The header page of the newest segment in use, and its first batch, which would tell what stood
     /// there (case d).
@@ -96,13 +100,14 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 29] = [
+    pub const INSIDE: [Self; 30] = [
         Self::Record,
         Self::Header,
         Self::Blank,
         Self::Unreadable,
         Self::RecordUnreadable,
         Self::LastUnreadable,
+        Self::BehindUnreadable,
         Self::Chain,
         Self::RecordAndSeal,
         Self::Seal,
@@ -128,6 +133,19 @@ impl Damage {
         Self::Anywhere,
     ];
 
+    /// Those that need a log of several segments, or a segment that has just begun.
+    pub const BETWEEN_SEGMENTS: [Self; 9] = [
+        Self::LastUnreadable,
+        Self::LastUnreadable,
+        Self::RecordAndSeal,
+        Self::Seal,
+        Self::BehindSeal,
+        Self::BatchBehindSeal,
+        Self::NewestPage,
+        Self::NewestPageAlone,
+        Self::NewestName,
+    ];
+
     /// Those that cost a member that is down nothing.
     pub const HARMLESS: [Self; 4] = [
         Self::LaterPage,
@@ -137,15 +155,23 @@ impl Damage {
     ];
 
     /// One of those that must be noticed or be harmless. Few segments are large enough for a byte
-    /// out of reach, so that those get one often; and to end a log at zeros is the mistake that
-    /// others have made.
+    /// out of reach, so that those get one often; to end a log at zeros is the mistake that others
+    /// have made; and what cannot be read at its end has four cases.
     #[must_use]
     pub fn draw(random: &mut Random, segment_bytes: u64) -> Self {
         if segment_bytes > BATCH_BYTES_MAX && random.chance(MILLION * 3 / 4) {
-            return *random.pick(&[Self::FarByte, Self::MarkAndFarByte, Self::RecordAndFarByte]);
+            return *random.pick(&[
+                Self::FarByte,
+                Self::MarkAndFarByte,
+                Self::RecordAndFarByte,
+                Self::RecordAndFarByte,
+            ]);
         }
         if random.chance(MILLION / 6) {
             return Self::Blank;
+        }
+        if random.chance(MILLION / 6) {
+            return *random.pick(&[Self::LastUnreadable, Self::BehindUnreadable]);
         }
         if random.chance(MILLION / 4) {
             return *random.pick(&[Self::Record, Self::Record, Self::RecordUnreadable]);

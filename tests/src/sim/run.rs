@@ -143,6 +143,8 @@ struct Run {
     moments: Vec<Moment>,
     /// The term that a member leads, if it does.
     leads: Vec<Option<Term>>,
+    /// The segment in which a living member's log goes on.
+    newest_segments: Vec<Option<u64>>,
     up: Vec<bool>,
     /// The life in which a member was last damaged, or which came before its wrong state; while it
     /// is not seen to be whole again.
@@ -177,6 +179,7 @@ impl Run {
             faults: Vec::new(),
             moments: Vec::new(),
             leads: vec![None; plan.hosts()],
+            newest_segments: vec![None; plan.hosts()],
             up: vec![false; plan.hosts()],
             harmed_in: vec![None; plan.hosts()],
             over: false,

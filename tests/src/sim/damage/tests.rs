@@ -135,6 +135,7 @@ fn each_case_of_damage_is_reached() {
         (Damage::FarByte, 'Q'),
         (Damage::MarkAndFarByte, 'L'),
         (Damage::RecordAndFarByte, 'F'),
+        (Damage::BehindUnreadable, 'R'),
         (Damage::FirstBatch, 'H'),
         (Damage::NewestPage, 'd'),
         (Damage::NewestName, 'a'),
@@ -153,6 +154,30 @@ fn each_case_of_damage_is_reached() {
         // The header of a segment's first batch is another case, for one.
         assert!(told.count() >= 10, "{damage:?} is mostly case {case}");
     }
+}
+
+/// What recovery says of the last batch where a sector of it cannot be read.
+fn unreadable_end(disk: &SimDisk) -> String {
+    let said = (0..60).map(|seed| {
+        let said = judge(disk, 256 << 10, Damage::LastUnreadable, seed);
+        said.unwrap_or_else(|fatal| fatal.to_string())
+    });
+    said.collect()
+}
+
+#[test]
+fn the_last_batch_is_known_by_what_can_be_read_of_it() {
+    let said = unreadable_end(&sound(256 << 10, 30));
+    for case in ['D', 'H', 'O', 'P'] {
+        assert!(said.contains(&format!("(case {case})")), "{case}: {said}");
+    }
+    let begun = (1..30).map(|entries| sound(256 << 10, entries));
+    let begun = begun.filter(|disk| {
+        let log = log::Log::read(disk);
+        log.used.len() > 1 && log.used.last().is_some_and(|last| last.batches.len() == 1)
+    });
+    let said: String = begun.map(|disk| unreadable_end(&disk)).collect();
+    assert!(said.contains("(case h)"), "{said}");
 }
 
 #[test]

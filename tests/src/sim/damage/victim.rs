@@ -6,7 +6,8 @@ use raftd::disk::sim::SimDisk;
 use raftd::snapshot::format::HEADER_BYTES;
 use raftd::snapshot::{PARTIAL_SUFFIX, SNAPSHOT_DIR};
 use raftd::wal::format::{
-    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES,
+    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BatchHeader, BatchKind, Chain, MARK_BYTES,
+    SEGMENT_HEADER_BYTES,
 };
 use raftd::wal::identity::{IDENTITY_NAME, SLOT_BYTES};
 use wire::entry::Entry;
@@ -64,6 +65,7 @@ impl<'a> Victim<'a> {
             | Damage::NewestPageAlone
             | Damage::NewestName
             | Damage::LastUnreadable
+            | Damage::BehindUnreadable
             | Damage::LastBatch
             | Damage::LastMark => self.newest_segment(damage),
             Damage::NextPage
@@ -162,20 +164,35 @@ impl<'a> Victim<'a> {
                 self.rot_within(&name, first.offset, BATCH_HEADER_BYTES);
             }
             Damage::LastUnreadable => {
-                let behind = self.random.below(last.end() - last.offset);
-                self.make_unreadable(&name, last.offset + behind);
+                if end < bytes && self.random.chance(MILLION / 2) {
+                    self.rot_mark(&name, end);
+                }
+                let head = last.head_bytes() as u64;
+                let at = if self.random.chance(MILLION / 2) {
+                    last.offset + self.random.below(head)
+                } else {
+                    last.offset + head + u64::from(last.payload_bytes) - 1
+                };
+                self.make_unreadable(&name, at);
+            }
+            Damage::BehindUnreadable => {
+                let reach = (end + BATCH_BYTES_MAX).min(bytes);
+                let behind_mark = end + SECTOR_BYTES..reach;
+                (!behind_mark.is_empty() && !segment.is_sealed()).then_some(())?;
+                let at = self.random.within(behind_mark.start..=behind_mark.end - 1);
+                self.make_unreadable(&name, at);
             }
             Damage::FarByte | Damage::MarkAndFarByte => {
                 room_beyond.then_some(())?;
-                self.rot_within(&name, bytes - SECTOR_BYTES, 1);
                 if damage == Damage::MarkAndFarByte {
-                    self.rot_within(&name, end, 64);
+                    self.rot_mark(&name, end);
                 }
+                self.rot_within(&name, bytes - SECTOR_BYTES, 1);
             }
             Damage::RecordAndFarByte => {
                 (room_beyond && last.payload_bytes > 0 && !segment.is_sealed()).then_some(())?;
+                self.rot_mark(&name, end);
                 self.rot_record(&name, &last);
-                self.rot_within(&name, end, 64);
                 self.rot_within(&name, bytes - SECTOR_BYTES, 1);
             }
             _ => {
@@ -186,10 +203,10 @@ impl<'a> Victim<'a> {
                 } else {
                     whole
                 };
-                self.rot_within(&name, last.offset, most);
                 if damage == Damage::LastMark {
-                    self.rot_within(&name, end, 64);
+                    self.rot_mark(&name, end);
                 }
+                self.rot_within(&name, last.offset, most);
             }
         }
         Some(())
@@ -297,6 +314,12 @@ impl<'a> Victim<'a> {
     fn make_unreadable(&mut self, name: &str, at: u64) {
         self.disk.make_unreadable(name, at..at + 1);
         self.done.push(format!("{name} at {at} cannot be read"));
+    }
+
+    /// The mark of the last batch, also if it was on its way to the disk until now.
+    fn rot_mark(&mut self, name: &str, end: u64) {
+        self.disk.tamper(name, |_| {});
+        self.rot_within(name, end, MARK_BYTES);
     }
 
     fn rot_record(&mut self, name: &str, batch: &BatchHeader) {

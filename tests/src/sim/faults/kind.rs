@@ -103,13 +103,15 @@ pub enum Kind {
     OvertakenTransfer,
     /// The snapshot that a leader sends rots meanwhile.
     RottenTransfer,
+    /// A log has just gone on in another segment, and rots there, or at the end of the one before.
+    RottenSegment,
     /// A change of members reaches some only, and its leader ends or is heard by nobody.
     TornChange,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::OneWayCut,
         Self::Partition,
         Self::Isolation,
@@ -156,6 +158,7 @@ impl Kind {
         Self::BrokenTransfer,
         Self::OvertakenTransfer,
         Self::RottenTransfer,
+        Self::RottenSegment,
         Self::TornChange,
     ];
 
@@ -209,6 +212,7 @@ impl Kind {
             Self::BrokenTransfer => "broken-transfer",
             Self::OvertakenTransfer => "overtaken-transfer",
             Self::RottenTransfer => "rotten-transfer",
+            Self::RottenSegment => "rotten-segment",
             Self::TornChange => "torn-change",
         }
     }
@@ -218,7 +222,11 @@ impl Kind {
     pub fn damages(self) -> bool {
         matches!(
             self,
-            Self::Damage | Self::Wipe | Self::WrongState | Self::RottenTransfer
+            Self::Damage
+                | Self::Wipe
+                | Self::WrongState
+                | Self::RottenTransfer
+                | Self::RottenSegment
         )
     }
 
@@ -237,7 +245,8 @@ impl Kind {
             | Self::Lag
             | Self::BrokenTransfer
             | Self::OvertakenTransfer
-            | Self::RottenTransfer => 3,
+            | Self::RottenTransfer
+            | Self::RottenSegment => 3,
             Self::OneWayCut
             | Self::Isolation
             | Self::SlowLeader

@@ -30,6 +30,8 @@ pub enum Moment {
     },
     /// A leader has handed another membership to its disk.
     Changes(Host),
+    /// A member's log has gone on in another segment.
+    Rotates(Host),
 }
 
 /// What waits.
@@ -55,6 +57,7 @@ impl Nemesis {
             Kind::BrokenTransfer
             | Kind::OvertakenTransfer
             | Kind::RottenTransfer
+            | Kind::RottenSegment
             | Kind::TornChange => Duration::from_secs(30),
             _ => Duration::from_secs(8),
         };
@@ -169,6 +172,9 @@ impl Nemesis {
                 return view
                     .leader
                     .is_some_and(|leader| self.rot_snapshot(leader, out));
+            }
+            (Kind::RottenSegment, Moment::Rotates(host)) => {
+                return self.rot_segment(host, view, out);
             }
             (Kind::TornChange, Moment::Changes(host)) => {
                 // Not always at the first step of two.

@@ -84,6 +84,7 @@ impl Nemesis {
             | K::BrokenTransfer
             | K::OvertakenTransfer
             | K::RottenTransfer
+            | K::RottenSegment
             | K::TornChange => {
                 self.arm(kind, view);
                 true
@@ -368,7 +369,7 @@ impl Nemesis {
         if !self.formed {
             return false;
         }
-        if kind == Kind::Damage && outside.is_none() && self.random.chance(MILLION / 2) {
+        if kind == Kind::Damage && outside.is_none() && self.random.chance(MILLION / 4) {
             let harmless = Fault::Damage(host, *self.random.pick(&Damage::HARMLESS));
             self.when_down(host, harmless, view, out);
             return true;
@@ -414,6 +415,22 @@ impl Nemesis {
             let damage = Damage::SnapshotContent;
             self.atlas.harm(host, damage.may_be_final());
             out.push(Fault::Damage(host, damage));
+        }
+        may
+    }
+
+    /// Within the budget: where a log has just gone on in another segment.
+    pub(super) fn rot_segment(
+        &mut self,
+        host: Host,
+        view: &View<'_>,
+        out: &mut Vec<Fault>,
+    ) -> bool {
+        let may = self.atlas.may_harm(host);
+        if may {
+            let damage = *self.random.pick(&Damage::BETWEEN_SEGMENTS);
+            self.atlas.harm(host, damage.may_be_final());
+            self.when_down(host, Fault::Damage(host, damage), view, out);
         }
         may
     }

@@ -74,11 +74,12 @@ fn play(plan: &Plan) -> (Nemesis, Books) {
         while nemesis.next_at().is_some_and(|at| at <= now) {
             nemesis.act(&view, &mut faults);
         }
-        let moment = match random.below(5) {
+        let moment = match random.below(6) {
             0 => Moment::Elected(leader),
             1 => Moment::Acknowledged(leader),
             2 => Moment::Votes(leader),
             3 => Moment::Truncates(leader),
+            4 => Moment::Rotates(leader),
             _ => Moment::Receives {
                 host: random.index(plan.hosts()),
                 last: random.below(2) == 0,

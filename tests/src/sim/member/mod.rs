@@ -222,6 +222,13 @@ impl Member {
         }))
     }
 
+    /// The segment in which its log goes on.
+    #[must_use]
+    pub fn newest_segment(&self) -> Option<u64> {
+        let wal = self.process.as_ref()?.worker.wal();
+        Some(wal.next_segment() - 1 - wal.spares() as u64)
+    }
+
     /// Requests that wait for its keeper of snapshots.
     #[must_use]
     pub fn snapshot_requests(&self) -> usize {

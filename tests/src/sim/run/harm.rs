@@ -44,6 +44,7 @@ impl Run {
     pub(super) fn died(&mut self, host: Host, death: &Death) -> Result<(), String> {
         self.up[host] = false;
         self.leads[host] = None;
+        self.newest_segments[host] = None;
         if self.invariants.is_spoiled(host) {
             self.hang_up(host);
         }

@@ -142,6 +142,11 @@ impl Run {
                 self.moments.push(Moment::Elected(host));
             }
         }
+        let segment = member.newest_segment();
+        let before = std::mem::replace(&mut self.newest_segments[host], segment);
+        if before.is_some() && before < segment {
+            self.moments.push(Moment::Rotates(host));
+        }
         let written = FrameKind::Written.code();
         let is_written = |range: &std::ops::Range<usize>| {
             effects.reply_bytes.get(range.start + 5) == Some(&written)
