@@ -245,6 +245,8 @@ impl<D: Disk> Keeper<D> {
                     let reason = "the state is not what a quorum holds".to_owned();
                     report(SnapshotEvent::NotTaken { snapshot, reason });
                 }
+                self.receiver
+                    .take_if(|receiver| receiver.id().index > after);
                 if let Err(error) = snapshot::remove_newer(&self.disk, after) {
                     log::error!("snapshots cannot be removed reason={error}");
                 }

@@ -1,17 +1,21 @@
 //! What the keeper of snapshots is asked for, and answers.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
+use bytes::{Bytes, BytesMut};
 use raftd::disk::Disk;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::node::io::{ConnectionId, Reader, SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::snapshot::format::CHUNK_BYTES;
 use raftd::snapshot::{snapshot_id, snapshot_name};
 use raftd::storage::{Keeper, Kept, Scrubber};
+use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
+use wire::entry::{Entry, EntryKind};
 use wire::types::Index;
 
-use super::snap_support::store;
+use super::snap_support::{id, publish, store};
 use super::wal_support::identity;
 
 /// A replay tells it again and again, while the disk is busy with something else.
@@ -147,6 +151,48 @@ fn a_snapshot_that_is_given_up_is_told() {
         panic!("{events:?}");
     };
     assert_eq!((view.applied(), *snapshot), (id, id));
+}
+
+/// What came of it goes with all that is not to be believed.
+#[test]
+fn a_transfer_begins_anew_when_the_state_is_distrusted() {
+    let mut source = Store::new(identity().epoch, SESSIONS_MAX);
+    let noop = Entry::build(&mut BytesMut::new(), id(1, 3), 1, EntryKind::Noop, &[]);
+    source.apply(&noop);
+    let disk = SimDisk::new(1, 64 << 20);
+    publish(&disk, source.view()).expect("it is written");
+    let bytes = disk.content(&snapshot_name(id(1, 3))).expect("it is there");
+    let bytes = Bytes::from(bytes);
+
+    let disk = SimDisk::new(2, 64 << 20);
+    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    let mut events = VecDeque::new();
+    let piece = |at: Range<usize>| SnapshotRequest::Receive {
+        snapshot: id(1, 3),
+        total_bytes: bytes.len() as u64,
+        offset: at.start as u64,
+        bytes: bytes.slice(at),
+    };
+    for (request, received) in [
+        (piece(0..100), Some(100)),
+        (SnapshotRequest::Distrust { after: Index(0) }, None),
+        (piece(100..200), Some(0)),
+        (piece(0..bytes.len()), Some(bytes.len() as u64)),
+    ] {
+        keeper.push(request);
+        let _ = keeper.step(&mut events).expect("the disk is sound");
+        match (events.pop_front(), received) {
+            (Some(StorageEvent::Snapshot(SnapshotEvent::Distrusted)), None) => {}
+            (
+                Some(StorageEvent::Snapshot(SnapshotEvent::Received { received_bytes, .. })),
+                Some(expected),
+            ) => assert_eq!(received_bytes, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+    let [StorageEvent::Snapshot(SnapshotEvent::Whole(..))] = events.make_contiguous() else {
+        panic!("{events:?}");
+    };
 }
 
 /// Else it stays what the next client is sent, too.
