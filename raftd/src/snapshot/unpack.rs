@@ -37,14 +37,14 @@ impl Stored {
         let content = self.content(&mut buffer)?;
         let part = match self.header.kind {
             ChunkKind::Keys => {
-                let mut run = Run::with_capacity(self.header.items as usize);
+                let mut run = Run::default();
                 self.each_key(content, |item| {
                     run.push(item).map_err(|error| error.to_string())
                 })?;
                 Part::Keys(run)
             }
             ChunkKind::Sessions => {
-                let mut images = Vec::with_capacity(self.header.items as usize);
+                let mut images = Vec::new();
                 self.each_session(content, |image| images.push(image))?;
                 Part::Sessions(images)
             }

@@ -1,7 +1,9 @@
 //! Whatever happens to the bytes of a snapshot, it is refused, with the place, and never a panic.
 
 use raftd::disk::sim::SimDisk;
-use raftd::snapshot::format::{CHUNK_BYTES, CHUNK_HEADER_BYTES, HEADER_BYTES, TRAILER_BYTES};
+use raftd::snapshot::format::{
+    CHUNK_BYTES, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header, TRAILER_BYTES,
+};
 use raftd::snapshot::{Error, Found, SnapshotInfo, Verifier, snapshot_name, verify};
 
 use super::snap_support::{Maker, load_it, publish};
@@ -184,6 +186,24 @@ fn a_chunk_of_another_snapshot_is_told() {
         (own[3], own[own.len() - 1]),
         (foreign[3], foreign[own.len() - 1])
     );
+}
+
+/// However well it is sealed: no room is made for what cannot be there.
+#[test]
+fn a_chunk_of_more_items_than_it_has_room_for_is_told() {
+    let sound = sound();
+    let all = pieces(&sound.content);
+    let mut header = Header::decode(all[0]).unwrap();
+    (header.head.keys, header.head.sessions) = (u64::MAX, u64::MAX);
+    let page = header.encode();
+    for n in [1, all.len() - 2] {
+        let (mut sealed, mut chunk) = (all.clone(), all[n].to_vec());
+        let (header, _) = ChunkHeader::decode(chunk.first_chunk().unwrap()).unwrap();
+        let items = u32::MAX;
+        ChunkHeader { items, ..header }.encode(&mut chunk);
+        (sealed[0], sealed[n]) = (&page, &chunk);
+        sound.must_refuse(&sealed.concat(), &format!("chunk {n}"));
+    }
 }
 
 #[test]
