@@ -186,27 +186,6 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run with room for so many items.
-    #[must_use]
-    pub fn with_capacity(items: usize) -> Self {
-        Self {
-            records: Vec::with_capacity(items),
-            ..Self::default()
-        }
-    }
-
-    /// How many items it has.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Whether it has none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
     /// Adds the next item.
     ///
     /// # Errors
@@ -296,18 +275,6 @@ impl Builder {
             filler: Filler::default(),
             sums: Sums::default(),
         }
-    }
-
-    /// Adds the next item.
-    ///
-    /// # Errors
-    /// [`ImageError::Item`]; nothing is added.
-    pub fn item(&mut self, item: Item<'_>) -> Result<(), ImageError> {
-        self.check_newest(item.revision)?;
-        let record = checked(item, self.filler.last_key())?;
-        self.sums.add(Sums::of(&record));
-        self.filler.push(record);
-        Ok(())
     }
 
     /// Adds the next items.
@@ -408,6 +375,7 @@ pub(crate) fn sample(keys: u64) -> Store {
         sessions: 0,
         membership: None,
     });
+    let mut run = Run::default();
     for number in 0..keys {
         let item = Item {
             key: &number.to_be_bytes(),
@@ -416,7 +384,8 @@ pub(crate) fn sample(keys: u64) -> Store {
             create_revision: Index(1),
             version: 1,
         };
-        builder.item(item).expect("keys ascend");
+        run.push(item).expect("keys ascend");
     }
+    builder.run(run).expect("nothing is before them");
     builder.finish(1).expect("it has as many keys as it says")
 }

@@ -163,6 +163,12 @@ fn whatever_differs_has_another_digest() {
     assert_eq!(digests.len(), all);
 }
 
+fn run<const N: usize>(items: [Item<'_>; N]) -> Result<Run, ImageError> {
+    let mut run = Run::default();
+    items.into_iter().try_for_each(|item| run.push(item))?;
+    Ok(run)
+}
+
 const HEAD: ImageHead = ImageHead {
     applied: EntryId {
         term: Term(2),
@@ -177,7 +183,7 @@ const HEAD: ImageHead = ImageHead {
 };
 
 #[test]
-fn impossible_items_are_refused_alone_and_in_runs() {
+fn impossible_items_are_refused() {
     let long_key = vec![b'z'; KEY_BYTES_MAX + 1];
     let long_value = vec![0; VALUE_BYTES_MAX + 1];
     let revisions = |created, modified, version| Item {
@@ -212,14 +218,11 @@ fn impossible_items_are_refused_alone_and_in_runs() {
     ];
     for item in refused {
         let mut builder = Builder::new(ImageHead { keys: 2, ..HEAD });
-        builder.item(ITEM).unwrap();
-        let error = builder.item(item).unwrap_err();
-        assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
-        let mut run = Run::default();
-        let error = run.push(item).and_then(|()| builder.run(run)).unwrap_err();
+        builder.run(run([ITEM]).unwrap()).unwrap();
+        let error = run([item]).and_then(|run| builder.run(run)).unwrap_err();
         assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
         // Nothing of it was added.
-        builder.item(revisions(3, 9, 7)).unwrap();
+        builder.run(run([revisions(3, 9, 7)]).unwrap()).unwrap();
         assert_eq!(builder.finish(1).unwrap().map().len(), 2);
     }
 }
@@ -285,7 +288,7 @@ fn impossible_sessions_are_refused() {
 fn a_state_must_be_what_its_head_says() {
     let finish = |head, sessions_max| {
         let mut builder = Builder::new(head);
-        builder.item(ITEM).unwrap();
+        builder.run(run([ITEM]).unwrap()).unwrap();
         for (nonce, index) in [(1, 6), (2, 7)] {
             let mut session = image(&[KEPT]);
             session.nonce = nonce;

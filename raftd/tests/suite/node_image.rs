@@ -182,20 +182,14 @@ fn shown(view: &View) -> Shown {
     }
 }
 
-/// The same state, made anew; from runs of so many items, or from one item after the other.
-fn rebuilt(view: &View, sessions_max: usize, run_items: Option<usize>) -> Store {
+/// The same state, made anew, from runs of so many items.
+fn rebuilt(view: &View, sessions_max: usize, run_items: usize) -> Store {
     let mut builder = Builder::new(view.head().clone());
     let items: Vec<_> = view.items().collect();
-    match run_items {
-        None => items.iter().for_each(|item| builder.item(*item).unwrap()),
-        Some(most) => {
-            for items in items.chunks(most) {
-                let mut run = Run::with_capacity(items.len());
-                items.iter().for_each(|item| run.push(*item).unwrap());
-                assert_eq!(run.len(), items.len());
-                builder.run(run).unwrap();
-            }
-        }
+    for items in items.chunks(run_items) {
+        let mut run = Run::default();
+        items.iter().for_each(|item| run.push(*item).unwrap());
+        builder.run(run).unwrap();
     }
     view.sessions()
         .for_each(|session| builder.session(&session).unwrap());
@@ -234,7 +228,7 @@ proptest! {
         before in vec(step(), 0..120),
         after in vec(step(), 0..60),
         sessions_max in prop::sample::select(vec![1, 3, SESSIONS_MAX]),
-        run_items in prop::option::of(1..40_usize),
+        run_items in 1..40_usize,
     ) {
         let (mut store, mut log) = (Store::new(EPOCH, sessions_max), Log::new());
         for step in &before {
@@ -381,7 +375,7 @@ fn sessions_under_a_view_stay_as_they_were_in_every_part_of_the_table() {
 #[test]
 fn a_session_with_all_the_replies_it_may_keep_survives() {
     let store = busy(2, KEPT_PER_SESSION_MAX as u64 + 3);
-    let mut other = rebuilt(&store.view(), SESSIONS_MAX, None);
+    let mut other = rebuilt(&store.view(), SESSIONS_MAX, 1);
     let sessions = shown(&store.view()).sessions;
     assert_eq!(sessions[0].replies.len(), KEPT_PER_SESSION_MAX);
     assert_eq!(shown(&other.view()), shown(&store.view()));

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use raftd::store::map::PageQuery;
 use raftd::store::session::SESSIONS_MAX;
-use raftd::store::{Answer, Builder, Changed, Store, View};
+use raftd::store::{Answer, Builder, Changed, Run, Store, View};
 use wire::client::{Items, KeyRange, Reply, ScanMode};
 use wire::command::{
     Batch, Command, Compare, Compares, Condition, Expect, Operation, Relation, SessionId, Txn,
@@ -78,8 +78,9 @@ pub fn apply(bytes: &[u8]) {
 /// The same state, made anew.
 fn rebuilt(view: &View, sessions_max: usize) -> Store {
     let mut builder = Builder::new(view.head().clone());
-    let added = view.items().try_for_each(|item| builder.item(item));
-    let added = added.and_then(|()| {
+    let mut run = Run::default();
+    let added = view.items().try_for_each(|item| run.push(item));
+    let added = added.and_then(|()| builder.run(run)).and_then(|()| {
         let mut sessions = view.sessions();
         sessions.try_for_each(|session| builder.session(&session))
     });

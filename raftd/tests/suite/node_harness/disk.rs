@@ -1,6 +1,7 @@
 //! The disk of one simulated node.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::iter;
 
 use raft::{HardState, Instant, Ticket};
 use raftd::disk::sim::SimDisk;
@@ -8,7 +9,7 @@ use raftd::node::Restored;
 use raftd::node::io::{SnapshotRequest, StorageEvent, StorageRequest};
 use raftd::snapshot;
 use raftd::storage::{Keeper, Kept, State};
-use raftd::store::{Builder, Store};
+use raftd::store::{Builder, Run, Store};
 use raftd::wal::identity::Identity;
 use wire::client::Item;
 use wire::entry::Entry;
@@ -356,10 +357,11 @@ fn spoiled(store: &Store) -> Store {
         create_revision: Index(1),
         version: 1,
     };
-    builder.item(wrong).unwrap();
-    for item in store.map().iter() {
-        builder.item(item).unwrap();
+    let mut run = Run::default();
+    for item in iter::once(wrong).chain(store.map().iter()) {
+        run.push(item).unwrap();
     }
+    builder.run(run).unwrap();
     for session in store.view().sessions() {
         builder.session(&session).unwrap();
     }

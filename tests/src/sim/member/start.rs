@@ -9,7 +9,7 @@ use raftd::net::dial::Dialler;
 use raftd::node::io::Effects;
 use raftd::node::{self, Node};
 use raftd::storage::{self, Keeper, LogReader, Scrubber, SpareMaker, open_disk};
-use raftd::store::{Builder, Store};
+use raftd::store::{Builder, Run, Store};
 use raftd::wal::identity::Identity;
 use raftd::wal::{Report, entry_bytes_max};
 use wire::client::Item;
@@ -180,10 +180,11 @@ fn spoil(store: &mut Store, sessions_max: usize) {
         create_revision: Index(1),
         version: 1,
     };
-    let items = iter::once(wrong).chain(store.map().iter());
-    for item in items {
-        builder.item(item).expect("keys ascend from the first");
+    let mut run = Run::default();
+    for item in iter::once(wrong).chain(store.map().iter()) {
+        run.push(item).expect("keys ascend from the first");
     }
+    builder.run(run).expect("it is the first");
     for session in store.view().sessions() {
         builder.session(&session).expect("it was one before");
     }
