@@ -1,11 +1,12 @@
 //! The parts of the state's digest, and what no state is made from.
 
-use raftd::store::session::KEPT_PER_SESSION_MAX;
+use raftd::store::session::{KEPT_MAX, KEPT_PER_SESSION_MAX};
 use raftd::store::{Builder, ImageError, ImageHead, Kept, Run, SessionImage, Store, digest};
 use wire::client::Item;
 use wire::command::{Outcome, Results, Undone};
 use wire::limits::{COUNTER_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use wire::types::{EntryId, Epoch, Index, Term};
+use wire::membership::Membership;
+use wire::types::{EntryId, Epoch, Index, NodeId, Term};
 
 const EPOCH: Epoch = Epoch(77);
 const ITEM: Item<'_> = Item {
@@ -46,6 +47,10 @@ fn undone(held: bool, operation: u32, why: Undone) -> Outcome {
     }
 }
 
+fn membership(addr: &str) -> Membership {
+    Membership::initial(&[(NodeId(1), addr.to_owned())], &[])
+}
+
 /// The digest travels between nodes and stays in files: it must not change by itself.
 #[test]
 fn the_digest_is_the_same_on_every_machine_and_in_every_version() {
@@ -61,7 +66,11 @@ fn the_digest_is_the_same_on_every_machine_and_in_every_version() {
         format!("{:032x}", digest::horizon(Some(Index(0)))),
         "a6241d69b84c24098a268d168a426ef3"
     );
-    assert_eq!(digest::horizon(None), 0);
+    assert_eq!(
+        format!("{:032x}", digest::membership(Some(&membership("a:1")))),
+        "a6d2d5a5d594b01e6e535aad4316e324"
+    );
+    assert_eq!((digest::horizon(None), digest::membership(None)), (0, 0));
     assert_eq!(Store::new(EPOCH, 1).digest(), 0);
 }
 
@@ -156,6 +165,7 @@ fn whatever_differs_has_another_digest() {
     });
     let mut digests: Vec<_> = items.iter().map(digest::item).collect();
     digests.extend(images.iter().map(digest::session));
+    digests.extend(["a:1", "a:2"].map(|addr| digest::membership(Some(&membership(addr)))));
     digests.extend([0, 1, 7].map(|born| digest::horizon(Some(Index(born)))));
     let all = digests.len();
     digests.sort_unstable();
@@ -221,8 +231,10 @@ fn impossible_items_are_refused() {
         builder.run(run([ITEM]).unwrap()).unwrap();
         let error = run([item]).and_then(|run| builder.run(run)).unwrap_err();
         assert!(matches!(error, ImageError::Item(_)), "{item:?}: {error}");
-        // Nothing of it was added.
-        builder.run(run([revisions(3, 9, 7)]).unwrap()).unwrap();
+        // Nothing of it was added. A txn may write one key as often as it touches any.
+        builder
+            .run(run([revisions(3, 4, 20_000)]).unwrap())
+            .unwrap();
         assert_eq!(builder.finish(1).unwrap().map().len(), 2);
     }
 }
@@ -282,6 +294,39 @@ fn impossible_sessions_are_refused() {
         assert!(matches!(error, ImageError::Session(_)), "{error}");
         assert_eq!(builder.finish(1).unwrap().sessions().len(), 1);
     }
+}
+
+/// Of all sessions together, beyond the last one of each.
+#[test]
+fn kept_replies_are_limited() {
+    let mut builder = Builder::new(ImageHead {
+        applied: EntryId {
+            term: Term(2),
+            index: Index(COUNTER_MAX),
+        },
+        ..HEAD
+    });
+    let mut index = 4;
+    let mut add = |nonce, replies: usize| {
+        let replies = (1..=replies as u64).map(|seq| {
+            index += 1;
+            let mut kept = Kept { seq, ..KEPT };
+            kept.id.index = Index(index);
+            kept
+        });
+        builder.session(&SessionImage {
+            nonce,
+            replies: replies.collect(),
+            ..image(&[])
+        })
+    };
+    let full = KEPT_MAX / (KEPT_PER_SESSION_MAX - 1);
+    for nonce in 0..full {
+        assert_eq!(add(nonce as u64, KEPT_PER_SESSION_MAX), Ok(()));
+    }
+    let left = KEPT_MAX - full * (KEPT_PER_SESSION_MAX - 1);
+    assert!(matches!(add(1_000, left + 2), Err(ImageError::Session(_))));
+    assert_eq!(add(1_001, left + 1), Ok(()));
 }
 
 #[test]
