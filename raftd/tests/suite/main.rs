@@ -30,6 +30,7 @@ mod node_views;
 mod snap_crash;
 mod snap_damage;
 mod snap_format;
+mod snap_names;
 mod snap_receive;
 mod snap_support;
 mod snap_write;

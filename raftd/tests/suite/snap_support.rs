@@ -39,6 +39,8 @@ pub(crate) struct Maker {
     pub(crate) store: Store,
     /// Of the entries to come.
     pub(crate) term: u64,
+    /// Replies that each session keeps.
+    pub(crate) kept: u64,
     /// Writes of each session so far.
     seqs: Vec<u64>,
 }
@@ -49,6 +51,7 @@ impl Maker {
         Self {
             store: Store::new(EPOCH, SESSIONS_MAX),
             term: 3,
+            kept: 20,
             seqs: vec![0; sessions],
         }
     }
@@ -69,8 +72,7 @@ impl Maker {
                 nonce: session as u64,
             },
             seq,
-            // Up to 20 replies are kept.
-            floor: seq.saturating_sub(20).max(1),
+            floor: seq.saturating_sub(self.kept).max(1),
             command,
         };
         let mut body = BytesMut::new();

@@ -1,18 +1,15 @@
 //! A snapshot is the state, whatever the state, and the same bytes everywhere.
 
-use std::fs;
+use std::{fs, iter};
 
 use raftd::disk::os::OsDisk;
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, SECTOR_BYTES};
 use raftd::snapshot::format::{CHUNK_BYTES, ChunkKind};
-use raftd::snapshot::{
-    Error, Found, Step, Verifier, read_at, remove_older, remove_others, snapshot_id, snapshot_name,
-    verify,
-};
+use raftd::snapshot::{Error, Found, Step, Verifier, read_at, snapshot_name, verify};
 use raftd::storage::load_snapshot;
 use raftd::store::Store;
-use raftd::store::session::SESSIONS_MAX;
+use raftd::store::session::{KEPT_PER_SESSION_MAX, SESSIONS_MAX};
 use wire::entry::EntryKind;
 use wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -37,14 +34,30 @@ fn states() -> Vec<(&'static str, Store)> {
     for n in 0..70_000_u32 {
         crowd.put(&(n % 500).to_be_bytes(), &n.to_be_bytes());
     }
+    let mut busy = Maker::new(1);
+    busy.kept = u64::MAX;
+    for n in 0..=KEPT_PER_SESSION_MAX {
+        busy.put(b"k", &n.to_be_bytes());
+    }
     vec![
         ("one entry", one_entry.store),
+        ("a session that keeps all it may", busy.store),
         ("the largest items", large.store),
         ("within a change of voters", moved.store),
         ("many sessions", crowd.store),
         ("few keys", store(10, 100)),
         ("many keys", store(20_000, 100)),
     ]
+}
+
+/// Bytes that do not compress.
+fn random(seed: u64, length: usize) -> Vec<u8> {
+    let states = iter::successors(Some(seed), |state| {
+        let next = state.wrapping_mul(6_364_136_223_846_793_005);
+        Some(next.wrapping_add(1))
+    });
+    let bytes = states.skip(10).map(|state| (state >> 56) as u8);
+    bytes.take(length).collect()
 }
 
 #[test]
@@ -148,7 +161,7 @@ fn steps_are_short_and_tell_how_far_they_are() {
     let store = store(40_000, 200);
     let disk = SimDisk::new(1, 64 << 20);
     let mut writer = begin(&disk, store.view()).unwrap();
-    let (mut writing, mut verifying) = (0, 0);
+    let (mut written, mut writing, mut verifying) = (0, 0, 0);
     let info = loop {
         match writer.step(&disk).unwrap() {
             Step::Writing {
@@ -156,8 +169,9 @@ fn steps_are_short_and_tell_how_far_they_are() {
                 total_keys,
             } => {
                 assert_eq!(verifying, 0);
-                assert!(done_keys <= total_keys && total_keys == store.map().len() as u64);
-                writing += 1;
+                assert_eq!(total_keys, store.map().len() as u64);
+                assert!((written + 1..=total_keys).contains(&done_keys));
+                (written, writing) = (done_keys, writing + 1);
             }
             Step::Verifying {
                 done_bytes,
@@ -169,6 +183,7 @@ fn steps_are_short_and_tell_how_far_they_are() {
             Step::Published(info) => break info,
         }
     };
+    assert_eq!(written, store.map().len() as u64);
     let content = 40_000 * (200 + 12 + 32);
     let steps = content / CHUNK_BYTES;
     assert!(
@@ -206,6 +221,32 @@ fn a_view_is_written_as_it_was_whatever_happens_meanwhile() {
     assert_ne!(maker.store.applied(), frozen);
 }
 
+/// As a disk that lost what was written shows what an earlier life wrote there.
+#[test]
+fn what_is_read_again_is_what_was_written() {
+    let [wrong, right] = [1, 2].map(|seed| {
+        let mut maker = Maker::new(1);
+        // More than is read ahead.
+        maker.put(b"a", &random(1, 600_000));
+        maker.put(b"b", &random(seed, 100));
+        maker.store
+    });
+    let disk = SimDisk::new(1, 8 << 20);
+    let info = publish(&disk, wrong.view()).unwrap();
+    let whole = disk.content(&snapshot_name(info.id)).unwrap();
+    let mut writer = begin(&disk, right.view()).unwrap();
+    while !matches!(writer.step(&disk).unwrap(), Step::Verifying { .. }) {}
+    disk.tamper("snap/0000000000000002-3.snap.tmp", |bytes| *bytes = whole);
+    let error = loop {
+        match writer.step(&disk) {
+            Ok(step) => assert!(matches!(step, Step::Verifying { .. }), "{step:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Damaged(_)), "{error}");
+    assert_eq!(disk.list("snap").unwrap().len(), 1, "the earlier one stays");
+}
+
 #[test]
 fn chunks_are_filled_as_far_as_they_may_be() {
     let store = store(20_000, 100);
@@ -231,6 +272,27 @@ fn chunks_are_filled_as_far_as_they_may_be() {
         assert!(chunk.is_compressed(), "half of the values are one letter");
     }
     assert!(full.len() > 5);
+}
+
+/// As large as it was, compressed or not, it would look as if it were not.
+#[test]
+fn what_compression_makes_no_smaller_is_stored_as_it_is() {
+    let mut ways = [0, 0];
+    for length in (0..10_000).step_by(200) {
+        let mut maker = Maker::new(1);
+        maker.put(b"k", &random(1, length));
+        let disk = SimDisk::new(1, 1 << 20);
+        let info = publish(&disk, maker.store.view()).unwrap();
+        assert_same(&maker.store, &load_it(&disk, info.id).unwrap().store);
+        let content = disk.content(&snapshot_name(info.id)).unwrap();
+        let mut source = &content[..];
+        let mut verifier = Verifier::open(&mut source, "it").unwrap();
+        let Found::Chunk(chunk) = verifier.step(&mut source).unwrap() else {
+            panic!("there is a key");
+        };
+        ways[usize::from(chunk.is_compressed())] += 1;
+    }
+    assert!(!ways.contains(&0), "{ways:?}");
 }
 
 /// On a disk that is nearly full the room that is reserved ahead was not there, and what it needed was:
@@ -286,109 +348,6 @@ fn a_part_is_read_as_it_stands() {
             .is_empty()
     );
     assert!(read_at(&disk, id(1, 1), 0, 10).is_err());
-}
-
-#[test]
-fn only_what_is_of_use_stays() {
-    let disk = SimDisk::new(1, 64 << 20);
-    let mut maker = Maker::new(1);
-    let mut infos = Vec::new();
-    for n in 0..3 {
-        maker.put(b"key", &[n]);
-        infos.push(publish(&disk, maker.store.view()).unwrap());
-    }
-    for (name, bytes) in [
-        ("snap/0000000000000009-3.snap.tmp", 1),
-        ("snap/0000000000000001-3.part.tmp", 1),
-        ("snap/0000000000000008-3.part.tmp", 1),
-        ("snap/0000000000000009-3.part.tmp", 1),
-    ] {
-        disk.create(name, bytes).unwrap();
-    }
-    let removed = remove_others(&disk, infos[1].id).unwrap();
-    assert_eq!(
-        disk.list("snap").unwrap(),
-        ["0000000000000002-3.snap", "0000000000000009-3.part.tmp"]
-    );
-    assert_eq!(removed.len(), 5);
-    assert!(remove_others(&disk, infos[1].id).unwrap().is_empty());
-    remove_others(&disk, id(0, 0)).unwrap();
-    assert_eq!(disk.list("snap").unwrap(), ["0000000000000009-3.part.tmp"]);
-}
-
-/// A file system's `lost+found`, an operator's copies: a start neither takes nor trips over them.
-#[test]
-fn what_others_put_beside_snapshots_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
-    let kept = publish(&disk, store(3, 3).view()).unwrap();
-    let snap = dir.path().join("snap");
-    fs::create_dir(snap.join("lost+found")).unwrap();
-    for name in ["notes.tmp", "1-1.snap", "old-0000000000000001-1.snap"] {
-        fs::write(snap.join(name), "mine").unwrap();
-    }
-    let before = disk.list("snap").unwrap();
-    assert_eq!(before.len(), 5);
-    assert!(remove_others(&disk, kept.id).unwrap().is_empty());
-    assert_eq!(disk.list("snap").unwrap(), before);
-}
-
-#[test]
-fn before_the_first_snapshot_there_is_no_directory() {
-    let dir = tempfile::tempdir().unwrap();
-    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
-    assert!(remove_others(&disk, id(0, 0)).unwrap().is_empty());
-    assert!(!dir.path().join("snap").exists());
-}
-
-#[test]
-fn what_the_log_does_not_know_of_yet_stays() {
-    let disk = SimDisk::new(1, 64 << 20);
-    for name in [
-        "0000000000000001-1.snap",
-        "0000000000000002-1.part.tmp",
-        "0000000000000003-1.snap",
-        "0000000000000004-1.snap",
-        "0000000000000005-1.part.tmp",
-        "0000000000000005-1.snap.tmp",
-        "0000000000000006-1.snap",
-    ] {
-        disk.create(&format!("snap/{name}"), 1).unwrap();
-    }
-    remove_older(&disk, id(0, 0), &[]).unwrap();
-    assert_eq!(disk.list("snap").unwrap().len(), 7);
-    // Whoever asks to have one kept that is not there widens nothing.
-    remove_older(&disk, id(4, 1), &[id(1, 1), id(1 << 61, 1 << 40)]).unwrap();
-    assert_eq!(
-        disk.list("snap").unwrap(),
-        [
-            "0000000000000001-1.snap",
-            "0000000000000004-1.snap",
-            "0000000000000005-1.part.tmp",
-            "0000000000000005-1.snap.tmp",
-            "0000000000000006-1.snap",
-        ]
-    );
-}
-
-#[test]
-fn snapshot_names_have_one_spelling() {
-    let name = snapshot_name(id(0x2a, 0x1f));
-    assert_eq!(name, "snap/000000000000002a-1f.snap");
-    assert_eq!(
-        snapshot_id("000000000000002a-1f.snap"),
-        Some(id(0x2a, 0x1f))
-    );
-    for odd in [
-        "2a-1f.snap",
-        "000000000000002A-1f.snap",
-        "000000000000002a-01f.snap",
-        "000000000000002a-+1.snap",
-        "000000000000002a.snap",
-        "000000000000002a-1f.snap.tmp",
-    ] {
-        assert_eq!(snapshot_id(odd), None, "{odd}");
-    }
 }
 
 #[test]
