@@ -1,10 +1,15 @@
 //! Whatever happens to the bytes of a snapshot, it is refused, with the place, and never a panic.
 
+use bytes::BytesMut;
 use raftd::disk::sim::SimDisk;
 use raftd::snapshot::format::{
-    CHUNK_BYTES, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header, TRAILER_BYTES,
+    CHUNK_BYTES, CHUNK_HEADER_BYTES, ChunkHeader, ChunkKind, HEADER_BYTES, Header, TRAILER_BYTES,
+    Trailer,
 };
 use raftd::snapshot::{Error, Found, SnapshotInfo, Verifier, snapshot_name, verify};
+use wire::client::Item;
+use wire::types::Index;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::snap_support::{Maker, load_it, publish};
 
@@ -77,8 +82,9 @@ impl Sound {
         all.into_iter()
     }
 
-    /// Refuses these bytes, from a file and from a pipe, and tells a place that is in the file.
-    fn must_refuse(&self, bytes: &[u8], context: &str) {
+    /// Refuses these bytes, from a file and from a pipe, and tells a place that is in the file. Returns
+    /// what is told.
+    fn must_refuse(&self, bytes: &[u8], context: &str) -> String {
         assert!(bytes != self.content, "{context}: nothing was changed");
         self.disk
             .tamper(&self.name(), |content| *content = bytes.to_vec());
@@ -93,6 +99,7 @@ impl Sound {
             assert!(!damage.what.is_empty());
         }
         assert_eq!(loaded.to_string(), verified.to_string(), "{context}");
+        loaded.to_string()
     }
 }
 
@@ -188,21 +195,83 @@ fn a_chunk_of_another_snapshot_is_told() {
     );
 }
 
-/// However well it is sealed: no room is made for what cannot be there.
+/// However well it is sealed. No room is made for items that cannot be there.
 #[test]
-fn a_chunk_of_more_items_than_it_has_room_for_is_told() {
+fn a_chunk_of_more_or_fewer_items_than_it_says_is_told() {
     let sound = sound();
     let all = pieces(&sound.content);
     let mut header = Header::decode(all[0]).unwrap();
     (header.head.keys, header.head.sessions) = (u64::MAX, u64::MAX);
     let page = header.encode();
-    for n in [1, all.len() - 2] {
-        let (mut sealed, mut chunk) = (all.clone(), all[n].to_vec());
-        let (header, _) = ChunkHeader::decode(chunk.first_chunk().unwrap()).unwrap();
-        let items = u32::MAX;
-        ChunkHeader { items, ..header }.encode(&mut chunk);
-        (sealed[0], sealed[n]) = (&page, &chunk);
-        sound.must_refuse(&sealed.concat(), &format!("chunk {n}"));
+    for (n, of_one) in [(1, "an item"), (all.len() - 2, "a session")] {
+        for (items, told) in [
+            (u32::MAX, format!("{of_one} cannot be understood")),
+            (1, "a chunk holds more than its items".to_owned()),
+        ] {
+            let (mut sealed, mut chunk) = (all.clone(), all[n].to_vec());
+            let (header, _) = ChunkHeader::decode(chunk.first_chunk().unwrap()).unwrap();
+            ChunkHeader { items, ..header }.encode(&mut chunk);
+            (sealed[0], sealed[n]) = (&page, &chunk);
+            let error = sound.must_refuse(&sealed.concat(), &format!("chunk {n}"));
+            assert!(error.ends_with(&told), "{error}");
+        }
+    }
+}
+
+/// Every part of it is whole, and yet it is not what the writer had.
+#[test]
+fn another_digest_than_that_of_the_content_is_told() {
+    let sound = sound();
+    let (rest, end) = sound.content.split_last_chunk().unwrap();
+    let mut trailer = Trailer::decode(end).unwrap();
+    trailer.digest ^= 1;
+    let bytes = [rest, &trailer.encode()].concat();
+    let error = sound.must_refuse(&bytes, "another digest");
+    assert!(error.ends_with("the content has another digest"), "{error}");
+}
+
+/// Sealed as if it were right: the digest does not tell, for it is a sum.
+#[test]
+fn keys_out_of_order_are_told() {
+    let sound = sound();
+    let mut header = Header::decode(&sound.content[..HEADER_BYTES]).unwrap();
+    header.head.keys = 2;
+    let key = |key| Item {
+        key,
+        value: b"",
+        revision: Index(1),
+        create_revision: Index(1),
+        version: 1,
+    };
+    let (low, high) = (key(b"a"), key(b"b"));
+    for chunks in [
+        &[&[high, low][..]][..],
+        &[&[low, low]],
+        &[&[high], &[low]],
+        &[&[low], &[low]],
+    ] {
+        let mut bytes = header.encode();
+        for (number, items) in chunks.iter().enumerate() {
+            let mut content = BytesMut::new();
+            items.iter().for_each(|item| item.encode(&mut content));
+            let mut chunk = vec![0; CHUNK_HEADER_BYTES];
+            chunk.extend_from_slice(&content);
+            let header = ChunkHeader {
+                number: number as u64,
+                kind: ChunkKind::Keys,
+                items: items.len() as u32,
+                content_bytes: content.len() as u32,
+                stored_bytes: content.len() as u32,
+                content_hash: xxh3_128(&content),
+            };
+            header.encode(&mut chunk);
+            bytes.extend_from_slice(&chunk);
+        }
+        let verified = verify(&mut &bytes[..], "it").unwrap_err().to_string();
+        assert!(verified.ends_with("keys are out of order"), "{verified}");
+        sound.disk.tamper(&sound.name(), |content| *content = bytes);
+        let loaded = load_it(&sound.disk, sound.info.id).unwrap_err().to_string();
+        assert!(loaded.ends_with("not above the one before it"), "{loaded}");
     }
 }
 

@@ -12,6 +12,7 @@ use raftd::snapshot::format::{
 use raftd::snapshot::{snapshot_id, snapshot_name, verify};
 use raftd::store::{ImageHead, Store};
 use wire::command::{Command, Expect};
+use wire::limits::{ADDR_BYTES_MAX, MEMBERS_MAX};
 use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::{ClusterId, Epoch, Incarnation, Index, NodeId};
 
@@ -93,6 +94,10 @@ fn what_no_header_says_is_refused_however_well_it_is_sealed() {
     ] {
         assert_eq!(Header::decode(&impossible.encode()), None);
     }
+    // The most that there can be.
+    let crowd = (1..=MEMBERS_MAX as u64).map(|n| (NodeId(n), "a".repeat(ADDR_BYTES_MAX)));
+    let crowd = with_members(crowd.collect());
+    assert_eq!(Header::decode(&crowd.encode()), Some(crowd));
     let no_horizon = with_head(ImageHead {
         horizon: None,
         ..head()

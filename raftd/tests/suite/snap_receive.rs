@@ -319,6 +319,20 @@ fn room_for_all_of_it_is_reserved_before_anything_is_sent() {
     source.receive(&disk);
 }
 
+/// Else the last sync takes as long as all that was received.
+#[test]
+fn what_arrives_is_synced_on_the_way() {
+    const PART_BYTES: u64 = 8 << 20;
+    let disk = SimDisk::new(1, 64 << 20);
+    let total_bytes = 3 * PART_BYTES;
+    let mut receiver = Receiver::open(&disk, id(1, 1), total_bytes).unwrap();
+    let (before, piece) = (disk.syncs(), vec![0; 1 << 20]);
+    while !receiver.is_complete() {
+        let received = receiver.write(&disk, receiver.received_bytes(), &piece);
+        assert_eq!(disk.syncs() - before, received.unwrap() / PART_BYTES);
+    }
+}
+
 #[test]
 fn a_failed_sync_costs_what_was_received() {
     let source = source(2000);
