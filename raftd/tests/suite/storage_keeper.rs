@@ -12,6 +12,7 @@ use raftd::snapshot::{snapshot_id, snapshot_name};
 use raftd::storage::{Keeper, Kept, Scrubber};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
+use raftd::wal::segment::{WAL_DIR, segment_name};
 use wire::entry::{Entry, EntryKind};
 use wire::types::Index;
 
@@ -93,6 +94,70 @@ fn with_a_snapshot() -> (SimDisk, String) {
     (disk, name)
 }
 
+/// A client that waits for it is told, and the leader's loop is not woken for each piece.
+#[test]
+fn each_mib_of_a_snapshot_is_told_once() {
+    const MIB: u64 = 1024 * 1024;
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    let view = store(20_000, 200).view();
+    keeper.push(SnapshotRequest::Take(Box::new(view)));
+    let mut events = VecDeque::new();
+    while keeper.step(&mut events).expect("it is sound") != Kept::Idle {}
+    let Some(StorageEvent::Snapshot(SnapshotEvent::Taken(file))) = events.pop_back() else {
+        panic!("{events:?}");
+    };
+    let told = events.iter().filter_map(|event| match event {
+        StorageEvent::Snapshot(SnapshotEvent::Progress(bytes)) => Some(bytes / MIB),
+        _ => None,
+    });
+    // Written, and read again; but for what the last step did.
+    let last = (2 * file.bytes - CHUNK_BYTES as u64) / MIB;
+    assert!(last > 2);
+    assert!(told.eq(1..=last));
+}
+
+/// An end of the process leaves nothing half-written behind.
+#[test]
+fn what_is_half_written_goes_with_the_keeper() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    let view = store(20_000, 100).view();
+    keeper.push(SnapshotRequest::Take(Box::new(view)));
+    let _ = keeper.step(&mut VecDeque::new()).expect("it is sound");
+    assert_eq!(disk.list("snap").unwrap().len(), 1);
+    keeper.finish();
+    assert!(disk.list("snap").unwrap().is_empty());
+}
+
+/// The log's front goes segment by segment, also while more of it is forgotten.
+#[test]
+fn segments_that_the_log_forgot_are_removed() {
+    let disk = SimDisk::new(1, 1 << 20);
+    disk.create_dir(WAL_DIR).unwrap();
+    for id in 1..=5 {
+        disk.create(&segment_name(id), 1).unwrap();
+    }
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    keeper.remove_segments(1..1);
+    assert!(!keeper.has_work());
+    keeper.remove_segments(1..3);
+    assert!(keeper.is_awaited());
+    let mut step = || keeper.step(&mut VecDeque::new());
+    assert_eq!(step().expect("it goes"), Kept::Served);
+    keeper.remove_segments(3..5);
+    keeper.remove_segments(5..5);
+    let mut step = || keeper.step(&mut VecDeque::new());
+    while step().expect("it goes") != Kept::Idle {}
+    disk.power_loss();
+    let disk = disk.restart();
+    assert_eq!(disk.list(WAL_DIR).unwrap(), ["0000000000000005.wal"]);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    keeper.remove_segments(5..6);
+    disk.fail_next(Operation::Remove, Fault::Io);
+    assert!(keeper.step(&mut VecDeque::new()).is_err());
+}
+
 /// It is cut then, and looks damaged.
 #[test]
 fn a_snapshot_that_is_removed_while_it_is_scrubbed_is_not_damaged() {
@@ -129,19 +194,37 @@ fn a_snapshot_that_is_damaged_is_told_though_it_cannot_be_opened_again() {
     let [StorageEvent::Snapshot(SnapshotEvent::Rotten(_))] = *events.make_contiguous() else {
         panic!("{events:?}");
     };
+    while scrubber.has_work() {
+        scrubber.step(&mut events);
+    }
+    let Some(StorageEvent::Scrubbed { bytes, findings: 1 }) = events.pop_back() else {
+        panic!("{events:?}");
+    };
+    // The first chunk is sound.
+    assert!((CHUNK_BYTES as u64 / 4..CHUNK_BYTES as u64 * 5 / 4).contains(&bytes));
 }
 
 /// Who asked for it waits for an answer, and asks for no other one before.
 #[test]
 fn a_snapshot_that_is_given_up_is_told() {
-    let disk = SimDisk::new(1, 64 << 20);
-    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
-    let view = store(2_000, 100).view();
+    let (disk, _) = with_a_snapshot();
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    let view = store(20_000, 100).view();
     let (id, mut events) = (view.applied(), VecDeque::new());
     keeper.push(SnapshotRequest::Take(Box::new(view)));
     let _ = keeper.step(&mut events).expect("the disk is sound");
-    keeper.push(SnapshotRequest::Distrust { after: Index(0) });
+    // The state was right up to there, and so are snapshots.
+    keeper.push(SnapshotRequest::Distrust { after: id.index });
+    let _ = keeper.step(&mut events).expect("the disk is sound");
+    let [StorageEvent::Snapshot(SnapshotEvent::Distrusted)] = events.make_contiguous() else {
+        panic!("{events:?}");
+    };
+    assert_eq!(disk.list("snap").unwrap().len(), 2);
+    events.clear();
+    let after = Index(id.index.0 - 1);
+    keeper.push(SnapshotRequest::Distrust { after });
     while keeper.step(&mut events).expect("the disk is sound") != Kept::Idle {}
+    assert!(disk.list("snap").unwrap().is_empty());
     let [
         StorageEvent::Snapshot(SnapshotEvent::Released(view)),
         StorageEvent::Snapshot(SnapshotEvent::NotTaken { snapshot, .. }),
@@ -153,9 +236,9 @@ fn a_snapshot_that_is_given_up_is_told() {
     assert_eq!((view.applied(), *snapshot), (id, id));
 }
 
-/// What came of it goes with all that is not to be believed.
+/// With all that is not to be believed, or is older than what the log goes on from.
 #[test]
-fn a_transfer_begins_anew_when_the_state_is_distrusted() {
+fn a_transfer_begins_anew_when_what_came_of_it_is_removed() {
     let mut source = Store::new(identity().epoch, SESSIONS_MAX);
     let noop = Entry::build(&mut BytesMut::new(), id(1, 3), 1, EntryKind::Noop, &[]);
     source.apply(&noop);
@@ -165,7 +248,7 @@ fn a_transfer_begins_anew_when_the_state_is_distrusted() {
     let bytes = Bytes::from(bytes);
 
     let disk = SimDisk::new(2, 64 << 20);
-    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
     let mut events = VecDeque::new();
     let piece = |at: Range<usize>| SnapshotRequest::Receive {
         snapshot: id(1, 3),
@@ -173,16 +256,23 @@ fn a_transfer_begins_anew_when_the_state_is_distrusted() {
         offset: at.start as u64,
         bytes: bytes.slice(at),
     };
+    let keep = SnapshotRequest::Keep {
+        marked: id(1, 3),
+        also: Vec::new(),
+    };
     for (request, received) in [
         (piece(0..100), Some(100)),
         (SnapshotRequest::Distrust { after: Index(0) }, None),
+        (piece(100..200), Some(0)),
+        (piece(0..100), Some(100)),
+        (keep, None),
         (piece(100..200), Some(0)),
         (piece(0..bytes.len()), Some(bytes.len() as u64)),
     ] {
         keeper.push(request);
         let _ = keeper.step(&mut events).expect("the disk is sound");
         match (events.pop_front(), received) {
-            (Some(StorageEvent::Snapshot(SnapshotEvent::Distrusted)), None) => {}
+            (None | Some(StorageEvent::Snapshot(SnapshotEvent::Distrusted)), None) => {}
             (
                 Some(StorageEvent::Snapshot(SnapshotEvent::Received { received_bytes, .. })),
                 Some(expected),
@@ -193,6 +283,7 @@ fn a_transfer_begins_anew_when_the_state_is_distrusted() {
     let [StorageEvent::Snapshot(SnapshotEvent::Whole(..))] = events.make_contiguous() else {
         panic!("{events:?}");
     };
+    assert_eq!(keeper.next_bytes(), bytes.len() as u64);
 }
 
 /// Else it stays what the next client is sent, too.

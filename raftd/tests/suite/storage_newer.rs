@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, Latched};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::snapshot::{Step, Writer, snapshot_name};
-use raftd::storage::{OpenedDisk, Options, Recovery, open_disk};
+use raftd::snapshot::{self, Step, Writer, snapshot_name};
+use raftd::storage::{OpenedDisk, Options, Recovery, State, open_disk};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::segment::{self, segment_name};
 use raftd::wal::{Pending, identity::Identity};
-use wire::types::{EntryId, Index};
+use wire::types::{ClusterId, EntryId, Index};
 
 use crate::wal_damage::{id, put};
 use crate::wal_story::options;
@@ -123,4 +123,20 @@ fn what_does_not_fit_the_log_is_refused_and_stays() {
             assert!(disk.content(&snapshot_name(kept)).is_some(), "{kept} stays");
         }
     }
+}
+
+/// Others may have what is damaged here, but whose directory this is they do not know.
+#[test]
+fn the_snapshot_of_another_cluster_is_refused_also_where_there_are_others() {
+    let disk = SimDisk::new(9, 32 << 20);
+    let marked = publish(&disk, MARKED, 1);
+    let load = |cluster| {
+        let identity = Identity { cluster, ..alone() };
+        State::load(&disk, &identity, marked, marked, false, SESSIONS_MAX)
+    };
+    assert!(!load(alone().cluster).expect("it is whole").rebuilding);
+    let error = load(ClusterId(1)).expect_err("it is another cluster's");
+    assert!(matches!(error, snapshot::Error::Foreign { .. }), "{error}");
+    disk.rot(&snapshot_name(marked), 8_200, 1);
+    assert!(load(alone().cluster).expect("others have it").rebuilding);
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use raftd::disk::sim::SimDisk;
+use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::storage::{Keeper, Kept, Options, Scrubbing, SpareMaker, Step};
 use raftd::store::Store;
@@ -96,6 +96,26 @@ fn at_the_hard_mark_no_segment_can_be_made() {
     disk.set_capacity(2 * SEGMENT_BYTES);
     let made = (0..1_000).any(|_| matches!(maker.step(0, 0, false), Step::Made(_)));
     assert!(made, "by itself, once there is room");
+}
+
+#[test]
+fn a_spare_that_is_not_finished_leaves_nothing() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let half_made = || {
+        let mut maker = maker_of(&disk, 16 << 20, 0);
+        assert!(matches!(maker.step(0, 0, false), Step::Making));
+        assert!(disk.used_bytes() > 0);
+        maker
+    };
+    half_made().finish();
+    assert_eq!(disk.used_bytes(), 0);
+    let mut maker = half_made();
+    disk.fail_next(Operation::Write, Fault::Io);
+    assert!(matches!(
+        maker.step(0, 0, false),
+        Step::Failed(DiskState::Hard)
+    ));
+    assert_eq!(disk.used_bytes(), 0);
 }
 
 /// Has a snapshot of this state written, and says what became of it.
