@@ -26,6 +26,7 @@ mod node_session;
 mod node_snapshots;
 mod node_store;
 mod node_swarm;
+mod node_transfers;
 mod node_views;
 mod snap_crash;
 mod snap_damage;

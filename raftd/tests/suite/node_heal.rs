@@ -16,7 +16,8 @@ use wire::types::{EntryId, Index, NodeId};
 use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, EPOCH, Options, error, ms};
 use super::node_reads::anywhere;
-use super::node_snapshots::{Client, await_snapshot, holds, nothing_of_it, patient};
+use super::node_snapshots::{Client, await_snapshot, holds, patient};
+use super::node_transfers::nothing_of_it;
 use super::node_views::scan;
 
 /// Entries from one comparison of the states to the next.
