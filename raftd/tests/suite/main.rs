@@ -12,6 +12,7 @@ mod daemon_readers;
 mod disk_os;
 mod node_cluster;
 mod node_digest;
+mod node_faulty;
 mod node_forming;
 mod node_full;
 mod node_handover;
