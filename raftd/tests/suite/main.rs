@@ -28,6 +28,7 @@ mod node_snapshots;
 mod node_store;
 mod node_swarm;
 mod node_transfers;
+mod node_turns;
 mod node_views;
 mod snap_crash;
 mod snap_damage;
