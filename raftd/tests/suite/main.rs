@@ -7,6 +7,7 @@ mod daemon_life;
 mod daemon_log;
 mod daemon_man;
 mod daemon_net;
+mod daemon_peers;
 mod daemon_process;
 mod daemon_readers;
 mod disk_os;

@@ -1,0 +1,162 @@
+//! How a daemon finds its peers by name, and waits to be admitted by them.
+
+use crate::daemon_life::{fill, finds_the_directory_in_use};
+use crate::daemon_process::{Answer, Daemon, PATIENCE, exited, raftd};
+use rustix::process::Signal;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+use wire::client::{MemberChange, Request};
+
+/// Two in one directory would be two members.
+#[test]
+fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    // Nobody is there any more.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+    let nobody = nobody.unwrap().to_string();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let joins = ["--data-dir", data, "--name", "n4", "--join", &nobody];
+    let args = [&joins[..], &ports].concat();
+    let mut first = Daemon::start(raftd(&args));
+    finds_the_directory_in_use(&args);
+    first.signal(Signal::TERM);
+    assert!(exited(first.wait(), 0));
+}
+
+/// Whether the machine does; else the test is skipped.
+fn knows_localhost(test: &str) -> bool {
+    let knows = ("localhost", 0).to_socket_addrs().is_ok();
+    if !knows {
+        let reason = "the machine knows no localhost: it has no /etc/hosts";
+        raftd_tests::skip(test, reason);
+    }
+    knows
+}
+
+#[test]
+fn peers_are_found_by_name() {
+    if !knows_localhost("daemon_peers::peers_are_found_by_name") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ports: Vec<u16> = (0..3)
+        .map(|_| TcpListener::bind("localhost:0").unwrap())
+        .collect::<Vec<_>>()
+        .iter()
+        .map(|taken| taken.local_addr().unwrap().port())
+        .collect();
+    let list: Vec<_> = ports
+        .iter()
+        .enumerate()
+        .map(|(n, port)| format!("{}=localhost:{port}", n + 1))
+        .collect();
+    let list = list.join(",");
+    let start = |n: usize| {
+        let data = dir.path().join(format!("n{n}"));
+        let addr = format!("localhost:{}", ports[n]);
+        // Each finds itself in the list by its peer address.
+        let args = [
+            "--listen",
+            "localhost:0",
+            "--peer-listen",
+            &addr,
+            "--initial-cluster",
+            &list,
+        ];
+        let mut command = raftd(&args);
+        command
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--set", "wal.segment_bytes=1MiB"]);
+        Daemon::start(command)
+    };
+    let cluster: Vec<Daemon> = (0..3).map(start).collect();
+    for daemon in &cluster {
+        daemon.wait_line("cluster formed members=3");
+    }
+}
+
+#[test]
+fn a_member_that_is_added_later_is_found_by_name() {
+    if !knows_localhost("daemon_peers::a_member_that_is_added_later_is_found_by_name") {
+        return;
+    }
+    let first = Daemon::dev(&[]);
+    let free = TcpListener::bind("localhost:0").unwrap().local_addr();
+    let addr = format!("localhost:{}", free.unwrap().port());
+    let change = MemberChange::Add {
+        name: "n2",
+        peer_addr: &addr,
+        promote_within_ms: None,
+        replaces: None,
+    };
+    first.serves();
+    let mut operator = first.client();
+    operator.ask(
+        1,
+        &Request::ChangeMembers {
+            dry_run: false,
+            change,
+        },
+    );
+    assert_eq!(operator.reply(), (1, Answer::Other), "it is added");
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = joining(dir.path(), &first.client);
+    command.args(["--peer-listen", &addr]);
+    let _second = Daemon::start(command);
+    first.wait_line(&format!("peer link up peer=2 addr={addr}"));
+}
+
+/// A node that asks the `seeds` who it is.
+fn joining(data_dir: &Path, seeds: &str) -> Command {
+    let mut command = raftd(&["--name", "n2", "--join", seeds, "--listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(data_dir);
+    command.args(["--set", "wal.segment_bytes=1MiB"]);
+    command
+}
+
+/// It would be killed for being late.
+#[test]
+fn a_node_that_waits_to_be_admitted_is_ready_for_a_service_manager_that_reads_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    fill(&SocketAddr::from_pathname(&path).unwrap());
+    let mut command = joining(&dir.path().join("data"), "127.0.0.1:1");
+    command.args(["--peer-listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let daemon = Daemon::start(command);
+    daemon.wait_line("service manager not told that this node is ready");
+    let mut bytes = [0; 1024];
+    let mut next = || {
+        let count = socket.recv(&mut bytes).unwrap();
+        bytes[..count].to_vec()
+    };
+    let late = std::iter::repeat_with(&mut next).find(|line| line != b"other\n");
+    assert_eq!(late.unwrap(), b"READY=1\n");
+}
+
+#[test]
+fn a_node_that_waits_to_be_admitted_ends_at_once() {
+    let silent: Vec<TcpListener> = (0..5)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addrs = silent
+        .iter()
+        .map(|seed| seed.local_addr().unwrap().to_string());
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = joining(dir.path(), &addrs.collect::<Vec<_>>().join(","));
+    command.args(["--peer-listen", "127.0.0.1:0"]);
+    let mut daemon = Daemon::start(command);
+    let _asking = silent[0].accept().unwrap();
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    assert!(exited(daemon.wait(), 0));
+    let took = began.elapsed();
+    assert!(took.as_secs() < 2, "{took:?}: it waited for an answer");
+}
