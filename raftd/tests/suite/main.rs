@@ -48,6 +48,7 @@ mod wal_crash;
 mod wal_damage;
 mod wal_examine;
 mod wal_format;
+mod wal_front;
 mod wal_full;
 mod wal_heal;
 mod wal_life;
