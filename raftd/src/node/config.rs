@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use wire::limits::ENTRY_BYTES_MAX;
+use wire::limits::{ENTRY_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX};
 use wire::membership::Membership;
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 
-use super::snapshots::Policy;
 use crate::store::session::SESSIONS_MAX;
 
 /// What never changes in a node's life.
@@ -99,6 +98,42 @@ impl Default for Limits {
             views_max: 32,
             view_idle_max: Duration::from_secs(5 * 60),
             view_age_max: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// When a leader has a snapshot taken, and what is kept behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// After so many bytes of log entries..
+    pub log_bytes: u64,
+    /// ..and so many times the size of the last snapshot.
+    pub log_factor: u64,
+    /// After so many entries; 0 is never.
+    pub entries: u64,
+    /// After so much time, if anything was written; zero is never.
+    pub interval: Duration,
+    /// When keys and values have grown by so many percent; 0 is never.
+    pub growth_percent: u64,
+    /// No sooner after the last one than this, whatever the reason, unless it is asked for.
+    pub gap: Duration,
+    /// Bytes of segments that are kept before a snapshot, for followers that lag a little.
+    pub keep_bytes: u64,
+    /// Bytes of one piece of a snapshot that is sent, at most.
+    pub piece_bytes: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            log_bytes: 64 * 1024 * 1024,
+            log_factor: 4,
+            entries: 0,
+            interval: Duration::ZERO,
+            growth_percent: 0,
+            gap: Duration::from_secs(10),
+            keep_bytes: 64 * 1024 * 1024,
+            piece_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
         }
     }
 }

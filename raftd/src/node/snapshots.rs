@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use log::Level;
 use raft::{CannotPropose, Instant, RoleName};
-use wire::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use wire::peer::DiskState;
 use wire::types::{EntryId, Index};
 
 use super::Node;
 use super::client::Caller;
+use super::config::Policy;
 use super::freeing::Freeing;
 use super::io::{Effects, Reader, SnapshotEvent, SnapshotFile, SnapshotRequest, StorageRequest};
 use super::retry::Retry;
@@ -28,42 +28,6 @@ use crate::store::View;
 
 /// Between two attempts at a snapshot that is wanted, at least.
 const WANTED_PAUSE: Duration = Duration::from_secs(1);
-
-/// When a leader has a snapshot taken, and what is kept behind it.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy {
-    /// After so many bytes of log entries..
-    pub log_bytes: u64,
-    /// ..and so many times the size of the last snapshot.
-    pub log_factor: u64,
-    /// After so many entries; 0 is never.
-    pub entries: u64,
-    /// After so much time, if anything was written; zero is never.
-    pub interval: Duration,
-    /// When keys and values have grown by so many percent; 0 is never.
-    pub growth_percent: u64,
-    /// No sooner after the last one than this, whatever the reason, unless it is asked for.
-    pub gap: Duration,
-    /// Bytes of segments that are kept before a snapshot, for followers that lag a little.
-    pub keep_bytes: u64,
-    /// Bytes of one piece of a snapshot that is sent, at most.
-    pub piece_bytes: usize,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            log_bytes: 64 * 1024 * 1024,
-            log_factor: 4,
-            entries: 0,
-            interval: Duration::ZERO,
-            growth_percent: 0,
-            gap: Duration::from_secs(10),
-            keep_bytes: 64 * 1024 * 1024,
-            piece_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
-        }
-    }
-}
 
 /// While a disk is low, a snapshot is taken when it frees this part of what it takes, or more..
 const LOW_PART: u64 = 4;
