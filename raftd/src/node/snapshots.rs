@@ -78,7 +78,7 @@ pub(super) struct Snapshots {
     /// The size of the state that the background thread knows of.
     told_bytes: u64,
     pub(super) transfers: Transfers,
-    /// Why the last one could not be taken; empty if it could.
+    /// Why the last one could not be taken; empty if it could, or is needed no more.
     pub(super) trouble: String,
 }
 
@@ -226,6 +226,9 @@ impl Snapshots {
         );
         self.newest = file;
         self.doubted = false;
+        if file.id.index >= self.wanted {
+            self.trouble.clear();
+        }
         Some(file)
     }
 

@@ -3,7 +3,9 @@
 
 use super::node_cluster::{value, written};
 use super::node_harness::{Cluster, Options, error, ms};
-use super::node_snapshots::{Client, await_snapshot, eager, holds, patient, snapshots_taken};
+use super::node_snapshots::{
+    Client, await_snapshot, eager, holds, patient, snapshot_of, snapshots_taken,
+};
 use bytes::Bytes;
 use raftd::node::io::ConnectionId;
 use wire::client::{Consistency, Freshness, Reply, Request, Status};
@@ -387,4 +389,30 @@ fn who_reads_a_snapshot_no_more_makes_room_for_others() {
     assert!(matches!(told, Error::Overloaded { .. }), "{told:?}");
     cluster.run(ms(30_000));
     assert!(total_bytes(&mut cluster, late, 2, snapshot) > 0);
+}
+
+/// What could not be taken before is needless then, and nobody tries it again.
+#[test]
+fn a_snapshot_of_the_leader_ends_the_alarm_about_an_own_one() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    (0..3).for_each(|_| cluster.fill_snapshot_disk(follower));
+    let failed = client.snapshot(&mut cluster);
+    cluster.run_until("an alarm", ms(2_000), |cluster| {
+        cluster
+            .status(follower)
+            .error
+            .contains("could not be taken")
+    });
+    cluster.isolate(follower);
+    let sent = client.compact(&mut cluster, leader);
+    assert!(sent > failed);
+    cluster.heal();
+    cluster.run_until("published", ms(5_000), |cluster| {
+        snapshot_of(cluster, follower) >= sent
+    });
+    assert_eq!(cluster.status(follower).error, "");
 }
