@@ -38,14 +38,25 @@ const TOLD_PART: u64 = 8;
 /// ..so many bytes.
 const TOLD_BYTES: u64 = 64 * 1024;
 
-/// What was written since the last view was frozen.
+/// What was written since the last view was frozen, or came as a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
-struct Since {
+pub(super) struct Since {
     at: Instant,
     log_bytes: u64,
     entries: u64,
     /// Bytes of keys and values then.
     data_bytes: u64,
+}
+
+impl Since {
+    /// Nothing was written since now.
+    pub(super) fn now(at: Instant, data_bytes: u64) -> Self {
+        Self {
+            at,
+            data_bytes,
+            ..Self::default()
+        }
+    }
 }
 
 /// The snapshots of a node.
@@ -87,11 +98,7 @@ impl Snapshots {
     pub(super) fn new(newest: SnapshotFile, now: Instant, data_bytes: u64) -> Self {
         Self {
             newest,
-            since: Since {
-                at: now,
-                data_bytes,
-                ..Since::default()
-            },
+            since: Since::now(now, data_bytes),
             ..Self::default()
         }
     }
@@ -193,6 +200,17 @@ impl Snapshots {
             || (policy.entries > 0 && entries >= policy.entries)
             || (policy.growth_percent > 0 && data_bytes > grown)
             || (low && freed >= LOW_BYTES_MIN.max(data_bytes / LOW_PART))
+    }
+
+    /// The state is that of this file now, which was received: a view of an older one is needed no
+    /// more, and what was written up to there is in it.
+    pub(super) fn received(&mut self, file: SnapshotFile, since: Since, freeing: &mut Freeing) {
+        self.since = since;
+        let is_older = |view: &mut Box<View>| view.applied().index <= file.id.index;
+        if let Some(view) = self.frozen.take_if(is_older) {
+            freeing.add(view.into_map());
+        }
+        self.found(file);
     }
 
     /// A whole file is there that the log does not know of. A later one takes its place.
@@ -380,11 +398,7 @@ impl Node {
         {
             snapshots.proposed = None;
         }
-        snapshots.since = Since {
-            at: self.now.monotonic,
-            data_bytes: self.store.data_bytes(),
-            ..Since::default()
-        };
+        snapshots.since = Since::now(self.now.monotonic, self.store.data_bytes());
         if let Some(view) = snapshots.frozen.replace(view) {
             self.freeing.add(view.into_map());
         }

@@ -21,7 +21,7 @@ use super::admission::overloaded;
 use super::client::Caller;
 use super::io::{ConnectionId, Effects, Reader, SnapshotFile, SnapshotRequest};
 use super::sending::{GIVE_UP, ON_THEIR_WAY_MAX, Sending};
-use super::snapshots::push;
+use super::snapshots::{Since, push};
 use crate::store::Store;
 
 /// Pieces received and not yet stored, at most. A leader sends [`ON_THEIR_WAY_MAX`] at a time; as many
@@ -383,6 +383,7 @@ impl Node {
         self.committed = self.committed.max(id.index);
         self.loader.applied(id.index);
         self.reads.applied(id.index);
-        self.snapshots.found(file);
+        let since = Since::now(self.now.monotonic, self.store.data_bytes());
+        self.snapshots.received(file, since, &mut self.freeing);
     }
 }

@@ -232,7 +232,7 @@ fn a_state_that_is_thrown_away_takes_along_all_views() {
 }
 
 /// Some state as of an entry.
-fn store_at(applied: EntryId) -> Box<Store> {
+pub(crate) fn store_at(applied: EntryId) -> Box<Store> {
     let head = ImageHead {
         applied,
         wall_ms: 0,

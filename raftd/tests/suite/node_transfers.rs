@@ -3,11 +3,14 @@
 
 use super::node_cluster::{value, written};
 use super::node_harness::{Cluster, Options, error, ms};
+use super::node_heal::store_at;
 use super::node_snapshots::{
     Client, await_snapshot, eager, holds, patient, snapshot_of, snapshots_taken,
 };
+use std::time::Duration;
+
 use bytes::Bytes;
-use raftd::node::io::ConnectionId;
+use raftd::node::io::{ConnectionId, SnapshotEvent, SnapshotFile, StorageEvent};
 use wire::client::{Consistency, Freshness, Reply, Request, Status};
 use wire::command::{Command, Outcome};
 use wire::error::Error;
@@ -415,4 +418,75 @@ fn a_snapshot_of_the_leader_ends_the_alarm_about_an_own_one() {
         snapshot_of(cluster, follower) >= sent
     });
     assert_eq!(cluster.status(follower).error, "");
+}
+
+/// What was written before is in the snapshot.
+#[test]
+fn a_snapshot_that_is_received_begins_a_new_count() {
+    let mut cluster = Cluster::serving(eager());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for _ in 0..12 {
+        client.put(&mut cluster, b"before", b"v");
+    }
+    cluster.run(ms(1_000));
+    cluster.isolate(follower);
+    for _ in 0..30 {
+        client.put(&mut cluster, b"meanwhile", b"v");
+    }
+    cluster.run(ms(100));
+    cluster.heal();
+    let here = |cluster: &Cluster, id| cluster.node(id).store().applied().index;
+    cluster.run_until("the same state", ms(5_000), |cluster| {
+        here(cluster, follower) == here(cluster, leader)
+    });
+    cluster.run(ms(100));
+    let received = snapshot_of(&cluster, follower);
+    let installed = |line: &String| line.starts_with("snapshot installed");
+    assert!(cluster.events(follower).iter().any(installed));
+    let asked = cluster.connect(leader);
+    let (deadline_ms, to) = (0, Some(follower));
+    cluster.ask(asked, 1, Request::TransferLeader { deadline_ms, to });
+    assert_eq!(cluster.elect(), follower);
+    let mut client = Client::new(&mut cluster, follower, 2);
+    while client.put(&mut cluster, b"after", b"v").0 < received.0 + 18 {}
+    cluster.run(ms(100));
+    assert_eq!(snapshot_of(&cluster, follower), received, "it is too early");
+    while client.put(&mut cluster, b"after", b"v").0 < received.0 + 22 {}
+    await_snapshot(&mut cluster, &[follower], received.next());
+}
+
+/// Its file would be older than the one that the log goes on from, and stay.
+#[test]
+fn a_state_that_is_older_than_what_was_received_is_not_written() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let follower = cluster.other_than(leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    cluster.run(ms(100));
+    cluster.hang_disk(follower, true);
+    let frozen = client.snapshot(&mut cluster);
+    cluster.run(ms(100));
+    assert_eq!(cluster.node(follower).store().applied().index, frozen);
+    assert!(cluster.node(follower).waiting().snapshot);
+    cluster.isolate(follower);
+    let later = EntryId {
+        term: cluster.node(follower).raft().term(),
+        index: Index(1_000),
+    };
+    let file = SnapshotFile {
+        id: later,
+        bytes: 1,
+    };
+    let whole = SnapshotEvent::Whole(file, store_at(later));
+    cluster.report(follower, StorageEvent::Snapshot(whole));
+    assert_eq!(cluster.status(follower).applied, later.index);
+    cluster.hang_disk(follower, false);
+    for _ in 0..1_000 {
+        cluster.run(Duration::from_micros(10));
+        let status = cluster.status(follower);
+        assert_eq!(status.snapshot_written_bytes, None, "it is being written");
+    }
 }
