@@ -88,6 +88,11 @@ impl Clients {
         }
     }
 
+    /// Whether the connection is there.
+    pub(super) fn has(&self, id: ConnectionId) -> bool {
+        self.connections.contains_key(&id)
+    }
+
     /// The connection is gone.
     pub(super) fn close(&mut self, id: ConnectionId) {
         let connection = self.connections.remove(&id);

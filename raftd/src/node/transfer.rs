@@ -76,6 +76,16 @@ impl Transfers {
             .retain(|reader, reading| *reader != connection || reading.busy);
     }
 
+    /// An answer is there; whether its client `is_here`, too.
+    fn answered(&mut self, connection: ConnectionId, is_here: bool) {
+        if let Some(reading) = self.reading.get_mut(&connection) {
+            reading.busy = false;
+        }
+        if !is_here {
+            self.forget(connection);
+        }
+    }
+
     /// How far a follower has come with the snapshot that it is sent.
     pub(super) fn progress(&self, to: NodeId, now: Instant) -> Option<Install> {
         let sending = self.sending.get(&to)?;
@@ -305,10 +315,9 @@ impl Node {
         bytes: &[u8],
         effects: &mut Effects,
     ) {
-        let reading = &mut self.snapshots.transfers.reading;
-        if let Some(reading) = reading.get_mut(&caller.connection) {
-            reading.busy = false;
-        }
+        self.snapshots
+            .transfers
+            .answered(caller.connection, self.clients.has(caller.connection));
         let reply = Reply::SnapshotPiece { total_bytes, bytes };
         self.clients.answer(caller, &reply, effects);
     }

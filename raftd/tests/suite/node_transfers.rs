@@ -490,3 +490,28 @@ fn a_state_that_is_older_than_what_was_received_is_not_written() {
         assert_eq!(status.snapshot_written_bytes, None, "it is being written");
     }
 }
+
+/// An answer that was under way for it is for nobody, and so is its place.
+#[test]
+fn a_client_that_goes_before_its_piece_comes_keeps_no_place() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut client = Client::new(&mut cluster, leader, 1);
+    client.put(&mut cluster, b"k", b"v");
+    client.compact(&mut cluster, leader);
+    let (snapshot, offset) = (cluster.status(leader).snapshot, 0);
+    let piece = Request::ReadSnapshot { snapshot, offset };
+    for _ in 0..16 {
+        let reader = cluster.connect(leader);
+        cluster.send(reader, &[(1, piece)]);
+        cluster.hang_up(reader);
+    }
+    let late = cluster.connect(leader);
+    let told = error(cluster.ask(late, 1, piece));
+    assert!(
+        matches!(told, Error::Overloaded { .. }),
+        "all are being read"
+    );
+    cluster.run(ms(10));
+    assert!(total_bytes(&mut cluster, late, 2, snapshot) > 0);
+}
