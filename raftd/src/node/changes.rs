@@ -48,6 +48,13 @@ pub(super) struct Changes {
     waiting: Option<Waiting>,
 }
 
+impl Changes {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_none()
+    }
+}
+
 impl Node {
     /// Takes a client's wish to change who is a member.
     pub(super) fn admit_change(
@@ -111,7 +118,7 @@ impl Node {
             self.refuse_leaderless(caller, self.raft.leader(), effects);
             return false;
         }
-        let is_free = !self.raft.is_changing() && self.changes.waiting.is_none();
+        let is_free = !self.raft.is_changing() && self.changes.is_empty();
         if !is_free {
             self.refuse(caller, overloaded(), effects);
         }

@@ -202,9 +202,10 @@ impl Node {
         };
         if self.now.monotonic >= stop_at {
             self.abandon_proposals(effects);
+            self.abandon_change(effects);
             self.fail_reads(effects);
         }
-        let is_idle = self.proposals.is_empty() && self.reads.is_empty();
+        let is_idle = self.proposals.is_empty() && self.changes.is_empty() && self.reads.is_empty();
         effects.stopped = is_idle && self.resignation.is_none();
         // Writes that are committed but cannot be applied any more in time stay unanswered: their
         // clients retry under the same id.

@@ -354,3 +354,34 @@ fn a_leader_that_is_cut_off_does_not_know_what_becomes_of_its_change() {
     // The others never heard of it.
     assert_eq!(ids(&cluster, leader).len(), 3);
 }
+
+/// As it waits for writes.
+#[test]
+fn a_node_that_stops_tells_what_became_of_a_change_or_that_it_does_not_know() {
+    for hangs in [false, true] {
+        let (mut cluster, alone, client) = alone();
+        cluster.hang_disk(alone, true);
+        cluster.send(client, &[(1, change(learner("n2", None)))]);
+        cluster.stop(alone);
+        cluster.run(ms(100));
+        assert!(!cluster.has_stopped(alone), "the change is not durable");
+        cluster.hang_disk(alone, hangs);
+        cluster.run_until("the end", ms(6_000), |c| c.has_stopped(alone));
+        let told = cluster.reply(client, 1).expect("it is told");
+        match hangs {
+            true => assert_eq!(error(told), Error::OutcomeUnknown),
+            false => assert_eq!(changed(told).after.members.len(), 2),
+        }
+    }
+}
+
+/// A cluster of one, and a connection to it.
+fn alone() -> (Cluster, NodeId, ConnectionId) {
+    let mut cluster = Cluster::serving(Options {
+        members: 1,
+        ..Options::default()
+    });
+    let alone = cluster.elect();
+    let client = cluster.connect(alone);
+    (cluster, alone, client)
+}
