@@ -163,12 +163,12 @@ impl Node {
                 wanted = wanted.max(transfer.least);
                 transfer.moved_at = now;
             } else if transfer.reading.is_none() && transfer.is_to_ask(now) {
-                to_ask.push(to);
+                to_ask.push((to, transfer.file.id));
             }
         }
         self.snapshots.want(wanted);
-        for to in to_ask {
-            let text = format!("sending a snapshot to={to} id={}", newest.id);
+        for (to, id) in to_ask {
+            let text = format!("sending a snapshot to={to} id={id}");
             self.journal
                 .repeated(now, Level::Info, ("snapshot to", to.0), || text);
             self.send_piece(to, 0, Bytes::new(), effects);

@@ -189,6 +189,11 @@ fn the_log_behind_a_snapshot_that_is_being_sent_is_kept() {
     await_snapshot(&mut cluster, &[leader], newer);
     cluster.run(ms(1_000));
     assert_eq!(cluster.node(leader).raft().base().index, first);
+    let sends = |line: &&String| line.starts_with("sending a snapshot");
+    cluster.run(ms(12_000));
+    let told = cluster.events(leader).iter().rfind(sends);
+    let told = told.expect("it asked again");
+    assert!(told.contains(&format!(" id={first}@")), "{told}");
     cluster.heal();
     cluster.run_until("the rest", ms(10_000), |cluster| {
         cluster.node(follower).store().applied().index >= newer
