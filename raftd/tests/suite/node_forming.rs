@@ -1,5 +1,6 @@
 //! How a static cluster is formed, and who is not let in (rules D1).
 
+use raft::RoleName;
 use wire::client::NodeRole;
 use wire::error::Error;
 use wire::hello::{Hello, PeerIdentity, Role, VERSION_MAX, VERSION_MIN, Welcome};
@@ -438,4 +439,29 @@ fn refusals_do_not_flood_the_log() {
         .filter(|event| event.contains("refused"))
         .count();
     assert_eq!(lines, 1);
+}
+
+/// It may have promised its vote, though its log is empty.
+#[test]
+fn a_member_that_voted_is_not_new() {
+    let mut cluster = Cluster::new(Options::default());
+    cluster.run_until("an election", ms(2_000), |cluster| {
+        let mut ids = cluster.ids().into_iter();
+        ids.any(|id| cluster.node(id).raft().role() == RoleName::Leader)
+    });
+    let has_voted = |cluster: &Cluster, id: NodeId| {
+        let raft = cluster.node(id).raft();
+        raft.term() > Term(0) && raft.last().index == Index(0)
+    };
+    let mut ids = cluster.ids().into_iter();
+    let voter = ids.find(|id| has_voted(&cluster, *id)).unwrap();
+    cluster.crash(voter);
+    cluster.forget_formation(voter);
+    cluster.start(voter);
+    assert!(has_voted(&cluster, voter));
+    let (hello, _) = cluster.node(voter).hello_to(cluster.other_than(voter));
+    let Role::Peer { identity, .. } = hello.role else {
+        panic!("a client's hello");
+    };
+    assert!(!identity.virgin && identity.formed.is_empty());
 }

@@ -406,6 +406,25 @@ fn a_leader_whose_disk_stalls_hands_over() {
     });
 }
 
+/// The best of the others may be one that is no better.
+#[test]
+fn a_leader_whose_disk_stalls_hands_over_to_one_with_room() {
+    for place in [0, 1] {
+        let mut cluster = Cluster::serving(Options::default());
+        let leader = cluster.elect();
+        let full = others(&cluster, leader)[place];
+        cluster.set_room(full, DiskState::Hard);
+        cluster.report_room(full);
+        let mut client = Client::new(&mut cluster, leader, 1);
+        cluster.hang_disk(leader, true);
+        client.put(&mut cluster, b"k", b"v");
+        cluster.run_until("another leader", ms(1_000), |cluster| {
+            cluster.leader().is_some_and(|id| id != leader)
+        });
+        assert_ne!(cluster.leader(), Some(full));
+    }
+}
+
 #[test]
 fn a_leader_whose_disk_is_full_hands_over_to_one_with_room() {
     let mut cluster = Cluster::serving(Options::default());

@@ -6,6 +6,7 @@ use raftd::node::io::ConnectionId;
 use wire::client::{MemberChange, MembersChanged, Reply, Request};
 use wire::error::Error;
 use wire::membership::Suffrage;
+use wire::peer::DiskState;
 use wire::types::{Incarnation, Index, NodeId};
 
 use super::node_cluster::{put, session, written};
@@ -108,6 +109,21 @@ fn a_leader_makes_way_before_it_is_removed() {
     let done = changed(cluster.ask(client, 1, change(MemberChange::Remove(leader))));
     assert_eq!(done.after.members.len(), 2);
     cluster.run_until("the old leader ends", ms(2_000), |c| c.has_stopped(leader));
+}
+
+#[test]
+fn a_leader_makes_way_for_one_with_room() {
+    for place in [0, 1] {
+        let (mut cluster, leader, others, client) = three(Options::default());
+        cluster.set_room(others[place], DiskState::Hard);
+        cluster.report_room(others[place]);
+        cluster.run(ms(100));
+        error(cluster.ask(client, 1, change(MemberChange::Remove(leader))));
+        cluster.run_until("another leads", ms(1_000), |c| {
+            c.leader().is_some_and(|id| id != leader)
+        });
+        assert_eq!(cluster.leader(), Some(others[1 - place]));
+    }
 }
 
 /// Also while the state lags behind what is committed: one change at a time, and no second caller is

@@ -355,3 +355,59 @@ fn keys_of_reads_that_were_answered_take_no_room() {
         Some(b"v".to_vec())
     );
 }
+
+/// What became of that was never promised: the log may not reach so far for a long time.
+#[test]
+fn a_read_does_not_wait_for_a_write_that_an_earlier_reign_lost() {
+    let (mut cluster, first, _, _) = with_key();
+    let client = cluster.connect(first);
+    let mut session = session(&cluster, 2);
+    cluster.isolate(first);
+    let mut requests = Vec::new();
+    for request_id in 1..=20 {
+        requests.push((request_id, session.next(put(b"lost", b"v"))));
+    }
+    cluster.send(client, &requests);
+    let lost = cluster.node(first).raft().last().index;
+    cluster.run_until("another leader", ms(5_000), |cluster| {
+        cluster.leader().is_some_and(|id| id != first)
+    });
+    cluster.heal();
+    let second = cluster.elect();
+    cluster.run(ms(500));
+    let operator = cluster.connect(second);
+    let (deadline_ms, to) = (0, Some(first));
+    cluster.ask(operator, 1, Request::TransferLeader { deadline_ms, to });
+    assert_eq!(cluster.elect(), first);
+    assert_eq!(value(cluster.ask(client, 100, get(b"lost"))), None);
+    assert!(cluster.status(first).applied < lost);
+}
+
+/// To apply that many takes longer than to ask another node.
+#[test]
+fn who_learns_from_the_leader_that_it_is_far_behind_says_so_at_once() {
+    let (mut cluster, leader, follower, _) = with_key();
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 2);
+    for first in (0..10_100_u64).step_by(1_000) {
+        let mut requests = Vec::new();
+        for request_id in first + 1..=first + 1_000 {
+            requests.push((request_id, session.next(put(b"k", b"w"))));
+        }
+        cluster.send(client, &requests);
+        written(cluster.await_reply(client, first + 1_000));
+    }
+    cluster.run(ms(200));
+    cluster.crash(follower);
+    cluster.fail_loads(follower, true);
+    cluster.start(follower);
+    cluster.run_until("it follows", ms(2_000), |cluster| {
+        cluster.status(follower).leader == Some(leader)
+    });
+    assert!(cluster.status(follower).applied.0 + 10_000 < cluster.status(leader).applied.0);
+    let reader = cluster.connect(follower);
+    let asked = cluster.now();
+    let told = lag(error(cluster.ask(reader, 1, anywhere(b"k"))));
+    assert!(cluster.now().since(asked) < ms(10));
+    assert_eq!(told.better.map(|better| better.node), Some(leader));
+}

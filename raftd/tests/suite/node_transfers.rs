@@ -520,3 +520,22 @@ fn a_client_that_goes_before_its_piece_comes_keeps_no_place() {
     cluster.run(ms(10));
     assert!(total_bytes(&mut cluster, late, 2, snapshot) > 0);
 }
+
+/// Nobody may be needed for that: the leader takes another one by itself.
+#[test]
+fn a_snapshot_that_the_leader_cannot_read_is_taken_anew() {
+    let (mut cluster, mut client, leader, follower) = with_a_follower_away(patient());
+    client.put(&mut cluster, b"k", b"v");
+    let lost = client.compact(&mut cluster, leader);
+    let later = client.put(&mut cluster, b"k", b"w");
+    cluster.lose_snapshot(leader);
+    cluster.heal();
+    cluster.run_until("installed", ms(5_000), |cluster| {
+        cluster.node(follower).store().applied().index >= later
+    });
+    let unreadable = |line: &&String| line.starts_with("snapshot unreadable");
+    assert_eq!(cluster.events(leader).iter().filter(unreadable).count(), 1);
+    assert_eq!(snapshots_taken(&cluster, leader), 2);
+    let pieces = cluster.pieces(follower);
+    assert!(pieces.iter().all(|id| id.index > lost), "{pieces:?}");
+}

@@ -98,6 +98,13 @@ impl Cluster {
         disk.files.rot(&name, 5_000, 1);
     }
 
+    /// The file of a node's newest snapshot is gone.
+    pub(crate) fn lose_snapshot(&mut self, id: NodeId) {
+        let disk = &self.members[&id].disk;
+        let name = snapshot::snapshot_name(disk.snapshot);
+        disk.files.remove(&name).expect("it has a snapshot");
+    }
+
     /// The payloads of these entries are damaged on the disk of a node that is down.
     pub(crate) fn damage_entries(&mut self, id: NodeId, indexes: impl IntoIterator<Item = Index>) {
         assert!(!self.is_up(id), "the node is down");
