@@ -394,5 +394,6 @@ impl Node {
         self.reads.applied(id.index);
         let since = Since::now(self.now.monotonic, self.store.data_bytes());
         self.snapshots.received(file, since, &mut self.freeing);
+        self.members_applied(id.index, effects);
     }
 }

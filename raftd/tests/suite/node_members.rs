@@ -11,6 +11,7 @@ use wire::types::{Incarnation, Index, NodeId};
 
 use super::node_cluster::{put, session, written};
 use super::node_harness::{Cluster, Options, error, ms};
+use super::node_snapshots::{Client, patient};
 
 fn change(change: MemberChange<'_>) -> Request<'_> {
     Request::ChangeMembers {
@@ -400,4 +401,35 @@ fn alone() -> (Cluster, NodeId, ConnectionId) {
     let alone = cluster.elect();
     let client = cluster.connect(alone);
     (cluster, alone, client)
+}
+
+/// Nobody else might tell it: here only one node can, which knows it from a snapshot.
+#[test]
+fn who_learns_of_a_removal_from_a_snapshot_tells_who_was_removed() {
+    let mut cluster = Cluster::serving(Options {
+        members: 5,
+        ..patient()
+    });
+    let leader = cluster.elect();
+    let mut others = cluster.ids();
+    others.retain(|id| *id != leader);
+    let (gone, late) = (others[0], others[1]);
+    cluster.run(ms(100));
+    for id in cluster.ids() {
+        for away in [gone, late] {
+            cluster.cut(id, away);
+            cluster.cut(away, id);
+        }
+    }
+    let mut client = Client::new(&mut cluster, leader, 1);
+    changed(cluster.ask(client.connection, 100, change(MemberChange::Remove(gone))));
+    client.compact(&mut cluster, leader);
+    cluster.heal();
+    for id in cluster.ids() {
+        if id != late {
+            cluster.cut(id, gone);
+            cluster.cut(gone, id);
+        }
+    }
+    cluster.run_until("the removed node ends", ms(5_000), |c| c.has_stopped(gone));
 }
