@@ -233,7 +233,7 @@ impl Node {
         }
         let queued = self.clients.has_parked(caller.connection);
         match self.leadership() {
-            Leadership::Other(leader) => self.refuse_to(caller, leader, effects),
+            Leadership::Other(_) => self.refuse_elsewhere(caller, effects),
             Leadership::Own if !queued && !self.is_overloaded() => {
                 self.propose(caller, body, effects);
             }
@@ -289,9 +289,7 @@ impl Node {
 
     fn refuse_proposal(&mut self, caller: Caller, reason: CannotPropose, effects: &mut Effects) {
         match reason {
-            CannotPropose::NotLeader(not_leader) => {
-                self.refuse_leaderless(caller, not_leader.leader, effects);
-            }
+            CannotPropose::NotLeader(_) => self.refuse_elsewhere(caller, effects),
             CannotPropose::Transferring => self.refuse(caller, overloaded(), effects),
         }
     }
@@ -333,14 +331,14 @@ impl Node {
             };
             self.clients.unpark(parked.caller().connection, effects);
             match (self.leadership(), parked) {
-                (Leadership::Other(leader), Parked::Write { caller, .. }) => {
-                    self.refuse_to(caller, leader, effects);
+                (Leadership::Other(_), Parked::Write { caller, .. }) => {
+                    self.refuse_elsewhere(caller, effects);
                 }
                 (_, Parked::Write { caller, body, .. }) => self.propose(caller, &body, effects),
-                (Leadership::Other(leader), Parked::Read(read))
+                (Leadership::Other(_), Parked::Read(read))
                     if !read.freshness.is_served_anywhere() =>
                 {
-                    self.refuse_to(read.caller, leader, effects);
+                    self.refuse_elsewhere(read.caller, effects);
                 }
                 (_, Parked::Read(read)) => self.ask(read, effects),
             }
@@ -411,13 +409,18 @@ impl Node {
         }
     }
 
-    /// What a node that stops says: who leads, if that is somebody else.
+    /// What a node that stops says.
     fn farewell(&self) -> Error {
+        self.leader_or(Error::ShuttingDown)
+    }
+
+    /// Who leads, if that is another node, for whoever is sent there; else this.
+    fn leader_or(&self, otherwise: Error) -> Error {
         match self.leadership() {
             Leadership::Other(leader) => Error::NotLeader {
                 leader: self.hint(leader),
             },
-            Leadership::Own | Leadership::Unknown => Error::ShuttingDown,
+            Leadership::Own | Leadership::Unknown => otherwise,
         }
     }
 
@@ -429,12 +432,7 @@ impl Node {
 
     /// Refuses reads for want of a leader or of a state: another node has both.
     pub(super) fn refuse_reads(&mut self, reads: Vec<Read>, effects: &mut Effects) {
-        let error = match self.leadership() {
-            Leadership::Other(leader) => Error::NotLeader {
-                leader: self.hint(leader),
-            },
-            Leadership::Own | Leadership::Unknown => Error::NoLeader,
-        };
+        let error = self.leader_or(Error::NoLeader);
         for read in reads {
             self.refuse_read(read, error.clone(), effects);
         }
@@ -495,21 +493,10 @@ impl Node {
         self.clients.answer(caller, &Reply::Error(error), effects);
     }
 
-    pub(super) fn refuse_to(&mut self, caller: Caller, leader: NodeId, effects: &mut Effects) {
-        let leader = self.hint(leader);
-        self.refuse(caller, Error::NotLeader { leader }, effects);
-    }
-
-    pub(super) fn refuse_leaderless(
-        &mut self,
-        caller: Caller,
-        leader: Option<NodeId>,
-        effects: &mut Effects,
-    ) {
-        match leader {
-            Some(leader) => self.refuse_to(caller, leader, effects),
-            None => self.refuse(caller, Error::NoLeader, effects),
-        }
+    /// Refuses what only a leader does: this node is none.
+    pub(super) fn refuse_elsewhere(&mut self, caller: Caller, effects: &mut Effects) {
+        let error = self.leader_or(Error::NoLeader);
+        self.refuse(caller, error, effects);
     }
 
     pub(super) fn leadership(&self) -> Leadership {

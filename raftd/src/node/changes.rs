@@ -115,7 +115,7 @@ impl Node {
     /// Whether this node leads, and the last change is over: what is in force is committed.
     fn may_change(&mut self, caller: Caller, effects: &mut Effects) -> bool {
         if self.raft.role() != RoleName::Leader {
-            self.refuse_leaderless(caller, self.raft.leader(), effects);
+            self.refuse_elsewhere(caller, effects);
             return false;
         }
         let is_free = !self.raft.is_changing() && self.changes.is_empty();
@@ -175,9 +175,7 @@ impl Node {
                 let before = self.changes.waiting.replace(waiting);
                 assert!(before.is_none(), "one change at a time");
             }
-            Err(CannotChange::NotLeader(not_leader)) => {
-                self.refuse_leaderless(caller, not_leader.leader, effects);
-            }
+            Err(CannotChange::NotLeader(_)) => self.refuse_elsewhere(caller, effects),
             Err(CannotChange::Transferring | CannotChange::Changing | CannotChange::Unproven) => {
                 self.refuse(caller, overloaded(), effects);
             }

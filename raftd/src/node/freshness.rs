@@ -91,10 +91,7 @@ impl Node {
         let anywhere = read.freshness.is_served_anywhere();
         let queued = self.clients.has_parked(read.caller.connection);
         match self.leadership() {
-            Leadership::Other(leader) if !anywhere => {
-                let leader = self.hint(leader);
-                self.refuse_read(read, Error::NotLeader { leader }, effects);
-            }
+            Leadership::Other(_) if !anywhere => self.refuse_reads(vec![read], effects),
             Leadership::Other(_) | Leadership::Unknown
                 if anywhere && self.state_in_doubt().is_some() =>
             {

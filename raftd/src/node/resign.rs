@@ -47,10 +47,8 @@ impl Node {
         to: Option<NodeId>,
         effects: &mut Effects,
     ) {
-        match self.leadership() {
-            Leadership::Own => {}
-            Leadership::Other(leader) => return self.refuse_to(caller, leader, effects),
-            Leadership::Unknown => return self.refuse(caller, Error::NoLeader, effects),
+        if self.leadership() != Leadership::Own {
+            return self.refuse_elsewhere(caller, effects);
         }
         if to == Some(self.config.id) {
             let end = End::Led(self.raft.term(), self.config.id);
