@@ -18,9 +18,7 @@ pub(super) enum Direction {
 
 /// The open links.
 ///
-/// Invariants:
-/// - `newest` names, per peer and direction, an open link: the newest one;
-/// - a link belongs to one peer for all its life.
+/// Invariant: `leader` names an open link, or none.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     open: BTreeMap<LinkId, (NodeId, Direction)>,
@@ -84,6 +82,10 @@ impl Links {
 
     /// An `Append` of this term came on the link.
     pub(super) fn carried_append(&mut self, link: LinkId, term: Term) {
+        assert!(
+            self.open.contains_key(&link),
+            "a link that is gone carries nothing"
+        );
         if self.leader.is_none_or(|(_, known)| known <= term) {
             self.leader = Some((link, term));
         }

@@ -74,8 +74,8 @@ pub(super) struct Snapshots {
     taking: Option<u64>,
     unmarked: Option<SnapshotFile>,
     marking: Option<SnapshotFile>,
-    /// A `SnapshotAt` of this leader is on its way through the log.
-    proposed: Option<EntryId>,
+    /// A `SnapshotAt` of this leader is on its way through the log, at this index.
+    proposed: Option<Index>,
     /// One at least as new as this is wanted: for a follower that rebuilds, because the log up to here
     /// cannot all be read any more, or because this one could not be taken.
     wanted: Index,
@@ -383,7 +383,7 @@ impl Node {
     /// See [`CannotPropose`].
     pub(super) fn propose_snapshot(&mut self) -> Result<EntryId, CannotPropose> {
         let id = self.raft.propose_snapshot(self.now.wall_ms)?;
-        self.snapshots.proposed = Some(id);
+        self.snapshots.proposed = Some(id.index);
         Ok(id)
     }
 
@@ -392,12 +392,8 @@ impl Node {
     pub(super) fn freeze(&mut self) {
         let view = Box::new(self.store.view());
         let snapshots = &mut self.snapshots;
-        if snapshots
-            .proposed
-            .is_some_and(|id| id.index <= view.applied().index)
-        {
-            snapshots.proposed = None;
-        }
+        let applied = view.applied().index;
+        snapshots.proposed.take_if(|index| *index <= applied);
         snapshots.since = Since::now(self.now.monotonic, self.store.data_bytes());
         if let Some(view) = snapshots.frozen.replace(view) {
             self.freeing.add(view.into_map());
