@@ -1,13 +1,15 @@
 //! `scripts/rolling-restart`, under load: no call fails while every member is restarted.
 
-use std::process::Command;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use raftctl::client::{Client, Command as Write, Deadline, Options, Outcome};
 use raftd_tests::cluster::{Cluster, Node};
-use raftd_tests::proc::{self, Done};
+use raftd_tests::proc::{self, Done, Running};
 use raftd_tests::root;
 use rustix::process::Signal;
 
@@ -116,6 +118,28 @@ fn nothing_is_touched_that_would_interrupt_the_cluster() {
     let done = script(&alone.endpoints(), &[]).exits(1);
     let why = "with 1 voters, a restart of one interrupts the cluster";
     assert!(done.stderr.contains(why), "{}", done.stderr);
+}
+
+#[test]
+fn a_service_is_left_to_whoever_runs_it() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_leader();
+    cluster.kill_all();
+    // The log of a service is a socket of the journal.
+    let (_journal, log) = UnixStream::pair().expect("a pair");
+    let start = |node: &Node| {
+        let mut command = node.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(OwnedFd::from(log.try_clone().expect("a second handle")));
+        Running::adopt(command.spawn().expect("it starts"))
+    };
+    let mut services: Vec<_> = cluster.nodes.iter().map(start).collect();
+    cluster.wait_leader();
+    let done = script(&cluster.endpoints(), &[]).exits(1);
+    let why = "is a service: -- systemctl restart 'raftd@{}'";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+    let mut services = services.iter_mut();
+    assert!(services.all(|service| service.ended().is_none()));
 }
 
 #[test]
