@@ -400,3 +400,12 @@ fn a_file_that_fails_once_something_was_sent_is_no_wrong_line() {
     assert!(done.stderr.ends_with(advice), "{done:?}");
     run(&at, &["get", "k"]).silently(0, "v");
 }
+
+#[test]
+fn a_backup_that_cannot_be_kept_is_not_asked_for() {
+    let server = Fake::start(1, |_| Act::Nothing);
+    let done = run(&server.addr, &["snapshot", "save", "/nonexistent/x"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.stderr.ends_with("  try: ls -l /\n"), "{done:?}");
+    assert!(server.asked().is_empty(), "nothing was sent");
+}

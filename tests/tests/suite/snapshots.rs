@@ -149,6 +149,13 @@ fn a_backup_is_verified_looked_into_and_restored_as_another_cluster() {
         .exits(0);
     let saved = json(&saved);
     assert!(!cluster.path("backup.snap.part").exists());
+    // A file that fails half-way: something was sent by then, and nothing is left.
+    let part = cluster.path("full.snap.part");
+    std::os::unix::fs::symlink("/dev/full", &part).expect("a name");
+    let full = cluster.path("full.snap");
+    let failed = cluster.ctl(&["snapshot", "save", path(&full)]).exits(125);
+    assert!(failed.stderr.contains("  try: df -h "), "{}", failed.stderr);
+    assert!(!full.exists() && part.symlink_metadata().is_err());
     let piped = cluster.ctl(&["snapshot", "save", "-"]).exits(0);
     let _ = offline(&["snapshot", "verify", "-"], &piped.stdout).quietly();
     let _ = offline(&["snapshot", "verify", path(&file)], b"").quietly();

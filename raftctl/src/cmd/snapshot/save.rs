@@ -37,34 +37,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let to_stdout = args.file == "-";
-    if to_stdout && io::stdout().is_terminal() {
-        return Err(Failure::usage("a snapshot is not written to a terminal")
-            .remedy("raftctl snapshot save FILE, or pipe it to a command"));
-    }
-    let path = Path::new(&args.file);
-    if !to_stdout && let Err(error) = check_replaceable(path) {
-        return Err(unwritable(path, &error).remedy("a file; or - and a pipe"));
-    }
-    let leader = leader_of(session)?;
-    let failed = |error| Failure::of("snapshot save", &error);
-    let id = session
-        .client()
-        .snapshot(session.deadline())
-        .map_err(failed)?;
-    let found = wait(std::slice::from_ref(&leader), id, session)?;
-    let mut options = Options::new(vec![leader.client_addr]);
-    options.cancel = Some(session.signals.cancel.clone());
-    let mut source = Source {
-        client: Client::new(options),
-        line: &found[0],
-        session,
-    };
-    if to_stdout {
-        source.copy(&mut io::stdout().lock(), &|error| output::failure(error))?;
+    if args.file == "-" {
+        if io::stdout().is_terminal() {
+            return Err(Failure::usage("a snapshot is not written to a terminal")
+                .remedy("raftctl snapshot save FILE, or pipe it to a command"));
+        }
+        Source::take(session)?.copy(&mut io::stdout().lock(), &output::failure)?;
         return Ok(Exit::Done);
     }
-    let verified = save(&mut source, path)?;
+    let verified = save(Path::new(&args.file), session)?;
     let info = verified.info();
     let out = &mut session.out;
     if out.json() {
@@ -83,19 +64,21 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 }
 
 /// Under another name until it is whole, sound and durable.
-fn save(source: &mut Source<'_, '_>, path: &Path) -> Result<Verified, Failure> {
+fn save(path: &Path, session: &mut Session<'_>) -> Result<Verified, Failure> {
+    check_replaceable(path)
+        .map_err(|error| unwritable(Exit::Usage, path, &error).remedy("a file; or - and a pipe"))?;
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
-    let unwritable = |error: &io::Error| unwritable(&part, error);
-    let saved = File::create(&part)
-        .map_err(|error| unwritable(&error))
-        .and_then(|mut file| {
-            let verified = source.copy(&mut file, &unwritable)?;
-            file.sync_all().map_err(|error| unwritable(&error))?;
-            publish(&part, path).map_err(|error| unwritable(&error))?;
-            Ok(verified)
-        });
+    // A file that cannot be made is found out before anything is asked of the cluster.
+    let mut file = File::create(&part).map_err(|error| unwritable(Exit::Usage, &part, &error))?;
+    let failed = |error: &io::Error| unwritable(Exit::Bug, &part, error);
+    let saved = Source::take(session).and_then(|mut source| {
+        let verified = source.copy(&mut file, &failed)?;
+        file.sync_all().map_err(|error| failed(&error))?;
+        publish(&part, path).map_err(|error| unwritable(Exit::Bug, path, &error))?;
+        Ok(verified)
+    });
     if saved.is_err() {
         // The first error counts, and what is left has a name that says what it is.
         let _ = fs::remove_file(&part);
@@ -103,19 +86,37 @@ fn save(source: &mut Source<'_, '_>, path: &Path) -> Result<Verified, Failure> {
     saved
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
+fn unwritable(exit: Exit, path: &Path, error: &io::Error) -> Failure {
     let what = format!("snapshot save failed: {error}");
-    inaccessible(Failure::new(Exit::Usage, "unwritable", what), path, error)
+    inaccessible(Failure::new(exit, "unwritable", what), path, error)
 }
 
 /// A snapshot on a node.
 struct Source<'a, 's> {
     client: Client,
-    line: &'a Line,
+    line: Line,
     session: &'a mut Session<'s>,
 }
 
-impl Source<'_, '_> {
+impl<'a, 's> Source<'a, 's> {
+    /// Has one taken now, and waits for that of the leader.
+    fn take(session: &'a mut Session<'s>) -> Result<Self, Failure> {
+        let leader = leader_of(session)?;
+        let failed = |error| Failure::of("snapshot save", &error);
+        let id = session
+            .client()
+            .snapshot(session.deadline())
+            .map_err(failed)?;
+        let mut found = wait(std::slice::from_ref(&leader), id, session)?;
+        let mut options = Options::new(vec![leader.client_addr]);
+        options.cancel = Some(session.signals.cancel.clone());
+        Ok(Self {
+            client: Client::new(options),
+            line: found.swap_remove(0),
+            session,
+        })
+    }
+
     /// Copies all of it, and says what it is if it is sound.
     fn copy(
         &mut self,
@@ -159,7 +160,7 @@ impl Source<'_, '_> {
     ) -> Result<(), Failure> {
         let Line {
             snapshot, bytes, ..
-        } = *self.line;
+        } = self.line;
         let mut offset = 0;
         while offset < bytes {
             let mut piece = Vec::new();
