@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use raftctl::failure::Failure;
+use rustix::io::Errno;
 
 use crate::usage::quoted;
 
@@ -43,12 +44,19 @@ pub(crate) fn inaccessible(failure: Failure, path: &Path, error: &io::Error) -> 
             let there = path.ancestors().skip(1).find(|folder| folder.is_dir());
             failure.remedy(shown_by("ls -l", there.unwrap_or(Path::new("."))))
         }
-        ErrorKind::PermissionDenied => failure.remedy(shown_by("ls -ld", path)),
+        ErrorKind::PermissionDenied => {
+            // Behind a folder that may not be entered nothing can be shown.
+            let seen = path.ancestors().find(|at| at.symlink_metadata().is_ok());
+            failure.remedy(shown_by("ls -ld", seen.unwrap_or(Path::new("."))))
+        }
         ErrorKind::IsADirectory => {
             failure.remedy(format!("a file in it: {}", shown_by("ls -l", path)))
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
             failure.remedy(shown_by("df -h", folder(path)))
+        }
+        _ if Errno::from_io_error(error) == Some(Errno::IO) => {
+            failure.remedy("check the disk: dmesg tells what is wrong with it")
         }
         _ => failure,
     }
@@ -77,12 +85,18 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_shown_with_the_cause() {
-        assert_eq!(remedy("a b", ErrorKind::PermissionDenied), "ls -ld 'a b'");
+        let denied = ErrorKind::PermissionDenied;
+        assert_eq!(remedy("/usr/bin/no folder/f", denied), "ls -ld /usr/bin");
+        assert_eq!(remedy("/usr/bin", denied), "ls -ld /usr/bin");
+        assert_eq!(remedy("f", denied), "ls -ld .");
         assert_eq!(
             remedy("d", ErrorKind::IsADirectory),
             "a file in it: ls -l d"
         );
         assert_eq!(remedy("d/f", ErrorKind::StorageFull), "df -h d");
         assert_eq!(remedy("d/f", ErrorKind::BrokenPipe), "");
+        let failure = Failure::new(Exit::Usage, "unreadable", "it failed");
+        let told = inaccessible(failure, Path::new("f"), &Errno::IO.into());
+        assert!(told.remedy.starts_with("check the disk"), "{told}");
     }
 }

@@ -139,7 +139,9 @@ fn fatal_of_disk(error: &disk::Error) -> Fatal {
     if error.is_permission() {
         return Fatal::new(ExitStatus::Permission, error.to_string())
             .at(place)
-            .remedy("give the data directory to the user that raftd runs as");
+            .remedy(
+                "give the data directory to the user that raftd runs as, and run this as that user",
+            );
     }
     let remedy = if error.is_no_space() {
         "free some space, then start again"

@@ -1,10 +1,13 @@
 //! `raftctl wal`: a write-ahead log on this machine, looked at without changing a byte of it.
 
+use std::fmt::Display;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
-use raftd::disk::{Damage, ReadOnly};
+use raftd::disk::{Damage, Error as DiskError, ReadOnly};
 use raftd::wal::{Contents, Error, Examination, FoundBatch, Report, examine, segment};
 use serde_json::{Map, Value, json};
 use wire::command::{Command, Txn, Write};
@@ -15,6 +18,7 @@ use super::Session;
 use super::status::number;
 use crate::encoding::json::Datum;
 use crate::encoding::tsv;
+use crate::files::inaccessible;
 use crate::format::{self, Ability};
 use crate::output::Out;
 
@@ -106,12 +110,18 @@ impl Dir {
         doing: &str,
         show: &mut dyn FnMut(FoundBatch<'_>) -> Result<(), Failure>,
     ) -> Result<Examination, Failure> {
-        if !self.dir.join(segment::WAL_DIR).is_dir() {
-            let what = format!("{doing} failed: there is no write-ahead log");
-            return Err(Failure::new(Exit::Usage, "unreadable", what)
-                .at(self.dir.display())
-                .remedy("a node's data directory: the one with IDENTITY and wal/"));
-        }
+        let unreadable = |why: &dyn Display| {
+            Failure::new(Exit::Usage, "unreadable", format!("{doing} failed: {why}"))
+        };
+        let wal = self.dir.join(segment::WAL_DIR);
+        fs::read_dir(&wal).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                unreadable(&"there is no write-ahead log")
+                    .at(self.dir.display())
+                    .remedy("a node's data directory: the one with IDENTITY and wal/")
+            }
+            _ => inaccessible(unreadable(&error), &wal, &error),
+        })?;
         let mut shown = Ok(());
         let examined = examine(&ReadOnly::new(self.dir.clone()), None, |batch| {
             if shown.is_ok() {
@@ -119,9 +129,11 @@ impl Dir {
             }
         });
         shown?;
-        examined.map_err(|error| {
-            let what = format!("{doing} failed: {error}");
-            Failure::new(Exit::Usage, "unreadable", what).at(self.dir.display())
+        examined.map_err(|error| match &error {
+            Error::Disk(DiskError { name, cause, .. }) => {
+                inaccessible(unreadable(&error), &self.dir.join(name), cause)
+            }
+            _ => unreadable(&error).at(self.dir.display()),
         })
     }
 }

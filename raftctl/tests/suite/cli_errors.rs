@@ -409,3 +409,25 @@ fn a_backup_that_cannot_be_kept_is_not_asked_for() {
     assert!(done.stderr.ends_with("  try: ls -l /\n"), "{done:?}");
     assert!(server.asked().is_empty(), "nothing was sent");
 }
+
+#[test]
+fn a_directory_that_cannot_be_looked_into_is_not_said_to_lack_anything() {
+    let folder = tempfile::tempdir().unwrap();
+    // It is there, and nobody can follow it; whoever runs the tests may read everything else.
+    for name in ["wal", "IDENTITY"] {
+        std::os::unix::fs::symlink(name, folder.path().join(name)).unwrap();
+    }
+    let dir = folder.path().to_str().unwrap();
+    let looking: [&[&str]; 4] = [
+        &["wal", "verify", dir],
+        &["wal", "stat", dir],
+        &["wal", "dump", dir],
+        &["recover", "apply", "--dry-run", "--data-dir", dir],
+    ];
+    for args in looking {
+        let done = run("127.0.0.1:1", args);
+        assert_eq!(done.code, Some(2), "{done:?}");
+        assert!(done.stderr.contains("symbolic links"), "{done:?}");
+        assert!(!done.stderr.contains("there is no"), "{done:?}");
+    }
+}

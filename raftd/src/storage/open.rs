@@ -270,7 +270,7 @@ pub(crate) fn make_dir(dir: &Path) -> Result<(), Fatal> {
         changed.try_for_each(|above| File::open(above)?.sync_all())
     });
     synced.map_err(|cause| {
-        fatal_of_io("the data directory cannot be made", dir, &cause)
+        fatal_of_io("the data directory cannot be made", dir, cause)
             .remedy("name a directory that this user can make with --data-dir")
     })
 }
@@ -303,9 +303,9 @@ pub(crate) fn lock(dir: &Path) -> Result<Lock, Fatal> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(|cause| fatal_of_io("the data directory cannot be locked", &path, &cause))?;
-    let refused = |place: &Path, cause: &io::Error| {
-        if !is_contended(cause) {
+        .map_err(|cause| fatal_of_io("the data directory cannot be locked", &path, cause))?;
+    let refused = |place: &Path, cause: io::Error| {
+        if !is_contended(&cause) {
             return fatal_of_io("the data directory cannot be locked", place, cause);
         }
         let what = "the data directory is in use by another process";
@@ -313,11 +313,11 @@ pub(crate) fn lock(dir: &Path) -> Result<Lock, Fatal> {
             .at(place.display())
             .remedy("stop that process, or use another --data-dir")
     };
-    FileExt::try_lock_exclusive(&file).map_err(|cause| refused(&path, &cause))?;
+    FileExt::try_lock_exclusive(&file).map_err(|cause| refused(&path, cause))?;
     let opened = File::open(dir);
-    let dir_file = opened.map_err(|cause| refused(dir, &cause))?;
+    let dir_file = opened.map_err(|cause| refused(dir, cause))?;
     match FileExt::try_lock_exclusive(&dir_file) {
-        Err(cause) if is_contended(&cause) => return Err(refused(dir, &cause)),
+        Err(cause) if is_contended(&cause) => return Err(refused(dir, cause)),
         // Some file systems lock no directories: LOCK must do there.
         _ => {}
     }
@@ -364,13 +364,11 @@ fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), Fatal> {
     }
 }
 
-pub(super) fn fatal_of_io(what: &str, place: &Path, cause: &io::Error) -> Fatal {
-    let status = if cause.kind() == io::ErrorKind::PermissionDenied {
-        ExitStatus::Permission
-    } else {
-        ExitStatus::Io
-    };
-    Fatal::new(status, format!("{what}: {cause}")).at(place.display())
+/// What failed is told in words of its own; what follows from it is as for any other disk error.
+pub(super) fn fatal_of_io(what: &str, place: &Path, cause: io::Error) -> Fatal {
+    let what = format!("{what}: {cause}");
+    let fatal = fatal_of_disk(&disk::Error::new("use", "", cause));
+    Fatal { what, ..fatal }.at(place.display())
 }
 
 #[cfg(test)]
@@ -383,6 +381,16 @@ mod tests {
             let fatal = Fatal::new(ExitStatus::Io, "anything").at(place);
             assert_eq!(under(fatal, Path::new("/dir")).place, told);
         }
+    }
+
+    #[test]
+    fn what_keeps_a_directory_from_being_locked_is_told_with_what_to_try() {
+        let dir = tempfile::tempdir().expect("it is made");
+        std::fs::create_dir(dir.path().join(LOCK_NAME)).expect("it can be made");
+        let fatal = lock(dir.path()).err().expect("a directory is no lock");
+        assert_eq!(fatal.status, ExitStatus::Io);
+        assert!(fatal.what.contains("cannot be locked: "), "{fatal}");
+        assert!(fatal.remedy.contains("check the disk"), "{fatal}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use raft::HardState;
 use wire::membership::Membership;
 use wire::types::{EntryId, Epoch, Index, NodeId};
 
-use super::open::{Lock, lock, open_log, under};
+use super::open::{Lock, fatal_of_io, lock, open_log, under};
 use super::{
     LOAD_BYTES_MAX, Options, Scrubbing, State, fatal_of, fatal_of_disk, fatal_of_identity,
     fatal_of_snapshot, history,
@@ -176,7 +176,9 @@ impl Locked {
 /// # Errors
 /// Those of [`Recovery::look`]; 69 the node runs, 77 not permitted.
 pub fn look(data_dir: &Path) -> Result<Locked, Fatal> {
-    if !data_dir.join(IDENTITY_NAME).exists() {
+    let place = data_dir.join(IDENTITY_NAME);
+    let there = place.try_exists();
+    if !there.map_err(|cause| fatal_of_io("IDENTITY cannot be read", &place, cause))? {
         return Err(Fatal::new(ExitStatus::Usage, "there is no IDENTITY")
             .at(data_dir.display())
             .remedy("the data directory of a member: the one with IDENTITY and wal/"));

@@ -68,7 +68,7 @@ pub fn restore(
         let filled = fill(loaded, &unfinished, peer_addr, segment_bytes);
         let restored = filled.map_err(|fatal| under(fatal, &unfinished))?;
         finish(&unfinished, data_dir)
-            .map_err(|cause| fatal_of_io("the restored files cannot be moved", data_dir, &cause))?;
+            .map_err(|cause| fatal_of_io("the restored files cannot be moved", data_dir, cause))?;
         Ok(restored)
     });
     if restored.is_err() {
@@ -80,18 +80,18 @@ pub fn restore(
 
 /// LOCK alone is what a refused start leaves behind, and an unfinished restore nobody's data.
 fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
-    let cannot_look = |cause: &io::Error| {
+    let cannot_look = |cause: io::Error| {
         fatal_of_io("the data directory cannot be read", data_dir, cause)
             .remedy("a directory that is not there yet, or an empty one")
     };
     let entries = match fs::read_dir(data_dir) {
         Ok(entries) => entries,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(cause) => return Err(cannot_look(&cause)),
+        Err(cause) => return Err(cannot_look(cause)),
     };
     let mut is_empty = true;
     for entry in entries {
-        let name = entry.map_err(|cause| cannot_look(&cause))?.file_name();
+        let name = entry.map_err(cannot_look)?.file_name();
         is_empty &= name == LOCK_NAME || name == UNFINISHED_NAME;
     }
     if is_empty {
@@ -146,7 +146,10 @@ fn load(path: &Path) -> Result<Loaded, Fatal> {
     let name = path.display().to_string();
     let open = || {
         let file = File::open(path);
-        file.map_err(|cause| fatal_of_io("the snapshot cannot be read", path, &cause))
+        file.map_err(|cause| {
+            fatal_of_io("the snapshot cannot be read", path, cause)
+                .remedy("a file that `raftctl snapshot save` wrote, and that this user may read")
+        })
     };
     let damaged = |error: snapshot::Error| match &error {
         snapshot::Error::Damaged(_) => Fatal::new(ExitStatus::Damaged, error.to_string())
@@ -201,11 +204,7 @@ fn make_anew(unfinished: &Path) -> Result<(), Fatal> {
         _ => Ok(()),
     };
     removed.map_err(|cause| {
-        fatal_of_io(
-            "an unfinished restore cannot be removed",
-            unfinished,
-            &cause,
-        )
+        fatal_of_io("an unfinished restore cannot be removed", unfinished, cause)
     })?;
     make_dir(unfinished)
 }
