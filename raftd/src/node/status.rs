@@ -122,8 +122,8 @@ impl Node {
         }
         match self.disks.state() {
             DiskState::Ok => String::new(),
-            DiskState::Soft => "the disk is low".to_owned(),
-            DiskState::Hard => "the disk is full".to_owned(),
+            DiskState::Soft => "the disk is low, or fails: raftd's log tells which".to_owned(),
+            DiskState::Hard => "the disk is full, or fails: raftd's log tells which".to_owned(),
         }
     }
 

@@ -54,7 +54,10 @@ fn a_quorum_of_full_disks_refuses_writes_until_there_is_room() {
     let status = cluster.status(followers[1]);
     assert_eq!(
         (status.disk, status.error.as_str()),
-        (DiskState::Hard, "the disk is full")
+        (
+            DiskState::Hard,
+            "the disk is full, or fails: raftd's log tells which"
+        )
     );
     let write = session.next(put(b"k", b"2"));
     let reason = error(cluster.ask(client, 2, write));
@@ -105,7 +108,10 @@ fn low_disks_take_what_makes_room_and_nothing_else() {
     write(&mut cluster, leader, &mut session);
     let low = [leader, cluster.other_than(leader)];
     set_room(&mut cluster, &low, DiskState::Soft);
-    assert_eq!(cluster.status(leader).error, "the disk is low");
+    assert_eq!(
+        cluster.status(leader).error,
+        "the disk is low, or fails: raftd's log tells which"
+    );
     let client = cluster.connect(leader);
     let batch = |commands: &[Command<'_>]| {
         let mut batch = Batch::default();
@@ -241,5 +247,8 @@ fn a_snapshot_without_room_is_tried_again_and_ever_less_often() {
     cluster.run_until("a snapshot", ms(5_000), |cluster| {
         cluster.status(leader).snapshot.index > Index(0)
     });
-    assert_eq!(cluster.status(leader).error, "the disk is low");
+    assert_eq!(
+        cluster.status(leader).error,
+        "the disk is low, or fails: raftd's log tells which"
+    );
 }
