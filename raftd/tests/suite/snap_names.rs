@@ -48,6 +48,18 @@ fn only_what_is_of_use_stays_on(disk: &SimDisk) {
     assert!(disk.list("snap").unwrap().is_empty());
 }
 
+/// Its last life may have ended between giving the name and syncing it.
+#[test]
+fn what_stays_has_its_name_for_good() {
+    for seed in 0..8 {
+        let disk = SimDisk::new(seed, 64 << 20);
+        disk.create("snap/0000000000000001-1.snap", 1).unwrap();
+        assert!(remove_others(&disk, id(1, 1)).unwrap().is_empty());
+        disk.power_loss();
+        assert_eq!(disk.restart().list("snap").unwrap().len(), 1);
+    }
+}
+
 /// A file system's `lost+found`, an operator's copies: a start neither takes nor trips over them.
 #[test]
 fn what_others_put_beside_snapshots_stays() {

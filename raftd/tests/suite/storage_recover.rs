@@ -3,15 +3,16 @@
 
 use bytes::BytesMut;
 use raft::Write;
-use raftd::disk::Latched;
 use raftd::disk::sim::{Fault, SimDisk};
+use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::snapshot::{Step, Writer, snapshot_name};
 use raftd::storage::{OpenedDisk, Recovery, open_disk};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
-use raftd::wal::Pending;
 use raftd::wal::identity::Identity;
+use raftd::wal::segment::WAL_DIR;
+use raftd::wal::{Pending, Progress};
 use wire::command::{Command, SessionId, Write as Put};
 use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Epoch, Incarnation, Index, NodeId, Term};
@@ -176,6 +177,32 @@ fn what_a_member_holds_is_told_and_becomes_a_cluster_of_one() {
         assert!(holds.membership.is_alone(NodeId(1)));
         check_new(&open_it(&disk.restart()), "once more");
     }
+}
+
+/// As a full disk leaves it: not even a reset has room in the newest segment.
+#[test]
+fn a_member_whose_log_has_no_room_becomes_a_cluster_of_one() {
+    let disk = member(false);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let mut pending = Pending::default();
+    let mut term = TERM;
+    loop {
+        term += 1;
+        pending.push(write(term, term, Vec::new()));
+        if wal.write(&mut pending).expect("no fault is planned") == Progress::NoRoom {
+            break;
+        }
+    }
+    let segments = disk.list(WAL_DIR).unwrap();
+    drop(wal);
+    let disk = disk.restart();
+    let recovery = look(&disk).expect("it can be read");
+    recovery.apply(NEXT, 9).expect("there is room on the disk");
+    disk.power_loss();
+    let opened = open_it(&disk.restart());
+    assert_eq!(opened.log.identity.epoch, NEXT);
+    assert_eq!(opened.state.store.applied().index, Index(9));
+    assert_ne!(disk.restart().list(WAL_DIR).unwrap(), segments);
 }
 
 #[test]

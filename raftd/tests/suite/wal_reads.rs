@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use raft::Write;
 use raftd::disk::Latched;
 use raftd::disk::sim::SimDisk;
+use raftd::fatal::ExitStatus;
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::{LogReader, ReadStep, Worker};
 use raftd::wal::segment;
 use wire::entry::Entry;
+use wire::peer::DiskState;
 use wire::types::{Index, NodeId};
 
 use crate::wal_life::{DISK_BYTES, id, long_log, worker};
@@ -157,4 +159,72 @@ fn a_read_of_what_the_log_forgot_meanwhile_is_no_damage() {
     worker.unreadable(unreadable);
     let answer = rest(&mut worker);
     assert_eq!(only_loaded(&answer), (LoadPurpose::Apply, &[][..]));
+}
+
+/// Others have what cannot be read here; who is alone cannot go on without what it is to apply, and
+/// makes up for the rest by a snapshot of its state.
+#[test]
+fn a_read_that_finds_damage_is_answered_and_the_damage_told() {
+    let lagging = LoadPurpose::Replicate(NodeId(2));
+    for (alone, purpose) in [
+        (false, LoadPurpose::Apply),
+        (false, lagging),
+        (true, LoadPurpose::Apply),
+        (true, lagging),
+    ] {
+        let disk = SimDisk::new(1, DISK_BYTES);
+        let (mut worker, _) = with_entries(&disk);
+        worker.push(StorageRequest::Alone(alone));
+        disk.tamper(&segment::segment_name(1), |bytes| {
+            let place = bytes.windows(4).position(|bytes| bytes == b"1.2.");
+            bytes[place.expect("it is there")] ^= 1;
+        });
+        worker.push(load(purpose, 2));
+        if alone && purpose == LoadPurpose::Apply {
+            let mut events = VecDeque::new();
+            worker.round(&mut events).expect("no fault");
+            let mut reader = LogReader::new(disk);
+            reader.push(worker.take_reads().pop().expect("the log has it"));
+            let Ok(ReadStep::Unreadable(unreadable)) = reader.step(false, &mut events) else {
+                panic!("it is damaged");
+            };
+            worker.unreadable(unreadable);
+            let fatal = worker.round(&mut events).expect_err("nobody can help");
+            assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+            continue;
+        }
+        let told = rest(&mut worker);
+        let [found, StorageEvent::Loaded { entries, .. }] = (match &told[..] {
+            [first @ StorageEvent::Loaded { .. }, second] => [second, first],
+            [first, second] => [first, second],
+            other => panic!("{other:?}"),
+        }) else {
+            panic!("{told:?}");
+        };
+        assert!(entries.is_empty());
+        match found {
+            StorageEvent::Faulty(faulty) if !alone => assert_eq!(faulty[0].id, id(1, 2)),
+            StorageEvent::Rot { upto: Index(2) } if alone => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Whoever waits for room hears of it, also while nothing is written.
+#[test]
+fn the_room_on_the_disk_is_told_when_it_changes() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut worker = worker(&disk);
+    for (room, told) in [
+        (DiskState::Ok, false),
+        (DiskState::Soft, true),
+        (DiskState::Soft, false),
+        (DiskState::Ok, true),
+    ] {
+        worker.set_room(room);
+        let mut events = VecDeque::new();
+        worker.round(&mut events).expect("no fault");
+        let says = |event| matches!(event, StorageEvent::Durable { disk, .. } if disk == room);
+        assert_eq!(events.into_iter().any(says), told, "{room:?}");
+    }
 }
