@@ -140,3 +140,31 @@ fn the_snapshot_of_another_cluster_is_refused_also_where_there_are_others() {
     disk.rot(&snapshot_name(marked), 8_200, 1);
     assert!(load(alone().cluster).expect("others have it").rebuilding);
 }
+
+/// What was being written or received, and the snapshots before: with the log's own one, or without any.
+#[test]
+fn a_start_removes_what_is_of_no_use() {
+    for snapshot in [false, true] {
+        let disk = SimDisk::new(9, 32 << 20);
+        let mut wal = open(&disk).expect("it is made").log.recovered.wal;
+        let mut pending = Pending::default();
+        pending.push(write(1, 1, entries(1, MARKED, 1, 90_000)));
+        put(&mut wal, &mut pending);
+        let mut kept = Vec::new();
+        if snapshot {
+            publish(&disk, MARKED - 1, 1);
+            let marked = publish(&disk, MARKED, 1);
+            wal.mark(marked);
+            put(&mut wal, &mut pending);
+            kept.push(snapshot_name(marked).replace("snap/", ""));
+        }
+        disk.create("snap/0000000000000002-1.part.tmp", 1).unwrap();
+        disk.create("snap/0000000000000009-1.snap.tmp", 1).unwrap();
+        drop(wal);
+        let disk = disk.restart();
+        drop(open(&disk).expect("it opens"));
+        let part = (!snapshot).then(|| "0000000000000002-1.part.tmp".to_owned());
+        kept.extend(part);
+        assert_eq!(disk.list("snap").unwrap(), kept);
+    }
+}

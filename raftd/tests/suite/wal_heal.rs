@@ -16,7 +16,7 @@ use wire::entry::{Entry, Identity as EntryIdentity};
 use wire::types::{Index, NodeId};
 
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
-use crate::wal_life::worker;
+use crate::wal_life::{DISK_BYTES, long_log, worker};
 use crate::wal_story::{SimWal, open};
 use crate::wal_support::{entries, rest, write};
 
@@ -478,4 +478,21 @@ fn a_scrub_finds_headers_pages_and_files_that_are_gone() {
         upto(&|disk| disk.remove(&segment_name(1)).expect("it goes")),
         None
     );
+}
+
+/// A segment that does not say itself what was in it is between two that do.
+#[test]
+fn a_scrub_tells_which_entries_a_lost_page_takes_with_it() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    drop(long_log(&disk));
+    let mut worker = worker(&disk);
+    disk.tamper(&segment_name(3), |bytes| bytes[60] ^= 1);
+    let events = scrub(&disk, &mut worker);
+    let [
+        StorageEvent::Rot { upto: Index(6) },
+        StorageEvent::Scrubbed { findings: 1, .. },
+    ] = events[..]
+    else {
+        panic!("{events:?}");
+    };
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use raft::Write;
-use raftd::disk::Latched;
-use raftd::disk::sim::SimDisk;
+use raftd::disk::sim::{Fault, Operation, SimDisk};
+use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::{LogReader, ReadStep, Worker};
@@ -68,6 +68,11 @@ fn a_read_for_which_no_file_can_be_opened_waits() {
         only_loaded(events.make_contiguous()),
         (lagging, &written[..])
     );
+    // Whatever else fails does say something of it.
+    let mut reader = told_read(&mut worker, &disk);
+    disk.fail_next(Operation::Create, Fault::Kill);
+    assert!(disk.create("any", 1).is_err());
+    assert!(reader.step(false, &mut events).is_err());
 }
 
 #[test]
