@@ -1,6 +1,6 @@
 //! Writing a snapshot, step by step.
 
-use wire::types::{ClusterId, EntryId, NodeId};
+use wire::types::{ClusterId, EntryId, Index, NodeId};
 
 use super::format::{CHUNK_BYTES, ChunkKind, HEADER_BYTES, Header, Sums, Trailer};
 use super::frames::{FileReader, ReadAhead};
@@ -42,8 +42,8 @@ pub enum Step {
 enum Stage {
     /// Among the keys, behind this one.
     Keys { after: Option<Vec<u8>> },
-    /// Among the sessions: so many are done.
-    Sessions { done: usize },
+    /// Among the sessions, behind the one that wrote here.
+    Sessions { after: Index },
     /// Reading again what was written: this trailer is at its end.
     Verifying(Box<Verifier>, ReadAhead, Trailer),
     /// Nothing is left to do.
@@ -199,22 +199,22 @@ impl<F> Writer<F> {
         } else {
             let (sums, out) = (&mut self.sums, &mut self.out);
             self.packer.finish(ChunkKind::Keys, sums, out);
-            self.stage = Stage::Sessions { done: 0 };
+            self.stage = Stage::Sessions { after: Index(0) };
         }
         self.write_out(disk)?;
         Ok(self.writing())
     }
 
     fn write_sessions<D: Disk<File = F>>(&mut self, disk: &D) -> Result<Step, Error> {
-        let (Stage::Sessions { done }, Some(view)) = (&mut self.stage, &self.view) else {
+        let (Stage::Sessions { after }, Some(view)) = (&mut self.stage, &self.view) else {
             unreachable!("the view is there while sessions are written");
         };
         let mut bytes = 0;
-        for image in view.sessions().skip(*done) {
+        for image in view.sessions_after(*after) {
             let (sums, out) = (&mut self.sums, &mut self.out);
             bytes += self.packer.session(&image, sums, out);
             self.digest = self.digest.wrapping_add(digest::session(&image));
-            *done += 1;
+            *after = image.last_write();
             if bytes >= CHUNK_BYTES {
                 break;
             }

@@ -161,7 +161,12 @@ impl View {
 
     /// All sessions, by ascending index of their last writes: the order in which they are evicted.
     pub fn sessions(&self) -> impl Iterator<Item = SessionImage> {
-        self.sessions.images()
+        self.sessions_after(Index(0))
+    }
+
+    /// Those that wrote after an entry, in the same order. To go on where one stopped.
+    pub fn sessions_after(&self, after: Index) -> impl Iterator<Item = SessionImage> {
+        self.sessions.images(after)
     }
 
     /// The digest by a scan of everything: [`View::digest`], if memory is sound.
@@ -230,6 +235,15 @@ fn checked(item: Item<'_>, last: Option<&[u8]>) -> Result<Record, ImageError> {
 }
 
 impl SessionImage {
+    /// The entry of its last write.
+    ///
+    /// # Panics
+    /// If it has no reply: no session is like that.
+    #[must_use]
+    pub fn last_write(&self) -> Index {
+        self.replies.last().expect("it wrote").id.index
+    }
+
     /// Whether there can be such a session where `applied` is the last applied entry.
     fn check(&self, applied: EntryId) -> Result<(), ImageError> {
         if !(1..=KEPT_PER_SESSION_MAX).contains(&self.replies.len()) {
