@@ -157,6 +157,7 @@ impl<D: Disk> Recovery<D> {
 pub struct Locked {
     /// What is in it.
     pub recovery: Recovery<Latched<OsDisk>>,
+    data_dir: PathBuf,
     _lock: Lock,
 }
 
@@ -167,7 +168,8 @@ impl Locked {
     /// Those of [`Recovery::apply`].
     pub fn apply(self) -> Result<Identity, Fatal> {
         let epoch = Epoch(random_u64()?.max(1));
-        self.recovery.apply(epoch, random_u64()?)
+        let applied = self.recovery.apply(epoch, random_u64()?);
+        applied.map_err(|fatal| under(fatal, &self.data_dir))
     }
 }
 
@@ -189,6 +191,7 @@ pub fn look(data_dir: &Path) -> Result<Locked, Fatal> {
     let recovery = Recovery::look(Latched::new(disk), random_u64()?);
     Ok(Locked {
         recovery: recovery.map_err(|fatal| under(fatal, data_dir))?,
+        data_dir: data_dir.to_path_buf(),
         _lock: lock,
     })
 }

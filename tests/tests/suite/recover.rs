@@ -2,7 +2,7 @@
 //! member, from a backup. They grow, and nobody of before gets in.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, Done, PATIENCE};
@@ -60,6 +60,23 @@ fn a_member_goes_on_alone_and_nobody_of_before_gets_in() {
         assert!(told.stderr.contains(part), "{part}: {}", told.stderr);
     }
     assert!(identity() == before, "it is who it was");
+    // Something is in the way where its snapshot is to be: all is as before, and the place is told.
+    let told = json(&recover(&["--dry-run", "--json"]).exits(0));
+    let next = |name: &str| told[name].as_u64().expect("a number") + 1;
+    let in_the_way = (next("term")..).take(20).map(|term| {
+        let name = format!("{:016x}-{term:x}.snap.tmp", next("index"));
+        Path::new(&dir).join("snap").join(name)
+    });
+    let in_the_way: Vec<PathBuf> = in_the_way.collect();
+    for path in &in_the_way {
+        fs::create_dir(path).expect("nobody else has that name");
+    }
+    let failed = recover(&["--yes"]).exits(2);
+    let place = format!("  where: {dir}/snap/");
+    assert!(failed.stderr.contains(&place), "{}", failed.stderr);
+    for path in &in_the_way {
+        fs::remove_dir(path).expect("it is there");
+    }
     let done = json(&recover(&["--yes", "--json"]).exits(0));
     assert_eq!(done["entries"], 21);
     assert_eq!(done["forgotten"].as_array().map(Vec::len), Some(2));
