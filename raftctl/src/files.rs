@@ -55,10 +55,11 @@ pub(crate) fn inaccessible(failure: Failure, path: &Path, error: &io::Error) -> 
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
             failure.remedy(shown_by("df -h", folder(path)))
         }
-        _ if Errno::from_io_error(error) == Some(Errno::IO) => {
-            failure.remedy("check the disk: dmesg tells what is wrong with it")
-        }
-        _ => failure,
+        _ => match Errno::from_io_error(error) {
+            Some(Errno::IO) => failure.remedy("check the disk: dmesg tells what is wrong with it"),
+            Some(Errno::MFILE) => failure.remedy("ulimit -n tells how many files may be open"),
+            _ => failure,
+        },
     }
 }
 

@@ -371,13 +371,15 @@ pub(super) fn survey<D: Disk>(disk: &D, owner: Option<Owner>) -> Result<Vec<Cand
         if let Some(id) = segment_id(&name) {
             let file = disk.open(&segment_name(id))?;
             // A page that cannot be read is a damaged page (rules D3).
-            pages.push((id, read_header(disk, &file).unwrap_or_default(), file));
+            pages.push((id, read_header(disk, &file).unwrap_or_default()));
         }
     }
     pages.sort_by_key(|(id, ..)| *id);
-    let first = pages.iter().find_map(|(_, page, _)| *page);
+    let first = pages.iter().find_map(|(_, page)| *page);
     let owner = owner.or(first.map(|page| page.owner));
-    let candidates = pages.into_iter().map(|(id, page, file)| {
+    let candidates = pages.into_iter().map(|(id, page)| {
+        // Not kept from before: a log may have more segments than a process may have files open.
+        let file = disk.open(&segment_name(id))?;
         let bytes = disk.bytes(&file)?;
         let told = || owner.and_then(|owner| header_told(disk, &file, owner, id, bytes));
         let header = page.or_else(told);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, Done, PATIENCE, Running};
@@ -227,9 +228,17 @@ fn the_log_of_a_stopped_node_can_be_looked_at() {
     let _ = cluster.ctl(&["put", "tab\tkey", "a\nvalue"]).quietly();
     let _ = cluster.ctl(&["snapshot"]).exits(0);
     let _ = cluster.ctl(&["del", "tab\tkey"]).quietly();
-    cluster.kill_all();
     let dir = cluster.node(1).data_dir.clone();
+    wait::until_true("there are spares", PATIENCE, || {
+        names(&dir.join("wal")).len() > 4
+    });
+    cluster.kill_all();
     let _ = offline(&["wal", "verify", path(&dir)], b"").quietly();
+    // However many segments there are, few files are open at a time.
+    let mut few = Command::new("sh");
+    few.args(["-c", "ulimit -n 6; exec \"$0\" wal verify \"$1\""]);
+    few.arg(proc::bin_dir().join("raftctl")).arg(&dir);
+    let _ = proc::run(few, b"").quietly();
     let dump = offline(&["wal", "dump", path(&dir)], b"").exits(0);
     let kinds: Vec<_> = dump
         .text()
