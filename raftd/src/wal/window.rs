@@ -299,11 +299,16 @@ impl<'d, D: Disk> Window<'d, D> {
             return Ok(None);
         }
         let head = self.bytes(offset, head_bytes)?;
-        let Some((header, header_crc)) = BatchHeader::decode(head, &segment, offset) else {
+        let genuine = BatchHeader::decode(head, &segment, offset);
+        let Some((header, header_crc)) = genuine else {
             return Ok(None);
         };
         let whole = self.bytes(offset, (header.end() - offset) as usize)?;
         let (head, rest) = whole.split_at(head_bytes);
+        // With its payload it may have been read anew, by a device that fails meanwhile.
+        if BatchHeader::decode(head, &segment, offset) != genuine {
+            return Ok(None);
+        }
         Ok(Some(Batch {
             header,
             header_crc,

@@ -29,16 +29,19 @@ fn files(disk: &SimDisk) -> Vec<(String, Option<Vec<u8>>)> {
         .collect()
 }
 
-/// What a start says of a copy of this disk.
-fn start(disk: &SimDisk) -> Result<String, String> {
-    let settings = Settings {
+fn settings() -> Settings {
+    Settings {
         owner: identity().owner(),
         segment_bytes: 256 * 1024,
         tail_bytes: 0,
         alone: false,
         seed: 1,
-    };
-    match recover(disk.fork(1), &settings) {
+    }
+}
+
+/// What a start says of a copy of this disk.
+fn start(disk: &SimDisk) -> Result<String, String> {
+    match recover(disk.fork(1), &settings()) {
         Ok(recovered) => Ok(recovered.expect("there are segments").report.to_string()),
         Err(error) => Err(error.to_string()),
     }
@@ -271,4 +274,27 @@ fn a_disk_that_is_only_looked_at_refuses_every_change() {
     disk.fetch(&file, 0, 5);
     assert_eq!(std::fs::read(dir.path().join("a")).unwrap(), b"bytes");
     assert_eq!(disk.list("").unwrap(), ["a"]);
+}
+
+#[test]
+fn a_device_that_goes_away_between_two_reads_is_damage() {
+    for sound in [sound(), sound_behind_snapshot(false)] {
+        let mut told = 0;
+        for count in 0.. {
+            let disk = || {
+                let disk = sound.disk.fork(1);
+                disk.end_reads_after(count);
+                disk
+            };
+            let is_whole = look(&disk())
+                .verdict
+                .is_ok_and(|report| report.faulty == 0 && !report.lost);
+            let starts = recover(disk(), &settings()).is_ok();
+            if is_whole && starts {
+                break;
+            }
+            told += 1;
+        }
+        assert!(told > 5, "{told} reads");
+    }
 }

@@ -265,6 +265,11 @@ impl SimDisk {
         file.make_unreadable(range.start as usize, range.end as usize);
     }
 
+    /// So many reads succeed from now on, and every later one fails with EIO: the device went away.
+    pub fn end_reads_after(&self, count: u64) {
+        self.state().reads_left = Some(count);
+    }
+
     /// A file's name is lost although its directory was synced, and the file with it.
     pub fn lose_name(&self, name: &str) {
         self.state().lose_name(name);
@@ -390,9 +395,15 @@ impl Disk for SimDisk {
     }
 
     fn read_at(&self, file: &SimFile, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let state = self.alive("read", &file.name)?;
-        let inode = &state.inodes[file.inode];
+        let mut state = self.alive("read", &file.name)?;
         let failed = |cause| Err(Error::new("read", &file.name, cause));
+        if let Some(left) = &mut state.reads_left {
+            let Some(less) = left.checked_sub(1) else {
+                return failed(io_error());
+            };
+            *left = less;
+        }
+        let inode = &state.inodes[file.inode];
         // The real disk cuts what has no name any more.
         let bytes = if state.has_name(file.inode) {
             inode.bytes() as u64

@@ -29,6 +29,8 @@ pub(super) struct State {
     /// For the next operation of its kind.
     pub(super) armed: Vec<(Operation, Fault)>,
     pub(super) out_of_files: bool,
+    /// How many more reads succeed; `None` for all.
+    pub(super) reads_left: Option<u64>,
     pub(super) inodes: Vec<Inode>,
     pub(super) names: BTreeMap<String, usize>,
     pub(super) durable_names: BTreeMap<String, usize>,
@@ -75,6 +77,7 @@ impl State {
             faults: BTreeMap::new(),
             armed: Vec::new(),
             out_of_files: false,
+            reads_left: None,
             inodes: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
