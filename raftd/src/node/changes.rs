@@ -266,7 +266,7 @@ impl Node {
         for (member, wish) in wishes {
             if self.check_ready(member.id).is_ok() {
                 let promoted = members.promoted(member.id);
-                if self.check_promotion(members, &promoted).is_ok() {
+                if self.check_quorum(members, &promoted).is_ok() {
                     return Some((member.id, promoted));
                 }
             }

@@ -465,3 +465,12 @@ fn a_member_that_voted_is_not_new() {
     };
     assert!(!identity.virgin && identity.formed.is_empty());
 }
+
+/// Else it would stand for one of them when they are counted.
+#[test]
+fn a_stranger_is_no_member_of_a_cluster_that_is_not_formed() {
+    let mut cluster = apart();
+    let stranger = peer_hello(identity(NodeId(9), Incarnation(9)));
+    let refused = cluster.check_hello(ONE, &stranger).unwrap_err();
+    assert!(matches!(refused, Error::WrongNode { .. }), "{refused:?}");
+}

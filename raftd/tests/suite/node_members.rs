@@ -5,6 +5,7 @@ use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
 use wire::client::{MemberChange, MembersChanged, Reply, Request};
 use wire::error::Error;
+use wire::hello::Role;
 use wire::membership::Suffrage;
 use wire::peer::DiskState;
 use wire::types::{Incarnation, Index, NodeId};
@@ -432,4 +433,87 @@ fn who_learns_of_a_removal_from_a_snapshot_tells_who_was_removed() {
         }
     }
     cluster.run_until("the removed node ends", ms(5_000), |c| c.has_stopped(gone));
+}
+
+/// A vote of it would cost more than it brings.
+#[test]
+fn a_learner_that_would_be_no_good_as_a_voter_is_refused_with_the_reason() {
+    let (mut cluster, leader, [id, _], client) = three(Options::default());
+    let demoted = changed(cluster.ask(client, 1, change(MemberChange::Demote(id))));
+    assert_eq!(demoted.after.suffrage(id), Some(Suffrage::Learner));
+    cluster.run(ms(100));
+    let promote = |cluster: &mut Cluster, request| {
+        cluster.run(ms(200));
+        refusal(cluster.ask(client, request, change(MemberChange::Promote(id))))
+    };
+    cluster.set_room(id, DiskState::Hard);
+    cluster.report_room(id);
+    assert_eq!(
+        promote(&mut cluster, 2),
+        format!("node {id} has a full disk")
+    );
+    cluster.set_room(id, DiskState::Ok);
+    cluster.report_room(id);
+    cluster.hang_disk(id, true);
+    let mut session = session(&cluster, 1);
+    let writer = cluster.connect(leader);
+    for first in [0, 1_000] {
+        let writes: Vec<_> = (1..=1_000)
+            .map(|request| (first + request, session.next(put(b"k", b"v"))))
+            .collect();
+        cluster.send(writer, &writes);
+        written(cluster.await_reply(writer, first + 1_000));
+    }
+    assert_eq!(promote(&mut cluster, 3), format!("node {id} lags behind"));
+    cluster.hang_disk(id, false);
+    cluster.isolate(id);
+    cluster.run(ms(300));
+    assert_eq!(
+        promote(&mut cluster, 4),
+        format!("node {id} does not answer")
+    );
+    cluster.heal();
+    cluster.run(ms(1_000));
+    let promoted = changed(cluster.ask(client, 5, change(MemberChange::Promote(id))));
+    assert_eq!(promoted.after.suffrage(id), Some(Suffrage::Voter));
+}
+
+/// Nobody else wakes it up for that.
+#[test]
+fn a_node_alone_gives_up_who_does_not_come_in_time() {
+    let (mut cluster, alone, client) = alone();
+    changed(cluster.ask(client, 1, change(learner("n2", Some(1_000)))));
+    cluster.run(ms(900));
+    assert_eq!(ids(&cluster, alone).len(), 2);
+    cluster.run(ms(200));
+    assert_eq!(ids(&cluster, alone), [alone]);
+}
+
+/// A node that is told `Removed` ends for good: ids that were not given yet may have been, elsewhere.
+#[test]
+fn who_says_hello_is_judged_by_what_is_known_of_its_id() {
+    let (mut cluster, leader, [gone, judge], client) = three(Options::default());
+    changed(cluster.ask(client, 1, change(learner("n4", None))));
+    cluster.ask(client, 2, join("elsewhere:1", 7));
+    changed(cluster.ask(client, 3, change(MemberChange::Remove(gone))));
+    cluster.run(ms(100));
+    let (hello, _) = cluster.node(leader).hello_to(judge);
+    let mut says = |node: u64, incarnation: u64, is_told: bool| {
+        let mut hello = hello.clone();
+        let Role::Peer { identity, .. } = &mut hello.role else {
+            panic!("a client's hello");
+        };
+        (identity.node, identity.incarnation) = (NodeId(node), Incarnation(incarnation));
+        if !is_told {
+            identity.formed.clear();
+        }
+        cluster.check_hello(judge, &hello).map(|_| ())
+    };
+    assert_eq!(says(4, 7, true), Ok(()));
+    let other = says(4, 8, true).unwrap_err();
+    assert!(matches!(other, Error::WrongIncarnation { .. }), "{other:?}");
+    assert_eq!(says(gone.0, 7, true), Err(Error::Removed));
+    assert_eq!(says(5, 9, true), Ok(()), "it may have been admitted");
+    let stranger = says(6, 9, false).unwrap_err();
+    assert!(matches!(stranger, Error::WrongNode { .. }), "{stranger:?}");
 }
