@@ -5,10 +5,8 @@
 //! cost the cluster its quorum. What makes it safe is the core's: it takes the two steps of joint
 //! consensus, one change at a time.
 
-use std::time::Duration;
-
 use log::Level;
-use raft::{CannotChange, Instant, RoleName};
+use raft::{CannotChange, RoleName};
 use wire::client::{Admitted, MemberChange, MembersChanged, Reply};
 use wire::error::Error;
 use wire::membership::{Membership, Suffrage};
@@ -20,9 +18,6 @@ use super::client::Caller;
 use super::forming::wrong_incarnation;
 use super::io::Effects;
 use super::plan::Plan;
-
-/// A wish whose time is up, and that cannot be given up yet, is looked at again after so long.
-const WISH_PAUSE_MS: u64 = 100;
 
 /// Who waits for a change that this leader began.
 #[derive(Debug)]
@@ -231,7 +226,7 @@ impl Node {
     }
 
     /// Does for learners what they were admitted for: those that are ready become voters, those that
-    /// are not in time are removed again.
+    /// are not in time are removed again. A leader of others wakes up for each heartbeat, and looks.
     pub(super) fn tend_members(&mut self) {
         let leads = self.raft.role() == RoleName::Leader && !self.condemned;
         if !leads || self.raft.is_changing() || self.raft.is_transferring() {
@@ -277,19 +272,6 @@ impl Node {
             }
         }
         None
-    }
-
-    /// When a wish is given up.
-    pub(super) fn wish_ends_at(&self) -> Option<Instant> {
-        if self.raft.role() != RoleName::Leader {
-            return None;
-        }
-        let wishes = self.raft.membership().members.iter().filter_map(|m| m.wish);
-        let until_wall_ms = wishes.map(|wish| wish.until_wall_ms).min()?;
-        let left_ms = until_wall_ms
-            .saturating_sub(self.now.wall_ms)
-            .max(WISH_PAUSE_MS);
-        Some(self.now.monotonic + Duration::from_millis(left_ms))
     }
 }
 

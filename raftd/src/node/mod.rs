@@ -367,7 +367,6 @@ impl Node {
             self.snapshot_wanted_at(),
             self.snapshots.transfers.deadline(),
             self.fetching.deadline(),
-            self.wish_ends_at(),
             self.knock_at,
             self.resigns_until(),
             self.views.deadline(&self.config.limits),

@@ -478,7 +478,7 @@ fn a_learner_that_would_be_no_good_as_a_voter_is_refused_with_the_reason() {
     assert_eq!(promoted.after.suffrage(id), Some(Suffrage::Voter));
 }
 
-/// Nobody else wakes it up for that.
+/// Who does not come says nothing that would wake it up.
 #[test]
 fn a_node_alone_gives_up_who_does_not_come_in_time() {
     let (mut cluster, alone, client) = alone();
