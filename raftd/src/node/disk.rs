@@ -160,8 +160,8 @@ impl Disks {
 
 #[cfg(test)]
 mod tests {
-    use wire::peer::{AppendOk, Health};
-    use wire::types::{Index, Term};
+    use wire::peer::{AppendConflict, AppendOk, Health, SnapshotOk};
+    use wire::types::{EntryId, Index, Term};
 
     use super::*;
 
@@ -192,6 +192,68 @@ mod tests {
         assert!(!disks.any_low());
         disks.heard(NodeId(3), &voters([1, 2, 4]), &full);
         assert!(!disks.any_low());
+    }
+
+    /// A follower that has not come to acknowledge anything may have no room either.
+    #[test]
+    fn each_answer_tells_of_the_disk() {
+        let (term, round, health) = (Term(1), 1, Health::default());
+        let disk = DiskReport {
+            state: DiskState::Soft,
+            oldest_write_ms: 0,
+        };
+        let conflict = AppendConflict {
+            term,
+            round,
+            prev: EntryId::default(),
+            conflict: None,
+            last: EntryId::default(),
+            disk,
+            health,
+        };
+        let piece = SnapshotOk {
+            term,
+            round,
+            snapshot: EntryId::default(),
+            received_bytes: 0,
+            disk,
+            health,
+        };
+        for answer in [
+            Message::AppendConflict(conflict),
+            Message::SnapshotOk(piece),
+        ] {
+            let mut disks = Disks::new(0);
+            disks.heard(NodeId(2), &voters([1, 2, 3]), &answer);
+            assert!(disks.any_low(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn so_many_writes_are_given_to_storage_and_no_more() {
+        let mut disks = Disks::new(0);
+        for ticket in 1..=WRITES_MAX as u64 {
+            assert!(!disks.is_busy());
+            disks.started(Ticket(ticket), Instant::default());
+        }
+        assert!(disks.is_busy());
+        disks.finished(Ticket(1));
+        assert!(!disks.is_busy());
+    }
+
+    /// Else a leader that hands over for want of room would say that its disk is slow, and look for who
+    /// acknowledged something since.
+    #[test]
+    fn a_disk_that_waits_for_room_is_not_stalled() {
+        let now = Instant::default() + STALL + Duration::from_nanos(1);
+        let mut disks = Disks::new(0);
+        disks.started(Ticket(1), Instant::default());
+        assert!(disks.report(now).1);
+        assert_eq!(disks.stalled_since(now), Some(Instant::default()));
+        disks.room(DiskState::Hard, 0);
+        assert!(!disks.report(now).1);
+        assert_eq!(disks.stalled_since(now), None);
+        assert_eq!(disks.stalls_at(), None, "it need not wake up for that");
     }
 
     /// From 1, 2, 3 to 1, 4, 5: either set must have room, whoever has it in the other.

@@ -222,3 +222,28 @@ fn a_log_that_cannot_be_read_is_replaced_by_a_snapshot() {
         "the others keep theirs"
     );
 }
+
+/// Its log reaches as far as the leader's, which so does not know what it lacks.
+#[test]
+fn damaged_entries_that_only_a_state_lacks_are_replaced_by_the_leaders_snapshot() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let [hurt, _] = others(&cluster, leader);
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..10_u8 {
+        client.put(&mut cluster, &[b'k', n], &[n]);
+    }
+    (0..9).for_each(|_| cluster.fill_snapshot_disk(hurt));
+    client.compact(&mut cluster, leader);
+    let last = client.put(&mut cluster, b"k", b"last");
+    cluster.run(ms(200));
+    cluster.crash(hurt);
+    cluster.damage_entries(hurt, [Index(5)]);
+    cluster.start(hurt);
+    cluster.run_until("a state", ms(10_000), |cluster| {
+        cluster.node(hurt).store().applied().index >= last
+    });
+    let rebuilds = "damaged entries are compacted elsewhere";
+    assert_eq!(said(&cluster, hurt, rebuilds), 1);
+    cluster.run_until("whole", ms(1_000), |cluster| cluster.damaged(hurt) == 0);
+}
