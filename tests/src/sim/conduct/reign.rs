@@ -57,6 +57,8 @@ struct Follower {
     /// When it was last spoken to, or when a link to it opened; nothing while there is none.
     spoken: Option<Instant>,
     match_index: Index,
+    /// What it acknowledged counts for nothing.
+    lost: bool,
     /// Index and bytes of what is not acknowledged.
     in_flight: VecDeque<(Index, usize)>,
     bytes: usize,
@@ -421,12 +423,11 @@ impl Reign {
                 continue;
             };
             let before = std::mem::replace(&mut follower.match_index, match_index);
-            let lost = || {
-                node.raft()
-                    .followers()
-                    .any(|f| f.id == *peer && f.health.lost)
-            };
-            if match_index < before && !lost() {
+            let mut others = node.raft().followers();
+            let lost = others.any(|f| f.id == *peer && f.health.lost);
+            // Who is whole again tells anew: what it acknowledged meanwhile may be faulty by then.
+            let was_lost = std::mem::replace(&mut follower.lost, lost);
+            if match_index < before && !lost && !was_lost {
                 return Err(format!(
                     "{who} lowers match of {peer} from {before} to {match_index}"
                 ));
