@@ -201,6 +201,14 @@ impl Cluster {
         cluster
     }
 
+    /// [`Cluster::serving`], its leader and a follower.
+    pub(crate) fn led(options: Options) -> (Self, NodeId, NodeId) {
+        let mut cluster = Self::serving(options);
+        let leader = cluster.elect();
+        let follower = cluster.other_than(leader);
+        (cluster, leader, follower)
+    }
+
     fn new_disk(&mut self) -> Disk {
         Disk::new(Incarnation(self.draw() | 1))
     }

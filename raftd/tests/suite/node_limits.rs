@@ -406,9 +406,7 @@ fn a_stopping_node_refuses_what_it_parked() {
 /// Rules B4: the loop of a leader with others would miss its heartbeats.
 #[test]
 fn only_who_sends_no_heartbeats_may_wait_for_a_disk_and_only_for_a_quick_one() {
-    let mut cluster = Cluster::serving(Options::default());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(Options::default());
     let may_wait = |cluster: &Cluster, id| cluster.node(id).may_wait_for_disk();
     assert!(!may_wait(&cluster, leader) && may_wait(&cluster, follower));
     cluster.hang_disk(follower, true);

@@ -89,9 +89,7 @@ fn whoever_waits_is_served_in_a_turn_of_many_replies() {
 
 #[test]
 fn a_follower_sees_every_acknowledged_write() {
-    let mut cluster = Cluster::serving(Options::default());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(Options::default());
     let mut session = session(&cluster, 1);
     let (writer, reader) = (cluster.connect(leader), cluster.connect(follower));
     for n in 1..=20_u64 {

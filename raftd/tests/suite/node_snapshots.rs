@@ -214,9 +214,7 @@ fn a_snapshot_that_cannot_be_written_is_an_alarm_and_no_more() {
 /// Its log would grow until the next one is due, and with each that fails by as much again.
 #[test]
 fn who_lacks_a_snapshot_that_the_others_took_tries_again_by_itself() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     let mut client = Client::new(&mut cluster, leader, 1);
     client.put(&mut cluster, b"k", b"v");
     (0..3).for_each(|_| cluster.fill_snapshot_disk(follower));
@@ -235,7 +233,7 @@ fn who_lacks_a_snapshot_that_the_others_took_tries_again_by_itself() {
 /// Whoever does not lead has nothing to do when it is time for a snapshot.
 #[test]
 fn a_follower_does_not_wake_up_for_a_snapshot_that_is_due() {
-    let mut cluster = Cluster::serving(Options {
+    let (mut cluster, leader, follower) = Cluster::led(Options {
         snapshots: Policy {
             interval: ms(100),
             gap: ms(0),
@@ -243,8 +241,6 @@ fn a_follower_does_not_wake_up_for_a_snapshot_that_is_due() {
         },
         ..Options::default()
     });
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
     let mut client = Client::new(&mut cluster, leader, 1);
     client.put(&mut cluster, b"k", b"v");
     cluster.isolate(follower);

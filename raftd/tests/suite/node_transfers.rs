@@ -112,9 +112,7 @@ fn with_half_of_it(cluster: &mut Cluster, leader: NodeId, follower: NodeId) -> (
 /// Each attempt reads what is there again, and takes pieces from the leader.
 #[test]
 fn a_follower_whose_disk_fails_is_sent_little() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     cluster.crash(follower);
     let (index, _) = with_half_of_it(&mut cluster, leader, follower);
     cluster.break_snapshot_disk(follower, true);
@@ -130,9 +128,7 @@ fn a_follower_whose_disk_fails_is_sent_little() {
 
 #[test]
 fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     cluster.crash(follower);
     let (index, half) = with_half_of_it(&mut cluster, leader, follower);
     let received = |cluster: &Cluster| received_bytes(cluster, leader, follower);
@@ -149,9 +145,7 @@ fn a_transfer_goes_on_where_it_was_when_the_follower_restarts() {
 /// (simulator, seed 180000590).
 #[test]
 fn the_newest_of_many_pieces_is_not_left_out() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     cluster.run(ms(100));
     let last = cluster.node(leader).raft().last();
     let snapshot = |later: u64| EntryId {
@@ -179,9 +173,7 @@ fn the_newest_of_many_pieces_is_not_left_out() {
 /// Else it would lack entries again when it has all of it, and be sent the next.
 #[test]
 fn the_log_behind_a_snapshot_that_is_being_sent_is_kept() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     cluster.crash(follower);
     let (first, _) = with_half_of_it(&mut cluster, leader, follower);
     cluster.cut(leader, follower);
@@ -402,9 +394,7 @@ fn who_reads_a_snapshot_no_more_makes_room_for_others() {
 /// What could not be taken before is needless then, and nobody tries it again.
 #[test]
 fn a_snapshot_of_the_leader_ends_the_alarm_about_an_own_one() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     let mut client = Client::new(&mut cluster, leader, 1);
     client.put(&mut cluster, b"k", b"v");
     (0..3).for_each(|_| cluster.fill_snapshot_disk(follower));
@@ -428,9 +418,7 @@ fn a_snapshot_of_the_leader_ends_the_alarm_about_an_own_one() {
 /// What was written before is in the snapshot.
 #[test]
 fn a_snapshot_that_is_received_begins_a_new_count() {
-    let mut cluster = Cluster::serving(eager());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(eager());
     let mut client = Client::new(&mut cluster, leader, 1);
     for _ in 0..12 {
         client.put(&mut cluster, b"before", b"v");
@@ -465,9 +453,7 @@ fn a_snapshot_that_is_received_begins_a_new_count() {
 /// Its file would be older than the one that the log goes on from, and stay.
 #[test]
 fn a_state_that_is_older_than_what_was_received_is_not_written() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let follower = cluster.other_than(leader);
+    let (mut cluster, leader, follower) = Cluster::led(patient());
     let mut client = Client::new(&mut cluster, leader, 1);
     client.put(&mut cluster, b"k", b"v");
     cluster.run(ms(100));
