@@ -345,13 +345,19 @@ fn a_snapshot_that_is_not_there_is_not_kept_for_a_client() {
     assert_eq!(told, snapshot_bytes);
 }
 
-#[test]
-fn a_snapshot_is_kept_as_long_as_a_client_reads_it() {
+/// A cluster, its leader, which has a snapshot and no log before it, and a client of that leader.
+fn compacted() -> (Cluster, NodeId, Client) {
     let mut cluster = Cluster::serving(patient());
     let leader = cluster.elect();
     let mut client = Client::new(&mut cluster, leader, 1);
     client.put(&mut cluster, b"k", b"v");
     client.compact(&mut cluster, leader);
+    (cluster, leader, client)
+}
+
+#[test]
+fn a_snapshot_is_kept_as_long_as_a_client_reads_it() {
+    let (mut cluster, leader, mut client) = compacted();
     let first = cluster.status(leader).snapshot;
     let reader = cluster.connect(leader);
     assert!(total_bytes(&mut cluster, reader, 1, first) > 0);
@@ -366,11 +372,7 @@ fn a_snapshot_is_kept_as_long_as_a_client_reads_it() {
 
 #[test]
 fn who_reads_a_snapshot_no_more_makes_room_for_others() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let mut client = Client::new(&mut cluster, leader, 1);
-    client.put(&mut cluster, b"k", b"v");
-    client.compact(&mut cluster, leader);
+    let (mut cluster, leader, _) = compacted();
     let (snapshot, offset) = (cluster.status(leader).snapshot, 0);
     let piece = Request::ReadSnapshot { snapshot, offset };
     let readers: Vec<_> = (0..16).map(|_| cluster.connect(leader)).collect();
@@ -485,11 +487,7 @@ fn a_state_that_is_older_than_what_was_received_is_not_written() {
 /// An answer that was under way for it is for nobody, and so is its place.
 #[test]
 fn a_client_that_goes_before_its_piece_comes_keeps_no_place() {
-    let mut cluster = Cluster::serving(patient());
-    let leader = cluster.elect();
-    let mut client = Client::new(&mut cluster, leader, 1);
-    client.put(&mut cluster, b"k", b"v");
-    client.compact(&mut cluster, leader);
+    let (mut cluster, leader, _) = compacted();
     let (snapshot, offset) = (cluster.status(leader).snapshot, 0);
     let piece = Request::ReadSnapshot { snapshot, offset };
     for _ in 0..16 {

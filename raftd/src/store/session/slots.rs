@@ -186,8 +186,10 @@ impl Slots {
     /// The sessions that wrote after this entry, by ascending index of their last writes.
     pub(in crate::store) fn images(&self, after: Index) -> impl Iterator<Item = SessionImage> {
         let slots = self.chunks.iter().flat_map(|chunk| chunk.iter());
-        let mut sessions: Vec<_> = slots.flatten().collect();
-        sessions.retain(|session| session.last.id.index > after);
+        let later = slots
+            .flatten()
+            .filter(|session| session.last.id.index > after);
+        let mut sessions: Vec<_> = later.collect();
         // A view has no list: its links would have to be copied.
         sessions.sort_unstable_by_key(|session| session.last.id.index);
         sessions.into_iter().map(|session| SessionImage {
