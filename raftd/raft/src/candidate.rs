@@ -94,8 +94,8 @@ impl Candidate {
         self.has_won(state)
     }
 
-    /// Counts a vote; true if that makes this node the leader. A vote that is known to be lost
-    /// is tried again early in suspicion (rules B3): the suspect's answer will not come.
+    /// Counts a vote; true if that makes this node the leader. An election that is known to be lost
+    /// is tried again early in haste (rules B3): the suspect's answer will not come.
     pub(crate) fn count(
         &mut self,
         state: &mut State,

@@ -42,7 +42,8 @@
 //! term, so that a node with a bad link disturbs nobody. The withholding ends with silence for
 //! the shortest election timeout, or at once, on this node alone, when the leader's end closes
 //! the connection: then the leader's process has probably died, and this node *suspects* it and
-//! asks around within milliseconds (`timer.rs`).
+//! asks around within milliseconds, in *haste* (`timer.rs`). So it does when the cluster was formed
+//! just now, for there is no leader yet that it could disturb.
 //!
 //! A leader that has heard no quorum for an election timeout steps down (*CheckQuorum*, 6.2).
 //!
@@ -192,6 +193,7 @@
 //! | joint | with two sets of voters that differ | 4.3 |
 //! | learner | a member in neither set | 4.2.1 |
 //! | withhold, suspect | what a heard, a lost leader does to elections | 4.2.3 |
+//! | haste | an election that does not wait for the election timeout | |
 //! | formed | every initial member has met: the cluster may elect | |
 //!
 //! [`Append`]: wire::peer::Append

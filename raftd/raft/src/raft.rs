@@ -201,15 +201,18 @@ impl Raft {
         if let Role::Follower(Follower { following }) = &mut self.role
             && let Some(lost) = following.take()
         {
-            self.state.timer.leader_lost(now, lost.leader);
+            self.state.timer.hasten(now, Some(lost.leader));
         }
     }
 
-    /// The cluster is formed: this node takes part from now on (rules D1).
+    /// The cluster is formed: this node takes part from now on (rules D1). The others learn it about
+    /// now, and no leader is there to be heard, so the first election need not wait for a timeout.
     fn on_formed(&mut self, now: Instant) {
         if !self.state.formed {
             self.state.formed = true;
-            self.state.start_timer(now);
+            if !self.state.is_alone() {
+                self.state.timer.hasten(now, None);
+            }
         }
     }
 

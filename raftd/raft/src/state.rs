@@ -103,17 +103,17 @@ impl State {
             commit,
             applied,
         };
-        state.start_timer(now);
+        if !state.is_alone() {
+            state.timer.rest(now);
+        }
         // What the snapshot covers need not be held.
         state.evict();
         state
     }
 
-    /// The first election timeout. A node that is the whole cluster has nobody to wait for.
-    pub(crate) fn start_timer(&mut self, now: Instant) {
-        if self.voters().ids() != [self.config.id] {
-            self.timer.rest(now);
-        }
+    /// Whether this node is the whole cluster: it has nobody to wait for before it campaigns.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.voters().ids() == [self.config.id]
     }
 
     pub(crate) fn hard_state(&self) -> HardState {

@@ -7,26 +7,26 @@ use wire::types::NodeId;
 use crate::jitter::Jitter;
 use crate::time::Instant;
 
-/// A suspicion leads to the first PreVote within this time (rules B3).
-const SUSPICION_START_MAX: Duration = Duration::from_millis(10);
-/// PreVotes are repeated in suspicion after at least this time.
-const SUSPICION_REPEAT_MIN: Duration = Duration::from_millis(10);
-/// PreVotes are repeated in suspicion after at most this time.
-const SUSPICION_REPEAT_MAX: Duration = Duration::from_millis(20);
+/// Haste leads to the first PreVote within this time (rules B3).
+const HASTE_START_MAX: Duration = Duration::from_millis(10);
+/// PreVotes are repeated in haste after at least this time.
+const HASTE_REPEAT_MIN: Duration = Duration::from_millis(10);
+/// PreVotes are repeated in haste after at most this time.
+const HASTE_REPEAT_MAX: Duration = Duration::from_millis(20);
 /// Granting a PreVote keeps one's own back for this time: the other came first.
 const GRANT_DELAY: Duration = Duration::from_millis(10);
-/// An election lost in suspicion is tried again after at least this time; doubles.
+/// An election lost in haste is tried again after at least this time; doubles.
 const RETRY_MIN: Duration = Duration::from_millis(5);
-/// An election lost in suspicion is tried again after at most this time; doubles.
+/// An election lost in haste is tried again after at most this time; doubles.
 const RETRY_MAX: Duration = Duration::from_millis(30);
 /// Doublings at most: by then a retry waits longer than any election timeout of sense.
 const DOUBLINGS_MAX: u32 = 6;
 
-/// The leader's end of the connection was closed: it is probably dead, and an election should
-/// not wait for the election timeout (rules B3).
+/// Nobody leads, probably, and an election should not wait for the election timeout: the leader's
+/// end of the connection was closed (rules B3), or the cluster was formed just now.
 #[derive(Clone, Copy, Debug)]
-struct Suspicion {
-    leader: NodeId,
+struct Haste {
+    suspect: Option<NodeId>,
     until: Instant,
     elections_lost: u32,
 }
@@ -38,7 +38,7 @@ pub(crate) struct ElectionTimer {
     timeout_max: Duration,
     jitter: Jitter,
     at: Instant,
-    suspicion: Option<Suspicion>,
+    haste: Option<Haste>,
 }
 
 impl ElectionTimer {
@@ -53,7 +53,7 @@ impl ElectionTimer {
             timeout_max,
             jitter,
             at: Instant::default(),
-            suspicion: None,
+            haste: None,
         }
     }
 
@@ -64,7 +64,7 @@ impl ElectionTimer {
 
     /// The leader that is thought dead.
     pub(crate) fn suspect(&self) -> Option<NodeId> {
-        self.suspicion.map(|suspicion| suspicion.leader)
+        self.haste?.suspect
     }
 
     /// Starts a whole new timeout.
@@ -74,27 +74,27 @@ impl ElectionTimer {
 
     /// A leader is heard, or a candidate has this node's vote: nothing to do for a while.
     pub(crate) fn calm(&mut self, now: Instant) {
-        self.suspicion = None;
+        self.haste = None;
         self.rest(now);
     }
 
-    /// The leader's connection was closed by its end.
-    pub(crate) fn leader_lost(&mut self, now: Instant, leader: NodeId) {
-        self.suspicion = Some(Suspicion {
-            leader,
+    /// Nobody leads: the leader's connection was closed by its end, or there was never a leader.
+    pub(crate) fn hasten(&mut self, now: Instant, suspect: Option<NodeId>) {
+        self.haste = Some(Haste {
+            suspect,
             until: now + self.timeout_max,
             elections_lost: 0,
         });
-        self.at = now + self.jitter.between(Duration::ZERO, SUSPICION_START_MAX);
+        self.at = now + self.jitter.between(Duration::ZERO, HASTE_START_MAX);
     }
 
     /// PreVotes were sent, or would have been: when to do it again.
     pub(crate) fn repeat(&mut self, now: Instant) {
-        self.end_suspicion(now);
-        if self.suspicion.is_some() {
+        self.end_haste(now);
+        if self.haste.is_some() {
             let pause = self
                 .jitter
-                .between(SUSPICION_REPEAT_MIN, SUSPICION_REPEAT_MAX);
+                .between(HASTE_REPEAT_MIN, HASTE_REPEAT_MAX);
             self.at = now + pause;
         } else {
             self.rest(now);
@@ -106,23 +106,20 @@ impl ElectionTimer {
         self.at = self.at.max(now + GRANT_DELAY);
     }
 
-    /// The election cannot be won any more. Without a suspicion the timeout runs on.
+    /// The election cannot be won any more. Without haste the timeout runs on.
     pub(crate) fn election_lost(&mut self, now: Instant) {
-        self.end_suspicion(now);
-        if let Some(suspicion) = &mut self.suspicion {
-            let factor = 1 << suspicion.elections_lost.min(DOUBLINGS_MAX);
-            suspicion.elections_lost += 1;
+        self.end_haste(now);
+        if let Some(haste) = &mut self.haste {
+            let factor = 1 << haste.elections_lost.min(DOUBLINGS_MAX);
+            haste.elections_lost += 1;
             self.at = now + self.jitter.between(RETRY_MIN * factor, RETRY_MAX * factor);
         }
     }
 
-    /// A suspicion lasts one election timeout at most.
-    fn end_suspicion(&mut self, now: Instant) {
-        if self
-            .suspicion
-            .is_some_and(|suspicion| now >= suspicion.until)
-        {
-            self.suspicion = None;
+    /// Haste lasts one election timeout at most.
+    fn end_haste(&mut self, now: Instant) {
+        if self.haste.is_some_and(|haste| now >= haste.until) {
+            self.haste = None;
         }
     }
 }

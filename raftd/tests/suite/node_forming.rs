@@ -192,7 +192,9 @@ fn what_was_new_when_a_wiped_member_still_had_its_past_is_asked_again() {
     // ONE knows THREE as new, and never meets the first TWO, with which THREE forms.
     cluster.cut(ONE, TWO);
     cluster.start(TWO);
-    cluster.run(ms(100));
+    while cluster.formed(THREE).is_empty() {
+        cluster.run(ms(1));
+    }
     cluster.cut(ONE, THREE);
     cluster.crash(TWO);
     cluster.start(TWO);

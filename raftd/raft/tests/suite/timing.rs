@@ -1,4 +1,4 @@
-//! How fast a dead leader is replaced (rules B3), over many seeds.
+//! How fast a dead leader is replaced (rules B3), and the first one found, over many seeds.
 
 use std::time::Duration;
 
@@ -190,4 +190,32 @@ fn a_silent_leader_is_replaced_within_a_few_election_timeouts() {
         cluster.run(ms(1200));
         assert!(cluster.leader().is_some(), "seed {seed}");
     }
+}
+
+/// Its members learn one after the other that they have met; disks and network take no time.
+#[test]
+fn a_new_cluster_elects_within_milliseconds() {
+    let mut gaps = Vec::new();
+    for seed in 0..200 {
+        let mut cluster = Cluster::new(Options {
+            nodes: if seed % 2 == 0 { 3 } else { 5 },
+            seed,
+            formed: false,
+            ..Options::default()
+        });
+        for node in cluster.ids() {
+            cluster.node(node).formed = true;
+            cluster.turn(node, vec![Input::Formed]);
+            cluster.run(ms(3));
+        }
+        let formed_at = cluster.now;
+        while cluster.leader().is_none() {
+            cluster.run(ms(1));
+            assert!(cluster.now.since(formed_at) < ms(150), "seed {seed}");
+        }
+        gaps.push(cluster.now.since(formed_at));
+    }
+    gaps.sort();
+    assert!(gaps[100] <= ms(10), "{:?}", gaps[100]);
+    assert!(gaps[199] <= ms(60), "{:?}", gaps[199]);
 }
