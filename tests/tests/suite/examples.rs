@@ -14,6 +14,7 @@ use raftd_tests::cluster::{Cluster, Slot};
 use raftd_tests::proc::{self, Done, Running};
 use raftd_tests::{root, skip};
 use rustix::process::Signal;
+use serde_json::json;
 
 use documents::{Example, blocks, of_help, of_pages, of_texts};
 
@@ -89,7 +90,9 @@ const STUBS: &[(&str, &str)] = &[
 ];
 
 impl World {
-    fn new(needs: Needs) -> Self {
+    /// As the example needs it, and others that need the same.
+    fn new(example: &Example) -> Self {
+        let needs = example.needs();
         let mut cluster = Cluster::start(3);
         let folder = cluster.path("person");
         fs::create_dir_all(folder.join("bin")).expect("made");
@@ -147,7 +150,7 @@ impl World {
         }
         let mut world = Self { cluster, folder };
         if needs == Needs::Stopped {
-            world.reset("");
+            world.reset(&example.text);
             let _ = world.cluster.node(3).stop(Signal::TERM);
         }
         world
@@ -172,19 +175,10 @@ impl World {
             .cluster
             .ctl(&["-t", "20s", "transfer-leader", "n1"])
             .exits(0);
-        let _ = self
-            .cluster
-            .ctl(&[
-                "del",
-                "owner",
-                "lock",
-                "lock/job",
-                "cfg/nginx",
-                "conf",
-                "backup/ssl",
-            ])
-            .exits(0);
-        for (key, value) in [
+        let held = text.contains("del lock").then_some(("lock", "held"));
+        let gone = ["owner", "lock", "lock/job", "cfg/nginx", "conf", "backup/ssl"];
+        let records = gone.map(|key| json!({"op": "del", "key": key}).to_string());
+        let values = [
             ("greeting", "hello"),
             ("quota", "5"),
             ("quota/left", "5"),
@@ -199,12 +193,13 @@ impl World {
             ("app/a", "1"),
             ("tmp/a", "1"),
             ("tmp/b", "2"),
-        ] {
-            let _ = self.cluster.ctl(&["put", key, value]).quietly();
-        }
-        if text.contains("del lock") {
-            let _ = self.cluster.ctl(&["put", "lock", "held"]).quietly();
-        }
+        ];
+        let values = values.into_iter().chain(held);
+        let values = values.map(|(key, value)| json!({"key": key, "value": value}).to_string());
+        let records: Vec<String> = records.into_iter().chain(values).collect();
+        let load = ["-t", "20s", "load", "-", "--format", "jsonl"];
+        let records = records.join("\n");
+        let _ = self.cluster.ctl_with(&load, records.as_bytes()).exits(0);
         for file in [
             "backup.snap",
             "backup.snap.gz",
@@ -215,17 +210,20 @@ impl World {
         ] {
             let _ = fs::remove_file(self.folder.join(file));
         }
-        let backup = self.folder.join("backup.snap");
-        let backup = backup.to_str().expect("text");
-        let _ = self
-            .cluster
-            .ctl(&["-t", "30s", "snapshot", "save", backup])
-            .exits(0);
+        // What takes longer to make is made for those who name it.
+        if text.contains("backup.snap") {
+            let backup = self.folder.join("backup.snap");
+            let backup = backup.to_str().expect("text");
+            let save = ["-t", "30s", "snapshot", "save", backup];
+            let _ = self.cluster.ctl(&save).exits(0);
+        }
         for (packed, from) in [("backup.snap.gz", "backup.snap"), ("app.tsv.gz", "app.tsv")] {
-            let gzip = format!("gzip -c {from} > {packed}");
-            let mut shell = Command::new("sh");
-            shell.args(["-c", &gzip]).current_dir(&self.folder);
-            let _ = proc::run(shell, b"").quietly();
+            if text.contains(packed) {
+                let gzip = format!("gzip -c {from} > {packed}");
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &gzip]).current_dir(&self.folder);
+                let _ = proc::run(shell, b"").quietly();
+            }
         }
     }
 
@@ -326,18 +324,18 @@ fn run_all(examples: &[Example], least: usize) {
         examples.len()
     );
     let mut wrong = Vec::new();
-    let mut shared: Option<World> = None;
-    for example in examples {
+    // Those that share a cluster come first, for there are at most two at once.
+    let (sharing, alone): (Vec<_>, Vec<_>) = examples
+        .iter()
+        .partition(|example| example.needs() == Needs::Nothing);
+    let mut world: Option<World> = None;
+    for example in sharing.into_iter().chain(alone) {
         let needs = example.needs();
-        let own = (needs != Needs::Nothing).then(|| {
-            // At most two clusters at once, and tests run side by side.
-            shared = None;
-            World::new(needs)
-        });
-        let world = match &own {
-            Some(world) => world,
-            None => shared.get_or_insert_with(|| World::new(Needs::Nothing)),
-        };
+        if needs != Needs::Nothing {
+            // Its slot is free before the next one takes it.
+            world = None;
+        }
+        let world = world.get_or_insert_with(|| World::new(example));
         if needs != Needs::Stopped {
             world.reset(&example.text);
         }
