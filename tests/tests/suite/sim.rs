@@ -144,7 +144,7 @@ fn a_seed_decides_everything() {
 /// Two runs of a seed do the same, whatever happens in it.
 #[test]
 fn a_run_replays_bit_for_bit() {
-    for seed in [1, 2, 3, 4, 5, 6] {
+    for seed in [1, 2, 3] {
         let [first, second] =
             [run::Telling::Hash, run::Telling::Lines].map(|telling| run::run(seed, telling));
         assert_eq!(first.violation, None, "seed {seed}");

@@ -9,6 +9,8 @@ use crate::disk::SECTOR_BYTES;
 pub(super) const SECTOR: usize = SECTOR_BYTES as usize;
 const PAGE: usize = 4096;
 const ZEROS: [u8; SECTOR] = [0; SECTOR];
+/// A page that nobody has written.
+const BLANK: [u8; PAGE] = [0; PAGE];
 
 type Page = [u8; PAGE];
 
@@ -124,7 +126,7 @@ impl Inode {
             let within = at % PAGE;
             let (piece, behind) = rest.split_at(rest.len().min(PAGE - within));
             let page = &mut self.pages[at / PAGE];
-            if page.is_some() || piece.iter().any(|byte| *byte != 0) {
+            if page.is_some() || *piece != BLANK[..piece.len()] {
                 let page = page.get_or_insert_with(|| Rc::new([0; PAGE]));
                 Rc::make_mut(page)[within..within + piece.len()].copy_from_slice(piece);
             }
