@@ -92,9 +92,7 @@ impl ElectionTimer {
     pub(crate) fn repeat(&mut self, now: Instant) {
         self.end_haste(now);
         if self.haste.is_some() {
-            let pause = self
-                .jitter
-                .between(HASTE_REPEAT_MIN, HASTE_REPEAT_MAX);
+            let pause = self.jitter.between(HASTE_REPEAT_MIN, HASTE_REPEAT_MAX);
             self.at = now + pause;
         } else {
             self.rest(now);

@@ -176,7 +176,14 @@ impl World {
             .ctl(&["-t", "20s", "transfer-leader", "n1"])
             .exits(0);
         let held = text.contains("del lock").then_some(("lock", "held"));
-        let gone = ["owner", "lock", "lock/job", "cfg/nginx", "conf", "backup/ssl"];
+        let gone = [
+            "owner",
+            "lock",
+            "lock/job",
+            "cfg/nginx",
+            "conf",
+            "backup/ssl",
+        ];
         let records = gone.map(|key| json!({"op": "del", "key": key}).to_string());
         let values = [
             ("greeting", "hello"),
