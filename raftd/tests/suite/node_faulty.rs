@@ -7,6 +7,7 @@ use super::node_snapshots::{Client, await_snapshot, holds, patient};
 use bytes::BytesMut;
 use raft::RoleName;
 use raftd::node::io::StorageEvent;
+use wire::client::{MemberChange, Reply, Request};
 use wire::entry::{Entry, EntryKind};
 use wire::peer::{Fetched, Message};
 use wire::types::{EntryId, Index, NodeId};
@@ -161,6 +162,36 @@ fn another_entry_at_the_place_of_a_damaged_one_is_not_taken() {
     let another = membership_entry(unread.lost.id(), &body);
     another.membership().expect("it can be");
     unread.check_not_taken(another);
+}
+
+/// It could not be read at the start: without it this node goes by the members of before.
+#[test]
+fn a_damaged_entry_that_says_who_is_a_member_counts_once_it_is_fetched() {
+    let (mut cluster, leader, hurt) = Cluster::led(Options::default());
+    cluster.run(ms(100));
+    let client = cluster.connect(leader);
+    let add = MemberChange::Add {
+        name: "n4",
+        peer_addr: "elsewhere:1",
+        promote_within_ms: None,
+        replaces: None,
+    };
+    let request = Request::ChangeMembers {
+        dry_run: false,
+        change: add,
+    };
+    let index = match cluster.ask(client, 1, request) {
+        Reply::MembersChanged(changed) => changed.index,
+        other => panic!("not changed but {other:?}"),
+    };
+    cluster.run(ms(200));
+    cluster.crash(hurt);
+    cluster.damage_entries(hurt, [index]);
+    cluster.start(hurt);
+    let members = |cluster: &Cluster| cluster.node(hurt).raft().membership().members.len();
+    assert_eq!(members(&cluster), 3, "it cannot be read");
+    cluster.run_until("mended", ms(5_000), |cluster| cluster.damaged(hurt) == 0);
+    assert_eq!(members(&cluster), 4);
 }
 
 /// It has applied them, and they rot where they are kept: its own snapshot stands for them.

@@ -329,6 +329,7 @@ impl Disk {
                 terms.push(entry.id());
             }
         }
+        let sound = |entry: &&Entry| !self.faulty.contains(&entry.index());
         let told = |entry: &Entry| Some((entry.id(), entry.membership().unwrap()?));
         raft::Restored {
             hard_state: self.hard_state,
@@ -338,7 +339,7 @@ impl Disk {
             last: self.last(),
             tail: self.log[self.log.len().saturating_sub(tail_entries.max(1))..].to_vec(),
             formed: !self.formed.is_empty(),
-            memberships: self.log.iter().filter_map(told).collect(),
+            memberships: self.log.iter().filter(sound).filter_map(told).collect(),
             faulty: self.faulty.first().copied(),
             ..raft::Restored::empty(membership)
         }
