@@ -2,8 +2,11 @@
 
 use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
-use wire::client::{NodeRole, Reply, Request};
+use wire::client::{MemberChange, NodeRole, Reply, Request};
 use wire::error::{Class, Error};
+use wire::hello::Role;
+use wire::limits::MEMBERS_MAX;
+use wire::types::{Incarnation, NodeId};
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
@@ -447,4 +450,38 @@ fn a_leader_awaits_its_disk_only_for_who_waits_for_that() {
     let write = session(&alone, 1).next(put(b"k", b"v"));
     alone.send(client, &[(1, write)]);
     assert!(awaits(&alone, id), "its disk commits");
+}
+
+/// Nodes may say hello that were admitted elsewhere: so many are remembered until the members change.
+#[test]
+fn so_many_are_remembered_of_whom_nobody_has_told() {
+    let (mut cluster, leader, judge) = Cluster::led(Options::default());
+    cluster.run(ms(100));
+    let (hello, _) = cluster.node(leader).hello_to(judge);
+    let says = |cluster: &mut Cluster, node: u64| {
+        let mut hello = hello.clone();
+        let Role::Peer { identity, .. } = &mut hello.role else {
+            panic!("a client's hello");
+        };
+        (identity.node, identity.incarnation) = (NodeId(node), Incarnation(node));
+        cluster.check_hello(judge, &hello).map(|_| ())
+    };
+    let most = 4 * MEMBERS_MAX as u64;
+    // The two other members are known, too.
+    for node in 101..=100 + most - 2 {
+        assert_eq!(says(&mut cluster, node), Ok(()));
+    }
+    let refused = says(&mut cluster, 1_000).unwrap_err();
+    assert_eq!(refused, Error::TooManyConnections { limit: most });
+    let client = cluster.connect(leader);
+    let change = MemberChange::Add {
+        name: "n4",
+        peer_addr: "elsewhere:1",
+        promote_within_ms: None,
+        replaces: None,
+    };
+    let dry_run = false;
+    cluster.ask(client, 1, Request::ChangeMembers { dry_run, change });
+    cluster.run(ms(200));
+    assert_eq!(says(&mut cluster, 1_000), Ok(()));
 }
