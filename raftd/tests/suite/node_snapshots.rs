@@ -2,15 +2,17 @@
 //! log. Files are written and read by the shipped code on a simulated disk.
 
 use raft::Instant;
-use raftd::node::Policy;
-use raftd::node::io::{ConnectionId, SnapshotEvent, StorageEvent};
+use raftd::node::io::{ConnectionId, SnapshotEvent, SnapshotFile, StorageEvent};
+use raftd::node::{Limits, Policy};
 use wire::client::{Reply, Request};
 use wire::command::Outcome;
 use wire::error::Error;
-use wire::types::{Index, NodeId};
+use wire::peer::{Message, StaleTerm};
+use wire::types::{EntryId, Index, NodeId};
 
 use super::node_cluster::{put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, Session, error, ms};
+use super::node_heal::{said, store_at};
 use super::snap_support;
 
 /// A snapshot every 20 entries, and no log kept before it.
@@ -334,4 +336,80 @@ fn what_was_written_is_freed_piece_by_piece() {
         assert!(pieces < 200, "it comes to an end");
     }
     assert!(pieces > 2_000 / 100, "{pieces}");
+}
+
+/// They were committed when it stopped leading, and are in the snapshot: nobody will apply them here.
+#[test]
+fn who_waits_for_a_write_that_a_snapshot_brings_is_told_that_nobody_knows() {
+    const WRITES: u64 = 40;
+    let limits = Limits {
+        turn_entries_max: 1,
+        ..Limits::default()
+    };
+    let (mut cluster, leader, follower) = Cluster::led(Options {
+        limits,
+        ..patient()
+    });
+    let client = cluster.connect(leader);
+    let mut session = session(&cluster, 1);
+    let writes: Vec<_> = (1..=WRITES)
+        .map(|n| (n, session.next(put(b"k", b"v"))))
+        .collect();
+    cluster.send(client, &writes);
+    cluster.run_until("commit", ms(1_000), |cluster| {
+        let raft = cluster.node(leader).raft();
+        raft.commit() == raft.last().index
+    });
+    let term = cluster.node(leader).raft().term().next();
+    let newer = Message::StaleTerm(StaleTerm { term });
+    cluster.arrives_late(follower, leader, newer);
+    let told = |cluster: &Cluster| {
+        let mut all = 1..=WRITES;
+        all.all(|n| cluster.reply(client, n).is_some())
+    };
+    assert!(!told(&cluster), "it applies one in a turn");
+    let id = EntryId {
+        term,
+        index: Index(1_000),
+    };
+    let whole = SnapshotEvent::Whole(SnapshotFile { id, bytes: 1 }, store_at(id));
+    cluster.report(leader, StorageEvent::Snapshot(whole));
+    assert_eq!(cluster.status(leader).applied, id.index);
+    assert!(told(&cluster));
+    let last = error(cluster.await_reply(client, WRITES));
+    assert_eq!(last, Error::OutcomeUnknown);
+}
+
+/// What was read of the log before is no more what comes next: nothing behind it is asked for.
+#[test]
+fn a_snapshot_that_overtakes_a_replay_ends_it() {
+    let limits = Limits {
+        turn_entries_max: 1,
+        ..Limits::default()
+    };
+    let (mut cluster, leader, follower) = Cluster::led(Options {
+        limits,
+        tail_entries: 1,
+        ..patient()
+    });
+    let mut client = Client::new(&mut cluster, leader, 1);
+    for n in 0..40_u8 {
+        client.put(&mut cluster, &[n], b"v");
+    }
+    cluster.run(ms(200));
+    cluster.crash(follower);
+    cluster.isolate(follower);
+    cluster.start(follower);
+    cluster.run_until("replay", ms(1_000), |cluster| {
+        cluster.status(follower).applied >= Index(2)
+    });
+    let id = EntryId {
+        term: cluster.node(follower).raft().term(),
+        index: Index(1_000),
+    };
+    let whole = SnapshotEvent::Whole(SnapshotFile { id, bytes: 1 }, store_at(id));
+    cluster.report(follower, StorageEvent::Snapshot(whole));
+    assert_eq!(cluster.status(follower).applied, id.index);
+    cluster.run(ms(3_000));
+    assert_eq!(said(&cluster, follower, "log unreadable"), 0);
 }
