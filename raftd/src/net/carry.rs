@@ -24,7 +24,7 @@ impl Driver {
         let mut effects = mem::take(&mut self.effects);
         self.submit(&mut effects);
         self.send_messages(&mut effects);
-        self.write_dirty();
+        self.write_dirty(Port::Peer);
         self.send_replies(&mut effects);
         for (link, error) in effects.close_links.drain(..) {
             self.refuse(link.0, &error, 0);
@@ -35,7 +35,8 @@ impl Driver {
         if let Some(peers) = effects.peers_changed.take() {
             self.peers_changed(peers);
         }
-        self.write_dirty();
+        self.write_dirty(Port::Peer);
+        self.write_dirty(Port::Client);
         for event in effects.events.drain(..) {
             log::log!(event.level, "{}", event.text);
         }
@@ -138,17 +139,20 @@ impl Driver {
         if let Some(connection) = self.table.get(id)
             && !mem::replace(&mut connection.dirty, true)
         {
-            self.dirty.push(id);
+            self.dirty[connection.port as usize].push(id);
         }
     }
 
-    fn write_dirty(&mut self) {
-        let mut dirty = mem::take(&mut self.dirty);
+    /// Clients are written when all that the turn has for them is at hand: after a refusal nothing
+    /// more can be sent.
+    fn write_dirty(&mut self, port: Port) {
+        let mut dirty = mem::take(&mut self.dirty[port as usize]);
         for id in dirty.drain(..) {
             self.write(id);
         }
-        debug_assert!(self.dirty.is_empty(), "writing makes nothing dirty");
-        self.dirty = dirty;
+        let more = &mut self.dirty[port as usize];
+        debug_assert!(more.is_empty(), "writing makes nothing dirty");
+        *more = dirty;
     }
 
     fn write(&mut self, id: u64) {

@@ -143,7 +143,8 @@ pub struct Driver {
     /// Peers and newcomers: each of them is read in every turn.
     pub(super) ready_first: VecDeque<u64>,
     pub(super) ready_clients: VecDeque<u64>,
-    pub(super) dirty: Vec<u64>,
+    /// Connections to be written, of each port.
+    pub(super) dirty: [Vec<u64>; 2],
     pub(super) notices: Vec<Notice>,
     pub(super) read_buffer: Vec<u8>,
     /// The turn's disk work was handed over, and nobody does it yet.
@@ -209,7 +210,7 @@ impl Driver {
             supervisor,
             ready_first: VecDeque::new(),
             ready_clients: VecDeque::new(),
-            dirty: Vec::new(),
+            dirty: [Vec::new(), Vec::new()],
             notices: Vec::new(),
             read_buffer: Vec::with_capacity(READ_BUFFER_BYTES),
             storage_waits: false,
@@ -270,7 +271,7 @@ impl Driver {
         let busy = !self.ready_first.is_empty()
             || !self.ready_clients.is_empty()
             || !self.notices.is_empty()
-            || !self.dirty.is_empty()
+            || self.dirty.iter().any(|dirty| !dirty.is_empty())
             || self
                 .accepting
                 .iter()

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use wire::client::{Consistency, Request};
 use wire::error::Error;
+use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 use crate::daemon_process::{Answer, Caller, Daemon, get, header, raftd};
 
@@ -178,4 +179,22 @@ fn the_largest_unfinished_frame_gives_way_when_all_together_are_too_much() {
     assert_eq!(refused, 1, "six times 1.4 MB are one too many");
     served.ask(1, &get(b"k"));
     assert_eq!(served.reply(), (1, Answer::Missing));
+}
+
+/// Who is told the reason before that answer finds the connection closed behind the reason.
+#[test]
+fn whoever_is_refused_has_the_answer_to_what_was_asked_before() {
+    let daemon = Daemon::dev(&[]);
+    let mut caller = daemon.client();
+    let mut asked = BytesMut::new();
+    Request::Status.encode(5, &mut asked);
+    asked.extend_from_slice(&header(CLIENT_FRAME_BYTES_MAX));
+    caller.say(&asked);
+    let mut answers = [caller.reply(), caller.reply()];
+    answers.sort_unstable_by_key(|(id, _)| *id);
+    let [(1, Answer::Error(refusal)), (5, Answer::Other)] = answers else {
+        panic!("{answers:?}");
+    };
+    assert!(matches!(refusal, Error::TooLarge { .. }), "{refusal}");
+    caller.wait_closed();
 }
