@@ -167,9 +167,14 @@ impl Driver {
             return;
         }
         connection.writable = true;
+        let early = connection.readable;
         let (hello, asked) = self.node.hello_to(peer);
         self.table.set_phase(id, Phase::Greeting { peer, asked });
         self.table.append(id, |out| hello.encode(out));
         self.mark_dirty(id);
+        if early {
+            // What came with the connection: no other event tells of it.
+            self.enqueue(id);
+        }
     }
 }

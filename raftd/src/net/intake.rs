@@ -150,14 +150,15 @@ impl Driver {
         if matches!(connection.phase, Phase::Leaving(_)) {
             return;
         }
-        let whole = holds_frame(&rest);
+        // Not looked at yet: the hello before it, or what a turn may reply, ended the look.
+        let unseen = !matches!(frame::parse(&rest, connection.frame_bytes_max()), Ok(None));
         let progress = used > 0 || (connection.port == Port::Peer && came > 0);
-        connection.frame_since = match rest.is_empty() || whole || !connection.may_read() {
+        connection.frame_since = match rest.is_empty() || unseen || !connection.may_read() {
             true => None,
             false if progress => Some(now),
             false => connection.frame_since.or(Some(now)),
         };
-        let go_on = connection.may_read() && (connection.readable || whole);
+        let go_on = connection.may_read() && (connection.readable || unseen);
         if !rest.is_empty() {
             self.table.hold(id, rest);
             self.table.arm(id, &self.limits);
@@ -183,7 +184,7 @@ impl Driver {
     fn parse(&mut self, id: u64, bytes: &[u8], whole: Option<&Bytes>) -> usize {
         let mut at = 0;
         while let Some(connection) = self.table.get(id) {
-            let phase = connection.phase;
+            let (phase, port) = (connection.phase, connection.port);
             if !connection.may_read() || matches!(phase, Phase::Leaving(_)) {
                 break;
             }
@@ -194,7 +195,7 @@ impl Driver {
                 Ok(Some(frame)) => {
                     at += frame.len;
                     self.take_frame(id, phase, &frame, whole);
-                    if phase == Phase::Newcomer {
+                    if (phase, port) == (Phase::Newcomer, Port::Client) {
                         // What follows the hello has its turn among what clients ask.
                         break;
                     }

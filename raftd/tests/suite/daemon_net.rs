@@ -133,7 +133,7 @@ fn whoever_says_no_hello_or_half_a_frame_is_closed_at_the_deadline() {
 }
 
 /// The hello of node 2, which is new, to node 1.
-fn hello_of_member() -> Vec<u8> {
+pub(crate) fn hello_of_member() -> Vec<u8> {
     let identity = PeerIdentity {
         node: NodeId(2),
         incarnation: Incarnation(1),

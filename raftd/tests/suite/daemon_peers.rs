@@ -1,14 +1,22 @@
 //! How a daemon finds its peers by name, and waits to be admitted by them.
 
 use crate::daemon_life::{fill, finds_the_directory_in_use};
-use crate::daemon_process::{Answer, Daemon, PATIENCE, exited, raftd};
+use crate::daemon_net::hello_of_member;
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, header, hello, raftd};
+use bytes::BytesMut;
 use rustix::process::Signal;
-use std::net::{TcpListener, ToSocketAddrs};
+use socket2::{Domain, Socket, Type};
+use std::fs;
+use std::io::{self, Write};
+use std::net::{self, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Instant;
 use wire::client::{MemberChange, Request};
+use wire::error::Error;
+use wire::hello::Role;
 
 /// Two in one directory would be two members.
 #[test]
@@ -159,4 +167,72 @@ fn a_node_that_waits_to_be_admitted_ends_at_once() {
     assert!(exited(daemon.wait(), 0));
     let took = began.elapsed();
     assert!(took.as_secs() < 2, "{took:?}: it waited for an answer");
+}
+
+/// Node 1 of a cluster of two that is not formed yet.
+fn one_of_two(data_dir: &Path, second: &str, hello_timeout: &str) -> Command {
+    let mut command = raftd(&["--id", "1", "--listen", "127.0.0.1:0"]);
+    command.args(["--peer-listen", "127.0.0.1:0", "--data-dir"]);
+    command.arg(data_dir);
+    command.args(["--initial-cluster", &format!("1=127.0.0.1:1,2={second}")]);
+    command.args(["--set", &format!("net.hello_timeout={hello_timeout}")]);
+    command
+}
+
+/// Room for a frame is made when its length has been judged, not when it was merely claimed.
+#[test]
+fn a_length_over_the_limit_that_comes_with_a_hello_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(one_of_two(dir.path(), "127.0.0.1:2", "3s"));
+    let mut too_long = header(0);
+    too_long[..4].fill(0xff);
+    for (addr, hello) in [
+        (&daemon.peer, hello_of_member()),
+        (&daemon.client, hello(Role::Client)),
+    ] {
+        let mut caller = Caller::connect(addr);
+        caller.say(&[&hello[..], &too_long].concat());
+        assert_eq!(caller.reply(), (0, Answer::Welcome));
+        let began = Instant::now();
+        let (_, answer) = caller.reply();
+        let Answer::Error(Error::TooLarge { .. }) = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+        caller.wait_closed();
+    }
+}
+
+/// Whoever refuses a caller at once has done so before the caller looks: there is no further event.
+#[test]
+fn a_refusal_that_comes_with_the_connection_is_heard() {
+    let second = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    second.bind(&any.into()).unwrap();
+    second.listen(0).unwrap();
+    let second = TcpListener::from(second);
+    let addr = second.local_addr().unwrap();
+    // It has room for one; the next must knock again, in a second.
+    let first_come = TcpStream::connect(addr).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(one_of_two(dir.path(), &addr.to_string(), "60s"));
+    let knocks = format!(":{:04X} 02 ", addr.port());
+    let began = Instant::now();
+    while !fs::read_to_string("/proc/net/tcp")
+        .unwrap()
+        .contains(&knocks)
+    {
+        assert!(began.elapsed() < PATIENCE, "it does not dial");
+        thread::yield_now();
+    }
+    daemon.signal(Signal::STOP);
+    drop((first_come, second.accept().unwrap()));
+    let (mut dialled, _) = second.accept().unwrap();
+    let mut refusal = BytesMut::new();
+    Error::TooManyConnections { limit: 1 }.encode(0, &mut refusal);
+    dialled.write_all(&refusal).unwrap();
+    dialled.shutdown(Shutdown::Write).unwrap();
+    daemon.signal(Signal::CONT);
+    dialled.set_read_timeout(Some(PATIENCE)).unwrap();
+    io::copy(&mut dialled, &mut io::sink()).expect("it is closed");
 }
