@@ -373,7 +373,6 @@ impl Driver {
             return self.close(id, false, "refused by this node");
         }
         self.table.set_phase(id, Phase::Leaving(now));
-        self.table.arm(id, &self.limits);
         self.mark_dirty(id);
         self.enqueue(id);
         self.depart(id, phase, false, "refused by this node");
