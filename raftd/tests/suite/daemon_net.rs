@@ -272,6 +272,36 @@ fn newcomers_that_say_nothing_make_room_for_those_that_do() {
     assert_eq!(error.kind(), ErrorKind::WouldBlock, "the newest stay");
 }
 
+/// So they do for members, each for those of its own port.
+#[test]
+fn callers_of_the_peer_port_that_say_nothing_make_room() {
+    let daemon = Daemon::dev(&["--set", "net.hello_timeout=60s"]);
+    let client = Caller::connect(&daemon.client);
+    // Eight for each member.
+    let silent: Vec<Caller> = (0..20).map(|_| Caller::connect(&daemon.peer)).collect();
+    for pushed_out in silent.into_iter().take(12) {
+        pushed_out.wait_closed();
+    }
+    client.stream.set_nonblocking(true).unwrap();
+    let error = client.stream.peek(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "it stays");
+}
+
+/// Its place would be taken for good.
+#[test]
+fn whoever_is_refused_and_does_not_go_is_closed() {
+    let daemon = Daemon::dev(&["--set", "net.hello_timeout=60s"]);
+    let mut refused = Caller::connect(&daemon.client);
+    refused.say(&[b'G'; 30]);
+    refused.reply();
+    let began = Instant::now();
+    // What it says is read and dropped as long as it is open.
+    while refused.stream.write(&[0]).is_ok() {
+        assert!(began.elapsed() < PATIENCE, "it is still open");
+        thread::yield_now();
+    }
+}
+
 /// However many come at once: a hello that has arrived is read before its connection makes room.
 #[test]
 fn whoever_has_said_hello_is_not_pushed_out() {
@@ -355,18 +385,20 @@ fn idle_connections_are_cheap() {
 
 #[test]
 fn running_out_of_files_stops_nothing_and_spins_nowhere() {
-    // 40 files: what the daemon itself needs, and little more. Connections without a hello are
-    // not counted by the limit of connections, so that accept(2) does run out.
-    let mut command = Command::new("sh");
-    command.args([
-        "-c",
-        "ulimit -n 40; exec \"$0\" --dev --listen 127.0.0.1:0 --set wal.segment_bytes=1MiB \
-         --set net.hello_timeout=60s --set net.connections_max=1000",
-        env!("CARGO_BIN_EXE_raftd"),
-    ]);
-    let daemon = Daemon::start(command);
+    let daemon = Daemon::dev(&["--set", "net.hello_timeout=60s"]);
     let mut served = daemon.client();
-    let flood: Vec<Caller> = (0..200).map(|_| Caller::connect(&daemon.client)).collect();
+    daemon.serves();
+    daemon.limit_files(daemon.files() + 10);
+    let flood: Vec<Caller> = (0..15).map(|_| Caller::connect(&daemon.client)).collect();
+    // Those that say nothing make room.
+    let users: Vec<Caller> = (0..5).map(|_| daemon.client()).collect();
+    let more: Vec<Caller> = (0..15)
+        .map(|_| {
+            let mut caller = Caller::connect(&daemon.client);
+            caller.say(&hello(Role::Client));
+            caller
+        })
+        .collect();
     served.ask(1, &get(b"k"));
     assert_eq!(served.reply(), (1, Answer::Missing));
     let (began, before) = (Instant::now(), daemon.cpu());
@@ -382,7 +414,7 @@ fn running_out_of_files_stops_nothing_and_spins_nowhere() {
         "{used:?} of CPU in {:?}",
         began.elapsed()
     );
-    drop(flood);
+    drop((flood, users, more));
     daemon.serves();
 }
 

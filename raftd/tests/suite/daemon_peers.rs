@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{self, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Instant;
 use wire::client::{MemberChange, Request};
 use wire::error::Error;
+use wire::frame::HEADER_BYTES;
 use wire::hello::Role;
 
 /// Two in one directory would be two members.
@@ -203,17 +204,32 @@ fn a_length_over_the_limit_that_comes_with_a_hello_is_refused_at_once() {
     }
 }
 
+/// A port with room for one caller, and that one; the next must knock again, in a second.
+fn full_listener() -> (TcpListener, TcpStream) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    socket.listen(0).unwrap();
+    let listener = TcpListener::from(socket);
+    let only = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (listener, only)
+}
+
+#[test]
+fn a_peer_that_hears_nothing_is_dialled_anew() {
+    let (deaf, _only) = full_listener();
+    let dir = tempfile::tempdir().unwrap();
+    let addr = deaf.local_addr().unwrap().to_string();
+    let daemon = Daemon::start(one_of_two(dir.path(), &addr, "100ms"));
+    let line = daemon.wait_line("peer link down peer=2");
+    assert!(line.contains("too slow"), "{line}");
+}
+
 /// Whoever refuses a caller at once has done so before the caller looks: there is no further event.
 #[test]
 fn a_refusal_that_comes_with_the_connection_is_heard() {
-    let second = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-    second.bind(&any.into()).unwrap();
-    second.listen(0).unwrap();
-    let second = TcpListener::from(second);
+    let (second, first_come) = full_listener();
     let addr = second.local_addr().unwrap();
-    // It has room for one; the next must knock again, in a second.
-    let first_come = TcpStream::connect(addr).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(one_of_two(dir.path(), &addr.to_string(), "60s"));
     let knocks = format!(":{:04X} 02 ", addr.port());
@@ -235,4 +251,41 @@ fn a_refusal_that_comes_with_the_connection_is_heard() {
     daemon.signal(Signal::CONT);
     dialled.set_read_timeout(Some(PATIENCE)).unwrap();
     io::copy(&mut dialled, &mut io::sink()).expect("it is closed");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_dialled_anew() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let addr = silent.local_addr().unwrap().to_string();
+    let daemon = Daemon::start(one_of_two(dir.path(), &addr, "100ms"));
+    for _ in 0..2 {
+        let (mut dialled, _) = silent.accept().unwrap();
+        dialled.set_read_timeout(Some(PATIENCE)).unwrap();
+        io::copy(&mut dialled, &mut io::sink()).expect("it is closed");
+    }
+    daemon.wait_line("peer link down peer=2");
+}
+
+/// A port at which nobody listens says so at once: nothing is to be waited for.
+#[test]
+fn a_peer_that_is_not_there_yet_is_found_when_it_is() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(one_of_two(dir.path(), &addr.to_string(), "60s"));
+    daemon.wait_line("peer link down peer=2");
+    let listener = TcpListener::bind(addr).unwrap();
+    let (mut dialled, _) = listener.accept().unwrap();
+    dialled.set_read_timeout(Some(PATIENCE)).unwrap();
+    dialled.read_exact(&mut [0; HEADER_BYTES]).expect("a hello");
+}
+
+/// The kernel refuses this address without a try.
+#[test]
+fn a_peer_that_cannot_be_dialled_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(one_of_two(dir.path(), "255.255.255.255:1", "60s"));
+    daemon.wait_line("peer link down peer=2");
 }

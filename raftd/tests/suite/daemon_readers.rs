@@ -117,7 +117,7 @@ fn a_client_that_must_wait_has_time_for_its_frame() {
     let mut asked = BytesMut::new();
     for id in 1..=1_025 {
         let request = Request::Get {
-            deadline_ms: 1_000,
+            deadline_ms: 500,
             freshness: Consistency::Linearizable.into(),
             key: b"k",
         };
@@ -130,6 +130,11 @@ fn a_client_that_must_wait_has_time_for_its_frame() {
     }
     held.say(later);
     assert_eq!(held.reply(), (1_025, Answer::Error(Error::NoLeader)));
+    // What came whole is not forgotten either.
+    held.say(&asked);
+    for _ in 1..=1_025 {
+        assert_eq!(held.reply().1, Answer::Error(Error::NoLeader));
+    }
     // From then on it runs.
     held.say(&later[..1]);
     held.wait_closed();
