@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use raftctl::client::{Deadline, Error, Member, NodeRole, Status, status_of};
+use raftctl::client::{Cause, Deadline, Error, Member, NodeRole, Status, status_of};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::membership::Suffrage;
@@ -12,10 +12,10 @@ use wire::types::{Index, NodeId};
 use super::Session;
 use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
 
-/// Time for a voter to get what was committed when this was asked: one that does not would hold up
-/// every write.
+/// Time for a node to hear of its leader, and for a voter to get what was committed when this was
+/// asked: one that does not would hold up every write.
 const CATCH_UP: Duration = Duration::from_secs(1);
-/// Between two looks at a voter.
+/// Between two looks at a node.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What keeps a voter from being counted on; `None`: nothing.
@@ -23,7 +23,7 @@ type Flaw = Option<String>;
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let endpoint = session.node()?;
-    let node = status_of(endpoint, session.deadline().left()).map_err(|cause| {
+    let node = status_once_led(endpoint, session.deadline()).map_err(|cause| {
         let causes = vec![cause];
         Failure::of("is-safe-to-stop", &Error::Unreachable { causes })
     })?;
@@ -41,6 +41,18 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     Err(Failure::new(Exit::No, "not-safe", what)
         .at(endpoint_of(&node))
         .remedy("bring the others up first: `raftctl status`"))
+}
+
+/// As the node tells it when it knows a leader, or has had the time to hear of one.
+fn status_once_led(endpoint: &str, deadline: Deadline) -> Result<Status, Cause> {
+    let catch_up = Deadline::after(CATCH_UP.min(deadline.left()));
+    loop {
+        let status = status_of(endpoint, deadline.left())?;
+        if status.leader.is_some() || catch_up.is_over() {
+            return Ok(status);
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 fn endpoint_of(node: &Status) -> String {
@@ -122,15 +134,15 @@ fn flaw(member: &Member, committed: Index, deadline: Deadline) -> Flaw {
         if !status.error.is_empty() {
             return Some(format!("has trouble: {}", status.error));
         }
-        if !status.quorum_ok {
-            return Some("hears no leader".into());
-        }
-        if status.durable >= committed {
+        let is_led = status.quorum_ok;
+        if is_led && status.durable >= committed {
             return None;
         }
         if catch_up.is_over() {
-            let behind = committed.0 - status.durable.0;
-            return Some(format!("is {behind} entries behind"));
+            return Some(match is_led {
+                true => format!("is {} entries behind", committed.0 - status.durable.0),
+                false => "hears no leader".into(),
+            });
         }
         thread::sleep(PAUSE);
     }

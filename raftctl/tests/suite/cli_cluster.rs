@@ -99,6 +99,42 @@ fn status_lists_every_member_dead_ones_too() {
 }
 
 #[test]
+fn whether_a_node_may_stop_waits_a_moment_for_all_to_hear_their_leader() {
+    let addrs: Arc<Mutex<[String; 3]>> = Arc::default();
+    let serve = |id: u64, role: NodeRole, hears_from: usize| {
+        let known = Arc::clone(&addrs);
+        let mut looks = 0;
+        let node = Fake::start(id, move |asked| {
+            looks += 1;
+            let addrs = known.lock().unwrap();
+            let mut told = status(id, role, addrs.each_ref().map(String::as_str), [true; 3]);
+            if looks < hears_from {
+                (told.leader, told.quorum_ok) = (None, false);
+            }
+            asked.reply(&Reply::Status(told))
+        });
+        addrs.lock().unwrap()[id as usize - 1].clone_from(&node.addr);
+        node
+    };
+    let leader = serve(1, NodeRole::Leader, 1);
+    let second = serve(2, NodeRole::Follower, 1);
+    let late = serve(3, NodeRole::Follower, 3);
+    run(&leader.addr, &["is-safe-to-stop"]).silently(0, "");
+    drop(late);
+    let late = serve(3, NodeRole::Follower, 3);
+    run(&late.addr, &["is-safe-to-stop"]).silently(0, "");
+    let never = serve(3, NodeRole::Follower, usize::MAX);
+    for (asked, why) in [
+        (&never, "it knows no leader"),
+        (&second, "n3 hears no leader"),
+    ] {
+        let done = run(&asked.addr, &["is-safe-to-stop"]);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(done.stderr.contains(why), "{done:?}");
+    }
+}
+
+#[test]
 fn health_is_a_read_through_the_quorum() {
     let (_server, at) = store();
     run(&at, &["is-healthy"]).silently(0, "");
