@@ -6,13 +6,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use wire::limits::MEMBERS_MAX;
-use wire::types::NodeId;
 
 /// The answer to [`Resolver::ask`].
 #[derive(Debug)]
 pub struct Resolved {
-    /// Whose address was asked for.
-    pub peer: NodeId,
+    /// What was asked for.
+    pub name: String,
     /// Its addresses in the system's order of preference, or why there are none.
     pub addresses: Result<Vec<SocketAddr>, String>,
 }
@@ -27,7 +26,7 @@ pub struct Resolved {
 /// - It ends when the resolver is dropped, after the lookup that it may be in.
 #[derive(Debug)]
 pub struct Resolver {
-    questions: SyncSender<(NodeId, String)>,
+    questions: SyncSender<String>,
     answers: Receiver<Resolved>,
 }
 
@@ -37,14 +36,14 @@ impl Resolver {
     /// # Errors
     /// The system has no room for a thread.
     pub fn start(notify: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let (questions, asked) = sync_channel::<(NodeId, String)>(MEMBERS_MAX);
+        let (questions, asked) = sync_channel::<String>(MEMBERS_MAX);
         let (answer, answers) = sync_channel(MEMBERS_MAX);
         thread::Builder::new()
             .name("resolver".into())
             .spawn(move || {
-                for (peer, name) in asked {
+                for name in asked {
                     let addresses = resolve(&name);
-                    if answer.send(Resolved { peer, addresses }).is_err() {
+                    if answer.send(Resolved { name, addresses }).is_err() {
                         return;
                     }
                     notify();
@@ -53,10 +52,10 @@ impl Resolver {
         Ok(Self { questions, answers })
     }
 
-    /// Asks for the addresses of `peer`. False if too many questions wait already.
+    /// Asks for the addresses of a name. False if too many questions wait already.
     #[must_use]
-    pub fn ask(&self, peer: NodeId, name: &str) -> bool {
-        self.questions.try_send((peer, name.to_owned())).is_ok()
+    pub fn ask(&self, name: String) -> bool {
+        self.questions.try_send(name).is_ok()
     }
 
     /// The next answer, if there is one.

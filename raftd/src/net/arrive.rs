@@ -128,7 +128,7 @@ impl Driver {
                     }
                 }
                 Due::Resolve(peer, name) => {
-                    if !self.resolver.ask(peer, &name) {
+                    if !self.resolver.ask(name) {
                         self.dialler.failed(peer, now, "the resolver is busy");
                     }
                 }

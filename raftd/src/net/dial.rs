@@ -152,9 +152,11 @@ impl Dialler {
         }
     }
 
-    /// The resolver's answer. One that comes too late is used all the same.
+    /// The resolver's answer. One that comes too late is used all the same, unless the peer has
+    /// another name by then.
     pub fn resolved(&mut self, answer: Resolved, now: Instant) {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == answer.peer) else {
+        let asked = |peer: &&mut Peer| peer.addr == answer.name;
+        let Some(peer) = self.peers.iter_mut().find(asked) else {
             return;
         };
         match answer.addresses {
@@ -165,7 +167,8 @@ impl Dialler {
                 }
             }
             Err(why) if matches!(peer.state, State::Resolving(_)) => {
-                self.failed(answer.peer, now, &why);
+                let id = peer.id;
+                self.failed(id, now, &why);
             }
             Err(_) => {}
         }
@@ -394,7 +397,7 @@ mod tests {
             .map(|a| a.parse().unwrap())
             .into();
         let answer = Resolved {
-            peer: A,
+            name: "db.example:7".into(),
             addresses: Ok(addresses.clone()),
         };
         dialler.resolved(answer, at(1));
@@ -403,6 +406,45 @@ mod tests {
         assert_eq!(dialler.next_due(at(100)), Some(Due::Dial(A, addresses[1])));
         dialler.failed(A, at(100), "refused");
         assert!(matches!(dialler.next_due(at(200)), Some(Due::Resolve(..))));
+    }
+
+    #[test]
+    fn what_is_heard_of_a_peers_old_name_is_not_used() {
+        let mut dialler = dialler("old.example:7");
+        assert!(dialler.next_due(at(0)).is_some());
+        let peers = vec![(A, "new.example:7".to_owned())];
+        assert_eq!(dialler.set_peers(peers), [A]);
+        let asked = Due::Resolve(A, "new.example:7".into());
+        assert_eq!(dialler.next_due(at(1)), Some(asked));
+        let mut answer = |name: &str, host: u8| {
+            let resolved = Resolved {
+                name: name.into(),
+                addresses: Ok(vec![SocketAddr::from(([127, 0, 0, host], 7))]),
+            };
+            dialler.resolved(resolved, at(2));
+            dialler.next_due(at(2))
+        };
+        assert_eq!(answer("old.example:7", 1), None);
+        let addr = SocketAddr::from(([127, 0, 0, 2], 7));
+        assert_eq!(answer("new.example:7", 2), Some(Due::Dial(A, addr)));
+    }
+
+    #[test]
+    fn who_stays_a_peer_stays_connected() {
+        const B: NodeId = NodeId(3);
+        let mut dialler = dialler("127.0.0.1:7");
+        assert!(dialler.next_due(at(0)).is_some());
+        dialler.succeeded(A);
+        let with = |b: &str| vec![(A, "127.0.0.1:7".to_owned()), (B, b.to_owned())];
+        let addr = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        assert_eq!(dialler.set_peers(with("127.0.0.1:8")), []);
+        assert_eq!(dialler.members(), 3);
+        assert_eq!(dialler.next_due(at(1)), Some(Due::Dial(B, addr(8))));
+        dialler.succeeded(B);
+        assert_eq!(dialler.set_peers(with("127.0.0.1:9")), [B]);
+        assert_eq!(dialler.next_due(at(2)), Some(Due::Dial(B, addr(9))));
+        assert_eq!(dialler.set_peers(Vec::new()), [A, B]);
+        assert_eq!(dialler.next_due(at(3)), None);
     }
 
     #[test]
@@ -446,7 +488,7 @@ mod tests {
         assert_eq!(dialler.deadline(), Some(at(5000)));
         assert_eq!(dialler.next_due(at(5000)), None, "late: a pause begins");
         let answer = Resolved {
-            peer: A,
+            name: "db.example:7".into(),
             addresses: Err("unknown".into()),
         };
         dialler.resolved(answer, at(5001));
