@@ -109,8 +109,10 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     if !joins {
         log::info!("{ready}");
     }
-    driver.run()?.finish();
-    log::info!("stopped");
+    match driver.run()?.finish() {
+        true => log::info!("stopped"),
+        false => log::warn!("stopped before the disk was done"),
+    }
     Ok(())
 }
 

@@ -104,6 +104,30 @@ pub struct Parts {
     pub supervisor: Supervisor,
 }
 
+/// What is left of a driver that stopped.
+pub struct Ending {
+    storage: Storage,
+    signals: StopSignals,
+    clock: Clock,
+    /// The disk has until this time.
+    until: Instant,
+}
+
+impl Ending {
+    /// Has the disk do what was handed over. False if that took too long, or another signal came
+    /// meanwhile: nothing that was acknowledged is among what is left undone.
+    #[must_use]
+    pub fn finish(self) -> bool {
+        let Self {
+            storage,
+            mut signals,
+            clock,
+            until,
+        } = self;
+        storage.finish(|| signals.take() > 0 || clock.monotonic() >= until)
+    }
+}
+
 /// What happened to a connection while the node could not be stepped.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Notice {
@@ -220,11 +244,11 @@ impl Driver {
         })
     }
 
-    /// Runs until a stop that was asked for is done; hands back the storage thread to be ended.
+    /// Runs until a stop that was asked for is done, but for the disk's part of it.
     ///
     /// # Errors
     /// The poll fails, or a majority refuses this node for what it is.
-    pub fn run(mut self) -> Result<Storage, Fatal> {
+    pub fn run(mut self) -> Result<Ending, Fatal> {
         self.supervisor.ready();
         while !self.stopped {
             self.wait()?;
@@ -233,7 +257,12 @@ impl Driver {
                 return Err(fatal);
             }
         }
-        Ok(self.storage)
+        Ok(Ending {
+            storage: self.storage,
+            signals: self.signals,
+            clock: self.clock,
+            until: self.stop_at.unwrap_or(self.now.monotonic + STOP_TIMEOUT),
+        })
     }
 
     fn wait(&mut self) -> Result<(), Fatal> {
@@ -251,7 +280,7 @@ impl Driver {
         for event in &events {
             match event.token() {
                 WAKE => {}
-                SIGNAL => self.asked_to_stop(),
+                SIGNAL => (0..self.signals.take()).for_each(|_| self.asked_to_stop()),
                 Token(small) if small < LISTENER + 2 => {
                     let listening = self.accepting.get_mut(small - LISTENER);
                     if let Some(listening) = listening {
@@ -374,16 +403,14 @@ impl Driver {
 
     /// The first signal ends the daemon in order, a second one at once.
     fn asked_to_stop(&mut self) {
-        if self.signals.take() == 0 {
-            return;
-        }
+        let now = self.now.monotonic;
         if self.stop_at.is_some() {
-            self.stopped = true;
+            self.stop_at = Some(now);
             return;
         }
         log::info!("stopping");
         self.supervisor.stopping();
-        self.stop_at = Some(self.now.monotonic + STOP_TIMEOUT);
+        self.stop_at = Some(now + STOP_TIMEOUT);
         self.node.step(self.now, Input::Stop, &mut self.effects);
     }
 }

@@ -381,10 +381,12 @@ mod tests {
             }),
             seed: 1,
         };
-        let mut chores = open(&options).expect("the directory is empty").chores;
+        let opened = open(&options).expect("the directory is empty");
+        let mut chores = opened.chores;
         let view = store::sample(10).view();
         chores.keeper.push(SnapshotRequest::Take(Box::new(view)));
-        let shared = Shared::new(options.data_dir, spares_left, Box::new(|| {}));
+        let wakes_nobody = Box::new(|| {});
+        let shared = Shared::new(options.data_dir, opened.lock, spares_left, wakes_nobody);
         let mut background = Background::new(chores, Arc::new(shared));
         background.next_scrub = Instant::default();
         (background, dir)

@@ -9,7 +9,7 @@ use std::thread::Thread;
 use wire::peer::DiskState;
 use wire::types::Index;
 
-use super::open::under;
+use super::open::{Lock, under};
 use super::{Read, Unreadable};
 use crate::disk::os::OsFile;
 use crate::fatal::{self, Fatal};
@@ -22,6 +22,8 @@ use crate::wal::segment::Spare;
 /// other. (The bench's own mutex is: whoever has it does the disk's work.)
 pub(super) struct Shared {
     data_dir: PathBuf,
+    /// Until the last of them is done with the directory.
+    _lock: Lock,
     pub(super) inbox: Mutex<Inbox>,
     pub(super) reports: Mutex<Reports>,
     pub(super) notify: Box<dyn Fn() + Send + Sync>,
@@ -66,14 +68,16 @@ pub(super) struct Reports {
 }
 
 impl Shared {
-    /// For a log that has so many spares. `notify` wakes the loop.
+    /// For a log in a locked directory that has so many spares. `notify` wakes the loop.
     pub(super) fn new(
         data_dir: PathBuf,
+        lock: Lock,
         spares_left: usize,
         notify: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self {
             data_dir,
+            _lock: lock,
             inbox: Mutex::new(Inbox {
                 requests: VecDeque::new(),
                 spares: Vec::new(),

@@ -1,13 +1,15 @@
 //! The storage thread: a thin driver of [`Worker`]; and the loop's end of both threads.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Worker;
 use super::background::Background;
-use super::open::{Lock, Opened};
+use super::open::Opened;
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::disk::Latched;
@@ -22,6 +24,8 @@ const REQUESTS_MAX: usize = 64 * 1024;
 const FAST: Duration = Duration::from_millis(1);
 /// So many fast ones in a row make the disk a fast one.
 const FAST_BATCHES: u32 = 16;
+/// Between two looks at whether the end of the threads is still waited for.
+const FINISH_LOOK: Duration = Duration::from_millis(50);
 
 impl Opened {
     /// What the node starts from; and starts the threads. `notify` is called, from either of them,
@@ -32,7 +36,7 @@ impl Opened {
     #[must_use]
     pub fn start(self, notify: Box<dyn Fn() + Send + Sync>) -> (node::Restored, Storage) {
         let spares = self.worker.wal().spares();
-        let shared = Arc::new(Shared::new(self.data_dir, spares, notify));
+        let shared = Arc::new(Shared::new(self.data_dir, self.lock, spares, notify));
         let bench = Arc::new(Mutex::new(Bench {
             worker: self.worker,
             shared: Arc::clone(&shared),
@@ -46,10 +50,21 @@ impl Opened {
             let builder = std::thread::Builder::new().name(name.to_owned());
             builder.spawn(run).expect("the system gives a thread")
         };
+        // Nothing is sent: it is closed when both are done.
+        let (working, done) = channel();
         let background = Background::new(self.chores, Arc::clone(&shared));
-        let background = spawn("background", Box::new(move || background.run()));
+        let busy = working.clone();
+        let run_background = move || {
+            background.run();
+            drop(busy);
+        };
+        let background = spawn("background", Box::new(run_background));
         let (lent, told) = (Arc::clone(&bench), Arc::clone(&shared));
-        let storage = spawn("storage", Box::new(move || work(&lent, &told)));
+        let run_storage = move || {
+            work(&lent, &told);
+            drop(working);
+        };
+        let storage = spawn("storage", Box::new(run_storage));
         // Whoever looked for the other before this looks again.
         shared
             .background_thread
@@ -63,9 +78,9 @@ impl Opened {
             shared,
             bench,
             threads: [storage, background],
+            done,
             events: VecDeque::new(),
             all_wanted: true,
-            _lock: self.lock,
         };
         (self.restored, storage)
     }
@@ -202,14 +217,14 @@ impl Bench {
     }
 }
 
-/// The node's end of the storage thread. The data directory is locked as long as it lives.
+/// The node's end of the storage thread.
 pub struct Storage {
     shared: Arc<Shared>,
     bench: Arc<Mutex<Bench>>,
     threads: [JoinHandle<()>; 2],
+    done: Receiver<Infallible>,
     events: VecDeque<StorageEvent>,
     all_wanted: bool,
-    _lock: Lock,
 }
 
 impl Storage {
@@ -279,14 +294,25 @@ impl Storage {
         all && !reports.events.is_empty()
     }
 
-    /// Does everything that was handed over, then ends the threads and unlocks the directory.
-    pub fn finish(self) {
+    /// Does everything that was handed over, then ends the threads and unlocks the directory. A disk
+    /// may never be done: `gives_up` is asked now and then, and if it says so, this is false, and the
+    /// threads and the lock are left to the end of the process.
+    pub fn finish(self, mut gives_up: impl FnMut() -> bool) -> bool {
         self.shared.inbox().finish = true;
         self.shared.wake_storage_thread();
         self.shared.wake_background_thread();
+        loop {
+            match self.done.recv_timeout(FINISH_LOOK) {
+                Ok(never) => match never {},
+                Err(RecvTimeoutError::Timeout) if gives_up() => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
         for thread in self.threads {
             // A panic in a thread was already reported where it happened.
             let _ = thread.join();
         }
+        true
     }
 }

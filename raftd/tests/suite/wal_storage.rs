@@ -1,7 +1,9 @@
 //! The storage threads on a real directory.
 
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use raft::Ticket;
@@ -103,7 +105,7 @@ fn what_was_reported_durable_is_there_after_a_restart() {
     storage.begin();
     await_durable(&mut storage, &woken, written.len().div_ceil(7) as u64);
     assert_eq!(load(&mut storage, &woken, 100, 120), written[99..120]);
-    storage.finish();
+    assert!(storage.finish(|| false));
 
     let opened = open(&options(dir.path())).unwrap();
     assert!(!opened.created);
@@ -113,7 +115,7 @@ fn what_was_reported_durable_is_there_after_a_restart() {
     assert_eq!(opened.restored.raft.hard_state.vote, Some(NodeId(1)));
     let (mut storage, woken) = start(opened);
     assert_eq!(load(&mut storage, &woken, 1, 400), written);
-    storage.finish();
+    assert!(storage.finish(|| false));
 }
 
 #[test]
@@ -137,7 +139,36 @@ fn a_report_that_nobody_waits_for_wakes_nobody_and_is_found_later() {
         patience();
     }
     assert!(storage.next_event().is_some());
-    storage.finish();
+    assert!(storage.finish(|| false));
+}
+
+/// Whoever asked for the end may leave, and nobody else gets the directory before it is left.
+#[test]
+fn a_disk_that_is_never_done_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (go_on, hangs) = channel::<()>();
+    let hangs = Mutex::new(hangs);
+    let notify = Box::new(move || {
+        let _ = hangs.lock().unwrap().recv();
+    });
+    let (_, storage) = open(&options(dir.path())).unwrap().start(notify);
+    storage.submit(StorageRequest::Write(write(1, 1, entries(1, 3, 1, 10))));
+    let mut looks = 0;
+    let finished = storage.finish(|| {
+        looks += 1;
+        looks == 2
+    });
+    assert!(!finished);
+    assert_eq!(
+        refused(&options(dir.path())).status,
+        ExitStatus::Unavailable
+    );
+    drop(go_on);
+    let began = Instant::now();
+    while open(&options(dir.path())).is_err() {
+        assert!(began.elapsed() < PATIENCE, "it is locked still");
+        thread::yield_now();
+    }
 }
 
 #[test]
@@ -149,7 +180,7 @@ fn the_formed_record_is_kept() {
     await_event(&mut storage, &woken, |event| {
         matches!(event, StorageEvent::Formed).then_some(())
     });
-    storage.finish();
+    assert!(storage.finish(|| false));
     let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.identity.formed, formed);
     assert!(opened.restored.raft.formed);
@@ -179,7 +210,7 @@ fn a_snapshot_keeps_its_pace_whatever_wakes_the_thread() {
         }
         assert!(began.elapsed() < PATIENCE, "it is taken");
     };
-    storage.finish();
+    assert!(storage.finish(|| false));
     // It is written, and read again. What is in hand at the begin and at the end of both is not
     // waited for.
     let paced_bytes = 2 * bytes - 512 * 1024;
@@ -209,7 +240,7 @@ fn identity_without_log_is_damage_and_so_is_the_reverse() {
     let (mut storage, woken) = start(open(&options(dir.path())).unwrap());
     storage.submit(StorageRequest::Write(write(1, 1, entries(1, 3, 1, 10))));
     await_durable(&mut storage, &woken, 1);
-    storage.finish();
+    assert!(storage.finish(|| false));
 
     let identity = dir.path().join("IDENTITY");
     let aside = dir.path().join("aside");
@@ -264,7 +295,7 @@ fn the_segment_size_may_change_from_life_to_life() {
         storage.submit(StorageRequest::Write(write(1, 1, chunk.to_vec())));
         storage.begin();
         await_durable(&mut storage, &woken, 1);
-        storage.finish();
+        assert!(storage.finish(|| false));
     }
     let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.restored.raft.tail, written);

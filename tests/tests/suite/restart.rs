@@ -1,7 +1,8 @@
 //! Nodes that stop, start again, and are starved of a reader.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
+use std::time::Instant;
 
 use raftctl::client::{Client, Consistency, Deadline, KeyRange, Options, Scan, ScanMode};
 use raftd_tests::cluster::Cluster;
@@ -38,6 +39,42 @@ fn a_restarted_node_catches_up() {
     };
     let page = client.scan(own, Deadline::after(PATIENCE));
     assert_eq!(page.expect("a stale read").count, 50);
+}
+
+/// A leader of two that has a write that cannot be committed, and a client that waits for it.
+fn leader_with_a_pending_write() -> (Cluster, u64, Child) {
+    let mut cluster = Cluster::prepare(2, &["--set", "raft.election_timeout=60s"]);
+    cluster.start_all();
+    let leader = cluster.wait_leader();
+    cluster.node(3 - leader).kill();
+    let mut put = cluster.ctl_command(&["-t", "60s", "put", "k", "v"]);
+    let put = put.stderr(Stdio::null()).spawn().expect("raftctl");
+    wait::until_true("the write is in the log", PATIENCE, || {
+        let status = cluster.status().expect("a leader");
+        let own = &status["members"][leader as usize - 1];
+        own["last_index"].as_u64() > own["commit_index"].as_u64()
+    });
+    (cluster, leader, put)
+}
+
+#[test]
+fn what_is_pending_is_waited_for_until_a_second_signal_and_not_for_ever() {
+    for impatient in [true, false] {
+        let (mut cluster, leader, mut put) = leader_with_a_pending_write();
+        let node = cluster.node(leader);
+        let began = Instant::now();
+        proc::signal(node.pid(), Signal::TERM);
+        wait::until_true("it knows", PATIENCE, || {
+            node.log_since_start().contains("stopping")
+        });
+        if impatient {
+            proc::signal(node.pid(), Signal::TERM);
+        }
+        assert_eq!(node.wait_end().code(), Some(0));
+        let took_s = began.elapsed().as_secs();
+        assert_eq!(took_s < 5, impatient, "{took_s} s");
+        assert_eq!(put.wait().expect("it ends").code(), Some(5));
+    }
 }
 
 #[test]
@@ -140,7 +177,7 @@ fn an_idle_node_is_idle() {
             .unwrap_or(0)
     };
     let before = used();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     wait::until_true("three seconds pass", PATIENCE, || {
         began.elapsed().as_secs() >= 3
     });
