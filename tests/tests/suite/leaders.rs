@@ -129,7 +129,7 @@ fn no_call_fails_over_the_end_of_a_leader() {
         let caller = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let key = format!("k/{}", acked.load(Ordering::Relaxed));
-                let put = ["-t", "5s", "put", &key, "v"];
+                let put = ["-t", "20s", "put", &key, "v"];
                 let _ = proc::raftctl(&endpoints, &put, b"").quietly();
                 acked.fetch_add(1, Ordering::Relaxed);
             }
