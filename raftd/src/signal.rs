@@ -2,8 +2,11 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
 
 use crate::fatal::{ExitStatus, Fatal};
 
@@ -11,6 +14,8 @@ use crate::fatal::{ExitStatus, Fatal};
 #[derive(Debug)]
 pub struct StopSignals {
     socket: mio::net::UnixStream,
+    /// Nobody looks at the socket: a signal ends the process.
+    unheard: Arc<AtomicBool>,
 }
 
 impl StopSignals {
@@ -30,12 +35,24 @@ impl StopSignals {
     fn try_install() -> std::io::Result<Self> {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
+        let unheard = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+            flag::register_conditional_shutdown(signal, 0, Arc::clone(&unheard))?;
+            low_level::pipe::register(signal, writer.try_clone()?)?;
         }
         Ok(Self {
             socket: mio::net::UnixStream::from_std(reader),
+            unheard,
         })
+    }
+
+    /// Does what may take long and leaves, wherever it is cut off, nothing to be ended in order: a
+    /// signal ends the process at once, with status 0.
+    pub fn end_at_once_during<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.unheard.store(true, Ordering::Relaxed);
+        let done = work();
+        self.unheard.store(false, Ordering::Relaxed);
+        done
     }
 
     /// What to register with the poll.

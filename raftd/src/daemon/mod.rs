@@ -87,7 +87,11 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
         Start::Open(admitted) => admitted,
     };
     let joins = admitted.is_some();
-    let opened = open(&settings, admitted)?;
+    let opened = match &scratch {
+        None => signals.end_at_once_during(|| open(&settings, admitted)),
+        // It is empty, which takes no time, and is to be removed at the end.
+        Some(_) => open(&settings, admitted),
+    }?;
     let reactor = Reactor::new()?;
     let identity = opened.identity.clone();
     let config = node_config(&settings, &identity, client_addr, opened.wal_bytes())?;
@@ -202,6 +206,9 @@ fn open(settings: &Settings, admitted: Option<Identity>) -> Result<Opened, Fatal
         None if found == Found::Nothing => return Err(nothing_to_start_from(&data_dir)),
         _ => None,
     };
+    if !first {
+        log::info!("recovering path={}", data_dir.display());
+    }
     let opened = storage::open(&storage::Options {
         data_dir: data_dir.clone(),
         segment_bytes: settings.segment_bytes,

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, raftd, run};
 
@@ -156,6 +156,35 @@ fn a_data_directory_serves_one_process_and_one_node() {
     let mut caller = daemon.client();
     caller.ask(1, &get(b"k"));
     assert_eq!(caller.reply(), (1, Answer::Value(5)));
+}
+
+/// There is nothing to be ended in order, and nobody who would listen.
+#[test]
+fn a_recovery_is_ended_by_a_signal_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let base = [&["--data-dir", data], &ports[..]].concat();
+    let one = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1"];
+    let mut first = Daemon::start(raftd(&[&base[..], &one].concat()));
+    let mut caller = Caller::connect(&first.client);
+    let welcome = caller.greet();
+    for n in 1..=30 {
+        caller.put(&welcome, n, b"k", &vec![7; 1_000_000]);
+        assert_eq!(caller.reply(), (n, Answer::Written));
+    }
+    first.signal(Signal::TERM);
+    assert!(exited(first.wait(), 0));
+    let cut_off = (0..10).any(|_| {
+        let mut again = raftd(&base).stderr(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(again.stderr.take().unwrap()).lines();
+        told.find(|line| line.as_ref().unwrap().contains("recovering path="));
+        kill_process(Pid::from_child(&again), Signal::TERM).unwrap();
+        let rest: Vec<String> = told.map(Result::unwrap).collect();
+        assert!(exited(again.wait().unwrap(), 0));
+        rest.is_empty()
+    });
+    assert!(cut_off, "it recovered in less time than a signal takes");
 }
 
 /// Who takes one failed open for damage says that the member is to be left stopped.
@@ -318,7 +347,7 @@ fn a_stopped_reader_of_the_log_does_not_keep_it_from_serving_or_ending() {
     caller.greet();
     caller.ask(1, &get(b"k"));
     assert_eq!(caller.reply(), (1, Answer::Missing));
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let began = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
