@@ -20,7 +20,7 @@ fn load(purpose: LoadPurpose, from: u64) -> StorageRequest {
     StorageRequest::Load {
         purpose,
         from: Index(from),
-        to: Index(4),
+        to: Index(from.max(4)),
         max_bytes: 1 << 20,
     }
 }
@@ -69,7 +69,7 @@ fn a_read_for_which_no_file_can_be_opened_waits() {
         (lagging, &written[..])
     );
     // Whatever else fails does say something of it.
-    let mut reader = told_read(&mut worker, &disk);
+    let mut reader = told_read(&mut worker, &disk, 1);
     disk.fail_next(Operation::Create, Fault::Kill);
     assert!(disk.create("any", 1).is_err());
     assert!(reader.step(false, &mut events).is_err());
@@ -106,10 +106,14 @@ fn reads_for_those_who_lag_are_held_and_no_others() {
     assert!(!reader.has_work());
 }
 
-/// A read of the front of a log, which somebody else is to do.
-fn told_read(worker: &mut Worker<Latched<SimDisk>>, disk: &SimDisk) -> LogReader<SimDisk> {
+/// A read of a log from this index on, which somebody else is to do.
+fn told_read(
+    worker: &mut Worker<Latched<SimDisk>>,
+    disk: &SimDisk,
+    from: u64,
+) -> LogReader<SimDisk> {
     let mut reader = LogReader::new(disk.clone());
-    worker.push(load(LoadPurpose::Apply, 1));
+    worker.push(load(LoadPurpose::Apply, from));
     worker.round(&mut VecDeque::new()).expect("no fault");
     let read = worker.take_reads().pop().expect("the log has it");
     reader.push(read);
@@ -123,7 +127,7 @@ fn a_read_finds_what_it_was_told_of_also_when_the_log_was_cut_meanwhile() {
     let (before, after) = (entries(1, 4, 1, 10), entries(2, 2, 9, 20));
     worker.push(StorageRequest::Write(write(1, 1, before.clone())));
     rest(&mut worker);
-    let mut reader = told_read(&mut worker, &disk);
+    let mut reader = told_read(&mut worker, &disk, 1);
     let cut = Write {
         truncate_from: Some(Index(2)),
         ..write(2, 9, after.clone())
@@ -140,30 +144,37 @@ fn a_read_finds_what_it_was_told_of_also_when_the_log_was_cut_meanwhile() {
     }
 }
 
+/// From the first entry to the last one that is forgotten. For who is alone damage would be the end.
 #[test]
 fn a_read_of_what_the_log_forgot_meanwhile_is_no_damage() {
-    let disk = SimDisk::new(1, 2 * DISK_BYTES);
-    drop(long_log(&disk));
-    let mut worker = worker(&disk);
-    let mut reader = told_read(&mut worker, &disk);
-    worker.push(StorageRequest::Mark(id(1, 18)));
-    worker.push(StorageRequest::Compact {
-        upto: Index(18),
-        keep_bytes: 0,
-    });
-    rest(&mut worker);
-    let mut garbage = worker.take_garbage();
-    while !garbage.is_empty() {
-        segment::remove(&disk, &mut garbage).expect("no fault is planned");
+    let mut from = 1;
+    for _ in 0..2 {
+        let disk = SimDisk::new(1, 2 * DISK_BYTES);
+        drop(long_log(&disk));
+        let mut worker = worker(&disk);
+        worker.push(StorageRequest::Alone(true));
+        let mut reader = told_read(&mut worker, &disk, from);
+        worker.push(StorageRequest::Mark(id(1, 18)));
+        worker.push(StorageRequest::Compact {
+            upto: Index(18),
+            keep_bytes: 0,
+        });
+        rest(&mut worker);
+        from = worker.wal().base().index.0;
+        let mut garbage = worker.take_garbage();
+        while !garbage.is_empty() {
+            segment::remove(&disk, &mut garbage).expect("no fault is planned");
+        }
+        let mut events = VecDeque::new();
+        let Ok(ReadStep::Unreadable(unreadable)) = reader.step(false, &mut events) else {
+            panic!("the file is gone");
+        };
+        assert!(events.is_empty());
+        worker.unreadable(unreadable);
+        let answer = rest(&mut worker);
+        assert_eq!(only_loaded(&answer), (LoadPurpose::Apply, &[][..]));
     }
-    let mut events = VecDeque::new();
-    let Ok(ReadStep::Unreadable(unreadable)) = reader.step(false, &mut events) else {
-        panic!("the file is gone");
-    };
-    assert!(events.is_empty());
-    worker.unreadable(unreadable);
-    let answer = rest(&mut worker);
-    assert_eq!(only_loaded(&answer), (LoadPurpose::Apply, &[][..]));
+    assert!(from > 1, "the second read was another one");
 }
 
 /// Others have what cannot be read here; who is alone cannot go on without what it is to apply, and
@@ -232,4 +243,30 @@ fn the_room_on_the_disk_is_told_when_it_changes() {
         let says = |event| matches!(event, StorageEvent::Durable { disk, .. } if disk == room);
         assert_eq!(events.into_iter().any(says), told, "{room:?}");
     }
+}
+
+/// Whoever rests until there is something to do must not rest before all of it is done.
+#[test]
+fn whatever_a_round_does_may_bring_more() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let (mut worker, written) = with_entries(&disk);
+    let worked = |worker: &mut Worker<Latched<SimDisk>>| {
+        let round = worker.round(&mut VecDeque::new());
+        round.expect("no fault").worked
+    };
+    assert!(!worked(&mut worker));
+    for request in [
+        load(LoadPurpose::Apply, 1),
+        StorageRequest::Mend(Vec::new()),
+        StorageRequest::Form(Vec::new()),
+        StorageRequest::Write(write(2, 1, entries(5, 1, 1, 10))),
+    ] {
+        let what = format!("{request:?}");
+        worker.push(request);
+        assert!(worked(&mut worker), "{what}");
+        assert!(!worked(&mut worker), "{what}");
+    }
+    worker.suspect(written[0].index());
+    assert!(worked(&mut worker), "what a scrub found");
+    assert!(!worked(&mut worker));
 }
