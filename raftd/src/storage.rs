@@ -14,6 +14,7 @@ mod history;
 mod keeper;
 mod load;
 mod open;
+mod pace;
 mod press;
 mod reader;
 mod recover;

@@ -8,24 +8,16 @@ use std::time::Duration;
 use raft::Instant;
 use wire::peer::DiskState;
 
+use super::pace::{PACE, Rest, SparePace, next_due, pace};
 use super::shared::Shared;
-use super::spares::SPARES_MIN;
 use super::{Keeper, Kept, LogReader, ReadStep, Scrubber, Scrubbing, SpareMaker, Step};
 use crate::clock::Clock;
 use crate::disk::os::{OsDisk, OsFile};
 use crate::node::io::StorageEvent;
 
-/// Between two pieces of a spare, so that the log's own syncs keep the disk, and the loop the
-/// processor: about 1 MiB in 5 ms.
-const PACE: Duration = Duration::from_micros(600);
-/// While the log takes one spare after the other within this time, and some are left, none is made:
-/// zeros would cost a follower that catches up, or a load, as much of the disk as what they write.
-const BURST: Duration = Duration::from_secs(1);
 /// Followers that lag are read so many bytes in a second, so that what clients write meanwhile comes
 /// first, at both ends: catching up takes all of a disk and most of two processors if it may.
 const LAGGING_RATE_BYTES: u64 = 136 * 1024 * 1024;
-/// A read for them that comes less late than this delays no later one.
-const LATE: Duration = Duration::from_millis(20);
 /// What the background thread leaves to the others when processors are short: it is never in a hurry
 /// that they would not wait for.
 const BACKGROUND_NICENESS: i32 = 10;
@@ -272,65 +264,6 @@ impl Background {
     }
 }
 
-/// How long to rest after so many bytes; not at all if there is no rate.
-fn pace(bytes: u64, rate_bytes: u64) -> Duration {
-    let micros = (bytes * 1_000_000).checked_div(rate_bytes);
-    Duration::from_micros(micros.unwrap_or(0))
-}
-
-/// The rest of a chore between two steps, whatever wakes the thread meanwhile.
-#[derive(Debug, Default)]
-struct Rest {
-    ends_at: Instant,
-}
-
-impl Rest {
-    /// How much of it is left; `None` if it is over.
-    fn left(&self, now: Instant) -> Option<Duration> {
-        (now < self.ends_at).then(|| self.ends_at.since(now))
-    }
-
-    /// Begins another one, and says how long it is.
-    fn begin(&mut self, now: Instant, rest: Duration) -> Duration {
-        self.ends_at = now + rest;
-        rest
-    }
-}
-
-/// When pieces of spares are made, whatever else the thread does meanwhile (rules E7).
-#[derive(Debug, Default)]
-struct SparePace {
-    /// Spares that were left when it was last asked.
-    left: usize,
-    /// When there last were fewer than before.
-    taken_at: Instant,
-    /// When the last piece was made.
-    made_at: Instant,
-}
-
-impl SparePace {
-    /// How long the next piece waits, when so many are left.
-    fn rest(&mut self, left: usize, now: Instant) -> Duration {
-        if left < self.left {
-            self.taken_at = now;
-        }
-        self.left = left;
-        let paced = self.made_at + PACE;
-        let due = match left {
-            0 => now,
-            few if few < SPARES_MIN => paced,
-            _ => paced.max(self.taken_at + BURST),
-        };
-        due.since(now)
-    }
-}
-
-/// From when the pace counts on, for what was due and began later: what was only a little late is
-/// made up for, and who rested longer than [`LATE`] has nothing in hand.
-fn next_due(due: Instant, began: Instant) -> Instant {
-    if began.since(due) < LATE { due } else { began }
-}
-
 fn tell_room(room: DiskState, shared: &Shared) {
     let mut inbox = shared.inbox();
     let changed = inbox.room != room;
@@ -345,12 +278,16 @@ fn tell_room(room: DiskState, shared: &Shared) {
 mod tests {
     use std::fs;
 
+    use bytes::BytesMut;
+    use raft::{Ticket, Write};
     use tempfile::TempDir;
-    use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
+    use wire::entry::{Entry, EntryKind};
+    use wire::types::{ClusterId, EntryId, Epoch, Incarnation, Index, NodeId, Term};
 
-    use super::super::{Options, open};
+    use super::super::{Options, Worker, open};
     use super::*;
-    use crate::node::io::SnapshotRequest;
+    use crate::disk::Latched;
+    use crate::node::io::{LoadPurpose, SnapshotRequest, StorageRequest};
     use crate::store;
     use crate::store::session::SESSIONS_MAX;
     use crate::wal::identity::Identity;
@@ -358,6 +295,11 @@ mod tests {
     /// In a new directory, with a log that has so many spares. A snapshot is to be taken, and a look for
     /// rot is due; both are to rest a second for each byte.
     fn background(spares_left: usize) -> (Background, TempDir) {
+        let (background, _, dir) = parts(spares_left);
+        (background, dir)
+    }
+
+    fn parts(spares_left: usize) -> (Background, Worker<Latched<OsDisk>>, TempDir) {
         let dir = tempfile::tempdir().expect("it is made");
         let options = Options {
             data_dir: dir.path().to_path_buf(),
@@ -382,14 +324,14 @@ mod tests {
             seed: 1,
         };
         let opened = open(&options).expect("the directory is empty");
-        let mut chores = opened.chores;
+        let (mut chores, worker) = (opened.chores, opened.worker);
         let view = store::sample(10).view();
         chores.keeper.push(SnapshotRequest::Take(Box::new(view)));
         let wakes_nobody = Box::new(|| {});
         let shared = Shared::new(options.data_dir, opened.lock, spares_left, wakes_nobody);
         let mut background = Background::new(chores, Arc::new(shared));
         background.next_scrub = Instant::default();
-        (background, dir)
+        (background, worker, dir)
     }
 
     #[test]
@@ -426,6 +368,87 @@ mod tests {
         );
     }
 
+    /// Its rest is its own: neither a request nor the log waits for the end of it.
+    #[test]
+    fn what_others_wait_for_is_done_while_a_snapshot_rests() {
+        let (mut background, _dir) = background(1);
+        while background.keep_snapshots().is_zero() {}
+        let keep = SnapshotRequest::Keep {
+            marked: EntryId::default(),
+            also: Vec::new(),
+        };
+        background.chores.keeper.push(keep);
+        assert_eq!(background.keep_snapshots(), Duration::ZERO, "served");
+        assert!(background.keep_snapshots() > LOOK, "it rests on");
+        background.shared.inbox().spares_left = 0;
+        assert_eq!(background.keep_snapshots(), Duration::ZERO, "written");
+    }
+
+    #[test]
+    fn a_look_for_rot_begins_when_it_is_due_and_then_not_before_the_next_one_is() {
+        let (mut background, _dir) = background(0);
+        while background.chores.keeper.has_work() {
+            background.keep_snapshots();
+        }
+        let later = background.clock.monotonic() + Duration::from_hours(1);
+        let mut looks = |rate_bytes, next_scrub| {
+            background.chores.scrubbing.rate_bytes = rate_bytes;
+            background.next_scrub = next_scrub;
+            background.scrub(0..0);
+            background.chores.scrubber.has_work()
+        };
+        assert!(!looks(0, Instant::default()), "it is off");
+        assert!(!looks(u64::MAX, later), "it is not due");
+        assert!(looks(u64::MAX, Instant::default()));
+        while background.chores.scrubber.has_work() {
+            background.scrub(0..0);
+        }
+        background.scrub(0..0);
+        assert!(!background.chores.scrubber.has_work(), "one was just now");
+    }
+
+    /// Whoever leads or applies waits for none of it.
+    #[test]
+    fn reads_for_who_lags_are_paced_and_no_other() {
+        let (mut background, mut worker, _dir) = parts(1);
+        let id = EntryId {
+            term: Term(1),
+            index: Index(1),
+        };
+        let kind = EntryKind::Command;
+        let entry = Entry::build(&mut BytesMut::new(), id, 0, kind, &[1; 100_000]);
+        worker.push(StorageRequest::Write(Write {
+            ticket: Ticket(1),
+            entries: vec![entry],
+            ..Write::default()
+        }));
+        let mut read = |background: &mut Background, purpose| {
+            worker.push(StorageRequest::Load {
+                purpose,
+                from: Index(1),
+                to: Index(1),
+                max_bytes: 1,
+            });
+            worker.round(&mut VecDeque::new()).expect("no fault");
+            for read in worker.take_reads() {
+                background.chores.log_reader.push(read);
+            }
+            background.read_log()
+        };
+        assert_eq!(read(&mut background, LoadPurpose::Apply), Duration::ZERO);
+        assert_eq!(background.lagging_at, Instant::default());
+        let lags = LoadPurpose::Replicate(NodeId(2));
+        assert_eq!(read(&mut background, lags), Duration::ZERO);
+        assert!(background.lagging_at > Instant::default());
+
+        background.lagging_at = background.clock.monotonic() + Duration::from_hours(1);
+        assert!(read(&mut background, lags) > LOOK, "it is held");
+        assert_eq!(read(&mut background, LoadPurpose::Apply), Duration::ZERO);
+        assert!(background.chores.log_reader.has_work(), "as before");
+        let told = &background.shared.reports().events;
+        assert_eq!(told.len(), 3, "{told:?}");
+    }
+
     #[test]
     fn a_spare_that_failed_rests_whatever_wakes_the_thread() {
         let (mut background, dir) = background(0);
@@ -434,46 +457,5 @@ mod tests {
         assert_eq!(background.make_spares(0), LOOK);
         fs::rename(&away, &wal).expect("it is back");
         assert!(!background.make_spares(0).is_zero(), "it rests");
-    }
-
-    #[test]
-    fn pieces_of_spares_keep_their_pace_unless_none_is_left() {
-        let now = Instant::default() + Duration::from_secs(9);
-        let mut pace = SparePace {
-            made_at: now,
-            ..SparePace::default()
-        };
-        assert_eq!(pace.rest(SPARES_MIN, now), PACE);
-        assert_eq!(pace.rest(SPARES_MIN, now + PACE / 2), PACE / 2);
-        assert_eq!(pace.rest(SPARES_MIN, now + PACE), Duration::ZERO);
-        assert_eq!(pace.rest(1, now), PACE);
-        assert_eq!(pace.rest(0, now), Duration::ZERO, "the log waits");
-    }
-
-    #[test]
-    fn no_spare_is_made_while_the_log_takes_many_and_some_are_left() {
-        let taken = Instant::default() + Duration::from_secs(9);
-        let mut pace = SparePace::default();
-        assert_eq!(pace.rest(SPARES_MIN + 2, taken), Duration::ZERO);
-        assert_eq!(pace.rest(SPARES_MIN + 1, taken), BURST);
-        let later = taken + BURST / 2;
-        assert_eq!(pace.rest(SPARES_MIN + 1, later), BURST / 2);
-        assert_eq!(pace.rest(SPARES_MIN, later), BURST, "it goes on");
-        assert_eq!(pace.rest(SPARES_MIN, later + BURST), Duration::ZERO, "over");
-        assert_eq!(
-            pace.rest(SPARES_MIN - 1, later),
-            Duration::ZERO,
-            "few are left"
-        );
-    }
-
-    #[test]
-    fn a_little_lateness_is_made_up_for_and_no_more() {
-        let due = Instant::default() + Duration::from_secs(1);
-        let late = |late: Duration| next_due(due, due + late);
-        assert_eq!(late(Duration::ZERO), due);
-        assert_eq!(late(LATE / 2), due);
-        assert_eq!(late(LATE), due + LATE, "a rest is no credit");
-        assert_eq!(late(LATE * 9), due + LATE * 9);
     }
 }
