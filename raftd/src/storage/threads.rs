@@ -294,9 +294,10 @@ impl Storage {
         all && !reports.events.is_empty()
     }
 
-    /// Does everything that was handed over, then ends the threads and unlocks the directory. A disk
-    /// may never be done: `gives_up` is asked now and then, and if it says so, this is false, and the
-    /// threads and the lock are left to the end of the process.
+    /// Writes what was handed over, as far as the log has room for it, then ends the threads and
+    /// unlocks the directory. What is half-made is removed. A disk may never be done: `gives_up` is
+    /// asked now and then, and if it says so, this is false, and the threads and the lock are left
+    /// to the end of the process.
     pub fn finish(self, mut gives_up: impl FnMut() -> bool) -> bool {
         self.shared.inbox().finish = true;
         self.shared.wake_storage_thread();

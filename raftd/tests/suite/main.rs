@@ -43,6 +43,7 @@ mod storage_newer;
 mod storage_recover;
 mod storage_restore;
 mod storage_room;
+mod storage_threads;
 mod wal_alone;
 mod wal_crash;
 mod wal_damage;

@@ -16,16 +16,16 @@ use wire::types::{Incarnation, Index, NodeId};
 use super::{snap_support, wal_story};
 use crate::wal_support::{entries, write};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-fn options(dir: &Path) -> Options {
+pub(super) fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_path_buf(),
         ..wal_story::options(42)
     }
 }
 
-fn start(opened: Opened) -> (Storage, Receiver<()>) {
+pub(super) fn start(opened: Opened) -> (Storage, Receiver<()>) {
     let (sender, receiver) = channel();
     // The test may be over when the last event comes.
     let (_, storage) = opened.start(Box::new(move || {
@@ -34,7 +34,7 @@ fn start(opened: Opened) -> (Storage, Receiver<()>) {
     (storage, receiver)
 }
 
-fn await_event<T>(
+pub(super) fn await_event<T>(
     storage: &mut Storage,
     woken: &Receiver<()>,
     mut wanted: impl FnMut(StorageEvent) -> Option<T>,
@@ -51,7 +51,7 @@ fn await_event<T>(
     }
 }
 
-fn await_durable(storage: &mut Storage, woken: &Receiver<()>, wanted: u64) {
+pub(super) fn await_durable(storage: &mut Storage, woken: &Receiver<()>, wanted: u64) {
     await_event(storage, woken, |event| match event {
         StorageEvent::Durable { ticket, .. } if ticket >= Ticket(wanted) => Some(()),
         _ => None,
