@@ -173,7 +173,7 @@ impl Fake {
     }
 }
 
-fn welcome(id: u64, addr: &str) -> Welcome {
+pub(crate) fn welcome(id: u64, addr: &str) -> Welcome {
     Welcome {
         version: 1,
         features: 0,
