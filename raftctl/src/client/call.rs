@@ -331,7 +331,7 @@ impl Client {
             Ok(Filled::Nothing) => {
                 if let Some(leader) = self.another_leader(call) {
                     self.lose(call, Why::Deadline, read);
-                    self.go_to(call, &leader);
+                    self.next = Some(Next::To(leader));
                     return Ok(());
                 }
                 if Instant::now() >= quiet_until && !call.deadline.is_over() {
@@ -398,10 +398,10 @@ impl Client {
         Ok(true)
     }
 
-    /// The connection is of no more use: what was sent on it has no verdict.
+    /// The connection is of no more use: what was sent on it has no verdict. Where its server said to
+    /// go is where it goes on.
     fn lose(&mut self, call: &mut Call, why: Why, read: Option<&mut dyn Reading>) {
         self.connection = None;
-        self.next = None;
         self.session.connection_lost();
         if let Some(read) = read {
             read.connection_lost();

@@ -179,6 +179,31 @@ fn a_pipeline_gives_an_overloaded_server_the_time_that_it_asks_for() {
 }
 
 #[test]
+fn what_the_old_leader_leaves_without_an_answer_goes_to_the_new_one() {
+    let leader = Fake::start(2, obliging());
+    let hint = leader.hint();
+    let old = Fake::start(1, move |asked| match asked.write().seq {
+        1 => asked.error(WireError::NotLeader {
+            leader: hint.clone(),
+        }),
+        _ => Act::Nothing,
+    });
+    let mut client = client(&[&old]);
+    client.submit(PUT).unwrap();
+    client.submit(PUT).unwrap();
+    for revision in [41, 42] {
+        let written = client.wait(soon()).unwrap().unwrap();
+        assert_eq!(written.revision, Index(revision));
+    }
+    let names = |server: &Fake| -> Vec<_> {
+        let asked = server.asked();
+        let writes = asked.iter().map(Asked::write);
+        writes.map(|write| (write.session, write.seq)).collect()
+    };
+    assert_eq!(names(&old), names(&leader));
+}
+
+#[test]
 fn an_error_that_belongs_to_no_request_ends_the_connection() {
     let server = Fake::start(1, |asked| match asked.connection {
         0 => {
