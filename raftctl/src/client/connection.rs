@@ -19,6 +19,8 @@ use super::error::Cause;
 
 /// Bytes asked of the kernel in one read at least.
 const READ_BYTES: usize = 16 * 1024;
+/// Who waits for a name or a hello looks this often whether that is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection whose hello was accepted.
 #[derive(Debug)]
@@ -43,13 +45,15 @@ pub(crate) enum Filled {
 
 impl Connection {
     /// Connects within `connect_timeout` and completes the hello within `timeout`, both counted
-    /// from now. `cluster` and `epoch` name what the caller means, once it knows.
+    /// from now. `cluster` and `epoch` name what the caller means, once it knows. A wait for a name
+    /// or a hello ends when `is_cancelled` says so.
     pub(crate) fn dial(
         endpoint: &str,
         cluster: Option<ClusterId>,
         epoch: Option<Epoch>,
         connect_timeout: Duration,
         timeout: Duration,
+        is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Self, Cause> {
         let now = Instant::now();
         let until = now + timeout;
@@ -60,12 +64,12 @@ impl Connection {
             timed_out: is_timeout(error),
         };
         let mut last_error = io::Error::other("the name has no address");
-        for address in resolve(endpoint, timeout).map_err(|error| cause(&error))? {
+        for address in resolve(endpoint, until, is_cancelled).map_err(|error| cause(&error))? {
             match connect(&address, connect_until) {
                 Ok(stream) => {
                     let mut pipe = Pipe::new(stream);
-                    let welcome =
-                        greet(&mut pipe, cluster, epoch, until).map_err(|error| cause(&error))?;
+                    let welcome = greet(&mut pipe, cluster, epoch, until, is_cancelled)
+                        .map_err(|error| cause(&error))?;
                     return Ok(Self {
                         pipe,
                         endpoint: endpoint.into(),
@@ -131,6 +135,7 @@ fn greet(
     cluster: Option<ClusterId>,
     epoch: Option<Epoch>,
     until: Instant,
+    is_cancelled: &dyn Fn() -> bool,
 ) -> io::Result<Welcome> {
     let mut out = BytesMut::new();
     let hello = Hello {
@@ -148,7 +153,8 @@ fn greet(
             pipe.start += length;
             return welcome;
         }
-        if pipe.fill(until)? == Filled::Nothing && Instant::now() >= until {
+        let look = until.min(Instant::now() + LOOK);
+        if pipe.fill(look)? == Filled::Nothing && (Instant::now() >= until || is_cancelled()) {
             return Err(io::Error::new(
                 ErrorKind::TimedOut,
                 "connected, but no hello came back in time",
@@ -265,7 +271,11 @@ fn connect(address: &SocketAddr, until: Instant) -> io::Result<TcpStream> {
 
 /// The addresses of `HOST:PORT`. A name is looked up on a thread of its own, because the system's
 /// resolver knows no deadline.
-fn resolve(endpoint: &str, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
+fn resolve(
+    endpoint: &str,
+    until: Instant,
+    is_cancelled: &dyn Fn() -> bool,
+) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = endpoint.parse() {
         return Ok(vec![address]);
     }
@@ -277,12 +287,15 @@ fn resolve(endpoint: &str, timeout: Duration) -> io::Result<Vec<SocketAddr>> {
             // Nobody listens any more if the deadline passed.
             let _ = sender.send(name.to_socket_addrs().map(Iterator::collect));
         })?;
-    receiver.recv_timeout(timeout).unwrap_or_else(|_| {
-        Err(io::Error::new(
-            ErrorKind::TimedOut,
-            "the name was not resolved in time",
-        ))
-    })
+    while let Some(left) = left(until).filter(|_| !is_cancelled()) {
+        if let Ok(resolved) = receiver.recv_timeout(left.min(LOOK)) {
+            return resolved;
+        }
+    }
+    Err(io::Error::new(
+        ErrorKind::TimedOut,
+        "the name was not resolved in time",
+    ))
 }
 
 fn is_timeout(error: &io::Error) -> bool {

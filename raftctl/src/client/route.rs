@@ -186,9 +186,14 @@ impl Router {
 
     /// Dials one node. The first that answers settles which cluster is meant.
     pub(crate) fn dial(&mut self, endpoint: &str, timeout: Duration) -> Result<Connection, Cause> {
-        let connect_timeout = self.connect_timeout;
-        let connection =
-            Connection::dial(endpoint, self.cluster, self.epoch, connect_timeout, timeout)?;
+        let connection = Connection::dial(
+            endpoint,
+            self.cluster,
+            self.epoch,
+            self.connect_timeout,
+            timeout,
+            &|| self.is_cancelled(),
+        )?;
         self.cluster = Some(connection.welcome.cluster);
         self.epoch = Some(connection.welcome.epoch);
         Ok(connection)
