@@ -55,32 +55,28 @@ impl Connection {
         timeout: Duration,
         is_cancelled: &dyn Fn() -> bool,
     ) -> Result<Self, Cause> {
-        let now = Instant::now();
-        let until = now + timeout;
-        let connect_until = now + timeout.min(connect_timeout);
-        let cause = |error: &io::Error| Cause {
-            endpoint: endpoint.into(),
-            text: describe(error),
-            timed_out: is_timeout(error),
-        };
-        let mut last_error = io::Error::other("the name has no address");
-        for address in resolve(endpoint, until, is_cancelled).map_err(|error| cause(&error))? {
-            match connect(&address, connect_until) {
-                Ok(stream) => {
-                    let mut pipe = Pipe::new(stream);
-                    let welcome = greet(&mut pipe, cluster, epoch, until, is_cancelled)
-                        .map_err(|error| cause(&error))?;
-                    return Ok(Self {
-                        pipe,
-                        endpoint: endpoint.into(),
-                        welcome,
-                        next_frame_id: 1,
-                    });
-                }
-                Err(error) => last_error = error,
-            }
+        let until = Instant::now() + timeout;
+        let made = resolve(endpoint, until, is_cancelled).and_then(|addresses| {
+            first_of(&addresses, until, |address, time| {
+                let now = Instant::now();
+                let mut pipe = Pipe::new(connect(address, now + time.min(connect_timeout))?);
+                let welcome = greet(&mut pipe, cluster, epoch, now + time, is_cancelled)?;
+                Ok((pipe, welcome))
+            })
+        });
+        match made {
+            Ok((pipe, welcome)) => Ok(Self {
+                pipe,
+                endpoint: endpoint.into(),
+                welcome,
+                next_frame_id: 1,
+            }),
+            Err(error) => Err(Cause {
+                endpoint: endpoint.into(),
+                text: describe(&error),
+                timed_out: is_timeout(&error),
+            }),
         }
-        Err(cause(&last_error))
     }
 
     /// Sends bytes. The error says how many of them left.
@@ -262,6 +258,24 @@ fn left(until: Instant) -> Option<Duration> {
     (left >= Duration::from_micros(1)).then_some(left)
 }
 
+/// Dials the addresses of a name in turn until one is there. None takes the time of those behind it.
+fn first_of<T>(
+    addresses: &[SocketAddr],
+    until: Instant,
+    mut dial: impl FnMut(&SocketAddr, Duration) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = io::Error::other("the name has no address");
+    for (address, rest) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(rest).unwrap_or(u32::MAX);
+        match dial(address, share) {
+            Ok(made) => return Ok(made),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 fn connect(address: &SocketAddr, until: Instant) -> io::Result<TcpStream> {
     let timeout = left(until).ok_or(ErrorKind::TimedOut)?;
     let stream = TcpStream::connect_timeout(address, timeout)?;
@@ -311,5 +325,33 @@ pub(crate) fn describe(error: &io::Error) -> String {
             "timed out".into()
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_mute_leaves_time_for_the_others_of_its_name() {
+        let addresses = [1, 2, 3].map(|host| SocketAddr::from(([127, 0, 0, host], 7400)));
+        let total = Duration::from_secs(60);
+        let mut times = Vec::new();
+        let until = Instant::now() + total;
+        let made = first_of(&addresses, until, |address, time| {
+            times.push(time);
+            match address == &addresses[2] {
+                true => Ok(*address),
+                false => Err(ErrorKind::TimedOut.into()),
+            }
+        });
+        assert_eq!(made.expect("the last is there"), addresses[2]);
+        assert!(times[0] <= total / 3 && times[1] <= total / 2, "{times:?}");
+        assert!(
+            times[2] > total / 2,
+            "what was not needed is left: {times:?}"
+        );
+        let nobody = first_of(&[], until, |_, _| Ok(()));
+        assert!(nobody.is_err());
     }
 }
