@@ -39,8 +39,6 @@ struct Get {
 #[derive(Debug, Default)]
 pub(super) struct Gets {
     gets: VecDeque<Get>,
-    /// The endpoint that is asked, for errors.
-    place: String,
 }
 
 impl Gets {
@@ -60,6 +58,17 @@ impl Gets {
             State::Queued | State::Sent { .. } => {
                 self.gets.push_front(oldest);
                 None
+            }
+        }
+    }
+
+    /// Those that were refused just now were refused here.
+    fn refused_at(&mut self, here: &str) {
+        for get in &mut self.gets {
+            if let State::Settled(Err(Error::Refused { place, .. })) = &mut get.state
+                && place.is_empty()
+            {
+                here.clone_into(place);
             }
         }
     }
@@ -111,7 +120,7 @@ impl Reading for Gets {
             Reply::Missing { .. } => (Ok(None), Advice::Done),
             Reply::Error(error) => match Advice::of(error) {
                 Advice::Refused => {
-                    let (error, place) = (error.clone(), self.place.clone());
+                    let (error, place) = (error.clone(), String::new());
                     (Err(Error::Refused { error, place }), Advice::Refused)
                 }
                 advice => {
@@ -183,10 +192,9 @@ impl Client {
             if let Some(result) = gets.take_settled() {
                 return Some(result);
             }
-            gets.place.clone_from(&self.session.place);
-            let Err(stop) = self.turn(&mut call, Some(gets)) else {
-                continue;
-            };
+            let stopped = self.turn(&mut call, Some(gets));
+            gets.refused_at(&self.session.place);
+            let Err(stop) = stopped else { continue };
             let place = self.session.place.clone();
             gets.abandon(&match stop {
                 Stop::Unreachable(causes) => Error::Unreachable { causes },

@@ -148,6 +148,46 @@ fn at_the_deadline_all_gets_end() {
 }
 
 #[test]
+fn what_was_answered_is_kept_and_not_asked_again() {
+    let mut answers = numbers();
+    let server = Fake::start(1, move |asked| match (&asked.what, asked.connection) {
+        (What::Get(_, key), 0) if key[1] == 1 => answers(asked),
+        (What::Get(_, key), 0) if key[1] == 3 => Act::Close,
+        (_, 0) => Act::Nothing,
+        (What::Get(_, key), _) if key[1] == 2 => Act::Nothing,
+        _ => answers(asked),
+    });
+    let mut client = client(&[&server]);
+    submit(&mut client, 0..4);
+    assert_eq!(value(client.wait_get(soon())), Some(vec![0]));
+    assert_eq!(value(client.wait_get(soon())), Some(vec![1]));
+    submit(&mut client, 4..5);
+    client.wait_get(briefly()).unwrap().unwrap_err();
+    // They came while the one before them was awaited.
+    assert_eq!(value(client.wait_get(soon())), Some(vec![3]));
+    assert_eq!(value(client.wait_get(soon())), Some(vec![4]));
+    let asked = server.asked().into_iter().filter(|a| a.connection == 1);
+    let keys: Vec<_> = asked
+        .map(|asked| match asked.what {
+            What::Get(_, key) => key[1],
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(keys, [0, 2, 3, 4]);
+}
+
+#[test]
+fn a_get_that_is_refused_is_told_with_its_place() {
+    let error = WireError::DiskFull { hard: true };
+    let server = Fake::start(1, always(error.clone()));
+    let mut client = client(&[&server]);
+    submit(&mut client, 0..2);
+    let place = server.addr.clone();
+    let refused = client.wait_get(soon()).unwrap();
+    assert_eq!(refused, Err(Error::Refused { error, place }));
+}
+
+#[test]
 fn a_node_that_lags_names_a_better_one() {
     let better = Fake::start(1, numbers());
     let lags = Fake::start(2, always(lagging(Some(better.hint()))));
