@@ -1,6 +1,7 @@
 //! The verbs about who leads.
 
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use serde_json::json;
 use wire::client::{LeaderChange, NodeRole, Reply};
@@ -109,6 +110,18 @@ fn leadership_is_handed_over_once_however_often_that_is_asked_for() {
             asked.reply(&ended(true, 2))
         }
     };
+    let elected_again: Deed = |asked, times, nodes| match times {
+        1 => {
+            for node in nodes {
+                node.name_leader(&nodes[0], 6);
+            }
+            Act::Close
+        }
+        _ => {
+            takes_over(nodes);
+            asked.reply(&ended(true, 2))
+        }
+    };
     let leads_no_more: Deed = |asked, _, nodes| {
         takes_over(nodes);
         let leader = nodes[1].hint();
@@ -121,7 +134,12 @@ fn leadership_is_handed_over_once_however_often_that_is_asked_for() {
         });
         asked.error(WireError::NoLeader)
     };
-    for (deed, questions) in [(lost, 1), (not_reached, 2), (leads_no_more, 1)] {
+    for (deed, questions) in [
+        (lost, 1),
+        (not_reached, 2),
+        (elected_again, 2),
+        (leads_no_more, 1),
+    ] {
         let nodes = two(deed);
         let [one, two] = nodes.wait();
         let both = format!("{},{}", one.addr, two.addr);
@@ -137,6 +155,25 @@ fn leadership_is_handed_over_once_however_often_that_is_asked_for() {
     let done = run(&both, &["-t", SOON, "transfer-leader"]);
     assert_ne!(done.code, Some(0), "{done:?}");
     assert_eq!(wishes(two).count(), 0);
+}
+
+/// Who says in its hello that it does not lead is asked for nothing, and met again.
+#[test]
+fn leadership_is_handed_over_by_whoever_comes_to_lead() {
+    let node = leader(|_| ended(true, 2));
+    node.greet(|_, welcome| welcome.leader = None);
+    let done = thread::scope(|scope| {
+        let done = scope.spawn(|| run(&node.addr, &["-t", "20s", "transfer-leader"]));
+        // Its status was asked for on the first connection.
+        while node.hellos().len() < 3 {
+            thread::yield_now();
+        }
+        assert_eq!(wishes(&node).count(), 0);
+        node.name_leader(&node, 5);
+        done.join().unwrap()
+    });
+    done.silently(0, "");
+    assert_eq!(wishes(&node).count(), 1);
 }
 
 #[test]

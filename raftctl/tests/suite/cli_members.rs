@@ -18,6 +18,8 @@ enum First {
     /// It left, and its connection ends.
     Lost,
     Answered(WireError),
+    /// Something else was answered.
+    Odd,
 }
 
 fn told(asked: &Asked) -> Act {
@@ -33,6 +35,7 @@ fn forgetful(first: First, later: WireError) -> Fake {
         _ => match first.take() {
             Some(First::Lost) => Act::Close,
             Some(First::Answered(error)) => asked.error(error),
+            Some(First::Odd) => asked.reply(&Reply::Missing { index: Index(1) }),
             None => asked.error(later.clone()),
         },
     });
@@ -64,6 +67,7 @@ fn what_left_without_a_verdict_is_unknown_whatever_is_said_later() {
     let cases = [
         (lost(), WireError::NoLeader, unknown),
         (lost(), refused(), unknown),
+        (First::Odd, WireError::NoLeader, unknown),
         (
             answered(WireError::OutcomeUnknown),
             WireError::NoLeader,

@@ -301,32 +301,6 @@ fn a_final_error_is_refused_at_once() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_before_it_is_sent() {
-    let server = Fake::start(1, obliging());
-    let mut client = client(&[&server]);
-    let (key, value) = (vec![b'k'; 4097], vec![0; 1024 * 1024 + 1]);
-    let commands = [
-        Command::Put {
-            key: &key,
-            value: b"",
-        },
-        Command::Put {
-            key: b"k",
-            value: &value,
-        },
-        Command::Put {
-            key: b"",
-            value: b"",
-        },
-    ];
-    for command in commands {
-        let result = client.write(command, soon());
-        assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
-    }
-    assert_eq!(server.asked(), []);
-}
-
-#[test]
 fn an_expired_session_is_replaced_if_the_write_is_certainly_not_applied() {
     let mut times = 0;
     let server = Fake::start(1, move |asked| {

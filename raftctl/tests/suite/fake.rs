@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use wire::client::{Freshness, Reply, Request, ScanMode, ViewChoice};
@@ -105,6 +106,8 @@ pub(crate) enum Greeting {
     Welcome,
     Refuse(WireError),
     Silence,
+    /// A welcome, after this time.
+    Late(Duration),
 }
 
 type Script = Box<dyn FnMut(&Asked) -> Act + Send>;
@@ -194,6 +197,12 @@ pub(crate) fn welcome(id: u64, addr: &str) -> Welcome {
     }
 }
 
+/// A server takes its time.
+pub(crate) fn thinks(time: Duration) {
+    let (_sender, nothing) = mpsc::channel::<()>();
+    let _ = nothing.recv_timeout(time);
+}
+
 /// Ends with the connection, whatever ends that.
 fn serve(number: usize, stream: &mut TcpStream, shared: &Shared) -> Option<()> {
     let mut buffer = Vec::new();
@@ -223,6 +232,10 @@ fn serve(number: usize, stream: &mut TcpStream, shared: &Shared) -> Option<()> {
                     Greeting::Welcome => welcome.encode(&mut out),
                     Greeting::Refuse(error) => error.encode(0, &mut out),
                     Greeting::Silence => {}
+                    Greeting::Late(time) => {
+                        thinks(time);
+                        welcome.encode(&mut out);
+                    }
                 }
                 stream.write_all(&out).ok()?;
                 greeted = true;

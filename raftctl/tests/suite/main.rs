@@ -19,6 +19,7 @@ mod client;
 mod exactly_once;
 mod fake;
 mod gets;
+mod limits;
 mod obstacles;
 mod pipeline;
 mod reads;

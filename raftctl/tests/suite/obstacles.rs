@@ -12,22 +12,17 @@ use raftctl::client::{
     Client, Command, Consistency, Deadline, Error, Options, Outcome, ScanMode, Walk, Way, Why,
 };
 use wire::client::Reply;
-use wire::error::Error as WireError;
+use wire::error::{Class, Error as WireError};
 use wire::frame::{self, Kind};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::{Index, Term};
 
-use super::client::{PUT, briefly, client, soon};
-use super::fake::{Act, Asked, Fake, Greeting, What, welcome};
+use super::client::{PUT, briefly, client, closed_port, soon};
+use super::fake::{Act, Asked, Fake, Greeting, What, thinks, welcome};
 use super::script::{Store, always, obliging};
 
 const LINEARIZABLE: Consistency = Consistency::Linearizable;
-
-/// A server takes its time.
-fn thinks(time: Duration) {
-    let (_sender, nothing) = mpsc::channel::<()>();
-    let _ = nothing.recv_timeout(time);
-}
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Says no hello.
 fn mute() -> Fake {
@@ -127,6 +122,86 @@ fn who_was_met_and_does_not_come_back_is_not_called_unreachable() {
         matches!(result, Err(Error::NotApplied { .. })),
         "{result:?}"
     );
+}
+
+/// Longer than an endpoint is awaited while others are left.
+#[test]
+fn a_hello_that_comes_late_is_awaited_once_all_were_tried() {
+    for others in [0, 1] {
+        let server = Fake::start(1, obliging());
+        server.greet(|greeting, _| *greeting = Greeting::Late(Duration::from_millis(400)));
+        let mut endpoints = vec![server.addr.clone()];
+        endpoints.extend((0..others).map(|_| closed_port()));
+        let written = Client::new(Options::new(endpoints)).write(PUT, soon());
+        assert_eq!(written.unwrap().revision, Index(41));
+    }
+}
+
+#[test]
+fn each_endpoint_that_is_not_there_is_told_once() {
+    let servers = [mute(), mute()];
+    let result = client(&[&servers[0], &servers[1]]).write(PUT, Deadline::after(SECOND));
+    let Err(Error::Unreachable { causes }) = result else {
+        panic!("{result:?}");
+    };
+    let mut named: Vec<_> = causes.iter().map(|cause| &cause.endpoint).collect();
+    named.sort();
+    let mut given = vec![&servers[0].addr, &servers[1].addr];
+    given.sort();
+    assert_eq!(named, given, "both were tried twice");
+    assert!(servers.iter().all(|server| server.hellos().len() == 2));
+}
+
+#[test]
+fn a_leader_that_was_named_is_remembered() {
+    let leader = Fake::start(2, |asked| match asked.connection {
+        0 => Act::Close,
+        _ => asked.done(41, Outcome::Put),
+    });
+    let server: Arc<OnceLock<Fake>> = Arc::default();
+    let (known, hint) = (Arc::clone(&server), leader.hint());
+    let follower = Fake::start(1, move |asked| {
+        known.wait().greet(|greeting, _| {
+            *greeting = Greeting::Refuse(WireError::TooManyConnections { limit: 1 });
+        });
+        asked.error(WireError::NotLeader {
+            leader: hint.clone(),
+        })
+    });
+    assert!(server.set(follower).is_ok());
+    client(&[server.wait()]).write(PUT, soon()).unwrap();
+    assert_eq!(leader.asked().len(), 2);
+}
+
+/// A later version may have other errors: their class says what to do.
+#[test]
+fn an_error_of_another_version_is_taken_by_its_class() {
+    let error = |class| WireError::Unknown {
+        code: 4711,
+        class,
+        text: "new".into(),
+    };
+    for (class, is_exposed) in [(Class::NotApplied, false), (Class::Unknown, true)] {
+        let mut times = 0;
+        let server = Fake::start(1, move |asked| {
+            times += 1;
+            match times {
+                1 => asked.error(error(class)),
+                _ => asked.done(41, Outcome::Put),
+            }
+        });
+        client(&[&server]).write(PUT, soon()).unwrap();
+        let server = Fake::start(1, always(error(class)));
+        match client(&[&server]).write(PUT, briefly()) {
+            Err(Error::Unknown { .. }) if is_exposed => {}
+            Err(Error::NotApplied { .. }) if !is_exposed => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let server = Fake::start(1, always(error(Class::Final)));
+    let result = client(&[&server]).write(PUT, soon());
+    let (error, place) = (error(Class::Final), server.addr.clone());
+    assert_eq!(result, Err(Error::Refused { error, place }));
 }
 
 /// What goes wrong at once is not tried again at once, without end.

@@ -77,7 +77,8 @@ fn a_read_that_nobody_answers_is_not_applied() {
 #[test]
 fn a_stale_read_stays_where_it_is() {
     let leader = Store::default().serve();
-    let follower = Store::default().serve();
+    let mut store = Store::default();
+    let follower = Fake::start(2, move |asked| store.act(asked));
     follower.name_leader(&leader, 1);
     let found = client(&[&follower]).get(b"k", Consistency::Stale, soon());
     assert_eq!(found, Ok(None));
@@ -204,11 +205,11 @@ fn an_answer_of_another_kind_is_not_believed() {
 fn the_status_of_a_node_is_asked_of_that_node() {
     let leader = Store::default().serve();
     let addrs = [leader.addr.as_str(), "", ""];
-    let store = Store {
+    let mut store = Store {
         status: Some(status(2, NodeRole::Follower, addrs, [true; 3])),
         ..Store::default()
     };
-    let follower = store.serve();
+    let follower = Fake::start(2, move |asked| store.act(asked));
     follower.name_leader(&leader, 1);
     let told = status_of(&follower.addr, std::time::Duration::from_secs(20)).unwrap();
     assert_eq!(told.node, NodeId(2));

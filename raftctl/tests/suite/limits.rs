@@ -1,0 +1,70 @@
+//! What is refused before anything is sent.
+
+use raftctl::client::{Command, Consistency, Error, Expect, RequestId, ScanMode, Walk, Way};
+
+use super::client::{client, soon};
+use super::fake::Fake;
+use super::script::obliging;
+
+#[test]
+fn what_is_too_large_is_refused_before_it_is_sent() {
+    let server = Fake::start(1, obliging());
+    let mut client = client(&[&server]);
+    let (key, value) = (&[b'k'; 4097][..], &vec![0; 1024 * 1024 + 1][..]);
+    let large = &value[1..];
+    let cas = |key, expect, value| Command::CompareAndSwap { key, expect, value };
+    let delete = |from, to| Command::DeleteRange {
+        from,
+        to,
+        expect: None,
+    };
+    let (put, append) = (
+        |key, value| Command::Put { key, value },
+        |key, value| Command::Append { key, value },
+    );
+    let commands = [
+        put(key, b""),
+        put(b"k", value),
+        put(b"", b""),
+        append(key, b""),
+        append(b"k", value),
+        append(b"", b""),
+        cas(key, Expect::Absent, b""),
+        cas(b"k", Expect::Absent, value),
+        cas(b"k", Expect::Value(value), b""),
+        cas(b"k", Expect::Value(large), large),
+        delete(key, None),
+        delete(b"", Some(key)),
+        delete(b"", Some(b"")),
+        Command::Delete { key },
+        Command::Delete { key: b"" },
+        Command::Increment { key, delta: 1 },
+    ];
+    let request: RequestId = format!("{}-1", "1".repeat(48)).parse().unwrap();
+    for command in commands {
+        for result in [
+            client.write(command, soon()),
+            client.resume(request, command, soon()),
+            client.resubmit(command).map(|()| unreachable!()),
+        ] {
+            assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
+        }
+    }
+    for key in [key, b""] {
+        let found = client.get(key, Consistency::Linearizable, soon());
+        assert!(matches!(found, Err(Error::Refused { .. })), "{found:?}");
+    }
+    for (from, to) in [(key, None), (b"", Some(key))] {
+        let way = Way {
+            freshness: Consistency::Linearizable.into(),
+            mode: ScanMode::Keys,
+            from: from.to_vec(),
+            to: to.map(<[u8]>::to_vec),
+            reverse: false,
+            limit: u64::MAX,
+        };
+        let page = Walk::new(self::client(&[&server]), way).next_page(soon());
+        assert!(matches!(page, Err(Error::Refused { .. })), "{page:?}");
+    }
+    assert_eq!(server.asked(), []);
+}
