@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use wire::client::Reply;
+use wire::client::{Item, Reply};
+use wire::command::Outcome;
 use wire::error::Error as WireError;
 use wire::types::Index;
 
@@ -146,6 +147,59 @@ fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
     assert_eq!(kept(&done), "x");
     let nobody = Fake::start(1, always(WireError::NoLeader));
     assert_eq!(edit(&nobody.addr, "true", &["-t", SOON, "k"]).code, Some(4));
+}
+
+/// The line asks for the same write, whatever the editor did to the end of the text.
+#[test]
+fn the_line_for_an_unknown_outcome_tells_it() {
+    let cases = [
+        ("printf 'b\\n' >", &["k"][..]),
+        ("sed -i s/61/62/", &["k", "--encode", "hex"]),
+        ("printf 'b\\n' >", &["2d6b", "--key-encode", "hex"]),
+    ];
+    thread::scope(|scope| {
+        for (editor, args) in cases {
+            scope.spawn(move || {
+                let mut is_lost = true;
+                let server = Fake::start(1, move |asked| match &asked.what {
+                    What::Write(_) if std::mem::take(&mut is_lost) => Act::Nothing,
+                    What::Write(_) => asked.done(42, Outcome::Swapped),
+                    _ => asked.reply(&Reply::Value {
+                        index: Index(41),
+                        item: Item {
+                            key: b"k",
+                            value: b"a",
+                            revision: Index(7),
+                            create_revision: Index(7),
+                            version: 1,
+                        },
+                    }),
+                });
+                let args = [&["-t", SOON][..], args].concat();
+                let done = edit(&server.addr, editor, &args);
+                assert_eq!(done.code, Some(5), "{done:?}");
+                let line = done.stderr.split("  try: ").nth(1).unwrap();
+                let line = line.lines().next().unwrap();
+                let line = line.strip_prefix("raftctl ").unwrap();
+                let line = format!(
+                    "{} -e {} {line}",
+                    env!("CARGO_BIN_EXE_raftctl"),
+                    server.addr
+                );
+                let again = Command::new("sh").args(["-c", &line]).output().unwrap();
+                Done::from(again).silently(0, "");
+                kept(&done);
+                let asked = server.asked();
+                let writes = asked.iter().filter(|asked| is_write(asked));
+                let names: Vec<_> = writes
+                    .map(Asked::write)
+                    .map(|write| (write.session, write.seq, &write.body))
+                    .collect();
+                assert_eq!(names.len(), 2);
+                assert_eq!(names[0], names[1], "{line}");
+            });
+        }
+    });
 }
 
 #[test]
