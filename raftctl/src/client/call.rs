@@ -119,6 +119,13 @@ impl Call {
         }
     }
 
+    /// A write that is out of order is so because of what became of one before it: that tells more.
+    fn stands_in_the_way(&mut self, error: &WireError) {
+        if self.last.is_none() || !matches!(error, WireError::OutOfOrder { .. }) {
+            self.last = Some(Why::Server(error.clone()));
+        }
+    }
+
     /// The call ends: for the last known obstacle, which tells more than the passing of time.
     fn expired(&self) -> Stop {
         Stop::Why(self.last.clone().unwrap_or(Why::Deadline))
@@ -379,7 +386,7 @@ impl Client {
             advice = advice.or_else(|| self.session.take_reply(frame_id, &reply));
         }
         if let (Reply::Error(error), Some(_)) = (&reply, &advice) {
-            call.last = Some(Why::Server(error.clone()));
+            call.stands_in_the_way(error);
         }
         connection.consume(length);
         match advice {

@@ -6,7 +6,7 @@ use raftctl::client::{Command, Deadline, Error, IN_FLIGHT_MAX, Outcome, RequestI
 use wire::error::Error as WireError;
 use wire::types::Index;
 
-use super::client::{PUT, client, soon};
+use super::client::{PUT, briefly, client, soon};
 use super::fake::{Act, Asked, Fake};
 use super::script::{always, obliging};
 
@@ -102,6 +102,25 @@ fn a_write_that_was_not_taken_is_sent_again_before_those_behind_it() {
         assert_eq!(written.revision, Index(100 + n));
     }
     assert_eq!(seqs(&server.asked()), [1, 2, 3, 4, 2, 3, 4]);
+}
+
+#[test]
+fn what_keeps_the_first_write_back_is_told_of_all_and_not_that_it_is_missing() {
+    let server = Fake::start(1, |asked| match asked.write().seq {
+        1 => asked.error(WireError::Overloaded { retry_after_ms: 1 }),
+        _ => asked.error(WireError::OutOfOrder { expected: 1 }),
+    });
+    let mut client = client(&[&server]);
+    for _ in 0..3 {
+        client.submit(PUT).unwrap();
+    }
+    for _ in 0..3 {
+        let expected = Error::NotApplied {
+            why: Why::Server(WireError::Overloaded { retry_after_ms: 1 }),
+            place: server.addr.clone(),
+        };
+        assert_eq!(client.wait(briefly()), Some(Err(expected)));
+    }
 }
 
 #[test]
