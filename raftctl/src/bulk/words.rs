@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use raftctl::client::Error;
+use raftctl::client::{Error, Why};
 use raftctl::failure::{Exit, Failure};
+use wire::error::Class;
 
 use super::block::Refused;
 use crate::decoding::Decoder;
@@ -114,6 +115,13 @@ impl Words<'_> {
             Error::NotApplied { why, .. } | Error::Unknown { why, .. } => why.is_forgotten(),
             _ => false,
         };
+        let is_final = match error {
+            Error::Unknown {
+                why: Why::Server(error),
+                ..
+            } => error.class() == Class::Final,
+            _ => false,
+        };
         match (checkpoint, failure.exit) {
             (Some(path), exit) if forgotten => {
                 let these = match exit {
@@ -126,6 +134,12 @@ impl Words<'_> {
                     path.display()
                 ))
             }
+            // Once more it would be refused again.
+            (Some(path), Exit::Unknown) if is_final => failure.remedy(format!(
+                "the cluster refuses the first of these for good, and may have done it before: see \
+                 with `raftctl get` which of these are written, remove {} and load the rest",
+                path.display()
+            )),
             (Some(path), Exit::Unreachable | Exit::NotApplied | Exit::Unknown) => {
                 failure.remedy(format!(
                     "run the same command again: {} knows where to go on",

@@ -12,7 +12,7 @@ use wire::error::Error as WireError;
 use wire::types::Index;
 
 use super::fake::{Act, Asked, Fake, What};
-use super::run::{Done, run};
+use super::run::{Done, SOON, run};
 
 /// Lines of an input: more than what is on its way at a time.
 const LINES: usize = 12_000;
@@ -27,9 +27,15 @@ const SMALL_BYTES: usize = 1_000;
 struct Picky {
     map: Map,
     index: u64,
-    sessions: BTreeMap<SessionId, BTreeMap<u64, (u64, Outcome)>>,
+    sessions: BTreeMap<SessionId, Session>,
     /// What is said of a large write.
     refusal: Option<WireError>,
+}
+
+#[derive(Default)]
+struct Session {
+    last: u64,
+    replies: BTreeMap<u64, (u64, Outcome)>,
 }
 
 impl Picky {
@@ -43,13 +49,14 @@ impl Picky {
         {
             return asked.error(refusal.clone());
         }
-        let done = self.sessions.entry(write.session).or_default();
-        let last = done.last_key_value().map_or(0, |(seq, _)| *seq);
-        *done = done.split_off(&write.floor);
-        if let Some((index, outcome)) = done.get(&write.seq) {
+        let session = self.sessions.entry(write.session).or_default();
+        // A floor that was told once holds for those that come later with a lower one.
+        session.last = session.last.max(write.floor - 1);
+        session.replies = session.replies.split_off(&write.floor);
+        if let Some((index, outcome)) = session.replies.get(&write.seq) {
             return asked.done(*index, outcome.clone());
         }
-        let expected = write.floor.max(last + 1);
+        let expected = session.last + 1;
         if write.seq < expected {
             return asked.error(WireError::Stale);
         }
@@ -59,7 +66,9 @@ impl Picky {
         self.index += 1;
         let decoded = Write::decode_body(&write.body).unwrap();
         let outcome = self.map.apply(Index(self.index), &decoded.command);
-        done.insert(write.seq, (self.index, outcome.clone()));
+        session.last = write.seq;
+        let reply = (self.index, outcome.clone());
+        session.replies.insert(write.seq, reply);
         asked.done(self.index, outcome)
     }
 }
@@ -108,8 +117,14 @@ impl Scene {
     fn load(&self, flags: &[&str]) -> Done {
         let input = self.path("input");
         // A busy machine is no reason to give up.
-        let load = ["-t", "60s", "load", &input];
-        run(&self.server.addr, &[&load[..], flags].concat())
+        let patience = match flags.contains(&"-t") {
+            true => &[][..],
+            false => &["-t", "60s"],
+        };
+        run(
+            &self.server.addr,
+            &[patience, &["load", &input], flags].concat(),
+        )
     }
 
     /// Exactly these lines are written.
@@ -176,4 +191,24 @@ fn a_load_that_finds_the_disks_full_goes_on_when_there_is_room() {
     scene.picky.lock().unwrap().refusal = None;
     scene.load(&flags).silently(0, "");
     scene.has(|_| true);
+}
+
+/// What is sent again may have been done by somebody who took it: nobody can say that it was not.
+#[test]
+fn a_load_that_goes_on_with_what_is_refused_for_good_is_not_told_to_try_for_ever() {
+    let scene = Scene::new(WireError::NoLeader);
+    let checkpoint = scene.path("ck");
+    let given_up = scene.load(&["-t", SOON, "--checkpoint", &checkpoint]);
+    // On a busy machine the last attempt of some may still be under way.
+    assert!(matches!(given_up.code, Some(4 | 5)), "{given_up:?}");
+    let knows = format!("run the same command again: {checkpoint} knows where to go on");
+    assert!(given_up.stderr.contains(&knows), "{}", given_up.stderr);
+    scene.picky.lock().unwrap().refusal = Some(too_large());
+    let refused = scene.load(&["--checkpoint", &checkpoint]);
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    let how = format!(
+        "the cluster refuses the first of these for good, and may have done it before: see with \
+         `raftctl get` which of these are written, remove {checkpoint} and load the rest"
+    );
+    assert!(refused.stderr.contains(&how), "{}", refused.stderr);
 }
