@@ -12,7 +12,7 @@ use wire::error::Error as WireError;
 use wire::types::Index;
 
 use super::fake::{Act, Asked, Fake, What};
-use super::run::{Done, SOON, run};
+use super::run::{Done, SOON, run, run_with, store};
 
 /// Lines of an input: more than what is on its way at a time.
 const LINES: usize = 12_000;
@@ -211,4 +211,39 @@ fn a_load_that_goes_on_with_what_is_refused_for_good_is_not_told_to_try_for_ever
          `raftctl get` which of these are written, remove {checkpoint} and load the rest"
     );
     assert!(refused.stderr.contains(&how), "{}", refused.stderr);
+}
+
+/// Whoever removes its own copy of what is echoed must not remove one that was left alone.
+#[test]
+fn what_nobody_knows_to_be_written_is_not_echoed() {
+    // What a retry is told when the first answer was too long to keep.
+    let server = Fake::start(1, |asked| {
+        let outcome = Outcome::Txn {
+            held: true,
+            results: None,
+        };
+        asked.done(41, outcome)
+    });
+    let input = b"a\t1\nb\t2\n";
+    run_with(&server.addr, &["load", "--echo"], input).silently(0, input);
+    run_with(&server.addr, &["load", "--echo", "--if-absent"], input).silently(0, "");
+}
+
+#[test]
+fn echoed_frames_are_an_input_again() {
+    let (_from, from) = store();
+    let (_to, to) = store();
+    for (key, value) in [("a", "1"), ("b", ""), ("c\n", "x\ty")] {
+        run(&from, &["put", key, value]).silently(0, "");
+    }
+    let dumped = run(&from, &["dump", "--format", "frame"]).stdout;
+    let load = ["load", "--format", "frame", "--echo"];
+    let echoed = run_with(&to, &load, &dumped);
+    assert_eq!(echoed.code, Some(0), "{echoed:?}");
+    let (_again, again) = store();
+    let echoed = run_with(&again, &load, &echoed.stdout);
+    assert_eq!(echoed.code, Some(0), "{echoed:?}");
+    for at in [&to, &again] {
+        run(at, &["dump", "--format", "frame"]).silently(0, &dumped);
+    }
 }

@@ -72,6 +72,26 @@ fn blocks_hold_all_records_and_end_where_they_are_full() {
     assert!(blocks.iter().all(|block| block.may_fail));
 }
 
+/// An input of which nothing can be written takes no more memory than another.
+#[test]
+fn refused_records_fill_a_block_too() {
+    let mut builder = Builder::new(plan(false));
+    for _ in 0..3 * ENTRY_KEYS_MAX {
+        builder.take(Err("it is none".to_owned()), Raw::Text(b"x"));
+    }
+    builder.finish();
+    let lasts: Vec<_> = ready(&mut builder).iter().map(|block| block.last).collect();
+    assert_eq!(lasts, [1, 2, 3].map(|n| n * ENTRY_KEYS_MAX as u64));
+    let long = vec![b'x'; RAW_BYTES / 4];
+    let mut builder = Builder::new(plan(false));
+    for _ in 0..20 {
+        builder.take(Err("it is none".to_owned()), Raw::Text(&long));
+    }
+    builder.finish();
+    let blocks = ready(&mut builder);
+    assert!(blocks.iter().all(|block| block.bytes() < 2 * RAW_BYTES));
+}
+
 #[test]
 fn a_pause_ends_a_block_and_a_refused_record_all() {
     let mut builder = Builder::new(plan(true));
