@@ -123,6 +123,7 @@ impl Client {
     /// # Errors
     /// [`Error`], never `Unknown`.
     pub fn scan(&mut self, scan: Scan<'_>, deadline: Deadline) -> Result<Page, Error> {
+        limits::check_bounds(scan.range.from, scan.range.to)?;
         let request = |deadline_ms| Request::Scan {
             deadline_ms,
             freshness: scan.freshness,

@@ -4,10 +4,10 @@ use wire::client::{Freshness, KeyRange, ScanMode, ViewChoice};
 use wire::limits::PAGE_ITEMS_MAX;
 use wire::types::Index;
 
+use super::Client;
 use super::error::Error;
 use super::read::{Page, Scan};
 use super::route::Deadline;
-use super::{Client, limits};
 
 /// Which keys a [`Walk`] reads, and how.
 #[derive(Clone, Debug)]
@@ -81,7 +81,6 @@ impl Walk {
         if self.ended || self.left == 0 {
             return Ok(None);
         }
-        limits::check_bounds(&self.way.from, self.way.to.as_deref())?;
         let limit = u32::try_from(self.left).unwrap_or(u32::MAX);
         let scan = Scan {
             freshness: self.way.freshness,
