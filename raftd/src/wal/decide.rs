@@ -243,7 +243,7 @@ const FILE: &[Row<6, FileVerdict>] = &[
     // may go on in it.
     Row { label: 'd', asks: [Yes, No, Any, Any, Yes, Yes], verdict: FileVerdict::Damage,
         why: "the newest segment is sealed, and the header page of the next one is damaged" },
-    Row { label: 'e', asks: [Yes, No, Any, Any, Yes, No], verdict: FileVerdict::Discard,
+    Row { label: 'e', asks: [Yes, No, Yes, Any, Yes, No], verdict: FileVerdict::Discard,
         why: "a spare with a damaged header page" },
     Row { label: 'f', asks: [Yes, No, Any, Any, No, Any], verdict: FileVerdict::Discard,
         why: "a spare with a damaged header page" },
@@ -261,6 +261,9 @@ const FILE: &[Row<6, FileVerdict>] = &[
     // Only the next segment is ever stored into.
     Row { label: 'k', asks: [Yes, Yes, No, Any, No, Any], verdict: FileVerdict::Discard,
         why: "a spare that is not blank" },
+    // As j: the log may go on in it.
+    Row { label: 'l', asks: [Yes, No, No, Any, Yes, No], verdict: FileVerdict::Damage,
+        why: "a segment was begun whose header page is damaged, and the one before has no seal" },
 ];
 
 /// What to make of a file behind the newest segment in use.

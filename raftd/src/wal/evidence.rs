@@ -131,6 +131,20 @@ impl Look {
     }
 }
 
+/// Whether a segment file without a genuine header page was never stored to: behind the page there are
+/// only zeros.
+pub(super) fn holds_nothing<D: Disk>(disk: &D, file: &D::File, bytes: u64) -> Result<bool, Error> {
+    let end = bytes - bytes % ALIGN_BYTES;
+    // No segment has no salt, so nothing in there is genuine.
+    let nameless = SegmentHeader {
+        bytes: end,
+        ..SegmentHeader::default()
+    };
+    let mut window = Window::new(disk, file, nameless, READ_AHEAD_BYTES);
+    let last = window.last_nonzero(SEGMENT_HEADER_BYTES, end)?;
+    Ok(last.is_none())
+}
+
 /// Looks at a segment: at the place of its first batch, and if that is not blank and not whole,
 /// everywhere.
 pub(super) fn look<D: Disk>(

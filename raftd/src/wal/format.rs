@@ -91,7 +91,7 @@ pub fn batch_bytes(entries: usize, payload_bytes: usize) -> u64 {
 }
 
 /// Whose segments these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// The cluster.
     pub cluster: ClusterId,
@@ -111,7 +111,7 @@ pub struct Owner {
 /// 32  u64  node                    72  u32  alignment of batches, 512
 ///                                  76  20 bytes of zeros
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentHeader {
     /// Whose.
     pub owner: Owner,

@@ -10,7 +10,7 @@ use wire::membership::Membership;
 use wire::types::{EntryId, Index};
 
 use super::decide::labels;
-use super::evidence::{Look, look};
+use super::evidence::{Look, holds_nothing, look};
 use super::format::{
     ALIGN_BYTES, BatchHeader, BatchKind, Chain, Owner, SEGMENT_HEADER_BYTES, SegmentHeader,
     claimed_salt,
@@ -148,6 +148,9 @@ pub(super) struct Candidate {
     pub(super) page_is_damaged: bool,
     /// What is behind it.
     pub(super) look: Option<Look>,
+    /// Where its first batch would stand there are only zeros; without a genuine page, nowhere else
+    /// anything but zeros either.
+    pub(super) is_blank: bool,
 }
 
 impl Candidate {
@@ -389,7 +392,9 @@ pub(super) fn survey<D: Disk>(disk: &D, owner: Option<Owner>) -> Result<Vec<Cand
             header,
             page_is_damaged: page.is_none(),
             look: None,
+            is_blank: false,
         };
+        let unreadable = |cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause);
         if let Some(header) = header {
             if Some(header.owner) != owner {
                 let Owner { cluster, node, .. } = header.owner;
@@ -397,13 +402,15 @@ pub(super) fn survey<D: Disk>(disk: &D, owner: Option<Owner>) -> Result<Vec<Cand
                     format!("a segment of node {node} of cluster {cluster}, or of another life");
                 return Err(Damage::new(id, 0, what).into());
             }
-            let unreadable = |cause| Damage::unreadable(id, SEGMENT_HEADER_BYTES, &cause);
             let found = look(disk, &file, &header).map_err(unreadable)?;
             candidate.look = Some(found);
+            candidate.is_blank = found.is_blank();
             if candidate.page_is_damaged && !found.in_use {
                 candidate.header = None;
                 candidate.look = None;
             }
+        } else {
+            candidate.is_blank = holds_nothing(disk, &file, bytes).map_err(unreadable)?;
         }
         Ok(candidate)
     });

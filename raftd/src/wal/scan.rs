@@ -408,6 +408,7 @@ impl Scan {
             let mut facts = FileFacts {
                 present: candidate.is_some(),
                 next: id == newest + 1,
+                blank: candidate.is_some_and(|candidate| candidate.is_blank),
                 sealed: self.sealed,
                 ..FileFacts::default()
             };
@@ -415,7 +416,6 @@ impl Scan {
             let mut dirty_end = SEGMENT_HEADER_BYTES;
             if let Some(found) = candidate.and_then(|candidate| candidate.look) {
                 facts.header = true;
-                facts.blank = found.is_blank();
                 facts.readable = found.readable;
                 dirty_end = found.end;
             }

@@ -69,6 +69,8 @@ pub enum Damage {
     NextPage,
     /// A byte in the next spare (case j).
     NextSpare,
+    /// Both (case l).
+    NextFile,
     /// The header page of the spare behind it (case f). Harmless to a member that is down, as the
     /// next two are: recovery removes what it cannot use.
     LaterPage,
@@ -100,7 +102,7 @@ pub enum Damage {
 
 impl Damage {
     /// Those that must be noticed or be harmless.
-    pub const INSIDE: [Self; 30] = [
+    pub const INSIDE: [Self; 31] = [
         Self::Record,
         Self::Header,
         Self::Blank,
@@ -124,6 +126,7 @@ impl Damage {
         Self::OlderPage,
         Self::NextPage,
         Self::NextSpare,
+        Self::NextFile,
         Self::Identity,
         Self::IdentityCopy,
         Self::IdentityName,
@@ -217,6 +220,7 @@ impl Damage {
                 | Self::NewestPageAlone
                 | Self::NextPage
                 | Self::NextSpare
+                | Self::NextFile
         )
     }
 

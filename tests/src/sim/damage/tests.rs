@@ -140,6 +140,7 @@ fn each_case_of_damage_is_reached() {
         (Damage::NewestPage, 'd'),
         (Damage::NewestName, 'a'),
         (Damage::NextSpare, 'j'),
+        (Damage::NextFile, 'l'),
     ] {
         let far = matches!(
             damage,
@@ -153,6 +154,25 @@ fn each_case_of_damage_is_reached() {
         });
         // The header of a segment's first batch is another case, for one.
         assert!(told.count() >= 10, "{damage:?} is mostly case {case}");
+    }
+}
+
+/// The first is survived, and stays; nothing but the segment itself says then that the log goes on.
+#[test]
+fn a_segment_in_use_is_no_spare_when_its_page_rots_after_the_seal_before_it() {
+    let sound = sound(256 << 10, 15);
+    for seed in 0..20 {
+        let (disk, mut random) = (sound.fork(seed), Random::new(seed));
+        Damage::Seal
+            .inflict(&disk, &mut random)
+            .expect("one is sealed");
+        let survived = open(&disk, 256 << 10).expect("no entry is hurt");
+        assert_eq!(survived.wal.last().index, Index(15));
+        let disk = disk.restart();
+        let done = Damage::NewestPage.inflict(&disk, &mut random);
+        let refused = open(&disk, 256 << 10).map(|recovered| recovered.report.to_string());
+        let fatal = refused.expect_err(&done.expect("one is in use"));
+        assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
     }
 }
 

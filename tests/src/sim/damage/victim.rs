@@ -70,6 +70,7 @@ impl<'a> Victim<'a> {
             | Damage::LastMark => self.newest_segment(damage),
             Damage::NextPage
             | Damage::NextSpare
+            | Damage::NextFile
             | Damage::LaterPage
             | Damage::LaterSpare
             | Damage::LaterName => self.spare(damage),
@@ -213,11 +214,18 @@ impl<'a> Victim<'a> {
     }
 
     fn spare(&mut self, damage: Damage) -> Option<()> {
-        let later = !matches!(damage, Damage::NextPage | Damage::NextSpare);
+        let later = !matches!(
+            damage,
+            Damage::NextPage | Damage::NextSpare | Damage::NextFile
+        );
         let name = self.log.spares.get(usize::from(later))?.clone();
         match damage {
             Damage::NextPage | Damage::LaterPage => self.rot_within(&name, 0, 64),
             Damage::LaterName => self.lose(&name),
+            Damage::NextFile => {
+                self.rot_within(&name, 0, 64);
+                self.rot_within(&name, SEGMENT_HEADER_BYTES, 8192);
+            }
             _ => self.rot_within(&name, SEGMENT_HEADER_BYTES, 8192),
         }
         Some(())
