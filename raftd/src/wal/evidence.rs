@@ -117,8 +117,8 @@ pub(super) struct Look {
     pub(super) end: u64,
     /// All of them can be read.
     pub(super) readable: bool,
-    /// What its first batch follows, if its header is genuine, and whether it begins the log anew.
-    pub(super) first: Option<(Chain, bool)>,
+    /// The header of its first batch, if it is genuine.
+    pub(super) first: Option<BatchHeader>,
     /// It has held a durable batch: the first one is whole, or something behind it says so, or it
     /// cannot be read, which no crash brings about.
     pub(super) in_use: bool,
@@ -156,11 +156,10 @@ pub(super) fn look<D: Disk>(
     let mut window = Window::new(disk, file, *segment, ALIGN_BYTES as usize);
     let mut first = None;
     if let Some(batch) = window.batch(start)? {
-        let header = &batch.header;
-        first = Some((header.previous, header.begins_anew()));
+        first = Some(batch.header);
         if batch.payload_is_intact() {
             return Ok(Look {
-                end: header.end(),
+                end: batch.header.end(),
                 readable: true,
                 first,
                 in_use: true,

@@ -8,7 +8,7 @@ use wire::types::Index;
 use super::Damage;
 use super::evidence::Known;
 use super::faulty::forget_covered;
-use super::format::{BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES};
+use super::format::{BatchHeader, BatchKind, Chain, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::recover::{Candidate, Settings};
 use super::repair::Repair;
 use super::scan::Scan;
@@ -30,6 +30,40 @@ impl Scan {
                 "the header page of a segment is damaged",
             ));
             self.repairs.push(Repair::Page(header));
+        }
+    }
+
+    /// If the segment that was read last has no seal, and `open` of the next one follows the seal that
+    /// must have stood there, it is written anew: nothing else tells that the log goes on if the next
+    /// segment's name is lost one day.
+    pub(super) fn rebuild_seal(&mut self, segment: &SegmentHeader, open: &BatchHeader) {
+        // A seal says what the batch before it says, but maybe of a newer snapshot.
+        let snapshots = [self.snapshot, open.snapshot];
+        let seals = snapshots.map(|snapshot| BatchHeader {
+            kind: BatchKind::Seal,
+            offset: self.offset,
+            number: self.chain.number + 1,
+            previous: self.chain,
+            hard_state: self.hard_state,
+            first_index: self.chain.last.index.next(),
+            entries: 0,
+            payload_bytes: 0,
+            commit: self.commit,
+            snapshot,
+        });
+        let is_followed = |seal: &BatchHeader| {
+            let chain = Chain {
+                number: seal.number,
+                header_crc: seal.encode(segment, &[], &mut Vec::new()),
+                last: self.chain.last,
+            };
+            open.previous == chain
+        };
+        if let Some(seal) = seals.into_iter().find(is_followed) {
+            self.chain = open.previous;
+            self.snapshot = seal.snapshot;
+            let segment = *segment;
+            self.repairs.push(Repair::Seal { segment, seal });
         }
     }
 

@@ -158,12 +158,14 @@ impl Candidate {
         self.look.is_some_and(|look| look.in_use)
     }
 
+    /// The header of its first batch, if it is genuine.
+    fn first_batch(&self) -> Option<BatchHeader> {
+        self.look.and_then(|look| look.first)
+    }
+
     fn begins_anew(&self) -> bool {
-        self.is_in_use()
-            && self
-                .look
-                .and_then(|look| look.first)
-                .is_some_and(|(_, anew)| anew)
+        let first = self.first_batch();
+        self.is_in_use() && first.is_some_and(|first| first.begins_anew())
     }
 }
 
@@ -318,18 +320,23 @@ pub(super) fn read_log<D: Disk>(
         return Err(Damage::new(first.id, SEGMENT_HEADER_BYTES, what).into());
     };
     let newest = newest_header.id;
-    let opens_with = first.look.and_then(|look| look.first);
-    if let Some((previous, _)) = opens_with.filter(|_| first.id != 1) {
-        scan.begin(previous);
+    if let Some(open) = first.first_batch().filter(|_| first.id != 1) {
+        scan.begin(open.previous);
     }
     let tail_segments = settings.tail_bytes as u64 / settings.segment_bytes + 1;
     let mut sizes = VecDeque::new();
+    let candidate = |id| candidates.iter().find(|candidate| candidate.id == id);
     for id in first.id..=newest {
-        scan.rebuild_page(candidates.iter().find(|candidate| candidate.id == id));
-        match in_use_at(candidates, id) {
+        scan.rebuild_page(candidate(id));
+        match in_use_at(candidate(id), id) {
             Ok(header) => {
                 scan.keeps_tail = newest - id <= tail_segments;
-                scan.segment(disk, &header, id < newest, watch)?;
+                let successor = id < newest;
+                scan.segment(disk, &header, successor, watch)?;
+                let next = candidate(id + 1).filter(|_| successor);
+                if let Some(open) = next.and_then(Candidate::first_batch) {
+                    scan.rebuild_seal(&header, &open);
+                }
                 sizes.push_back(header.bytes);
             }
             // The next one does not follow what was before, and is taken as the table says.
@@ -441,8 +448,8 @@ fn header_told<D: Disk>(
 }
 
 /// The header page of a segment that must be there.
-fn in_use_at(candidates: &[Candidate], id: u64) -> Result<SegmentHeader, Damage> {
-    let Some(candidate) = candidates.iter().find(|candidate| candidate.id == id) else {
+fn in_use_at(candidate: Option<&Candidate>, id: u64) -> Result<SegmentHeader, Damage> {
+    let Some(candidate) = candidate else {
         return Err(Damage::new(id, 0, "a segment in use is missing"));
     };
     candidate.header.ok_or_else(|| {

@@ -5,8 +5,8 @@ use std::iter;
 use std::ops::Range;
 
 use super::Error;
-use super::format::{BatchHeader, SegmentHeader, SyncMark};
-use super::recover::{Settings, read_header};
+use super::format::{BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SyncMark};
+use super::recover::Settings;
 use super::segment::{SegmentMaker, WAL_DIR, segment_name};
 use crate::disk::{DIRECT_BYTES, Disk};
 
@@ -20,7 +20,7 @@ pub enum Repair {
     /// What was never acknowledged becomes zeros.
     Zero {
         /// The segment.
-        segment: u64,
+        segment: SegmentHeader,
         /// The first byte.
         from: u64,
         /// The byte behind the last.
@@ -30,6 +30,13 @@ pub enum Repair {
     },
     /// Write the header page of a segment anew: its first batch tells what was there.
     Page(SegmentHeader),
+    /// Write the seal of a segment anew: what the next segment's first batch follows.
+    Seal {
+        /// The segment.
+        segment: SegmentHeader,
+        /// The seal.
+        seal: BatchHeader,
+    },
     /// Remove a file that was never used, or is needed no more.
     Remove(String),
     /// Make a segment with which the log begins anew.
@@ -53,25 +60,17 @@ impl Repair {
                 to,
                 mark,
             } => {
-                let name = segment_name(*segment);
-                let file = disk.open(&name)?;
-                let page = read_header(disk, &file)?.expect("the header was read before");
-                let mut piece = vec![0; PIECE_BYTES as usize];
-                if let Some(mark) = mark {
-                    let mark = mark.encode(&page);
-                    piece[..mark.len()].copy_from_slice(&mark);
-                }
-                let to = to.next_multiple_of(BLOCK_BYTES).min(page.bytes);
-                for Range { start, end } in pieces(*from, to) {
-                    disk.write_at(&file, start, &piece[..(end - start) as usize])?;
-                    piece.fill(0);
-                }
-                disk.sync(&file)?;
+                let mark = mark.map(|mark| mark.encode(segment));
+                let head = mark.as_ref().map_or(&[][..], |mark| mark);
+                overwrite(disk, segment, *from..*to, head)?;
+            }
+            Self::Seal { segment, seal } => {
+                let mut head = Vec::new();
+                seal.encode(segment, &[], &mut head);
+                overwrite(disk, segment, seal.offset..seal.end(), &head)?;
             }
             Self::Page(header) => {
-                let file = disk.open(&segment_name(header.id))?;
-                disk.write_at(&file, 0, &header.page())?;
-                disk.sync(&file)?;
+                overwrite(disk, header, 0..SEGMENT_HEADER_BYTES, &header.encode())?;
             }
             Self::Remove(name) => {
                 disk.remove(name)?;
@@ -96,6 +95,25 @@ impl Repair {
     }
 }
 
+/// Stores `head` at the front of a range and zeros behind it, up to the end of the range's last block.
+fn overwrite<D: Disk>(
+    disk: &D,
+    segment: &SegmentHeader,
+    range: Range<u64>,
+    head: &[u8],
+) -> Result<(), Error> {
+    let file = disk.open(&segment_name(segment.id))?;
+    let mut piece = vec![0; PIECE_BYTES as usize];
+    piece[..head.len()].copy_from_slice(head);
+    let to = range.end.next_multiple_of(BLOCK_BYTES).min(segment.bytes);
+    for Range { start, end } in pieces(range.start, to) {
+        disk.write_at(&file, start, &piece[..(end - start) as usize])?;
+        piece.fill(0);
+    }
+    disk.sync(&file)?;
+    Ok(())
+}
+
 /// What of a range that ends with a block is written at once. The kernel reads a block of which a part
 /// is written, and that may be one that cannot be read: but for the first one, which holds more and was
 /// read, all are written whole.
@@ -111,10 +129,14 @@ impl fmt::Display for Repair {
             Self::Zero {
                 segment, from, to, ..
             } => {
-                let name = segment_name(*segment);
+                let name = segment_name(segment.id);
                 write!(f, "{name} from {from} to {to}: zeros")
             }
             Self::Page(header) => write!(f, "{}: its header page", segment_name(header.id)),
+            Self::Seal { segment, seal } => {
+                let name = segment_name(segment.id);
+                write!(f, "{name} at {}: its seal", seal.offset)
+            }
             Self::Remove(name) => write!(f, "{name}: removed"),
             Self::Anew { id, .. } => write!(f, "{}: the log begins anew", segment_name(*id)),
         }

@@ -45,7 +45,7 @@ pub(super) struct Scan {
     pub(super) index: LogIndex,
     pub(super) chain: Chain,
     pub(super) hard_state: HardState,
-    commit: Index,
+    pub(super) commit: Index,
     pub(super) snapshot: EntryId,
     pub(super) tail: VecDeque<Entry>,
     pub(super) tail_bytes: usize,
@@ -378,7 +378,7 @@ impl Scan {
                 self.report.torn_bytes += nonzero_end - self.offset;
             }
             self.repairs.push(Repair::Zero {
-                segment: segment.id,
+                segment: *segment,
                 from: self.offset,
                 to: nonzero_end,
                 // Where a segment begins there is no batch to mark.
@@ -430,14 +430,15 @@ impl Scan {
                 FileVerdict::Nothing => {}
                 FileVerdict::Spare if fits || must_stay => spares.extend(header),
                 FileVerdict::TornOpen => {
+                    let segment = header.expect("row i: its header page is genuine");
                     self.report.torn_bytes += dirty_end - SEGMENT_HEADER_BYTES;
                     self.repairs.push(Repair::Zero {
-                        segment: id,
+                        segment,
                         from: SEGMENT_HEADER_BYTES,
                         to: dirty_end,
                         mark: None,
                     });
-                    spares.extend(header);
+                    spares.push(segment);
                 }
                 FileVerdict::Spare | FileVerdict::Discard => {
                     self.repairs.push(Repair::Remove(segment_name(id)));

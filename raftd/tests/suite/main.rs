@@ -55,6 +55,7 @@ mod wal_heal;
 mod wal_life;
 mod wal_missing;
 mod wal_reads;
+mod wal_seal;
 mod wal_storage;
 mod wal_story;
 mod wal_support;

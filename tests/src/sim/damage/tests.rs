@@ -176,6 +176,26 @@ fn a_segment_in_use_is_no_spare_when_its_page_rots_after_the_seal_before_it() {
     }
 }
 
+/// What the first of two losses leaves is survived, and the second is not taken for the log's end.
+#[test]
+fn a_seal_that_rots_is_there_again_when_the_name_of_the_next_segment_is_lost() {
+    let sound = sound(256 << 10, 15);
+    for seed in 0..20 {
+        let (disk, mut random) = (sound.fork(seed), Random::new(seed));
+        let done = Damage::Seal.inflict(&disk, &mut random);
+        done.expect("one is sealed");
+        open(&disk, 256 << 10).expect("no entry is hurt");
+        let again = open(&disk, 256 << 10).expect("no entry is hurt");
+        assert_eq!(again.wal.last().index, Index(15));
+        assert_eq!(again.damage, None, "the seal is there again");
+        let disk = disk.restart();
+        let done = Damage::NewestName.inflict(&disk, &mut random);
+        let refused = open(&disk, 256 << 10).map(|recovered| recovered.report.to_string());
+        let fatal = refused.expect_err(&done.expect("one is in use"));
+        assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+    }
+}
+
 /// What recovery says of the last batch where a sector of it cannot be read.
 fn unreadable_end(disk: &SimDisk) -> String {
     let said = (0..60).map(|seed| {
