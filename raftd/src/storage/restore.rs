@@ -3,8 +3,10 @@
 //! The state is that of the snapshot, the history another: cluster id and epoch are drawn anew
 //! (rules C7), so that no member and no client of the old cluster takes it for its own.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
+use std::iter;
 use std::path::Path;
 
 use wire::membership::Membership;
@@ -36,9 +38,12 @@ pub struct Restored {
 /// The new node's id. That of another node of the old history is none of this one: epoch and cluster
 /// differ.
 const NODE: NodeId = NodeId(1);
-/// All is made in this directory inside of the new one, and leaves it when it is whole. What is in it
-/// was never a node's data, so a restore that was killed is begun anew.
-const UNFINISHED_NAME: &str = "restore.tmp";
+/// All is made in this directory inside of the new one, and leaves it when it is whole, IDENTITY last.
+/// What is in it, and what left it before IDENTITY, was never a node's data, so a restore that was killed
+/// is begun anew.
+pub(super) const UNFINISHED_NAME: &str = "restore.tmp";
+/// What leaves it before IDENTITY does.
+const MOVED_FIRST: [&str; 2] = [SNAPSHOT_DIR, WAL_DIR];
 
 /// Makes a data directory from the snapshot in `file`, which may have come from any member of any
 /// cluster. Members that are added later find the node at `peer_addr`, the daemon's own default
@@ -64,7 +69,7 @@ pub fn restore(
     let unfinished = data_dir.join(UNFINISHED_NAME);
     let peer_addr = peer_addr.unwrap_or(history::PEER_ADDR);
     let restored = load(file).and_then(|loaded| {
-        make_anew(&unfinished)?;
+        make_anew(&unfinished, data_dir)?;
         let filled = fill(loaded, &unfinished, peer_addr, segment_bytes);
         let restored = filled.map_err(|fatal| under(fatal, &unfinished))?;
         finish(&unfinished, data_dir)
@@ -73,7 +78,7 @@ pub fn restore(
     });
     if restored.is_err() {
         // What is left does not matter: the next attempt begins with that.
-        let _ = empty(data_dir, made);
+        let _ = take_back(&unfinished, data_dir, made);
     }
     restored
 }
@@ -89,10 +94,11 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(cause) => return Err(cannot_look(cause)),
     };
+    let unfinished = data_dir.join(UNFINISHED_NAME);
     let mut is_empty = true;
     for entry in entries {
         let name = entry.map_err(cannot_look)?.file_name();
-        is_empty &= name == LOCK_NAME || name == UNFINISHED_NAME;
+        is_empty &= name == LOCK_NAME || name == UNFINISHED_NAME || was_moved(&unfinished, &name);
     }
     if is_empty {
         return Ok(());
@@ -102,6 +108,13 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
             .at(data_dir.display())
             .remedy("a directory that is not there yet, or an empty one"),
     )
+}
+
+/// Whether what has this name beside an unfinished restore has come from it.
+fn was_moved(unfinished: &Path, name: &OsStr) -> bool {
+    MOVED_FIRST.iter().any(|moved| name == *moved)
+        && unfinished.join(IDENTITY_NAME).exists()
+        && !unfinished.join(name).exists()
 }
 
 fn fill(
@@ -197,13 +210,9 @@ fn begin_log<D: Disk>(
         .map_err(|error| fatal_of_disk(&error))
 }
 
-/// An empty directory, whatever an earlier attempt left in it.
-fn make_anew(unfinished: &Path) -> Result<(), Fatal> {
-    let removed = match fs::remove_dir_all(unfinished) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
-        _ => Ok(()),
-    };
-    removed.map_err(|cause| {
+/// An empty directory, whatever an earlier attempt left.
+fn make_anew(unfinished: &Path, data_dir: &Path) -> Result<(), Fatal> {
+    throw_away(unfinished, data_dir).map_err(|cause| {
         fatal_of_io("an unfinished restore cannot be removed", unfinished, cause)
     })?;
     make_dir(unfinished)
@@ -212,7 +221,7 @@ fn make_anew(unfinished: &Path) -> Result<(), Fatal> {
 /// What is whole gets its place; IDENTITY comes last, since only with it the directory counts.
 fn finish(unfinished: &Path, data_dir: &Path) -> io::Result<()> {
     let sync = || File::open(data_dir)?.sync_all();
-    for names in [&[SNAPSHOT_DIR, WAL_DIR][..], &[IDENTITY_NAME]] {
+    for names in [&MOVED_FIRST[..], &[IDENTITY_NAME]] {
         for name in names {
             fs::rename(unfinished.join(name), data_dir.join(name))?;
         }
@@ -221,17 +230,23 @@ fn finish(unfinished: &Path, data_dir: &Path) -> io::Result<()> {
     fs::remove_dir(unfinished)
 }
 
+/// Removes all that an attempt made. What it had moved goes back first: so it is known for what it is, if
+/// this is killed, too.
+fn throw_away(unfinished: &Path, data_dir: &Path) -> io::Result<()> {
+    let unless_absent = |done: io::Result<()>| match done {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        _ => Ok(()),
+    };
+    for name in iter::once(IDENTITY_NAME).chain(MOVED_FIRST) {
+        unless_absent(fs::rename(data_dir.join(name), unfinished.join(name)))?;
+    }
+    unless_absent(fs::remove_dir_all(unfinished))
+}
+
 /// Takes back what was made, by who holds the lock. The lock itself goes last, and only with the
 /// directory: who takes another one then has what it makes there left alone.
-fn empty(data_dir: &Path, made: bool) -> io::Result<()> {
-    for entry in fs::read_dir(data_dir)? {
-        let path = entry?.path();
-        match path.is_dir() {
-            _ if path.ends_with(LOCK_NAME) => {}
-            true => fs::remove_dir_all(path)?,
-            false => fs::remove_file(path)?,
-        }
-    }
+fn take_back(unfinished: &Path, data_dir: &Path, made: bool) -> io::Result<()> {
+    throw_away(unfinished, data_dir)?;
     if made {
         fs::remove_file(data_dir.join(LOCK_NAME))?;
         fs::remove_dir(data_dir)?;

@@ -117,6 +117,40 @@ fn one_that_was_killed_is_begun_anew() {
     assert_eq!(fatal.status, ExitStatus::Usage, "a node's data: {fatal}");
 }
 
+/// IDENTITY comes last: until then all is the unfinished restore's, wherever it was when that was killed.
+#[test]
+fn one_that_was_killed_while_it_moved_what_it_had_made_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = backup(dir.path());
+    for moved in 0..=2 {
+        let data = dir.path().join(format!("data-{moved}"));
+        restored(&file, &data).unwrap();
+        let unfinished = data.join("restore.tmp");
+        fs::create_dir(&unfinished).unwrap();
+        for name in ["IDENTITY", "wal", "snap"].into_iter().take(3 - moved) {
+            fs::rename(data.join(name), unfinished.join(name)).unwrap();
+        }
+        let started = || {
+            let first = Options {
+                data_dir: data.clone(),
+                ..options(1)
+            };
+            open(&first).map(|opened| opened.identity)
+        };
+        let fatal = started().unwrap_err();
+        assert_eq!(fatal.status, ExitStatus::Config, "no empty node: {fatal}");
+        assert!(fatal.remedy.contains("snapshot restore"), "{fatal}");
+
+        let fatal = restored(&dir.path().join("nowhere"), &data).unwrap_err();
+        assert_eq!(fatal.status, ExitStatus::Io, "{fatal}");
+        let left = fs::read_dir(&data).unwrap().map(|name| name.unwrap());
+        let left = left.map(|name| name.file_name()).collect::<Vec<_>>();
+        assert_eq!(left, ["LOCK"], "{moved}: nothing else is left of it");
+        let made = restored(&file, &data).unwrap();
+        assert_eq!(started().unwrap(), made.identity);
+    }
+}
+
 #[test]
 fn a_directory_that_it_made_goes_with_what_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
