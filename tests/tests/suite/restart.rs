@@ -47,7 +47,7 @@ fn leader_with_a_pending_write() -> (Cluster, u64, Child) {
     cluster.start_all();
     let leader = cluster.wait_leader();
     cluster.node(3 - leader).kill();
-    let mut put = cluster.ctl_command(&["-t", "60s", "put", "k", "v"]);
+    let mut put = cluster.ctl_command(&["-t", "20s", "put", "k", "v"]);
     let put = put.stderr(Stdio::null()).spawn().expect("raftctl");
     wait::until_true("the write is in the log", PATIENCE, || {
         let status = cluster.status().expect("a leader");
