@@ -26,6 +26,7 @@ const INTERRUPTED: u8 = 130;
 /// Exit status: 0 if all is well, 1 if a seed broke a rule or too many were vacuous, 2 for a
 /// wrong command line, 130 if it was interrupted before the last seed: the first Ctrl-C (or SIGTERM)
 /// lets the seeds under way end and tells what was found, the second one ends it at once.
+/// The last line is `N seeds, V violations, X vacuous, ..`.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/sim")]
 struct Args {
@@ -76,7 +77,7 @@ fn one(seed: u64, trace: bool) -> ExitCode {
     show(&report, if trace { 0 } else { LINES_SHOWN });
     let mut ledger = Ledger::default();
     ledger.add(report.entry);
-    println!("{ledger}");
+    println!("{ledger}\n{}", ledger.summary());
     ExitCode::from(u8::from(failed))
 }
 
@@ -132,9 +133,6 @@ fn many(args: &Args) -> ExitCode {
         show(&report, LINES_SHOWN);
     }
     println!("{ledger}");
-    let seconds = began.elapsed().as_secs_f64().max(0.001);
-    let rate = ledger.runs() as f64 * 60.0 / seconds;
-    println!("took {seconds:.1} s, {rate:.0} seeds per minute, {jobs} at a time");
     let complaints = ledger.complaints();
     for complaint in &complaints {
         println!("not good enough: {complaint}");
@@ -144,6 +142,10 @@ fn many(args: &Args) -> ExitCode {
     if cut_short {
         println!("interrupted: {runs} of {} seeds were run", args.seeds);
     }
+    let seconds = began.elapsed().as_secs_f64().max(0.001);
+    let rate = runs as f64 * 60.0 / seconds;
+    let summary = ledger.summary();
+    println!("{summary}, {seconds:.1} s, {rate:.0} seeds per minute, {jobs} at a time");
     match (complaints.is_empty(), cut_short) {
         (false, _) => ExitCode::FAILURE,
         (true, true) => ExitCode::from(INTERRUPTED),

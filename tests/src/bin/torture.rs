@@ -38,41 +38,57 @@ fn main() -> ExitCode {
             say(line);
         }
     };
-    let done = match asked.strikes {
+    let told = match asked.strikes {
         Some(strikes) => {
             let seed = asked.options.seed;
             say(&format!("damage from seed {seed}"));
-            let tally = sweep::run(sweep::Options { strikes, seed }, &cancelled, &tell);
-            tally.map(|tally| (tally.to_string(), Vec::new()))
+            let (tally, failure) = sweep::run(sweep::Options { strikes, seed }, &cancelled, &tell);
+            Told {
+                text: format!("{tally}{}", tally.summary()),
+                failure,
+                below: Vec::new(),
+            }
         }
-        None => run(asked.options, &cancelled, &tell)
-            .map(|ledger| (ledger.to_string(), ledger.below_floors())),
+        None => {
+            let (ledger, failure) = run(asked.options, &cancelled, &tell);
+            Told {
+                text: format!("{ledger}\n{}", ledger.summary()),
+                failure,
+                below: ledger.below_floors(),
+            }
+        }
     };
-    end(done, &cancelled)
+    told.end(&cancelled)
 }
 
-/// Tells what came of it: the text for stdout, and what there was too little of.
-fn end(done: Result<(String, Vec<String>), Failure>, cancelled: &AtomicBool) -> ExitCode {
-    let (text, below) = match done {
-        Ok(done) => done,
-        Err(failure) => {
+/// What came of it.
+struct Told {
+    /// For stdout. Its last line is `N acked, L lost, W wrong, ..`.
+    text: String,
+    failure: Option<Failure>,
+    /// What there was too little of.
+    below: Vec<String>,
+}
+
+impl Told {
+    fn end(self, cancelled: &AtomicBool) -> ExitCode {
+        let is_interrupted = self.failure.is_none() && cancelled.load(Ordering::Relaxed);
+        if is_interrupted {
+            say("torture: interrupted");
+            return ExitCode::from(INTERRUPTED);
+        }
+        let written = writeln!(std::io::stdout(), "{}", self.text);
+        if let Some(failure) = self.failure {
             say(&format!("torture: failed: {failure}"));
             return ExitCode::FAILURE;
         }
-    };
-    if cancelled.load(Ordering::Relaxed) {
-        say("torture: interrupted");
-        return ExitCode::from(INTERRUPTED);
+        if !self.below.is_empty() {
+            let below = self.below.join("; ");
+            say(&format!("torture: too little to mean something: {below}"));
+            return ExitCode::FAILURE;
+        }
+        ExitCode::from(u8::from(written.is_err()))
     }
-    let written = writeln!(std::io::stdout(), "{text}\nviolations        0");
-    if written.is_err() || !below.is_empty() {
-        say(&format!(
-            "torture: too little to mean something: {}",
-            below.join("; ")
-        ));
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }
 
 /// What the command line asks for.

@@ -160,6 +160,14 @@ impl Ledger {
         &self.violations
     }
 
+    /// The beginning of the line that ends what the runs tell.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (runs, violations) = (self.runs(), self.violations.len());
+        let vacuous = self.vacuous.len();
+        format!("{runs} seeds, {violations} violations, {vacuous} vacuous")
+    }
+
     /// What each quantity is in the middle of all runs; they need not be the same run's.
     #[must_use]
     pub fn median(&self) -> Size {

@@ -257,6 +257,10 @@ pub struct Ledger {
     pub deeds: BTreeMap<Deed, u64>,
     /// Writes among them.
     pub acknowledged: u64,
+    /// Of those, writes that the committed log does not hold.
+    pub lost: u64,
+    /// Answers that no right history explains: the first that is found ends a run.
+    pub wrong: u64,
     /// Writes that were certainly not applied.
     pub not_applied: u64,
     /// Writes whose outcome the clients never learned.
@@ -290,6 +294,8 @@ impl Ledger {
             *self.deeds.entry(deed).or_default() += count;
         }
         self.acknowledged += round.acknowledged;
+        self.lost += round.lost;
+        self.wrong += round.wrong;
         self.not_applied += round.not_applied;
         self.unknown += round.unknown;
         self.longest_gap = self.longest_gap.max(round.longest_gap);
@@ -305,6 +311,17 @@ impl Ledger {
     pub fn acked_per_second(&self) -> u64 {
         let seconds = self.tortured.as_secs_f64().max(0.001);
         (self.acknowledged as f64 / seconds) as u64
+    }
+
+    /// The line that ends what a run tells.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (acknowledged, lost, wrong) = (self.acknowledged, self.lost, self.wrong);
+        let faults: u64 = self.faults.values().sum();
+        let gap_ms = self.longest_gap.as_millis();
+        format!(
+            "{acknowledged} acked, {lost} lost, {wrong} wrong, {faults} faults, gap {gap_ms} ms"
+        )
     }
 
     /// What is too little for the numbers to mean something; empty if nothing.
@@ -418,6 +435,25 @@ mod tests {
         assert_eq!(ledger.below_floors().len(), 3);
         ledger.tortured = WHOLE_RUN / 2;
         assert_eq!(ledger.below_floors(), [""; 0]);
+    }
+
+    #[test]
+    fn the_last_line_tells_of_all_rounds() {
+        let mut ledger = Ledger {
+            acknowledged: 100,
+            faults: [(Fault::Kill, 2)].into(),
+            longest_gap: Duration::from_millis(70),
+            ..Ledger::default()
+        };
+        ledger.merge(Ledger {
+            acknowledged: 20,
+            lost: 3,
+            wrong: 1,
+            longest_gap: Duration::from_millis(80),
+            ..Ledger::default()
+        });
+        let told = "120 acked, 3 lost, 1 wrong, 2 faults, gap 80 ms";
+        assert_eq!(ledger.summary(), told);
     }
 
     #[test]

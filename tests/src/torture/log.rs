@@ -73,13 +73,11 @@ impl Log {
         differs.map_or(Ok(()), |entry| Err(entry.id().to_string()))
     }
 
-    /// Demands that every acknowledged write is the entry that its acknowledgement names, as far as
-    /// the log goes back; returns how many it has.
-    ///
-    /// # Errors
-    /// The first that is not.
-    pub fn holds_acknowledged(&self, history: &History) -> Result<u64, String> {
-        let mut held = 0;
+    /// Looks whether every acknowledged write is the entry that its acknowledgement names, as far as
+    /// the log goes back: how many are, and what is to be said of those that are not.
+    #[must_use]
+    pub fn acknowledged(&self, history: &History) -> (u64, Vec<String>) {
+        let (mut held, mut lost) = (0, Vec::new());
         for record in &history.records {
             let (Operation::Write { session, seq, .. }, Answer::Written { id, .. }) =
                 (&record.operation, &record.answer)
@@ -92,11 +90,12 @@ impl Log {
             let entry = self.entry(id.index).filter(|entry| entry.id() == *id);
             let write = entry.and_then(|entry| Write::decode_body(entry.body()).ok());
             if write.is_none_or(|write| (write.session, write.seq) != (*session, *seq)) {
-                return Err(format!("the log has something else at {id} than {record}"));
+                lost.push(format!("the log has something else at {id} than {record}"));
+            } else {
+                held += 1;
             }
-            held += 1;
         }
-        Ok(held)
+        (held, lost)
     }
 
     /// Reads the log of the member whose data directory this is. Nobody may use it meanwhile.

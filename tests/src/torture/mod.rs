@@ -92,15 +92,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Tortures clusters until the time is over or `cancelled` is raised, and tells what `say` takes.
-///
-/// # Errors
-/// The first violation.
+/// Tortures clusters until the time is over, `cancelled` is raised or something is wrong, and tells what
+/// `say` takes. Returns what it amounts to, and why it failed if it did.
+#[must_use]
 pub fn run(
     options: Options,
     cancelled: &AtomicBool,
     say: &(dyn Fn(&str) + Sync),
-) -> Result<Ledger, Failure> {
+) -> (Ledger, Option<Failure>) {
     let mut ledger = Ledger::default();
     let rounds = options.time.as_secs_f64() / ROUND_MAX.as_secs_f64();
     let rounds = rounds.ceil().max(1.0) as u32;
@@ -135,7 +134,11 @@ pub fn run(
             cancelled,
             say,
         };
-        ledger.merge(round.run()?);
+        let (amount, failure) = round.run();
+        ledger.merge(amount);
+        if failure.is_some() {
+            return (ledger, failure);
+        }
     }
-    Ok(ledger)
+    (ledger, None)
 }

@@ -101,28 +101,26 @@ struct Stage<'a> {
 
 impl Round<'_> {
     /// From the first start to the verdict.
-    pub(super) fn run(self) -> Result<Ledger, Failure> {
+    pub(super) fn run(self) -> (Ledger, Option<Failure>) {
         let mut stage = Stage::set(&self);
         let verdict = stage.play();
-        if let Ok(()) | Err(Stop::Asked) = verdict {
-            let ledger = std::mem::take(&mut stage.ledger);
-            if self.options.keep {
-                let kept = stage.keep();
-                (self.say)(&format!("kept in {}", kept.display()));
-            } else {
-                stage.clear();
-            }
-            return Ok(ledger);
+        let ledger = std::mem::take(&mut stage.ledger);
+        if let Err(Stop::Failed(what)) = verdict {
+            stage.diary.write(&what);
+            let failure = Failure {
+                seed: self.plan.seed,
+                what,
+                kept: Some(stage.keep()),
+            };
+            return (ledger, Some(failure));
         }
-        let Err(Stop::Failed(what)) = verdict else {
-            unreachable!("the other verdicts returned")
-        };
-        stage.diary.write(&what);
-        Err(Failure {
-            seed: self.plan.seed,
-            what,
-            kept: Some(stage.keep()),
-        })
+        if self.options.keep {
+            let kept = stage.keep();
+            (self.say)(&format!("kept in {}", kept.display()));
+        } else {
+            stage.clear();
+        }
+        (ledger, None)
     }
 }
 
@@ -299,7 +297,7 @@ impl<'a> Stage<'a> {
             *self.ledger.deeds.entry(Deed::ViewPage).or_default() += client.pages;
             self.history.records.extend(client.records);
             if let Some(complaint) = client.complaint {
-                return Err(Stop::Failed(format!("client {number}: {complaint}")));
+                return Err(self.wrong(format!("client {number}: {complaint}")));
             }
         }
         for record in &self.history.records {
@@ -333,7 +331,7 @@ impl<'a> Stage<'a> {
         }
         self.history.records.append(&mut auditor.records);
         match auditor.complaint {
-            Some(complaint) => Err(Stop::Failed(format!("the auditor: {complaint}"))),
+            Some(complaint) => Err(self.wrong(format!("the auditor: {complaint}"))),
             None if !read => Err(Stop::Failed("not all can be read at the end".to_owned())),
             None => Ok(()),
         }
@@ -398,14 +396,18 @@ impl<'a> Stage<'a> {
     /// The log must explain what clients were told, as far as it goes back, and so must some order
     /// that knows no log.
     fn judge(&mut self, log: &Log) -> Result<(), Stop> {
-        let told = |violation: &dyn std::fmt::Display| Stop::Failed(violation.to_string());
-        let held = log.holds_acknowledged(&self.history)?;
+        let (held, lost) = log.acknowledged(&self.history);
+        self.ledger.lost = lost.len() as u64;
+        if let Some(first) = lost.into_iter().next() {
+            return Err(Stop::Failed(first));
+        }
         let summary = match log.committed() {
             Some(committed) => witness::check(&self.history, committed),
             None => acks::check(&self.history),
         };
-        let summary = summary.map_err(|v| told(&v))?;
-        let searched = search::check(&self.history, Budget::default()).map_err(|v| told(&v))?;
+        let summary = summary.map_err(|violation| self.wrong(violation.to_string()))?;
+        let searched = search::check(&self.history, Budget::default());
+        let searched = searched.map_err(|violation| self.wrong(violation.to_string()))?;
         let (base, entries) = (log.base, log.entries.len() as u64);
         self.diary.write(&format!(
             "{entries} entries behind {base} hold {held} acknowledged writes: {summary:?}"
@@ -415,6 +417,12 @@ impl<'a> Stage<'a> {
         self.ledger.searched = searched.keys - searched.gave_up.len() as u64;
         self.ledger.rounds = 1;
         Ok(())
+    }
+
+    /// A client was told what cannot be.
+    fn wrong(&mut self, what: String) -> Stop {
+        self.ledger.wrong += 1;
+        Stop::Failed(what)
     }
 
     /// Ends everything and removes it.

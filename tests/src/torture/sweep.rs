@@ -117,6 +117,20 @@ pub struct Tally {
     pub refused: BTreeMap<Part, u32>,
     /// Writes that were acknowledged.
     pub acknowledged: u64,
+    /// Keys that do not hold what was acknowledged last.
+    pub lost: u64,
+}
+
+impl Tally {
+    /// The line that ends what a run tells.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let (acknowledged, lost) = (self.acknowledged, self.lost);
+        let [whole, refused] = [&self.whole, &self.refused].map(|of| of.values().sum::<u32>());
+        format!(
+            "{acknowledged} acked, {lost} lost, 0 wrong, {whole} whole again, {refused} refused"
+        )
+    }
 }
 
 impl fmt::Display for Tally {
@@ -127,32 +141,32 @@ impl fmt::Display for Tally {
             let (whole, refused) = (count(&self.whole), count(&self.refused));
             writeln!(f, "{:<16} {whole:>5} {refused:>8}", part.name())?;
         }
-        write!(f, "writes acked     {}", self.acknowledged)
+        Ok(())
     }
 }
 
-/// Damages followers until there were enough strikes or `cancelled` is raised.
-///
-/// # Errors
-/// The first violation; everything is kept then.
+/// Damages followers until there were enough strikes, `cancelled` is raised or something is wrong;
+/// everything is kept then. Returns what it amounts to, and why it failed if it did.
+#[must_use]
 pub fn run(
     options: Options,
     cancelled: &AtomicBool,
     say: &(dyn Fn(&str) + Sync),
-) -> Result<Tally, Failure> {
+) -> (Tally, Option<Failure>) {
     let settings = SETTINGS.map(|setting| ["--set", setting]).concat();
     let mut cluster = Cluster::prepare(MEMBERS, &settings);
     let mut sweep = Sweep::new(&mut cluster, options.seed, say);
     let done = sweep.play(options.strikes, cancelled);
     let tally = sweep.tally;
-    match done {
-        Ok(()) | Err(Stop::Asked) => Ok(tally),
-        Err(Stop::Failed(what)) => Err(Failure {
+    let failure = match done {
+        Ok(()) | Err(Stop::Asked) => None,
+        Err(Stop::Failed(what)) => Some(Failure {
             seed: options.seed,
             what,
             kept: Some(cluster.keep()),
         }),
-    }
+    };
+    (tally, failure)
 }
 
 struct Sweep<'a> {

@@ -14,9 +14,13 @@ fn a_damaged_follower_gets_whole_or_refuses_and_nothing_is_lost() {
         strikes: STRIKES,
         seed: 4,
     };
-    let tally = run(options, &AtomicBool::new(false), &|_| {});
-    let tally = tally.unwrap_or_else(|failure| panic!("{failure}"));
+    let (tally, failure) = run(options, &AtomicBool::new(false), &|_| {});
+    if let Some(failure) = failure {
+        panic!("{failure}");
+    }
     let struck: u32 = tally.whole.values().chain(tally.refused.values()).sum();
     assert_eq!(struck, STRIKES, "{tally}");
     assert!(tally.acknowledged > 1400, "{tally}");
+    let told = tally.summary();
+    assert!(told.contains(" acked, 0 lost, 0 wrong, "), "{told}");
 }
