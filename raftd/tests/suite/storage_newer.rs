@@ -75,10 +75,16 @@ fn damaged() -> SimDisk {
 #[test]
 fn a_newer_snapshot_takes_the_place_of_the_marked_one() {
     let disk = damaged();
+    let older = publish(&disk, NEWER - 1, 1);
     let newer = publish(&disk, NEWER, 1);
     // Also an operator may have a look.
     let seen = Recovery::look(Latched::new(disk.fork(1)), 1).expect("it is whole");
     assert_eq!(seen.holds().last, id(1, LAST));
+    assert_eq!(seen.holds().committed, Index(NEWER));
+    let spoilt = disk.fork(2);
+    spoilt.rot(&snapshot_name(newer), 8_200, 1);
+    let opened = open(&spoilt).expect("it goes on from the one before");
+    assert_eq!(opened.state.snapshot.id, older);
     let opened = open(&disk).expect("it goes on from there");
     assert_eq!(opened.state.store.applied(), newer);
     assert_eq!(opened.state.snapshot.id, newer);
@@ -125,9 +131,10 @@ fn what_does_not_fit_the_log_is_refused_and_stays() {
     }
 }
 
-/// Others may have what is damaged here, but whose directory this is they do not know.
+/// Others may have what is damaged here, but whose directory this is they do not know; nor is what cannot
+/// be opened for now gone.
 #[test]
-fn the_snapshot_of_another_cluster_is_refused_also_where_there_are_others() {
+fn only_a_snapshot_that_is_damaged_or_gone_is_had_from_others() {
     let disk = SimDisk::new(9, 32 << 20);
     let marked = publish(&disk, MARKED, 1);
     let load = |cluster| {
@@ -137,7 +144,13 @@ fn the_snapshot_of_another_cluster_is_refused_also_where_there_are_others() {
     assert!(!load(alone().cluster).expect("it is whole").rebuilding);
     let error = load(ClusterId(1)).expect_err("it is another cluster's");
     assert!(matches!(error, snapshot::Error::Foreign { .. }), "{error}");
+    disk.set_out_of_files(true);
+    let error = load(alone().cluster).expect_err("it cannot be opened for now");
+    assert!(matches!(error, snapshot::Error::Disk(_)), "{error}");
+    disk.set_out_of_files(false);
     disk.rot(&snapshot_name(marked), 8_200, 1);
+    assert!(load(alone().cluster).expect("others have it").rebuilding);
+    disk.lose_name(&snapshot_name(marked));
     assert!(load(alone().cluster).expect("others have it").rebuilding);
 }
 

@@ -32,7 +32,7 @@ fn look(disk: &SimDisk) -> Result<Recovery<Latched<SimDisk>>, raftd::fatal::Fata
     Recovery::look(Latched::new(disk.clone()), disk.operations())
 }
 
-fn put_entry(index: u64, key: &[u8]) -> Entry {
+pub(crate) fn put_entry(index: u64, key: &[u8]) -> Entry {
     let write = Put {
         session: SessionId {
             epoch: identity().epoch,
@@ -225,7 +225,10 @@ fn it_is_old_or_new_wherever_the_machine_goes_down() {
                 let made = look(&disk).and_then(|recovery| recovery.apply(NEXT, 9));
                 // A start or another attempt, and then without power: it stays what it is.
                 let disk = disk.restart();
-                let opened = open_it(&disk.fork(2 * at));
+                let started = disk.fork(2 * at);
+                let opened = open_it(&started);
+                let written = Identity::look(&started).expect("it is whole");
+                assert_eq!(written.as_ref(), Some(&opened.log.identity), "{context}");
                 let is_new = opened.log.identity.epoch == NEXT;
                 assert!(is_new || made.is_err(), "{context}: it was said to be done");
                 match is_new {
@@ -289,6 +292,41 @@ fn a_damaged_member_or_one_that_never_took_part_is_refused() {
     let empty = SimDisk::new(7, 32 << 20);
     let fatal = look(&empty).err().expect("there is nothing");
     assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
+}
+
+/// What it acknowledged was to come from the others. Also if no start has found that out yet.
+#[test]
+fn a_member_that_lost_its_log_is_refused() {
+    let disk = member(true);
+    let log = "wal/0000000000000001.wal";
+    disk.tamper(log, |bytes| {
+        let heads = (0..bytes.len()).step_by(512);
+        let mut heads = heads.filter(|at| bytes[*at..].starts_with(b"RBAT"));
+        let last_but_one = heads.nth_back(1).expect("there are many");
+        bytes[last_but_one + 40] ^= 1;
+    });
+    for started in [false, true] {
+        let fatal = look(&disk.fork(1)).err().expect("it is lost");
+        assert_eq!(fatal.status, ExitStatus::Damaged, "{started}: {fatal}");
+        assert!(
+            fatal.what.starts_with("the log is lost"),
+            "{started}: {fatal}"
+        );
+        drop(open_it(&disk));
+    }
+}
+
+/// A member that took another address since is known by that one.
+#[test]
+fn the_address_that_the_log_tells_stays() {
+    let disk = member(false);
+    let mut identity = Identity::look(&disk).unwrap().expect("it is there");
+    let told = identity.members[0].1.clone();
+    identity.members[0].1 = "10.0.0.1:9".to_owned();
+    identity.update(&disk).unwrap();
+    let made = look(&disk).and_then(|recovery| recovery.apply(NEXT, 9));
+    let made = made.expect("no fault is planned");
+    assert_eq!(made.members, [(NodeId(1), told)]);
 }
 
 /// Whoever was a member before the log began anew has nothing of what is in it now.
