@@ -379,7 +379,13 @@ fn a_header_that_rots_while_the_log_is_open_asks_for_a_snapshot() {
 
 /// Reads everything there is, as the driver of a scrubber and a worker does.
 fn scrub(disk: &SimDisk, worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
-    let mut scrubber = Scrubber::new(disk.clone());
+    round(&mut Scrubber::new(disk.clone()), worker)
+}
+
+fn round(
+    scrubber: &mut Scrubber<SimDisk>,
+    worker: &mut Worker<Latched<SimDisk>>,
+) -> Vec<StorageEvent> {
     let mut events = VecDeque::new();
     scrubber.begin(worker.wal().sealed_segments());
     while scrubber.has_work() {
@@ -490,6 +496,28 @@ fn a_scrub_tells_which_entries_a_lost_page_takes_with_it() {
     let events = scrub(&disk, &mut worker);
     let [
         StorageEvent::Rot { upto: Index(6) },
+        StorageEvent::Scrubbed { findings: 1, .. },
+    ] = events[..]
+    else {
+        panic!("{events:?}");
+    };
+}
+
+/// Nothing of the round before is left, not even how far it came.
+#[test]
+fn a_later_round_of_a_scrub_finds_what_a_first_one_finds() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    drop(long_log(&disk));
+    let mut worker = worker(&disk);
+    let mut scrubber = Scrubber::new(disk.clone());
+    let sound = round(&mut scrubber, &mut worker);
+    let [StorageEvent::Scrubbed { findings: 0, .. }] = sound[..] else {
+        panic!("{sound:?}");
+    };
+    disk.tamper(&segment_name(1), |bytes| bytes[60] ^= 1);
+    let events = round(&mut scrubber, &mut worker);
+    let [
+        StorageEvent::Rot { upto: Index(2) },
         StorageEvent::Scrubbed { findings: 1, .. },
     ] = events[..]
     else {
