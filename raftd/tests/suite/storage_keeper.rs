@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raftd::disk::Disk;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::node::io::{ConnectionId, Reader, SnapshotEvent, SnapshotRequest, StorageEvent};
@@ -13,10 +13,10 @@ use raftd::storage::{Keeper, Kept, Scrubber};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::segment::{WAL_DIR, segment_name};
-use wire::entry::{Entry, EntryKind};
-use wire::types::Index;
+use wire::types::{EntryId, Index};
 
 use super::snap_support::{id, publish, store};
+use super::storage_recover::put_entry;
 use super::wal_support::identity;
 
 /// A replay tells it again and again, while the disk is busy with something else.
@@ -43,7 +43,16 @@ fn two_threads_write_what_one_writes() {
             keeper.hurry();
         }
         keeper.push(SnapshotRequest::Take(Box::new(store.view())));
-        while keeper.step(&mut VecDeque::new()).expect("it is sound") != Kept::Idle {}
+        let mut step = || keeper.step(&mut VecDeque::new()).expect("it is sound");
+        let early = (0..20).map(|_| match step() {
+            Kept::Wrote(bytes) => bytes,
+            _ => 0,
+        });
+        assert!(
+            early.sum::<u64>() > 128 * 1024,
+            "it is not held for the end"
+        );
+        while step() != Kept::Idle {}
         disk.content(&name).expect("it was written")
     });
     assert!(alone.len() > 4 * CHUNK_BYTES, "several chunks");
@@ -240,8 +249,7 @@ fn a_snapshot_that_is_given_up_is_told() {
 #[test]
 fn a_transfer_begins_anew_when_what_came_of_it_is_removed() {
     let mut source = Store::new(identity().epoch, SESSIONS_MAX);
-    let noop = Entry::build(&mut BytesMut::new(), id(1, 3), 1, EntryKind::Noop, &[]);
-    source.apply(&noop);
+    source.apply(&put_entry(1, b"key"));
     let disk = SimDisk::new(1, 64 << 20);
     publish(&disk, source.view()).expect("it is written");
     let bytes = disk.content(&snapshot_name(id(1, 3))).expect("it is there");
@@ -283,23 +291,64 @@ fn a_transfer_begins_anew_when_what_came_of_it_is_removed() {
     let [StorageEvent::Snapshot(SnapshotEvent::Whole(..))] = events.make_contiguous() else {
         panic!("{events:?}");
     };
-    assert_eq!(keeper.next_bytes(), bytes.len() as u64);
+    let (total_bytes, data_bytes) = (bytes.len() as u64, source.data_bytes());
+    assert_eq!(keeper.next_bytes(), total_bytes);
+    keeper.push(SnapshotRequest::Expect(2 * data_bytes));
+    assert_eq!(keeper.next_bytes(), total_bytes + 2 * data_bytes);
 }
 
-/// Else it stays what the next client is sent, too.
+/// What a client asks for of this snapshot.
+fn read(snapshot: EntryId, offset: u64, max_bytes: usize) -> SnapshotRequest {
+    SnapshotRequest::Read {
+        reader: Reader::Client(ConnectionId(1), 1),
+        snapshot,
+        offset,
+        max_bytes,
+    }
+}
+
+#[test]
+fn pieces_are_read_in_the_order_and_no_larger_than_asked_for() {
+    let (disk, name) = with_a_snapshot();
+    let snapshot = snapshot_id(name.rsplit('/').next().unwrap()).unwrap();
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    keeper.push(read(snapshot, 4096, 500));
+    keeper.push(read(snapshot, 0, 1000));
+    assert!(keeper.has_work() && keeper.is_awaited());
+    let mut events = VecDeque::new();
+    while keeper.has_work() {
+        let _ = keeper.step(&mut events).expect("the disk is sound");
+    }
+    let content = disk.content(&name).unwrap();
+    for at in [4096..4596, 0..1000] {
+        match events.pop_front() {
+            Some(StorageEvent::Snapshot(SnapshotEvent::Read { bytes, .. })) => {
+                assert!(bytes == content[at]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Else it stays what the next client is sent, too. One that cannot be opened for now may be sound.
 #[test]
 fn a_snapshot_that_a_client_cannot_be_sent_is_told_as_damaged() {
     let (disk, name) = with_a_snapshot();
     let snapshot = snapshot_id(name.rsplit('/').next().unwrap()).unwrap();
     let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
-    disk.make_unreadable(&name, 0..512);
-    keeper.push(SnapshotRequest::Read {
-        reader: Reader::Client(ConnectionId(1), 1),
-        snapshot,
-        offset: 0,
-        max_bytes: 1024,
-    });
     let mut events = VecDeque::new();
+    disk.set_out_of_files(true);
+    keeper.push(read(snapshot, 0, 1024));
+    let _ = keeper.step(&mut events).expect("the log's disk is sound");
+    let [StorageEvent::Snapshot(SnapshotEvent::Read { total_bytes: 0, .. })] =
+        events.make_contiguous()
+    else {
+        panic!("{events:?}");
+    };
+    disk.set_out_of_files(false);
+    events.clear();
+    disk.make_unreadable(&name, 0..512);
+    keeper.push(read(snapshot, 0, 1024));
     let _ = keeper.step(&mut events).expect("the log's disk is sound");
     let [
         StorageEvent::Snapshot(SnapshotEvent::Rotten(rotten)),
@@ -309,4 +358,78 @@ fn a_snapshot_that_a_client_cannot_be_sent_is_told_as_damaged() {
         panic!("{events:?}");
     };
     assert_eq!(*rotten, snapshot);
+}
+
+/// How much of a snapshot is there, when these bytes came.
+fn received(
+    keeper: &mut Keeper<SimDisk>,
+    snapshot: EntryId,
+    total_bytes: u64,
+    bytes: &'static [u8],
+) -> u64 {
+    keeper.push(SnapshotRequest::Receive {
+        snapshot,
+        total_bytes,
+        offset: 0,
+        bytes: Bytes::from_static(bytes),
+    });
+    let mut events = VecDeque::new();
+    let _ = keeper.step(&mut events).expect("the log's disk is sound");
+    match events.make_contiguous() {
+        [
+            StorageEvent::Snapshot(SnapshotEvent::Received {
+                snapshot: told,
+                total_bytes: of,
+                received_bytes,
+            }),
+        ] if (*told, *of) == (snapshot, total_bytes) => *received_bytes,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The leader may have taken another one meanwhile, which is as large by chance, or be another leader,
+/// whose file of the same state has another size.
+#[test]
+fn what_came_of_one_snapshot_is_no_part_of_another() {
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut keeper = Keeper::new(disk, &identity(), SESSIONS_MAX);
+    for (index, total_bytes) in [(1, 20_000), (2, 20_000), (2, 30_000)] {
+        let mut take = |bytes| received(&mut keeper, id(index, 3), total_bytes, bytes);
+        assert_eq!(take(&[]), 0);
+        assert_eq!(take(&[7; 100]), 100);
+        assert_eq!(take(&[]), 100, "it goes on");
+    }
+}
+
+/// Else the leader waits for an answer. What a failed write left is in doubt.
+#[test]
+fn who_can_take_no_piece_of_a_snapshot_says_that_nothing_is_there() {
+    const PIECE: &[u8] = &[7; 200_000];
+    let disk = SimDisk::new(1, 1 << 20);
+    let mut keeper = Keeper::new(disk.clone(), &identity(), SESSIONS_MAX);
+    assert_eq!(received(&mut keeper, id(1, 3), 2 << 20, PIECE), 0);
+    for bytes in [PIECE, &[]] {
+        disk.fail_next(Operation::Write, Fault::Io);
+        assert_eq!(received(&mut keeper, id(1, 3), 500_000, bytes), 0);
+    }
+}
+
+/// It is needed no sooner than a transfer or a start, and nobody may have another one then.
+#[test]
+fn a_scrub_tells_a_snapshot_whose_header_page_is_damaged() {
+    let (disk, name) = with_a_snapshot();
+    disk.rot(&name, 100, 1);
+    let mut scrubber = Scrubber::new(disk);
+    scrubber.begin(0..0);
+    let mut events = VecDeque::new();
+    while scrubber.has_work() {
+        scrubber.step(&mut events);
+    }
+    let [
+        StorageEvent::Snapshot(SnapshotEvent::Rotten(_)),
+        StorageEvent::Scrubbed { findings: 1, .. },
+    ] = *events.make_contiguous()
+    else {
+        panic!("{events:?}");
+    };
 }
