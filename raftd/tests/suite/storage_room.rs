@@ -8,6 +8,7 @@ use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::storage::{Keeper, Kept, Options, Scrubbing, SpareMaker, Step};
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
+use raftd::wal::segment::segment_name;
 use wire::peer::DiskState;
 
 use super::snap_support::store;
@@ -21,17 +22,25 @@ fn maker(disk: &SimDisk, soft_free_bytes: u64) -> SpareMaker<SimDisk> {
 
 fn maker_of(disk: &SimDisk, segment_bytes: u64, soft_free_bytes: u64) -> SpareMaker<SimDisk> {
     let options = Options {
-        data_dir: PathBuf::new(),
         segment_bytes,
         soft_free_bytes,
+        ..options(1)
+    };
+    SpareMaker::new(disk.clone(), identity().owner(), 1, &options)
+}
+
+fn options(seed: u64) -> Options {
+    Options {
+        data_dir: PathBuf::new(),
+        segment_bytes: SEGMENT_BYTES,
+        soft_free_bytes: 0,
         tail_bytes: 1 << 20,
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
         create: Some(identity()),
-        seed: 1,
-    };
-    SpareMaker::new(disk.clone(), identity().owner(), 1, &options)
+        seed,
+    }
 }
 
 /// The state when it rests, with no spare beside `left`.
@@ -116,6 +125,18 @@ fn a_spare_that_is_not_finished_leaves_nothing() {
         Step::Failed(DiskState::Hard)
     ));
     assert_eq!(disk.used_bytes(), 0);
+}
+
+/// Else what an earlier life wrote there could be taken for what this one wrote (rules E2).
+#[test]
+fn each_life_makes_a_segment_anew() {
+    let disk = SimDisk::new(1, 1 << 30);
+    let [one, other] = [1, 2].map(|seed| {
+        let mut maker = SpareMaker::new(disk.clone(), identity().owner(), 1, &options(seed));
+        while !matches!(maker.step(0, 0, false), Step::Made(_)) {}
+        disk.content(&segment_name(1)).expect("it is made")
+    });
+    assert!(one != other, "the salt is another");
 }
 
 /// Has a snapshot of this state written, and says what became of it.
