@@ -98,6 +98,13 @@ fn what_no_header_says_is_refused_however_well_it_is_sealed() {
     let crowd = (1..=MEMBERS_MAX as u64).map(|n| (NodeId(n), "a".repeat(ADDR_BYTES_MAX)));
     let crowd = with_members(crowd.collect());
     assert_eq!(Header::decode(&crowd.encode()), Some(crowd));
+    let few = (1..=MEMBERS_MAX as u64).map(|n| (NodeId(n), "a".to_owned()));
+    let one_more = forged(&with_members(few.collect()), |page| {
+        let behind = 94 + MEMBERS_MAX * 11;
+        page[93] += 1;
+        page[behind..behind + 11].copy_from_slice(b"\0\0\0\0\0\0\0\xff\0\x01a");
+    });
+    assert_eq!(Header::decode(&one_more), None);
     let no_horizon = with_head(ImageHead {
         horizon: None,
         ..head()

@@ -1,6 +1,7 @@
 //! A snapshot that arrives in pieces, late, twice, or not to its end.
 
 use raftd::disk::Disk;
+use raftd::disk::os::OsDisk;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::snapshot::format::{HEADER_BYTES, SNAPSHOT_BYTES_MIN};
 use raftd::snapshot::{Error, Expected, Loaded, Receiver, read_at, snapshot_name};
@@ -87,6 +88,12 @@ fn pieces_of_any_size_make_the_snapshot() {
         assert!(content == Some(source.content()));
         assert_eq!(disk.list("snap").unwrap().len(), 1);
     }
+}
+
+#[test]
+fn the_first_snapshot_of_a_file_system_is_received() {
+    let dir = tempfile::tempdir().unwrap();
+    source(300).receive(&OsDisk::new(dir.path().to_owned()).unwrap());
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::{fs, iter};
 
 use raftd::disk::os::OsDisk;
-use raftd::disk::sim::SimDisk;
+use raftd::disk::sim::{Fault, SimDisk};
 use raftd::disk::{Disk, SECTOR_BYTES};
 use raftd::snapshot::format::{CHUNK_BYTES, ChunkKind};
-use raftd::snapshot::{Error, Found, Step, Verifier, read_at, snapshot_name, verify};
+use raftd::snapshot::{Error, Found, Step, Verifier, Writer, read_at, snapshot_name, verify};
 use raftd::storage::load_snapshot;
 use raftd::store::Store;
 use raftd::store::session::{KEPT_PER_SESSION_MAX, SESSIONS_MAX};
@@ -195,6 +195,20 @@ fn steps_are_short_and_tell_how_far_they_are() {
     assert_eq!(info.id, store.applied());
 }
 
+/// A chunk of them at a time, like keys.
+#[test]
+fn many_sessions_take_many_steps() {
+    let mut maker = Maker::new(5_000);
+    (0..5_000).for_each(|_| maker.put(b"key", b"value"));
+    let disk = SimDisk::new(1, 64 << 20);
+    let mut writer = begin(&disk, maker.store.view()).unwrap();
+    let steps = iter::from_fn(|| match writer.step(&disk).unwrap() {
+        Step::Writing { done_keys: 1, .. } => Some(()),
+        _ => None,
+    });
+    assert!(steps.count() > 5_000 * 50 / CHUNK_BYTES);
+}
+
 #[test]
 fn a_view_is_written_as_it_was_whatever_happens_meanwhile() {
     let mut maker = Maker::new(3);
@@ -361,4 +375,23 @@ fn the_cluster_and_its_members_are_told() {
     assert_eq!(&verified.header.head, store.view().head());
     assert_eq!(verified.header.members, members());
     assert_eq!(verified.bytes, info.bytes);
+    // All nodes write the same, however each was told of the others.
+    let other = SimDisk::new(1, 1 << 20);
+    let members: Vec<_> = members().into_iter().rev().collect();
+    let mut writer = Writer::begin(&other, store.view(), CLUSTER, &members).unwrap();
+    while !matches!(writer.step(&other).unwrap(), Step::Published(_)) {}
+    assert!(other.content(&snapshot_name(info.id)) == Some(content));
+}
+
+/// It may be new itself, and all that is in it goes with it.
+#[test]
+fn the_directory_of_snapshots_is_durable_before_one_is_published() {
+    let store = store(3, 3);
+    let sound = SimDisk::new(1, 1 << 20);
+    publish(&sound, store.view()).unwrap();
+    let disk = SimDisk::new(1, 1 << 20);
+    disk.fail_at(sound.operations(), Fault::Io);
+    let error = publish(&disk, store.view()).unwrap_err().to_string();
+    let root = "cannot sync directory the data directory: ";
+    assert!(error.starts_with(root), "{error}");
 }
