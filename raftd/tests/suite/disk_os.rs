@@ -1,6 +1,7 @@
 //! What the real disk does beyond what every disk does.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use raftd::disk::os::OsDisk;
 use raftd::disk::{Disk, Error, ReadOnly};
+use rustix::io::Errno;
 
 /// A large file that goes at once keeps every sync waiting meanwhile.
 #[test]
@@ -24,6 +26,43 @@ fn what_is_removed_is_cut_before_it_goes() {
         assert!(left <= most_left, "{left} of {bytes}");
     }
     assert!(disk.remove("wal/a").unwrap_err().is_not_found());
+}
+
+/// Keys and values are in it, and the directory may be in one that others enter.
+#[test]
+fn nobody_else_may_look_into_what_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    disk.create_dir("wal").unwrap();
+    disk.create("wal/a", 1).unwrap();
+    for name in ["wal", "wal/a"] {
+        let mode = fs::metadata(dir.path().join(name)).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
+    }
+}
+
+#[test]
+fn a_file_that_is_made_anew_has_nothing_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    fs::write(dir.path().join("a"), [7; 9000]).unwrap();
+    drop(disk.create("a", 5000).unwrap());
+    assert_eq!(fs::read(dir.path().join("a")).unwrap(), [0; 5000]);
+    // Nor is there one without room.
+    disk.create("b", 1 << 62).unwrap_err();
+    assert_eq!(disk.list("").unwrap(), ["a"]);
+}
+
+/// Else a store into its map could find the disk full, which ends the process.
+#[test]
+fn a_file_has_its_room_from_the_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    let room = || fs::metadata(dir.path().join("a")).unwrap().blocks() * 512;
+    let file = disk.create("a", 1 << 20).unwrap();
+    assert!(room() >= 1 << 20, "{}", room());
+    disk.resize(&file, 3 << 20).unwrap();
+    assert!(room() >= 3 << 20, "{}", room());
 }
 
 /// Whoever set it aside by a second name has it whole.
@@ -54,6 +93,27 @@ fn a_directory_is_synced_without_opening_it_anew() {
     }
 }
 
+/// A file system that cannot sync says so: it was asked.
+#[test]
+fn syncs_reach_the_system() {
+    let disk = OsDisk::new("/proc/self".into()).unwrap();
+    let file = disk.open("comm").unwrap();
+    for asked in [disk.sync(&file), disk.sync_dir("")] {
+        let told = asked.unwrap_err().to_string();
+        assert!(told.contains("Invalid argument"), "{told}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "leaves the map")]
+fn a_store_that_leaves_the_map_is_a_panic() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    let mut file = disk.create("a", 4096).unwrap();
+    disk.map(&mut file).unwrap();
+    let _ = disk.store(&file, 4000, &[1; 97]);
+}
+
 #[test]
 fn an_error_of_the_root_names_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -63,6 +123,42 @@ fn an_error_of_the_root_names_it() {
         told.starts_with("cannot open the data directory: "),
         "{told}"
     );
+}
+
+/// One that cannot be listed may hold all that was acknowledged.
+#[test]
+fn a_directory_is_listed_in_order_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_owned()).unwrap();
+    let names: Vec<_> = (10..40).map(|n| n.to_string()).collect();
+    for name in names.iter().rev() {
+        disk.create(name, 1).unwrap();
+    }
+    assert_eq!(disk.list("").unwrap(), names);
+    assert_eq!(disk.list("nowhere").unwrap(), [""; 0]);
+    assert!(!disk.list("10").unwrap_err().is_not_found());
+}
+
+/// Whether a process goes on, waits or ends, and with which status, depends on it.
+#[test]
+fn what_the_system_answers_is_told_apart() {
+    type Is = fn(&Error) -> bool;
+    let kinds: [(Is, &[Errno]); 6] = [
+        (Error::is_no_space, &[Errno::NOSPC, Errno::DQUOT]),
+        (Error::is_out_of_files, &[Errno::MFILE, Errno::NFILE]),
+        (Error::is_out_of_memory, &[Errno::NOMEM]),
+        (Error::is_permission, &[Errno::ACCESS, Errno::PERM]),
+        (Error::is_not_found, &[Errno::NOENT]),
+        (|_| false, &[Errno::IO, Errno::ROFS]),
+    ];
+    for (at, (_, numbers)) in kinds.iter().enumerate() {
+        for number in *numbers {
+            let error = Error::new("open", "a", (*number).into());
+            for (other, (is, _)) in kinds[..5].iter().enumerate() {
+                assert_eq!(is(&error), other == at, "{error}");
+            }
+        }
+    }
 }
 
 /// What `done` says of a directory with a FIFO, `pipe`, that nobody else opens: at once.

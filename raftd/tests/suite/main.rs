@@ -10,6 +10,7 @@ mod daemon_net;
 mod daemon_peers;
 mod daemon_process;
 mod daemon_readers;
+mod disk_latched;
 mod disk_os;
 mod node_cluster;
 mod node_digest;
