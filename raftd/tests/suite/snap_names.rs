@@ -5,7 +5,9 @@ use std::fs;
 use raftd::disk::Disk;
 use raftd::disk::os::OsDisk;
 use raftd::disk::sim::SimDisk;
-use raftd::snapshot::{remove_newer, remove_older, remove_others, snapshot_id, snapshot_name};
+use raftd::snapshot::{
+    newest_header, remove_newer, remove_older, remove_others, snapshot_id, snapshot_name,
+};
 use wire::types::Index;
 
 use super::snap_support::{Maker, id, publish, store};
@@ -75,6 +77,22 @@ fn what_others_put_beside_snapshots_stays() {
     assert_eq!(before.len(), 5);
     assert!(remove_others(&disk, kept.id).unwrap().is_empty());
     assert_eq!(disk.list("snap").unwrap(), before);
+}
+
+/// A start learns from it who else is a member, while the log is not read yet.
+#[test]
+fn the_newest_header_is_that_of_the_newest_snapshot_that_has_a_sound_one() {
+    let disk = SimDisk::new(1, 64 << 20);
+    assert_eq!(newest_header(&disk).unwrap(), None);
+    let mut maker = Maker::new(1);
+    let [_, before, newest] = [1, 2, 3].map(|n| {
+        maker.put(b"key", &[n]);
+        publish(&disk, maker.store.view()).unwrap().id
+    });
+    let applied = || newest_header(&disk).unwrap().unwrap().head.applied;
+    assert_eq!(applied(), newest);
+    disk.rot(&snapshot_name(newest), 100, 1);
+    assert_eq!(applied(), before);
 }
 
 #[test]

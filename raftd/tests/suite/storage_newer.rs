@@ -137,10 +137,11 @@ fn what_does_not_fit_the_log_is_refused_and_stays() {
 fn only_a_snapshot_that_is_damaged_or_gone_is_had_from_others() {
     let disk = SimDisk::new(9, 32 << 20);
     let marked = publish(&disk, MARKED, 1);
-    let load = |cluster| {
+    let load_from = |cluster, base| {
         let identity = Identity { cluster, ..alone() };
-        State::load(&disk, &identity, marked, marked, false, SESSIONS_MAX)
+        State::load(&disk, &identity, marked, base, false, SESSIONS_MAX)
     };
+    let load = |cluster| load_from(cluster, marked);
     assert!(!load(alone().cluster).expect("it is whole").rebuilding);
     let error = load(ClusterId(1)).expect_err("it is another cluster's");
     assert!(matches!(error, snapshot::Error::Foreign { .. }), "{error}");
@@ -152,6 +153,8 @@ fn only_a_snapshot_that_is_damaged_or_gone_is_had_from_others() {
     assert!(load(alone().cluster).expect("others have it").rebuilding);
     disk.lose_name(&snapshot_name(marked));
     assert!(load(alone().cluster).expect("others have it").rebuilding);
+    let whole_log = load_from(alone().cluster, EntryId::default());
+    assert!(!whole_log.expect("the log has it all").rebuilding);
 }
 
 /// What was being written or received, and the snapshots before: with the log's own one, or without any.

@@ -106,6 +106,24 @@ fn reads_for_those_who_lag_are_held_and_no_others() {
     assert!(!reader.has_work());
 }
 
+/// What is read for a follower must fit into a message.
+#[test]
+fn no_more_is_read_than_was_asked_for() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let (mut worker, written) = with_entries(&disk);
+    let two = written[..2].iter().map(|entry| entry.bytes().len()).sum();
+    for (max_bytes, expected) in [(two, &written[..2]), (two - 1, &written[..1])] {
+        worker.push(StorageRequest::Load {
+            purpose: LoadPurpose::Apply,
+            from: Index(1),
+            to: Index(4),
+            max_bytes,
+        });
+        let events = rest(&mut worker);
+        assert_eq!(only_loaded(&events).1, expected);
+    }
+}
+
 /// A read of a log from this index on, which somebody else is to do.
 fn told_read(
     worker: &mut Worker<Latched<SimDisk>>,
