@@ -74,33 +74,35 @@ fn damaged() -> SimDisk {
 
 #[test]
 fn a_newer_snapshot_takes_the_place_of_the_marked_one() {
-    let disk = damaged();
-    let older = publish(&disk, NEWER - 1, 1);
-    let newer = publish(&disk, NEWER, 1);
-    // Also an operator may have a look.
-    let seen = Recovery::look(Latched::new(disk.fork(1)), 1).expect("it is whole");
-    assert_eq!(seen.holds().last, id(1, LAST));
-    assert_eq!(seen.holds().committed, Index(NEWER));
-    let spoilt = disk.fork(2);
-    spoilt.rot(&snapshot_name(newer), 8_200, 1);
-    let opened = open(&spoilt).expect("it goes on from the one before");
-    assert_eq!(opened.state.snapshot.id, older);
-    let opened = open(&disk).expect("it goes on from there");
-    assert_eq!(opened.state.store.applied(), newer);
-    assert_eq!(opened.state.snapshot.id, newer);
-    let (restored, mut worker) = opened.start();
-    assert_eq!(restored.raft.applied, Index(NEWER));
-    assert!(restored.raft.commit >= Index(NEWER));
-    let mut events = VecDeque::new();
-    while worker.has_work() && worker.round(&mut events).unwrap().worked {}
-    assert_eq!(worker.wal().snapshot(), newer, "it is the marked one now");
-    drop(worker);
-    disk.power_loss();
-    let disk = disk.restart();
-    let opened = open(&disk).expect("it opens");
-    assert_eq!(opened.log.recovered.report.snapshot, newer);
-    assert_eq!(opened.state.store.applied(), newer);
-    assert_eq!(disk.list("snap").unwrap().len(), 1);
+    for index in [NEWER, LAST] {
+        let disk = damaged();
+        let older = publish(&disk, index - 1, 1);
+        let newer = publish(&disk, index, 1);
+        // Also an operator may have a look.
+        let seen = Recovery::look(Latched::new(disk.fork(1)), 1).expect("it is whole");
+        assert_eq!(seen.holds().last, id(1, LAST));
+        assert_eq!(seen.holds().committed, Index(index));
+        let spoilt = disk.fork(2);
+        spoilt.rot(&snapshot_name(newer), 8_200, 1);
+        let opened = open(&spoilt).expect("it goes on from the one before");
+        assert_eq!(opened.state.snapshot.id, older);
+        let opened = open(&disk).expect("it goes on from there");
+        assert_eq!(opened.state.store.applied(), newer);
+        assert_eq!(opened.state.snapshot.id, newer);
+        let (restored, mut worker) = opened.start();
+        assert_eq!(restored.raft.applied, Index(index));
+        assert!(restored.raft.commit >= Index(index));
+        let mut events = VecDeque::new();
+        while worker.has_work() && worker.round(&mut events).unwrap().worked {}
+        assert_eq!(worker.wal().snapshot(), newer, "it is the marked one now");
+        drop(worker);
+        disk.power_loss();
+        let disk = disk.restart();
+        let opened = open(&disk).expect("it opens");
+        assert_eq!(opened.log.recovered.report.snapshot, newer);
+        assert_eq!(opened.state.store.applied(), newer);
+        assert_eq!(disk.list("snap").unwrap().len(), 1);
+    }
 }
 
 /// Neither one that is damaged, too, nor one of another entry than the log's; and none of them goes.
