@@ -8,7 +8,7 @@ use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::{Options, Worker, open_log};
-use raftd::wal::segment::{self, segment_name};
+use raftd::wal::segment::{self, SegmentMaker, segment_name};
 use raftd::wal::{Error, Pending, Progress};
 use wire::entry::Entry;
 use wire::types::{EntryId, Index, Term};
@@ -137,6 +137,58 @@ fn large_batches_go_past_the_cache_in_every_life() {
         }
         make_spare(&mut wal).expect("no fault is planned");
     }
+}
+
+/// What is torn is never larger than a batch may be: of more than that recovery would believe nothing.
+#[test]
+fn a_batch_is_bounded_in_a_segment_of_any_size() {
+    let disk = SimDisk::new(1, 4 * DISK_BYTES);
+    let large = Options {
+        segment_bytes: DISK_BYTES,
+        ..options(1)
+    };
+    let mut wal = open_log(Latched::new(disk.clone()), &large)
+        .expect("it opens")
+        .recovered
+        .wal;
+    let mut pending = Pending::default();
+    let written = entries(1, 5, 1, 700_000);
+    pending.push(write(1, 1, written.clone()));
+    for ticket in [None, None, Some(Ticket(1))] {
+        let progress = wal.write(&mut pending).expect("no fault is planned");
+        assert_eq!(progress, Progress::Durable(ticket), "two to a batch");
+    }
+    assert_eq!(found(&disk).entries, written);
+}
+
+/// It was made in a life with smaller segments. Nothing can be sealed that was not opened.
+#[test]
+fn a_segment_too_small_for_its_first_entry_is_opened_all_the_same() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 3, 1, 90_000)));
+    drop(wal);
+    // A crash left the first one sealed and the second one not opened.
+    let sealed = disk.restart();
+    sealed.tamper(&segment_name(2), |bytes| bytes[4096..].fill(0));
+    let larger = Options {
+        segment_bytes: 1 << 20,
+        ..options(2)
+    };
+    let opened = open_log(Latched::new(sealed.clone()), &larger).expect("it opens");
+    let mut wal = opened.recovered.wal;
+    assert_eq!((wal.last(), wal.next_segment()), (id(1, 2), 3));
+    let mut pending = Pending::default();
+    pending.push(write(2, 1, entries(3, 1, 1, 400_000)));
+    let progress = wal.write(&mut pending).expect("there is none");
+    assert_eq!(progress, Progress::NoRoom);
+    let (owner, bytes) = (opened.identity.owner(), larger.segment_bytes);
+    let maker = SegmentMaker::begin(wal.disk(), owner, 3, bytes, 2).expect("there is room");
+    wal.add_spare(maker.finish(wal.disk()).expect("no fault is planned"));
+    let progress = wal.write(&mut pending).expect("there is room");
+    assert_eq!(progress, Progress::Durable(Some(Ticket(2))));
+    let again = open(&sealed.restart()).expect("it opens").recovered;
+    assert_eq!((again.wal.last(), again.damage), (id(1, 3), None));
 }
 
 #[test]
