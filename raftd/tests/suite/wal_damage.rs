@@ -500,6 +500,23 @@ fn the_last_batch_without_its_mark_is_the_stated_ambiguity() {
     assert!(outcome.is_told(), "{outcome:?}");
 }
 
+/// It is there when a batch is told durable, and not only once recovery has put it there.
+#[test]
+fn the_mark_of_a_batch_is_there_in_the_life_that_wrote_it() {
+    let disk = SimDisk::new(5, 8 << 20);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let mut pending = Pending::default();
+    pending.push(write(1, 1, entries(1, 2, 1, 10)));
+    put(&mut wal, &mut pending);
+    disk.tamper(&segment_name(1), |bytes| {
+        let place = bytes.windows(4).position(|bytes| bytes == b"1.2.");
+        bytes[place.expect("it is there")] ^= 1;
+    });
+    let recovered = open(&disk.restart()).expect("it opens").recovered;
+    let faulty: Vec<EntryId> = recovered.faulty.iter().map(|faulty| faulty.id).collect();
+    assert_eq!(faulty, [id(1, 2)], "rot, and no tear");
+}
+
 /// The header of the last batch proves that the one before it was durable, mark or no mark.
 #[test]
 fn a_later_header_is_evidence_without_any_mark() {
