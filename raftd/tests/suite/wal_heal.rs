@@ -16,7 +16,7 @@ use wire::entry::{Entry, Identity as EntryIdentity};
 use wire::types::{Index, NodeId};
 
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
-use crate::wal_life::{DISK_BYTES, long_log, worker};
+use crate::wal_life::{DISK_BYTES, long_log, put, worker};
 use crate::wal_story::{SimWal, open};
 use crate::wal_support::{entries, rest, write};
 
@@ -275,6 +275,24 @@ fn what_is_cut_or_covered_is_faulty_no_more() {
         ..write(2, term, Vec::new())
     }));
     assert_eq!(faulty(&rest(&mut worker)), Some(Vec::new()));
+}
+
+/// Also what was behind the snapshot.
+#[test]
+fn what_a_snapshot_replaces_is_faulty_no_more() {
+    let sound = sound();
+    let disk = sound.disk.fork(1);
+    rot_entries(&disk, &sound.segments);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let last = wal.faulty().last().expect("one in each batch").id;
+    let snapshot = id(last.term.0 + 1, wal.commit().0);
+    assert!(snapshot.index < last.index);
+    let reset = Write {
+        reset: Some(snapshot),
+        ..write(1, snapshot.term.0, Vec::new())
+    };
+    put(&mut wal, reset);
+    assert_eq!((wal.last(), wal.faulty().next()), (snapshot, None));
 }
 
 /// The newest set of faulty entries that was told.
