@@ -50,6 +50,10 @@ fn live(disk: &SimDisk, story: &mut Story, turns: u64, context: &str) -> bool {
     };
     let found = content(&opened.recovered);
     story.check(&found, context);
+    assert_eq!(
+        opened.recovered.damage, None,
+        "{context}: what a crash leaves"
+    );
     assert!(
         opened.recovered.wal.commit().0 <= story.commit,
         "{context}: commit hint"

@@ -62,9 +62,11 @@ pub(crate) fn long_log(disk: &SimDisk) -> SimWal {
     wal
 }
 
-/// What another life would find on the disk as it is.
+/// What another life would find on the disk as it is: nothing that it takes for damage.
 pub(crate) fn found(disk: &SimDisk) -> Content {
-    content(&open(&disk.fork(1)).expect("it recovers").recovered)
+    let recovered = open(&disk.fork(1)).expect("it recovers").recovered;
+    assert_eq!(recovered.damage, None);
+    content(&recovered)
 }
 
 pub(crate) fn segments(disk: &SimDisk) -> Vec<String> {
