@@ -8,12 +8,13 @@ use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::{Options, Worker, open_log};
+use raftd::wal::format::RESERVE_BYTES;
 use raftd::wal::segment::{self, SegmentMaker, segment_name};
-use raftd::wal::{Error, Pending, Progress};
+use raftd::wal::{Error, Pending, Progress, examine};
 use wire::entry::Entry;
 use wire::types::{EntryId, Index, Term};
 
-use crate::wal_story::{Content, SimWal, content, make_spare, open, options};
+use crate::wal_story::{Content, SEGMENT_BYTES, SimWal, content, make_spare, open, options};
 use crate::wal_support::{entries, rest, write};
 
 pub(crate) const DISK_BYTES: u64 = 8 << 20;
@@ -141,6 +142,20 @@ fn large_batches_go_past_the_cache_in_every_life() {
     }
 }
 
+/// Its buffer held the batch before, which was larger.
+#[test]
+fn a_batch_ends_with_zeros_also_past_the_cache() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 1, 1, 90_000)));
+    put(&mut wal, write(2, 1, entries(2, 1, 1, 70_000)));
+    let bytes = disk.content(&segment_name(1)).expect("it exists");
+    let entry = bytes.iter().rposition(|byte| *byte == b'x');
+    let behind = entry.expect("it is there") + 1;
+    let rest = &bytes[behind..behind.next_multiple_of(512)];
+    assert!(rest.len() > 100 && rest.iter().all(|byte| *byte == 0));
+}
+
 /// What is torn is never larger than a batch may be: of more than that recovery would believe nothing.
 #[test]
 fn a_batch_is_bounded_in_a_segment_of_any_size() {
@@ -161,6 +176,23 @@ fn a_batch_is_bounded_in_a_segment_of_any_size() {
         assert_eq!(progress, Progress::Durable(ticket), "two to a batch");
     }
     assert_eq!(found(&disk).entries, written);
+}
+
+/// Its end is for votes (rules E5), however many entries share a batch and whatever their size.
+#[test]
+fn entries_stay_out_of_the_reserve_of_a_segment() {
+    for body_bytes in 8..24 {
+        let disk = SimDisk::new(1, DISK_BYTES);
+        let mut wal = new_log(&disk);
+        put(&mut wal, write(1, 1, entries(1, 4_000, 1, body_bytes)));
+        let mut batches = 0;
+        let examined = examine(&disk, None, |batch| {
+            let header = batch.header;
+            batches += u64::from(header.entries > 0);
+            assert!(header.entries == 0 || header.end() <= SEGMENT_BYTES - RESERVE_BYTES);
+        });
+        assert!(examined.is_ok() && batches > 1, "{batches}");
+    }
 }
 
 /// It was made in a life with smaller segments. Nothing can be sealed that was not opened.
@@ -343,6 +375,23 @@ fn a_snapshot_replaces_the_log_at_once_or_not_at_all() {
         });
         assert!(old > 0 && new > 0, "{old} old, {new} new");
     }
+}
+
+/// Its state was lost, not its entry.
+#[test]
+fn the_marked_snapshot_may_replace_the_log_again() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 3, 1, 10)));
+    put_marker(&mut wal, id(1, 2));
+    let reset = Write {
+        reset: Some(id(1, 2)),
+        ..write(2, 2, entries(3, 1, 2, 10))
+    };
+    put(&mut wal, reset);
+    let again = found(&disk);
+    assert_eq!((again.base, again.snapshot), (id(1, 2), id(1, 2)));
+    assert_eq!(again.entries, entries(3, 1, 2, 10));
 }
 
 /// A segment begins with the log as it was: the reset is never its first batch.
