@@ -10,8 +10,9 @@ use raftd::storage::Worker;
 use raftd::wal::{Pending, Progress};
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use crate::wal_story::{Content, SimWal, content, make_spare, open};
-use crate::wal_support::{entries, write};
+use crate::wal_life::found;
+use crate::wal_story::{SimWal, make_spare, open};
+use crate::wal_support::{entries, rest, write};
 
 const DISK_BYTES: u64 = 8 << 20;
 
@@ -40,11 +41,6 @@ fn full_log(disk: &SimDisk) -> SimWal {
         Progress::Durable(Some(Ticket(1)))
     );
     wal
-}
-
-/// What another life would find on the disk as it is.
-fn found(disk: &SimDisk) -> Content {
-    content(&open(&disk.fork(1)).expect("it recovers").recovered)
 }
 
 /// An entry of term 1, a vote of term 2, then an entry and a vote of term 3.
@@ -121,6 +117,28 @@ fn a_vote_that_overtakes_is_there_or_not_after_a_crash_at_any_operation() {
             assert!(new || again.hard_state.term == Term(1), "{fault:?} at {at}");
         }
     }
+}
+
+/// Not even for the newest vote is there room: only those that are on the disk are told.
+#[test]
+fn a_vote_without_room_is_not_told() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    drop(full_log(&disk));
+    let opened = open(&disk).expect("it opens");
+    let mut worker: Worker<Latched<SimDisk>> = Worker::new(opened.recovered.wal, opened.identity);
+    worker.push(StorageRequest::Write(write(1, 1, entries(3, 1, 1, 80_000))));
+    let mut told = Ticket(0);
+    for term in 2..200 {
+        worker.push(StorageRequest::Write(vote(term, term, Write::default())));
+        for event in rest(&mut worker) {
+            match event {
+                StorageEvent::HardStateDurable(ticket) => told = ticket,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(told > Ticket(100) && told < Ticket(199), "{told:?}");
+    assert_eq!(found(&disk).hard_state, voted(told.0));
 }
 
 /// The snapshot that stands for entries without room takes their place.
