@@ -172,6 +172,45 @@ fn a_segment_whose_beginning_was_replaced_is_passed_over() {
     assert_eq!(found(&disk).base, wal.base());
 }
 
+/// A leader of a later term may replace what a segment begins behind by an entry of an earlier one.
+#[test]
+fn a_segment_may_begin_behind_a_later_term_than_what_replaced_it() {
+    let disk = SimDisk::new(1, 2 * DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 4, 1, 30_000)));
+    put(&mut wal, write(2, 3, entries(5, 1, 3, 10)));
+    put(&mut wal, write(3, 3, entries(6, 1, 3, 90_000)));
+    assert_eq!(wal.next_segment(), 3, "6 opens segment 2");
+    let cut = Write {
+        truncate_from: Some(Index(5)),
+        ..write(4, 4, entries(5, 1, 2, 10))
+    };
+    put(&mut wal, cut);
+    put(&mut wal, write(5, 4, entries(6, 2, 4, 90_000)));
+    assert_eq!(wal.next_segment(), 4, "7 opens segment 3");
+    put_marker(&mut wal, id(2, 5));
+    assert!(wal.compact(Index(5), 0).is_empty(), "it was another 5");
+    put_marker(&mut wal, id(4, 7));
+    drop(wal);
+    segment::remove(&disk, &mut (1..2)).expect("no fault is planned");
+    let again = found(&disk);
+    assert_eq!(again.base, id(2, 5), "the first that is there");
+    assert_eq!(again.entries, entries(6, 2, 4, 90_000));
+}
+
+/// Only where a segment begins behind what was replaced the log cannot begin.
+#[test]
+fn segments_before_a_cut_go_as_before() {
+    let mut wal = long_log(&SimDisk::new(1, 2 * DISK_BYTES));
+    let cut = Write {
+        truncate_from: Some(Index(15)),
+        ..write(1, 2, entries(15, 1, 2, 10))
+    };
+    put(&mut wal, cut);
+    put_marker(&mut wal, id(1, 7));
+    assert_eq!((wal.compact(Index(7), 0), wal.base()), (1..4, id(1, 6)));
+}
+
 #[test]
 fn a_front_that_no_marker_covers_is_missing() {
     let disk = SimDisk::new(1, 2 * DISK_BYTES);
