@@ -8,12 +8,12 @@ use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::{LogReader, ReadStep, Worker};
-use raftd::wal::segment;
+use raftd::wal::{Error, segment};
 use wire::entry::Entry;
 use wire::peer::DiskState;
 use wire::types::{Index, NodeId};
 
-use crate::wal_life::{DISK_BYTES, id, long_log, worker};
+use crate::wal_life::{DISK_BYTES, id, long_log, new_log, put, worker};
 use crate::wal_support::{entries, rest, write};
 
 fn load(purpose: LoadPurpose, from: u64) -> StorageRequest {
@@ -193,6 +193,53 @@ fn a_read_of_what_the_log_forgot_meanwhile_is_no_damage() {
         assert_eq!(only_loaded(&answer), (LoadPurpose::Apply, &[][..]));
     }
     assert!(from > 1, "the second read was another one");
+}
+
+/// Of one batch or of several; an entry that is larger than that comes alone.
+#[test]
+fn a_read_gives_as_many_entries_as_fit_and_at_least_one() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    let written = entries(1, 6, 1, 100);
+    for batch in written.chunks(2) {
+        put(&mut wal, write(1, 1, batch.to_vec()));
+    }
+    let one = written[0].bytes().len();
+    for (max_bytes, count) in [
+        (0, 1),
+        (2 * one - 1, 1),
+        (2 * one, 2),
+        (3 * one, 3),
+        (4 * one - 1, 3),
+        (usize::MAX, 4),
+    ] {
+        for from in [1, 2] {
+            let read = wal.load(Index(from), Index(from + 3), max_bytes);
+            let wanted = &written[from as usize - 1..][..count];
+            assert_eq!(read.expect("no fault"), wanted, "{max_bytes} bytes");
+        }
+    }
+}
+
+/// Whatever is sound in itself: an entry is read only where the log has it.
+#[test]
+fn what_another_log_has_in_its_place_is_damage() {
+    let disks = [1, 2].map(|term| {
+        let disk = SimDisk::new(1, DISK_BYTES);
+        let mut wal = new_log(&disk);
+        let mut both = entries(1, 1, 1, 10);
+        both.extend(entries(2, 1, term, 10));
+        put(&mut wal, write(1, 2, both));
+        (disk, wal)
+    });
+    let [(disk, wal), (other, _)] = disks;
+    let name = segment::segment_name(1);
+    let others = other.content(&name).expect("it exists");
+    disk.tamper(&name, |bytes| *bytes = others);
+    let both = wal.load(Index(1), Index(2), usize::MAX);
+    assert_eq!(both.expect("the first is the same"), entries(1, 1, 1, 10));
+    let second = wal.load(Index(2), Index(2), usize::MAX);
+    assert!(matches!(second, Err(Error::Damaged(_))), "{second:?}");
 }
 
 /// Others have what cannot be read here; who is alone cannot go on without what it is to apply, and
