@@ -16,7 +16,7 @@ use wire::entry::{Entry, Identity as EntryIdentity};
 use wire::types::{Index, NodeId};
 
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
-use crate::wal_life::{DISK_BYTES, long_log, put, worker};
+use crate::wal_life::{DISK_BYTES, long_log, new_log, put, worker};
 use crate::wal_story::{SimWal, open};
 use crate::wal_support::{entries, rest, write};
 
@@ -295,6 +295,22 @@ fn what_a_snapshot_replaces_is_faulty_no_more() {
     assert_eq!((wal.last(), wal.faulty().next()), (snapshot, None));
 }
 
+/// The only one of its term, and the log's last.
+#[test]
+fn what_is_forgotten_leaves_its_name_to_the_log() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 2, 1, 10)));
+    put(&mut wal, write(2, 2, entries(3, 1, 2, 10)));
+    wal.mark(id(2, 3));
+    put(&mut wal, write(3, 2, Vec::new()));
+    rot_entries(&disk, &[segment_name(1)]);
+    let recovered = open(&disk.restart()).expect("it opens").recovered;
+    let wal = recovered.wal;
+    assert_eq!((wal.base(), wal.last()), (id(2, 3), id(2, 3)));
+    assert_eq!((recovered.terms, recovered.faulty), (vec![], vec![]));
+}
+
 /// The newest set of faulty entries that was told.
 fn faulty(events: &[StorageEvent]) -> Option<Vec<EntryIdentity>> {
     let mut told = events.iter().rev();
@@ -393,6 +409,27 @@ fn a_header_that_rots_while_the_log_is_open_asks_for_a_snapshot() {
         sound.content.entries.last().expect("some").id()
     );
     assert!(again.wal.base().index <= marker.index);
+}
+
+/// As far as the next place that is known.
+#[test]
+fn a_header_that_rots_takes_the_entries_of_its_own_batch_with_it() {
+    let sound = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&sound);
+    for first in [1, 3] {
+        put(&mut wal, write(1, 1, entries(first, 2, 1, 40_000)));
+    }
+    put(&mut wal, write(1, 1, entries(5, 2, 1, 40_000)));
+    let name = segment_name(1);
+    for (head, upto) in heads(&sound, &name).into_iter().zip([2, 4]) {
+        let disk = sound.fork(1);
+        let mut worker = worker(&disk);
+        disk.tamper(&name, |bytes| bytes[head + 40] ^= 1);
+        worker.push(load(upto - 1));
+        let events = rest(&mut worker);
+        let rot = |event: &StorageEvent| matches!(event, StorageEvent::Rot { upto: found } if found.0 == upto);
+        assert!(events.iter().any(rot), "{events:?}");
+    }
 }
 
 /// Reads everything there is, as the driver of a scrubber and a worker does.
