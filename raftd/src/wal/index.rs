@@ -274,31 +274,53 @@ mod tests {
     use super::*;
     use crate::wal::format::{ALIGN_BYTES, Chain};
 
+    /// A log of term 1 with batches of one entry, so many in each segment.
+    fn of_batches(segments: u64, batches: u64) -> LogIndex {
+        let mut index = LogIndex::default();
+        let mut number = 0;
+        for segment in 1..=segments {
+            for place in 1..=batches {
+                number += 1;
+                let previous = Chain {
+                    number: number - 1,
+                    header_crc: 0,
+                    last: index.last(),
+                };
+                let header = BatchHeader {
+                    kind: match place {
+                        1 => BatchKind::Open,
+                        _ => BatchKind::Append,
+                    },
+                    offset: place * ALIGN_BYTES,
+                    number,
+                    previous,
+                    hard_state: HardState::default(),
+                    first_index: Index(number),
+                    entries: 1,
+                    payload_bytes: 0,
+                    commit: Index(0),
+                    snapshot: EntryId::default(),
+                };
+                index.accept(segment, &header, iter::once(Term(1)));
+            }
+        }
+        index
+    }
+
     #[test]
     fn of_many_small_batches_few_are_remembered() {
         const BATCHES: u64 = 1_000;
-        let mut index = LogIndex::default();
-        for number in 1..=BATCHES {
-            let previous = Chain {
-                number: number - 1,
-                header_crc: 0,
-                last: index.last(),
-            };
-            let header = BatchHeader {
-                kind: BatchKind::Append,
-                offset: number * ALIGN_BYTES,
-                number,
-                previous,
-                hard_state: HardState::default(),
-                first_index: Index(number),
-                entries: 1,
-                payload_bytes: 0,
-                commit: Index(0),
-                snapshot: EntryId::default(),
-            };
-            index.accept(1, &header, iter::once(Term(1)));
-        }
+        let index = of_batches(1, BATCHES);
         let steps = BATCHES * ALIGN_BYTES / STEP_BYTES;
         assert_eq!(index.positions.len() as u64, steps + 1);
+    }
+
+    #[test]
+    fn of_segments_that_are_gone_nothing_is_remembered() {
+        let mut index = of_batches(100, 3);
+        assert_eq!(index.compact(Index(290), 0), Some(97));
+        let first = index.positions.first().expect("the log has entries");
+        assert_eq!((first.segment, index.positions.len()), (97, 4));
+        assert_eq!(index.borders.len(), 4);
     }
 }
