@@ -53,6 +53,7 @@ mod wal_format;
 mod wal_front;
 mod wal_full;
 mod wal_heal;
+mod wal_large;
 mod wal_life;
 mod wal_missing;
 mod wal_reads;
