@@ -7,11 +7,12 @@ use raftd::disk::Latched;
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::Worker;
+use raftd::wal::segment::segment_name;
 use raftd::wal::{Pending, Progress};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::wal_life::found;
-use crate::wal_story::{SimWal, make_spare, open};
+use crate::wal_story::{SimWal, content, make_spare, open};
 use crate::wal_support::{entries, rest, write};
 
 const DISK_BYTES: u64 = 8 << 20;
@@ -139,6 +140,31 @@ fn a_vote_without_room_is_not_told() {
     }
     assert!(told > Ticket(100) && told < Ticket(199), "{told:?}");
     assert_eq!(found(&disk).hard_state, voted(told.0));
+}
+
+/// Behind it nothing has room, whatever it seems to say of a table.
+#[test]
+fn a_seal_in_the_last_sector_may_rot() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = full_log(&disk);
+    let mut pending = Pending::default();
+    for term in 2..200 {
+        pending.push(vote(term, term, Write::default()));
+        if wal.write(&mut pending).expect("a full disk is no failure") == Progress::NoRoom {
+            break;
+        }
+    }
+    make_spare(&mut wal).expect("there is room");
+    while wal.write(&mut pending).expect("there is room") != Progress::Idle {}
+    let whole = found(&disk);
+    disk.tamper(&segment_name(1), |bytes| {
+        let seal = bytes.len() - 512;
+        assert!(bytes[seal..].starts_with(b"RBAT"));
+        bytes[seal + 62] ^= 1;
+    });
+    let recovered = open(&disk.restart()).expect("nothing is lost").recovered;
+    assert!(recovered.damage.is_some());
+    assert_eq!(content(&recovered), whole);
 }
 
 /// The snapshot that stands for entries without room takes their place.
