@@ -8,12 +8,13 @@ use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::{LogReader, ReadStep, Worker};
-use raftd::wal::{Error, segment};
+use raftd::wal::{Error, Inspected, Reader, segment};
 use wire::entry::Entry;
 use wire::peer::DiskState;
 use wire::types::{Index, NodeId};
 
 use crate::wal_life::{DISK_BYTES, id, long_log, new_log, put, worker};
+use crate::wal_story::SimWal;
 use crate::wal_support::{entries, rest, write};
 
 fn load(purpose: LoadPurpose, from: u64) -> StorageRequest {
@@ -219,6 +220,33 @@ fn a_read_gives_as_many_entries_as_fit_and_at_least_one() {
             assert_eq!(read.expect("no fault"), wanted, "{max_bytes} bytes");
         }
     }
+}
+
+/// Not of the active segment, which goes on, and not of one in which something was mended.
+#[test]
+fn a_reader_goes_on_with_nothing_that_has_changed() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = long_log(&disk);
+    let mut reader = Reader::default();
+    let mut read = |wal: &SimWal, index| {
+        let passage = wal.passage(Index(index), Index(index));
+        let read = reader.read(&disk, &passage.expect("it is sound"), usize::MAX);
+        read.expect("it is there")
+    };
+    for index in 21..23 {
+        let written = entries(index, 1, 1, 10);
+        put(&mut wal, write(1, 1, written.clone()));
+        assert_eq!(read(&wal, index), written);
+    }
+    let sound = entries(1, 2, 1, 90_000);
+    disk.tamper(&segment::segment_name(1), |bytes| {
+        let place = bytes.windows(4).position(|bytes| bytes == b"1.2.");
+        bytes[place.expect("it is there")] ^= 1;
+    });
+    assert_eq!(wal.inspect(Index(2)).expect("no fault"), Inspected::Faulty);
+    assert_eq!(read(&wal, 1), sound[..1]);
+    wal.mend(&sound).expect("no fault is planned");
+    assert_eq!(read(&wal, 2), sound[1..]);
 }
 
 /// Whatever is sound in itself: an entry is read only where the log has it.
