@@ -10,10 +10,11 @@ use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use raftd::storage::{Scrubber, Worker};
+use raftd::wal::Inspected;
 use raftd::wal::identity::Identity;
 use raftd::wal::segment::segment_name;
 use wire::entry::{Entry, Identity as EntryIdentity};
-use wire::types::{Index, NodeId};
+use wire::types::{EntryId, Index, NodeId};
 
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
 use crate::wal_life::{DISK_BYTES, long_log, new_log, put, worker};
@@ -203,6 +204,20 @@ fn only_the_same_entry_mends() {
     assert_eq!(disk.content(&sound.segments[0]), bytes);
 }
 
+/// Its bytes are in the cache, and nobody knows whether the device has them.
+#[test]
+fn a_sync_that_fails_mends_nothing() {
+    let sound = sound();
+    let disk = sound.disk.fork(1);
+    let count = rot_entries(&disk, &sound.segments[..1]);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let wanted = wanted(&sound, &wal);
+    disk.fail_next(Operation::Sync, Fault::Io);
+    wal.mend(&wanted[..1]).expect_err("it failed");
+    let again = open(&disk.restart()).expect("it opens").recovered;
+    assert_eq!(again.faulty.len(), count);
+}
+
 /// Sectors that cannot be read can be again once they are written.
 #[test]
 fn what_cannot_be_read_is_mended() {
@@ -309,6 +324,34 @@ fn what_is_forgotten_leaves_its_name_to_the_log() {
     let wal = recovered.wal;
     assert_eq!((wal.base(), wal.last()), (id(2, 3), id(2, 3)));
     assert_eq!((recovered.terms, recovered.faulty), (vec![], vec![]));
+}
+
+/// Nobody needs it, also where it shares a batch with what is needed.
+#[test]
+fn what_is_covered_before_it_rots_is_never_faulty() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 2, 1, 70_000)));
+    put(&mut wal, write(2, 1, entries(3, 3, 1, 10)));
+    wal.mark(id(1, 3));
+    put(&mut wal, write(3, 1, Vec::new()));
+    let name = segment_name(1);
+    let heads = heads(&disk, &name);
+    disk.tamper(&name, |bytes| bytes[heads[0] + 40] ^= 1);
+    let found = wal.inspect(Index(1)).expect("no fault is planned");
+    assert_eq!((found, wal.base()), (Inspected::Rotten(Index(2)), id(1, 2)));
+    for body in [b"1.3.", b"1.4."] {
+        disk.tamper(&name, |bytes| {
+            let place = bytes.windows(4).position(|bytes| bytes == body);
+            bytes[place.expect("it is there")] ^= 1;
+        });
+    }
+    for index in [3, 5] {
+        let found = wal.inspect(Index(index)).expect("no fault is planned");
+        assert_eq!((found, wal.base()), (Inspected::Faulty, id(1, 3)));
+        let faulty: Vec<EntryId> = wal.faulty().map(|faulty| faulty.id).collect();
+        assert_eq!(faulty, [id(1, 4)]);
+    }
 }
 
 /// The newest set of faulty entries that was told.
