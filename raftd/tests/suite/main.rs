@@ -49,6 +49,7 @@ mod wal_alone;
 mod wal_crash;
 mod wal_damage;
 mod wal_examine;
+mod wal_forged;
 mod wal_format;
 mod wal_front;
 mod wal_full;
