@@ -1,7 +1,11 @@
 //! The bytes of the log, frozen, and the manual page that tells them.
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
 use raft::HardState;
+use raftd::disk::Disk;
+use raftd::disk::sim::SimDisk;
 use raftd::wal::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BATCH_NUMBER_MAX, BatchHeader,
     BatchKind, Chain, FORMAT, MARK_BYTES, MARK_MAGIC, Owner, RESERVE_BYTES, SEGMENT_BYTES_MAX,
@@ -9,8 +13,8 @@ use raftd::wal::format::{
     SegmentHeader, SyncMark, TABLE_ROW_BYTES, batch_bytes_max, entry_bytes_max,
 };
 use raftd::wal::identity::{IDENTITY_MAGIC, SLOT_BYTES};
-use raftd::wal::segment::{segment_id, segment_name};
-use wire::entry::{Entry, EntryKind};
+use raftd::wal::segment::{SegmentMaker, WAL_DIR, segment_id, segment_name};
+use wire::entry::{ENTRY_HEADER_BYTES, Entry, EntryKind};
 use wire::limits::ENTRY_BYTES_MAX;
 use wire::types::{ClusterId, EntryId, Incarnation, Index, NodeId, Term};
 
@@ -159,6 +163,22 @@ fn a_mark_is_frozen() {
     }
 }
 
+/// Rot may claim a table that nobody would want to read.
+#[test]
+fn a_header_claims_no_more_entries_than_a_batch_holds() {
+    let (header, entry) = batch();
+    let mut head = Vec::new();
+    header.encode(&segment(), &[entry], &mut head);
+    let mut claimed = |entries: u32| {
+        head[60..64].copy_from_slice(&entries.to_be_bytes());
+        BatchHeader::claimed_head_bytes(&head, &segment())
+    };
+    let most = BATCH_BYTES_MAX as usize / (TABLE_ROW_BYTES + ENTRY_HEADER_BYTES);
+    let bytes = BATCH_HEADER_BYTES + most * TABLE_ROW_BYTES;
+    assert_eq!(claimed(most as u32), Some(bytes));
+    assert_eq!(claimed(most as u32 + 1), None);
+}
+
 #[test]
 fn a_batch_number_that_no_node_writes_is_not_believed() {
     let of = |number: u64| {
@@ -182,6 +202,144 @@ fn a_batch_number_that_no_node_writes_is_not_believed() {
     assert_eq!(of(BATCH_NUMBER_MAX + 1), (false, false));
     assert_eq!(of(u64::MAX), (false, false));
 }
+
+#[test]
+fn a_header_page_says_a_size_that_segments_have_and_a_salt() {
+    let is_genuine = |bytes, salt| {
+        let header = SegmentHeader {
+            bytes,
+            salt,
+            ..segment()
+        };
+        SegmentHeader::decode(&header.page()) == Some(header)
+    };
+    assert!(is_genuine(SEGMENT_BYTES_MIN, 1) && is_genuine(SEGMENT_BYTES_MAX, 1));
+    assert!(!is_genuine(SEGMENT_BYTES_MIN - ALIGN_BYTES, 1));
+    assert!(!is_genuine(SEGMENT_BYTES_MAX + ALIGN_BYTES, 1));
+    assert!(!is_genuine(SEGMENT_BYTES_MIN + 1, 1));
+    assert!(!is_genuine(SEGMENT_BYTES_MIN, 0));
+}
+
+/// Nothing of one segment is taken for another's, also if it is made again in another life.
+#[test]
+fn no_two_segments_have_the_same_salt() {
+    let owner = segment().owner;
+    let other = Owner {
+        incarnation: Incarnation(1),
+        ..owner
+    };
+    let disk = SimDisk::new(1, 1 << 20);
+    disk.create_dir(WAL_DIR).unwrap();
+    let salts = [(owner, 1, 1), (owner, 1, 2), (owner, 2, 1), (other, 1, 1)];
+    let salts = salts.map(|(owner, id, seed)| {
+        let maker = SegmentMaker::begin(&disk, owner, id, SEGMENT_BYTES_MIN, seed);
+        maker.unwrap().finish(&disk).unwrap();
+        let page = disk.content(&segment_name(id)).unwrap();
+        SegmentHeader::decode(&page).unwrap().salt
+    });
+    assert_eq!(BTreeSet::from(salts).len(), 4);
+}
+
+/// Whoever reads a log need not ask again what a genuine header says of itself.
+#[test]
+fn a_batch_that_contradicts_itself_is_not_genuine() {
+    type Change = fn(&mut BatchHeader);
+    let is_genuine = |change: Change, entries: u32, patch: &[(usize, u8)]| {
+        let (mut header, entry) = batch();
+        header.entries = entries;
+        header.payload_bytes *= entries;
+        change(&mut header);
+        let mut head = Vec::new();
+        header.encode(&segment(), &vec![entry; entries as usize], &mut head);
+        patch.iter().for_each(|(at, byte)| head[*at] = *byte);
+        let crc = crc32fast::hash(&head[8..]);
+        head[4..8].copy_from_slice(&crc.to_be_bytes());
+        BatchHeader::decode(&head, &segment(), header.offset).is_some()
+    };
+    let genuine: [(Change, u32); 4] = [
+        (|_| {}, 2),
+        (|header| header.first_index = Index(901), 1),
+        (RESET, 0),
+        (ANEW, 0),
+    ];
+    for (n, (change, entries)) in genuine.into_iter().enumerate() {
+        assert!(is_genuine(change, entries, &[]), "{n}");
+    }
+    let contradictions: [(Change, u32); 17] = [
+        (|header| header.payload_bytes -= 1, 1),
+        (|header| header.first_index = Index(1002), 1),
+        (|header| header.first_index = Index(900), 1),
+        (
+            |header| {
+                header.snapshot = EntryId::default();
+                header.first_index = Index(0);
+            },
+            1,
+        ),
+        (|header| header.previous.last.term = Term(0), 1),
+        (|header| header.snapshot.term = Term(0), 1),
+        (|header| header.snapshot.index = Index(0), 1),
+        (|header| header.kind = BatchKind::Open, 1),
+        (|header| header.offset = SEGMENT_HEADER_BYTES, 1),
+        (|header| header.offset = segment().bytes, 1),
+        (RESET, 1),
+        (
+            |header| {
+                RESET(header);
+                header.first_index = Index(902);
+            },
+            0,
+        ),
+        (
+            |header| {
+                RESET(header);
+                (header.first_index, header.snapshot) = (Index(1), EntryId::default());
+            },
+            0,
+        ),
+        (ANEW, 1),
+        (
+            |header| {
+                ANEW(header);
+                header.first_index = Index(902);
+            },
+            0,
+        ),
+        (
+            |header| {
+                ANEW(header);
+                header.hard_state.lost = false;
+            },
+            0,
+        ),
+        (
+            |header| {
+                ANEW(header);
+                header.offset = 8192;
+            },
+            0,
+        ),
+    ];
+    for (n, (change, entries)) in contradictions.into_iter().enumerate() {
+        assert!(!is_genuine(change, entries, &[]), "{n}");
+    }
+    // Flags, kinds and a number of the batch before that nobody writes.
+    for patch in [(57, 2), (59, 0), (59, 6), (103, 75)] {
+        assert!(!is_genuine(|_| {}, 1, &[patch]), "{patch:?}");
+    }
+}
+
+const RESET: fn(&mut BatchHeader) = |header| {
+    header.kind = BatchKind::Reset;
+    header.first_index = header.snapshot.index.next();
+};
+
+const ANEW: fn(&mut BatchHeader) = |header| {
+    RESET(header);
+    header.kind = BatchKind::Anew;
+    header.offset = SEGMENT_HEADER_BYTES;
+    header.hard_state.lost = true;
+};
 
 #[test]
 fn zeros_are_never_valid() {
