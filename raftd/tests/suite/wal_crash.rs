@@ -9,8 +9,10 @@
 use raft::{HardState, Ticket, Write};
 use raftd::disk::sim::{Fault, SimDisk};
 use raftd::fatal::ExitStatus;
+use raftd::wal::identity::{IDENTITY_NAME, Identity};
 use raftd::wal::{Error, Pending, Progress};
-use wire::types::{Index, NodeId, Term};
+use wire::limits::{ADDR_BYTES_MAX, MEMBERS_MAX};
+use wire::types::{Epoch, Incarnation, Index, NodeId, Term};
 
 use crate::wal_story::{Random, SEGMENT_BYTES, SimWal, Story, content, make_spare, open};
 use crate::wal_support::{entries, identity};
@@ -400,11 +402,36 @@ fn an_identity_without_a_whole_copy_is_damage_and_one_copy_is_enough() {
 }
 
 #[test]
+fn an_identity_is_what_was_written_however_large() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let nodes = || (1..=MEMBERS_MAX as u64).map(NodeId);
+    let largest = Identity {
+        formed: nodes().map(|node| (node, Incarnation(node.0))).collect(),
+        members: nodes()
+            .map(|node| (node, "a".repeat(ADDR_BYTES_MAX)))
+            .collect(),
+        next_epoch: Some(Epoch(9)),
+        ..identity()
+    };
+    largest.create(&disk).expect("no fault is planned");
+    let look = |disk| Identity::look(disk).expect("it is whole");
+    assert_eq!(look(&disk), Some(largest));
+    // The first copy is enough, and is put into a file of the right size.
+    let whole = disk.content(IDENTITY_NAME).expect("it exists");
+    disk.tamper(IDENTITY_NAME, |bytes| bytes.truncate(10_000));
+    Identity::read(&disk).expect("one copy is whole");
+    assert_eq!(disk.content(IDENTITY_NAME), Some(whole));
+    // That it cannot be opened does not mean that it is not there.
+    disk.set_out_of_files(true);
+    assert!(Identity::look(&disk).is_err() && Identity::read(&disk).is_err());
+}
+
+#[test]
 fn an_identity_update_is_old_or_new_after_a_crash_at_any_operation() {
     let fresh = SimDisk::new(1, DISK_BYTES);
     open(&fresh).expect("it opens");
     let mut updated = identity();
-    updated.formed = vec![(NodeId(1), wire::types::Incarnation(77))];
+    updated.formed = vec![(NodeId(1), Incarnation(77))];
     for (at, fault) in (1..=4).flat_map(|at| [(at, Fault::PowerLoss), (at, Fault::Kill)]) {
         let disk = fresh.fork(at);
         disk.fail_at(at, fault);
