@@ -151,6 +151,11 @@ fn a_mark_is_frozen() {
         )
     );
     assert_eq!(SyncMark::decode(&bytes, &segment(), 8704), Some(mark));
+    let mut lost = mark;
+    lost.hard_state.lost = true;
+    let flagged = lost.encode(&segment());
+    assert_eq!(flagged[60..], [0, 1, 0, 0]);
+    assert_eq!(SyncMark::decode(&flagged, &segment(), 8704), Some(lost));
     assert_eq!(SyncMark::decode(&bytes, &segment(), 8192), None);
     for at in 0..bytes.len() {
         let mut damaged = bytes;

@@ -377,6 +377,19 @@ fn a_snapshot_replaces_the_log_at_once_or_not_at_all() {
     }
 }
 
+/// Whoever adopts a term may vote in it later.
+#[test]
+fn a_vote_may_come_after_its_term() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    let voted = write(2, 3, Vec::new());
+    let mut adopted = write(1, 3, Vec::new());
+    adopted.hard_state.vote = None;
+    put(&mut wal, adopted);
+    put(&mut wal, voted.clone());
+    assert_eq!(found(&disk).hard_state, voted.hard_state);
+}
+
 /// Its state was lost, not its entry.
 #[test]
 fn the_marked_snapshot_may_replace_the_log_again() {
