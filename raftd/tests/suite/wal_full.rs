@@ -8,7 +8,7 @@ use raftd::disk::sim::{Fault, SimDisk};
 use raftd::node::io::{StorageEvent, StorageRequest};
 use raftd::storage::Worker;
 use raftd::wal::segment::segment_name;
-use raftd::wal::{Pending, Progress};
+use raftd::wal::{Pending, Progress, examine};
 use wire::types::{EntryId, Index, NodeId, Term};
 
 use crate::wal_life::found;
@@ -162,6 +162,8 @@ fn a_seal_in_the_last_sector_may_rot() {
         assert!(bytes[seal..].starts_with(b"RBAT"));
         bytes[seal + 62] ^= 1;
     });
+    let segments = examine(&disk, None, |_| {}).expect("it is read").segments;
+    assert_eq!(segments[0].case, Some('I'));
     let recovered = open(&disk.restart()).expect("nothing is lost").recovered;
     assert!(recovered.damage.is_some());
     assert_eq!(content(&recovered), whole);
