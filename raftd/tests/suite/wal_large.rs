@@ -70,7 +70,8 @@ fn what_stands_far_behind_the_end_is_no_tear() {
     let (end, last) = end(&sound);
     // The mark is there or not, the last entry is damaged or not, and the last bytes end there.
     for (marked, damaged, behind, case) in [
-        (true, false, 100_000, Ok("K")),
+        (false, false, 512, Ok("K")),
+        (true, false, 100_352, Ok("K")),
         (true, false, FAR, Ok("K")),
         (true, false, FAR + 512, Ok("Q")),
         (false, false, FAR, Ok("K")),
@@ -85,7 +86,7 @@ fn what_stands_far_behind_the_end_is_no_tear() {
                 bytes[end..end + 512].fill(0);
             }
             bytes[last + 200] ^= u8::from(damaged);
-            bytes[end + behind - 512] = 1;
+            bytes[end + behind - 256] = 1;
         });
         let opened = open(&disk).map(|opened| opened.recovered);
         match (opened, case) {
@@ -93,8 +94,10 @@ fn what_stands_far_behind_the_end_is_no_tear() {
                 let cases = recovered.report.cases.to_string();
                 assert!(cases.contains(case), "{context}: {cases}");
                 assert_eq!(recovered.damage.is_some(), case == "Q", "{context}");
+                let torn = end + behind - if damaged { last } else { end };
+                assert_eq!(recovered.report.torn_bytes, torn as u64, "{context}");
                 let left = disk.content(&segment_name(1)).expect("it exists");
-                assert_eq!(left[end + behind - 512], 0, "{context}: it is zeroed");
+                assert_eq!(left[end + behind - 256], 0, "{context}: it is zeroed");
             }
             (Err(fatal), Err(case)) => {
                 let told = format!("(case {case})");
@@ -103,6 +106,13 @@ fn what_stands_far_behind_the_end_is_no_tear() {
             (opened, _) => panic!("{context}: {:?}", opened.map(|it| it.report)),
         }
     }
+    // A mark that did not reach the disk leaves nothing that is torn.
+    sound.tamper(&segment_name(1), |bytes| bytes[end..end + 512].fill(0));
+    let report = open(&sound).expect("it is sound").recovered.report;
+    assert_eq!(
+        (report.torn_bytes, &report.cases.to_string()[..]),
+        (0, "AJb")
+    );
 }
 
 /// Cases O, P and R: a power cut leaves no sector that cannot be read.
