@@ -80,6 +80,30 @@ fn beginning_anew_survives_the_machine_going_down_at_any_operation() {
     }
 }
 
+/// Behind a seal there is a segment at any moment, also while the log begins anew.
+#[test]
+fn a_sealed_log_that_is_lost_keeps_the_segment_behind_it() {
+    let rotten = SimDisk::new(1, DISK_BYTES);
+    let active = long_log(&rotten).sealed_segments().end;
+    rotten.tamper(&segment_name(active), |bytes| bytes[4096..].fill(0));
+    let name = segment_name(active / 2);
+    let head = heads(&rotten, &name)[1];
+    rotten.tamper(&name, |bytes| bytes[head + 40] ^= 1);
+    let disk = rotten.fork(1);
+    let before = disk.operations();
+    drop(open(&disk).expect("it begins anew"));
+    for at in 1..=disk.operations() - before {
+        for fault in FAULTS {
+            let disk = rotten.fork(at);
+            disk.fail_at(at, fault);
+            assert!(open(&disk).is_err() || disk.is_down(), "{fault:?} at {at}");
+            let opened = open(&disk.restart());
+            let opened = opened.unwrap_or_else(|fatal| panic!("{fault:?} at {at}: {fatal}"));
+            assert!(opened.recovered.wal.hard_state().lost, "{fault:?} at {at}");
+        }
+    }
+}
+
 /// It takes the room of the spares. Without any the start waits for an operator, and nothing is lost.
 #[test]
 fn a_full_disk_does_not_keep_a_log_from_beginning_anew() {
