@@ -390,6 +390,70 @@ fn a_vote_may_come_after_its_term() {
     assert_eq!(found(&disk).hard_state, voted.hard_state);
 }
 
+/// The second one is of no use, and then the third one is not either (cases f, g and k).
+#[test]
+fn spares_are_kept_as_far_as_they_follow_each_other() {
+    let sound = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&sound);
+    for _ in 0..3 {
+        make_spare(&mut wal).expect("there is room");
+    }
+    let bytes = wal.bytes();
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(Damage, &str, u64); 3] = [
+        (|_| {}, "AJg", 3),
+        (|bytes| bytes[20] ^= 1, "AJfg", 1),
+        (|bytes| bytes[4096 + 20] ^= 1, "AJgk", 1),
+    ];
+    for (damage, cases, spares) in damages {
+        let disk = sound.fork(1);
+        disk.tamper(&segment_name(3), damage);
+        disk.create("wal/0000000000000005.wal.tmp", 1)
+            .expect("there is room");
+        let recovered = open(&disk).expect("nothing is lost").recovered;
+        let (wal, report) = (recovered.wal, recovered.report);
+        assert_eq!(report.cases.to_string(), cases);
+        let discarded = 3 - spares;
+        assert_eq!(
+            (wal.spares() as u64, report.discarded),
+            (spares, discarded + 1)
+        );
+        assert_eq!(wal.bytes(), bytes - discarded * SEGMENT_BYTES);
+        assert_eq!(segments(&disk).len() as u64, 1 + spares);
+    }
+    let larger = Options {
+        segment_bytes: 2 * SEGMENT_BYTES,
+        ..options(1)
+    };
+    let opened = open_log(Latched::new(sound), &larger).expect("nothing is lost");
+    assert_eq!(opened.recovered.wal.spares(), 0, "of another size");
+}
+
+/// A power cut leaves the first batch of a segment torn, but no sector that cannot be read (cases i
+/// and h).
+#[test]
+fn a_first_batch_goes_if_it_is_torn() {
+    let sound = SimDisk::new(1, DISK_BYTES);
+    let active = segment_name(long_log(&sound).sealed_segments().end);
+    sound.tamper(&active, |bytes| {
+        bytes[4096..].fill(0);
+        bytes[8000] = 1;
+    });
+    let disk = sound.fork(1);
+    let recovered = open(&disk).expect("it was never durable").recovered;
+    assert!(recovered.report.cases.to_string().contains('i'));
+    assert_eq!(recovered.report.torn_bytes, 4096);
+    let last = recovered.wal.last().index.0;
+    let mut wal = recovered.wal;
+    assert_eq!(wal.first_segment(), 1);
+    put(&mut wal, write(1, 1, entries(last + 1, 1, 1, 10)));
+    assert_eq!(found(&disk).last(), last + 1);
+    assert!(disk.content(&active).expect("it exists")[8000] == 0);
+    sound.make_unreadable(&active, 8000..8001);
+    let fatal = open(&sound).err().expect("it may have been durable");
+    assert!(fatal.what.contains("(case h)"), "{fatal}");
+}
+
 /// Its state was lost, not its entry.
 #[test]
 fn the_marked_snapshot_may_replace_the_log_again() {
