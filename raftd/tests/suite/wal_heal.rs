@@ -19,7 +19,7 @@ use wire::types::{EntryId, Index, NodeId};
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
 use crate::wal_life::{DISK_BYTES, long_log, new_log, put, worker};
 use crate::wal_story::{SimWal, open};
-use crate::wal_support::{entries, rest, write};
+use crate::wal_support::{entries, membership_entry, rest, write};
 
 const FAULTS: [Fault; 2] = [Fault::PowerLoss, Fault::Kill];
 
@@ -339,7 +339,9 @@ fn what_a_snapshot_replaces_is_faulty_no_more() {
 fn what_is_forgotten_leaves_its_name_to_the_log() {
     let disk = SimDisk::new(1, DISK_BYTES);
     let mut wal = new_log(&disk);
-    put(&mut wal, write(1, 1, entries(1, 2, 1, 10)));
+    let mut first = entries(1, 1, 1, 10);
+    first.push(membership_entry(2, 1));
+    put(&mut wal, write(1, 1, first));
     put(&mut wal, write(2, 2, entries(3, 1, 2, 10)));
     wal.mark(id(2, 3));
     put(&mut wal, write(3, 2, Vec::new()));
@@ -348,6 +350,25 @@ fn what_is_forgotten_leaves_its_name_to_the_log() {
     let wal = recovered.wal;
     assert_eq!((wal.base(), wal.last()), (id(2, 3), id(2, 3)));
     assert_eq!((recovered.terms, recovered.faulty), (vec![], vec![]));
+    assert_eq!(recovered.memberships, []);
+}
+
+/// Without a gap.
+#[test]
+fn the_newest_entries_begin_behind_what_is_faulty() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = new_log(&disk);
+    put(&mut wal, write(1, 1, entries(1, 4, 1, 10)));
+    put(&mut wal, write(2, 1, entries(5, 1, 1, 10)));
+    for (body, newest) in [(b"1.2.", &[3, 4, 5][..]), (b"1.5.", &[])] {
+        disk.tamper(&segment_name(1), |bytes| {
+            let place = bytes.windows(4).position(|bytes| bytes == body);
+            bytes[place.expect("it is there")] ^= 1;
+        });
+        let tail = open(&disk.fork(1)).expect("it opens").recovered.tail;
+        let tail: Vec<u64> = tail.iter().map(|entry| entry.index().0).collect();
+        assert_eq!(tail, newest);
+    }
 }
 
 /// Nobody needs it, also where it shares a batch with what is needed.
