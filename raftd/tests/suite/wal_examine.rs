@@ -119,6 +119,28 @@ fn a_cut_is_counted() {
     let segments = look(&disk).segments;
     assert_eq!((segments[0].cuts, segments[0].entries), (1, 6));
     assert_eq!(segments[0].indexes, Some((Index(1), Index(5))));
+    // Also of the last entry alone; a vote has no entries, and a reset is no cut.
+    let mut last = write(3, 3, entries(3, 1, 3, 10));
+    last.truncate_from = Some(Index(3));
+    let mut reset = write(5, 4, Vec::new());
+    reset.reset = Some(EntryId {
+        term: Term(4),
+        index: Index(2),
+    });
+    for write in [last, write(4, 4, Vec::new()), reset] {
+        pending.push(write);
+        wal.write(&mut pending).expect("no fault is planned");
+    }
+    let now = look(&disk).segments[0];
+    assert_eq!((now.cuts, now.resets, now.entries), (2, 1, 7));
+    assert_eq!(now.indexes, Some((Index(1), Index(5))));
+}
+
+#[test]
+fn a_segment_with_votes_alone_has_no_indexes() {
+    let disk = SimDisk::new(1, 8 << 20);
+    drop(open(&disk).expect("it opens"));
+    assert_eq!(look(&disk).segments[0].indexes, None);
 }
 
 /// Whatever is wrong: the same words, or the same report.

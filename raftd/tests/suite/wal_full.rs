@@ -162,10 +162,11 @@ fn a_seal_in_the_last_sector_may_rot() {
         assert!(bytes[seal..].starts_with(b"RBAT"));
         bytes[seal + 62] ^= 1;
     });
-    let segments = examine(&disk, None, |_| {}).expect("it is read").segments;
-    assert_eq!(segments[0].case, Some('I'));
+    let examined = examine(&disk, None, |_| {}).expect("it is read");
+    assert_eq!(examined.segments[0].case, Some('I'));
     let recovered = open(&disk.restart()).expect("nothing is lost").recovered;
     assert!(recovered.damage.is_some());
+    assert_eq!(examined.damage, recovered.damage);
     assert_eq!(content(&recovered), whole);
 }
 
