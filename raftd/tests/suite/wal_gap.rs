@@ -1,7 +1,9 @@
-//! A seal that is gone is written anew, byte for byte, as long as what is around it tells what it said.
+//! A gap in the log: what is around it tells what was there, and it is written anew, or nobody knows.
 
 use raftd::disk::sim::{Fault, SimDisk};
+use raftd::wal::segment::segment_name;
 use raftd::wal::{Contents, Pending, examine};
+use wire::types::Term;
 
 use crate::wal_damage::{SECTOR, Sound, id, put, sound, sound_behind_snapshot};
 use crate::wal_story::{make_spare, open};
@@ -123,4 +125,36 @@ fn a_seal_that_nobody_knows_stays_away() {
     let found = open(&disk).expect("no entry is hurt").recovered;
     sound.check_same(&found, "two batches");
     assert!(disk.content(name) == spoilt, "nothing is made up");
+}
+
+/// The batch behind the gap told of the term in it, and is torn itself: it is cut off, and with it what it
+/// told. No later start knows more than this one.
+#[test]
+fn a_gap_that_only_a_torn_batch_tells_of_is_a_lost_log() {
+    let disk = SimDisk::new(5, 8 << 20);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let mut pending = Pending::default();
+    let mut ends = Vec::new();
+    for (ticket, term, entries) in [
+        (1, 1, entries(1, 2, 1, 10)),
+        (2, 2, Vec::new()),
+        (3, 2, entries(3, 1, 2, 1000)),
+    ] {
+        pending.push(write(ticket, term, entries));
+        put(&mut wal, &mut pending);
+        ends.push(first_segment(&disk.fork(1)).end as usize);
+    }
+    disk.tamper(&segment_name(1), |bytes| {
+        bytes[ends[0]] ^= 1;
+        bytes[ends[2] - SECTOR] ^= 1;
+        bytes[ends[2]..ends[2] + SECTOR].fill(0);
+    });
+    let mut disk = disk.restart();
+    for _ in 0..2 {
+        let found = open(&disk).expect("others have it").recovered;
+        assert_eq!(found.wal.hard_state().term, Term(2));
+        assert!(found.wal.hard_state().lost);
+        disk.power_loss();
+        disk = disk.restart();
+    }
 }
