@@ -139,15 +139,12 @@ impl Pending {
         if batch_bytes(0, 0) > room.hard_state_bytes {
             return false;
         }
+        if self.resets() {
+            self.fill_reset(draft);
+            return true;
+        }
         let mut filled = false;
         while let Some(write) = self.writes.front_mut() {
-            if write.reset.is_some() {
-                if !filled {
-                    self.fill_reset(draft);
-                    filled = true;
-                }
-                break;
-            }
             let cut = write.truncate_from.unwrap_or(draft.next());
             if cut < draft.next() && !draft.entries.is_empty() {
                 break;
