@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::builder::NonEmptyStringValueParser;
 use raftctl::client::Deadline;
 use raftctl::failure::{Exit, Failure};
 use raftd::config::value::{name, told_address};
@@ -99,6 +100,7 @@ pub(crate) struct Demote {
   raftctl replace-peer n3 n4 10.0.0.4:7401 --yes --wait   and waits until n3 is gone")]
 pub(crate) struct Replace {
     /// The name or the id of the member that goes.
+    #[arg(value_parser = named())]
     old: String,
     /// The name of the new one.
     #[arg(value_parser = name)]
@@ -138,7 +140,14 @@ pub(crate) struct Update {
 #[derive(Debug, clap::Args)]
 struct Whom {
     /// Its name or its id.
+    #[arg(value_parser = named())]
     name: String,
+}
+
+/// How a member is named. Members that were never heard have no name yet, and nobody who names
+/// nothing, such as a script whose variable is empty, means one of them.
+pub(super) fn named() -> NonEmptyStringValueParser {
+    NonEmptyStringValueParser::new()
 }
 
 /// Whether a new member's vote is waited for.

@@ -5,7 +5,7 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
 use super::Session;
-use super::members::find;
+use super::members::{find, named};
 use crate::cluster::title;
 
 /// Have another member lead; without a name, the one that is fittest.
@@ -16,6 +16,7 @@ use crate::cluster::title;
   raftctl transfer-leader --json | jq -r .name")]
 pub(crate) struct Args {
     /// Its name, or its id.
+    #[arg(value_parser = named())]
     name: Option<String>,
 }
 

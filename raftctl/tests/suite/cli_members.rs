@@ -218,3 +218,29 @@ fn an_address_that_leads_nowhere_is_no_address_of_a_member() {
         }
     }
 }
+
+/// A member that was never heard has no name yet, and a variable of a script may be empty.
+#[test]
+fn an_empty_name_means_no_member() {
+    let leader = Fake::start(1, |asked| match asked.what {
+        What::Status => {
+            let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+            told.members[2].name.clear();
+            asked.reply(&Reply::Status(told))
+        }
+        _ => asked.error(WireError::NoLeader),
+    });
+    for verb in [
+        &["remove-peer", "", "--yes"][..],
+        &["demote-peer", "", "--yes"],
+        &["promote-peer", ""],
+        &["replace-peer", "", "n4", "h:1", "--yes"],
+        &["update-peer", "", "--name", "x"],
+        &["transfer-leader", ""],
+        &["snapshot", "--node", ""],
+    ] {
+        let done = run(&leader.addr, &[&["-t", SOON], verb].concat());
+        assert_eq!(done.code, Some(2), "{verb:?}: {done:?}");
+    }
+    assert!(leader.asked().is_empty(), "{:?}", leader.asked());
+}

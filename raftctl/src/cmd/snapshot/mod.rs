@@ -14,7 +14,7 @@ use serde_json::json;
 use wire::types::{EntryId, Index, Term};
 
 use super::Session;
-use super::members::no_such_member;
+use super::members::{named, no_such_member};
 use crate::cluster::{MEMBER_TIMEOUT, Row, survey};
 use crate::format::{self, Ability};
 
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
   raftctl snapshot ls           the newest of each member")]
 pub(crate) struct Args {
     /// Wait for that of this member, a name or an id, instead of the leader's.
-    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    #[arg(long, value_name = "NAME", conflicts_with = "all", value_parser = named())]
     node: Option<String>,
     /// Wait for those of all members that can be reached.
     #[arg(long)]
