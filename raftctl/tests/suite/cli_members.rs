@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use serde_json::Value;
-use wire::client::{MembersChanged, NodeRole, Reply};
+use serde_json::{Value, json};
+use wire::client::{Member, MembersChanged, NodeRole, Reply, Status};
 use wire::error::Error as WireError;
 use wire::membership::{MemberRecord, Membership, Suffrage, Wish};
 use wire::types::{Index, NodeId};
@@ -139,29 +139,10 @@ fn nothing_fails_any_more_once_a_node_is_added() {
 /// What comes of the learner by itself is what the change is for.
 #[test]
 fn the_plan_of_an_addition_goes_on_to_the_vote() {
-    let ids: Vec<_> = (1..=3).map(|id| (NodeId(id), String::new())).collect();
-    let before = Membership::initial(&ids, &[]);
     let plan = |wish: Option<Wish>, verb: &[&str]| {
-        let mut after = before.clone();
-        after.newest = NodeId(4);
-        after.members.push(MemberRecord {
-            id: NodeId(4),
-            name: "n4".into(),
-            peer_addr: "h:1".into(),
-            incarnation: None,
-            suffrage: Suffrage::Learner,
-            wish,
-        });
-        let changed = MembersChanged {
-            index: Index(0),
-            id: NodeId(4),
-            before: before.clone(),
-            after,
-        };
-        let leader = Fake::start(1, move |asked| match asked.what {
-            What::Status => told(asked),
-            _ => asked.reply(&Reply::MembersChanged(changed.clone())),
-        });
+        let mut changed = with_learner("h:1");
+        changed.after.members[3].wish = wish;
+        let leader = granting(three(["", "", ""]), changed);
         let done = run(&leader.addr, &[verb, &["--dry-run"]].concat());
         assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
         String::from_utf8(done.stdout).unwrap()
@@ -243,4 +224,145 @@ fn an_empty_name_means_no_member() {
         assert_eq!(done.code, Some(2), "{verb:?}: {done:?}");
     }
     assert!(leader.asked().is_empty(), "{:?}", leader.asked());
+}
+
+/// Three voters before, and after them a learner at this address as well.
+fn with_learner(peer_addr: &str) -> MembersChanged {
+    let ids: Vec<_> = (1..=3).map(|id| (NodeId(id), String::new())).collect();
+    let before = Membership::initial(&ids, &[]);
+    let mut after = before.clone();
+    after.newest = NodeId(4);
+    after.members.push(MemberRecord {
+        id: NodeId(4),
+        name: "n4".into(),
+        peer_addr: peer_addr.into(),
+        incarnation: None,
+        suffrage: Suffrage::Learner,
+        wish: None,
+    });
+    MembersChanged {
+        index: Index(101),
+        id: NodeId(4),
+        before,
+        after,
+    }
+}
+
+/// A leader that does whatever it is asked for, and always answers this.
+fn granting(told: Status, changed: MembersChanged) -> Fake {
+    Fake::start(1, move |asked| match asked.what {
+        What::Status => asked.reply(&Reply::Status(told.clone())),
+        _ => asked.reply(&Reply::MembersChanged(changed.clone())),
+    })
+}
+
+fn three(addrs: [&str; 3]) -> Status {
+    status(1, NodeRole::Leader, addrs, [true; 3])
+}
+
+#[test]
+fn the_leader_is_asked_for_what_the_line_says() {
+    let leader = granting(three(["", "", ""]), with_learner("h:1"));
+    for (line, change) in [
+        (
+            "add-peer n4 h:1",
+            "promote_within_ms: Some(600000), replaces: None",
+        ),
+        (
+            "add-peer n4 h:1 --learner",
+            "promote_within_ms: None, replaces: None",
+        ),
+        (
+            "replace-peer n3 n4 h:1 --yes",
+            "promote_within_ms: Some(600000), replaces: Some(NodeId(3))",
+        ),
+        ("promote-peer n3", "Promote(NodeId(3))"),
+        (
+            "update-peer n3 --name x",
+            "id: NodeId(3), name: Some(\"x\"), peer_addr: None",
+        ),
+        (
+            "update-peer 3 --peer-addr h:2",
+            "id: NodeId(3), name: None, peer_addr: Some(\"h:2\")",
+        ),
+    ] {
+        let done = run(&leader.addr, &line.split(' ').collect::<Vec<_>>());
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{line}");
+        let What::Members {
+            dry_run: false,
+            change: asked,
+        } = leader.asked().pop().unwrap().what
+        else {
+            panic!("{line}: no change was asked for");
+        };
+        assert!(asked.contains(change), "{line}: {asked}");
+    }
+}
+
+#[test]
+fn a_change_is_told_to_programs() {
+    let leader = granting(three(["", "", ""]), with_learner("h:1"));
+    let told = run(&leader.addr, &["--json", "promote-peer", "n3"]);
+    let expected = json!({"id": 4, "index": 101, "voters": 3, "failures_tolerated": 1});
+    assert_eq!(told.json(), expected);
+    let told = run(&leader.addr, &["--json", "add-peer", "n4", "h:1"]).json();
+    assert_eq!((&told["id"], &told["name"]), (&json!(4), &json!("n4")));
+    let command = told["command"].as_str().unwrap();
+    assert!(command.starts_with("raftd --join "), "{command}");
+    let plan = run(
+        &leader.addr,
+        &["--json", "add-peer", "n4", "h:1", "--dry-run"],
+    );
+    let steps: Vec<Value> = String::from_utf8(plan.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let step = |name: &str, members: &[&str]| {
+        json!({
+            "step": name, "voters": 3, "failures_tolerated": 1, "members": members,
+        })
+    };
+    let mut members = vec!["1::voter", "2::voter", "3::voter"];
+    let before = step("before", &members);
+    members.push("4:n4:learner");
+    assert_eq!(steps, [before, step("after", &members)]);
+}
+
+/// Its clients' port is as far from that of its peers as the leader's, if there is such a port; it
+/// is not told to join itself, nor whom nobody has heard.
+#[test]
+fn the_line_that_starts_a_node_names_whom_to_join_and_its_ports() {
+    let mut told = three(["127.0.0.1:1", "", "127.0.0.1:3"]);
+    told.members[0].peer_addr = "127.0.0.1:7001".into();
+    told.members.push(Member {
+        node: NodeId(4),
+        name: "n4".into(),
+        client_addr: "127.0.0.1:4".into(),
+        suffrage: Suffrage::Learner,
+        ..told.members[2].clone()
+    });
+    for (peer_addr, listen) in [("h:7009", "h:9"), ("h:6999", "h:7400")] {
+        let leader = granting(told.clone(), with_learner(peer_addr));
+        let line = format!(
+            "raftd --join 127.0.0.1:1,127.0.0.1:3 --name n4 --data-dir /var/lib/raftd/n4 \
+             --listen {listen} --peer-listen {peer_addr}\n"
+        );
+        run(&leader.addr, &["add-peer", "n4", peer_addr]).silently(0, line);
+    }
+}
+
+#[test]
+fn who_is_removed_again_and_who_is_not_heard_of_are_told_apart() {
+    let gone = granting(three(["", "", ""]), with_learner("h:1"));
+    let add = ["-t", SOON, "add-peer", "n4", "h:1", "--wait=1ms"];
+    assert_eq!(run(&gone.addr, &add).code, Some(1));
+    let asked = format!("{:?}", gone.asked());
+    assert!(asked.contains("promote_within_ms: Some(1),"), "{asked}");
+    // Without a leader nobody knows whether it is gone for good.
+    let mut told = three(["", "", ""]);
+    told.role = NodeRole::Follower;
+    let unknown = granting(told, with_learner("h:1"));
+    unknown.name_leader(&unknown, 5);
+    assert_eq!(run(&unknown.addr, &add).code, Some(5));
 }
