@@ -35,6 +35,9 @@ pub(crate) struct Row {
     pub(crate) reachable: bool,
     pub(crate) role: Option<&'static str>,
     pub(crate) kind: &'static str,
+    /// The same, also while the voters change.
+    #[serde(skip)]
+    pub(crate) suffrage: Suffrage,
     pub(crate) term: Option<u64>,
     pub(crate) last_index: Option<u64>,
     pub(crate) durable_index: Option<u64>,
@@ -226,6 +229,7 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
         } else {
             "learner"
         },
+        suffrage: member.suffrage,
         term: own(|status| status.term.0),
         last_index: own(|status| status.last.0),
         durable_index: own(|status| status.durable.0),

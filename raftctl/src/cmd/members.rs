@@ -419,7 +419,8 @@ fn command(member: &MemberRecord, rows: &[Row]) -> String {
     )
 }
 
-/// Waits until it is a voter, or no member any more.
+/// Waits until it is a voter for good, or no member any more: while the voters change, a new leader
+/// may still take its vote back, and whom it replaces is a member yet.
 fn await_vote(
     doing: &str,
     member: &MemberRecord,
@@ -432,7 +433,7 @@ fn await_vote(
         if let Ok(cluster) = survey(&mut session.client(), deadline) {
             let row = cluster.members.iter().find(|row| row.id == member.id.0);
             match row {
-                Some(row) if row.kind == "voter" => return Ok(Exit::Done),
+                Some(row) if row.suffrage == Suffrage::Voter => return Ok(Exit::Done),
                 // Only a leader knows that it is gone for good.
                 None if cluster.members.iter().any(|row| row.role == Some("leader")) => {
                     return Err(Failure::new(

@@ -352,6 +352,32 @@ fn the_line_that_starts_a_node_names_whom_to_join_and_its_ports() {
     }
 }
 
+/// While the voters change, a new leader may still take the vote back.
+#[test]
+fn a_vote_is_awaited_until_it_is_for_good() {
+    const LOOKS: usize = 3;
+    let stages = [Suffrage::Learner, Suffrage::Incoming, Suffrage::Voter];
+    let mut looks = 0;
+    let leader = Fake::start(1, move |asked| match asked.what {
+        What::Status => {
+            let mut told = three(["", "", ""]);
+            told.members.push(Member {
+                node: NodeId(4),
+                suffrage: stages[looks / LOOKS],
+                ..told.members[2].clone()
+            });
+            looks = (looks + 1).min(2 * LOOKS);
+            asked.reply(&Reply::Status(told))
+        }
+        _ => asked.reply(&Reply::MembersChanged(with_learner("h:1"))),
+    });
+    let done = run(&leader.addr, &["add-peer", "n4", "h:1", "--wait"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let asked = leader.asked().into_iter();
+    let looks = asked.filter(|asked| asked.what == What::Status).count();
+    assert!(looks > 2 * LOOKS, "{looks}");
+}
+
 #[test]
 fn who_is_removed_again_and_who_is_not_heard_of_are_told_apart() {
     let gone = granting(three(["", "", ""]), with_learner("h:1"));
