@@ -123,6 +123,31 @@ fn a_txn_does_one_branch_or_the_other() {
 }
 
 #[test]
+fn a_txn_tells_revisions_and_versions_apart() {
+    let (_server, at) = store();
+    for key in ["x", "x", "k", "k"] {
+        run(&at, &["put", key, "v"]).silently(0, "");
+    }
+    let lines = "if revision(k)=4\nif create_revision(k)=3\nif version(k)=2\n\
+                 then cas k --expect-revision 4 w\nthen cas new --expect-absent w\n";
+    let done = run_with(&at, &["txn"], lines.as_bytes());
+    done.silently(0, "cas\tk\tswapped\t\ncas\tnew\tswapped\t\n");
+}
+
+#[test]
+fn an_encoding_of_keys_is_one_of_all_keys_of_a_txn() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "v"]).silently(0, "");
+    let txn = ["txn", "--key-encode", "hex", "--if", "exists(6b)", "--then"];
+    let get = [&txn[..], &["get 6b"]].concat();
+    run(&at, &get).silently(0, "get\t6b\tfound\tv\n");
+    let told = run(&at, &[&get[..], &["--json"]].concat()).json();
+    assert_eq!(told["results"][0]["key_hex"], "6b");
+    let del = [&txn[..], &["del --prefix 6b"]].concat();
+    run(&at, &del).silently(0, "del\t6b\tdeleted\t1\n");
+}
+
+#[test]
 fn a_txn_that_cannot_be_done_changes_nothing() {
     let (_server, at) = store();
     run(&at, &["put", "text", "x"]).silently(0, "");
@@ -136,6 +161,9 @@ fn a_txn_that_cannot_be_done_changes_nothing() {
     );
     assert_eq!(done.stdout, b"");
     run(&at, &["get", "a"]).silently(1, "");
+    let many = "then put a 1\n".repeat(10_001);
+    let done = run_with(&at, &["txn"], many.as_bytes());
+    assert_eq!(done.code, Some(6), "{done:?}");
     let done = run(
         &at,
         &["txn", "--if", "exists(a)", "--else", "incr text", "--json"],

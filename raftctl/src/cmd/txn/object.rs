@@ -334,6 +334,48 @@ mod tests {
     }
 
     #[test]
+    fn every_field_says_what_its_word_says() {
+        for (part, word, fields) in [
+            (
+                "if",
+                "revision(a)<5",
+                r#"{"key":"a","target":"revision","relation":"<","value":5}"#,
+            ),
+            (
+                "if",
+                "create_revision(a)>5",
+                r#"{"key":"a","target":"create_revision","relation":">","value":5}"#,
+            ),
+            (
+                "if",
+                "version(a)=5",
+                r#"{"key":"a","target":"version","relation":"=","value":5}"#,
+            ),
+            ("if", "absent(a)", r#"{"key":"a","target":"absent"}"#),
+            (
+                "then",
+                "cas a --expect-revision 7 b",
+                r#"{"op":"cas","key":"a","expect_revision":7,"value":"b"}"#,
+            ),
+            (
+                "then",
+                "cas a --expect-absent b",
+                r#"{"op":"cas","key":"a","expect_absent":true,"value":"b"}"#,
+            ),
+            ("then", "del a", r#"{"op":"del","key_b64":"YQ=="}"#),
+            (
+                "then",
+                "del --from b --to c",
+                r#"{"op":"del","from":"b","to":"c"}"#,
+            ),
+        ] {
+            let said = told(&format!(r#"{{"{part}":["{word}"]}}"#)).expect(word);
+            let fields = told(&format!(r#"{{"{part}":[{fields}]}}"#)).expect(word);
+            assert_eq!(said, fields);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused() {
         for text in [
             "",
@@ -351,6 +393,11 @@ mod tests {
             r#"{"then":[{"op":"del","key":"a","prefix":"b"}]}"#,
             r#"{"then":[{"op":"cas","key":"a","value":"b"}]}"#,
             r#"{"then":[{"op":"cas","key":"a","value":"b","expect":"c","expect_absent":true}]}"#,
+            r#"{"then":[{"op":"cas","key":"a","value":"b","expect":1,"expect_absent":true}]}"#,
+            r#"{"then":[{"op":"del","prefix":"a","expect":"1"}]}"#,
+            r#"{"then":[{"op":"del","key":"a","expect":1}]}"#,
+            r#"{"then":[{"op":"put","key":"a","value":"b","expect_absent":true}]}"#,
+            r#"{"then":[{"op":"put","key":"a","value":"b","expect_revision":1}]}"#,
             r#"{"then":[{"op":"fetch","key":"a"}]}"#,
             r#"{"then":["get"]}"#,
         ] {
