@@ -23,17 +23,31 @@ fn interrupted(editor: &str) -> String {
     format!("{signals}; {editor}")
 }
 
-fn editing(at: &str, editor: &str, args: &[&str]) -> Command {
-    let mut command = command(at, &[&["edit"], args].concat());
-    command
-        .env_remove("VISUAL")
-        .env("EDITOR", editor)
-        .stdin(Stdio::null());
-    command
-}
+/// Where drafts lie; at the end they are removed, also those of a test that fails.
+struct Desk(tempfile::TempDir);
 
-fn edit(at: &str, editor: &str, args: &[&str]) -> Done {
-    editing(at, editor, args).output().unwrap().into()
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn is_clear(&self) -> bool {
+        fs::read_dir(self.0.path()).unwrap().next().is_none()
+    }
+
+    fn editing(&self, at: &str, editor: &str, args: &[&str]) -> Command {
+        let mut command = command(at, &[&["edit"], args].concat());
+        command
+            .env("TMPDIR", self.0.path())
+            .env_remove("VISUAL")
+            .env("EDITOR", editor)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn edit(&self, at: &str, editor: &str, args: &[&str]) -> Done {
+        self.editing(at, editor, args).output().unwrap().into()
+    }
 }
 
 fn is_write(asked: &Asked) -> bool {
@@ -56,42 +70,50 @@ fn kept(done: &Done) -> String {
 
 #[test]
 fn what_the_editor_leaves_is_saved() {
+    let desk = Desk::new();
     let (server, at) = store();
     run(&at, &["put", "cfg/log.toml", "level = debug\n"]).silently(0, "");
-    edit(&at, "sed -i s/debug/info/", &["cfg/log.toml"]).silently(0, "");
+    desk.edit(&at, "sed -i s/debug/info/", &["cfg/log.toml"])
+        .silently(0, "");
     run(&at, &["get", "cfg/log.toml"]).silently(0, "level = info\n");
     let before = server.asked().len();
-    edit(&at, "true", &["cfg/log.toml"]).silently(0, "");
+    desk.edit(&at, "true", &["cfg/log.toml"]).silently(0, "");
     assert_eq!(server.asked().len(), before + 1, "nothing was written");
-    let told = edit(&at, "true", &["cfg/log.toml", "--json"]).json();
+    let told = desk.edit(&at, "true", &["cfg/log.toml", "--json"]).json();
     assert_eq!(told, json!({"changed": false, "revision": 2}));
-    edit(&at, "printf new >", &["absent"]).silently(0, "");
+    desk.edit(&at, "printf new >", &["absent"]).silently(0, "");
     run(&at, &["get", "absent"]).silently(0, "new");
-    let told = edit(&at, "printf x >", &["absent", "--json"]).json();
+    let told = desk.edit(&at, "printf x >", &["absent", "--json"]).json();
     assert_eq!(told, json!({"changed": true, "revision": 4}));
+    assert!(desk.is_clear());
 }
 
 #[test]
 fn the_line_end_of_an_editor_is_not_saved_where_there_was_none() {
+    let desk = Desk::new();
     let (_server, at) = store();
     run(&at, &["put", "k", "a"]).silently(0, "");
-    edit(&at, "printf 'b\\n' >", &["k"]).silently(0, "");
+    let told = desk.edit(&at, "printf 'a\\n' >", &["k", "--json"]).json();
+    assert_eq!(told, json!({"changed": false, "revision": 1}));
+    desk.edit(&at, "printf 'b\\n' >", &["k"]).silently(0, "");
     run(&at, &["get", "k"]).silently(0, "b");
     run(&at, &["put", "k", "a\n"]).silently(0, "");
-    edit(&at, "printf 'b\\n' >", &["k"]).silently(0, "");
+    desk.edit(&at, "printf 'b\\n' >", &["k"]).silently(0, "");
     run(&at, &["get", "k"]).silently(0, "b\n");
     run_with(&at, &["put", "k", "-"], b"\0\xff").silently(0, "");
-    edit(&at, "sed -i s/00/61/", &["k", "--encode", "hex"]).silently(0, "");
+    desk.edit(&at, "sed -i s/00/61/", &["k", "--encode", "hex"])
+        .silently(0, "");
     run(&at, &["get", "k"]).silently(0, b"a\xff");
 }
 
 #[test]
 fn a_change_meanwhile_keeps_the_text() {
+    let desk = Desk::new();
     let (_server, at) = store();
     run(&at, &["put", "k", "one"]).silently(0, "");
     let program = env!("CARGO_BIN_EXE_raftctl");
     let editor = format!("{program} -e {at} put k two; printf three >");
-    let done = edit(&at, &editor, &["k"]);
+    let done = desk.edit(&at, &editor, &["k"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(
         done.stderr
@@ -101,24 +123,56 @@ fn a_change_meanwhile_keeps_the_text() {
     assert!(done.stderr.lines().count() <= 4, "{done:?}");
     assert_eq!(kept(&done), "three");
     run(&at, &["get", "k"]).silently(0, "two");
+    for (before, meanwhile, now) in [
+        ("put k two", "del k", "it is gone"),
+        ("del k", "put k two", "it is at revision "),
+    ] {
+        run(&at, &before.split(' ').collect::<Vec<_>>()).silently(0, "");
+        let editor = format!("{program} -e {at} {meanwhile}; printf three >");
+        let done = desk.edit(&at, &editor, &["k"]);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        assert!(done.stderr.contains(now), "{done:?}");
+        assert_eq!(kept(&done), "three");
+    }
+}
+
+#[test]
+fn nobody_else_may_read_a_draft() {
+    let desk = Desk::new();
+    let (_server, at) = store();
+    let editor = "look() { stat -c %a \"$1\" \"${1%/*}\" > \"$TMPDIR/modes\"; }; look";
+    desk.edit(&at, editor, &["secret"]).silently(0, "");
+    let modes = fs::read_to_string(desk.0.path().join("modes")).unwrap();
+    assert_eq!(modes, "600\n700\n");
+}
+
+#[test]
+fn visual_goes_before_editor_and_a_text_that_is_no_value_is_kept() {
+    let desk = Desk::new();
+    let (_server, at) = store();
+    let mut both = desk.editing(&at, "printf 00 >", &["k", "--encode", "hex"]);
+    let done = both.env("VISUAL", "printf zz >").output().unwrap().into();
+    assert_eq!(kept(&done), "zz");
+    assert_eq!(done.code, Some(2), "{done:?}");
 }
 
 #[test]
 fn an_editor_that_fails_saves_nothing() {
+    let desk = Desk::new();
     let (server, at) = store();
     run(&at, &["put", "k", "one"]).silently(0, "");
-    let done = edit(&at, "false", &["k"]);
+    let done = desk.edit(&at, "false", &["k"]);
     assert_eq!(done.code, Some(1), "{done:?}");
-    let done = edit(&at, "printf two > \"$1\"; false", &["k"]);
+    let done = desk.edit(&at, "printf two > \"$1\"; false", &["k"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert_eq!(kept(&done), "two");
-    let done = edit(&at, "no-such-editor", &["k"]);
+    let done = desk.edit(&at, "no-such-editor", &["k"]);
     assert_eq!(done.code, Some(2), "{done:?}");
     assert!(
         done.stderr.contains("  try: VISUAL or EDITOR names"),
         "{done:?}"
     );
-    let nobody = edit(&at, "", &["k"]);
+    let nobody = desk.edit(&at, "", &["k"]);
     assert_eq!(nobody.code, Some(2), "{nobody:?}");
     assert!(nobody.stderr.contains("no editor was named"), "{nobody:?}");
     let writes = server
@@ -127,17 +181,19 @@ fn an_editor_that_fails_saves_nothing() {
         .filter(|asked| is_write(asked))
         .count();
     assert_eq!(writes, 1, "only the put");
+    assert!(desk.is_clear(), "there is no text that somebody changed");
 }
 
 #[test]
 fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
+    let desk = Desk::new();
     let lost = Fake::start(1, |asked| {
         if is_write(asked) {
             return asked.error(WireError::NoLeader);
         }
         asked.reply(&Reply::Missing { index: Index(1) })
     });
-    let done = edit(&lost.addr, "printf x >", &["-t", SOON, "a b"]);
+    let done = desk.edit(&lost.addr, "printf x >", &["-t", SOON, "a b"]);
     assert_eq!(done.code, Some(4), "{done:?}");
     assert!(
         done.stderr
@@ -146,7 +202,10 @@ fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
     );
     assert_eq!(kept(&done), "x");
     let nobody = Fake::start(1, always(WireError::NoLeader));
-    assert_eq!(edit(&nobody.addr, "true", &["-t", SOON, "k"]).code, Some(4));
+    assert_eq!(
+        desk.edit(&nobody.addr, "true", &["-t", SOON, "k"]).code,
+        Some(4)
+    );
 }
 
 /// The line asks for the same write, whatever the editor did to the end of the text.
@@ -160,6 +219,7 @@ fn the_line_for_an_unknown_outcome_tells_it() {
     thread::scope(|scope| {
         for (editor, args) in cases {
             scope.spawn(move || {
+                let desk = Desk::new();
                 let mut is_lost = true;
                 let server = Fake::start(1, move |asked| match &asked.what {
                     What::Write(_) if std::mem::take(&mut is_lost) => Act::Nothing,
@@ -176,7 +236,7 @@ fn the_line_for_an_unknown_outcome_tells_it() {
                     }),
                 });
                 let args = [&["-t", SOON][..], args].concat();
-                let done = edit(&server.addr, editor, &args);
+                let done = desk.edit(&server.addr, editor, &args);
                 assert_eq!(done.code, Some(5), "{done:?}");
                 let line = done.stderr.split("  try: ").nth(1).unwrap();
                 let line = line.lines().next().unwrap();
@@ -204,22 +264,25 @@ fn the_line_for_an_unknown_outcome_tells_it() {
 
 #[test]
 fn a_signal_of_the_editor_is_not_one_of_the_program() {
+    let desk = Desk::new();
     let (_server, at) = store();
-    edit(&at, &interrupted("printf two >"), &["k"]).silently(0, "");
+    desk.edit(&at, &interrupted("printf two >"), &["k"])
+        .silently(0, "");
     run(&at, &["get", "k"]).silently(0, "two");
     // It may end the editor.
-    let done = edit(&at, "kill -INT $$; true", &["k"]);
+    let done = desk.edit(&at, "kill -INT $$; true", &["k"]);
     assert_eq!(done.code, Some(1), "{done:?}");
 }
 
 #[test]
 fn whoever_ends_the_program_while_the_editor_runs_is_told_where_the_text_is() {
+    let desk = Desk::new();
     let (_server, at) = store();
     run(&at, &["put", "k", "old"]).silently(0, "");
     // It outlives the program, and keeps nobody from reading what that said to the end.
     let editor = "printf half > \"$1\"; kill -TERM $PPID; exec >&- 2>&-; \
                   while kill -0 $PPID; do sleep 0.01; done; true";
-    let output = editing(&at, editor, &["k"]).output().unwrap();
+    let output = desk.editing(&at, editor, &["k"]).output().unwrap();
     assert_eq!(output.status.signal(), Some(Signal::TERM.as_raw()));
     let done = Done::from(output);
     let again = "\n  try: raftctl cas k --expect-revision 1 - < ";
@@ -230,21 +293,23 @@ fn whoever_ends_the_program_while_the_editor_runs_is_told_where_the_text_is() {
 
 #[test]
 fn a_signal_behind_the_editor_tells_where_the_text_is() {
+    let desk = Desk::new();
     let silent = Fake::start(1, |asked| match asked.what {
         What::Get(..) => asked.reply(&Reply::Missing { index: Index(1) }),
         _ => Act::Nothing,
     });
     for signal in [Signal::INT, Signal::TERM] {
         let before = silent.asked().len();
-        let child = editing(
-            &silent.addr,
-            &interrupted("printf two >"),
-            &["-t", "60s", "k"],
-        )
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        let child = desk
+            .editing(
+                &silent.addr,
+                &interrupted("printf two >"),
+                &["-t", "60s", "k"],
+            )
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let patience = Instant::now();
         while !silent.asked().iter().skip(before).any(is_write) {
             assert!(patience.elapsed() < Duration::from_secs(20));
