@@ -1,14 +1,15 @@
 //! The verbs about the cluster and its nodes.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use wire::client::{NodeRole, Reply};
+use wire::client::{NodeRole, Reply, Status};
 use wire::command::Outcome;
 use wire::error::Error as WireError;
-use wire::types::{Index, Term};
+use wire::membership::Suffrage;
+use wire::types::{Index, NodeId, Term};
 
 use super::client::closed_port;
 use super::fake::{Fake, What};
@@ -132,6 +133,185 @@ fn whether_a_node_may_stop_waits_a_moment_for_all_to_hear_their_leader() {
         assert_eq!(done.code, Some(1), "{done:?}");
         assert!(done.stderr.contains(why), "{done:?}");
     }
+}
+
+/// Nodes that tell this of themselves and of each other, whose addresses they know.
+fn nodes<const N: usize>(
+    tell: impl Fn(u64, [&str; N]) -> Status + Clone + Send + 'static,
+) -> [Fake; N] {
+    let addrs: Arc<OnceLock<[String; N]>> = Arc::default();
+    let nodes: [Fake; N] = std::array::from_fn(|at| {
+        let (tell, known, id) = (tell.clone(), Arc::clone(&addrs), at as u64 + 1);
+        Fake::start(id, move |asked| {
+            let addrs = known.wait().each_ref().map(String::as_str);
+            asked.reply(&Reply::Status(tell(id, addrs)))
+        })
+    });
+    let all = nodes.each_ref().map(|node| node.addr.clone());
+    assert!(addrs.set(all).is_ok());
+    nodes
+}
+
+fn role(id: u64) -> NodeRole {
+    match id {
+        1 => NodeRole::Leader,
+        _ => NodeRole::Follower,
+    }
+}
+
+#[test]
+fn the_view_of_the_newest_leader_counts() {
+    // Node 1 has not heard that node 2 leads, and has replaced node 3 by node 4.
+    let [old, new, _, _] = nodes(|id, addrs: [&str; 4]| {
+        let mut told = status(id, role(id), [addrs[0], addrs[1], addrs[2]], [true; 3]);
+        if id == 1 {
+            told.quorum_ok = false;
+        } else {
+            (told.term, told.leader) = (Term(6), Some(NodeId(2)));
+            told.members[2].node = NodeId(4);
+            addrs[3].clone_into(&mut told.members[2].client_addr);
+        }
+        if id == 2 {
+            told.role = NodeRole::Leader;
+        }
+        told
+    });
+    for asked in [old, new] {
+        let told = run(&asked.addr, &["status", "--json"]).json();
+        let cluster = (&told["leader"], &told["term"], &told["quorum_ok"]);
+        assert_eq!(cluster, (&json!(2), &json!(6), &json!(true)));
+        let members = told["members"].as_array().unwrap();
+        let members: Vec<_> = members
+            .iter()
+            .map(|m| (&m["id"], &m["reachable"]))
+            .collect();
+        let expected = [1, 2, 4].map(|id| (json!(id), json!(true)));
+        assert_eq!(members, expected.each_ref().map(|(id, up)| (id, up)));
+    }
+}
+
+#[test]
+fn failures_that_are_tolerated_are_those_of_the_weaker_set_of_voters() {
+    use Suffrage::{Incoming, Learner, Leaving, Voter};
+    // How they vote, whom the leader hears, voters, and how many of them may fail.
+    for (suffrage, heard, voters, tolerated) in [
+        ([Voter; 3], [true; 3], 3, 1),
+        ([Voter; 3], [true, true, false], 3, 0),
+        ([Voter, Voter, Learner], [true; 3], 2, 0),
+        ([Voter, Incoming, Incoming], [true; 3], 3, 0),
+        ([Voter, Leaving, Leaving], [true; 3], 1, 0),
+    ] {
+        let leader = Fake::start(1, move |asked| {
+            let mut told = status(1, NodeRole::Leader, ["", "", ""], heard);
+            for (member, suffrage) in told.members.iter_mut().zip(suffrage) {
+                member.suffrage = suffrage;
+            }
+            asked.reply(&Reply::Status(told))
+        });
+        let told = run(&leader.addr, &["status", "--json"]).json();
+        let cluster = (&told["voters"], &told["failures_tolerated"]);
+        assert_eq!(cluster, (&json!(voters), &json!(tolerated)), "{suffrage:?}");
+        let kind = match suffrage[2] {
+            Learner => "learner",
+            _ => "voter",
+        };
+        assert_eq!(told["members"][2]["kind"], kind);
+    }
+}
+
+#[test]
+fn a_leader_without_a_quorum_neither_leads_nor_is_healthy() {
+    let serve = |quorum_ok, error: &'static str| {
+        Fake::start(1, move |asked| {
+            let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+            told.quorum_ok = quorum_ok;
+            told.error = error.into();
+            asked.reply(&Reply::Status(told))
+        })
+    };
+    let alone = serve(false, "");
+    let told = run(&alone.addr, &["is-leader", "--json"]);
+    let expected = json!({"is_leader": false, "id": 1, "leader": 1});
+    assert_eq!((told.code, told.json()), (Some(1), expected));
+    let told = run(&alone.addr, &["is-healthy", "--node", "--json"]);
+    let expected = json!({"healthy": false, "reason": "it hears no quorum"});
+    assert_eq!((told.code, told.json()), (Some(1), expected));
+    let told = run(&alone.addr, &["status", "--json"]).json();
+    assert_eq!(told["quorum_ok"], false);
+    let done = run(&alone.addr, &["-t", "100ms", "wait-ready", "--leader"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    // A follower tells who leads; how far others are only a leader knows.
+    let follower = Fake::start(2, |asked| {
+        let mut told = status(2, NodeRole::Follower, ["", "", ""], [true; 3]);
+        told.members[0].match_index = Some(Index(0));
+        asked.reply(&Reply::Status(told))
+    });
+    let told = run(&follower.addr, &["status", "--json"]).json();
+    assert_eq!(
+        (&told["leader"], &told["quorum_ok"]),
+        (&json!(1), &json!(true))
+    );
+    assert_eq!(told["members"][0]["lag_entries"], Value::Null);
+    let troubled = serve(true, "no space");
+    run(&troubled.addr, &["is-healthy", "--node"]).silently(1, "");
+    let told = run(&troubled.addr, &["status", "--json"]).json();
+    assert_eq!(told["members"][0]["error"], "no space");
+}
+
+#[test]
+fn a_node_is_not_safe_to_stop_while_a_voter_that_is_needed_cannot_be_counted_on() {
+    use Suffrage::{Incoming, Learner, Leaving};
+    const ALL: u64 = 0;
+    type Spoil = fn(&mut Status);
+    let asked = |whose: u64, spoil: Spoil, of_all: Spoil| {
+        let [_leader, asked, _third] = nodes(move |id, addrs| {
+            let mut told = status(id, role(id), addrs, [true; 3]);
+            of_all(&mut told);
+            if whose == ALL || whose == id {
+                spoil(&mut told);
+            }
+            told
+        });
+        run(&asked.addr, &["is-safe-to-stop", "--json"])
+    };
+    let cases: [(u64, Spoil, &str); 9] = [
+        (3, |told| told.state = "replaying".into(), "n3 is replaying"),
+        (3, |told| told.error = "x".into(), "n3 has trouble: x"),
+        (3, |told| told.durable = Index(90), "n3 is 9 entries behind"),
+        (
+            3,
+            |told| told.node = NodeId(9),
+            "n3 is not there, but node 9",
+        ),
+        (1, |told| told.quorum_ok = false, "no leader hears a quorum"),
+        (1, |told| told.role = role(2), "no leader hears a quorum"),
+        (1, |told| told.node = NodeId(9), "no leader hears a quorum"),
+        (
+            ALL,
+            |told| told.members[2].suffrage = Incoming,
+            "1 of 2 voters",
+        ),
+        (
+            ALL,
+            |told| told.members[2].suffrage = Leaving,
+            "1 of 2 voters",
+        ),
+    ];
+    for (whose, spoil, why) in cases {
+        let done = asked(whose, spoil, |_| ());
+        assert_eq!(done.code, Some(1), "{why}: {done:?}");
+        assert!(done.stderr.contains(why), "{why}: {done:?}");
+        assert_eq!(done.json()["safe"], false, "{why}");
+    }
+    let learner = asked(
+        3,
+        |told| told.state = "replaying".into(),
+        |told| told.members[1].suffrage = Learner,
+    );
+    assert_eq!(
+        (learner.code, &learner.json()["safe"]),
+        (Some(0), &json!(true))
+    );
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use wire::client::{NodeRole, Reply};
 use wire::command::Command;
 use wire::types::Index;
 
 use super::fake::Fake;
 use super::run::{run, within};
-use super::script::Store;
+use super::script::{Store, status};
 
 /// A server with these keys, of which each page has at most so many.
 fn server(keys: impl Iterator<Item = String>, page_items: u32) -> Fake {
@@ -26,18 +27,12 @@ fn server(keys: impl Iterator<Item = String>, page_items: u32) -> Fake {
 }
 
 fn candidates(server: &Fake, typed: &str) -> Vec<String> {
-    let done = run(
-        &server.addr,
-        &[
-            "__complete",
-            "--",
-            "raftctl",
-            "-e",
-            &server.addr,
-            "get",
-            typed,
-        ],
-    );
+    offered(server, &["get", typed])
+}
+
+fn offered(server: &Fake, words: &[&str]) -> Vec<String> {
+    let asked = ["__complete", "--", "raftctl", "-e", &server.addr];
+    let done = run(&server.addr, &[&asked, words].concat());
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
     let text = String::from_utf8(done.stdout).unwrap();
     let lines = text.lines().skip(1);
@@ -63,6 +58,20 @@ fn candidates_are_few_and_printable() {
     assert_eq!(candidates(&server(many, 0), "k").len(), 200);
     let odd = ["line\nbreak", "tab\tulator", "fine"].map(str::to_owned);
     assert_eq!(candidates(&server(odd.into_iter(), 0), ""), ["fine"]);
+}
+
+#[test]
+fn members_are_offered_by_name_and_by_address() {
+    let node = Fake::start(1, |asked| {
+        let mut told = status(1, NodeRole::Leader, ["h:1", "h:2", ""], [true; 3]);
+        told.members[1].name.clear();
+        asked.reply(&Reply::Status(told))
+    });
+    assert_eq!(offered(&node, &["remove-peer", ""]), ["n1", "n3"]);
+    assert_eq!(
+        offered(&node, &["-e", &node.addr, "-e", "h"]),
+        ["h:1", "h:2"]
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Configuration and contexts, as a person uses them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -96,6 +97,24 @@ fn a_context_is_added_chosen_shown_and_removed() {
             .stderr
             .contains("a context needs endpoints")
     );
+}
+
+#[test]
+fn a_context_that_is_not_there_is_not_chosen_and_the_file_stays_as_private_as_it_is() {
+    let home = Home::new();
+    home.run(&["-e", "h:1", "context", "add", "a"])
+        .silently(0, "");
+    fs::set_permissions(home.file(), fs::Permissions::from_mode(0o600)).unwrap();
+    home.run(&["context", "use", "a"]).silently(0, "");
+    let mode = fs::metadata(home.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(home.run(&["context", "use", "b"]).code, Some(2));
+    home.run(&["context", "show"])
+        .silently(0, "endpoints\th:1\n");
+    let told = home.run(&["context", "ls", "--json"]).json();
+    let file = home.file().display().to_string();
+    let expected = json!({"name": "a", "current": true, "endpoints": ["h:1"], "file": file});
+    assert_eq!(told, expected);
 }
 
 #[test]
