@@ -21,6 +21,7 @@ mod node_handover;
 mod node_harness;
 mod node_heal;
 mod node_image;
+mod node_joining;
 mod node_joint;
 mod node_limits;
 mod node_members;

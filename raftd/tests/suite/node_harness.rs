@@ -179,17 +179,9 @@ impl Cluster {
             checked: BTreeMap::new(),
             options,
         };
-        for id in 1..=cluster.options.members {
-            let member = Member {
-                disk: cluster.new_disk(),
-                wiped: false,
-                spoiled: false,
-                node: None,
-                life: 0,
-                stopped: false,
-                events: Vec::new(),
-            };
-            cluster.members.insert(NodeId(id), member);
+        for id in cluster.initial_ids() {
+            let member = cluster.new_member();
+            cluster.members.insert(id, member);
         }
         cluster
     }
@@ -213,7 +205,33 @@ impl Cluster {
         Disk::new(Incarnation(self.draw() | 1))
     }
 
+    fn new_member(&mut self) -> Member {
+        Member {
+            disk: self.new_disk(),
+            wiped: false,
+            spoiled: false,
+            node: None,
+            life: 0,
+            stopped: false,
+            events: Vec::new(),
+        }
+    }
+
     // --- members ---
+
+    /// With whom the cluster began.
+    fn initial_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.options.members).map(NodeId)
+    }
+
+    /// A new node, down, that was told what this one knows of the cluster.
+    pub(crate) fn newcomer(&mut self, told_by: NodeId) -> NodeId {
+        let id = NodeId(self.members.len() as u64 + 1);
+        let mut member = self.new_member();
+        member.disk.formed = self.formed(told_by).to_vec();
+        self.members.insert(id, member);
+        id
+    }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {
         self.members.keys().copied().collect()
@@ -274,7 +292,7 @@ impl Cluster {
         assert!(!self.is_up(id), "the node is down");
         let (life, seed) = (self.draw(), self.draw());
         let now = self.clocks();
-        let members = self.ids().into_iter();
+        let members = self.initial_ids();
         let members: Vec<_> = members.map(|id| (id, format!("peer-{id}:1"))).collect();
         let tail_entries = self.options.tail_entries;
         let (limits, snapshots) = (self.options.limits, self.options.snapshots);

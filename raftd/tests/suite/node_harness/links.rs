@@ -69,6 +69,12 @@ impl Cluster {
         self.turn(to, vec![Input::Peer { link, message }]);
     }
 
+    /// The links that a node has dialled, by their names.
+    pub(crate) fn dialled(&self, id: NodeId) -> Vec<LinkId> {
+        let links = self.links.iter().filter(|(_, link)| link.from == id);
+        links.map(|(link, _)| *link).collect()
+    }
+
     pub(super) fn links_of(&self, id: NodeId) -> Vec<LinkId> {
         let of = |link: &Link| link.from == id || link.to == id;
         self.links
