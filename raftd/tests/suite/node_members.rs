@@ -6,6 +6,7 @@ use raftd::node::io::ConnectionId;
 use wire::client::{MemberChange, MembersChanged, Reply, Request};
 use wire::error::Error;
 use wire::hello::Role;
+use wire::limits::MEMBERS_MAX;
 use wire::membership::Suffrage;
 use wire::peer::DiskState;
 use wire::types::{Incarnation, Index, NodeId};
@@ -97,8 +98,12 @@ fn a_follower_that_is_removed_learns_it_and_ends() {
 #[test]
 fn a_leader_makes_way_before_it_is_removed() {
     let (mut cluster, leader, others, client) = three(Options::default());
-    let reply = error(cluster.ask(client, 1, change(MemberChange::Remove(leader))));
-    assert!(matches!(reply, Error::Overloaded { .. }), "{reply:?}");
+    let remove = change(MemberChange::Remove(leader));
+    cluster.send(client, &[(1, remove), (2, remove)]);
+    for request in [1, 2] {
+        let reply = error(cluster.await_reply(client, request));
+        assert!(matches!(reply, Error::Overloaded { .. }), "{reply:?}");
+    }
     cluster.run_until("another leads", ms(1_000), |c| {
         c.leader().is_some_and(|id| id != leader)
     });
@@ -128,33 +133,49 @@ fn a_leader_makes_way_for_one_with_room() {
     }
 }
 
-/// Also while the state lags behind what is committed: one change at a time, and no second caller is
-/// forgotten.
-#[test]
-fn changes_wait_for_each_other() {
+/// Three nodes that apply one entry in a turn.
+fn three_that_lag() -> (Cluster, NodeId, [NodeId; 2], ConnectionId) {
     let limits = Limits {
         turn_entries_max: 1,
         ..Limits::default()
     };
-    let (mut cluster, leader, _, client) = three(Options {
+    three(Options {
         limits,
         ..Options::default()
-    });
-    let mut session = session(&cluster, 1);
-    let writes: Vec<_> = (1..=40)
+    })
+}
+
+/// Forty writes, behind which the state lags for as many turns.
+fn write_much(cluster: &mut Cluster, client: ConnectionId) {
+    let mut session = session(cluster, 1);
+    let writes: Vec<_> = (1001..=1040)
         .map(|n| (n, session.next(put(b"k", b"v"))))
         .collect();
     cluster.send(client, &writes);
-    let asked = [
-        (100, change(learner("n4", None))),
-        (101, change(learner("n5", None))),
-    ];
-    cluster.send(client, &asked);
+}
+
+/// Until there are so many members, and all know it but for their states.
+fn await_commit(cluster: &mut Cluster, leader: NodeId, members: usize) {
+    cluster.run_until("the change is committed", ms(1_000), |cluster| {
+        let raft = cluster.node(leader).raft();
+        raft.membership().members.len() == members && !raft.is_changing()
+    });
+}
+
+/// Also while the state lags behind what is committed: one change at a time, and no second caller is
+/// forgotten.
+#[test]
+fn changes_wait_for_each_other() {
+    let (mut cluster, leader, _, client) = three_that_lag();
+    write_much(&mut cluster, client);
+    cluster.send(client, &[(100, change(learner("n4", None)))]);
+    await_commit(&mut cluster, leader, 4);
+    assert!(cluster.reply(client, 100).is_none(), "the state lags");
+    let second = error(cluster.ask(client, 101, change(learner("n5", None))));
+    assert!(matches!(second, Error::Overloaded { .. }), "{second:?}");
     let first = changed(cluster.await_reply(client, 100));
     assert_eq!(first.id, NodeId(4));
-    let second = error(cluster.await_reply(client, 101));
-    assert!(matches!(second, Error::Overloaded { .. }), "{second:?}");
-    for n in 1..=40 {
+    for n in 1001..=1040 {
         written(cluster.await_reply(client, n));
     }
     let third = cluster.ask(client, 102, change(learner("n5", None)));
@@ -163,6 +184,35 @@ fn changes_wait_for_each_other() {
         "one address each"
     );
     assert_eq!(ids(&cluster, leader).len(), 4);
+}
+
+/// A learner is given up, and while the state lags behind that, another one is added.
+#[test]
+fn who_waits_for_a_change_is_not_told_of_the_one_before() {
+    let (mut cluster, leader, _, client) = three_that_lag();
+    changed(cluster.ask(client, 1, change(learner("n4", Some(1_000)))));
+    cluster.run(ms(990));
+    assert_eq!(ids(&cluster, leader).len(), 4);
+    cluster.oversleep(ms(20));
+    write_much(&mut cluster, client);
+    await_commit(&mut cluster, leader, 3);
+    let added = changed(cluster.ask(client, 2, change(learner("n5", None))));
+    assert!(added.after.get(added.id).is_some(), "{added:?}");
+}
+
+#[test]
+fn a_follower_sends_whoever_wants_to_change_the_members_to_the_leader() {
+    let (mut cluster, leader, [follower, _], _) = three(Options::default());
+    let client = cluster.connect(follower);
+    for (request, asked) in [
+        (1, change(learner("n4", None))),
+        (2, join("elsewhere:1", 7)),
+    ] {
+        match error(cluster.ask(client, request, asked)) {
+            Error::NotLeader { leader: hint } => assert_eq!(hint.node, leader),
+            other => panic!("not sent on but {other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -206,7 +256,7 @@ fn who_does_not_come_in_time_is_removed_and_its_id_is_used_up() {
 /// Two who replace the same member, or one another, would end as one voter more than was meant.
 #[test]
 fn a_replacement_is_over_before_another_begins() {
-    let (mut cluster, leader, [old, _], client) = three(Options::default());
+    let (mut cluster, leader, [old, other], client) = three(Options::default());
     let instead = |name: &'static str, peer_addr, replaces| {
         change(MemberChange::Add {
             name,
@@ -229,11 +279,58 @@ fn a_replacement_is_over_before_another_begins() {
     assert_eq!(ids(&cluster, leader).len(), 4);
     changed(cluster.ask(client, 5, change(MemberChange::Remove(first.id))));
     changed(cluster.ask(client, 6, instead("n5", "elsewhere:5", old)));
+    let stranger = refusal(cluster.ask(client, 7, instead("n6", "elsewhere:6", NodeId(9))));
+    assert_eq!(stranger, "there is no member 9");
+    // Whoever takes the place may take the address.
+    let address = format!("peer-{other}:1");
+    let at_the_same = MemberChange::Add {
+        name: "n6",
+        peer_addr: &address,
+        promote_within_ms: Some(2_000),
+        replaces: Some(other),
+    };
+    changed(cluster.ask(client, 8, change(at_the_same)));
+}
+
+/// What says who they are has a bound.
+#[test]
+fn a_cluster_has_so_many_members_and_no_more() {
+    let (mut cluster, leader, _, client) = three(Options::default());
+    let add = |cluster: &mut Cluster, n: u64| {
+        let (name, address) = (format!("n{n}"), format!("elsewhere:{n}"));
+        let asked = MemberChange::Add {
+            name: &name,
+            peer_addr: &address,
+            promote_within_ms: None,
+            replaces: None,
+        };
+        match cluster.ask(client, n, change(asked)) {
+            Reply::MembersChanged(_) => None,
+            other => Some(refusal(other)),
+        }
+    };
+    for n in 4..=MEMBERS_MAX as u64 {
+        assert_eq!(add(&mut cluster, n), None);
+    }
+    let refused = add(&mut cluster, MEMBERS_MAX as u64 + 1).expect("it is full");
+    assert_eq!(
+        refused,
+        format!("a cluster has {MEMBERS_MAX} members at most")
+    );
+    assert_eq!(ids(&cluster, leader).len(), MEMBERS_MAX);
 }
 
 #[test]
 fn an_id_is_bound_to_one_directory_and_to_one_address() {
     let (mut cluster, _, _, client) = three(Options::default());
+    // Those that formed the cluster are bound to theirs, though no entry says so yet.
+    let wiped = Request::Join {
+        name: "n2",
+        peer_addr: "peer-2:1",
+        incarnation: Incarnation(7),
+    };
+    let other = error(cluster.ask(client, 7, wiped));
+    assert!(matches!(other, Error::WrongIncarnation { .. }), "{other:?}");
     let stranger = refusal(cluster.ask(client, 1, join("elsewhere:1", 7)));
     assert!(stranger.contains("no member is called n4"), "{stranger}");
     changed(cluster.ask(client, 2, change(learner("n4", None))));
@@ -248,6 +345,14 @@ fn an_id_is_bound_to_one_directory_and_to_one_address() {
             other => panic!("not admitted but {other:?}"),
         }
     }
+    let add = MemberChange::Add {
+        name: "n4",
+        peer_addr: "nowhere:1",
+        promote_within_ms: None,
+        replaces: None,
+    };
+    let taken = refusal(cluster.ask(client, 8, change(add)));
+    assert!(taken.contains("n4 is a member already"), "{taken}");
     let other = error(cluster.ask(client, 6, join("elsewhere:1", 8)));
     assert!(matches!(other, Error::WrongIncarnation { .. }), "{other:?}");
 }
@@ -498,22 +603,24 @@ fn who_says_hello_is_judged_by_what_is_known_of_its_id() {
     changed(cluster.ask(client, 3, change(MemberChange::Remove(gone))));
     cluster.run(ms(100));
     let (hello, _) = cluster.node(leader).hello_to(judge);
-    let mut says = |node: u64, incarnation: u64, is_told: bool| {
+    let told = cluster.formed(leader).to_vec();
+    let told_elsewhere = [(NodeId(6), Incarnation(9))];
+    let mut says = |node: u64, incarnation: u64, formed: &[(NodeId, Incarnation)]| {
         let mut hello = hello.clone();
         let Role::Peer { identity, .. } = &mut hello.role else {
             panic!("a client's hello");
         };
         (identity.node, identity.incarnation) = (NodeId(node), Incarnation(incarnation));
-        if !is_told {
-            identity.formed.clear();
-        }
+        identity.formed = formed.to_vec();
         cluster.check_hello(judge, &hello).map(|_| ())
     };
-    assert_eq!(says(4, 7, true), Ok(()));
-    let other = says(4, 8, true).unwrap_err();
+    assert_eq!(says(4, 7, &told), Ok(()));
+    let other = says(4, 8, &told).unwrap_err();
     assert!(matches!(other, Error::WrongIncarnation { .. }), "{other:?}");
-    assert_eq!(says(gone.0, 7, true), Err(Error::Removed));
-    assert_eq!(says(5, 9, true), Ok(()), "it may have been admitted");
-    let stranger = says(6, 9, false).unwrap_err();
-    assert!(matches!(stranger, Error::WrongNode { .. }), "{stranger:?}");
+    assert_eq!(says(gone.0, 7, &told), Err(Error::Removed));
+    assert_eq!(says(5, 9, &told), Ok(()), "it may have been admitted");
+    for formed in [&[][..], &told_elsewhere] {
+        let stranger = says(6, 9, formed).unwrap_err();
+        assert!(matches!(stranger, Error::WrongNode { .. }), "{stranger:?}");
+    }
 }
