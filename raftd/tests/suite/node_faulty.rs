@@ -164,6 +164,20 @@ fn another_entry_at_the_place_of_a_damaged_one_is_not_taken() {
     unread.check_not_taken(another);
 }
 
+/// Only the leader can say that an entry is gone for good.
+#[test]
+fn no_state_is_thrown_away_for_entries_that_the_leader_may_have() {
+    let mut unread = Unread::new();
+    unread.cluster.run(ms(5_000));
+    for id in [unread.hurt, unread.other] {
+        assert_eq!(
+            said(&unread.cluster, id, "damaged entries are compacted"),
+            0
+        );
+        assert!(!unread.cluster.node(id).raft().is_rebuilding());
+    }
+}
+
 /// It could not be read at the start: without it this node goes by the members of before.
 #[test]
 fn a_damaged_entry_that_says_who_is_a_member_counts_once_it_is_fetched() {
@@ -271,6 +285,10 @@ fn damaged_entries_that_only_a_state_lacks_are_replaced_by_the_leaders_snapshot(
     cluster.crash(hurt);
     cluster.damage_entries(hurt, [Index(5)]);
     cluster.start(hurt);
+    // It takes a while to get one, and throws away nothing more meanwhile.
+    cluster.break_snapshot_disk(hurt, true);
+    cluster.run(ms(5_000));
+    cluster.break_snapshot_disk(hurt, false);
     cluster.run_until("a state", ms(10_000), |cluster| {
         cluster.node(hurt).store().applied().index >= last
     });
