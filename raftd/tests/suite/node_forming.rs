@@ -97,6 +97,39 @@ fn a_member_with_a_past_is_no_reason_to_form() {
     assert_eq!(cluster.formed(ONE), expected);
 }
 
+/// With the first one the others may have formed the cluster since.
+#[test]
+fn a_member_with_another_directory_than_before_is_reason_to_ask_the_others_again() {
+    let mut cluster = apart();
+    for to in [TWO, THREE, THREE] {
+        greet(&mut cluster, ONE, to);
+    }
+    cluster.crash(TWO);
+    cluster.wipe(TWO);
+    cluster.start(TWO);
+    greet(&mut cluster, ONE, TWO);
+    cluster.run(ms(100));
+    assert_eq!(cluster.formed(ONE), []);
+}
+
+/// It would forget what it told.
+#[test]
+fn who_formed_the_cluster_is_told_once_it_is_durable() {
+    let mut cluster = apart();
+    cluster.hang_disk(ONE, true);
+    for to in [TWO, THREE, TWO, THREE] {
+        greet(&mut cluster, ONE, to);
+    }
+    let told = |cluster: &Cluster| match cluster.node(ONE).hello_to(TWO).0.role {
+        Role::Peer { identity, .. } => identity.formed,
+        Role::Client => panic!("a client's hello"),
+    };
+    assert_eq!(told(&cluster), []);
+    cluster.hang_disk(ONE, false);
+    cluster.run(ms(100));
+    assert_eq!(told(&cluster).len(), 3);
+}
+
 #[test]
 fn a_formed_member_lets_in_the_incarnation_that_it_knows() {
     let mut cluster = Cluster::new(Options::default());
