@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use raftd::node::io::ConnectionId;
-use wire::client::{Reply, Request};
+use wire::client::{MemberChange, Reply, Request};
 use wire::error::Error;
 use wire::leadership::{Cause, HandOver};
 use wire::limits::LEADER_CHANGES_MAX;
@@ -111,6 +111,33 @@ fn who_would_not_lead_soon_is_refused_with_the_reason() {
     assert_eq!(cluster.leader(), Some(leader));
     // Nothing came of it: writes did not wait for anything.
     assert!(!cluster.node(leader).raft().is_transferring());
+}
+
+#[test]
+fn who_does_not_vote_does_not_take_over() {
+    let (mut cluster, _, [learner, _], client) = three();
+    let demote = Request::ChangeMembers {
+        dry_run: false,
+        change: MemberChange::Demote(learner),
+    };
+    let reply = cluster.ask(client, 1, demote);
+    assert!(matches!(reply, Reply::MembersChanged(_)), "{reply:?}");
+    let refused = refusal(cluster.ask(client, 2, transfer(Some(learner))));
+    let expected = format!("n{learner} does not vote, and only voters lead");
+    assert_eq!(refused, expected);
+}
+
+/// Writes wait until it has them all.
+#[test]
+fn without_a_name_it_goes_to_one_that_has_most_of_the_log() {
+    for place in [0, 1] {
+        let (mut cluster, leader, others, client) = three();
+        cluster.hang_disk(others[place], true);
+        let mut session = session(&cluster, 1);
+        written(cluster.ask(client, 1, session.next(put(b"k", b"v"))));
+        let end = transferred(cluster.ask(client, 2, transfer(None)));
+        assert_eq!(end, (true, term(&cluster, leader), others[1 - place]));
+    }
 }
 
 #[test]
@@ -270,6 +297,16 @@ fn a_leader_that_stops_hands_over_first() {
         sent_to(&error(cluster.reply(client, 3).unwrap())),
         Some(heir)
     );
+}
+
+#[test]
+fn who_asked_for_another_leader_is_answered_though_the_old_one_stops() {
+    let (mut cluster, leader, [heir, _], client) = three();
+    cluster.crash(heir);
+    cluster.send(client, &[(1, transfer(Some(heir)))]);
+    cluster.stop(leader);
+    cluster.run_until("the end", ms(1_000), |cluster| cluster.has_stopped(leader));
+    assert!(cluster.reply(client, 1).is_some());
 }
 
 #[test]
