@@ -219,6 +219,31 @@ fn a_full_disk_that_is_removed_is_no_reason_for_snapshots_any_more() {
     assert_eq!(cluster.status(leader).snapshot.index, Index(0));
 }
 
+/// Who is down by now had no room when this node led before.
+#[test]
+fn a_leader_counts_no_disk_as_full_that_was_in_an_earlier_reign() {
+    let mut cluster = Cluster::serving(patient());
+    let leader = cluster.elect();
+    let mut followers = cluster.ids();
+    followers.retain(|id| *id != leader);
+    let [full, other] = followers.try_into().unwrap();
+    let mut session = session(&cluster, 1);
+    set_room(&mut cluster, &[full], DiskState::Hard);
+    for (from, to) in [(leader, other), (other, leader)] {
+        let client = cluster.connect(from);
+        let (deadline_ms, to) = (0, Some(to));
+        let reply = cluster.ask(client, 1, Request::TransferLeader { deadline_ms, to });
+        assert!(matches!(reply, Reply::LeaderTransferred { done: true, .. }));
+        if from == leader {
+            set_room(&mut cluster, &[full], DiskState::Ok);
+            cluster.crash(full);
+        }
+    }
+    write(&mut cluster, leader, &mut session);
+    cluster.run(ms(1_000));
+    assert_eq!(cluster.status(leader).snapshot.index, Index(0));
+}
+
 /// What a snapshot failed to make needless is reason for the next one, which waits longer.
 #[test]
 fn a_snapshot_without_room_is_tried_again_and_ever_less_often() {
