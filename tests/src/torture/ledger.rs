@@ -259,7 +259,7 @@ pub struct Ledger {
     pub acknowledged: u64,
     /// Of those, writes that the committed log does not hold.
     pub lost: u64,
-    /// Answers that no right history explains: the first that is found ends a run.
+    /// Answers that no right history explains: the first look that finds some ends a run.
     pub wrong: u64,
     /// Writes that were certainly not applied.
     pub not_applied: u64,

@@ -289,6 +289,7 @@ impl<'a> Stage<'a> {
     fn take_in(&mut self, clients: Vec<Client<'_>>, shared: &Shared) -> Result<(), Stop> {
         let gap_ns = shared.longest_gap_ns.load(Ordering::Relaxed);
         self.ledger.longest_gap = Duration::from_nanos(gap_ns);
+        let mut complaints = Vec::new();
         for client in clients {
             for _ in 0..client.resets {
                 self.tally.count(Fault::ClientReset);
@@ -296,9 +297,8 @@ impl<'a> Stage<'a> {
             let number = client.number();
             *self.ledger.deeds.entry(Deed::ViewPage).or_default() += client.pages;
             self.history.records.extend(client.records);
-            if let Some(complaint) = client.complaint {
-                return Err(self.wrong(format!("client {number}: {complaint}")));
-            }
+            let complaint = client.complaint.into_iter();
+            complaints.extend(complaint.map(|complaint| format!("client {number}: {complaint}")));
         }
         for record in &self.history.records {
             let is_write = matches!(record.operation, Operation::Write { .. });
@@ -318,7 +318,11 @@ impl<'a> Stage<'a> {
             .map(|fault| (fault, self.tally.of(fault)))
             .filter(|(_, count)| *count > 0)
             .collect();
-        Ok(())
+        self.ledger.wrong = complaints.len() as u64;
+        match complaints.into_iter().next() {
+            Some(first) => Err(Stop::Failed(first)),
+            None => Ok(()),
+        }
     }
 
     /// Reads everything that there is: through the leader, and from every member.

@@ -108,6 +108,9 @@ impl Part {
     }
 }
 
+/// What keys hold.
+type Content = BTreeMap<String, Vec<u8>>;
+
 /// What the members did, by the part that was damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -117,19 +120,38 @@ pub struct Tally {
     pub refused: BTreeMap<Part, u32>,
     /// Writes that were acknowledged.
     pub acknowledged: u64,
-    /// Keys that do not hold what was acknowledged last.
+    /// Keys that do not hold what was acknowledged last: the first look that finds some ends a run.
     pub lost: u64,
+    /// Keys that nobody wrote.
+    pub wrong: u64,
 }
 
 impl Tally {
     /// The line that ends what a run tells.
     #[must_use]
     pub fn summary(&self) -> String {
-        let (acknowledged, lost) = (self.acknowledged, self.lost);
+        let (acked, lost, wrong) = (self.acknowledged, self.lost, self.wrong);
         let [whole, refused] = [&self.whole, &self.refused].map(|of| of.values().sum::<u32>());
-        format!(
-            "{acknowledged} acked, {lost} lost, 0 wrong, {whole} whole again, {refused} refused"
-        )
+        format!("{acked} acked, {lost} lost, {wrong} wrong, {whole} whole again, {refused} refused")
+    }
+
+    /// Demands that all is there that was written, and nothing else.
+    fn compare(&mut self, written: &Content, found: &Content, whose: &str) -> Result<(), Stop> {
+        let lost = written
+            .iter()
+            .filter(|(key, value)| found.get(*key) != Some(*value));
+        let lost: Vec<&String> = lost.map(|(key, _)| key).collect();
+        let wrong: Vec<&String> = found
+            .keys()
+            .filter(|key| !written.contains_key(*key))
+            .collect();
+        (self.lost, self.wrong) = (lost.len() as u64, wrong.len() as u64);
+        if lost.is_empty() && wrong.is_empty() {
+            return Ok(());
+        }
+        Err(Stop::Failed(format!(
+            "{whose} has other values of {lost:?} than were acknowledged, and {wrong:?}, which nobody wrote"
+        )))
     }
 }
 
@@ -175,7 +197,7 @@ struct Sweep<'a> {
     client: Client,
     random: Random,
     /// What every key holds.
-    written: BTreeMap<String, Vec<u8>>,
+    written: Content,
     say: &'a (dyn Fn(&str) + Sync),
     tally: Tally,
 }
@@ -286,27 +308,13 @@ impl<'a> Sweep<'a> {
     /// Reads everything, through the leader and from each member.
     fn read_all(&mut self) -> Result<(), Stop> {
         let all = scan(&mut self.client, Consistency::Linearizable)?;
-        self.compare(&all, "the leader")?;
+        self.tally.compare(&self.written, &all, "the leader")?;
         for addr in &self.addrs {
             let mut own = Client::new(ClientOptions::new(vec![addr.clone()]));
-            self.compare(&scan(&mut own, Consistency::Stale)?, addr)?;
+            let own = scan(&mut own, Consistency::Stale)?;
+            self.tally.compare(&self.written, &own, addr)?;
         }
         Ok(())
-    }
-
-    fn compare(&self, found: &BTreeMap<String, Vec<u8>>, whose: &str) -> Result<(), Stop> {
-        if *found == self.written {
-            return Ok(());
-        }
-        let other = |key: &&String| found.get(*key) != self.written.get(*key);
-        let keys: Vec<_> = found
-            .keys()
-            .chain(self.written.keys())
-            .filter(other)
-            .collect();
-        Err(Stop::Failed(format!(
-            "{whose} has other values of {keys:?} than were acknowledged"
-        )))
     }
 
     /// Damages a random place of that part of a stopped member's directory.
@@ -341,7 +349,7 @@ fn told(rot: &Rot, error: &dyn fmt::Display) -> Stop {
     Stop::Failed(format!("{}: {error}", rot.describe()))
 }
 
-fn scan(client: &mut Client, consistency: Consistency) -> Result<BTreeMap<String, Vec<u8>>, Stop> {
+fn scan(client: &mut Client, consistency: Consistency) -> Result<Content, Stop> {
     let mut found = BTreeMap::new();
     let mut after: Option<Vec<u8>> = None;
     loop {
@@ -446,5 +454,27 @@ impl Atlas {
                 Some((name.clone(), 0, *bytes))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_or_nobody_s_is_told_in_the_last_line() {
+        let content = |text: &str| -> Content {
+            let keys = text.split_whitespace();
+            keys.map(|key| (key[..1].to_owned(), key[1..].into()))
+                .collect()
+        };
+        let mut tally = Tally::default();
+        let written = content("a1 b2 c3");
+        assert_eq!(tally.compare(&written, &written, "n1"), Ok(()));
+        assert!(tally.summary().contains(" 0 lost, 0 wrong, "));
+        let found = content("a1 b3 x1 y1 z1");
+        assert!(tally.compare(&written, &found, "n1").is_err());
+        let told = tally.summary();
+        assert!(told.contains(" 2 lost, 3 wrong, "), "{told}");
     }
 }
