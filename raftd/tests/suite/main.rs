@@ -60,6 +60,7 @@ mod wal_large;
 mod wal_life;
 mod wal_missing;
 mod wal_reads;
+mod wal_scrub;
 mod wal_storage;
 mod wal_story;
 mod wal_support;

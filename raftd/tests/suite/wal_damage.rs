@@ -12,7 +12,7 @@ use wire::entry::{Entry, EntryKind};
 use wire::types::{EntryId, Index, Term};
 
 use crate::wal_story::{Content, Random, SimWal, content, make_spare, open};
-use crate::wal_support::{entries, membership_entry, memberships_in, write};
+use crate::wal_support::{entries, membership_entry, memberships_in, rot_text, write};
 
 pub(crate) const SECTOR: usize = 512;
 
@@ -508,10 +508,7 @@ fn the_mark_of_a_batch_is_there_in_the_life_that_wrote_it() {
     let mut pending = Pending::default();
     pending.push(write(1, 1, entries(1, 2, 1, 10)));
     put(&mut wal, &mut pending);
-    disk.tamper(&segment_name(1), |bytes| {
-        let place = bytes.windows(4).position(|bytes| bytes == b"1.2.");
-        bytes[place.expect("it is there")] ^= 1;
-    });
+    rot_text(&disk, &segment_name(1), b"1.2.");
     let recovered = open(&disk.restart()).expect("it opens").recovered;
     let faulty: Vec<EntryId> = recovered.faulty.iter().map(|faulty| faulty.id).collect();
     assert_eq!(faulty, [id(1, 2)], "rot, and no tear");

@@ -1,15 +1,13 @@
 //! What is damaged is mended in place, or the log begins anew: at every operation the machine may go
 //! down. And what is found while the log is open.
 
-use std::collections::VecDeque;
-
 use bytes::BytesMut;
 use raft::Write;
+use raftd::disk::Disk;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
-use raftd::disk::{Disk, Latched};
 use raftd::fatal::ExitStatus;
 use raftd::node::io::{LoadPurpose, StorageEvent, StorageRequest};
-use raftd::storage::{Scrubber, Worker};
+use raftd::storage::Worker;
 use raftd::wal::Inspected;
 use raftd::wal::identity::Identity;
 use raftd::wal::segment::segment_name;
@@ -19,12 +17,12 @@ use wire::types::{EntryId, Index, NodeId};
 use crate::wal_damage::{SECTOR, Sound, id, interesting_sectors, sound, sound_behind_snapshot};
 use crate::wal_life::{DISK_BYTES, long_log, new_log, put, worker};
 use crate::wal_story::{SimWal, open};
-use crate::wal_support::{entries, membership_entry, rest, write};
+use crate::wal_support::{entries, membership_entry, rest, rot_text, write};
 
 const FAULTS: [Fault; 2] = [Fault::PowerLoss, Fault::Kill];
 
 /// Where the headers of batches with entries stand in a segment.
-fn heads(disk: &SimDisk, name: &str) -> Vec<usize> {
+pub(crate) fn heads(disk: &SimDisk, name: &str) -> Vec<usize> {
     let bytes = disk.content(name).expect("it exists");
     let mut sectors = interesting_sectors(disk, name);
     sectors.retain(|at| bytes[*at..].starts_with(b"RBAT") && bytes[*at + 60..][..4] != [0; 4]);
@@ -41,7 +39,7 @@ fn rot_header(sound: &Sound, segment: usize) -> SimDisk {
 }
 
 /// In every batch with entries one of them rots. Returns how many there are.
-fn rot_entries(disk: &SimDisk, names: &[String]) -> usize {
+pub(crate) fn rot_entries(disk: &SimDisk, names: &[String]) -> usize {
     let mut count = 0;
     for name in names {
         for head in heads(disk, name) {
@@ -154,7 +152,7 @@ fn a_lost_log_is_written_on_until_it_is_whole() {
     assert_eq!(again.wal.last(), id(term, 5));
 }
 
-fn entry_of(sound: &Sound, identity: EntryIdentity) -> Entry {
+pub(crate) fn entry_of(sound: &Sound, identity: EntryIdentity) -> Entry {
     let place = identity.id.index.0 - sound.content.base.index.0 - 1;
     let entry = sound.content.entries[place as usize].clone();
     assert_eq!(entry.identity(), identity);
@@ -361,10 +359,7 @@ fn the_newest_entries_begin_behind_what_is_faulty() {
     put(&mut wal, write(1, 1, entries(1, 4, 1, 10)));
     put(&mut wal, write(2, 1, entries(5, 1, 1, 10)));
     for (body, newest) in [(b"1.2.", &[3, 4, 5][..]), (b"1.5.", &[])] {
-        disk.tamper(&segment_name(1), |bytes| {
-            let place = bytes.windows(4).position(|bytes| bytes == body);
-            bytes[place.expect("it is there")] ^= 1;
-        });
+        rot_text(&disk, &segment_name(1), body);
         let tail = open(&disk.fork(1)).expect("it opens").recovered.tail;
         let tail: Vec<u64> = tail.iter().map(|entry| entry.index().0).collect();
         assert_eq!(tail, newest);
@@ -386,10 +381,7 @@ fn what_is_covered_before_it_rots_is_never_faulty() {
     let found = wal.inspect(Index(1)).expect("no fault is planned");
     assert_eq!((found, wal.base()), (Inspected::Rotten(Index(2)), id(1, 2)));
     for body in [b"1.3.", b"1.4."] {
-        disk.tamper(&name, |bytes| {
-            let place = bytes.windows(4).position(|bytes| bytes == body);
-            bytes[place.expect("it is there")] ^= 1;
-        });
+        rot_text(&disk, &name, body);
     }
     for index in [3, 5] {
         let found = wal.inspect(Index(index)).expect("no fault is planned");
@@ -400,7 +392,7 @@ fn what_is_covered_before_it_rots_is_never_faulty() {
 }
 
 /// The newest set of faulty entries that was told.
-fn faulty(events: &[StorageEvent]) -> Option<Vec<EntryIdentity>> {
+pub(crate) fn faulty(events: &[StorageEvent]) -> Option<Vec<EntryIdentity>> {
     let mut told = events.iter().rev();
     told.find_map(|event| match event {
         StorageEvent::Faulty(faulty) => Some(faulty.clone()),
@@ -518,152 +510,4 @@ fn a_header_that_rots_takes_the_entries_of_its_own_batch_with_it() {
         let rot = |event: &StorageEvent| matches!(event, StorageEvent::Rot { upto: found } if found.0 == upto);
         assert!(events.iter().any(rot), "{events:?}");
     }
-}
-
-/// Reads everything there is, as the driver of a scrubber and a worker does.
-fn scrub(disk: &SimDisk, worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
-    round(&mut Scrubber::new(disk.clone()), worker)
-}
-
-fn round(
-    scrubber: &mut Scrubber<SimDisk>,
-    worker: &mut Worker<Latched<SimDisk>>,
-) -> Vec<StorageEvent> {
-    let mut events = VecDeque::new();
-    scrubber.begin(worker.wal().sealed_segments());
-    while scrubber.has_work() {
-        let scrubbed = scrubber.step(&mut events);
-        scrubbed
-            .suspect
-            .into_iter()
-            .for_each(|index| worker.suspect(index));
-        events.extend(rest(worker));
-    }
-    events.into()
-}
-
-#[test]
-fn a_scrub_finds_what_rots_in_sealed_segments() {
-    let sound = sound();
-    let disk = sound.disk.fork(1);
-    let mut worker = worker(&disk);
-    let events = scrub(&disk, &mut worker);
-    let [StorageEvent::Scrubbed { bytes, findings: 0 }] = events[..] else {
-        panic!("{events:?}");
-    };
-    assert!(bytes > 100_000, "{bytes}");
-    let before = disk.content(&sound.segments[0]);
-    let count = rot_entries(&disk, &sound.segments[..1]);
-    let events = scrub(&disk, &mut worker);
-    let told = faulty(&events).expect("it is told");
-    assert_eq!(told.len(), count);
-    let findings = events.iter().find_map(|event| match event {
-        StorageEvent::Scrubbed { findings, .. } => Some(*findings),
-        _ => None,
-    });
-    assert_eq!(findings, Some(count as u64));
-    let wanted = told
-        .iter()
-        .map(|faulty| entry_of(&sound, *faulty))
-        .collect();
-    worker.push(StorageRequest::Mend(wanted));
-    rest(&mut worker);
-    assert_eq!(disk.content(&sound.segments[0]), before, "the same bytes");
-    assert!(faulty(&scrub(&disk, &mut worker)).is_none());
-}
-
-/// What is cut after it was removed looks damaged, and nobody needs it any more.
-#[test]
-fn a_scrub_does_not_suspect_what_was_removed_meanwhile() {
-    let sound = sound();
-    let disk = sound.disk.fork(1);
-    let worker = worker(&disk);
-    rot_entries(&disk, &sound.segments[..1]);
-    let mut scrubber = Scrubber::new(disk.clone());
-    scrubber.begin(worker.wal().sealed_segments());
-    let mut events = VecDeque::new();
-    let first = scrubber.step(&mut events);
-    assert!(first.suspect.is_some(), "it stops where it finds something");
-    for name in &sound.segments {
-        disk.remove(name).expect("it goes");
-    }
-    while scrubber.has_work() {
-        assert_eq!(scrubber.step(&mut events).suspect, None);
-    }
-    let [StorageEvent::Scrubbed { findings: 1, .. }] = *events.make_contiguous() else {
-        panic!("{events:?}");
-    };
-}
-
-/// Whatever is wrong with a header or the whole file: all of it, up to the next segment, is in doubt.
-#[test]
-fn a_scrub_finds_headers_pages_and_files_that_are_gone() {
-    let sound = sound();
-    let name = sound.segments[0].clone();
-    let head = heads(&sound.disk, &name)[1];
-    let upto = |damage: &dyn Fn(&SimDisk)| {
-        let disk = sound.disk.fork(1);
-        let mut worker = worker(&disk);
-        damage(&disk);
-        let events = scrub(&disk, &mut worker);
-        let rot = events.iter().filter_map(|event| match event {
-            StorageEvent::Rot { upto } => Some(*upto),
-            _ => None,
-        });
-        rot.max()
-    };
-    let header = upto(&|disk| disk.tamper(&name, |bytes| bytes[head + 9] ^= 1));
-    let page = upto(&|disk| disk.tamper(&name, |bytes| bytes[60] ^= 1));
-    let short = upto(&|disk| disk.tamper(&name, |bytes| bytes.truncate(100_000)));
-    let unreadable = upto(&|disk| disk.make_unreadable(&name, 0..8192));
-    assert!(header.is_some() && header <= page, "{header:?}, {page:?}");
-    assert_eq!((short, unreadable), (page, page));
-    let second = open(&sound.disk.fork(2)).expect("it opens").recovered.wal;
-    assert!(
-        page < Some(second.last().index),
-        "{page:?}: the next segment is sound"
-    );
-    assert_eq!(
-        upto(&|disk| disk.remove(&segment_name(1)).expect("it goes")),
-        None
-    );
-}
-
-/// A segment that does not say itself what was in it is between two that do.
-#[test]
-fn a_scrub_tells_which_entries_a_lost_page_takes_with_it() {
-    let disk = SimDisk::new(1, DISK_BYTES);
-    drop(long_log(&disk));
-    let mut worker = worker(&disk);
-    disk.tamper(&segment_name(3), |bytes| bytes[60] ^= 1);
-    let events = scrub(&disk, &mut worker);
-    let [
-        StorageEvent::Rot { upto: Index(6) },
-        StorageEvent::Scrubbed { findings: 1, .. },
-    ] = events[..]
-    else {
-        panic!("{events:?}");
-    };
-}
-
-/// Nothing of the round before is left, not even how far it came.
-#[test]
-fn a_later_round_of_a_scrub_finds_what_a_first_one_finds() {
-    let disk = SimDisk::new(1, DISK_BYTES);
-    drop(long_log(&disk));
-    let mut worker = worker(&disk);
-    let mut scrubber = Scrubber::new(disk.clone());
-    let sound = round(&mut scrubber, &mut worker);
-    let [StorageEvent::Scrubbed { findings: 0, .. }] = sound[..] else {
-        panic!("{sound:?}");
-    };
-    disk.tamper(&segment_name(1), |bytes| bytes[60] ^= 1);
-    let events = round(&mut scrubber, &mut worker);
-    let [
-        StorageEvent::Rot { upto: Index(2) },
-        StorageEvent::Scrubbed { findings: 1, .. },
-    ] = events[..]
-    else {
-        panic!("{events:?}");
-    };
 }

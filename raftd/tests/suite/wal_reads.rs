@@ -15,7 +15,7 @@ use wire::types::{Index, NodeId};
 
 use crate::wal_life::{DISK_BYTES, id, long_log, new_log, put, worker};
 use crate::wal_story::SimWal;
-use crate::wal_support::{entries, rest, write};
+use crate::wal_support::{entries, rest, rot_text, write};
 
 fn load(purpose: LoadPurpose, from: u64) -> StorageRequest {
     StorageRequest::Load {
@@ -239,10 +239,7 @@ fn a_reader_goes_on_with_nothing_that_has_changed() {
         assert_eq!(read(&wal, index), written);
     }
     let sound = entries(1, 2, 1, 90_000);
-    disk.tamper(&segment::segment_name(1), |bytes| {
-        let place = bytes.windows(4).position(|bytes| bytes == b"1.2.");
-        bytes[place.expect("it is there")] ^= 1;
-    });
+    rot_text(&disk, &segment::segment_name(1), b"1.2.");
     assert_eq!(wal.inspect(Index(2)).expect("no fault"), Inspected::Faulty);
     assert_eq!(read(&wal, 1), sound[..1]);
     wal.mend(&sound).expect("no fault is planned");
@@ -284,10 +281,7 @@ fn a_read_that_finds_damage_is_answered_and_the_damage_told() {
         let disk = SimDisk::new(1, DISK_BYTES);
         let (mut worker, _) = with_entries(&disk);
         worker.push(StorageRequest::Alone(alone));
-        disk.tamper(&segment::segment_name(1), |bytes| {
-            let place = bytes.windows(4).position(|bytes| bytes == b"1.2.");
-            bytes[place.expect("it is there")] ^= 1;
-        });
+        rot_text(&disk, &segment::segment_name(1), b"1.2.");
         worker.push(load(purpose, 2));
         if alone && purpose == LoadPurpose::Apply {
             let mut events = VecDeque::new();

@@ -130,3 +130,12 @@ pub(crate) fn rest(worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
         }
     }
 }
+
+/// Flips a bit of the first place in a file that holds this.
+pub(crate) fn rot_text(disk: &SimDisk, name: &str, text: &[u8]) {
+    disk.tamper(name, |bytes| {
+        let mut windows = bytes.windows(text.len());
+        let place = windows.position(|bytes| bytes == text);
+        bytes[place.expect("it is there")] ^= 1;
+    });
+}
