@@ -34,6 +34,19 @@ pub(crate) fn malformed(reason: &str) -> Error {
     }
 }
 
+/// Why a reader is refused what would lie behind its payload's end, and nothing else is.
+const CUT_SHORT: &str = "the message is cut short";
+
+#[cold]
+pub(crate) fn cut_short() -> Error {
+    malformed(CUT_SHORT)
+}
+
+/// Whether more bytes could have made the decoding go on.
+pub(crate) fn is_cut_short(error: &Error) -> bool {
+    matches!(error, Error::Malformed { reason } if reason == CUT_SHORT)
+}
+
 #[cold]
 fn too_large(what: &str, limit: usize, actual: usize) -> Error {
     Error::TooLarge {
@@ -105,7 +118,7 @@ impl<'a> Reader<'a> {
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
         let Some((taken, rest)) = self.rest.split_at_checked(count) else {
-            return Err(malformed("the message is cut short"));
+            return Err(cut_short());
         };
         self.rest = rest;
         Ok(taken)
@@ -113,7 +126,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Error> {
         let Some((taken, rest)) = self.rest.split_first_chunk() else {
-            return Err(malformed("the message is cut short"));
+            return Err(cut_short());
         };
         self.rest = rest;
         Ok(taken)
@@ -234,7 +247,7 @@ impl<'a> Reader<'a> {
             return Err(malformed("a list is longer than allowed"));
         }
         if count.saturating_mul(item_bytes_min) > self.rest.len() {
-            return Err(malformed("a list is cut short"));
+            return Err(cut_short());
         }
         Ok(count)
     }

@@ -180,23 +180,7 @@ pub fn parse(buffer: &[u8], bytes_max: usize) -> Result<Option<Frame<'_>>, Error
     let Some(header) = buffer.get(LENGTH_BYTES..HEADER_BYTES) else {
         return Ok(None);
     };
-    let mut reader = Reader::new(header);
-    if reader.u8()? != VERSION {
-        return Err(Error::UnsupportedVersion {
-            min: VERSION_MIN,
-            max: VERSION_MAX,
-        });
-    }
-    let code = reader.u8()?;
-    let Some(kind) = Kind::from_code(code) else {
-        return Err(Error::UnknownKind { kind: code });
-    };
-    let flags = reader.u16()?;
-    if flags != 0 {
-        return Err(Error::UnknownFlags { flags });
-    }
-    let request_id = reader.u64()?;
-    let crc = reader.u32()?;
+    let (kind, request_id, crc) = read_header(header)?;
     let Some((header, payload)) = buffer
         .get(..len)
         .and_then(|frame| frame.split_at_checked(HEADER_BYTES))
@@ -212,6 +196,41 @@ pub fn parse(buffer: &[u8], bytes_max: usize) -> Result<Option<Frame<'_>>, Error
         payload,
         len,
     }))
+}
+
+/// What there is of a frame whose end is missing, unchecked: its payload is what has come of it.
+/// `None` while the header is not there, or once the frame is whole.
+pub(crate) fn beginning(buffer: &[u8]) -> Option<Frame<'_>> {
+    let len = claimed(buffer).filter(|len| buffer.len() < *len)?;
+    let (header, payload) = buffer.split_at_checked(HEADER_BYTES)?;
+    let (_, header) = header.split_at_checked(LENGTH_BYTES)?;
+    let (kind, request_id, _) = read_header(header).ok()?;
+    Some(Frame {
+        kind,
+        request_id,
+        payload,
+        len,
+    })
+}
+
+/// Kind, request id and checksum, from what follows the length.
+fn read_header(header: &[u8]) -> Result<(Kind, u64, u32), Error> {
+    let mut reader = Reader::new(header);
+    if reader.u8()? != VERSION {
+        return Err(Error::UnsupportedVersion {
+            min: VERSION_MIN,
+            max: VERSION_MAX,
+        });
+    }
+    let code = reader.u8()?;
+    let Some(kind) = Kind::from_code(code) else {
+        return Err(Error::UnknownKind { kind: code });
+    };
+    let flags = reader.u16()?;
+    if flags != 0 {
+        return Err(Error::UnknownFlags { flags });
+    }
+    Ok((kind, reader.u64()?, reader.u32()?))
 }
 
 /// Bytes of the whole frame at the front of `buffer`, as it claims; [`HEADER_BYTES`] while the

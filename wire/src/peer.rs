@@ -7,8 +7,11 @@ use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::buf::{Reader, limited, malformed, put_bytes, put_count, put_entry_id, put_option};
-use crate::entry::{ENTRY_HEADER_BYTES, Entry};
+use crate::buf::{
+    Reader, cut_short, is_cut_short, limited, malformed, put_bytes, put_count, put_entry_id,
+    put_option,
+};
+use crate::entry::{ENTRY_HEADER_BYTES, Entry, EntryError};
 use crate::error::Error;
 use crate::frame::{self, Frame, Kind};
 use crate::leadership::HandOver;
@@ -176,6 +179,28 @@ impl Message {
         Self::read(frame, Reader::sharing(frame.payload, whole))
     }
 
+    /// Judges a frame of a peer link of which [`frame::parse`] says that it is not complete: whether
+    /// the bytes that are missing can make a message of it.
+    ///
+    /// The checksum cannot tell before all bytes are there. A length that was damaged on its way may
+    /// claim so many that the small messages of an idle link take an hour to bring them, and none of
+    /// those is heard. Such a frame holds a whole message already.
+    ///
+    /// # Errors
+    /// `Malformed` if the message ends before its frame does, and whatever else
+    /// [`Message::decode`] would say of it.
+    pub fn check_beginning(buffer: &[u8]) -> Result<(), Error> {
+        // What refuses the connection is read as an error, and is its last frame.
+        let Some(frame) = frame::beginning(buffer).filter(|frame| frame.kind != Kind::Error) else {
+            return Ok(());
+        };
+        match Self::decode(&frame) {
+            Ok(_) => Err(malformed("a message ends before its frame")),
+            Err(error) if is_cut_short(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn read(frame: &Frame<'_>, mut reader: Reader<'_>) -> Result<Self, Error> {
         let term = |reader: &mut Reader<'_>| match reader.term()? {
             Term(0) => Err(malformed("a request of term 0")),
@@ -251,8 +276,9 @@ fn read_records(reader: &mut Reader<'_>, what: &str, limit: usize) -> Result<Vec
     let mut shared = reader.keep(records);
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
-        let entry = Entry::split_from(&mut shared).map_err(|error| Error::Malformed {
-            reason: error.to_string(),
+        let entry = Entry::split_from(&mut shared).map_err(|error| match error {
+            EntryError::Short => cut_short(),
+            error => malformed(&error.to_string()),
         })?;
         entries.push(entry);
     }

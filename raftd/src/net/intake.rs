@@ -22,6 +22,10 @@ const CLIENT_READS_MAX: usize = 64;
 const CLIENT_BYTES_MAX: usize = 1 << 20;
 /// With this many bytes of replies at hand, a turn takes no further requests.
 const REPLY_BYTES_MAX: usize = 4 << 20;
+/// TCP cuts what is longer in segments of at least so many bytes (RFC 9293, 3.7.1). A frame that comes
+/// in smaller reads is one whose length was damaged, and which now takes in the small ones behind it;
+/// or it ends: worth a look, that large ones which come in their time need not pay for.
+const SEGMENT_BYTES_MIN: usize = 536;
 /// Refused connections of a port that may linger until the other end has read why. They come on top of
 /// the port's limit, and hold descriptors.
 const LEAVING_MAX: usize = 16;
@@ -147,8 +151,14 @@ impl Driver {
         let Some(connection) = self.table.get(id) else {
             return;
         };
-        if matches!(connection.phase, Phase::Leaving(_)) {
-            return;
+        match connection.phase {
+            Phase::Leaving(_) => return,
+            Phase::Link { .. } if came < SEGMENT_BYTES_MIN => {
+                if let Err(error) = Message::check_beginning(&rest) {
+                    return self.refuse(id, &error, 0);
+                }
+            }
+            _ => {}
         }
         // Not looked at yet: the hello before it, or what a turn may reply, ended the look.
         let unseen = !matches!(frame::parse(&rest, connection.frame_bytes_max()), Ok(None));

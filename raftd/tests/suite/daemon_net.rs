@@ -16,7 +16,7 @@ use wire::hello::{PeerIdentity, Role};
 use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX};
 use wire::types::{EntryId, Incarnation, Index, NodeId, Term};
 
-use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, header, hello, raftd};
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, get, header, hello};
 
 #[test]
 fn requests_in_one_piece_and_byte_by_byte_are_the_same() {
@@ -145,33 +145,6 @@ pub(crate) fn hello_of_member() -> Vec<u8> {
     };
     let to = NodeId(1);
     hello(Role::Peer { identity, to })
-}
-
-/// Large frames over a slow link would be begun again and again.
-#[test]
-fn a_frame_of_a_member_only_has_to_go_on() {
-    let timeout = Duration::from_millis(1_000);
-    let dir = tempfile::tempdir().unwrap();
-    let mut command = raftd(&["--id", "1", "--listen", "127.0.0.1:0"]);
-    command.args(["--peer-listen", "127.0.0.1:0", "--data-dir"]);
-    command.arg(dir.path());
-    command.args(["--initial-cluster", "1=127.0.0.1:1,2=127.0.0.1:2"]);
-    command.args(["--set", "net.frame_timeout=1s"]);
-    let daemon = Daemon::start(command);
-    let mut member = Caller::connect(&daemon.peer);
-    member.say(&hello_of_member());
-    assert_eq!(member.reply(), (0, Answer::Welcome));
-    let began = Instant::now();
-    member.say(&header(1_000_000));
-    let pause = Some(Duration::from_millis(20));
-    member.stream.set_read_timeout(pause).unwrap();
-    while began.elapsed() < 2 * timeout {
-        let error = member.stream.peek(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::WouldBlock, "it is not closed");
-        member.say(&[0]);
-    }
-    member.stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    member.wait_closed();
 }
 
 #[test]

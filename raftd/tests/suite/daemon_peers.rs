@@ -13,11 +13,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wire::client::{MemberChange, Request};
 use wire::error::Error;
 use wire::frame::HEADER_BYTES;
 use wire::hello::Role;
+use wire::peer::{InstallSnapshot, Message, PreVote};
+use wire::types::{EntryId, Index, Term};
 
 /// Two in one directory would be two members.
 #[test]
@@ -201,6 +203,74 @@ fn a_length_over_the_limit_that_comes_with_a_hello_is_refused_at_once() {
         };
         assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
         caller.wait_closed();
+    }
+}
+
+/// A message of member 2 to member 1 as a frame, and who says it.
+fn member_that_says(daemon: &Daemon, message: &Message) -> (Caller, BytesMut) {
+    let mut member = Caller::connect(&daemon.peer);
+    member.say(&hello_of_member());
+    assert_eq!(member.reply(), (0, Answer::Welcome));
+    let mut frame = BytesMut::new();
+    message.encode(&mut frame);
+    (member, frame)
+}
+
+/// Large frames over a slow link would be begun again and again.
+#[test]
+fn a_frame_of_a_member_only_has_to_go_on() {
+    let timeout = Duration::from_millis(1_000);
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = one_of_two(dir.path(), "127.0.0.1:2", "3s");
+    command.args(["--set", "net.frame_timeout=1s"]);
+    let daemon = Daemon::start(command);
+    let piece = Message::InstallSnapshot(InstallSnapshot {
+        term: Term(1),
+        round: 1,
+        snapshot: EntryId {
+            term: Term(1),
+            index: Index(1),
+        },
+        total_bytes: 1_000_000,
+        offset: 0,
+        bytes: vec![0; 1_000_000].into(),
+    });
+    let (mut member, frame) = member_that_says(&daemon, &piece);
+    let began = Instant::now();
+    let pause = Some(Duration::from_millis(20));
+    member.stream.set_read_timeout(pause).unwrap();
+    for byte in frame.chunks(1) {
+        if began.elapsed() >= 2 * timeout {
+            break;
+        }
+        member.say(byte);
+        let error = member.stream.peek(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "it is not closed");
+    }
+    member.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    member.wait_closed();
+}
+
+/// The receiver of a bit that was flipped on the way would wait for what never comes, and take the
+/// messages that do come for it: an hour long, as each of them is a little of it.
+#[test]
+fn a_length_that_was_damaged_on_its_way_makes_no_member_deaf() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(one_of_two(dir.path(), "127.0.0.1:2", "3s"));
+    let vote = Message::PreVote(PreVote {
+        term: Term(1),
+        last: EntryId::default(),
+    });
+    for bit in 6..22 {
+        let (mut member, mut frame) = member_that_says(&daemon, &vote);
+        frame[3 - bit / 8] ^= 1 << (bit % 8);
+        let (most, last) = frame.split_at(frame.len() - 1);
+        member.say(most);
+        member.say(last);
+        let (_, answer) = member.reply();
+        let said = format!("{answer:?}");
+        assert!(said.contains("a message ends before its frame"), "{said}");
+        member.wait_closed();
     }
 }
 

@@ -6,6 +6,7 @@ use wire::error::Error;
 use wire::frame::{self, HEADER_BYTES, Kind};
 use wire::hello::{VERSION_MAX, VERSION_MIN};
 use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
+use wire::peer::Message;
 
 use crate::any::{Any, sealed};
 use crate::samples;
@@ -52,6 +53,62 @@ fn frames_follow_each_other_whatever_the_pieces() {
         }
         assert_eq!((expected.next(), buffer.len()), (None, 0));
     }
+}
+
+/// Frames between peers, by name, and the bytes of each in a stream.
+fn of_peers() -> Vec<(String, BytesMut)> {
+    let is_peer = |any: &Any<'_>| matches!(any, Any::Peer(_));
+    let all = samples::all().into_iter();
+    let of_peers = all.filter(|(_, any)| is_peer(any));
+    of_peers.map(|(name, any)| (name, any.encode())).collect()
+}
+
+#[test]
+fn what_can_become_a_message_of_a_peer_is_given_time() {
+    for (name, bytes) in of_peers() {
+        for cut in 0..=bytes.len() {
+            let checked = Message::check_beginning(&bytes[..cut]);
+            assert_eq!(checked, Ok(()), "{name} cut at {cut}");
+        }
+    }
+    let mut refusal = BytesMut::new();
+    Error::Removed.encode(0, &mut refusal);
+    for cut in 0..=refusal.len() {
+        assert_eq!(Message::check_beginning(&refusal[..cut]), Ok(()));
+    }
+}
+
+/// Whatever of the next frames it has swallowed.
+#[test]
+fn a_message_of_a_peer_that_ends_before_its_frame_is_refused() {
+    let malformed = |reason: &str| {
+        let reason = reason.into();
+        Err(Error::Malformed { reason })
+    };
+    for (name, mut bytes) in of_peers() {
+        let end = bytes.len();
+        bytes[1] |= 0x20;
+        bytes.extend_from_slice(&[0; 3]);
+        for cut in 0..end {
+            let checked = Message::check_beginning(&bytes[..cut]);
+            assert_eq!(checked, Ok(()), "{name} cut at {cut}");
+        }
+        let whole = Message::check_beginning(&bytes[..end]);
+        assert_eq!(
+            whole,
+            malformed("a message ends before its frame"),
+            "{name}"
+        );
+        let more = Message::check_beginning(&bytes);
+        assert_eq!(
+            more,
+            malformed("bytes after the end of the message"),
+            "{name}"
+        );
+    }
+    let request = sealed(Kind::Get, 1, &[0; 100]);
+    let request = Message::check_beginning(&request[..50]);
+    assert_eq!(request, malformed("the frame is not one between peers"));
 }
 
 /// The canary of promise 6: four bytes are enough to refuse, none of the rest is waited for.

@@ -58,26 +58,19 @@ impl Process {
         let ended = open.ended;
         let incoming = mem::take(&mut open.incoming);
         let mut input = mem::take(&mut open.input);
-        let mut progress = false;
+        let (mut used, mut came) = (0, 0);
         if incoming.is_empty() && !input.is_empty() {
-            let used = self.parse(name, &input, around);
-            progress |= used > 0;
+            used = self.parse(name, &input, around);
             input.drain(..used);
         }
         for bytes in incoming {
-            let used = if input.is_empty() {
-                let used = self.parse(name, &bytes, around);
-                input.extend_from_slice(&bytes[used..]);
-                used
-            } else {
-                input.extend_from_slice(&bytes);
-                let used = self.parse(name, &input, around);
-                input.drain(..used);
-                used
-            };
-            progress |= used > 0;
+            came += bytes.len();
+            input.extend_from_slice(&bytes);
+            let taken = self.parse(name, &input, around);
+            input.drain(..taken);
+            used += taken;
         }
-        self.hold(name, input, progress);
+        self.hold(name, input, used, came);
         if let Some(by_peer) = ended
             && self.table.get(name).is_some_and(|open| open.may_read())
         {
@@ -86,12 +79,17 @@ impl Process {
     }
 
     /// Keeps the beginning of a frame, or, after a pause, frames.
-    fn hold(&mut self, name: u64, rest: Vec<u8>, progress: bool) {
+    fn hold(&mut self, name: u64, rest: Vec<u8>, used: usize, came: usize) {
         let now = self.now.monotonic;
         let Some(open) = self.table.open.get_mut(&name) else {
             return;
         };
         let whole = rest.len() >= frame::HEADER_BYTES && rest.len() >= frame::wanted(&rest);
+        let is_link = matches!(open.phase, Phase::Link { .. });
+        if is_link && let Err(error) = Message::check_beginning(&rest) {
+            return self.refuse(name, &error, 0);
+        }
+        let progress = used > 0 || (is_link && came > 0);
         let before = open.frame_since;
         open.frame_since = match rest.is_empty() || whole {
             true => None,

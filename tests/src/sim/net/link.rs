@@ -9,6 +9,9 @@ use super::{Arrival, End, Host, Net, Parcel};
 use crate::sim::event::Events;
 use crate::sim::world::Happening;
 
+/// Of the length that every frame begins with.
+const LENGTH_BYTES: usize = 4;
+
 /// What a link does to parcels. Rates are per million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
@@ -223,10 +226,13 @@ impl Net {
         self.put(now, connection, end, Parcel::Bytes(bytes), events);
     }
 
-    /// A bit, a byte or the rest of the parcel is not what was written.
+    /// A bit, a byte or the rest of the parcel is not what was written. Half of the time it begins in
+    /// the first length, which says what all bytes behind it are.
     fn corrupt(&mut self, bytes: &Bytes) -> Bytes {
         let mut bytes = bytes.to_vec();
-        let at = self.random.index(bytes.len());
+        let length = bytes.len().min(LENGTH_BYTES);
+        let reach = *self.random.pick(&[bytes.len(), length]);
+        let at = self.random.index(reach);
         match self.random.below(3) {
             0 => bytes[at] ^= 1 << self.random.below(8),
             1 => bytes[at] = bytes[at].wrapping_add(1 + self.random.below(255) as u8),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raft::{Instant, RoleName};
 
-use super::{FRAME_TIMEOUT, Run};
+use super::Run;
 use crate::sim::faults::{Healed, Rest};
 use crate::sim::member::{Crash, Death, Pace};
 use crate::sim::net::{Host, Net, Weather};
@@ -97,21 +97,15 @@ impl Run {
     /// an end for every request, the same state on all of them.
     pub(super) fn demand_progress(&mut self, healed: &Healed) -> Result<(), String> {
         let began = self.world.now();
-        // Where bytes were damaged on their way, one may have been of a length: then a link is deaf
-        // until its frame's time is over, and only then patience begins.
-        let hears_from = match self.world.net().counts.corrupted {
-            0 => began,
-            _ => began + FRAME_TIMEOUT,
-        };
         let served = self.living(healed);
         self.clients.calm(began, &served, &mut self.actions);
         self.act();
-        self.within(hears_from, "no leader commits", |run| {
+        self.within(began, "no leader commits", |run| {
             run.serves(&run.living(healed))
         })?;
         self.pass(self.world.now() + SERVICE)?;
         self.depose_wrong_leaders()?;
-        self.within(hears_from, "a member is not whole", |run| {
+        self.within(began, "a member is not whole", |run| {
             run.are_whole(&run.living(healed))
         })?;
         // Who was given up meanwhile never learns it if all whom it was told of are gone.
@@ -121,16 +115,16 @@ impl Run {
             self.act();
         }
         self.clients.stop_issuing();
-        self.within(hears_from, "the members do not settle", |run| {
+        self.within(began, "the members do not settle", |run| {
             run.has_settled(&run.living(healed))
         })?;
-        self.within(hears_from, "a request has no end", |run| {
+        self.within(began, "a request has no end", |run| {
             run.clients.pending() == 0
         })?;
-        self.within(hears_from, "the core differs", |run| {
+        self.within(began, "the core differs", |run| {
             run.agrees(&run.living(healed))
         })?;
-        self.within(hears_from, "a snapshot is not done", |run| {
+        self.within(began, "a snapshot is not done", |run| {
             run.has_marked(&run.living(healed))
         })
     }

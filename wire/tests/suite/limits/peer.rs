@@ -48,7 +48,7 @@ fn names_addresses_and_members() {
         peer_hello(0, 0, u16::MAX, &[]),
         "a list is longer than allowed",
     );
-    malformed(peer_hello(0, 0, 16, &[1, 2]), "a list is cut short");
+    malformed(peer_hello(0, 0, 16, &[1, 2]), "the message is cut short");
     let order = "members are not in ascending order";
     malformed(peer_hello(0, 0, 2, &[2, 1]), order);
     malformed(peer_hello(0, 0, 2, &[2, 2]), order);
@@ -147,8 +147,8 @@ fn counts_of_entries() {
         append((0, 0), 1, &two),
         "bytes after the end of the message",
     );
-    malformed(append((0, 0), 3, &two), "a list is cut short");
-    malformed(append((0, 0), 16_384, &two), "a list is cut short");
+    malformed(append((0, 0), 3, &two), "the message is cut short");
+    malformed(append((0, 0), 16_384, &two), "the message is cut short");
     malformed(
         append((0, 0), 16_385, &two),
         "a list is longer than allowed",
@@ -201,7 +201,7 @@ fn fetched_entries() {
         of(most.len(), &records(&most)),
         "a list is longer than allowed",
     );
-    malformed(of(2, &records(&[(1, 1)])), "a list is cut short");
+    malformed(of(2, &records(&[(1, 1)])), "the message is cut short");
     let mut flipped = records(&[(1, 1)]);
     flipped[40] ^= 1;
     malformed(of(1, &flipped), "the entry's checksum is wrong");
