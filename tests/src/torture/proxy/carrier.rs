@@ -25,8 +25,10 @@ const READ_BYTES: usize = 64 * 1024;
 const PAIRS_MAX: usize = 1024;
 /// While a path is corrupted, every so many reads on it get a bit flipped.
 const FLIP_EVERY: u64 = 4;
-/// Half of those bits are among the first so many bytes: headers and small messages.
+/// A third of those bits are among the first so many bytes: headers and small messages.
 const NEAR_BYTES: usize = 160;
+/// Another third are in what is most often the length of a frame: it says what the bytes behind it are.
+const LENGTH_BYTES: usize = 4;
 
 /// A trouble of one path while it lasts.
 #[derive(Debug)]
@@ -423,9 +425,8 @@ fn take<'a>(
             Trouble::Cut => passed.lost = true,
             Trouble::Corrupt if random.below(FLIP_EVERY) == 0 => {
                 // The rest of a big piece is values, which have a checksum of their own.
-                let near = bytes.len().min(NEAR_BYTES);
-                let reach = *random.pick(&[bytes.len(), near]);
-                let at = random.index(reach);
+                let reach = *random.pick(&[bytes.len(), NEAR_BYTES, LENGTH_BYTES]);
+                let at = random.index(reach.min(bytes.len()));
                 bytes[at] ^= 1 << random.below(8);
             }
             // It bites when bytes are held back.
