@@ -100,12 +100,10 @@ impl Run {
         let served = self.living(healed);
         self.clients.calm(began, &served, &mut self.actions);
         self.act();
-        self.within(began, "no leader commits", |run| {
-            run.serves(&run.living(healed))
-        })?;
+        self.within("no leader commits", |run| run.serves(&run.living(healed)))?;
         self.pass(self.world.now() + SERVICE)?;
         self.depose_wrong_leaders()?;
-        self.within(began, "a member is not whole", |run| {
+        self.within("a member is not whole", |run| {
             run.are_whole(&run.living(healed))
         })?;
         // Who was given up meanwhile never learns it if all whom it was told of are gone.
@@ -115,16 +113,12 @@ impl Run {
             self.act();
         }
         self.clients.stop_issuing();
-        self.within(began, "the members do not settle", |run| {
+        self.within("the members do not settle", |run| {
             run.has_settled(&run.living(healed))
         })?;
-        self.within(began, "a request has no end", |run| {
-            run.clients.pending() == 0
-        })?;
-        self.within(began, "the core differs", |run| {
-            run.agrees(&run.living(healed))
-        })?;
-        self.within(began, "a snapshot is not done", |run| {
+        self.within("a request has no end", |run| run.clients.pending() == 0)?;
+        self.within("the core differs", |run| run.agrees(&run.living(healed)))?;
+        self.within("a snapshot is not done", |run| {
             run.has_marked(&run.living(healed))
         })
     }
@@ -174,16 +168,10 @@ impl Run {
         })
     }
 
-    /// Lets time pass until it is so, but not for more than [`PATIENCE`], which begins at `from` or
-    /// now.
-    fn within(
-        &mut self,
-        from: Instant,
-        complaint: &str,
-        is_so: impl Fn(&Self) -> bool,
-    ) -> Result<(), String> {
+    /// Lets time pass until it is so, but not for more than [`PATIENCE`].
+    fn within(&mut self, complaint: &str, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
         let began = self.world.now();
-        let end = began.max(from) + self.timeouts(PATIENCE);
+        let end = began + self.timeouts(PATIENCE);
         while !self.over && !is_so(self) {
             let now = self.world.now();
             if now >= end {
