@@ -239,8 +239,7 @@ impl Node {
         let is_in = target.suffrage(id).is_some();
         let target = self.with_names(&target);
         if self.is_to_make_way(&target) {
-            self.make_way(&target);
-            return;
+            return self.make_way_if_due(&target);
         }
         let now = self.now;
         let begun = self

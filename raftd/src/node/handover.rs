@@ -93,7 +93,6 @@ impl Unfit {
 impl Node {
     /// Begins a hand-over if there is a reason and somebody fit. Nobody fit: it stays.
     pub(super) fn hand_over_if_due(&mut self) {
-        let now = self.now.monotonic;
         if self.raft.role() != RoleName::Leader || self.raft.is_transferring() {
             return;
         }
@@ -102,7 +101,7 @@ impl Node {
         let Some(reason) = self.reason_to_hand_over() else {
             return;
         };
-        if self.handed_over_at.is_some_and(|at| now.since(at) < PAUSE) {
+        if self.has_handed_over_lately() {
             return;
         }
         let fit = self
@@ -113,8 +112,14 @@ impl Node {
             return;
         };
         if self.hand_over(reason, to) {
-            self.handed_over_at = Some(now);
+            self.handed_over_at = Some(self.now.monotonic);
         }
+    }
+
+    /// Whether one that nobody asked for must wait: writes wait for each, also if it fails.
+    fn has_handed_over_lately(&self) -> bool {
+        let since = |at| self.now.monotonic.since(at);
+        self.handed_over_at.is_some_and(|at| since(at) < PAUSE)
     }
 
     fn reason_to_hand_over(&self) -> Option<Reason> {
@@ -153,6 +158,13 @@ impl Node {
         let fit = self.raft.followers();
         let fit = fit.filter(|follower| stays(follower.id) && self.unfit(follower).is_none());
         best(fit).is_some_and(|to| self.hand_over(Reason::Leaving, to))
+    }
+
+    /// The same for a change that nobody waits for.
+    pub(super) fn make_way_if_due(&mut self, members: &Membership) {
+        if !self.has_handed_over_lately() && self.make_way(members) {
+            self.handed_over_at = Some(self.now.monotonic);
+        }
     }
 
     /// Why a follower would not take over; `None`: it would.

@@ -15,7 +15,7 @@ fn replace(cluster: &mut Cluster, leader: NodeId, old: NodeId) -> NodeId {
     let change = MemberChange::Add {
         name: &name,
         peer_addr: &peer_addr,
-        promote_within_ms: Some(10_000),
+        promote_within_ms: Some(60_000),
         replaces: Some(old),
     };
     let dry_run = false;
@@ -71,6 +71,29 @@ fn a_leader_makes_way_before_it_is_replaced() {
     cluster.run_until("the old one ends", ms(5_000), |c| c.has_stopped(old));
     assert_eq!(said(&cluster, old, "handing over"), 1);
     assert_eq!(voters(&cluster, new), expected);
+}
+
+/// Writes wait for each hand-over.
+#[test]
+fn a_leader_that_makes_way_in_vain_takes_a_while_to_try_again() {
+    let (mut cluster, old, one) = Cluster::led(Options::default());
+    cluster.run(ms(100));
+    let others = cluster
+        .ids()
+        .into_iter()
+        .filter(|id| ![old, one].contains(id));
+    let others: Vec<_> = others.collect();
+    replace(&mut cluster, old, old);
+    let begun = |cluster: &Cluster| said(cluster, old, "handing over");
+    cluster.run_until("a hand-over", ms(5_000), |c| begun(c) == 1);
+    let to_one = said(&cluster, old, &format!("handing over to={one}")) == 1;
+    let target = if to_one { one } else { others[0] };
+    cluster.crash(target);
+    cluster.run(ms(9_000));
+    assert_eq!((begun(&cluster), cluster.leader()), (1, Some(old)));
+    cluster.start(target);
+    cluster.run_until("the old one ends", ms(5_000), |c| c.has_stopped(old));
+    assert_eq!(begun(&cluster), 2);
 }
 
 /// Its links may have died without a word, and it asks nobody for votes. With a leader it has no
