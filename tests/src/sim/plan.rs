@@ -154,6 +154,9 @@ pub struct Changes {
     pub wishes: Wishes,
     /// Of a million machines that are added, so many never start.
     pub absent: u32,
+    /// A member may be damaged meanwhile: votes are only given, or pass from one to another, so that there
+    /// are never fewer than at first.
+    pub harm: bool,
 }
 
 /// Weights of the wishes.

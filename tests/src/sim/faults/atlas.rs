@@ -1,7 +1,7 @@
 //! How much may be damaged at a time, so that what must be survived can be.
 
 use super::super::net::Host;
-use super::super::plan::Outside;
+use super::super::plan::{Outside, Plan};
 
 /// What is known of a member's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,45 +22,50 @@ enum Data {
 /// acknowledged entry is on the disks of a quorum, so while a minority is harmed or gone, a quorum
 /// of the others holds it. So damage may go around, from one that is whole again to the next.
 ///
+/// Where members change there are three voters at least ([`super::super::plan::Changes::harm`]): any
+/// quorum has two members, so that one may be harmed, and none is gone.
+///
 /// Invariant: in a run that does not leave the model, fewer than a quorum are harmed or gone.
 #[derive(Clone, Debug)]
 pub struct Atlas {
     data: Vec<Data>,
     budget: usize,
+    /// Whoever is damaged gets whole again. Who would stay down is in the way of all further changes.
+    heals_only: bool,
 }
 
 impl Atlas {
     /// Nothing is damaged yet.
     #[must_use]
-    pub fn new(members: usize, outside: Option<Outside>) -> Self {
-        let minority = (members - 1) / 2;
-        let budget = match outside {
-            Some(Outside::EveryCopyBad) => members,
-            Some(Outside::LyingSyncs | Outside::LastBatchRots) | None => minority,
-        };
+    pub fn new(plan: &Plan) -> Self {
+        let minority = (plan.members - 1) / 2;
+        let changes = plan.changes.is_some();
         Self {
-            data: vec![Data::Sound; members],
-            budget,
+            data: vec![Data::Sound; plan.hosts()],
+            budget: match plan.faults.outside {
+                Some(Outside::EveryCopyBad) => plan.members,
+                _ if changes => minority.min(1),
+                _ => minority,
+            },
+            heals_only: changes,
         }
     }
 
-    /// Whether this member's data may be damaged.
+    /// Its data is to be damaged, perhaps so that it `may_refuse` to start. False: it must not be. What is
+    /// damaged twice may be too much, even if each alone is not.
     #[must_use]
-    pub fn may_harm(&self, host: Host) -> bool {
-        match self.data[host] {
+    pub fn harm(&mut self, host: Host, may_refuse: bool) -> bool {
+        let may = match self.data[host] {
+            _ if self.heals_only && may_refuse => false,
             Data::Sound => self.damaged_members() < self.budget,
-            Data::Harmed { .. } => true,
+            Data::Harmed { .. } => !self.heals_only,
             Data::Gone => false,
-        }
-    }
-
-    /// Its data is damaged. What is damaged twice may be too much, even if each alone is not.
-    pub fn harm(&mut self, host: Host, may_refuse: bool) {
-        self.data[host] = match self.data[host] {
-            Data::Sound => Data::Harmed { may_refuse },
-            Data::Harmed { .. } => Data::Harmed { may_refuse: true },
-            Data::Gone => Data::Gone,
         };
+        if may {
+            let may_refuse = may_refuse || self.is_harmed(host);
+            self.data[host] = Data::Harmed { may_refuse };
+        }
+        may
     }
 
     /// It stays down.

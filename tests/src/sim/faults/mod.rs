@@ -178,7 +178,7 @@ impl Nemesis {
     pub fn new(plan: &Plan) -> Self {
         let random = Random::new(plan.seed ^ 0x6e65_6d65_7369_7300);
         Self {
-            atlas: Atlas::new(plan.hosts(), plan.faults.outside),
+            atlas: Atlas::new(plan),
             random,
             schedule: Events::default(),
             next_begin: Instant::default() + plan.faults.every,

@@ -379,7 +379,9 @@ impl Nemesis {
         // A member less is a lot: it must not happen at the beginning of every run.
         let rare = *self.random.pick(&[kind == Kind::Wipe, true, false, false]);
         let rather_not = outside.is_none() && rare && self.random.chance(MILLION * 2 / 3);
-        if unseen || rather_not || !self.atlas.may_harm(host) {
+        // Whoever has not begun yet, or was removed, has nothing to lose.
+        let may_be_none = self.plan.changes.is_some() && !view.up[host];
+        if unseen || rather_not || may_be_none {
             return false;
         }
         let fault = match (kind, outside) {
@@ -394,10 +396,15 @@ impl Nemesis {
                 Fault::Damage(host, Damage::draw(&mut self.random, segment_bytes))
             }
         };
-        match &fault {
-            Fault::Wipe(_) => self.atlas.lose(host),
-            Fault::Damage(_, damage) => self.atlas.harm(host, damage.may_be_final()),
-            _ => self.atlas.harm(host, false),
+        let may_refuse = match &fault {
+            Fault::Damage(_, damage) => damage.may_be_final(),
+            fault => matches!(fault, Fault::Wipe(_)),
+        };
+        if !self.atlas.harm(host, may_refuse) {
+            return false;
+        }
+        if kind == Kind::Wipe {
+            self.atlas.lose(host);
         }
         let undermines = matches!(&fault, Fault::Damage(_, damage) if damage.undermines());
         if kind == Kind::Damage && !undermines && self.random.chance(MILLION / 3) {
@@ -410,10 +417,9 @@ impl Nemesis {
 
     /// Within the budget: the newest snapshot of a member that goes on using it.
     pub(super) fn rot_snapshot(&mut self, host: Host, out: &mut Vec<Fault>) -> bool {
-        let may = self.atlas.may_harm(host);
+        let damage = Damage::SnapshotContent;
+        let may = self.atlas.harm(host, damage.may_be_final());
         if may {
-            let damage = Damage::SnapshotContent;
-            self.atlas.harm(host, damage.may_be_final());
             out.push(Fault::Damage(host, damage));
         }
         may
@@ -426,10 +432,9 @@ impl Nemesis {
         view: &View<'_>,
         out: &mut Vec<Fault>,
     ) -> bool {
-        let may = self.atlas.may_harm(host);
+        let damage = *self.random.pick(&Damage::BETWEEN_SEGMENTS);
+        let may = self.atlas.harm(host, damage.may_be_final());
         if may {
-            let damage = *self.random.pick(&Damage::BETWEEN_SEGMENTS);
-            self.atlas.harm(host, damage.may_be_final());
             self.when_down(host, Fault::Damage(host, damage), view, out);
         }
         may

@@ -72,6 +72,7 @@ branches! {
     HANDED_OVER_WRONG = "handed over, wrong state",
     LED_BY_TRANSFER = "voted with the transfer flag",
     HEALED = "damaged, and whole again",
+    HEALED_AMID_CHANGES = "damaged where members change, and whole again",
     SPREAD = "wrong state sent on",
     READ_ROUND = "read round",
     PARKED = "request parked",
@@ -316,8 +317,9 @@ impl Watch {
     }
 
     /// A member that was damaged is seen to be whole.
-    pub fn healed(&mut self) {
-        self.marks.reach(HEALED);
+    pub fn healed(&mut self, changes: bool) {
+        self.marks
+            .reach(if changes { HEALED_AMID_CHANGES } else { HEALED });
     }
 
     fn cases(&mut self, cases: Cases) {

@@ -35,9 +35,9 @@ impl Plan {
         let election_timeout = election_timeout(&mut timing);
         let heartbeat = between(&mut timing, election_timeout / 8, election_timeout / 2);
         let storage = storage(&mut bounds);
-        let changes = changes(&mut growth);
+        let changes = changes(&mut growth, members);
         let machines_count = members + changes.map_or(0, |changes| changes.spares);
-        let faults = faults(&mut harm, members, run, changes.is_some());
+        let faults = faults(&mut harm, members, run, changes);
         let mut workload = workload(&mut work, members, run, &storage);
         workload.bounds_hold = !faults.kinds.contains(&Kind::Freeze);
         Self {
@@ -60,7 +60,7 @@ impl Plan {
 }
 
 /// In four of ten runs the members change.
-fn changes(random: &mut Random) -> Option<Changes> {
+fn changes(random: &mut Random, members: usize) -> Option<Changes> {
     let some = random.chance(MILLION * 2 / 5);
     let mut weight = |most: u64| random.below(most + 1) as u32;
     let wishes = Wishes {
@@ -72,12 +72,16 @@ fn changes(random: &mut Random) -> Option<Changes> {
         transfer: weight(6),
         intrude: weight(1),
     };
-    let changes = Changes {
+    let mut changes = Changes {
         spares: random.within(1..=5) as usize,
         every: Duration::from_millis(random.within(300..=4_000)),
         wishes,
         absent: *random.pick(&[0, MILLION / 10, MILLION / 2]),
+        harm: random.chance(MILLION / 3) && members >= 3,
     };
+    if changes.harm {
+        (changes.wishes.remove, changes.wishes.demote) = (0, 0);
+    }
     some.then_some(changes)
 }
 
@@ -322,8 +326,14 @@ fn workload(random: &mut Random, members: usize, run: Duration, storage: &Storag
     }
 }
 
-/// Where members change, none is damaged: how many may be at a time depends on who votes.
-fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> Faults {
+/// Where votes are taken none is damaged: how many may be at a time depends on who votes.
+fn faults(random: &mut Random, members: usize, run: Duration, changes: Option<Changes>) -> Faults {
+    let may_be = |kind: Kind| match changes {
+        Some(changes) if changes.harm => kind != Kind::Wipe,
+        Some(_) => !kind.damages(),
+        None => true,
+    };
+    let changes = changes.is_some();
     let outside = random.chance(MILLION / 25) && !changes;
     let outside = outside.then(|| {
         *random.pick(&[
@@ -336,7 +346,7 @@ fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> 
     });
     let possible: Vec<Kind> = Kind::ALL
         .into_iter()
-        .filter(|kind| kind.needs() <= members && !(changes && kind.damages()))
+        .filter(|kind| kind.needs() <= members && may_be(*kind))
         .filter(|kind| changes || *kind != Kind::TornChange)
         .collect();
     let common = random.within(300_000..=900_000) as u32;
@@ -355,11 +365,15 @@ fn faults(random: &mut Random, members: usize, run: Duration, changes: bool) -> 
     if members > 2 && random.chance(MILLION / 3) {
         let mut transfers = vec![Kind::Lag, Kind::BrokenTransfer, Kind::BrokenTransfer];
         transfers.extend([Kind::OvertakenTransfer; 2]);
-        transfers.extend((!changes).then_some(Kind::RottenTransfer));
+        transfers.extend(may_be(Kind::RottenTransfer).then_some(Kind::RottenTransfer));
         kinds.extend(transfers.repeat(3));
     }
     if changes && random.chance(MILLION / 2) {
         kinds.extend([Kind::TornChange; 6]);
+    }
+    // Often, or damage seldom meets a change.
+    if changes && may_be(Kind::Damage) {
+        kinds.extend([Kind::Damage, Kind::RottenSegment, Kind::WrongState].repeat(4));
     }
     if kinds.is_empty() {
         kinds.push(*random.pick(&possible));

@@ -122,7 +122,7 @@ impl Run {
         if self.nemesis.atlas().is_sound(host) {
             self.harmed_in[host] = None;
             self.invariants.healed(host);
-            self.watch.healed();
+            self.watch.healed(self.operator.is_some());
             self.world.note(|| format!("{} is whole again", host + 1));
         }
     }
