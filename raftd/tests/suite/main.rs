@@ -33,6 +33,7 @@ mod node_swarm;
 mod node_transfers;
 mod node_turns;
 mod node_views;
+mod node_voters;
 mod snap_crash;
 mod snap_damage;
 mod snap_format;

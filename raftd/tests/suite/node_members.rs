@@ -1,6 +1,5 @@
 //! Changes of the members as the node sees them: what is planned, refused, waited for and given up.
 
-use raft::RoleName;
 use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
 use wire::client::{MemberChange, MembersChanged, Reply, Request};
@@ -15,14 +14,14 @@ use super::node_cluster::{put, session, written};
 use super::node_harness::{Cluster, Options, error, ms};
 use super::node_snapshots::{Client, patient};
 
-fn change(change: MemberChange<'_>) -> Request<'_> {
+pub(crate) fn change(change: MemberChange<'_>) -> Request<'_> {
     Request::ChangeMembers {
         dry_run: false,
         change,
     }
 }
 
-fn learner(name: &'static str, promote_within_ms: Option<u64>) -> MemberChange<'static> {
+pub(crate) fn learner(name: &'static str, promote_within_ms: Option<u64>) -> MemberChange<'static> {
     MemberChange::Add {
         name,
         peer_addr: "elsewhere:1",
@@ -40,7 +39,7 @@ fn join(peer_addr: &'static str, incarnation: u64) -> Request<'static> {
 }
 
 /// Three nodes, the leader, the others, and a connection to the leader.
-fn three(options: Options) -> (Cluster, NodeId, [NodeId; 2], ConnectionId) {
+pub(crate) fn three(options: Options) -> (Cluster, NodeId, [NodeId; 2], ConnectionId) {
     let mut cluster = Cluster::serving(options);
     let leader = cluster.elect();
     let mut others = cluster.ids();
@@ -51,21 +50,21 @@ fn three(options: Options) -> (Cluster, NodeId, [NodeId; 2], ConnectionId) {
     (cluster, leader, others.try_into().unwrap(), client)
 }
 
-fn changed(reply: Reply<'_>) -> MembersChanged {
+pub(crate) fn changed(reply: Reply<'_>) -> MembersChanged {
     match reply {
         Reply::MembersChanged(changed) => changed,
         other => panic!("not changed but {other:?}"),
     }
 }
 
-fn refusal(reply: Reply<'_>) -> String {
+pub(crate) fn refusal(reply: Reply<'_>) -> String {
     match error(reply) {
         Error::Refused { reason, .. } => reason,
         other => panic!("not refused but {other:?}"),
     }
 }
 
-fn ids(cluster: &Cluster, id: NodeId) -> Vec<NodeId> {
+pub(crate) fn ids(cluster: &Cluster, id: NodeId) -> Vec<NodeId> {
     let members = &cluster.node(id).raft().membership().members;
     members.iter().map(|member| member.id).collect()
 }
@@ -383,88 +382,6 @@ fn a_member_gets_another_name_and_address() {
 }
 
 #[test]
-fn what_would_leave_too_few_voters_up_is_refused() {
-    let (mut cluster, leader, [dead, alive], client) = three(Options::default());
-    cluster.crash(dead);
-    cluster.run(ms(1_000));
-    for (id, asked) in [
-        MemberChange::Remove(alive),
-        MemberChange::Demote(alive),
-        MemberChange::Remove(NodeId(9)),
-        MemberChange::Promote(NodeId(9)),
-        learner("4", None),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        refusal(cluster.ask(client, id as u64 + 1, change(asked)));
-    }
-    assert_eq!(ids(&cluster, leader).len(), 3);
-    // The dead one may go: those that are left are a quorum of either set.
-    changed(cluster.ask(client, 10, change(MemberChange::Remove(dead))));
-    // A learner that nobody hears gets no vote.
-    changed(cluster.ask(client, 11, change(learner("n4", None))));
-    let silent = refusal(cluster.ask(client, 12, change(MemberChange::Promote(NodeId(4)))));
-    assert!(silent.contains("does not"), "{silent}");
-}
-
-/// Asks as clients do: again after a while, as long as that is the answer.
-fn insist(
-    cluster: &mut Cluster,
-    client: ConnectionId,
-    asked: MemberChange<'_>,
-) -> Result<MembersChanged, Error> {
-    for request in 1..100 {
-        match cluster.ask(client, request, change(asked)) {
-            Reply::MembersChanged(changed) => return Ok(changed),
-            Reply::Error(Error::Overloaded { .. }) => cluster.run(ms(20)),
-            Reply::Error(error) => return Err(error),
-            other => panic!("neither changed nor refused but {other:?}"),
-        }
-    }
-    panic!("asked in vain\n{}", cluster.describe());
-}
-
-/// Who has had no time to answer is neither up nor down.
-#[test]
-fn a_new_leader_has_a_caller_wait_until_it_has_heard_the_others() {
-    let (mut cluster, leader, others, _) = three(Options::default());
-    let clients = others.map(|id| (id, cluster.connect(id)));
-    cluster.crash(leader);
-    let heir = |cluster: &Cluster| {
-        let mut heirs = others.into_iter();
-        heirs.find(|id| cluster.node(*id).raft().role() == RoleName::Leader)
-    };
-    cluster.run_until("another leads", ms(2_000), |cluster| {
-        heir(cluster).is_some()
-    });
-    let heir = heir(&cluster).unwrap();
-    let (_, client) = clients.into_iter().find(|(id, _)| *id == heir).unwrap();
-    let done = insist(&mut cluster, client, MemberChange::Remove(leader));
-    assert_eq!(done.unwrap().after.members.len(), 2);
-}
-
-/// Who was not heard in this reign may be dead, as the leader of before is.
-#[test]
-fn a_new_leader_counts_on_nobody_whom_it_has_not_heard() {
-    let (mut cluster, leader, others, _) = three(Options::default());
-    cluster.crash(leader);
-    cluster.run_until("another leads", ms(2_000), |cluster| {
-        cluster.leader().is_some_and(|id| id != leader)
-    });
-    let heir = cluster.leader().unwrap();
-    let alive = others.into_iter().find(|id| *id != heir).unwrap();
-    let client = cluster.connect(heir);
-    let refused = insist(&mut cluster, client, MemberChange::Remove(alive)).unwrap_err();
-    let reason = refusal(Reply::Error(refused));
-    assert!(
-        reason.contains("of the 2 voters only 1 would be up"),
-        "{reason}"
-    );
-    assert_eq!(ids(&cluster, heir).len(), 3);
-}
-
-#[test]
 fn a_leader_that_is_cut_off_does_not_know_what_becomes_of_its_change() {
     let (mut cluster, leader, [gone, _], client) = three(Options::default());
     cluster.isolate(leader);
@@ -538,49 +455,6 @@ fn who_learns_of_a_removal_from_a_snapshot_tells_who_was_removed() {
         }
     }
     cluster.run_until("the removed node ends", ms(5_000), |c| c.has_stopped(gone));
-}
-
-/// A vote of it would cost more than it brings.
-#[test]
-fn a_learner_that_would_be_no_good_as_a_voter_is_refused_with_the_reason() {
-    let (mut cluster, leader, [id, _], client) = three(Options::default());
-    let demoted = changed(cluster.ask(client, 1, change(MemberChange::Demote(id))));
-    assert_eq!(demoted.after.suffrage(id), Some(Suffrage::Learner));
-    cluster.run(ms(100));
-    let promote = |cluster: &mut Cluster, request| {
-        cluster.run(ms(200));
-        refusal(cluster.ask(client, request, change(MemberChange::Promote(id))))
-    };
-    cluster.set_room(id, DiskState::Hard);
-    cluster.report_room(id);
-    assert_eq!(
-        promote(&mut cluster, 2),
-        format!("node {id} has a full disk")
-    );
-    cluster.set_room(id, DiskState::Ok);
-    cluster.report_room(id);
-    cluster.hang_disk(id, true);
-    let mut session = session(&cluster, 1);
-    let writer = cluster.connect(leader);
-    for first in [0, 1_000] {
-        let writes: Vec<_> = (1..=1_000)
-            .map(|request| (first + request, session.next(put(b"k", b"v"))))
-            .collect();
-        cluster.send(writer, &writes);
-        written(cluster.await_reply(writer, first + 1_000));
-    }
-    assert_eq!(promote(&mut cluster, 3), format!("node {id} lags behind"));
-    cluster.hang_disk(id, false);
-    cluster.isolate(id);
-    cluster.run(ms(300));
-    assert_eq!(
-        promote(&mut cluster, 4),
-        format!("node {id} does not answer")
-    );
-    cluster.heal();
-    cluster.run(ms(1_000));
-    let promoted = changed(cluster.ask(client, 5, change(MemberChange::Promote(id))));
-    assert_eq!(promoted.after.suffrage(id), Some(Suffrage::Voter));
 }
 
 /// Who does not come says nothing that would wake it up.
