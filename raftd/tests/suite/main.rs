@@ -50,6 +50,7 @@ mod storage_threads;
 mod wal_alone;
 mod wal_crash;
 mod wal_damage;
+mod wal_evidence;
 mod wal_examine;
 mod wal_forged;
 mod wal_format;

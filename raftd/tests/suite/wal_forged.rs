@@ -1,6 +1,7 @@
 //! What no daemon writes is damage, whatever the checksums say: a log with that in it would break what
 //! the node relies on.
 
+use bytes::BytesMut;
 use raft::Write;
 use raftd::disk::Latched;
 use raftd::disk::sim::SimDisk;
@@ -8,7 +9,7 @@ use raftd::fatal::{ExitStatus, Fatal};
 use raftd::wal::format::{BatchHeader, BatchKind, Chain, SegmentHeader};
 use raftd::wal::segment::segment_name;
 use raftd::wal::{Recovered, examine};
-use wire::entry::Entry;
+use wire::entry::{Entry, EntryKind};
 use wire::limits::COUNTER_MAX;
 use wire::types::{Index, NodeId, Term};
 
@@ -163,4 +164,24 @@ fn what_no_daemon_writes_is_refused_with_its_place() {
         let place = format!("{} offset {offset}", segment_name(1));
         assert!(fatal.to_string().contains(&place), "{n}: {fatal}");
     }
+}
+
+/// The core believes what it is told.
+#[test]
+fn a_membership_that_cannot_be_is_refused_with_its_place() {
+    let disk = SimDisk::new(5, 8 << 20);
+    let mut wal = open(&disk).expect("it opens").recovered.wal;
+    let body = b"nobody votes";
+    let entry = Entry::build(
+        &mut BytesMut::new(),
+        id(1, 1),
+        1,
+        EntryKind::Membership,
+        body,
+    );
+    put(&mut wal, write(1, 1, vec![entry]));
+    let fatal = open(&disk.restart()).err().expect("it is no membership");
+    assert_eq!(fatal.status, ExitStatus::Damaged, "{fatal}");
+    assert!(fatal.what.contains("membership"), "{fatal}");
+    assert!(fatal.place.contains(&segment_name(1)), "{fatal}");
 }
