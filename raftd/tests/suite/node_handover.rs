@@ -8,13 +8,14 @@ use wire::client::{MemberChange, Reply, Request};
 use wire::error::Error;
 use wire::leadership::{Cause, HandOver};
 use wire::limits::LEADER_CHANGES_MAX;
-use wire::peer::DiskState;
+use wire::peer::{DiskState, Health};
 use wire::types::{NodeId, Term};
 
 use super::node_cluster::{get, put, session, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
+use super::node_voters::tells;
 
-fn transfer(to: Option<NodeId>) -> Request<'static> {
+pub(crate) fn transfer(to: Option<NodeId>) -> Request<'static> {
     let deadline_ms = 0;
     Request::TransferLeader { deadline_ms, to }
 }
@@ -111,6 +112,26 @@ fn who_would_not_lead_soon_is_refused_with_the_reason() {
     assert_eq!(cluster.leader(), Some(leader));
     // Nothing came of it: writes did not wait for anything.
     assert!(!cluster.node(leader).raft().is_transferring());
+}
+
+#[test]
+fn who_is_being_healed_does_not_take_over() {
+    for (lost, why) in [
+        (
+            true,
+            "lost entries that it had acknowledged, and is being healed",
+        ),
+        (false, "waits for a snapshot to rebuild its state"),
+    ] {
+        let (mut cluster, leader, [hurt, _], client) = three();
+        let health = Health {
+            lost,
+            rebuilding: !lost,
+        };
+        tells(&mut cluster, hurt, leader, health);
+        let refused = refusal(cluster.ask(client, 1, transfer(Some(hurt))));
+        assert_eq!(refused, format!("n{hurt} {why}"));
+    }
 }
 
 #[test]

@@ -5,12 +5,13 @@ use raftd::node::io::ConnectionId;
 use wire::client::{MemberChange, MembersChanged, Reply};
 use wire::error::Error;
 use wire::membership::Suffrage;
-use wire::peer::DiskState;
+use wire::peer::{DiskState, Health, Message, SnapshotOk};
 use wire::types::NodeId;
 
 use super::node_cluster::{put, session, written};
 use super::node_harness::{Cluster, Options, ms};
 use super::node_members::{change, changed, ids, learner, refusal, three};
+use super::node_transfers::nothing_of_it;
 
 #[test]
 fn what_would_leave_too_few_voters_up_is_refused() {
@@ -135,4 +136,42 @@ fn a_learner_that_would_be_no_good_as_a_voter_is_refused_with_the_reason() {
     cluster.run(ms(1_000));
     let promoted = changed(cluster.ask(client, 5, change(MemberChange::Promote(id))));
     assert_eq!(promoted.after.suffrage(id), Some(Suffrage::Voter));
+}
+
+/// A follower tells its leader of its health.
+pub(crate) fn tells(cluster: &mut Cluster, from: NodeId, leader: NodeId, health: Health) {
+    let Message::SnapshotOk(told) = nothing_of_it(cluster, leader, health) else {
+        panic!("another answer");
+    };
+    let snapshot = cluster.node(leader).raft().last();
+    let told = SnapshotOk { snapshot, ..told };
+    cluster.arrives_late(from, leader, Message::SnapshotOk(told));
+}
+
+/// What it acknowledged may be gone: it does not count before it is healed.
+#[test]
+fn who_lost_its_log_is_not_up() {
+    let (mut cluster, leader, [hurt, other], client) = three(Options::default());
+    let health = Health {
+        lost: true,
+        ..Health::default()
+    };
+    tells(&mut cluster, hurt, leader, health);
+    let refused = refusal(cluster.ask(client, 1, change(MemberChange::Remove(other))));
+    let reason = "of the 2 voters only 1 would be up";
+    assert!(refused.contains(reason), "{refused}");
+}
+
+#[test]
+fn a_learner_without_a_state_gets_no_vote() {
+    let (mut cluster, leader, [id, _], client) = three(Options::default());
+    changed(cluster.ask(client, 1, change(MemberChange::Demote(id))));
+    cluster.run(ms(100));
+    let health = Health {
+        rebuilding: true,
+        ..Health::default()
+    };
+    tells(&mut cluster, id, leader, health);
+    let refused = refusal(cluster.ask(client, 2, change(MemberChange::Promote(id))));
+    assert_eq!(refused, format!("node {id} rebuilds its state"));
 }
