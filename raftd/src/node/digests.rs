@@ -314,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_is_thrown_away_takes_along_what_was_known_of_it() {
+        let mut digests = leader(7, &[7]);
+        assert!(!digests.judge(I, OWN, &three()));
+        digests.forget_own();
+        let left = (digests.newest_own(), digests.agreed_upto());
+        assert_eq!(left, (None, Index(0)));
+    }
+
+    #[test]
     fn the_oldest_are_forgotten() {
         let mut digests = Digests::new(STEP);
         for step in 1..=KEPT_MAX as u64 + 1 {

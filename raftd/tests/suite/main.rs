@@ -13,6 +13,7 @@ mod daemon_readers;
 mod disk_latched;
 mod disk_os;
 mod node_cluster;
+mod node_differs;
 mod node_digest;
 mod node_faulty;
 mod node_forming;

@@ -22,7 +22,7 @@ use super::node_views::scan;
 const STEP: u64 = 1_024;
 
 /// Three nodes with a snapshot that the log begins behind, and a key in front of and behind it.
-fn with_snapshot() -> (Cluster, NodeId, Client, Index) {
+pub(crate) fn with_snapshot() -> (Cluster, NodeId, Client, Index) {
     let mut cluster = Cluster::serving(patient());
     let leader = cluster.elect();
     let mut client = Client::new(&mut cluster, leader, 1);
@@ -45,7 +45,7 @@ pub(crate) fn others(cluster: &Cluster, id: NodeId) -> [NodeId; 2] {
 }
 
 /// A follower that has come back with a state that is not what the quorum holds.
-fn spoiled(cluster: &mut Cluster, leader: NodeId) -> NodeId {
+pub(crate) fn spoiled(cluster: &mut Cluster, leader: NodeId) -> NodeId {
     let [hurt, _] = others(cluster, leader);
     cluster.crash(hurt);
     cluster.spoil_state(hurt);
@@ -59,7 +59,7 @@ pub(crate) fn said(cluster: &Cluster, id: NodeId, begin: &str) -> usize {
 }
 
 /// Writes until the states have been compared once more.
-fn compare(cluster: &mut Cluster, client: &mut Client) -> Index {
+pub(crate) fn compare(cluster: &mut Cluster, client: &mut Client) -> Index {
     let applied = |cluster: &Cluster| cluster.status(cluster.leader().unwrap()).applied.0;
     let next = (applied(cluster) / STEP + 1) * STEP;
     while applied(cluster) < next {
