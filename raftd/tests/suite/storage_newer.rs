@@ -31,8 +31,13 @@ fn alone() -> Identity {
 }
 
 fn open(disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
+    open_of(alone(), disk)
+}
+
+/// Made as a directory of this node, if there is none.
+fn open_of(node: Identity, disk: &SimDisk) -> Result<OpenedDisk<Latched<SimDisk>>, Fatal> {
     let options = Options {
-        create: Some(alone()),
+        create: Some(node),
         ..options(disk.operations())
     };
     open_disk(Latched::new(disk.clone()), &options)
@@ -55,8 +60,12 @@ fn publish(disk: &SimDisk, index: u64, term: u64) -> EntryId {
 
 /// A log that begins behind its first segment, and the snapshot that it needs for that, damaged.
 fn damaged() -> SimDisk {
+    damaged_of(alone())
+}
+
+fn damaged_of(node: Identity) -> SimDisk {
     let disk = SimDisk::new(9, 32 << 20);
-    let mut wal = open(&disk).expect("it is made").log.recovered.wal;
+    let mut wal = open_of(node, &disk).expect("it is made").log.recovered.wal;
     let mut pending = Pending::default();
     for entry in entries(1, LAST, 1, 90_000) {
         pending.push(write(entry.index().0, 1, vec![entry]));
@@ -91,6 +100,8 @@ fn a_newer_snapshot_takes_the_place_of_the_marked_one() {
         assert_eq!(opened.state.snapshot.id, newer);
         let (restored, mut worker) = opened.start();
         assert_eq!(restored.raft.applied, Index(index));
+        assert_eq!(restored.raft.wall_ms, restored.store.wall_ms());
+        assert!(restored.raft.wall_ms > 0);
         assert!(restored.raft.commit >= Index(index));
         let mut events = VecDeque::new();
         while worker.has_work() && worker.round(&mut events).unwrap().worked {}
@@ -157,6 +168,26 @@ fn only_a_snapshot_that_is_damaged_or_gone_is_had_from_others() {
     assert!(load(alone().cluster).expect("others have it").rebuilding);
     let whole_log = load_from(alone().cluster, EntryId::default());
     assert!(!whole_log.expect("the log has it all").rebuilding);
+}
+
+/// The log and the vote are good. What is there of the snapshot stays until the leader's takes its place.
+#[test]
+fn a_start_without_a_state_says_that_it_needs_one() {
+    let disk = damaged_of(identity());
+    let base = open(&disk)
+        .expect("others have it")
+        .log
+        .recovered
+        .wal
+        .base();
+    assert!(Index(0) < base.index && base.index < Index(MARKED));
+    let (restored, _) = open(&disk).expect("others have it").start();
+    let raft = restored.raft;
+    assert!(raft.rebuilding);
+    assert_eq!((raft.applied, raft.last.index), (base.index, Index(LAST)));
+    assert_eq!(raft.commit, Index(MARKED), "a snapshot had it");
+    assert_eq!(restored.store.applied(), EntryId::default());
+    assert_eq!(disk.list("snap").unwrap().len(), 1, "it stays");
 }
 
 /// What was being written or received, and the snapshots before: with the log's own one, or without any.

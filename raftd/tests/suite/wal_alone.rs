@@ -13,10 +13,11 @@ use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::Pending;
 use raftd::wal::identity::Identity;
 use raftd::wal::segment::segment_name;
+use wire::types::{ClusterId, Epoch, Index};
 
 use crate::wal_damage::put;
-use crate::wal_story::options;
-use crate::wal_support::{alone_entry, entries, identity, membership_entry, write};
+use crate::wal_story::{open, options};
+use crate::wal_support::{alone_entry, entries, identity, membership_entry, rot_text, write};
 
 /// A member that began alone has others now, or the reverse: who could have what is damaged is told by
 /// the newest membership of the log, without one by the newest snapshot, and only then by IDENTITY.
@@ -86,7 +87,8 @@ fn who_is_a_member_says_whether_damage_is_final() {
                 assert!(!is_final, "{context}");
                 assert_eq!(opened.log.recovered.faulty.len(), 1, "{context}");
                 // And it says so, for others to help.
-                let (_, mut worker) = opened.start();
+                let (restored, mut worker) = opened.start();
+                assert_eq!(restored.raft.faulty, Some(Index(5)), "{context}");
                 let mut events = VecDeque::new();
                 while worker.has_work() && worker.round(&mut events).unwrap().worked {}
                 let told = events
@@ -99,6 +101,33 @@ fn who_is_a_member_says_whether_damage_is_final() {
                 assert_eq!(fatal.status, ExitStatus::Damaged, "{context}: {fatal}");
             }
         }
+    }
+}
+
+/// A history that was given up before it began leaves a snapshot, too.
+#[test]
+fn a_snapshot_of_another_history_does_not_say_who_is_a_member() {
+    let elsewhere = [
+        (ClusterId(9), identity().epoch),
+        (identity().cluster, Epoch(9)),
+    ];
+    for (cluster, epoch) in elsewhere {
+        let disk = SimDisk::new(9, 32 << 20);
+        let mut wal = open(&disk).expect("it opens").recovered.wal;
+        let mut pending = Pending::default();
+        for index in 1..=6 {
+            pending.push(write(index, 1, entries(index, 1, 1, 30)));
+            put(&mut wal, &mut pending);
+        }
+        drop(wal);
+        let mut store = Store::new(epoch, SESSIONS_MAX);
+        store.apply(&alone_entry(1, 1));
+        let members = &identity().members[..1];
+        let mut writer = Writer::begin(&disk, store.view(), cluster, members).unwrap();
+        while !matches!(writer.step(&disk).unwrap(), Step::Published(_)) {}
+        rot_text(&disk, &segment_name(1), b"1.5.");
+        let recovered = open(&disk.restart()).expect("others have it").recovered;
+        assert_eq!(recovered.faulty.len(), 1);
     }
 }
 

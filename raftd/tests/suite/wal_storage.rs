@@ -174,7 +174,9 @@ fn a_disk_that_is_never_done_is_not_waited_for() {
 #[test]
 fn the_formed_record_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut storage, woken) = start(open(&options(dir.path())).unwrap());
+    let opened = open(&options(dir.path())).unwrap();
+    assert!(!opened.restored.raft.formed);
+    let (mut storage, woken) = start(opened);
     let formed = vec![(NodeId(1), Incarnation(77)), (NodeId(2), Incarnation(9))];
     storage.submit(StorageRequest::Form(formed.clone()));
     await_event(&mut storage, &woken, |event| {
@@ -299,4 +301,7 @@ fn the_segment_size_may_change_from_life_to_life() {
     }
     let opened = open(&options(dir.path())).unwrap();
     assert_eq!(opened.restored.raft.tail, written);
+    let segments = std::fs::read_dir(dir.path().join("wal")).unwrap();
+    let bytes = segments.map(|segment| segment.unwrap().metadata().unwrap().len());
+    assert_eq!(opened.wal_bytes(), bytes.sum::<u64>());
 }
