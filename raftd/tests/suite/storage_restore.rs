@@ -13,6 +13,7 @@ use raftd::storage::{Options, Restored, open, restore};
 
 use crate::snap_support::{publish, store};
 use crate::wal_story::{SEGMENT_BYTES, options};
+use crate::wal_support::membership_entry;
 
 /// A snapshot, as a backup has it.
 fn backup(dir: &Path) -> PathBuf {
@@ -24,6 +25,45 @@ fn backup(dir: &Path) -> PathBuf {
 
 fn restored(file: &Path, data: &Path) -> Result<Restored, Fatal> {
     restore(file, data, None, SEGMENT_BYTES)
+}
+
+/// Its state goes on in a history of its own, in which the old members have no part but for their ids.
+#[test]
+fn each_restore_is_another_cluster_and_another_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = store(20, 10);
+    let index = store.applied().index.next().0;
+    store.apply(&membership_entry(index, 7));
+    publish(
+        &OsDisk::new(dir.path().to_path_buf()).unwrap(),
+        store.view(),
+    )
+    .unwrap();
+    let file = dir.path().join(snapshot_name(store.applied()));
+    let before = store.membership().unwrap().newest;
+    let made = ["one", "other"].map(|name| {
+        let data_dir = dir.path().join(name);
+        let made = restored(&file, &data_dir).unwrap();
+        let create = None;
+        let opened = open(&Options {
+            data_dir,
+            create,
+            ..options(1)
+        });
+        let held = opened.unwrap().restored;
+        assert_eq!(held.raft.base, made.snapshot);
+        assert_eq!(made.snapshot.index, store.applied().index.next());
+        assert_eq!(made.snapshot.term, store.applied().term.next());
+        let members = held.store.membership().unwrap();
+        assert_eq!(members.newest, before, "ids are used once");
+        assert!(members.is_alone(made.identity.node));
+        assert_eq!(members.members[0].name, "", "it was another node's");
+        made.identity
+    });
+    let [one, other] = &made;
+    assert_ne!(one.cluster, other.cluster);
+    assert_ne!(one.epoch, other.epoch);
+    assert_ne!(one.incarnation, other.incarnation);
 }
 
 /// Who comes second leaves alone what the first one made, at whatever moment it finds out.
@@ -94,18 +134,27 @@ fn one_that_was_killed_is_begun_anew() {
         fs::create_dir_all(unfinished.join("wal")).unwrap();
         fs::create_dir_all(unfinished.join("snap")).unwrap();
         fs::write(unfinished.join("wal/0000000000000001.wal"), b"a half").unwrap();
+        fs::write(unfinished.join("snap/of-another"), b"all of it").unwrap();
         fs::write(unfinished.join("IDENTITY"), b"another half").unwrap();
     };
     was_killed();
-    let whose = data.join("wal");
-    fs::create_dir(&whose).unwrap();
-    let fatal = restored(&file, &data).unwrap_err();
-    assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
+    let refuses_beside = |name| {
+        let whose = data.join(name);
+        fs::create_dir(&whose).unwrap();
+        let fatal = restored(&file, &data).unwrap_err();
+        assert_eq!(fatal.status, ExitStatus::Usage, "{name}: {fatal}");
+        fs::remove_dir(&whose).unwrap();
+    };
+    refuses_beside("wal");
+    refuses_beside("notes");
     assert!(unfinished.join("IDENTITY").exists(), "nothing was touched");
-    fs::remove_dir(&whose).unwrap();
+    fs::rename(unfinished.join("IDENTITY"), dir.path().join("aside")).unwrap();
+    fs::rename(unfinished.join("wal"), dir.path().join("wal")).unwrap();
+    refuses_beside("wal");
 
     let made = restored(&file, &data).unwrap();
     assert!(!unfinished.exists());
+    assert!(!data.join("snap/of-another").exists());
     let opened = open(&Options {
         data_dir: data.clone(),
         create: None,
