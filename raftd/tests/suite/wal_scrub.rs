@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use raftd::disk::sim::SimDisk;
 use raftd::disk::{Disk, Latched};
 use raftd::node::io::{StorageEvent, StorageRequest};
-use raftd::storage::{Scrubber, Worker};
+use raftd::storage::{Scrubber, Worker, open_disk};
 use raftd::wal::segment::segment_name;
 use wire::types::Index;
 
 use crate::wal_damage::sound;
 use crate::wal_heal::{entry_of, faulty, heads, rot_entries};
-use crate::wal_life::{DISK_BYTES, long_log, worker};
-use crate::wal_story::open;
-use crate::wal_support::rest;
+use crate::wal_life::{DISK_BYTES, long_log, put, worker};
+use crate::wal_story::{open, options};
+use crate::wal_support::{alone_entry, rest, rot_text, write};
 
 /// Reads everything there is, as the driver of a scrubber and a worker does.
 fn scrub(disk: &SimDisk, worker: &mut Worker<Latched<SimDisk>>) -> Vec<StorageEvent> {
@@ -154,6 +154,27 @@ fn a_later_round_of_a_scrub_finds_what_a_first_one_finds() {
     };
     disk.tamper(&segment_name(1), |bytes| bytes[60] ^= 1);
     let events = round(&mut scrubber, &mut worker);
+    let [
+        StorageEvent::Rot { upto: Index(2) },
+        StorageEvent::Scrubbed { findings: 1, .. },
+    ] = events[..]
+    else {
+        panic!("{events:?}");
+    };
+}
+
+/// Whom the log says to be the only member now has nobody to ask: its own state makes up for an entry.
+#[test]
+fn what_rots_where_nobody_else_has_it_is_made_up_for_by_a_snapshot() {
+    let disk = SimDisk::new(1, DISK_BYTES);
+    let mut wal = long_log(&disk);
+    put(&mut wal, write(1, 1, vec![alone_entry(21, 1)]));
+    drop(wal);
+    let opened = open_disk(Latched::new(disk.clone()), &options(2));
+    let (_, mut worker) = opened.expect("it opens").start();
+    rest(&mut worker);
+    rot_text(&disk, &segment_name(1), b"1.2.");
+    let events = scrub(&disk, &mut worker);
     let [
         StorageEvent::Rot { upto: Index(2) },
         StorageEvent::Scrubbed { findings: 1, .. },
