@@ -104,7 +104,7 @@ impl Out {
     }
 
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Failure> {
-        writeln!(self.sink, "{text}").map_err(|error| failure(&error))
+        self.text(format!("{text}\n").as_bytes())
     }
 
     /// One object on one line.
@@ -140,7 +140,7 @@ impl Out {
         let text = table(header, right, rows);
         match text.split_once('\n') {
             Some((first, rest)) if !header.is_empty() && self.has_color() => {
-                self.line(&format!("\x1b[1m{first}\x1b[0m"))?;
+                self.bytes(format!("\x1b[1m{first}\x1b[0m\n").as_bytes())?;
                 self.line(rest)
             }
             _ => self.line(&text),
@@ -184,7 +184,8 @@ impl Out {
         }
         let lines = bytes.split_inclusive(|byte| *byte == b'\n');
         for line in lines.map(|line| line.strip_suffix(b"\n").unwrap_or(line)) {
-            self.line(&screen::visible(line))?;
+            self.bytes(screen::visible(line).as_bytes())?;
+            self.bytes(b"\n")?;
         }
         Ok(())
     }

@@ -61,6 +61,20 @@ fn no_object_has_a_control_character_on_a_screen() {
 }
 
 #[test]
+fn nothing_that_a_node_says_is_a_control_character_on_a_screen() {
+    let node = Fake::start(1, |asked| {
+        let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+        told.state = "\u{9b}2J".into();
+        told.error = "\x1b[2Jfull".into();
+        asked.reply(&Reply::Status(told))
+    });
+    let (text, code) = show(&node.addr, "status");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("  \\xc2\\x9b2J  "), "{text:?}");
+    assert!(text.contains("\nn1: \\x1b[2Jfull\n"), "{text:?}");
+}
+
+#[test]
 fn changes_are_told() {
     let (_server, at) = store();
     shows(&at, "put k 1", "put k: revision 1\n");
