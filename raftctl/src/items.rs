@@ -236,8 +236,9 @@ impl Printer {
         match field {
             Field::Key => show(item.key, self.encodings.key),
             Field::Value => {
-                // More than fits is not worth the work; a character has up to four bytes.
-                let value = &item.value[..item.value.len().min(self.columns * 4)];
+                // More than is cut off at least is not worth the work; a character has up to four bytes.
+                let bytes = (self.columns.max(VALUE_COLUMNS_MIN) + 1) * 4;
+                let value = &item.value[..item.value.len().min(bytes)];
                 show(value, self.encodings.value)
             }
             field => field.number(item).to_string(),

@@ -102,6 +102,27 @@ fn keys_and_values_are_a_table_as_wide_as_the_screen() {
 }
 
 #[test]
+fn a_value_that_is_cut_ends_in_dots_however_wide_the_screen_is() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", &"\u{1f600}".repeat(1000)]).silently(0, "");
+    // One that does not tell its width is taken for a usual one.
+    for (columns, shown) in [(0, 77), (1, 5), (2, 5), (60, 57), (900, 897)] {
+        let (text, code) = show_on(&format!("cols {columns}"), "", &at, "scan --value -o table");
+        let cut = format!("{}...\n", "\u{1f600}".repeat(shown));
+        assert_eq!((text.as_str(), code), (cut.as_str(), Some(0)), "{columns}");
+    }
+    // What is counted is characters, not bytes.
+    run(&at, &["put", "\u{e4}\u{f6}", &"x".repeat(60)]).silently(0, "");
+    let row = format!("\u{e4}\u{f6}  {}...\n", "x".repeat(52));
+    shows(&at, "scan --field key,value --no-header \u{e4}", &row);
+    // A key that leaves no room for it.
+    let long = "l".repeat(70);
+    run(&at, &["put", &long, "123456789"]).silently(0, "");
+    let row = format!("{long}  12345...\n");
+    shows(&at, "scan --field key,value --no-header l", &row);
+}
+
+#[test]
 fn what_is_usual_and_for_programs_is_not_usual_on_a_screen() {
     let (_server, at) = store();
     run(&at, &["put", "a", "1"]).silently(0, "");
