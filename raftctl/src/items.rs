@@ -171,8 +171,8 @@ impl Printer {
         match self.format {
             Format::Table => return self.print_rows(out),
             Format::Frame => self.frame.finish(&mut self.buffer),
-            Format::Tsv | Format::Csv => self.print_header()?,
-            Format::Jsonl | Format::Nul | Format::Env => {}
+            Format::Tsv | Format::Csv | Format::Nul => self.print_header()?,
+            Format::Jsonl | Format::Env => {}
         }
         out.text(&self.buffer)
     }

@@ -270,6 +270,14 @@ fn every_format_has_its_form() {
     .silently(0, "3,a\n4,\"b,c\"\n");
     run(&at, &["scan", "--header", "--field", "key,revision"])
         .silently(0, "key\trevision\na\t1\nb,c\t2\n");
+    // Also where nothing comes below it.
+    for (format, header) in [
+        ("tsv", "key\tvalue\n"),
+        ("csv", "key,value\n"),
+        ("nul", "key\0value\0"),
+    ] {
+        run(&at, &["scan", "none", "--header", "-o", format]).silently(0, header);
+    }
     run(&at, &["scan", "--value"]).silently(0, "1\\t2\nit's\n");
     run(&at, &["scan", "a", "-o", "table"]).silently(
         0,
