@@ -204,6 +204,8 @@ fn a_format_can_be_usual() {
     let as_env = [("RAFTCTL_FORMAT", "env"), env[1]];
     home.run_in(&as_env, &["scan"]).silently(0, "k='v'\n");
     home.run_in(&as_env, &["ls"]).silently(0, "k\n");
+    let as_nul = [("RAFTCTL_FORMAT", "nul"), env[1]];
+    home.run_in(&as_nul, &["scan"]).silently(0, "k\0v\0");
     home.run_in(&env, &["count"]).silently(0, "1\n");
     let env = [("RAFTCTL_FORMAT", "frame")];
     assert_eq!(home.run_in(&env, &["config", "check"]).code, Some(2));

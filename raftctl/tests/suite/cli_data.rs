@@ -218,6 +218,7 @@ fn what_breaks_off_says_how_far_it_came() {
         (&["scan", "--reverse"], down, "d e", "'--to=d e'"),
         (&["dump", "--reverse"], down, "d e", "'--to=d e'"),
         (&["scan", hex], in_hex, "c", "--from=63"),
+        (&["ls", "-o", "table"], "-a\nb\nc\n", "c", "--from=c"),
     ] {
         let done = run(at, args);
         assert_eq!(done.code, Some(4), "{args:?}: {done:?}");
@@ -278,14 +279,19 @@ fn every_format_has_its_form() {
     ] {
         run(&at, &["scan", "none", "--header", "-o", format]).silently(0, header);
     }
+    run(&at, &["scan", "-o", "csv", "--value"]).silently(0, "1\t2\nit's\n");
     run(&at, &["scan", "--value"]).silently(0, "1\\t2\nit's\n");
     run(&at, &["scan", "a", "-o", "table"]).silently(
         0,
         "KEY  REVISION  VERSION  BYTES  VALUE\na           1        1      3  1\\t2\n",
     );
     run(&at, &["get", "a", "b,c", "-o", "nul"]).silently(0, "a\x001\t2\0b,c\0it's\0");
+    run(&at, &["put", "a", "x"]).silently(0, "");
+    let numbers = "version,create_revision,revision,bytes";
+    run(&at, &["scan", "a", "--field", numbers]).silently(0, "2\t1\t3\t1\n");
     run(&at, &["put", "cfg/X", "it's $1"]).silently(0, "");
     run(&at, &["scan", "-o", "env", "cfg/"]).silently(0, "X='it'\\''s $1'\n");
+    run(&at, &["scan", "-o", "env", "cfg/", "--encode", "hex"]).silently(0, "X='69742773202431'\n");
     assert_eq!(run(&at, &["scan", "-o", "env"]).code, Some(6));
     run(&at, &["put", "nul", "00", "--encode", "hex"]).silently(0, "");
     let refused = run(&at, &["scan", "-0", "nul"]);
@@ -293,6 +299,26 @@ fn every_format_has_its_form() {
         (refused.code, refused.stdout.as_slice()),
         (Some(6), &b""[..])
     );
+}
+
+#[test]
+fn a_long_table_has_one_header() {
+    let mut store = Store::default();
+    for index in 1..=2500 {
+        let (key, value) = (format!("k{index:04}"), &b"v"[..]);
+        let key = key.as_bytes();
+        let put = wire::command::Command::Put { key, value };
+        store.map.apply(wire::types::Index(index), &put);
+        store.index = index;
+    }
+    let server = store.serve();
+    let done = run(&server.addr, &["scan", "-o", "table"]);
+    let text = String::from_utf8(done.stdout).unwrap();
+    let (header, rows) = text.split_once('\n').unwrap();
+    assert!(header.starts_with("KEY "), "{header}");
+    let keys: Vec<_> = rows.lines().map(|row| &row[..5]).collect();
+    let expected: Vec<_> = (1..=2500).map(|index| format!("k{index:04}")).collect();
+    assert_eq!(keys, expected);
 }
 
 #[test]
@@ -322,7 +348,10 @@ fn what_a_verb_cannot_print_is_refused_before_anything_is_sent() {
         &["scan", "--keys", "-o", "frame"],
         &["scan", "--keys", "--value"],
         &["scan", "--field", "nonsense"],
+        &["peers", "--field", "nonsense"],
         &["scan", "--field", "key", "--json"],
+        &["scan", "--field", "key", "-o", "frame"],
+        &["scan", "--field", "key", "-o", "env"],
         &["put", "k", "v", "--value"],
         &["scan", "--json", "-o", "tsv"],
         &["scan", "-o", "xml"],

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use wire::client::{NodeRole, Reply};
 
 use super::fake::{Act, Fake, What};
-use super::run::{run, store};
+use super::run::{command, run, store};
 use super::script::{Store, status};
 
 /// What is on the screen afterwards, and the exit code.
@@ -45,6 +45,8 @@ fn a_value_gets_a_line_end_and_never_a_control_character() {
     let dump = "00000000  1b 5b 32 4a 00                                    .[2J.\n(5 bytes)\n";
     shows(&at, "get k", dump);
     shows(&at, "get k --encode hex", "1b5b324a00\n");
+    run(&at, &["put", "l", "ff09", "--encode", "hex"]).silently(0, "");
+    shows(&at, "scan -o tsv", "k\t\\x1b[2J\\0\nl\t\\xff\\t\n");
 }
 
 #[test]
@@ -99,6 +101,16 @@ fn keys_and_values_are_a_table_as_wide_as_the_screen() {
     shows(&at, "get a longer", table);
     shows(&at, "scan --keys", "a\nlonger\n");
     shows(&at, "scan none", "");
+    // Of what is left out of a table, or asked for in it.
+    let bare = "a       1  1  200  x\\nx\\nx\\nx\\nx\\nx\\nx\\nx\\...\nlonger  2  1    0\n";
+    shows(&at, "scan --no-header", bare);
+    let values = format!("{}\n\n", "x\\n".repeat(100));
+    shows(&at, "scan --value", &values);
+    shows(
+        &at,
+        "scan --field bytes,key",
+        "BYTES  KEY\n  200  a\n    0  longer\n",
+    );
 }
 
 #[test]
@@ -129,8 +141,10 @@ fn what_is_usual_and_for_programs_is_not_usual_on_a_screen() {
     let (text, code) = show_on("cols 60", "RAFTCTL_FORMAT=nul", &at, "scan");
     assert_eq!(code, Some(0), "{text}");
     assert!(text.starts_with("KEY "), "{text}");
-    let (text, code) = show_on("cols 60", "", &at, "scan -0");
-    assert_eq!(code, Some(2), "{text}");
+    for args in ["scan -0", "scan -o frame", "dump -o frame"] {
+        let (text, code) = show_on("cols 60", "", &at, args);
+        assert_eq!(code, Some(2), "{args}: {text}");
+    }
 }
 
 #[test]
@@ -152,6 +166,10 @@ fn the_cluster_is_a_table() {
         "{text}"
     );
     assert!(lines[4].starts_with("n3    unreachable"), "{text}");
+    shows(&node.addr, "wait-ready", "ready\n");
+    assert_eq!(show(&node.addr, "peers -0").1, Some(2));
+    let (names, _) = show(&node.addr, "peers --field name,id");
+    assert_eq!(names, "NAME  ID\nn1     1\nn2     2\nn3     3\n");
     assert!(
         lines
             .last()
@@ -196,6 +214,29 @@ fn what_is_longer_than_the_screen_goes_to_a_pager() {
     );
     assert_eq!(show(10, pager, "scan --keys --no-pager"), short);
     assert_eq!(show(10, "cat", "scan --keys"), short);
+    assert_eq!(show(10, "", "scan --keys"), short);
+    let objects = show(10, pager, "scan --keys --json");
+    assert!(objects.starts_with("{\"key\":\"k00\","), "{objects}");
+    // The prompt of a shell takes the last line of the screen.
+    assert_eq!(show(21, pager, "scan --keys"), short);
+    assert!(show(20, pager, "scan --keys").starts_with(":k00\n"));
+}
+
+#[test]
+fn the_pager_is_the_one_that_was_named_and_starts_nothing_under_sudo() {
+    let (_server, at) = store();
+    run(&at, &["put", "k", "v"]).silently(0, "");
+    let told = "'echo $LESS,$LESSSECURE; cat > /dev/null'";
+    let clean = "env -u LESS -u LESSSECURE -u SUDO_UID -u RAFTCTL_PAGER -u PAGER";
+    for (env, expected) in [
+        (format!("RAFTCTL_PAGER={told} PAGER=/nowhere"), "FRX,\n"),
+        (format!("PAGER={told}"), "FRX,\n"),
+        (format!("PAGER={told} LESS=-M"), "-M,\n"),
+        (format!("PAGER={told} SUDO_UID=0"), "FRX,1\n"),
+    ] {
+        let (text, code) = show_on("rows 1", &format!("{clean} {env}"), &at, "scan -o tsv");
+        assert_eq!((text.as_str(), code), (expected, Some(0)), "{env}");
+    }
 }
 
 #[test]
@@ -266,8 +307,34 @@ fn a_signal_ends_what_still_waits_when_the_pager_has_gone() {
 fn colours_are_for_terminals_that_want_them() {
     let (_server, at) = store();
     run(&at, &["put", "k", "v"]).silently(0, "");
-    let table = run(&at, &["scan", "-o", "table", "--color", "always"]);
-    assert!(table.stdout.starts_with(b"\x1b[1mKEY"), "{table:?}");
-    let plain = run(&at, &["scan", "-o", "table"]);
-    assert!(plain.stdout.starts_with(b"KEY"), "{plain:?}");
+    run(&at, &["put", "l", "w"]).silently(0, "");
+    let plain = "KEY  VALUE\nk    v\nl    w\n";
+    let coloured = "\x1b[1mKEY  VALUE\x1b[0m\nk    v\nl    w\n";
+    let table = ["scan", "-o", "table", "--field", "key,value"];
+    let line = table.join(" ");
+    for (env, more, expected) in [
+        ("NO_COLOR= TERM=xterm", "", coloured),
+        ("NO_COLOR= TERM=xterm", "--color never", plain),
+        ("NO_COLOR= TERM=dumb", "", plain),
+        ("NO_COLOR= env -u TERM", "", plain),
+        ("NO_COLOR= TERM=dumb CLICOLOR_FORCE=1", "", coloured),
+        ("TERM=xterm CLICOLOR_FORCE=1", "", plain),
+        ("TERM=xterm", "--color always", coloured),
+        ("RAFTCTL_COLOR=always TERM=xterm", "--color never", plain),
+        ("TERM=xterm", "--color always --no-header", "k  v\nl  w\n"),
+    ] {
+        let (text, _) = show_on("cols 60", env, &at, &format!("{line} {more}"));
+        assert_eq!(text, expected, "{env} {more}");
+    }
+    for (name, expected) in [
+        ("TERM", plain),
+        ("CLICOLOR_FORCE", coloured),
+        ("RAFTCTL_COLOR", coloured),
+    ] {
+        let mut piped = command(&at, &table);
+        piped.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        let done = piped.env(name, "always").output().unwrap();
+        assert_eq!(done.stdout, expected.as_bytes(), "{name}: {done:?}");
+    }
+    run(&at, &[&table[..], &["--color", "always"]].concat()).silently(0, coloured);
 }

@@ -13,6 +13,7 @@ mod cli_errors;
 mod cli_lead;
 mod cli_load;
 mod cli_members;
+mod cli_rows;
 mod cli_terminal;
 mod cli_txn;
 mod client;
