@@ -16,6 +16,7 @@ mod cli_members;
 mod cli_rows;
 mod cli_terminal;
 mod cli_txn;
+mod cli_wait;
 mod client;
 mod exactly_once;
 mod fake;
