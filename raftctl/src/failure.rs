@@ -275,3 +275,37 @@ fn remedy(error: &E) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_comes_with_what_to_try() {
+        let too_large = |what: &str| E::TooLarge {
+            what: what.into(),
+            limit: 7,
+            actual: 8,
+        };
+        let refused = E::Refused {
+            reason: "it cannot be".into(),
+            advice: "ask n2".into(),
+        };
+        for (error, words) in [
+            (too_large("value"), "a value has at most 7 bytes"),
+            (too_large("key"), "a key has at most 7 bytes"),
+            (too_large("entry"), "7 bytes are the most"),
+            (E::DiskFull { hard: false }, "delete keys, or make room"),
+            (E::DiskFull { hard: true }, "make room on the disks"),
+            (E::IdReused, "exactly the command"),
+            (E::TooManyConnections { limit: 1 }, "ask another node"),
+            (E::Overloaded { retry_after_ms: 1 }, "a longer -t"),
+            (E::ViewGone, "run it again"),
+            (refused, "ask n2"),
+        ] {
+            let place = "n1:7400".to_owned();
+            let failure = Failure::of("put k", &Error::Refused { error, place });
+            assert!(failure.remedy.contains(words), "{failure}");
+        }
+    }
+}

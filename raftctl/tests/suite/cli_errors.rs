@@ -431,3 +431,9 @@ fn a_directory_that_cannot_be_looked_into_is_not_said_to_lack_anything() {
         assert!(!done.stderr.contains("there is no"), "{done:?}");
     }
 }
+
+#[test]
+fn what_comes_from_elsewhere_is_one_line_without_control_characters() {
+    let done = run("127.0.0.1:1", &["wal", "stat", "a\nb\x1b\u{9b}c"]);
+    assert!(done.stderr.contains("\n  where: a b  c\n"), "{done:?}");
+}
