@@ -228,12 +228,26 @@ fn the_log_of_a_stopped_node_can_be_looked_at() {
     let _ = cluster.ctl(&["put", "tab\tkey", "a\nvalue"]).quietly();
     let _ = cluster.ctl(&["snapshot"]).exits(0);
     let _ = cluster.ctl(&["del", "tab\tkey"]).quietly();
+    for line in [
+        "cas n --expect-absent 1",
+        "incr n -5",
+        "append n x",
+        "del --prefix n --expect 1",
+    ] {
+        let _ = cluster.ctl(&line.split(' ').collect::<Vec<_>>()).exits(0);
+    }
+    let then = ["--then", "put a 1", "--then", "put b 2", "--else", "del c"];
+    let _ = cluster
+        .ctl(&[&["txn", "--if", "absent(a)"], &then[..]].concat())
+        .exits(0);
     let dir = cluster.node(1).data_dir.clone();
     wait::until_true("there are spares", PATIENCE, || {
         names(&dir.join("wal")).len() > 4
     });
     cluster.kill_all();
     let _ = offline(&["wal", "verify", path(&dir)], b"").quietly();
+    let sound = offline(&["wal", "verify", path(&dir), "--json"], b"").exits(0);
+    assert_eq!(sound.text(), "{\"ok\":true,\"torn_bytes\":0}\n");
     // However many segments there are, few files are open at a time.
     let mut few = Command::new("sh");
     few.args(["-c", "ulimit -n 6; exec \"$0\" wal verify \"$1\""]);
@@ -250,14 +264,39 @@ fn the_log_of_a_stopped_node_can_be_looked_at() {
         "put tab\\tkey a\\nvalue",
         "snapshot  ",
         "delete tab\\tkey ",
+        "cas n 1",
+        "increment n -5",
+        "append n x",
+        "delete-range n o",
+        "txn  compares=1 then=2 else=1",
     ];
     assert_eq!(kinds, expected);
+    let dump = offline(&["wal", "dump", path(&dir), "--json"], b"").exits(0);
+    let put = dump.text().lines().nth(1);
+    let rest = r#""term":1,"value":"a\nvalue"}"#;
+    let expected = format!(r#"{{"index":2,"key":"tab\tkey","kind":"put","segment":1,{rest}"#);
+    assert_eq!(put, Some(expected.as_str()));
     let stat = offline(&["--json", "wal", "stat", path(&dir)], b"").exits(0);
     let stat = json(&stat);
-    assert_eq!(
-        (&stat["entries"], &stat["snapshot_index"]),
-        (&4.into(), &3.into())
-    );
+    for (name, expected) in [
+        ("segment", 1),
+        ("bytes", 256 * 1024),
+        ("entries", 9),
+        ("first_index", 1),
+        ("last_index", 9),
+        ("first_term", 0),
+        ("last_term", 1),
+        ("cuts", 0),
+        ("resets", 0),
+        ("snapshot_index", 3),
+    ] {
+        assert_eq!(stat[name], expected, "{name}");
+    }
+    let (used, batches) = (&stat["used_bytes"], &stat["batches"]);
+    assert!(used.as_u64() < Some(256 * 1024), "{stat}");
+    let row = offline(&["wal", "stat", path(&dir)], b"").exits(0);
+    let begin = format!("1\t262144\t{used}\t{batches}\t9\t1\t9\t0-1\t0\t0\t3\t");
+    assert!(row.text().starts_with(&begin), "{}", row.text());
 
     let segment = dir.join("wal").join(names(&dir.join("wal"))[0].clone());
     let mut bytes = read(&segment);
