@@ -94,6 +94,7 @@ mod tests {
         assert_eq!(count(&whole), Ok(100));
         assert_eq!(count(&blocks(0)), Ok(0));
         assert_eq!(count(&[whole.clone(), blocks(3)].concat()), Ok(103));
+        assert_eq!(count(&[blocks(0), blocks(0)].concat()), Ok(0));
         for length in (0..whole.len()).step_by(997).chain([whole.len() - 1]) {
             assert!(count(&whole[..length]).is_err(), "cut at {length}");
         }

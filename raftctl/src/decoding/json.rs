@@ -148,6 +148,11 @@ mod tests {
             (r#"{"key":"k","op":"incr","by":1.5}"#, "invalid type"),
             (r#"{"key":"k","op":"incr","value":"1"}"#, "takes no value"),
             (r#"{"key":"k","op":"del","by":1}"#, "belongs to incr"),
+            (r#"{"key":"k","value":"v","by":1}"#, "belongs to incr"),
+            (
+                r#"{"key":"k","value":"v","op":"append","by":1}"#,
+                "belongs to incr",
+            ),
             (r#"{"key":"k","op":"swap"}"#, "is one of"),
             (r#"{"key":"k","value":"v"} x"#, "trailing characters"),
         ] {

@@ -157,6 +157,8 @@ fn plain<'a>(
 
 #[cfg(test)]
 mod tests {
+    use wire::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+
     use super::*;
     use crate::encoding::{self, Record};
 
@@ -299,6 +301,36 @@ mod tests {
         for format in [Format::Tsv, Format::Jsonl, Format::Nul] {
             let decoder = Decoder::new(format, Shape::Records, Encodings::default());
             assert_eq!(read(decoder, b"", || 1), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn the_largest_record_is_read_however_it_is_escaped() {
+        let (key, value) = (vec![1; KEY_BYTES_MAX], vec![1; VALUE_BYTES_MAX]);
+        let record = Record {
+            key: &key,
+            value: &value,
+        };
+        for format in FORMATS {
+            let input = written(format, Encodings::default(), &[record]);
+            let mut decoder = Decoder::new(format, Shape::Records, Encodings::default());
+            let put = Datum::Change(Command::Put {
+                key: &key,
+                value: &value,
+            });
+            let mut puts = 0;
+            let used = decoder.decode(&input, false, &mut |datum, _| {
+                puts += 1;
+                assert!(datum == Ok(put), "{format:?}");
+            });
+            assert!(used.is_ok_and(|used| used > 0), "{format:?}");
+            assert_eq!(puts, 1, "{format:?}");
+            // Before its last byte is there, it is awaited.
+            if format != Format::Frame {
+                let begun = &input[..input.len() - 1];
+                let awaited = decoder.decode(begun, false, &mut |_, _| panic!("{format:?}"));
+                assert_eq!(awaited, Ok(0), "{format:?}");
+            }
         }
     }
 

@@ -36,11 +36,20 @@ mod tests {
     #[test]
     fn fields_are_quoted_where_they_need_it() {
         let mut out = Vec::new();
-        let fields: [&[u8]; 6] = [b"plain", b"a,b", b"say \"hi\"", b"two\nlines", b" x", b""];
+        let fields: [&[u8]; 8] = [
+            b"plain",
+            b"a,b",
+            b"say \"hi\"",
+            b"two\nlines",
+            b"a\rb",
+            b" x",
+            b"x\t",
+            b"",
+        ];
         line(fields, &mut out);
         assert_eq!(
             out,
-            b"plain,\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",\" x\",\n"
+            b"plain,\"a,b\",\"say \"\"hi\"\"\",\"two\nlines\",\"a\rb\",\" x\",\"x\t\",\n"
         );
     }
 }

@@ -136,6 +136,14 @@ mod tests {
             json(b"k", b"v", Some(Encoding::Base64)),
             format!(r#"{{"key_b64":"aw==","value_b64":"dg==",{rest}"#)
         );
+        let named = |bytes, encoding| Datum::new(bytes, encoding).named("key");
+        for (named, name, text) in [
+            (named(b"k", None), "key", "k"),
+            (named(b"\xff", None), "key_b64", "/w=="),
+            (named(b"k", Some(Encoding::Hex)), "key_hex", "6b"),
+        ] {
+            assert_eq!(named, (name.to_owned(), text.to_owned()));
+        }
         let record = Record {
             key: b"k",
             value: b"\"",

@@ -48,6 +48,12 @@ mod tests {
         };
         encode(record, Encodings::default(), &mut out).expect("it has no NUL byte");
         assert_eq!(out, b"k\n\0\xff\0");
+        let half = Record {
+            key: b"k",
+            value: b"\0",
+        };
+        assert!(encode(half, Encodings::default(), &mut out).is_err());
+        assert_eq!(out, b"k\n\0\xff\0", "nothing of it is written");
         let refused = field(b"a\0b", None, &mut out).expect_err("it has one");
         assert_eq!(refused.exit, Exit::Refused);
         field(b"a\0b", Some(Encoding::Hex), &mut out).expect("hex has none");

@@ -430,6 +430,12 @@ fn a_directory_that_cannot_be_looked_into_is_not_said_to_lack_anything() {
         assert!(done.stderr.contains("symbolic links"), "{done:?}");
         assert!(!done.stderr.contains("there is no"), "{done:?}");
     }
+    let done = run("127.0.0.1:1", &["wal", "verify", "/dev/null"]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(
+        done.stderr.contains("there is no write-ahead log"),
+        "{done:?}"
+    );
 }
 
 #[test]
