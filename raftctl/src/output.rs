@@ -198,12 +198,12 @@ impl Out {
 
     /// Whether colours may be written: the flag, then NO_COLOR, CLICOLOR_FORCE and the terminal.
     fn has_color(&self) -> bool {
-        let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let set = |name| env::var_os(name).filter(|value| !value.is_empty());
         match self.style.color() {
             Color::Always => true,
             Color::Never => false,
-            Color::Auto if set("NO_COLOR") => false,
-            Color::Auto if set("CLICOLOR_FORCE") => true,
+            Color::Auto if set("NO_COLOR").is_some() => false,
+            Color::Auto if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
             Color::Auto => self.terminal && env::var_os("TERM").is_some_and(|term| term != "dumb"),
         }
     }

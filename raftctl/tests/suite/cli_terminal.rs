@@ -318,6 +318,7 @@ fn colours_are_for_terminals_that_want_them() {
         ("NO_COLOR= TERM=dumb", "", plain),
         ("NO_COLOR= env -u TERM", "", plain),
         ("NO_COLOR= TERM=dumb CLICOLOR_FORCE=1", "", coloured),
+        ("NO_COLOR= TERM=dumb CLICOLOR_FORCE=0", "", plain),
         ("TERM=xterm CLICOLOR_FORCE=1", "", plain),
         ("TERM=xterm", "--color always", coloured),
         ("RAFTCTL_COLOR=always TERM=xterm", "--color never", plain),
