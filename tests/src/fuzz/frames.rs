@@ -4,6 +4,7 @@ use bytes::BytesMut;
 use wire::error::Error;
 use wire::frame::{self, HEADER_BYTES, Kind};
 use wire::limits::{CLIENT_FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX};
+use wire::peer::Message;
 
 use super::script::Script;
 
@@ -56,6 +57,7 @@ pub fn frames(bytes: &[u8]) {
                     "{wanted} bytes wanted, they are here"
                 );
                 assert!(wanted <= cap, "{wanted} bytes wanted, over the cap");
+                let _ = Message::check_beginning(buffer);
             }
             Err(error) => {
                 assert!(left.is_empty(), "refused before the frames in front");

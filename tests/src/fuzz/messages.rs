@@ -48,9 +48,12 @@ pub fn peer(bytes: &[u8]) {
         Kind::TimeoutNow,
         Kind::Fetch,
         Kind::Fetched,
+        Kind::ReadIndex,
+        Kind::ReadIndexAnswer,
     ];
     sealed(bytes, &kinds, |frame| {
         round_trip(frame, Message::decode(frame), |message, out| {
+            is_awaited(frame);
             if let Message::Append(append) = message {
                 let mut last = append.prev;
                 for entry in &append.entries {
@@ -64,6 +67,15 @@ pub fn peer(bytes: &[u8]) {
     });
 }
 
+/// Of a good message each beginning may become one.
+fn is_awaited(frame: &Frame<'_>) {
+    let whole = seal(frame.kind, frame.request_id, frame.payload);
+    for cut in (0..whole.len()).step_by(1 + whole.len() / 64) {
+        let begun = Message::check_beginning(&whole[..cut]);
+        assert_eq!(begun, Ok(()), "cut at {cut} of {}", whole.len());
+    }
+}
+
 /// What a client asks.
 pub fn request(bytes: &[u8]) {
     let kinds = [
@@ -75,6 +87,9 @@ pub fn request(bytes: &[u8]) {
         Kind::ChangeMembers,
         Kind::Join,
         Kind::TransferLeader,
+        Kind::Snapshot,
+        Kind::Leaders,
+        Kind::WatchLeader,
     ];
     sealed(bytes, &kinds, |frame| {
         round_trip(frame, Request::decode(frame), |request, out| {
