@@ -124,6 +124,18 @@ fn a_scrub_finds_headers_pages_and_files_that_are_gone() {
     );
 }
 
+/// One place, which takes entries up to this one with it.
+fn finds_rot(events: &[StorageEvent], last: Index) {
+    let [
+        StorageEvent::Rot { upto },
+        StorageEvent::Scrubbed { findings: 1, .. },
+    ] = events
+    else {
+        panic!("{events:?}");
+    };
+    assert_eq!(*upto, last);
+}
+
 /// A segment that does not say itself what was in it is between two that do.
 #[test]
 fn a_scrub_tells_which_entries_a_lost_page_takes_with_it() {
@@ -131,14 +143,7 @@ fn a_scrub_tells_which_entries_a_lost_page_takes_with_it() {
     drop(long_log(&disk));
     let mut worker = worker(&disk);
     disk.tamper(&segment_name(3), |bytes| bytes[60] ^= 1);
-    let events = scrub(&disk, &mut worker);
-    let [
-        StorageEvent::Rot { upto: Index(6) },
-        StorageEvent::Scrubbed { findings: 1, .. },
-    ] = events[..]
-    else {
-        panic!("{events:?}");
-    };
+    finds_rot(&scrub(&disk, &mut worker), Index(6));
 }
 
 /// Nothing of the round before is left, not even how far it came.
@@ -153,14 +158,7 @@ fn a_later_round_of_a_scrub_finds_what_a_first_one_finds() {
         panic!("{sound:?}");
     };
     disk.tamper(&segment_name(1), |bytes| bytes[60] ^= 1);
-    let events = round(&mut scrubber, &mut worker);
-    let [
-        StorageEvent::Rot { upto: Index(2) },
-        StorageEvent::Scrubbed { findings: 1, .. },
-    ] = events[..]
-    else {
-        panic!("{events:?}");
-    };
+    finds_rot(&round(&mut scrubber, &mut worker), Index(2));
 }
 
 /// Whom the log says to be the only member now has nobody to ask: its own state makes up for an entry.
@@ -174,12 +172,5 @@ fn what_rots_where_nobody_else_has_it_is_made_up_for_by_a_snapshot() {
     let (_, mut worker) = opened.expect("it opens").start();
     rest(&mut worker);
     rot_text(&disk, &segment_name(1), b"1.2.");
-    let events = scrub(&disk, &mut worker);
-    let [
-        StorageEvent::Rot { upto: Index(2) },
-        StorageEvent::Scrubbed { findings: 1, .. },
-    ] = events[..]
-    else {
-        panic!("{events:?}");
-    };
+    finds_rot(&scrub(&disk, &mut worker), Index(2));
 }
