@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use raftctl::client::{Client, Deadline, Error, Member, NodeRole, Status, status_of};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use wire::membership::Suffrage;
 use wire::types::{Index, NodeId};
 
@@ -34,9 +34,7 @@ pub(crate) struct Row {
     pub(crate) client_addr: String,
     pub(crate) reachable: bool,
     pub(crate) role: Option<&'static str>,
-    pub(crate) kind: &'static str,
-    /// The same, also while the voters change.
-    #[serde(skip)]
+    #[serde(rename = "kind", serialize_with = "serialize_kind")]
     pub(crate) suffrage: Suffrage,
     pub(crate) term: Option<u64>,
     pub(crate) last_index: Option<u64>,
@@ -202,6 +200,18 @@ fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
     }
 }
 
+/// Whether it votes, as a word; so also while the voters change.
+pub(crate) fn kind(suffrage: Suffrage) -> &'static str {
+    match suffrage.votes() {
+        true => "voter",
+        false => "learner",
+    }
+}
+
+fn serialize_kind<S: Serializer>(suffrage: &Suffrage, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind(*suffrage))
+}
+
 fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
     let answer = answers.iter().find(|(node, _)| *node == member.node);
     let told = answer.and_then(|(_, answer)| answer.as_ref().ok());
@@ -224,11 +234,6 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
             NodeRole::Candidate => "candidate",
             NodeRole::Follower => "follower",
         }),
-        kind: if member.suffrage.votes() {
-            "voter"
-        } else {
-            "learner"
-        },
         suffrage: member.suffrage,
         term: own(|status| status.term.0),
         last_index: own(|status| status.last.0),

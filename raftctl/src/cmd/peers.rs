@@ -4,7 +4,7 @@ use raftctl::failure::{Exit, Failure};
 
 use super::Session;
 use super::status::{number, text};
-use crate::cluster::survey;
+use crate::cluster::{kind, survey};
 use crate::format::{self, Ability};
 
 pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
@@ -33,7 +33,7 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
         vec![
             member.id.to_string(),
             text(&member.name),
-            member.kind.into(),
+            kind(member.suffrage).into(),
             member.role.unwrap_or("-").into(),
             text(&member.peer_addr),
             text(&member.client_addr),

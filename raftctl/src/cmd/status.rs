@@ -3,7 +3,7 @@
 use raftctl::failure::{Exit, Failure};
 
 use super::Session;
-use crate::cluster::{Cluster, Row, survey};
+use crate::cluster::{Cluster, Row, kind, survey};
 use crate::format::{self, Ability};
 use crate::output::Out;
 
@@ -82,7 +82,7 @@ pub(crate) fn voters(count: u64) -> String {
 /// What it does, for a person; a learner that follows is called one.
 fn role(member: &Row) -> &'static str {
     match member.role {
-        Some("follower") if member.kind == "learner" => "learner",
+        Some("follower") if !member.suffrage.votes() => "learner",
         role => role.unwrap_or("unreachable"),
     }
 }
@@ -128,7 +128,7 @@ fn fields(member: &Row) -> Vec<String> {
     vec![
         member.id.to_string(),
         text(&member.name),
-        member.kind.into(),
+        kind(member.suffrage).into(),
         member.role.unwrap_or("-").into(),
         member.reachable.to_string(),
         number(member.term),
