@@ -18,9 +18,56 @@ use super::script::Script;
 const APPEND_HEAD_BYTES: usize = 8 + 16 + 8 + 8 + 1 + 2;
 const DIGEST_BYTES: usize = 24;
 
+// What each target reads. A kind more goes to the end, and leaves the corpus what it was.
+const GREETING: &[Kind] = &[Kind::Hello, Kind::Welcome];
+const PEER: &[Kind] = &[
+    Kind::Append,
+    Kind::AppendOk,
+    Kind::AppendConflict,
+    Kind::StaleTerm,
+    Kind::PreVote,
+    Kind::PreVoteAnswer,
+    Kind::RequestVote,
+    Kind::VoteAnswer,
+    Kind::InstallSnapshot,
+    Kind::SnapshotOk,
+    Kind::TimeoutNow,
+    Kind::Fetch,
+    Kind::Fetched,
+    Kind::ReadIndex,
+    Kind::ReadIndexAnswer,
+];
+const REQUEST: &[Kind] = &[
+    Kind::Write,
+    Kind::Get,
+    Kind::Scan,
+    Kind::Status,
+    Kind::ReadSnapshot,
+    Kind::ChangeMembers,
+    Kind::Join,
+    Kind::TransferLeader,
+    Kind::Snapshot,
+    Kind::Leaders,
+    Kind::WatchLeader,
+];
+const REPLY: &[Kind] = &[
+    Kind::Error,
+    Kind::Written,
+    Kind::Value,
+    Kind::Missing,
+    Kind::Page,
+    Kind::StatusReply,
+    Kind::SnapshotPiece,
+    Kind::MembersChanged,
+    Kind::Admitted,
+    Kind::LeaderTransferred,
+    Kind::LeaderChanges,
+    Kind::Moved,
+];
+
 /// A hello or a welcome.
 pub fn hello(bytes: &[u8]) {
-    sealed(bytes, &[Kind::Hello, Kind::Welcome], |frame| {
+    sealed(bytes, GREETING, |frame| {
         if frame.kind == Kind::Hello {
             round_trip(frame, Hello::decode(frame), |hello, out| {
                 hello.encode(out);
@@ -34,24 +81,7 @@ pub fn hello(bytes: &[u8]) {
 
 /// A message between peers.
 pub fn peer(bytes: &[u8]) {
-    let kinds = [
-        Kind::Append,
-        Kind::AppendOk,
-        Kind::AppendConflict,
-        Kind::StaleTerm,
-        Kind::PreVote,
-        Kind::PreVoteAnswer,
-        Kind::RequestVote,
-        Kind::VoteAnswer,
-        Kind::InstallSnapshot,
-        Kind::SnapshotOk,
-        Kind::TimeoutNow,
-        Kind::Fetch,
-        Kind::Fetched,
-        Kind::ReadIndex,
-        Kind::ReadIndexAnswer,
-    ];
-    sealed(bytes, &kinds, |frame| {
+    sealed(bytes, PEER, |frame| {
         round_trip(frame, Message::decode(frame), |message, out| {
             is_awaited(frame);
             if let Message::Append(append) = message {
@@ -78,20 +108,7 @@ fn is_awaited(frame: &Frame<'_>) {
 
 /// What a client asks.
 pub fn request(bytes: &[u8]) {
-    let kinds = [
-        Kind::Write,
-        Kind::Get,
-        Kind::Scan,
-        Kind::Status,
-        Kind::ReadSnapshot,
-        Kind::ChangeMembers,
-        Kind::Join,
-        Kind::TransferLeader,
-        Kind::Snapshot,
-        Kind::Leaders,
-        Kind::WatchLeader,
-    ];
-    sealed(bytes, &kinds, |frame| {
+    sealed(bytes, REQUEST, |frame| {
         round_trip(frame, Request::decode(frame), |request, out| {
             if let Request::Write { write, body, .. } = request {
                 let mut again = BytesMut::new();
@@ -105,21 +122,7 @@ pub fn request(bytes: &[u8]) {
 
 /// What a server answers.
 pub fn reply(bytes: &[u8]) {
-    let kinds = [
-        Kind::Error,
-        Kind::Written,
-        Kind::Value,
-        Kind::Missing,
-        Kind::Page,
-        Kind::StatusReply,
-        Kind::SnapshotPiece,
-        Kind::MembersChanged,
-        Kind::Admitted,
-        Kind::LeaderTransferred,
-        Kind::LeaderChanges,
-        Kind::Moved,
-    ];
-    sealed(bytes, &kinds, |frame| {
+    sealed(bytes, REPLY, |frame| {
         let decoded = Reply::decode(frame);
         // An error of a later version is read as far as its text: the rest is dropped.
         if let Ok(Reply::Error(error @ Error::Unknown { .. })) = &decoded {
@@ -197,4 +200,18 @@ fn round_trip<T: Debug>(
         seal(frame.kind, frame.request_id, frame.payload),
         "two encodings of {value:?}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_by_one_target() {
+        for kind in Kind::ALL {
+            let all = [GREETING, PEER, REQUEST, REPLY];
+            let readers = all.iter().filter(|kinds| kinds.contains(kind));
+            assert_eq!(readers.count(), 1, "{kind:?}");
+        }
+    }
 }
