@@ -22,7 +22,7 @@ use crate::hello::{VERSION_MAX, VERSION_MIN};
 pub const HEADER_BYTES: usize = 20;
 
 /// Bytes of the length field, which does not count itself.
-const LENGTH_BYTES: usize = 4;
+pub const LENGTH_BYTES: usize = 4;
 /// Header bytes that the checksum covers.
 const COVERED_BYTES: usize = 16;
 

@@ -108,3 +108,38 @@ impl Atlas {
         damaged.count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn atlas(is_right: impl Fn(&Plan) -> bool) -> Atlas {
+        let plan = (0..).map(Plan::draw).find(is_right);
+        Atlas::new(&plan.expect("plans do not end"))
+    }
+
+    #[test]
+    fn a_minority_may_be_damaged_and_twice() {
+        let mut five = atlas(|plan| {
+            plan.members == 5 && plan.changes.is_none() && plan.faults.outside.is_none()
+        });
+        assert!(five.harm(0, false) && five.harm(0, false));
+        assert!(five.may_refuse(0), "twice may be too much");
+        assert!(five.harm(1, true));
+        assert!(!five.harm(2, false), "no quorum would be sound");
+        five.heal(0);
+        assert!(five.harm(2, false));
+    }
+
+    #[test]
+    fn where_members_change_one_at_a_time_is_damaged_and_gets_whole_again() {
+        let mut five =
+            atlas(|plan| plan.members == 5 && plan.changes.is_some_and(|changes| changes.harm));
+        assert!(!five.harm(0, true), "it might stay down");
+        assert!(five.harm(0, false));
+        assert!(!five.harm(0, false), "twice may be too much");
+        assert!(!five.harm(1, false));
+        five.heal(0);
+        assert!(five.harm(1, false));
+    }
+}

@@ -398,7 +398,8 @@ impl Nemesis {
         };
         let may_refuse = match &fault {
             Fault::Damage(_, damage) => damage.may_be_final(),
-            fault => matches!(fault, Fault::Wipe(_)),
+            Fault::Wipe(_) => true,
+            _ => false,
         };
         if !self.atlas.harm(host, may_refuse) {
             return false;

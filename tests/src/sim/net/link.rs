@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::Instant;
+use wire::frame::LENGTH_BYTES;
 
 use super::{Arrival, End, Host, Net, Parcel};
 use crate::sim::event::Events;
 use crate::sim::world::Happening;
-
-/// Of the length that every frame begins with.
-const LENGTH_BYTES: usize = 4;
 
 /// What a link does to parcels. Rates are per million.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,29 @@ fn the_seed_decides_everything() {
     assert_eq!(shown.len(), 50);
 }
 
+/// See `faults/atlas.rs`: of what is held by two of three voters one copy may be damaged.
+#[test]
+fn who_is_damaged_where_members_change_has_two_others_to_heal_it() {
+    let mut met = [0, 0];
+    for plan in plans(1_000) {
+        let Some(changes) = plan.changes else {
+            continue;
+        };
+        let damages = plan.faults.kinds.iter().filter(|kind| kind.damages());
+        let damages: Vec<_> = damages.collect();
+        met[usize::from(changes.harm)] += 1;
+        if changes.harm {
+            let Wishes { remove, demote, .. } = changes.wishes;
+            assert_eq!((remove, demote), (0, 0), "{plan}");
+            assert!(plan.members >= 3, "{plan}");
+            assert!(!damages.contains(&&Kind::Wipe), "{plan}");
+        } else {
+            assert_eq!(damages, [&Kind::Wipe; 0], "{plan}");
+        }
+    }
+    assert!(met.iter().all(|count| *count > 50), "{met:?}");
+}
+
 #[test]
 fn settings_are_ones_that_the_daemon_would_take() {
     for plan in plans(2_000) {

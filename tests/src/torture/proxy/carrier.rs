@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
-use wire::frame;
+use wire::frame::{self, LENGTH_BYTES};
 use wire::hello::{Hello, Role};
 use wire::limits::HELLO_FRAME_BYTES_MAX;
 
@@ -25,10 +25,9 @@ const READ_BYTES: usize = 64 * 1024;
 const PAIRS_MAX: usize = 1024;
 /// While a path is corrupted, every so many reads on it get a bit flipped.
 const FLIP_EVERY: u64 = 4;
-/// A third of those bits are among the first so many bytes: headers and small messages.
+/// A third of those bits are among the first so many bytes: headers and small messages. Another third
+/// are in what is most often the length of a frame, which says what the bytes behind it are.
 const NEAR_BYTES: usize = 160;
-/// Another third are in what is most often the length of a frame: it says what the bytes behind it are.
-const LENGTH_BYTES: usize = 4;
 
 /// A trouble of one path while it lasts.
 #[derive(Debug)]
