@@ -22,9 +22,9 @@ const CLIENT_READS_MAX: usize = 64;
 const CLIENT_BYTES_MAX: usize = 1 << 20;
 /// With this many bytes of replies at hand, a turn takes no further requests.
 const REPLY_BYTES_MAX: usize = 4 << 20;
-/// TCP cuts what is longer in segments of at least so many bytes (RFC 9293, 3.7.1). A frame that comes
-/// in smaller reads is one whose length was damaged, and which now takes in the small ones behind it;
-/// or it ends: worth a look, that large ones which come in their time need not pay for.
+/// TCP sends what is longer in segments of so many bytes at least, unless told otherwise (RFC 9293,
+/// 3.7.1). So a smaller read seldom is from the middle of a frame: it may be a frame of its own, taken
+/// in by one in front whose length was damaged. Large frames do not pay for the look.
 const SEGMENT_BYTES_MIN: usize = 536;
 /// Refused connections of a port that may linger until the other end has read why. They come on top of
 /// the port's limit, and hold descriptors.
