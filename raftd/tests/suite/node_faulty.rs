@@ -3,11 +3,12 @@
 
 use super::node_harness::{Cluster, Options, ms};
 use super::node_heal::{others, said};
+use super::node_members::{change, learner};
 use super::node_snapshots::{Client, await_snapshot, holds, patient};
 use bytes::BytesMut;
 use raft::RoleName;
 use raftd::node::io::StorageEvent;
-use wire::client::{MemberChange, Reply, Request};
+use wire::client::Reply;
 use wire::entry::{Entry, EntryKind};
 use wire::peer::{Fetched, Message};
 use wire::types::{EntryId, Index, NodeId};
@@ -184,16 +185,7 @@ fn a_damaged_entry_that_says_who_is_a_member_counts_once_it_is_fetched() {
     let (mut cluster, leader, hurt) = Cluster::led(Options::default());
     cluster.run(ms(100));
     let client = cluster.connect(leader);
-    let add = MemberChange::Add {
-        name: "n4",
-        peer_addr: "elsewhere:1",
-        promote_within_ms: None,
-        replaces: None,
-    };
-    let request = Request::ChangeMembers {
-        dry_run: false,
-        change: add,
-    };
+    let request = change(learner("n4", None));
     let index = match cluster.ask(client, 1, request) {
         Reply::MembersChanged(changed) => changed.index,
         other => panic!("not changed but {other:?}"),

@@ -9,6 +9,7 @@ use wire::types::{Index, NodeId};
 
 use super::node_cluster::{get, put, session, value, written};
 use super::node_harness::{Cluster, Options, Session, error, ms};
+use super::node_members::change;
 
 /// Snapshots when a disk is low, and else when asked for.
 fn patient() -> Options {
@@ -205,10 +206,7 @@ fn a_full_disk_that_is_removed_is_no_reason_for_snapshots_any_more() {
     let gone = cluster.other_than(leader);
     set_room(&mut cluster, &[gone], DiskState::Hard);
     let client = cluster.connect(leader);
-    let remove = Request::ChangeMembers {
-        dry_run: false,
-        change: MemberChange::Remove(gone),
-    };
+    let remove = change(MemberChange::Remove(gone));
     match cluster.ask(client, 1, remove) {
         Reply::MembersChanged(changed) => assert!(changed.after.get(gone).is_none()),
         other => panic!("{other:?}"),

@@ -13,6 +13,7 @@ use wire::types::{NodeId, Term};
 
 use super::node_cluster::{get, put, session, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
+use super::node_members::change;
 use super::node_voters::tells;
 
 pub(crate) fn transfer(to: Option<NodeId>) -> Request<'static> {
@@ -137,10 +138,7 @@ fn who_is_being_healed_does_not_take_over() {
 #[test]
 fn who_does_not_vote_does_not_take_over() {
     let (mut cluster, _, [learner, _], client) = three();
-    let demote = Request::ChangeMembers {
-        dry_run: false,
-        change: MemberChange::Demote(learner),
-    };
+    let demote = change(MemberChange::Demote(learner));
     let reply = cluster.ask(client, 1, demote);
     assert!(matches!(reply, Reply::MembersChanged(_)), "{reply:?}");
     let refused = refusal(cluster.ask(client, 2, transfer(Some(learner))));

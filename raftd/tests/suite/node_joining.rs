@@ -6,20 +6,20 @@ use wire::types::NodeId;
 
 use super::node_harness::{Cluster, Options, ms};
 use super::node_heal::said;
+use super::node_members::change;
 
 /// A new node joins, to get the vote of `old`.
 fn replace(cluster: &mut Cluster, leader: NodeId, old: NodeId) -> NodeId {
     let client = cluster.connect(leader);
     let new = cluster.newcomer(leader);
     let (name, peer_addr) = (format!("n{new}"), format!("peer-{new}:1"));
-    let change = MemberChange::Add {
+    let added = MemberChange::Add {
         name: &name,
         peer_addr: &peer_addr,
         promote_within_ms: Some(60_000),
         replaces: Some(old),
     };
-    let dry_run = false;
-    match cluster.ask(client, 1, Request::ChangeMembers { dry_run, change }) {
+    match cluster.ask(client, 1, change(added)) {
         Reply::MembersChanged(changed) => assert_eq!(changed.id, new),
         other => panic!("not added but {other:?}"),
     }
@@ -103,10 +103,7 @@ fn a_learner_says_hello_anew_now_and_then_while_it_hears_no_leader() {
     let (mut cluster, leader, learner) = Cluster::led(Options::default());
     cluster.run(ms(100));
     let client = cluster.connect(leader);
-    let request = Request::ChangeMembers {
-        dry_run: false,
-        change: MemberChange::Demote(learner),
-    };
+    let request = change(MemberChange::Demote(learner));
     let reply = cluster.ask(client, 1, request);
     assert!(matches!(reply, Reply::MembersChanged(_)), "{reply:?}");
     let before = cluster.dialled(learner);

@@ -11,12 +11,13 @@ use raftd::storage::open_disk;
 use raftd::store::Store;
 use raftd::store::session::SESSIONS_MAX;
 use raftd::wal::{Pending, segment};
-use wire::client::{MemberChange, Request};
+use wire::client::MemberChange;
 use wire::entry::Entry;
 use wire::membership::{Membership, Suffrage};
 use wire::types::{Index, NodeId};
 
 use super::node_harness::{Cluster, Options, ms};
+use super::node_members::change;
 use super::node_snapshots::{Client, await_snapshot, holds, patient};
 use super::wal_damage::put;
 use super::wal_story::{open, options};
@@ -35,10 +36,7 @@ fn begin(options: Options) -> (Cluster, NodeId, NodeId) {
     cluster.run(ms(100));
     let demoted = cluster.other_than(leader);
     let client = cluster.connect(leader);
-    let request = Request::ChangeMembers {
-        dry_run: false,
-        change: MemberChange::Demote(demoted),
-    };
+    let request = change(MemberChange::Demote(demoted));
     cluster.send(client, &[(DEMOTE, request)]);
     (cluster, leader, demoted)
 }

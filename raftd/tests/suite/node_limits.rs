@@ -2,7 +2,7 @@
 
 use raftd::node::Limits;
 use raftd::node::io::ConnectionId;
-use wire::client::{MemberChange, NodeRole, Reply, Request};
+use wire::client::{NodeRole, Reply, Request};
 use wire::error::{Class, Error};
 use wire::hello::Role;
 use wire::limits::MEMBERS_MAX;
@@ -10,6 +10,7 @@ use wire::types::{Incarnation, NodeId};
 
 use super::node_cluster::{get, put, session, stale_get, value, written};
 use super::node_harness::{Cluster, Options, error, ms};
+use super::node_members::{change, learner};
 use super::node_turns::committed_at_once;
 
 /// A cluster that takes 100 kB of uncommitted entries.
@@ -474,14 +475,7 @@ fn so_many_are_remembered_of_whom_nobody_has_told() {
     let refused = says(&mut cluster, 1_000).unwrap_err();
     assert_eq!(refused, Error::TooManyConnections { limit: most });
     let client = cluster.connect(leader);
-    let change = MemberChange::Add {
-        name: "n4",
-        peer_addr: "elsewhere:1",
-        promote_within_ms: None,
-        replaces: None,
-    };
-    let dry_run = false;
-    cluster.ask(client, 1, Request::ChangeMembers { dry_run, change });
+    cluster.ask(client, 1, change(learner("n4", None)));
     cluster.run(ms(200));
     assert_eq!(says(&mut cluster, 1_000), Ok(()));
 }
