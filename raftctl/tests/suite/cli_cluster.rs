@@ -1,8 +1,6 @@
 //! The verbs about the cluster and its nodes.
 
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wire::client::{NodeRole, Reply, Status};
@@ -320,112 +318,6 @@ fn health_is_a_read_through_the_quorum() {
     run(&at, &["is-healthy"]).silently(0, "");
     let lost = Fake::start(1, always(WireError::NoLeader));
     run(&lost.addr, &["-t", SOON, "is-healthy"]).silently(1, "");
-}
-
-#[test]
-fn a_node_that_is_not_ready_is_no_after_a_while_without_progress() {
-    let node = Fake::start(1, |asked| {
-        let mut told = status(1, NodeRole::Follower, ["", "", ""], [true; 3]);
-        told.state = "replaying".into();
-        asked.reply(&Reply::Status(told))
-    });
-    let done = run(&node.addr, &["-t", SOON, "wait-ready"]);
-    assert_eq!(done.code, Some(1), "{done:?}");
-    assert!(done.stderr.contains("it is replaying"), "{}", done.stderr);
-    run(&node.addr, &["is-healthy", "--node"]).silently(1, "");
-}
-
-/// One after the other they would take much longer than anybody said to wait.
-#[test]
-fn nodes_that_do_not_answer_are_awaited_together() {
-    let silent: Vec<_> = (0..12)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let addrs = silent.iter().map(|node| node.local_addr().unwrap());
-    let all: Vec<_> = addrs.map(|addr| addr.to_string()).collect();
-    let began = Instant::now();
-    let done = run(&all.join(","), &["-t", "1s", "wait-ready"]);
-    assert_eq!(done.code, Some(3), "{done:?}");
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "{took:?}");
-}
-
-/// What a node that is ready applies brings the one that is waited for no nearer.
-#[test]
-fn a_node_that_does_not_come_up_is_not_awaited_while_others_apply() {
-    // So many entries that nobody waits for them all, once each is taken for progress.
-    const ENOUGH: u64 = 200;
-    let mut entries = 0;
-    let live = Fake::start(1, move |asked| {
-        entries += 1;
-        let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
-        told.applied = Index(100 + entries.min(ENOUGH));
-        asked.reply(&Reply::Status(told))
-    });
-    let both = format!("{},{}", live.addr, closed_port());
-    let done = run(&both, &["-t", "500ms", "wait-ready"]);
-    assert_eq!(done.code, Some(3), "{done:?}");
-    let questions = live.asked().len() as u64;
-    assert!(questions < ENOUGH, "{questions}");
-}
-
-/// Nor does what it applies behind what it is to have applied.
-#[test]
-fn a_node_that_is_caught_up_and_not_ready_is_not_awaited_while_it_applies() {
-    const ENOUGH: u64 = 200;
-    let mut entries = 0;
-    let node = Fake::start(1, move |asked| {
-        entries += 1;
-        let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
-        told.applied = Index(90 + entries.min(ENOUGH));
-        if told.applied >= told.commit {
-            told.state = "healing".into();
-        }
-        asked.reply(&Reply::Status(told))
-    });
-    let done = run(&node.addr, &["-t", "500ms", "wait-ready", "--caught-up"]);
-    assert_eq!(done.code, Some(1), "{done:?}");
-    let questions = node.asked().len() as u64;
-    assert!((10..ENOUGH).contains(&questions), "{questions}");
-}
-
-/// Nor do nodes that are ready by turns, whatever they apply meanwhile.
-#[test]
-fn nodes_that_come_and_go_are_not_awaited_for_ever() {
-    const ENOUGH: u64 = 200;
-    let by_turns = |id, mut turn: u64| {
-        Fake::start(id, move |asked| {
-            turn += 1;
-            let mut told = status(id, NodeRole::Follower, ["", "", ""], [true; 3]);
-            told.applied = Index(100 + turn.min(ENOUGH));
-            if turn.is_multiple_of(2) && turn < ENOUGH {
-                told.state = "replaying".into();
-            }
-            asked.reply(&Reply::Status(told))
-        })
-    };
-    let (even, odd) = (by_turns(1, 0), by_turns(2, 1));
-    let both = format!("{},{}", even.addr, odd.addr);
-    let done = run(&both, &["-t", "500ms", "wait-ready"]);
-    assert_eq!(done.code, Some(1), "{done:?}");
-}
-
-/// Nor one of which nobody knows what it is to apply.
-#[test]
-fn a_node_that_cannot_be_known_to_be_caught_up_is_not_awaited_while_it_applies() {
-    const ENOUGH: u64 = 200;
-    let leader = closed_port();
-    let mut entries = 0;
-    let node = Fake::start(2, move |asked| {
-        entries += 1;
-        let mut told = status(2, NodeRole::Follower, [&leader, "", ""], [true; 3]);
-        told.applied = Index(100 + entries.min(ENOUGH));
-        asked.reply(&Reply::Status(told))
-    });
-    let done = run(&node.addr, &["-t", "500ms", "wait-ready", "--caught-up"]);
-    assert_eq!(done.code, Some(1), "{done:?}");
-    let questions = node.asked().len() as u64;
-    assert!(questions < ENOUGH, "{questions}");
 }
 
 /// A leader whose next snapshot is as of entry 40, and there once status was asked for so often.
