@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use wire::error::{Class, Error as E};
 
 use crate::client::{Error, Why};
+use crate::json;
 
 /// Exit codes of `raftctl`; `man raftctl` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,8 +184,9 @@ impl Failure {
 
     /// The failure as one line of JSON.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        serde_json::json!({ "error": {
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let object = serde_json::json!({ "error": {
             "code": self.exit as u8,
             "name": self.name,
             "class": self.class.name(),
@@ -193,8 +195,9 @@ impl Failure {
             "request_id": self.request,
             "where": self.place,
             "try": self.remedy,
-        }})
-        .to_string()
+        }});
+        json::line(&object, &mut out);
+        out
     }
 }
 
@@ -307,5 +310,17 @@ mod tests {
             let failure = Failure::of("put k", &Error::Refused { error, place });
             assert!(failure.remedy.contains(words), "{failure}");
         }
+    }
+
+    #[test]
+    fn what_a_node_says_of_an_error_moves_no_terminal() {
+        let failure = Failure::new(Exit::No, "refused", "a\u{9b}2J\u{7f}b\nc");
+        assert_eq!(failure.to_string(), "raftctl: a 2J b c");
+        let told = String::from_utf8(failure.to_json()).unwrap();
+        assert!(
+            told.contains(r#""message":"a\u009b2J\u007fb\nc""#),
+            "{told}"
+        );
+        assert_eq!(told.matches(char::is_control).collect::<String>(), "\n");
     }
 }

@@ -75,7 +75,8 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             let help = short_help(line);
-            say(&help.unwrap_or_else(|| Cli::command().render_help().to_string()));
+            let help = help.unwrap_or_else(|| Cli::command().render_help().to_string());
+            say(help.as_bytes());
             Ok(Exit::Usage)
         }
         _ => Err(usage::explain(error, line)),
@@ -91,14 +92,14 @@ fn short_help(line: &[OsString]) -> Option<String> {
 
 fn report(failure: &Failure, json: bool) {
     if json {
-        say(&format!("{}\n", failure.to_json()));
+        say(&failure.to_json());
     }
-    say(&format!("{failure}\n"));
+    say(format!("{failure}\n").as_bytes());
 }
 
-fn say(text: &str) {
+fn say(text: &[u8]) {
     // Nobody is left to tell that standard error is gone.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(text);
 }
 
 fn bug(info: &PanicHookInfo<'_>) -> Failure {

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use raftctl::failure::{Exit, Failure};
+use raftctl::json;
 use serde::Serialize;
 
 use crate::encoding::{csv, nul, screen, tsv};
@@ -109,9 +110,8 @@ impl Out {
 
     /// One object on one line.
     pub(crate) fn object(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_vec(object);
-        let mut text = text.map_err(|error| failure(&error.into()))?;
-        text.push(b'\n');
+        let mut text = Vec::new();
+        json::line(object, &mut text);
         self.text(&text)
     }
 

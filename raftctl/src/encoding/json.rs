@@ -89,8 +89,7 @@ impl<'a> Object<'a> {
 
     /// Appends it as a line.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(&mut *out, self).expect("a vector takes everything");
-        out.push(b'\n');
+        raftctl::json::line(self, out);
     }
 }
 
