@@ -238,8 +238,13 @@ impl Printer {
             Field::Value => {
                 // More than is cut off at least is not worth the work; a character has up to four bytes.
                 let bytes = (self.columns.max(VALUE_COLUMNS_MIN) + 1) * 4;
-                let value = &item.value[..item.value.len().min(bytes)];
-                show(value, self.encodings.value)
+                let shown = &item.value[..item.value.len().min(bytes)];
+                let dots = if shown.len() < item.value.len() {
+                    screen::DOTS
+                } else {
+                    ""
+                };
+                show(shown, self.encodings.value) + dots
             }
             field => field.number(item).to_string(),
         }
@@ -263,7 +268,7 @@ impl Printer {
         let header: Vec<_> = self.fields.iter().map(|field| field.title()).collect();
         if let Some(at) = self.fields.iter().position(|field| *field == Field::Value) {
             let width = |column: usize| {
-                let fields = rows.iter().map(|row| row[column].chars().count());
+                let fields = rows.iter().map(|row| screen::columns(&row[column]));
                 fields.max().unwrap_or(0).max(header[column].len()) + GAP
             };
             let others = (0..header.len()).filter(|column| *column != at);

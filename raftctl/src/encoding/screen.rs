@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
 use super::tsv::push_hex;
 
 /// Bytes in a line of a dump.
@@ -54,11 +56,26 @@ fn escaped(bytes: &[u8], is_special: impl Fn(char) -> bool) -> String {
     String::from_utf8(out).expect("escapes are ASCII and the rest was UTF-8")
 }
 
-/// Cuts the text to `width` characters, three dots included.
-pub(crate) fn cut(mut text: String, width: usize) -> String {
-    if text.chars().count() > width {
-        let kept: String = text.chars().take(width.saturating_sub(3)).collect();
-        text = kept + "...";
+/// What stands in place of what is cut off.
+pub(crate) const DOTS: &str = "...";
+
+/// The columns that the text takes on a terminal: ideographs take two, combining marks none.
+pub(crate) fn columns(text: &str) -> usize {
+    text.width()
+}
+
+/// Cuts the text to this many columns, three dots included.
+pub(crate) fn cut(mut text: String, columns_max: usize) -> String {
+    if columns(&text) > columns_max {
+        let mut left = columns_max.saturating_sub(DOTS.len());
+        let is_past = |(_, character): &(usize, char)| {
+            let rest = left.checked_sub(character.width().unwrap_or(0));
+            left = rest.unwrap_or(0);
+            rest.is_none()
+        };
+        let end = text.char_indices().find(is_past).map(|(at, _)| at);
+        text.truncate(end.unwrap_or(text.len()));
+        text.push_str(DOTS);
     }
     text
 }
@@ -118,5 +135,16 @@ mod tests {
     fn long_text_is_cut_with_dots() {
         assert_eq!(cut("abcdef".into(), 6), "abcdef");
         assert_eq!(cut("abcdefg".into(), 6), "abc...");
+        assert_eq!(cut("abcdefg".into(), 2), "...");
+    }
+
+    #[test]
+    fn what_is_wide_takes_two_columns_and_what_combines_takes_none() {
+        let wide = "\u{6f22}\u{5b57}\u{6f22}\u{5b57}";
+        assert_eq!(cut(wide.into(), 8), wide);
+        assert_eq!(cut(wide.into(), 7), "\u{6f22}\u{5b57}...");
+        assert_eq!(cut(wide.into(), 6), "\u{6f22}...");
+        let marked = "a\u{301}b\u{301}c\u{301}";
+        assert_eq!(cut(marked.into(), 3), marked);
     }
 }

@@ -118,15 +118,20 @@ fn a_value_that_is_cut_ends_in_dots_however_wide_the_screen_is() {
     let (_server, at) = store();
     run(&at, &["put", "k", &"\u{1f600}".repeat(1000)]).silently(0, "");
     // One that does not tell its width is taken for a usual one.
-    for (columns, shown) in [(0, 77), (1, 5), (2, 5), (60, 57), (900, 897)] {
+    for (columns, shown) in [(0, 38), (1, 2), (2, 2), (60, 28), (900, 448)] {
         let (text, code) = show_on(&format!("cols {columns}"), "", &at, "scan --value -o table");
         let cut = format!("{}...\n", "\u{1f600}".repeat(shown));
         assert_eq!((text.as_str(), code), (cut.as_str(), Some(0)), "{columns}");
     }
-    // What is counted is characters, not bytes.
+    // What is counted is columns, not bytes; such a character takes two of them, an umlaut one.
     run(&at, &["put", "\u{e4}\u{f6}", &"x".repeat(60)]).silently(0, "");
     let row = format!("\u{e4}\u{f6}  {}...\n", "x".repeat(52));
     shows(&at, "scan --field key,value --no-header \u{e4}", &row);
+    // What takes no column is not shown for ever: what is left out is told by dots, too.
+    run(&at, &["put", "marks", &"\u{301}".repeat(1000)]).silently(0, "");
+    let (text, _) = show_on("cols 60", "", &at, "scan marks --value -o table");
+    assert!(text.ends_with("\u{301}...\n"), "{text:?}");
+    assert!(text.chars().count() < 1000, "{text:?}");
     // A key that leaves no room for it.
     let long = "l".repeat(70);
     run(&at, &["put", &long, "123456789"]).silently(0, "");
