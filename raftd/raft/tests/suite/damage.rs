@@ -95,6 +95,17 @@ impl Cluster {
         self.end_turn(id);
     }
 
+    /// Does for all what heals them in time.
+    pub(crate) fn make_whole(&mut self) {
+        for id in self.ids() {
+            self.mend(id);
+        }
+        if let Some(leader) = self.leader() {
+            // For those that rebuild: of an entry that their logs go on behind, or a later one.
+            self.publish(leader);
+        }
+    }
+
     /// Faulty entries that the leader's log no longer holds are given up for a snapshot.
     fn replace_faulty(&mut self, id: NodeId) {
         let node = &self.nodes[&id];

@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod entries;
 mod gray;
+mod histories;
 mod oracle;
 mod paper;
 mod play;

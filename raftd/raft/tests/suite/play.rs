@@ -75,26 +75,41 @@ impl Cluster {
         Some(ticket)
     }
 
+    /// Cuts all links of a node.
+    pub(crate) fn isolate(&mut self, id: NodeId) {
+        for other in self.ids() {
+            self.cut.extend([(id, other), (other, id)]);
+        }
+    }
+
     /// Delivers and syncs until nothing is left to do, without letting time pass.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
-            if !self.packets.is_empty() {
-                self.deliver(0, false);
-                continue;
-            }
-            let ids = self.ids();
-            let up = ids.iter().copied().filter(|id| self.is_up(*id));
-            let busy = up
-                .into_iter()
-                .find(|id| !self.nodes[id].writes.is_empty() || !self.nodes[id].loads.is_empty());
-            match busy {
-                Some(id) if !self.nodes[&id].writes.is_empty() => self.sync(id, usize::MAX),
-                Some(id) => self.load(id, false),
-                None if self.leader().is_some_and(|leader| self.transfer(leader)) => {}
-                None => return,
+            if !self.work() {
+                return;
             }
         }
         panic!("the cluster does not come to rest:\n{}", self.trace);
+    }
+
+    /// Delivers the oldest packet or, where none is on its way, has a disk do something; whether there
+    /// was something to do.
+    pub(crate) fn work(&mut self) -> bool {
+        if !self.packets.is_empty() {
+            self.deliver(0, false);
+            return true;
+        }
+        let ids = self.ids();
+        let up = ids.iter().copied().filter(|id| self.is_up(*id));
+        let busy = up
+            .into_iter()
+            .find(|id| !self.nodes[id].writes.is_empty() || !self.nodes[id].loads.is_empty());
+        match busy {
+            Some(id) if !self.nodes[&id].writes.is_empty() => self.sync(id, usize::MAX),
+            Some(id) => self.load(id, false),
+            None => return self.leader().is_some_and(|leader| self.transfer(leader)),
+        }
+        true
     }
 
     /// Lets time pass as it does: each node is told at its deadline, everything arrives at once.

@@ -219,7 +219,7 @@ fn apply(cluster: &mut Cluster, op: Op) {
             cluster.cut.insert((pick(a), pick(b)));
         }
         Op::Heal => cluster.cut.clear(),
-        Op::Isolate(n) => isolate(cluster, pick(n)),
+        Op::Isolate(n) => cluster.isolate(pick(n)),
         Op::Overtake(count) => overtake(cluster, usize::from(count)),
         Op::Calm(ms) => cluster.run(Duration::from_millis(u64::from(ms))),
         Op::Rival(n) => {
@@ -364,16 +364,9 @@ fn roll_back(cluster: &mut Cluster, id: NodeId, k: u8) {
     }
 }
 
-fn isolate(cluster: &mut Cluster, id: NodeId) {
-    for other in cluster.ids() {
-        cluster.cut.insert((id, other));
-        cluster.cut.insert((other, id));
-    }
-}
-
 fn overtake(cluster: &mut Cluster, count: usize) {
     let Some(old) = cluster.leader() else { return };
-    isolate(cluster, old);
+    cluster.isolate(old);
     cluster.propose(old, &vec![b"lost".as_slice(); count]);
     cluster.run(Duration::from_millis(700));
     if let Some(new) = cluster.leader().filter(|new| *new != old) {
@@ -400,13 +393,7 @@ fn must_come_to_life(cluster: &mut Cluster) {
     }
     for _ in 0..10 {
         cluster.run(Duration::from_secs(1));
-        for id in cluster.ids() {
-            cluster.mend(id);
-        }
-        if let Some(leader) = cluster.leader() {
-            // For those that rebuild: of an entry that their logs go on behind, or a later one.
-            cluster.publish(leader);
-        }
+        cluster.make_whole();
         if !cluster.nodes.values().any(|node| node.disk.is_damaged()) {
             break;
         }
