@@ -1,5 +1,6 @@
 //! Where values come from: files, environment, command line. Later layers win.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
@@ -86,19 +87,23 @@ pub fn apply_set(settings: &mut Settings, assignment: &str) -> Result<(), Fatal>
 /// Applies the variables that `lookup` knows. An empty one counts as unset.
 ///
 /// # Errors
-/// A value does not fit.
+/// A value does not fit, or is no text.
 pub fn apply_env(
     settings: &mut Settings,
-    lookup: impl Fn(&str) -> Option<String>,
+    lookup: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), Fatal> {
     for setting in SETTINGS {
         let name = setting.env();
-        match lookup(&name) {
-            Some(text) if !text.is_empty() => {
-                apply(settings, setting, &text, &Origin::Env(name))?;
-            }
-            _ => {}
-        }
+        let said = lookup(&name).filter(|value| !value.is_empty());
+        let Some(value) = said else { continue };
+        let origin = Origin::Env(name);
+        let text = value.into_string().map_err(|_| {
+            let what = format!("{} is no text", setting.key);
+            Fatal::new(ExitStatus::Config, what)
+                .at(&origin)
+                .remedy(expected(setting))
+        })?;
+        apply(settings, setting, &text, &origin)?;
     }
     Ok(())
 }

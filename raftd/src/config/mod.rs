@@ -8,6 +8,7 @@ pub mod setting;
 pub mod table;
 pub mod value;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,7 +110,7 @@ impl Settings {
     ///
     /// # Errors
     /// Something that was said cannot be; the reason tells where it was said.
-    pub fn load(flags: &Flags, env: impl Fn(&str) -> Option<String>) -> Result<Self, Fatal> {
+    pub fn load(flags: &Flags, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, Fatal> {
         let mut settings = Self::defaults();
         if flags.dev {
             // The lowest layer but the defaults: --listen and its like still count.

@@ -54,7 +54,7 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
         }
         Err(NoFlags::Wrong(fatal)) => return Err(fatal),
     };
-    let settings = Settings::load(&flags, |name| std::env::var(name).ok())?;
+    let settings = Settings::load(&flags, |name| std::env::var_os(name))?;
     if flags.check_config {
         return Ok(());
     }

@@ -1,7 +1,8 @@
 //! Flags, environment, files: precedence, units, refusals with their place and remedy.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn load_with(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, Fatal> {
     };
     Settings::load(&flags, |name| {
         let found = env.iter().find(|(key, _)| *key == name);
-        found.map(|(_, value)| (*value).to_owned())
+        found.map(|(_, value)| OsString::from(*value))
     })
 }
 
@@ -94,6 +95,27 @@ fn a_flag_wins_over_env_over_drop_ins_over_the_file_over_the_default() {
         settings.listen, "twenty:1",
         "an empty variable counts as unset"
     );
+}
+
+/// What nobody can read is no reason to go on as if nothing had been said.
+#[test]
+fn a_variable_that_is_no_text_is_refused_and_a_path_need_not_be_text() {
+    let odd = OsStr::from_bytes(b"\xff");
+    let load_where = |name: &str, value: &OsStr| {
+        let args = ["raftd", "--data-dir", "/x"].map(OsString::from);
+        let flags = flags::parse(args).unwrap();
+        Settings::load(&flags, |asked| (asked == name).then(|| value.to_owned()))
+    };
+    for setting in SETTINGS {
+        let refused = load_where(&setting.env(), odd).unwrap_err();
+        assert_eq!(refused.status, ExitStatus::Config, "{}", setting.key);
+        assert!(refused.place.contains(&setting.env()), "{refused}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(odd);
+    fs::write(&file, "[net]\nlisten = 'file:1'\n").unwrap();
+    let settings = load_where("RAFTD_CONFIG", file.as_os_str()).unwrap();
+    assert_eq!(settings.listen, "file:1");
 }
 
 #[test]

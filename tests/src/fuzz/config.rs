@@ -83,7 +83,7 @@ fn environment(text: &str) {
             .filter_map(|line| line.split_once('='));
         lines
             .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
+            .map(|(_, value)| OsString::from(value))
     };
     match layers::apply_env(&mut settings, lookup) {
         Ok(()) => check_bounds(&settings),
