@@ -137,7 +137,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Checks what no setting can know by itself.
+    /// Checks what no setting can know by itself. Which member of the initial cluster this node is
+    /// matters to a new data directory only: [`cluster::own_id`] tells.
     fn check(&self, dev: bool) -> Result<(), Fatal> {
         if dev {
             let is_another = self.id != Some(NodeId(1)) || self.peer_advertise.is_some();
@@ -156,9 +157,6 @@ impl Settings {
         }
         if self.join.is_some() {
             self.check_join(dev)?;
-        }
-        if let Some(members) = &self.initial {
-            cluster::own_id(self, members)?;
         }
         self.check_addresses()?;
         if !self.segment_bytes.is_multiple_of(4096) {

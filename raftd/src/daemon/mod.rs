@@ -56,7 +56,9 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     };
     let settings = Settings::load(&flags, |name| std::env::var_os(name))?;
     if flags.check_config {
-        return Ok(());
+        // No data directory is read: it might be a new one, for which the list counts.
+        let initial = settings.initial.as_deref();
+        return initial.map_or(Ok(()), |list| cluster::own_id(&settings, list).map(drop));
     }
     fatal::die_on_panic();
     logging::install(settings.log_level)?;

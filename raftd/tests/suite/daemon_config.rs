@@ -334,7 +334,8 @@ fn settings_that_no_start_can_go_by_are_refused() {
 fn a_node_finds_itself_by_id_by_name_or_by_address() {
     let list = ["--initial-cluster", "1=a:1,2=b:1"];
     let own = |args: &[&str]| {
-        load(&[&list[..], args].concat()).map(|s| own_id(&s, s.initial.as_ref().unwrap()).unwrap())
+        let settings = load(&[&list[..], args].concat())?;
+        own_id(&settings, settings.initial.as_ref().unwrap())
     };
     assert_eq!(own(&["--id", "2"]), Ok(NodeId(2)));
     assert_eq!(own(&["--name", "n2"]), Ok(NodeId(2)));

@@ -2,7 +2,7 @@
 
 use crate::daemon_life::{fill, finds_the_directory_in_use};
 use crate::daemon_net::hello_of_member;
-use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, header, hello, raftd};
+use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, header, hello, raftd, run};
 use bytes::BytesMut;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
@@ -36,6 +36,33 @@ fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {
     finds_the_directory_in_use(&args);
     first.signal(Signal::TERM);
     assert!(exited(first.wait(), 0));
+}
+
+/// The list is of the day on which the cluster was made; since then members have got other addresses
+/// and names.
+#[test]
+fn a_list_that_does_not_have_the_node_any_more_is_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let small = ["--set", "wal.segment_bytes=1MiB"];
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let base = [&["--data-dir", data], &ports[..], &small].concat();
+    let two = ["--initial-cluster", "1=127.0.0.1:1,2=127.0.0.1:2"];
+    let refused = run(&[&base[..], &two].concat());
+    assert_eq!(refused.0, Some(78), "{}", refused.1);
+    let one = ["--id", "1", "--initial-cluster", "1=127.0.0.1:1"];
+    for later in [
+        &one[..],
+        &two,
+        &["--id", "1", "--initial-cluster", "2=127.0.0.1:2"],
+        &[&two[..], &["--id", "1", "--name", "n2"]].concat(),
+        &[&one[..], &["--peer-advertise", "127.0.0.1:3"]].concat(),
+    ] {
+        let mut daemon = Daemon::start(raftd(&[&base[..], later].concat()));
+        daemon.signal(Signal::TERM);
+        assert!(exited(daemon.wait(), 0), "{later:?}");
+    }
 }
 
 /// Whether the machine does; else the test is skipped.
