@@ -72,18 +72,28 @@ fn words(line: &[OsString]) -> Vec<String> {
     words.map(String::from).collect()
 }
 
+/// Verbs that take data on their line and, unless they read records, know no format with NUL bytes.
+const OF_DATA: [&str; 6] = ["put", "del", "cas", "incr", "append", "edit"];
+
 /// The line with `-0` spelled out where it is a flag: clap takes it for a number, which may be a
 /// datum.
 pub(crate) fn with_null_flag(mut line: Vec<OsString>) -> Vec<OsString> {
     let end = line.iter().position(|word| word == "--");
-    let end = end.unwrap_or(line.len());
+    let mut end = end.unwrap_or(line.len());
     if !line[..end].iter().any(|word| word == "-0") {
         return line;
     }
     let cli = Cli::command();
-    let verb = verb_position(&cli, &line)
-        .and_then(|at| cli.find_subcommand(line[at].to_str()?))
-        .unwrap_or(&cli);
+    let found = verb_position(&cli, &line)
+        .and_then(|at| Some((at, cli.find_subcommand(line[at].to_str()?)?)));
+    let verb = found.map_or(&cli, |(_, verb)| verb);
+    if let Some((at, verb)) = found
+        && OF_DATA.contains(&verb.get_name())
+        && !line[at..end].iter().any(|word| word == "--stdin")
+    {
+        // Behind the verb it is the negative number that it looks like.
+        end = at;
+    }
     for at in 1..end {
         let is_value = option(&[verb, &cli], &line[at - 1]).is_some_and(|before| before.waits());
         if line[at] == "-0" && !is_value {
@@ -298,6 +308,34 @@ mod tests {
             line(&["raftctl", "add-peer", "n4", "a:1", "--wait", "-0"]),
             "raftctl add-peer n4 a:1 --wait --null"
         );
+    }
+
+    #[test]
+    fn a_zero_with_a_dash_is_a_datum_of_verbs_that_take_data_alone() {
+        let line = |words: &str| {
+            let line = words.split(' ').map(OsString::from).collect();
+            let line = with_null_flag(line);
+            line.join(OsStr::new(" ")).into_string().expect("UTF-8")
+        };
+        for number in [
+            "raftctl incr n -0",
+            "raftctl -t5s incr n -0 --json",
+            "raftctl put k -0",
+            "raftctl put -0 -0",
+            "raftctl rm -0",
+            "raftctl append k -0",
+            "raftctl cas k --expect-absent -0",
+        ] {
+            assert_eq!(line(number), number);
+        }
+        for flag in [
+            "raftctl put --stdin -0",
+            "raftctl del -0 --stdin",
+            "raftctl get k -0",
+            "raftctl -0 put k v",
+        ] {
+            assert_eq!(line(flag), flag.replace("-0", "--null"));
+        }
     }
 
     #[test]
