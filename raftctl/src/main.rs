@@ -74,6 +74,9 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            if usage::wants_json(line) {
+                return Err(usage::no_verb(line));
+            }
             let help = short_help(line);
             let help = help.unwrap_or_else(|| Cli::command().render_help().to_string());
             say(help.as_bytes());

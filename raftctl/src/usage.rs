@@ -47,6 +47,11 @@ pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
     failure.remedy(remedy)
 }
 
+/// What a line gets that ends before it says what to do, where a program would read the help.
+pub(crate) fn no_verb(line: &[OsString]) -> Failure {
+    Failure::usage("no verb is given").remedy(help_on(line))
+}
+
 /// The library's words for it are those of a programmer.
 fn in_words(error: &ParseIntError) -> &'static str {
     match error.kind() {

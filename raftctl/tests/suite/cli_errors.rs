@@ -259,6 +259,26 @@ fn a_verb_without_what_it_needs_below_shows_its_own_help() {
 }
 
 #[test]
+fn a_line_without_a_verb_that_asks_for_json_gets_an_error_and_no_help() {
+    for (line, remedy) in [
+        (&["--json"][..], "raftctl --help"),
+        (&["-o", "jsonl", "context"], "raftctl context --help"),
+        (&["wal", "--json"], "raftctl wal --help"),
+    ] {
+        let output = bare().args(line).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let (object, words) = said.split_once('\n').unwrap();
+        let object: Value = serde_json::from_str(object).unwrap();
+        assert_eq!(object["error"]["code"], 2, "{said}");
+        assert_eq!(
+            words,
+            format!("raftctl: no verb is given\n  try: {remedy}\n")
+        );
+    }
+}
+
+#[test]
 fn a_put_without_value_and_input_is_a_wrong_line() {
     let (_server, at) = store();
     let done = command(&at, &["put", "k"])
