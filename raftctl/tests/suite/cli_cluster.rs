@@ -366,6 +366,31 @@ fn a_snapshot_is_awaited_as_long_as_it_is_being_written() {
 }
 
 #[test]
+fn a_snapshot_waits_for_a_leader_as_every_verb_does() {
+    let addr: Arc<Mutex<String>> = Arc::default();
+    let known = Arc::clone(&addr);
+    let mut questions = 0;
+    let late = Fake::start(1, move |asked| {
+        if asked.what == What::Snapshot {
+            return asked.done(40, Outcome::Applied);
+        }
+        questions += 1;
+        let role = match questions {
+            1..=5 => NodeRole::Candidate,
+            _ => NodeRole::Leader,
+        };
+        let addr = known.lock().unwrap().clone();
+        let mut told = status(1, role, [&addr, "", ""], [true, false, false]);
+        (told.snapshot.term, told.snapshot.index) = (Term(1), Index(40));
+        asked.reply(&Reply::Status(told))
+    });
+    late.addr.clone_into(&mut addr.lock().unwrap());
+    let done = run(&late.addr, &["snapshot"]);
+    assert_eq!((done.code, &*done.stderr), (Some(0), ""));
+    assert!(done.stdout.starts_with(b"n1\t40\t"), "{done:?}");
+}
+
+#[test]
 fn a_snapshot_that_does_not_come_is_told_with_its_reason() {
     let addr: Arc<Mutex<String>> = Arc::default();
     let known = Arc::clone(&addr);

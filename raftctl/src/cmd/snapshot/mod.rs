@@ -135,14 +135,23 @@ fn members(session: &Session<'_>) -> Result<Vec<Row>, Failure> {
     Ok(cluster.members)
 }
 
-/// The member that leads now.
+/// The member that leads now, or will soon.
 fn leader_of(session: &Session<'_>) -> Result<Row, Failure> {
     let leads = |row: &Row| row.role == Some("leader");
-    let leader = members(session)?.into_iter().find(leads);
-    leader.ok_or_else(|| {
-        let what = "snapshot failed: no member leads";
-        Failure::new(Exit::NotApplied, "no-leader", what).remedy("raftctl wait-ready --leader")
-    })
+    let mut found = members(session)?;
+    loop {
+        if let Some(leader) = found.into_iter().find(leads) {
+            return Ok(leader);
+        }
+        if session.deadline().is_over() {
+            let what = "snapshot failed: no member leads";
+            return Err(Failure::new(Exit::NotApplied, "no-leader", what)
+                .remedy("raftctl wait-ready --leader"));
+        }
+        thread::sleep(PAUSE);
+        // Somebody has answered: what is missing is a leader.
+        found = members(session).unwrap_or_default();
+    }
 }
 
 /// Waits until each of them has a durable snapshot as of `id`, or a later one; as long as they get
