@@ -182,12 +182,12 @@ impl Failure {
         ) || self.class == Class::NotApplied
     }
 
-    /// The failure as one line of JSON.
+    /// The failure as one line of JSON, of a process that ends with this status.
     #[must_use]
-    pub fn to_json(&self) -> Vec<u8> {
+    pub fn to_json(&self, status: u8) -> Vec<u8> {
         let mut out = Vec::new();
         let object = serde_json::json!({ "error": {
-            "code": self.exit as u8,
+            "code": status,
             "name": self.name,
             "class": self.class.name(),
             "message": self.what,
@@ -316,7 +316,7 @@ mod tests {
     fn what_a_node_says_of_an_error_moves_no_terminal() {
         let failure = Failure::new(Exit::No, "refused", "a\u{9b}2J\u{7f}b\nc");
         assert_eq!(failure.to_string(), "raftctl: a 2J b c");
-        let told = String::from_utf8(failure.to_json()).unwrap();
+        let told = String::from_utf8(failure.to_json(1)).unwrap();
         assert!(
             told.contains(r#""message":"a\u009b2J\u007fb\nc""#),
             "{told}"

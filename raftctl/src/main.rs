@@ -33,7 +33,7 @@ use signals::Signals;
 
 fn main() {
     panic::set_hook(Box::new(|info| {
-        report(&bug(info), false);
+        report(&bug(info), None);
         process::exit(Exit::Bug as i32);
     }));
     let line = usage::with_ls(usage::with_null_flag(std::env::args_os().collect()));
@@ -49,7 +49,8 @@ fn main() {
         Ok(exit) => exit,
         Err(failure) => {
             if failure.exit != Exit::Pipe {
-                report(&failure, json);
+                let status = signals.status().unwrap_or(failure.exit as u8);
+                report(&failure, json.then_some(status));
             }
             failure.exit
         }
@@ -93,9 +94,10 @@ fn short_help(line: &[OsString]) -> Option<String> {
     cmd::help::short(&words[1..])
 }
 
-fn report(failure: &Failure, json: bool) {
-    if json {
-        say(&failure.to_json());
+/// Says what failed, to programs first if the status is given that they are to be told.
+fn report(failure: &Failure, status: Option<u8>) {
+    if let Some(status) = status {
+        say(&failure.to_json(status));
     }
     say(format!("{failure}\n").as_bytes());
 }

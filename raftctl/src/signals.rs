@@ -86,6 +86,12 @@ impl Signals {
         Ok(())
     }
 
+    /// The exit status that [`Signals::deliver`] gives the process, as a shell tells it.
+    pub(crate) fn status(&self) -> Option<u8> {
+        let signal = u8::try_from(self.received.load(Ordering::Relaxed)).ok()?;
+        (signal != 0).then_some(128 + signal)
+    }
+
     /// Ends the process by the signal that was held back, if there was one.
     pub(crate) fn deliver(&self) {
         if let Ok(signal) = i32::try_from(self.received.load(Ordering::Relaxed))

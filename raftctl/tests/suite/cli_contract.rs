@@ -367,6 +367,36 @@ fn a_signal_ends_every_verb_by_that_signal() {
 }
 
 #[test]
+fn an_object_of_what_a_signal_ended_tells_the_status_by_that_signal() {
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let silent = Fake::start(1, |_| Act::Nothing);
+        let (server, at) = store();
+        let record = "{\"key\":\"k\",\"value\":\"v\"}\n";
+        for (fake, at, verb, input) in [
+            (&silent, &silent.addr, &["put", "k", "v"][..], ""),
+            (&server, &at, &["load"], record),
+        ] {
+            let mut child = command(at, &[&["-t", "60s", "--json"], verb].concat())
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(input.as_bytes()).unwrap();
+            let patience = Instant::now();
+            while fake.asked().is_empty() {
+                assert!(patience.elapsed() < Duration::from_secs(20), "{verb:?}");
+                thread::yield_now();
+            }
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+            let object: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+            assert_eq!(object["error"]["code"], status, "{verb:?}: {said}");
+        }
+    }
+}
+
+#[test]
 fn a_signal_ends_a_bench_with_what_was_measured_and_its_keys_removed() {
     use std::os::unix::process::ExitStatusExt;
     for signal in [Signal::INT, Signal::TERM] {
