@@ -107,8 +107,15 @@ impl Node {
                 "remove one first: raftctl remove-peer".to_owned(),
             ));
         }
+        // An operator may have begun with the highest.
+        let Some(id) = members.newest.0.checked_add(1) else {
+            return Err(refused(
+                "no id is left for it".to_owned(),
+                "a new cluster with lower ids, and raftctl dump and load".to_owned(),
+            ));
+        };
         let mut target = members.clone();
-        target.newest = NodeId(members.newest.0 + 1);
+        target.newest = NodeId(id);
         target.members.push(MemberRecord {
             id: target.newest,
             name: name.to_owned(),

@@ -149,6 +149,39 @@ fn a_member_that_is_added_later_is_found_by_name() {
     first.wait_line(&format!("peer link up peer=2 addr={addr}"));
 }
 
+/// Ids are counted on from the highest, and are never used again.
+#[test]
+fn a_cluster_with_the_highest_id_that_there_is_gets_no_member_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let highest = u64::MAX.to_string();
+    let list = format!("{highest}=127.0.0.1:1");
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let args = ["--id", &highest, "--initial-cluster", &list];
+    let mut command = raftd(&[&["--data-dir", data], &args[..], &ports].concat());
+    command.args(["--set", "wal.segment_bytes=1MiB"]);
+    let alone = Daemon::start(command);
+    alone.serves();
+    let mut operator = alone.client();
+    let change = MemberChange::Add {
+        name: "n2",
+        peer_addr: "127.0.0.1:2",
+        promote_within_ms: None,
+        replaces: None,
+    };
+    let add = Request::ChangeMembers {
+        dry_run: false,
+        change,
+    };
+    operator.ask(1, &add);
+    let (_, answer) = operator.reply();
+    let Answer::Error(Error::Refused { reason, .. }) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(reason, "no id is left for it");
+    alone.serves();
+}
+
 /// A node that asks the `seeds` who it is.
 fn joining(data_dir: &Path, seeds: &str) -> Command {
     let mut command = raftd(&["--name", "n2", "--join", seeds, "--listen", "127.0.0.1:0"]);
