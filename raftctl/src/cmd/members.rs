@@ -20,6 +20,8 @@ use crate::cluster::{Row, survey};
 
 /// A learner that is no voter after so long is removed again.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(600);
+/// Nobody waits longer for a vote: a year.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// Where clients are served by default.
 const CLIENT_PORT: i32 = 7400;
 /// Between two looks at a learner.
@@ -156,8 +158,13 @@ struct Wait {
     /// Return when the new member is a voter: exit 0; or was removed again, because it did not come
     /// up in time (10m if none is given): exit 1.
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "10m", value_parser = humantime::parse_duration)]
+    #[arg(default_missing_value = "10m", value_parser = vote_time)]
     wait: Option<Duration>,
+}
+
+/// Reads how long a vote is waited for; more than [`WAIT_MAX`] is that.
+fn vote_time(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text).map(|time| time.min(WAIT_MAX))
 }
 
 /// Whether it is done.

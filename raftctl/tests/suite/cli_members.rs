@@ -379,6 +379,20 @@ fn a_vote_is_awaited_until_it_is_for_good() {
 }
 
 #[test]
+fn a_vote_may_be_awaited_for_as_long_as_can_be_said() {
+    let mut told = three(["", "", ""]);
+    let voter = told.members[2].clone();
+    told.members.push(Member {
+        node: NodeId(4),
+        ..voter
+    });
+    let leader = granting(told, with_learner("h:1"));
+    let wait = format!("--wait={}s", u64::MAX);
+    let done = run(&leader.addr, &["add-peer", "n4", "h:1", &wait]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn who_is_removed_again_and_who_is_not_heard_of_are_told_apart() {
     let gone = granting(three(["", "", ""]), with_learner("h:1"));
     let add = ["-t", SOON, "add-peer", "n4", "h:1", "--wait=1ms"];
