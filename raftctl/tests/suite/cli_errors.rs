@@ -279,6 +279,21 @@ fn a_line_without_a_verb_that_asks_for_json_gets_an_error_and_no_help() {
 }
 
 #[test]
+fn what_is_no_file_is_neither_a_backup_nor_damaged() {
+    let (server, at) = store();
+    let done = run(&at, &["snapshot", "save", ""]);
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(server.asked().is_empty(), "{:?}", server.asked());
+    let folder = tempfile::tempdir().unwrap();
+    for verb in ["verify", "inspect"] {
+        let stdin = std::fs::File::open(folder.path()).unwrap();
+        let mut command = command(&at, &["snapshot", verb, "-"]);
+        let output = command.stdin(stdin).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+}
+
+#[test]
 fn a_put_without_value_and_input_is_a_wrong_line() {
     let (_server, at) = store();
     let done = command(&at, &["put", "k"])

@@ -1,8 +1,8 @@
 //! Snapshot files on this machine: verified, looked into, made into a new cluster. No node is asked.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,7 +27,7 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Source {
     /// A snapshot's file; - is standard input.
-    file: OsString,
+    file: PathBuf,
 }
 
 /// Make a new cluster of one node from a snapshot, under a new cluster id and epoch. Members and
@@ -156,31 +156,33 @@ pub(in crate::cmd) fn start_line(node: NodeId, data_dir: &Path) -> String {
 
 /// Reads all of it, with a bar on a terminal.
 fn read(source: &Source, doing: &str) -> Result<Verified, Failure> {
-    let name = source.file.to_string_lossy().into_owned();
+    let path = source.file.as_path();
+    let is_stdin = path == Path::new("-");
+    if is_stdin && io::stdin().is_terminal() {
+        return Err(
+            Failure::usage(format!("{doing} reads a snapshot, not a terminal"))
+                .remedy(format!("raftctl {doing} FILE")),
+        );
+    }
     let unreadable = |cause: io::Error| {
         let what = format!("{doing} failed: {cause}");
         let failure = Failure::new(Exit::Usage, "unreadable", what);
-        inaccessible(failure, Path::new(&name), &cause)
-    };
-    let (mut input, bytes): (Box<dyn Read>, u64) = if source.file == "-" {
-        if io::stdin().is_terminal() {
-            return Err(
-                Failure::usage(format!("{doing} reads a snapshot, not a terminal"))
-                    .remedy(format!("raftctl {doing} FILE")),
-            );
+        match is_stdin {
+            true => failure.at("standard input"),
+            false => inaccessible(failure, path, &cause),
         }
-        (Box::new(io::stdin().lock()), 0)
-    } else {
-        let path = Path::new(&source.file);
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if metadata.is_dir() {
-            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
-        }
-        (Box::new(file), metadata.len())
     };
-    let bar = bar(bytes);
-    let verified = walk(&mut input, &name, &bar).map_err(|error| {
+    let opened = match is_stdin {
+        true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        false => File::open(path),
+    };
+    let mut input = opened.map_err(unreadable)?;
+    let metadata = input.metadata().map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    let bar = bar(metadata.len());
+    let verified = walk(&mut input, &path.to_string_lossy(), &bar).map_err(|error| {
         Failure::new(Exit::Damaged, "damaged", format!("{doing} failed: {error}")).remedy(
             "use another copy: members that are sound write the same file at the same index",
         )

@@ -3,7 +3,6 @@
 //! A snapshot is taken anew, so it holds every write that was acknowledged before. What arrives is
 //! verified while it is written; a file gets its name only when it is whole, sound and durable.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,11 +32,11 @@ const PIECES: usize = 4;
   raftctl snapshot save - | gzip > backup.snap.gz")]
 pub(super) struct Args {
     /// The file; - is standard output.
-    file: OsString,
+    file: PathBuf,
 }
 
 pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    if args.file == "-" {
+    if args.file == Path::new("-") {
         if io::stdout().is_terminal() {
             return Err(Failure::usage("a snapshot is not written to a terminal")
                 .remedy("raftctl snapshot save FILE, or pipe it to a command"));
@@ -45,7 +44,7 @@ pub(super) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         Source::take(session)?.copy(&mut io::stdout().lock(), &output::failure)?;
         return Ok(Exit::Done);
     }
-    let verified = save(Path::new(&args.file), session)?;
+    let verified = save(&args.file, session)?;
     let info = verified.info();
     let out = &mut session.out;
     if out.json() {
