@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use wire::client::{Reply, Request};
 use wire::command::{Command, Outcome, SessionId, Write};
 use wire::error::{Class, Error as WireError};
+use wire::limits::COUNTER_MAX;
 use wire::types::{Epoch, Index, Term};
 
 use super::error::{Cause, Error, Why};
@@ -71,8 +72,8 @@ impl FromStr for RequestId {
             nonce: digits(&hex[32..], 16)?,
         };
         match digits(seq, 10)? {
-            0 => Err(NotARequestId),
-            seq => Ok(Self { session, seq }),
+            seq @ 1..=COUNTER_MAX => Ok(Self { session, seq }),
+            _ => Err(NotARequestId),
         }
     }
 }
