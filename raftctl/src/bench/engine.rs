@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token as PollToken};
+use wire::error::Error;
 
 use super::channel::{Channel, Received, State};
 use super::load::{Action, Load, Material, Random};
@@ -93,6 +94,8 @@ pub enum Failure {
         /// The last reason heard; empty if none.
         cause: String,
     },
+    /// Nothing was done for as long, and this is what was said.
+    Refused(Error),
     /// The system refused something.
     System(io::Error),
 }
@@ -111,6 +114,7 @@ impl std::fmt::Display for Failure {
                 write!(f, "no answer while {doing}")
             }
             Self::Stalled { doing, cause } => write!(f, "no answer while {doing}: {cause}"),
+            Self::Refused(error) => error.fmt(f),
             Self::System(error) => error.fmt(f),
         }
     }
@@ -527,9 +531,13 @@ impl<P: Protocol> Engine<P> {
             self.progress_ns = now;
         }
         if now > self.progress_ns + self.patience_ns {
-            return Err(Failure::Stalled {
-                doing: phase.doing(),
-                cause: self.last_cause.clone(),
+            let mut refusals = self.channels.iter().filter_map(|c| c.protocol.refusal());
+            return Err(match refusals.next() {
+                Some(error) => Failure::Refused(error.clone()),
+                None => Failure::Stalled {
+                    doing: phase.doing(),
+                    cause: self.last_cause.clone(),
+                },
             });
         }
         Ok(())

@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) close_after: u64,
     /// Each request closes its connection, and is not done.
     pub(super) closes_all: bool,
+    /// All requests are refused: there is no room on the disks.
+    pub(super) is_full: bool,
     /// Requests until one is refused; 0 is never.
     pub(super) refuse_after: u64,
     /// Requests until all of it stands still for a time; 0 is never.
@@ -127,6 +129,9 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>, leader: Option<SocketAddr
     }
 }
 
+/// What those who have no room say.
+pub(super) const DISK_FULL: Error = Error::DiskFull { hard: true };
+
 /// Counts down; true once, when it gets to zero.
 fn rings(count: &mut u64) -> bool {
     *count = count.saturating_sub(1);
@@ -140,6 +145,9 @@ fn answer(state: &mut State, request: &Request<'_>) -> Option<Reply<'static>> {
     }
     if state.closes_all {
         return None;
+    }
+    if state.is_full {
+        return Some(Reply::Error(DISK_FULL));
     }
     let closes = state.close_after > 0 && rings(&mut state.close_after);
     if state.refuse_after > 0 && rings(&mut state.refuse_after) {

@@ -2,6 +2,7 @@
 //! measured, so that figures compare.
 
 use bytes::BytesMut;
+use wire::error::Error;
 
 use super::load::{Material, Operation};
 
@@ -67,4 +68,9 @@ pub trait Protocol {
         answers: &mut Vec<Answer>,
         out: &mut BytesMut,
     ) -> Result<usize, String>;
+
+    /// The last refusal after which nothing was done, if sending it again is no help by itself.
+    fn refusal(&self) -> Option<&Error> {
+        None
+    }
 }

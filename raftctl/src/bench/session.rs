@@ -11,6 +11,7 @@ use wire::limits::CLIENT_FRAME_BYTES_MAX;
 
 use super::load::{Action, Material, Operation, Random};
 use super::protocol::{Answer, Leader, Protocol, Token};
+use crate::client::Advice;
 
 /// A server drops a request that it could not take up for this long.
 const DEADLINE_MS: u32 = 10_000;
@@ -38,6 +39,7 @@ pub struct Session {
     term: u64,
     welcomed: bool,
     consistency: Consistency,
+    refusal: Option<Error>,
 }
 
 impl Session {
@@ -53,6 +55,7 @@ impl Session {
             term: 0,
             welcomed: false,
             consistency: Consistency::Linearizable,
+            refusal: None,
         }
     }
 
@@ -129,7 +132,12 @@ impl Session {
                 answers.push(leader(None, Some(hint)));
                 Ok(())
             }
-            _ => Ok(()),
+            error => {
+                if Advice::of(&error) == Advice::Refused {
+                    self.refusal = Some(error);
+                }
+                Ok(())
+            }
         };
         answers.push(Answer::Refused { token });
         text
@@ -146,6 +154,7 @@ fn leader(term: Option<u64>, other: Option<LeaderHint>) -> Answer {
 impl Protocol for Session {
     fn open(&mut self, out: &mut BytesMut) {
         self.welcomed = false;
+        self.refusal = None;
         let hello = Hello::client();
         hello.encode(out);
     }
@@ -220,6 +229,7 @@ impl Protocol for Session {
                         // Writes of one session are answered in order (rules C5).
                         self.floor = self.floor.max(place.seq + 1);
                     }
+                    self.refusal = None;
                     answers.push(Answer::Done {
                         token,
                         revision: index.0,
@@ -244,6 +254,10 @@ impl Protocol for Session {
                 }
             }
         }
+    }
+
+    fn refusal(&self) -> Option<&Error> {
+        self.refusal.as_ref()
     }
 }
 

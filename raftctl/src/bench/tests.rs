@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::engine::{Engine, Failure, Measurement, Setup};
-use super::fake::Fake;
+use super::fake::{DISK_FULL, Fake};
 use super::load::{Load, Material, Mix, Random};
 use super::phase::{Phase, Touched};
 use super::session::Session;
@@ -175,6 +175,18 @@ fn a_server_that_greets_and_does_nothing_is_given_up() {
     let mut engine = patient(&[fake.address.to_string()], 2, 100, patience);
     match engine.preload(&mut ()) {
         Err(Failure::Stalled { doing, .. }) => assert_eq!(doing, "laying down keys"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_given_up_with_its_reason() {
+    let fake = Fake::start(None);
+    fake.state.lock().unwrap().is_full = true;
+    let patience = Duration::from_millis(300);
+    let mut engine = patient(&[fake.address.to_string()], 2, 100, patience);
+    match engine.preload(&mut ()) {
+        Err(Failure::Refused(error)) => assert_eq!(error, DISK_FULL),
         other => panic!("{other:?}"),
     }
 }

@@ -67,6 +67,7 @@ pub use gets::GETS_IN_FLIGHT_MAX;
 pub use lead::{Transferred, leaders_of};
 pub use limits::check;
 pub use read::{Entry, Page, Scan, status_of};
+pub(crate) use route::Advice;
 pub use route::Deadline;
 pub use session::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, NotARequestId, RequestId, Written};
 pub use walk::{Reached, Walk, Way};

@@ -50,6 +50,10 @@ fn explain(failure: BenchFailure) -> Failure {
             Failure::of("bench", &Error::NotApplied { why, place })
                 .remedy("run it again; `raftctl status` shows which nodes are missing")
         }
+        BenchFailure::Refused(error) => {
+            let place = String::new();
+            Failure::of("bench", &Error::Refused { error, place })
+        }
         BenchFailure::System(error) => {
             Failure::new(Exit::Bug, "system", format!("bench failed: {error}"))
                 .remedy("a limit of this machine? `ulimit -n` shows that of open files")
