@@ -16,7 +16,7 @@ use crate::fatal::Fatal;
 use crate::node::io::{LoadPurpose, StorageEvent, StorageRequest};
 use crate::wal::identity::Identity;
 use crate::wal::segment::Spare;
-use crate::wal::{Inspected, Pending, Progress, Wal};
+use crate::wal::{self, Inspected, Pending, Progress, Wal};
 
 /// Places that may be damaged and that wait to be looked at, at most.
 const SUSPECTS_MAX: usize = 1024;
@@ -327,7 +327,16 @@ impl<D: Disk> Worker<D> {
 
     /// Finds out what is damaged where this entry stands.
     fn inspect(&mut self, index: Index, events: &mut VecDeque<StorageEvent>) -> Result<(), Fatal> {
-        let found = self.wal.inspect(index).map_err(|error| fatal_of(&error))?;
+        let found = match self.wal.inspect(index) {
+            // Whoever needs it asks again, and the scrubber comes by again.
+            Err(wal::Error::Disk(error)) if error.is_out_of_files() => {
+                let what = "the log cannot be looked at";
+                self.found
+                    .raise(format!("{what} index={index} reason={error}"));
+                return Ok(());
+            }
+            found => found.map_err(|error| fatal_of(&error))?,
+        };
         let upto = match found {
             Inspected::Sound => return Ok(()),
             // Nobody has it but this member's own state: a snapshot of that makes up for it.
@@ -360,7 +369,15 @@ impl<D: Disk> Worker<D> {
         let Some(entries) = self.mends.pop_front() else {
             return Ok(false);
         };
-        self.wal.mend(&entries).map_err(|error| fatal_of(&error))?;
+        match self.wal.mend(&entries) {
+            // What is faulty still is fetched again, in its time.
+            Err(wal::Error::Disk(error)) if error.is_out_of_files() => {
+                self.found
+                    .raise(format!("the log cannot be mended reason={error}"));
+                return Ok(true);
+            }
+            mended => mended.map_err(|error| fatal_of(&error))?,
+        }
         self.faulty = None;
         self.unread.clear();
         self.found.clear();

@@ -67,6 +67,31 @@ fn a_scrub_finds_what_rots_in_sealed_segments() {
     assert!(faulty(&scrub(&disk, &mut worker)).is_none());
 }
 
+/// A node that has no descriptor left for a moment goes on: what is damaged is found, and mended, later.
+#[test]
+fn a_look_at_what_is_damaged_waits_for_a_descriptor() {
+    let sound = sound();
+    let disk = sound.disk.fork(1);
+    let mut worker = worker(&disk);
+    let before = disk.content(&sound.segments[0]);
+    rot_entries(&disk, &sound.segments[..1]);
+    let index = worker.wal().base().index.next();
+    disk.set_out_of_files(true);
+    worker.suspect(index);
+    assert!(faulty(&rest(&mut worker)).is_none(), "not yet");
+    disk.set_out_of_files(false);
+    let told = faulty(&scrub(&disk, &mut worker)).expect("now it is");
+    let wanted = || told.iter().map(|faulty| entry_of(&sound, *faulty));
+    disk.set_out_of_files(true);
+    worker.push(StorageRequest::Mend(wanted().collect()));
+    assert!(faulty(&rest(&mut worker)).is_none(), "it is known already");
+    assert_eq!(worker.wal().faulty().count(), told.len());
+    disk.set_out_of_files(false);
+    worker.push(StorageRequest::Mend(wanted().collect()));
+    rest(&mut worker);
+    assert_eq!(disk.content(&sound.segments[0]), before, "the same bytes");
+}
+
 /// What is cut after it was removed looks damaged, and nobody needs it any more.
 #[test]
 fn a_scrub_does_not_suspect_what_was_removed_meanwhile() {
