@@ -183,11 +183,11 @@ impl Scan {
                 return Ok((facts, batch.header.end()));
             }
         }
-        let quiet = self.is_quiet(window, segment)?;
+        let (quiet, marked) = self.is_quiet_and_marked(window, segment)?;
         let behind = (self.offset + ALIGN_BYTES).min(segment.bytes);
         let far_end = window.last_nonzero(behind, segment.bytes)?;
         let nonzero_end = far_end.unwrap_or(behind);
-        facts.marked = self.is_marked(window, segment)?;
+        facts.marked = marked;
         facts.blank = quiet && far_end.is_none();
         facts.in_reach = nonzero_end <= self.offset + BATCH_BYTES_MAX;
         facts.readable = window.was_readable(self.offset..nonzero_end);
@@ -196,31 +196,20 @@ impl Scan {
         Ok((facts, nonzero_end))
     }
 
-    /// Whether the current sector holds nothing, or the mark of the last batch.
-    fn is_quiet<D: Disk>(
+    /// Whether the current sector holds nothing but the mark of the last batch, if that, and whether it
+    /// holds that mark.
+    fn is_quiet_and_marked<D: Disk>(
         &self,
         window: &mut Window<'_, D>,
         segment: &SegmentHeader,
-    ) -> Result<bool, crate::disk::Error> {
+    ) -> Result<(bool, bool), crate::disk::Error> {
         if self.offset == segment.bytes {
-            return Ok(true);
+            return Ok((true, false));
         }
         let sector = window.bytes(self.offset, ALIGN_BYTES as usize)?;
         let (mark, rest) = sector.split_at(MARK_BYTES);
-        Ok(is_zero(rest) && (is_zero(mark) || mark == self.mark().encode(segment)))
-    }
-
-    /// Whether the mark of the last batch is in its place.
-    fn is_marked<D: Disk>(
-        &self,
-        window: &mut Window<'_, D>,
-        segment: &SegmentHeader,
-    ) -> Result<bool, crate::disk::Error> {
-        if self.offset == segment.bytes {
-            return Ok(false);
-        }
-        let sector = window.bytes(self.offset, ALIGN_BYTES as usize)?;
-        Ok(SyncMark::decode(sector, segment, self.offset) == Some(self.mark()))
+        let marked = mark == self.mark().encode(segment);
+        Ok((is_zero(rest) && (is_zero(mark) || marked), marked))
     }
 
     /// The mark of the last batch.
@@ -369,12 +358,10 @@ impl Scan {
         }
         let mark = self.mark();
         let unreadable = |cause| Damage::unreadable(segment.id, mark.offset, &cause);
-        let marked = self.is_marked(window, segment).map_err(unreadable)?;
-        let sector = window
-            .bytes(self.offset, ALIGN_BYTES as usize)
-            .map_err(unreadable)?;
+        let looked = self.is_quiet_and_marked(window, segment);
+        let (quiet, marked) = looked.map_err(unreadable)?;
         if !marked || nonzero_end > self.offset + ALIGN_BYTES {
-            if nonzero_end > self.offset + ALIGN_BYTES || !is_zero(sector) {
+            if nonzero_end > self.offset + ALIGN_BYTES || !quiet {
                 self.report.torn_bytes += nonzero_end - self.offset;
             }
             self.repairs.push(Repair::Zero {
