@@ -109,7 +109,7 @@ impl Scan {
                 PlaceVerdict::Accept | PlaceVerdict::Faulty => {
                     let batch = window.batch(self.offset).map_err(unreadable)?;
                     let batch = batch.expect("these rows ask for a batch");
-                    if let Some(what) = self.contradiction(&batch) {
+                    if let Some(what) = self.contradiction(segment, &batch) {
                         return Err(Damage::new(segment.id, self.offset, what).into());
                     }
                     let told = batch.memberships().map_err(|_| {
@@ -224,8 +224,11 @@ impl Scan {
 
     /// What no node writes, whatever the checksums say: a log with that in it would break the
     /// promises that the node asserts.
-    fn contradiction(&self, batch: &Batch<'_>) -> Option<&'static str> {
+    fn contradiction(&self, segment: &SegmentHeader, batch: &Batch<'_>) -> Option<&'static str> {
         let header = &batch.header;
+        if header.kind != BatchKind::Seal && header.end() > segment.reserve_end() {
+            return Some("a batch where only a seal has room");
+        }
         let new = header.hard_state;
         if let Some(what) = self.takes_back(new) {
             return Some(what);

@@ -14,7 +14,7 @@ use wire::limits::COUNTER_MAX;
 use wire::types::{Index, NodeId, Term};
 
 use crate::wal_life::{DISK_BYTES, id, new_log, put, put_marker};
-use crate::wal_story::open;
+use crate::wal_story::{SEGMENT_BYTES, open};
 use crate::wal_support::{entries, write};
 
 /// A log with the entries 6 to 9 of term 2 behind a snapshot of 5 in term 1; 7 is committed, and the
@@ -71,6 +71,22 @@ fn start_with(
         file[forged.offset as usize..][..bytes.len()].copy_from_slice(&bytes);
     });
     (open(&disk).map(|opened| opened.recovered), forged.offset)
+}
+
+/// Nothing could follow it, not even the mark that says that it was durable.
+#[test]
+fn only_a_seal_stands_at_the_end_of_a_segment() {
+    let up_to = |end: u64| {
+        start_with(|batch, added| {
+            // All but the headers, which are in the first sector.
+            let body = (end - batch.offset) as usize - 512;
+            *added = entries(10, 1, 2, body);
+        })
+    };
+    let refused = up_to(SEGMENT_BYTES).0.err().expect("no daemon writes it");
+    assert_eq!(refused.status, ExitStatus::Damaged, "{refused}");
+    let recovered = up_to(SEGMENT_BYTES - 512).0.expect("it may stand there");
+    assert_eq!(recovered.wal.last(), id(2, 10));
 }
 
 #[test]
