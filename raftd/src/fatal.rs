@@ -27,7 +27,7 @@ pub enum ExitStatus {
     Unavailable = 69,
     /// A bug of ours.
     Bug = 70,
-    /// A sync, write or read of the disk failed.
+    /// A sync, write or read of the disk failed, or standard output takes nothing.
     Io = 74,
     /// Not permitted.
     Permission = 77,

@@ -47,11 +47,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ! {
 fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
-        Err(NoFlags::Print(text)) => {
-            // A reader that has seen enough is no error.
-            let _ = io::stdout().write_all(text.as_bytes());
-            return Ok(());
-        }
+        Err(NoFlags::Print(text)) => return print(&text),
         Err(NoFlags::Wrong(fatal)) => return Err(fatal),
     };
     let settings = Settings::load(&flags, |name| std::env::var_os(name))?;
@@ -63,6 +59,20 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     fatal::die_on_panic();
     logging::install(settings.log_level)?;
     run(&flags, settings)
+}
+
+fn print(text: &str) -> Result<(), Fatal> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes());
+    match printed.and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        // A reader that has seen enough is no error.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => {
+            let what = format!("writing to standard output failed: {error}");
+            Err(Fatal::new(ExitStatus::Io, what))
+        }
+    }
 }
 
 fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {

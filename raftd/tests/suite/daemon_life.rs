@@ -28,6 +28,23 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_no_success() {
+    for flag in ["--help", "--version"] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let done = raftd(&[flag]).stdout(full).output().unwrap();
+        let stderr = String::from_utf8(done.stderr).unwrap();
+        assert!(exited(done.status, 74), "{}: {stderr}", done.status);
+        assert!(stderr.contains("standard output"), "{stderr}");
+        // A reader that has seen enough is no error.
+        let (gone, writer) = std::io::pipe().unwrap();
+        drop(gone);
+        let done = raftd(&[flag]).stdout(writer).output().unwrap();
+        assert!(exited(done.status, 0), "{}", done.status);
+        assert_eq!(done.stderr, b"");
+    }
+}
+
+#[test]
 fn check_config_touches_nothing_and_tells_by_its_status() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
