@@ -31,7 +31,8 @@ impl Supervisor {
     /// The one that started this process, if it wants to be told.
     #[must_use]
     pub fn from_env() -> Self {
-        let manager = std::env::var_os("NOTIFY_SOCKET").and_then(|name| {
+        let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
+        let manager = name.and_then(|name| {
             let open = open(&name);
             open.inspect_err(|error| {
                 log::warn!("service manager not told anything socket={name:?} error=\"{error}\"");

@@ -399,6 +399,18 @@ fn the_service_manager_is_told_ready_status_and_stopping() {
     assert!(exited(daemon.wait(), 0));
 }
 
+#[test]
+fn a_service_manager_without_a_name_is_none() {
+    let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", "");
+    let mut daemon = Daemon::start(command);
+    daemon.serves();
+    daemon.signal(Signal::TERM);
+    let told: Vec<String> = daemon.lines.iter().collect();
+    assert!(told.iter().all(|line| !line.contains(" WARN ")), "{told:?}");
+    assert!(exited(daemon.wait(), 0));
+}
+
 /// Puts into a socket what it has room for.
 pub(crate) fn fill(to: &SocketAddr) {
     let socket = UnixDatagram::unbound().unwrap();
