@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use raftctl::failure::{Exit, Failure};
-use raftd::config::layers::plain;
+use raftd::config::layers::{kind, plain};
 use raftd::config::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -208,8 +208,7 @@ impl Reader<'_> {
                 .remedy(advice));
         };
         let Some(text) = plain(value) else {
-            let what = format!("{name} is a {}", value.get_ref().type_str());
-            return Err(failure(what)
+            return Err(failure(format!("{name} is {}", kind(value)))
                 .at(place)
                 .remedy(format!("{name} takes {}", setting.form)));
         };

@@ -83,7 +83,10 @@ pub(crate) const COLOR: Setting = Setting {
     default: "auto",
     form: "one of auto, always, never",
     doc: "When to write colours.",
-    why_not: |text| Color::from_str(text, true).err(),
+    why_not: |text| match Color::from_str(text, true) {
+        Err(_) => Some("it is none of the three".into()),
+        Ok(_) => None,
+    },
 };
 
 /// Every setting.

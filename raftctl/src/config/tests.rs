@@ -179,10 +179,16 @@ fn what_is_wrong_in_a_file_is_told_with_its_line() {
         "timeout takes a time such as 500ms, 5s or 2m",
     );
     refused(
-        "timeout = true",
-        "timeout is a boolean",
+        "color = [1]",
+        "color is an array of more than texts",
         "line 1",
-        "timeout takes a time such as 500ms, 5s or 2m",
+        "color takes one of auto, always, never",
+    );
+    refused(
+        "color = 'x'",
+        "color cannot be 'x': it is none of the three",
+        "line 1",
+        "color takes one of auto, always, never",
     );
     refused(
         "context = \"c\"\n[contexts.cc]\n",

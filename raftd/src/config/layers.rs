@@ -198,10 +198,7 @@ pub fn apply_toml(settings: &mut Settings, path: &Path, text: &str) -> Result<()
             let text = plain(value).ok_or_else(|| {
                 Fatal::new(
                     ExitStatus::Config,
-                    format!(
-                        "{name} is a {}, which fits no setting",
-                        value.get_ref().type_str()
-                    ),
+                    format!("{name} is {}, which fits no setting", kind(value)),
                 )
                 .at(&origin)
                 .remedy(expected(setting))
@@ -233,6 +230,20 @@ pub fn plain(value: &Spanned<DeValue<'_>>) -> Option<String> {
             texts.map(|texts| texts.join(","))
         }
         _ => None,
+    }
+}
+
+/// What a TOML value is that is not [`plain`].
+#[must_use]
+pub fn kind(value: &Spanned<DeValue<'_>>) -> &'static str {
+    match value.get_ref() {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "an integer that is not decimal",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a datetime",
+        DeValue::Array(_) => "an array of more than texts",
+        DeValue::Table(_) => "a table",
     }
 }
 

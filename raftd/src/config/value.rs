@@ -34,7 +34,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     };
     number(digits)?
         .checked_mul(factor)
-        .ok_or_else(|| "more than 2^64 bytes".into())
+        .ok_or_else(|| "2^64 bytes or more".into())
 }
 
 /// Writes a size so that [`size`] reads it back.
@@ -67,7 +67,7 @@ pub fn number(text: &str) -> Result<u64, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("not a number".into());
     }
-    text.parse().map_err(|_| "more than 2^64".into())
+    text.parse().map_err(|_| "2^64 or more".into())
 }
 
 /// Reads `HOST:PORT`; an IPv6 host stands in brackets.

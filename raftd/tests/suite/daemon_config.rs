@@ -150,13 +150,32 @@ fn a_file_that_is_no_toml_is_refused_with_its_line() {
         toml("listen = 'a:1'").is_err(),
         "a key outside of a section"
     );
-    assert!(
-        toml("[net]\nlisten = true")
-            .unwrap_err()
-            .what
-            .contains("boolean")
-    );
-    assert!(toml("[net]\nlisten = 1.5").is_err());
+}
+
+#[test]
+fn a_value_of_a_kind_that_no_setting_takes_is_named() {
+    for (value, kind) in [
+        ("true", "a boolean"),
+        ("1.5", "a float"),
+        ("1979-05-27", "a datetime"),
+        ("{ a = 1 }", "a table"),
+        ("[1]", "an array of more than texts"),
+        ("0x10", "an integer that is not decimal"),
+    ] {
+        let refused = toml(&format!("[net]\nlisten = {value}")).unwrap_err();
+        let expected = format!("net.listen is {kind}, which fits no setting");
+        assert_eq!(refused.what, expected);
+        assert_eq!(refused.place, "raftd.toml line 2");
+    }
+}
+
+#[test]
+fn a_number_that_is_too_large_is_said_to_be() {
+    assert_eq!(value::number("18446744073709551615"), Ok(u64::MAX));
+    let large = Err("2^64 or more".to_owned());
+    assert_eq!(value::number("18446744073709551616"), large);
+    let large = Err("2^64 bytes or more".to_owned());
+    assert_eq!(value::size("18014398509481984KiB"), large);
 }
 
 #[test]
