@@ -74,9 +74,10 @@ impl Rewrite {
         };
         match check(command) {
             Ok(()) => Ok(command),
-            Err(Error::Refused { error, .. }) => {
-                Err(format!("{}: {error}", shown(key_of(command))))
-            }
+            Err(Error::Refused { error, .. }) => Err(match key_of(command) {
+                [] => error.to_string(),
+                key => format!("{}: {error}", shown(key)),
+            }),
             Err(error) => Err(error.to_string()),
         }
     }

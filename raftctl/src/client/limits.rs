@@ -52,8 +52,9 @@ pub fn check(command: Command<'_>) -> Result<(), Error> {
 /// [`Error::Refused`] for an empty key or one that is too long.
 pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
     if key.is_empty() {
-        return Err(refused(WireError::Malformed {
+        return Err(refused(WireError::Refused {
             reason: "a key has at least one byte".into(),
+            advice: String::new(),
         }));
     }
     at_most("key", KEY_BYTES_MAX, key.len())

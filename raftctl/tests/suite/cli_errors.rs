@@ -478,3 +478,23 @@ fn what_comes_from_elsewhere_is_one_line_without_control_characters() {
     let done = run("127.0.0.1:1", &["wal", "stat", "a\nb\x1b\u{9b}c"]);
     assert!(done.stderr.contains("\n  where: a b  c\n"), "{done:?}");
 }
+
+#[test]
+fn a_record_without_a_key_is_told_in_words_of_this_program() {
+    let (_server, at) = store();
+    let why = "a key has at least one byte\n";
+    for (args, input) in [
+        (&["load"][..], &b"\tv\n"[..]),
+        (
+            &["load", "--format", "jsonl"],
+            b"{\"key\":\"\",\"value\":\"\"}\n",
+        ),
+        (&["del", "--stdin"], b"\n"),
+        (&["get", "--stdin"], b"\n"),
+    ] {
+        let done = run_with(&at, args, input);
+        assert_eq!(done.code, Some(6), "{done:?}");
+        let first = format!("raftctl: {} failed at line 1: {why}", args[0]);
+        assert!(done.stderr.contains(&first), "{done:?}");
+    }
+}
