@@ -3,7 +3,6 @@
 pub(super) mod file;
 mod save;
 
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -185,10 +184,6 @@ fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>,
             return Err(Failure::new(Exit::NotApplied, "snapshot", what)
                 .at(missing.join("; "))
                 .remedy("`raftctl status` shows what keeps it; then run it again"));
-        }
-        if session.signals.cancel.load(Ordering::Relaxed) {
-            let what = format!("interrupted: the snapshot at {id} may still be written");
-            return Err(Failure::new(Exit::Interrupted, "interrupted", what));
         }
         thread::sleep(PAUSE);
     }

@@ -107,10 +107,8 @@ impl<'a, 's> Source<'a, 's> {
             .snapshot(session.deadline())
             .map_err(failed)?;
         let mut found = wait(std::slice::from_ref(&leader), id, session)?;
-        let mut options = Options::new(vec![leader.client_addr]);
-        options.cancel = Some(session.signals.cancel.clone());
         Ok(Self {
-            client: Client::new(options),
+            client: Client::new(Options::new(vec![leader.client_addr])),
             line: found.swap_remove(0),
             session,
         })
