@@ -1,11 +1,12 @@
-//! SIGTERM and SIGINT as readable bytes on a socket that the loop polls.
+//! SIGTERM, SIGINT and SIGHUP as readable bytes on a socket that the loop polls.
 
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
 use crate::fatal::{ExitStatus, Fatal};
@@ -19,7 +20,7 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Takes over SIGTERM and SIGINT of the process.
+    /// Takes over SIGTERM and SIGINT of the process, and SIGHUP unless it is ignored.
     ///
     /// # Errors
     /// No descriptor is left, or the kernel refuses the handler.
@@ -36,7 +37,8 @@ impl StopSignals {
         let (reader, writer) = UnixStream::pair()?;
         reader.set_nonblocking(true)?;
         let unheard = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
+        let hangup = (!is_hangup_ignored()).then_some(SIGHUP);
+        for signal in [SIGTERM, SIGINT].into_iter().chain(hangup) {
             flag::register_conditional_shutdown(signal, 0, Arc::clone(&unheard))?;
             low_level::pipe::register(signal, writer.try_clone()?)?;
         }
@@ -74,4 +76,15 @@ impl StopSignals {
             }
         }
     }
+}
+
+/// Whether the process is to outlive its terminal, as nohup(1) has it.
+fn is_hangup_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Where nobody can tell, the signal keeps the effect that it has.
+    ignored.is_none_or(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }

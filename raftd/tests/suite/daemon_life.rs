@@ -299,11 +299,21 @@ fn a_first_start_that_was_cut_short_is_begun_anew() {
     Daemon::start(command).serves();
 }
 
+/// A daemon that is started by another program.
+fn dev_under(starter: &[&str]) -> Command {
+    let mut command = Command::new(starter[0]);
+    command.args(&starter[1..]).arg(env!("CARGO_BIN_EXE_raftd"));
+    command.args(["--dev", "--listen", "127.0.0.1:0"]);
+    command.stdin(Stdio::null());
+    command
+}
+
 #[test]
-fn dev_leaves_nothing_behind_and_both_signals_end_it() {
-    for signal in [Signal::TERM, Signal::INT] {
+fn dev_leaves_nothing_behind_and_each_signal_ends_it() {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let tmp = tempfile::tempdir().unwrap();
-        let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
+        // Whoever runs the tests may have SIGHUP ignored.
+        let mut command = dev_under(&["env", "--default-signal=HUP"]);
         command.env("TMPDIR", tmp.path());
         let mut daemon = Daemon::start(command);
         assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1);
@@ -312,6 +322,15 @@ fn dev_leaves_nothing_behind_and_both_signals_end_it() {
         assert!(exited(daemon.wait(), 0));
         assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let mut daemon = Daemon::start(dev_under(&["nohup"]));
+    daemon.signal(Signal::HUP);
+    daemon.serves();
+    daemon.signal(Signal::TERM);
+    assert!(exited(daemon.wait(), 0));
 }
 
 #[test]
