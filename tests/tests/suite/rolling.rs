@@ -120,6 +120,51 @@ fn nothing_is_touched_that_would_interrupt_the_cluster() {
     assert!(done.stderr.contains(why), "{}", done.stderr);
 }
 
+/// Members that serve clients at the same port of different addresses, not started yet.
+fn with_one_port() -> Cluster {
+    let mut cluster = Cluster::prepare(3, &[]);
+    let first = cluster.nodes[0].client_addr.clone();
+    for node in &mut cluster.nodes {
+        node.client_addr = first.replace("127.0.0.1", &format!("127.0.0.{}", node.id));
+    }
+    cluster
+}
+
+#[test]
+fn members_with_one_port_at_several_addresses_are_told_apart() {
+    let mut cluster = with_one_port();
+    cluster.start_all();
+    cluster.wait_leader();
+    let done = script(&cluster.endpoints(), &[]);
+    let started = Started::by(&done);
+    let _ = done.quietly();
+    assert_eq!(started.0.len(), 3);
+    for node in &mut cluster.nodes {
+        assert_eq!(node.wait_end().code(), Some(0), "each was stopped");
+    }
+}
+
+#[test]
+fn a_process_that_may_be_another_member_is_not_restarted() {
+    let mut cluster = with_one_port();
+    for node in &mut cluster.nodes {
+        let mut command = node.command();
+        // Which of those with its port this name means is not known.
+        if node.id == 1 {
+            let name = node.client_addr.replace("127.0.0.1", "localhost");
+            command.args(["--advertise", &name]);
+        }
+        node.start_as(command);
+    }
+    cluster.wait_leader();
+    let done = script(&cluster.endpoints(), &[]);
+    let _started = Started::by(&done);
+    let done = done.exits(1);
+    let why = "or not one alone, listens at localhost:";
+    assert!(done.stderr.contains(why), "{}", done.stderr);
+    assert!(cluster.nodes.iter_mut().all(|node| node.ended().is_none()));
+}
+
 #[test]
 fn a_service_is_left_to_whoever_runs_it() {
     let mut cluster = Cluster::start(3);
