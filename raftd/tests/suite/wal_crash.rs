@@ -98,6 +98,21 @@ fn nothing_durable_is_lost_by_a_power_cut_at_any_operation() {
     }
 }
 
+/// Whatever of it is left: a directory may be gone whose files are not, and the other way round.
+#[test]
+fn a_first_start_that_loses_power_is_begun_anew() {
+    for seed in 0..32 {
+        for at in 1..=operations_of(seed, 0) {
+            let disk = SimDisk::new(seed, DISK_BYTES);
+            let mut story = Story::new(seed);
+            disk.fail_at(at, Fault::PowerLoss);
+            let context = format!("seed {seed}, power loss at {at}");
+            assert!(!live(&disk, &mut story, 0, &context));
+            assert!(live(&disk.restart(), &mut story, 2, &context));
+        }
+    }
+}
+
 #[test]
 fn nothing_durable_is_lost_by_a_kill_at_any_operation() {
     let (seed, turns) = (7, 12);

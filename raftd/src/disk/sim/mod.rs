@@ -342,8 +342,9 @@ impl Disk for SimDisk {
     type File = SimFile;
 
     fn create_dir(&self, name: &str) -> Result<(), Error> {
-        // Directories are where their files are; losing one would only lose those.
-        self.alive("create", name).map(|_| ())
+        let mut state = self.alive("create", name)?;
+        state.create_directory(name);
+        Ok(())
     }
 
     fn list(&self, dir: &str) -> Result<Vec<String>, Error> {

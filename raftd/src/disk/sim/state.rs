@@ -1,6 +1,6 @@
 //! What all handles on one simulated disk share: its files, its directory, its planned faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::inode::Inode;
@@ -35,6 +35,9 @@ pub(super) struct State {
     pub(super) names: BTreeMap<String, usize>,
     pub(super) durable_names: BTreeMap<String, usize>,
     directory_changes: Vec<DirectoryChange>,
+    directories: BTreeSet<String>,
+    /// Of these, the ones that may not be there after a loss of power, with all that is in them.
+    fleeting_directories: BTreeSet<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +85,8 @@ impl State {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             directory_changes: Vec::new(),
+            directories: BTreeSet::new(),
+            fleeting_directories: BTreeSet::new(),
         }
     }
 
@@ -92,6 +97,8 @@ impl State {
             names: self.names.clone(),
             durable_names: self.durable_names.clone(),
             directory_changes: self.directory_changes.clone(),
+            directories: self.directories.clone(),
+            fleeting_directories: self.fleeting_directories.clone(),
             ..Self::new(seed, self.capacity_bytes)
         }
     }
@@ -157,6 +164,12 @@ impl State {
         Ok(inode)
     }
 
+    pub(super) fn create_directory(&mut self, name: &str) {
+        if self.directories.insert(name.to_owned()) {
+            self.fleeting_directories.insert(name.to_owned());
+        }
+    }
+
     pub(super) fn change_directory(
         &mut self,
         removed: Option<String>,
@@ -178,6 +191,7 @@ impl State {
         if self.lies {
             return;
         }
+        self.fleeting_directories.retain(|made| parent(made) != dir);
         let mut unnamed = Vec::new();
         for change in std::mem::take(&mut self.directory_changes) {
             if change.dir() == Some(dir) {
@@ -223,6 +237,12 @@ impl State {
         for change in std::mem::take(&mut self.directory_changes) {
             if !all_old && self.random.below(2) == 0 {
                 change.apply(&mut self.durable_names);
+            }
+        }
+        for lost in std::mem::take(&mut self.fleeting_directories) {
+            if all_old || self.random.below(2) == 0 {
+                self.durable_names.retain(|name, _| parent(name) != lost);
+                self.directories.remove(&lost);
             }
         }
         self.names.clone_from(&self.durable_names);

@@ -57,6 +57,28 @@ fn names_are_durable_once_their_directory_is_synced() {
 }
 
 #[test]
+fn a_directory_is_durable_once_the_one_above_is_synced() {
+    let lost = |above: bool| {
+        let seeds = (0..16).filter(|seed| {
+            let disk = SimDisk::new(*seed, 1 << 20);
+            disk.create_dir("d").unwrap();
+            file(&disk, "d/a", 1);
+            disk.sync_dir("d").unwrap();
+            if above {
+                disk.sync_dir("").unwrap();
+            }
+            // It is there, so it is not made again.
+            disk.create_dir("d").unwrap();
+            disk.power_loss();
+            disk.restart().content("d/a").is_none()
+        });
+        seeds.count()
+    };
+    assert!((1..16).contains(&lost(false)));
+    assert_eq!(lost(true), 0);
+}
+
+#[test]
 fn what_is_not_there_cannot_be_removed() {
     let disk = SimDisk::new(1, 1 << 20);
     file(&disk, "d/a", 1);
