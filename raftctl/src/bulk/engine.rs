@@ -236,7 +236,8 @@ impl<'a> Engine<'a> {
         };
         let written = written.map_err(|error| Failure::of(self.words.doing, &error))?;
         if let Outcome::Undone { operation, why, .. } = written.outcome {
-            let number = block.numbers[operation as usize];
+            let number = block.numbers.get(operation as usize).copied();
+            let number = number.ok_or_else(|| odd_outcome(self.words.doing, &written))?;
             let why = block.refusal(number, &undone::text(why));
             return Err(self.words.refused(&Refused { number, why }, None));
         }
@@ -341,7 +342,9 @@ impl<'a> Engine<'a> {
         flight.open = 0;
         match &written.outcome {
             Outcome::Undone { operation, why, .. } => {
-                self.send_otherwise(*operation as usize, *why, out)
+                let number = flight.block.numbers.get(*operation as usize).copied();
+                let number = number.ok_or_else(|| odd_outcome(self.words.doing, &written))?;
+                self.send_otherwise(number, *why, out)
             }
             Outcome::Txn { .. } | Outcome::Applied => {
                 flight.tally = Tally::of(&flight.block, &written);
@@ -366,14 +369,9 @@ impl<'a> Engine<'a> {
         Err(self.words.refused(&refused, Some(checkpoint)))
     }
 
-    /// An operation of the only flight is impossible, so nothing of it was done: sends what comes
+    /// A record of the only flight is impossible, so nothing of it was done: sends what comes
     /// before it; or, in pieces, each operation by itself, for where there is one there are more.
-    fn send_otherwise(
-        &mut self,
-        operation: usize,
-        why: Undone,
-        out: &mut Out,
-    ) -> Result<(), Failure> {
+    fn send_otherwise(&mut self, number: u64, why: Undone, out: &mut Out) -> Result<(), Failure> {
         assert_eq!(self.flights.len(), 1, "what may fail flies alone");
         let flight = self.flights.pop_front().expect("there is one");
         if !self.stops {
@@ -383,7 +381,6 @@ impl<'a> Engine<'a> {
             }
             return Ok(());
         }
-        let number = flight.block.numbers[operation];
         let why = flight.block.refusal(number, &undone::text(why));
         self.stop_at(flight, Refused { number, why }, out)
     }

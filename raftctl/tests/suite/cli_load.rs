@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use raftctl::client::Outcome;
 use raftd::store::map::Map;
-use wire::command::{SessionId, Write};
+use wire::command::{SessionId, Undone, Write};
 use wire::error::Error as WireError;
 use wire::types::Index;
 
@@ -245,5 +245,25 @@ fn echoed_frames_are_an_input_again() {
     assert_eq!(echoed.code, Some(0), "{echoed:?}");
     for at in [&to, &again] {
         run(at, &["dump", "--format", "frame"]).silently(0, &dumped);
+    }
+}
+
+#[test]
+fn an_operation_that_no_block_has_is_an_odd_answer() {
+    let server = Fake::start(1, |asked| match asked.what {
+        What::Write(_) => asked.done(
+            1,
+            Outcome::Undone {
+                held: true,
+                operation: u32::MAX,
+                why: Undone::NotANumber,
+            },
+        ),
+        _ => Act::Nothing,
+    });
+    for args in [&["load"][..], &["load", "--atomic"]] {
+        let done = run_with(&server.addr, args, b"k\tv\n");
+        assert_eq!(done.code, Some(5), "{done:?}");
+        assert!(done.stderr.contains("the answer is Undone"), "{done:?}");
     }
 }

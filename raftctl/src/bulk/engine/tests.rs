@@ -41,9 +41,10 @@ fn a_block_that_ends_before_its_first_record_is_never_in_a_checkpoint() {
     engine.remember(checkpoint.clone(), Some(&State::new(next)));
     engine.ledger.records = 5;
     let flight = Flight::new(increments(5, 3), false);
+    let first = flight.block.numbers[0];
     engine.flights.push_back(flight);
     let mut out = Out::new(Style::default()).expect("there is an output");
-    let ended = engine.send_otherwise(0, Undone::NotANumber, &mut out);
+    let ended = engine.send_otherwise(first, Undone::NotANumber, &mut out);
     assert_eq!(ended.expect_err("it ends there").exit, Exit::Refused);
     let state = checkpoint
         .read()
