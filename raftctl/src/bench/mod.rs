@@ -86,7 +86,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.001..=1e8).contains(&number) => Ok(number),
-        _ => Err("not a number of operations per second above 0".into()),
+        _ => Err("not a number of operations per second from 0.001 to 100000000".into()),
     }
 }
 

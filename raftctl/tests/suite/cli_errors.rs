@@ -498,3 +498,13 @@ fn a_record_without_a_key_is_told_in_words_of_this_program() {
         assert!(done.stderr.contains(&first), "{done:?}");
     }
 }
+
+#[test]
+fn a_rate_that_nobody_can_keep_is_told_its_bounds() {
+    for rate in ["0", "1e9", "NaN", "inf"] {
+        let done = run("127.0.0.1:1", &["bench", "put", "--rate", rate]);
+        assert_eq!(done.code, Some(2), "{done:?}");
+        let bounds = "from 0.001 to 100000000\n";
+        assert!(done.stderr.contains(bounds), "{done:?}");
+    }
+}
