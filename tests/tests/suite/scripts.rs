@@ -43,6 +43,23 @@ fn files(below: &Path, prefix: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn the_unit_starts_the_program_wherever_it_is() {
+    let scratch = scratch();
+    let dest = scratch.path().join("root");
+    let prefix = "/opt/a b&c 1%";
+    let from = path(proc::bin_dir());
+    let options = ["--destdir", path(&dest), "--prefix", prefix, "--from", from];
+    let _ = proc::run(script("install", &options), b"").quietly();
+    let unit = dest
+        .join(&prefix[1..])
+        .join("lib/systemd/system/raftd@.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    // What systemd reads: quotes around blanks, and %% for a %.
+    let line = "\nExecStart=\"/opt/a b&c 1%%/bin/raftd\" --config /etc/raftd/%i.toml ";
+    assert!(unit.contains(line), "{unit}");
+}
+
+#[test]
 fn install_and_uninstall_are_inverse() {
     let scratch = scratch();
     let dest = scratch.path().join("root");
@@ -87,7 +104,7 @@ fn install_and_uninstall_are_inverse() {
     let unit = fs::read_to_string(dest.join("opt/raftd/lib/systemd/system/raftd@.service"));
     assert!(
         unit.expect("the unit")
-            .contains("ExecStart=/opt/raftd/bin/raftd "),
+            .contains("ExecStart=\"/opt/raftd/bin/raftd\" "),
         "its own program"
     );
     let version = Command::new(dest.join("opt/raftd/bin/raftctl"))
