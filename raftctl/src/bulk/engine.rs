@@ -323,6 +323,7 @@ impl<'a> Engine<'a> {
 
     /// Waits for the next verdict about the oldest flight.
     fn settle_one(&mut self, out: &mut Out) -> Result<(), Failure> {
+        let is_alone = self.flights.len() == 1;
         let flight = self.flights.front_mut().expect("something is in flight");
         if flight.open == 0 {
             return self.land(out);
@@ -341,7 +342,8 @@ impl<'a> Engine<'a> {
         }
         flight.open = 0;
         match &written.outcome {
-            Outcome::Undone { operation, why, .. } => {
+            // What may fail flies alone.
+            Outcome::Undone { operation, why, .. } if is_alone => {
                 let number = flight.block.numbers.get(*operation as usize).copied();
                 let number = number.ok_or_else(|| odd_outcome(self.words.doing, &written))?;
                 self.send_otherwise(number, *why, out)
@@ -372,7 +374,6 @@ impl<'a> Engine<'a> {
     /// A record of the only flight is impossible, so nothing of it was done: sends what comes
     /// before it; or, in pieces, each operation by itself, for where there is one there are more.
     fn send_otherwise(&mut self, number: u64, why: Undone, out: &mut Out) -> Result<(), Failure> {
-        assert_eq!(self.flights.len(), 1, "what may fail flies alone");
         let flight = self.flights.pop_front().expect("there is one");
         if !self.stops {
             let pieces = flight.block.split(PIECE_RECORDS, self.ledger.crc);
