@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Say whether a node could start from it: exit 0 or 9.
+    /// Say whether the log is sound: exit 0 or 9.
     #[command(before_help = "Examples:\n  raftctl wal verify /var/lib/raftd/main")]
     Verify(Dir),
     /// List its segments.
