@@ -265,7 +265,8 @@ impl Dialler {
             }
             _ => {
                 "the data directory that it had in this cluster; a new cluster needs the same \
-                 --initial-cluster and --cluster-token on every member"
+                 --initial-cluster and --cluster-token on every member, and an empty data \
+                 directory on this one"
             }
         };
         let what = format!("a majority of the cluster refuses this node: {error}");
