@@ -78,8 +78,10 @@ impl Node {
         wish: Option<Wish>,
     ) -> Planned {
         check_name(name)?;
+        let replaces = wish.and_then(|wish| wish.replaces);
         if let Some(known) = called(members, name) {
             if known.peer_addr == peer_addr {
+                replaces.map_or(Ok(()), |old| check_replaced(members, known, old))?;
                 return Ok(Plan::Done(known.id));
             }
             return Err(refused(
@@ -90,7 +92,6 @@ impl Node {
                 format!("another name, or: raftctl update-peer {name} --peer-addr {peer_addr}"),
             ));
         }
-        let replaces = wish.and_then(|wish| wish.replaces);
         if let Some(id) = replaces {
             check_replaceable(members, id)?;
         }
@@ -321,6 +322,28 @@ fn check_replaceable(members: &Membership, id: NodeId) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses a member that is there already as the new one, unless it is the one that is to replace
+/// `old`, or has.
+fn check_replaced(members: &Membership, new: &MemberRecord, old: NodeId) -> Result<(), Error> {
+    let replaces = new.wish.and_then(|wish| wish.replaces);
+    if replaces == Some(old) || (members.get(old).is_none() && old <= members.newest) {
+        return Ok(());
+    }
+    let name = &new.name;
+    Err(if new.id == old {
+        refused(
+            format!("{name} is that member itself"),
+            "another name for the new one; it may have the same address".to_owned(),
+        )
+    } else {
+        member_of(members, old)?;
+        refused(
+            format!("{name} is a member already, and not to replace member {old}"),
+            format!("another name and address, or: raftctl remove-peer {old}"),
+        )
+    })
 }
 
 fn called<'m>(members: &'m Membership, name: &str) -> Option<&'m MemberRecord> {

@@ -6,7 +6,7 @@ use wire::types::NodeId;
 
 use super::node_harness::{Cluster, Options, ms};
 use super::node_heal::said;
-use super::node_members::change;
+use super::node_members::{change, changed, ids, learner, refusal, three};
 
 /// A new node joins, to get the vote of `old`.
 fn replace(cluster: &mut Cluster, leader: NodeId, old: NodeId) -> NodeId {
@@ -121,4 +121,50 @@ fn a_learner_says_hello_anew_now_and_then_while_it_hears_no_leader() {
     let after = cluster.dialled(learner);
     cluster.run(ms(5_000));
     assert_eq!(cluster.dialled(learner), after, "it has one again");
+}
+
+/// Who had OLD replaced by a member that is there already was told that it is done, and OLD stayed: by
+/// itself too, as of one who lost its disk.
+#[test]
+fn who_is_a_member_already_takes_nobodys_place() {
+    let (mut cluster, leader, [old, other], client) = three(Options::default());
+    let instead = |new: NodeId, replaces| MemberChange::Add {
+        name: ["", "n1", "n2", "n3", "n4"][usize::try_from(new.0).unwrap()],
+        peer_addr: ["", "peer-1:1", "peer-2:1", "peer-3:1", "elsewhere:1"]
+            [usize::try_from(new.0).unwrap()],
+        promote_within_ms: Some(2_000),
+        replaces: Some(replaces),
+    };
+    let itself = refusal(cluster.ask(client, 1, change(instead(old, old))));
+    assert_eq!(itself, format!("n{old} is that member itself"));
+    let taken = format!("n{other} is a member already, and not to replace member {old}");
+    let voter = refusal(cluster.ask(client, 2, change(instead(other, old))));
+    assert_eq!(voter, taken);
+
+    // A learner that is to vote beside the others.
+    let new = changed(cluster.ask(client, 3, change(learner("n4", Some(2_000))))).id;
+    let beside = refusal(cluster.ask(client, 4, change(instead(new, old))));
+    assert_eq!(beside, taken.replace(&format!("n{other}"), "n4"));
+    assert_eq!(ids(&cluster, leader).len(), 4);
+
+    // Asked again when it is over, nothing is left to do.
+    changed(cluster.ask(client, 5, change(MemberChange::Remove(old))));
+    let over = changed(cluster.ask(client, 6, change(instead(other, old))));
+    assert_eq!(over.id, other);
+}
+
+/// One is told after the other, so both are at one address in between.
+#[test]
+fn two_members_may_exchange_their_addresses() {
+    let (mut cluster, _, [one, other], client) = three(Options::default());
+    let at = |id| format!("peer-{id}:1");
+    for (request, id, peer_addr) in [(1, one, at(other)), (2, other, at(one))] {
+        let update = MemberChange::Update {
+            id,
+            name: None,
+            peer_addr: Some(&peer_addr),
+        };
+        let done = changed(cluster.ask(client, request, change(update)));
+        assert_eq!(done.after.get(id).unwrap().peer_addr, peer_addr);
+    }
 }
