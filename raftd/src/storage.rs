@@ -35,6 +35,7 @@ pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
 pub use self::reader::{LogReader, Read, ReadStep, Unreadable};
 pub use self::recover::{Holds, Locked, Recovery, look};
 pub use self::restore::{Restored, restore};
+pub(crate) use self::restore::{UNFINISHED_NAME, unfinished};
 pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};
 pub use self::spares::{SpareMaker, Step};
 pub use self::state::State;

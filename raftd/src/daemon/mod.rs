@@ -174,6 +174,10 @@ fn join_first(
     storage::make_dir(dir)?;
     // Whoever else waits here would draw an incarnation of its own.
     let _lock = storage::lock(dir)?;
+    let restoring = dir.join(storage::UNFINISHED_NAME);
+    if restoring.exists() {
+        return Err(storage::unfinished().at(restoring.display()));
+    }
     let incarnation = join::incarnation(dir)?;
     log::info!("{ready}");
     supervisor.ready();

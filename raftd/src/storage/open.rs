@@ -10,7 +10,7 @@ use wire::membership::Membership;
 
 use super::background::Chores;
 use super::recover::finish_recovery;
-use super::restore::UNFINISHED_NAME;
+use super::restore::{UNFINISHED_NAME, unfinished};
 use super::{
     Keeper, LogReader, Options, Scrubber, SpareMaker, State, Worker, fatal_of, fatal_of_disk,
     fatal_of_identity, fatal_of_snapshot,
@@ -338,10 +338,7 @@ fn is_contended(cause: &io::Error) -> bool {
 fn create<D: Disk>(disk: &D, options: &Options) -> Result<Identity, Fatal> {
     let names = disk.list("").map_err(|error| fatal_of_disk(&error))?;
     if names.iter().any(|name| name == UNFINISHED_NAME) {
-        let what = "a restore into this directory was not finished";
-        return Err(Fatal::new(ExitStatus::Config, what)
-            .at(UNFINISHED_NAME)
-            .remedy("run `raftctl snapshot restore` into it again"));
+        return Err(unfinished());
     }
     remove_unfinished(disk)?;
     let Some(identity) = options.create.clone() else {

@@ -41,7 +41,7 @@ const NODE: NodeId = NodeId(1);
 /// All is made in this directory inside of the new one, and leaves it when it is whole, IDENTITY last.
 /// What is in it, and what left it before IDENTITY, was never a node's data, so a restore that was killed
 /// is begun anew.
-pub(super) const UNFINISHED_NAME: &str = "restore.tmp";
+pub(crate) const UNFINISHED_NAME: &str = "restore.tmp";
 /// What leaves it before IDENTITY does.
 const MOVED_FIRST: [&str; 2] = [SNAPSHOT_DIR, WAL_DIR];
 
@@ -108,6 +108,14 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
             .at(data_dir.display())
             .remedy("a directory that is not there yet, or an empty one"),
     )
+}
+
+/// Why no node starts beside [`UNFINISHED_NAME`].
+pub(crate) fn unfinished() -> Fatal {
+    let what = "a restore into this directory was not finished";
+    Fatal::new(ExitStatus::Config, what)
+        .at(UNFINISHED_NAME)
+        .remedy("run `raftctl snapshot restore` into it again")
 }
 
 /// Whether what has this name beside an unfinished restore has come from it.

@@ -38,6 +38,24 @@ fn a_node_that_waits_to_be_admitted_has_its_directory_for_itself() {
     assert!(exited(first.wait(), 0));
 }
 
+/// It would be admitted, and so bound to a directory in which no node can start.
+#[test]
+fn a_node_does_not_ask_to_be_admitted_where_a_restore_was_not_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("restore.tmp")).unwrap();
+    let data = dir.path().to_str().unwrap();
+    let nobody = ["--name", "n4", "--join", "127.0.0.1:1"];
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let (code, stderr) = run(&[&["--data-dir", data], &nobody[..], &ports].concat());
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("try: run `raftctl snapshot restore` into it again"));
+    // What says that follows it.
+    let names = fs::read_dir(dir.path()).unwrap().map(|name| name.unwrap());
+    let mut left: Vec<_> = names.map(|name| name.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["LOCK", "restore.tmp"]);
+}
+
 /// The list is of the day on which the cluster was made; since then members have got other addresses
 /// and names.
 #[test]
