@@ -132,7 +132,12 @@ fn what_is_wrong_with_a_record_is_told_with_its_line() {
             6,
             "at line 1: the escape \\q is not known",
         ),
-        ("tsv", "a\t1\n\t2\n".to_owned(), 6, "at line 2: : "),
+        (
+            "tsv",
+            "a\t1\n\t2\n".to_owned(),
+            6,
+            "at line 2: a key has at least one byte",
+        ),
         (
             "tsv",
             format!("{long}\t2\n"),
