@@ -73,6 +73,11 @@ impl RawRecords {
 }
 
 impl Block {
+    /// Which record an operation is, if there is such a one: a server says which.
+    pub(crate) fn number_of(&self, operation: u32) -> Option<u64> {
+        self.numbers.get(operation as usize).copied()
+    }
+
     /// The record with this number as it was read; nothing if that was not kept.
     pub(crate) fn raw(&self, number: u64) -> &[u8] {
         let place = usize::try_from(number - self.after - 1).unwrap_or(usize::MAX);

@@ -236,7 +236,7 @@ impl<'a> Engine<'a> {
         };
         let written = written.map_err(|error| Failure::of(self.words.doing, &error))?;
         if let Outcome::Undone { operation, why, .. } = written.outcome {
-            let number = block.numbers.get(operation as usize).copied();
+            let number = block.number_of(operation);
             let number = number.ok_or_else(|| odd_outcome(self.words.doing, &written))?;
             let why = block.refusal(number, &undone::text(why));
             return Err(self.words.refused(&Refused { number, why }, None));
@@ -344,7 +344,7 @@ impl<'a> Engine<'a> {
         match &written.outcome {
             // What may fail flies alone.
             Outcome::Undone { operation, why, .. } if is_alone => {
-                let number = flight.block.numbers.get(*operation as usize).copied();
+                let number = flight.block.number_of(*operation);
                 let number = number.ok_or_else(|| odd_outcome(self.words.doing, &written))?;
                 self.send_otherwise(number, *why, out)
             }
