@@ -329,6 +329,7 @@ mod tests {
             "raftctl put -0 -0",
             "raftctl rm -0",
             "raftctl append k -0",
+            "raftctl edit -0",
             "raftctl cas k --expect-absent -0",
         ] {
             assert_eq!(line(number), number);

@@ -68,13 +68,15 @@ pub(crate) fn columns(text: &str) -> usize {
 pub(crate) fn cut(mut text: String, columns_max: usize) -> String {
     if columns(&text) > columns_max {
         let mut left = columns_max.saturating_sub(DOTS.len());
-        let is_past = |(_, character): &(usize, char)| {
-            let rest = left.checked_sub(character.width().unwrap_or(0));
-            left = rest.unwrap_or(0);
-            rest.is_none()
-        };
-        let end = text.char_indices().find(is_past).map(|(at, _)| at);
-        text.truncate(end.unwrap_or(text.len()));
+        let mut end = 0;
+        for (at, character) in text.char_indices() {
+            let Some(rest) = left.checked_sub(character.width().unwrap_or(0)) else {
+                break;
+            };
+            left = rest;
+            end = at + character.len_utf8();
+        }
+        text.truncate(end);
         text.push_str(DOTS);
     }
     text
