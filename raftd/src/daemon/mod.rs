@@ -174,10 +174,7 @@ fn join_first(
     storage::make_dir(dir)?;
     // Whoever else waits here would draw an incarnation of its own.
     let _lock = storage::lock(dir)?;
-    let restoring = dir.join(storage::UNFINISHED_NAME);
-    if restoring.exists() {
-        return Err(storage::unfinished().at(restoring.display()));
-    }
+    storage::check_restored(dir)?;
     let incarnation = join::incarnation(dir)?;
     log::info!("{ready}");
     supervisor.ready();

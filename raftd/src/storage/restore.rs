@@ -41,7 +41,7 @@ const NODE: NodeId = NodeId(1);
 /// All is made in this directory inside of the new one, and leaves it when it is whole, IDENTITY last.
 /// What is in it, and what left it before IDENTITY, was never a node's data, so a restore that was killed
 /// is begun anew.
-pub(crate) const UNFINISHED_NAME: &str = "restore.tmp";
+pub(super) const UNFINISHED_NAME: &str = "restore.tmp";
 /// What leaves it before IDENTITY does.
 const MOVED_FIRST: [&str; 2] = [SNAPSHOT_DIR, WAL_DIR];
 
@@ -110,8 +110,17 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
     )
 }
 
+/// Refuses a directory in which a restore was not finished.
+pub(crate) fn check_restored(data_dir: &Path) -> Result<(), Fatal> {
+    let unfinished_dir = data_dir.join(UNFINISHED_NAME);
+    match unfinished_dir.exists() {
+        true => Err(unfinished().at(unfinished_dir.display())),
+        false => Ok(()),
+    }
+}
+
 /// Why no node starts beside [`UNFINISHED_NAME`].
-pub(crate) fn unfinished() -> Fatal {
+pub(super) fn unfinished() -> Fatal {
     let what = "a restore into this directory was not finished";
     Fatal::new(ExitStatus::Config, what)
         .at(UNFINISHED_NAME)
