@@ -1,6 +1,6 @@
 //! The command line, as clap reads it. `man raftctl` is its reference.
 
-use clap::{Arg, Command, Parser, Subcommand};
+use clap::{Command, CommandFactory, Parser, Subcommand};
 use raftctl::bench;
 
 use crate::cmd::{
@@ -30,6 +30,13 @@ pub(crate) struct Cli {
     pub(crate) style: Style,
     #[command(subcommand)]
     pub(crate) verb: Verb,
+}
+
+/// The verbs and options, each with all that clap knows of it.
+pub(crate) fn tree() -> Command {
+    let mut tree = Cli::command();
+    tree.build();
+    tree
 }
 
 #[derive(Debug, Subcommand)]
@@ -109,51 +116,6 @@ pub(crate) enum Verb {
   raftctl version --json
   raftctl version --json | jq .protocol_max")]
     Version,
-}
-
-/// An option, as a word of the command line has it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Given<'a, 'w> {
-    pub(crate) arg: &'a Arg,
-    /// What the same word says of its value: `--opt=value`, `-ovalue`, `-o=value`.
-    pub(crate) value: Option<&'w str>,
-}
-
-impl Given<'_, '_> {
-    /// Whether its value is the next word.
-    pub(crate) fn waits(&self) -> bool {
-        let takes = self.arg.get_action().takes_values() && !self.arg.is_require_equals_set();
-        takes && self.value.is_none()
-    }
-}
-
-/// The option that clap takes the word for, of these verbs; of several letters in it the last.
-pub(crate) fn option<'a, 'w>(verbs: &[&'a Command], word: &'w str) -> Option<Given<'a, 'w>> {
-    let find = |is_it: &dyn Fn(&Arg) -> bool| {
-        let mut args = verbs.iter().flat_map(|verb| verb.get_arguments());
-        args.find(|arg| is_it(arg))
-    };
-    if let Some(long) = word.strip_prefix("--") {
-        let (name, value) = match long.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (long, None),
-        };
-        let arg = find(&|arg| arg.get_long() == Some(name))?;
-        return Some(Given { arg, value });
-    }
-    let mut letters = word.strip_prefix('-')?.chars();
-    loop {
-        let letter = letters.next()?;
-        let arg = find(&|arg| arg.get_short() == Some(letter))?;
-        let rest = letters.as_str();
-        if rest.is_empty() {
-            return Some(Given { arg, value: None });
-        }
-        if arg.get_action().takes_values() {
-            let value = Some(rest.strip_prefix('=').unwrap_or(rest));
-            return Some(Given { arg, value });
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use raftctl::failure::Failure;
 use rustix::io::Errno;
 
-use crate::usage::quoted;
+use crate::encoding::shell::quoted;
 
 /// Refuses a place where something stands that is no file, such as /dev/null: it must not become
 /// one.

@@ -3,7 +3,7 @@
 use raftctl::client::Item;
 use raftctl::failure::Failure;
 
-use crate::cmd::Codec;
+use crate::encoding::Codec;
 use crate::encoding::json::{Datum, Object, Revisions};
 use crate::encoding::{Encoding, Encodings, Record, csv, env, frame, nul, screen, tsv};
 use crate::format::{Ability, Format};

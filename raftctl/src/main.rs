@@ -1,4 +1,9 @@
 //! `raftctl`: the command line of `raftd`. The exit code is decided here and nowhere else.
+//!
+//! From the top: `main`; `dispatch` from a line to its verb, and `usage`, what is said of a line that
+//! is none; `cli`, the lines that there are; `cmd`, one verb per file; `bulk` (records in blocks) and
+//! `complete` (what a shell asks); `grammar` (words of a line) and `session` (what a verb works with);
+//! then configuration, input, output and their formats. Each knows only what is below it.
 
 mod bulk;
 mod cli;
@@ -7,14 +12,19 @@ mod cmd;
 mod complete;
 mod config;
 mod decoding;
+mod dispatch;
 mod encoding;
 mod files;
 mod format;
+mod grammar;
 mod input;
 mod items;
 mod output;
 mod pager;
+mod session;
 mod signals;
+mod topics;
+mod undone;
 mod usage;
 
 use std::any::Any;
@@ -28,6 +38,7 @@ use clap::{CommandFactory, Parser};
 use raftctl::failure::{Exit, Failure};
 
 use cli::Cli;
+use cmd::help;
 use format::Format;
 use signals::Signals;
 
@@ -41,7 +52,7 @@ fn main() {
     let (result, json) = match Cli::try_parse_from(&line) {
         Ok(cli) => {
             let json = cli.style.format() == Some(Format::Jsonl);
-            (cmd::run(cli, &signals), json)
+            (dispatch::run(cli, &signals), json)
         }
         Err(error) => (refused(&error, &line), usage::wants_json(&line)),
     };
@@ -91,7 +102,7 @@ fn refused(error: &clap::Error, line: &[OsString]) -> Result<Exit, Failure> {
 fn short_help(line: &[OsString]) -> Option<String> {
     let words = line.iter().map(|word| word.clone().into_string().ok());
     let words: Vec<String> = words.collect::<Option<_>>()?;
-    cmd::help::short(&words[1..])
+    help::short(&words[1..], &cli::tree())
 }
 
 /// Says what failed, to programs first if the status is given that they are to be told.

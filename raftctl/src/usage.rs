@@ -10,10 +10,9 @@ use clap::{Command, CommandFactory};
 use raftctl::failure::Failure;
 use raftd::config::nearest;
 
-use crate::cli::{self, Cli, Given};
-use crate::cmd::help::names;
-use crate::complete::verbs;
-use crate::encoding::screen;
+use crate::cli::{self, Cli};
+use crate::encoding::shell::{can_be_typed, quoted};
+use crate::grammar::{self, Given, names, verbs};
 
 /// Turns clap's refusal of `line` (the program's name first) into four lines at most.
 pub(crate) fn explain(error: &clap::Error, line: &[OsString]) -> Failure {
@@ -62,8 +61,7 @@ fn in_words(error: &ParseIntError) -> &'static str {
 
 /// What shows what the verb of the line takes.
 fn help_on(line: &[OsString]) -> String {
-    let mut cli = Cli::command();
-    cli.build();
+    let cli = cli::tree();
     let mut said = vec!["raftctl"];
     let path = verbs(&cli, &words(line));
     said.extend(path.iter().map(|verb| verb.get_name()));
@@ -131,8 +129,7 @@ fn suggestion(error: &clap::Error, line: &[OsString]) -> Option<String> {
         Some(ContextValue::String(name)) => Some(name.as_str()),
         _ => None,
     };
-    let mut cli = Cli::command();
-    cli.build();
+    let cli = cli::tree();
     let meant = match name(ContextKind::InvalidSubcommand) {
         Some(wrong) => {
             let above = verbs(&cli, &words(line));
@@ -218,24 +215,7 @@ pub(crate) fn wants_json(line: &[OsString]) -> bool {
 }
 
 fn option<'a, 'w>(verbs: &[&'a Command], word: &'w OsStr) -> Option<Given<'a, 'w>> {
-    cli::option(verbs, word.to_str()?)
-}
-
-/// Whether [`quoted`] says the same again: text, without control characters.
-pub(crate) fn can_be_typed(word: &OsStr) -> bool {
-    let text = word.to_str();
-    text.is_some_and(|text| !text.chars().any(char::is_control))
-}
-
-/// The word as a shell reads it back, if it can be typed at all.
-pub(crate) fn quoted(word: &OsStr) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_=./:,@%+".contains(byte);
-    let text = screen::visible(word.as_bytes());
-    if !word.is_empty() && word.as_bytes().iter().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    grammar::option(verbs, word.to_str()?)
 }
 
 #[cfg(test)]

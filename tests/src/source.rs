@@ -15,7 +15,8 @@ pub struct Source {
     pub text: String,
     /// Rust only: comments and the inside of literals blanked, line for line.
     pub code: String,
-    /// Rust only: `code` with the `#[cfg(test)]` modules blanked too: what ships.
+    /// Rust only: `code` with the `#[cfg(test)]` modules blanked too, also one with a file of its
+    /// own, `tests.rs`: what ships.
     pub product: String,
 }
 
@@ -36,7 +37,10 @@ impl Source {
     pub fn new(path: &str, text: &str) -> Self {
         let (code, product) = if path.ends_with(".rs") {
             let code = blank_text(text);
-            let product = blank_tests(&code);
+            let product = match path.ends_with("/tests.rs") {
+                true => String::new(),
+                false => blank_tests(&code),
+            };
             (code, product)
         } else {
             (String::new(), String::new())

@@ -9,8 +9,8 @@ use wire::block;
 use wire::limits::ENTRY_KEYS_MAX;
 
 use super::rewrite::{Rewrite, key_of};
-use crate::cmd::shown;
 use crate::decoding::{Datum, Raw};
+use crate::encoding::screen::shown;
 
 /// Bytes of a block's operations from which on it takes no more; one always fits. Entries of this
 /// size fit the smallest segments that a log may have (`wal.segment_bytes`), and larger ones are no

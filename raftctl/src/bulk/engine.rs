@@ -17,8 +17,9 @@ use super::input::Intake;
 use super::ledger::{Ledger, Tally};
 use super::progress::Meter;
 use super::words::Words;
-use crate::cmd::{odd_outcome, undone};
 use crate::output::Out;
+use crate::session::odd_outcome;
+use crate::undone;
 
 /// Bytes of blocks in flight at most; one always fits.
 const WINDOW_BYTES: usize = IN_FLIGHT_BYTES_MAX - 1024 * 1024;

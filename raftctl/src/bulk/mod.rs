@@ -39,10 +39,10 @@ use self::progress::{Progress, Show};
 pub(crate) use self::rewrite::{OfKey, Rewrite};
 use self::told::Told;
 use self::words::Words;
-use crate::cmd::Session;
 use crate::decoding::{Decoder, Shape};
 use crate::encoding::Encodings;
 use crate::format::Format;
+use crate::session::Session;
 
 /// What is to be done.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use raftctl::client::{Command, Error, Expect, check};
 use wire::limits::VALUE_BYTES_MAX;
 
-use crate::cmd::shown;
 use crate::decoding::Datum;
+use crate::encoding::screen::shown;
 
 /// What a record becomes.
 ///

@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use raftctl::failure::Exit;
 
 use super::*;
 use crate::cmd::help;
+use crate::topics::TOPICS;
 use crate::usage;
 
 /// The page about the program as a whole; each of the others has a group of verbs.
@@ -81,15 +82,9 @@ fn flags(command: &Command, into: &mut BTreeSet<String>) {
     command.get_subcommands().for_each(|verb| flags(verb, into));
 }
 
-fn cli() -> Command {
-    let mut cli = Cli::command();
-    cli.build();
-    cli
-}
-
 #[test]
 fn each_page_tells_all_flags_of_its_verbs_and_none_that_are_not() {
-    let cli = cli();
+    let cli = tree();
     let mut known = BTreeSet::new();
     flags(&cli, &mut known);
     let general: BTreeSet<_> = cli
@@ -118,7 +113,7 @@ fn each_page_tells_all_flags_of_its_verbs_and_none_that_are_not() {
 
 #[test]
 fn every_verb_is_in_the_overview_and_on_one_page() {
-    let known: BTreeSet<_> = cli()
+    let known: BTreeSet<_> = tree()
         .get_subcommands()
         .filter(|verb| !verb.is_hide_set())
         .map(|verb| verb.get_name().to_owned())
@@ -160,7 +155,7 @@ fn the_page_and_the_topic_list_every_exit_status() {
     let numbers = |words: BTreeSet<String>| -> BTreeSet<u8> {
         words.iter().filter_map(|word| word.parse().ok()).collect()
     };
-    let topic = help::TOPICS[0].1;
+    let topic = TOPICS[0].1;
     let begins = topic
         .lines()
         .filter_map(|line| line.split_whitespace().next());
@@ -175,15 +170,15 @@ fn the_page_and_the_topic_list_every_exit_status() {
 
 #[test]
 fn the_help_names_every_topic() {
-    let about = cli()
+    let about = tree()
         .find_subcommand("help")
         .and_then(Command::get_about)
         .map(ToString::to_string);
     let about = about.expect("what it is about");
-    for (name, text) in help::TOPICS {
+    for (name, text) in TOPICS {
         assert!(about.contains(name), "{name} in {about}");
         assert_eq!(
-            help::text(&[(*name).to_owned()])
+            help::text(&[(*name).to_owned()], &mut tree())
                 .expect("it is there")
                 .lines()
                 .last(),
@@ -194,8 +189,8 @@ fn the_help_names_every_topic() {
 
 #[test]
 fn the_short_help_of_each_verb_fits_on_a_screen_with_examples_first() {
-    for verb in cli().get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let text = help::short(&[verb.get_name().to_owned()]).expect("a verb");
+    for verb in tree().get_subcommands().filter(|verb| !verb.is_hide_set()) {
+        let text = help::short(&[verb.get_name().to_owned()], &tree()).expect("a verb");
         assert!(text.starts_with("Examples:\n"), "{text}");
         let examples = text
             .lines()
@@ -206,7 +201,7 @@ fn the_short_help_of_each_verb_fits_on_a_screen_with_examples_first() {
         assert!(lines <= 50, "{lines} lines:\n{text}");
         assert!(!text.contains("--endpoints"), "{text}");
     }
-    assert_eq!(help::short(&["-h".to_owned()]), None);
+    assert_eq!(help::short(&["-h".to_owned()], &tree()), None);
 }
 
 /// The commands of a line of shell that call this program, as words.
@@ -268,8 +263,8 @@ fn every_example_is_understood() {
     for page in pages().values() {
         examples.push_str(&section(page, "EXAMPLES").expect("each page has examples"));
     }
-    helps(&cli(), &mut examples);
-    for (_, text) in help::TOPICS {
+    helps(&tree(), &mut examples);
+    for (_, text) in TOPICS {
         let lines = text.lines().filter(|line| line.starts_with("    "));
         lines.for_each(|line| examples.push_str(&format!("{line}\n")));
     }

@@ -6,8 +6,11 @@ use raftctl::client::{Command, Outcome};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::{Codec, Resumed, Session, odd_outcome, shown, undone};
+use crate::encoding::Codec;
+use crate::encoding::screen::shown;
 use crate::input;
+use crate::session::{Resumed, Session, odd_outcome};
+use crate::undone;
 
 /// Add to the end of a value. A key that is not there is made.
 #[derive(Debug, clap::Args)]

@@ -6,8 +6,8 @@ use raftctl::bench::{self, Ended};
 use raftctl::client::{Cause, Error, Why};
 use raftctl::failure::{Exit, Failure};
 
-use super::Session;
 use crate::format::Format;
+use crate::session::Session;
 
 pub(crate) fn run(args: &bench::Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     if args.any_node && args.mix != Mix::Get {

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use raftctl::client::prefix_end;
 use raftctl::failure::Failure;
 
-use super::shown;
 use crate::encoding::Encoding;
+use crate::encoding::screen::shown;
+use crate::encoding::shell::quoted;
 use crate::input;
-use crate::usage::quoted;
 
 /// Which keys, by options alone.
 #[derive(Clone, Debug, clap::Args)]

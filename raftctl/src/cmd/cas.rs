@@ -7,8 +7,10 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::types::Index;
 
-use super::{Codec, Resumed, Session, odd_outcome, shown};
+use crate::encoding::Codec;
+use crate::encoding::screen::shown;
 use crate::input;
+use crate::session::{Resumed, Session, odd_outcome};
 
 /// Set a key if it is as expected: exit 0, else 1.
 #[derive(Debug, clap::Args)]

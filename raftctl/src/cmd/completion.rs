@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
+use clap::Command;
 use raftctl::failure::{Exit, Failure};
 
-use super::Session;
 use crate::complete::{self, Shell, Told};
+use crate::session::Session;
 
 /// Print what a shell reads to complete the lines of raftctl: verbs, options, keys and members.
 #[derive(Debug, clap::Args)]
@@ -43,13 +44,13 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-/// Answers a shell.
-pub(crate) fn answer(question: Question) -> Exit {
+/// Answers a shell about the lines that `cli` takes.
+pub(crate) fn answer(question: Question, cli: &Command) -> Exit {
     let told = match (question.line, question.breaks) {
         (Some(line), Some(breaks)) => Told::Raw { line, breaks },
         _ => Told::Words(question.words),
     };
-    let answer = complete::answer(&told, &|name| std::env::var_os(name));
+    let answer = complete::answer(&told, cli, &|name| std::env::var_os(name));
     // There is nobody to tell that the shell left.
     let _ = std::io::stdout().write_all(answer.as_bytes());
     Exit::Done

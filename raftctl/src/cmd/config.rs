@@ -7,12 +7,12 @@ use raftctl::failure::{Exit, Failure};
 use raftd::config::nearest;
 use serde_json::json;
 
-use super::Session;
 use crate::config::Origin;
 use crate::config::file::{File, Layer, failure, read_text};
 use crate::config::setting::{SETTINGS, named};
 use crate::files::inaccessible;
 use crate::format::{self, Ability};
+use crate::session::Session;
 
 /// Tell what is set, and where.
 #[derive(Debug, clap::Args)]

@@ -4,12 +4,12 @@ use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
 use serde_json::{Map, Value, json};
 
-use super::Session;
 use crate::config::edit::{Change, change};
 use crate::config::file::{Context, File, Layer, failure};
 use crate::config::setting::{CONTEXT, ENDPOINTS};
 use crate::config::{Flags, advice_on_contexts};
 use crate::format::{self, Ability};
+use crate::session::Session;
 
 /// Name clusters, and choose one of them.
 #[derive(Debug, clap::Args)]

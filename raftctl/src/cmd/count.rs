@@ -5,7 +5,8 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
 use super::range::{self, Range};
-use super::{KeyCodec, Session};
+use crate::encoding::KeyCodec;
+use crate::session::Session;
 
 /// Count keys, all as of one revision.
 #[derive(Debug, clap::Args)]

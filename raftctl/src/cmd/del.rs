@@ -10,11 +10,13 @@ use serde_json::json;
 
 use super::bounds::Bounds;
 use super::consent::Consent;
-use super::{KeyCodec, Resumed, Session, odd_outcome, shown};
 use crate::bulk::{self, Job, OfKey, Rewrite};
 use crate::decoding::Shape;
 use crate::encoding::Encodings;
+use crate::encoding::KeyCodec;
+use crate::encoding::screen::shown;
 use crate::input;
+use crate::session::{Resumed, Session, odd_outcome};
 
 /// Deletes in flight at most.
 const IN_FLIGHT_MAX: usize = 64;
@@ -38,7 +40,7 @@ pub(crate) struct Args {
     /// Remove many: each record on standard input is a key.
     #[arg(long, conflicts_with_all = ["keys", "must_exist", "request_id"])]
     #[arg(conflicts_with_all = ["prefix", "from", "to", "expect", "dry_run", "yes"])]
-    pub(super) stdin: bool,
+    pub(crate) stdin: bool,
     #[command(flatten)]
     bounds: Bounds,
     /// Only tell how many keys of the range there are.

@@ -4,9 +4,10 @@ use raftctl::client::ScanMode;
 use raftctl::failure::{Exit, Failure};
 
 use super::range::{Pages, Range};
-use super::{Codec, Session};
+use crate::encoding::Codec;
 use crate::encoding::{Encoder, Record};
 use crate::format::Format;
+use crate::session::Session;
 
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 64 * 1024;

@@ -14,10 +14,12 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::limits::VALUE_BYTES_MAX;
 
-use super::{Codec, Session, odd_outcome, shown};
+use crate::encoding::Codec;
 use crate::encoding::Encoding;
+use crate::encoding::screen::shown;
+use crate::encoding::shell::{can_be_typed, quoted};
 use crate::input::{self, ENCODED_BYTES_MAX};
-use crate::usage::{can_be_typed, quoted};
+use crate::session::{Session, odd_outcome};
 
 /// What is started if neither VISUAL nor EDITOR names an editor.
 const EDITOR_DEFAULT: &str = "vi";

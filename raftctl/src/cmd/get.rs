@@ -8,12 +8,14 @@ use raftctl::failure::{Exit, Failure};
 use wire::types::Index;
 
 use super::fresh::Fresh;
-use super::{Codec, Session, shown};
 use crate::bulk::{Keys, Next};
+use crate::encoding::Codec;
 use crate::encoding::screen;
+use crate::encoding::screen::shown;
 use crate::input;
 use crate::items::Printer;
 use crate::output::Out;
+use crate::session::Session;
 
 /// Print the value of a key, or of several.
 #[derive(Debug, clap::Args)]

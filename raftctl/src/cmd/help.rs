@@ -1,13 +1,13 @@
 //! `raftctl help`: the help of a verb, or a topic.
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use raftctl::failure::{Exit, Failure};
 use raftd::config::nearest;
 
-use super::Session;
-use crate::cli::Cli;
-use crate::complete::verbs;
 use crate::config::setting::SETTINGS;
+use crate::grammar::{names, verbs};
+use crate::session::Session;
+use crate::topics::TOPICS;
 
 /// Show the help of a verb, or one of the topics exit-codes, formats, consistency, env, recipes.
 #[derive(Debug, clap::Args)]
@@ -21,25 +21,18 @@ pub(crate) struct Args {
     pub(crate) words: Vec<String>,
 }
 
-/// What is told besides the verbs: name and text.
-pub(crate) const TOPICS: &[(&str, &str)] = &[
-    ("exit-codes", include_str!("../topics/exit-codes.txt")),
-    ("formats", include_str!("../topics/formats.txt")),
-    ("consistency", include_str!("../topics/consistency.txt")),
-    ("env", include_str!("../topics/env.txt")),
-    ("recipes", include_str!("../topics/recipes.txt")),
-];
-
-pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let text = text(&args.words)?;
+pub(crate) fn run(
+    args: &Args,
+    cli: &mut Command,
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let text = text(&args.words, cli)?;
     session.out.bytes(text.as_bytes())?;
     Ok(Exit::Done)
 }
 
-/// What is shown.
-pub(crate) fn text(words: &[String]) -> Result<String, Failure> {
-    let mut command = Cli::command();
-    command.build();
+/// What is shown of the line that `cli` takes, or of a topic.
+pub(crate) fn text(words: &[String], cli: &mut Command) -> Result<String, Failure> {
     if let [word] = words
         && let Some((name, text)) = TOPICS.iter().find(|(name, _)| name == word)
     {
@@ -49,7 +42,7 @@ pub(crate) fn text(words: &[String]) -> Result<String, Failure> {
             (*text).to_owned()
         });
     }
-    let mut at = &mut command;
+    let mut at = cli;
     for word in words {
         if at.find_subcommand(word).is_none() {
             return Err(unknown(word, at));
@@ -60,12 +53,10 @@ pub(crate) fn text(words: &[String]) -> Result<String, Failure> {
 }
 
 /// What `-h` shows of a verb: no option that all verbs have. `None` for the program itself.
-pub(crate) fn short(words: &[String]) -> Option<String> {
-    let mut command = Cli::command();
-    command.build();
-    let path = verbs(&command, words);
+pub(crate) fn short(words: &[String], cli: &Command) -> Option<String> {
+    let path = verbs(cli, words);
     let verb = *path.last()?;
-    let general: Vec<_> = command
+    let general: Vec<_> = cli
         .get_arguments()
         .map(|arg| arg.get_id().clone())
         .collect();
@@ -80,12 +71,6 @@ pub(crate) fn short(words: &[String]) -> Option<String> {
     );
     let mut short = verb.clone().mut_args(hidden).after_help(more);
     Some(short.render_help().to_string())
-}
-
-/// The names of the verbs below this one.
-pub(crate) fn names(at: &Command) -> impl Iterator<Item = &str> {
-    let verbs = at.get_subcommands().filter(|verb| !verb.is_hide_set());
-    verbs.flat_map(Command::get_name_and_visible_aliases)
 }
 
 fn unknown(word: &str, at: &Command) -> Failure {

@@ -6,8 +6,11 @@ use raftctl::client::{Command, Outcome};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::{KeyCodec, Resumed, Session, odd_outcome, shown, undone};
+use crate::encoding::KeyCodec;
+use crate::encoding::screen::shown;
 use crate::input;
+use crate::session::{Resumed, Session, odd_outcome};
+use crate::undone;
 
 /// Add to a decimal number and print the sum. A key that is not there counts as 0.
 #[derive(Debug, clap::Args)]

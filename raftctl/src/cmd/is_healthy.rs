@@ -4,7 +4,7 @@ use raftctl::client::{Error, KeyRange, Scan, ScanMode, Status, status_of};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::Session;
+use crate::session::Session;
 
 /// Ask whether the cluster serves: exit 0 or 1.
 #[derive(Debug, clap::Args)]

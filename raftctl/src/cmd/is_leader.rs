@@ -4,7 +4,7 @@ use raftctl::client::{Error, NodeRole, status_of};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::Session;
+use crate::session::Session;
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let endpoint = session.node()?;

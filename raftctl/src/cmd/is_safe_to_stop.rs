@@ -9,8 +9,8 @@ use serde_json::json;
 use wire::membership::Suffrage;
 use wire::types::{Index, NodeId};
 
-use super::Session;
 use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
+use crate::session::Session;
 
 /// Time for a node to hear of its leader, and for a voter to get what was committed when this was
 /// asked: one that does not would hold up every write.

@@ -9,10 +9,10 @@ use serde::Serialize;
 use wire::leadership::Cause;
 use wire::types::NodeId;
 
-use super::Session;
 use super::status::text;
 use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
 use crate::format::{self, Ability};
+use crate::session::Session;
 
 pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
 

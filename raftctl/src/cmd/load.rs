@@ -4,10 +4,11 @@ use std::ffi::OsString;
 
 use raftctl::failure::{Exit, Failure};
 
-use super::{Codec, Resumed, Session};
 use crate::bulk::{self, Flags, Job, OfKey, Rewrite};
 use crate::decoding::Shape;
+use crate::encoding::Codec;
 use crate::input;
+use crate::session::{Resumed, Session};
 
 /// Write many records, each once, in their order, whatever happens to the cluster meanwhile.
 #[derive(Debug, clap::Args)]

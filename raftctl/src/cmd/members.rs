@@ -13,10 +13,10 @@ use wire::client::{MemberChange, MembersChanged};
 use wire::membership::{MemberRecord, Membership, Suffrage};
 use wire::types::NodeId;
 
-use super::Session;
 use super::consent::Consent;
 use super::status::voters as voters_in_words;
 use crate::cluster::{Row, survey};
+use crate::session::Session;
 
 /// A learner that is no voter after so long is removed again.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(600);

@@ -2,10 +2,10 @@
 
 use raftctl::failure::{Exit, Failure};
 
-use super::Session;
 use super::status::{number, text};
 use crate::cluster::{kind, survey};
 use crate::format::{self, Ability};
+use crate::session::Session;
 
 pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
 

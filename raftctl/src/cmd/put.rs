@@ -10,11 +10,14 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::types::Index;
 
-use super::{Codec, Resumed, Session, cas, get, not_kept, odd_outcome, shown};
+use super::{cas, get};
 use crate::bulk::{self, Job, OfKey, Rewrite};
 use crate::decoding::Shape;
+use crate::encoding::Codec;
+use crate::encoding::screen::shown;
 use crate::input;
 use crate::items;
+use crate::session::{Resumed, Session, not_kept, odd_outcome};
 
 /// Set a key.
 #[derive(Debug, clap::Args)]
@@ -42,7 +45,7 @@ pub(crate) struct Args {
     prev: bool,
     /// Set many keys: each record on standard input is a key and its value.
     #[arg(long, conflicts_with_all = ["key", "request_id"])]
-    pub(super) stdin: bool,
+    pub(crate) stdin: bool,
     /// Each record is a path instead: the key is PREFIX and that path, the value is in the file.
     #[arg(long, requires = "stdin")]
     from_files: bool,

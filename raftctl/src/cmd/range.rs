@@ -8,11 +8,13 @@ use std::thread;
 use raftctl::client::{Deadline, Error, Page, Reached, ScanMode, Walk, Way};
 use raftctl::failure::{Exit, Failure};
 
+use super::bounds;
 use super::fresh::Fresh;
-use super::{Session, bounds, shown};
 use crate::encoding::Encoding;
+use crate::encoding::screen::shown;
+use crate::encoding::shell::{can_be_typed, quoted};
 use crate::input;
-use crate::usage::{can_be_typed, quoted};
+use crate::session::Session;
 
 /// Pages that are read while one is printed, and wait.
 const AHEAD_MAX: usize = 1;

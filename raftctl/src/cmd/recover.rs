@@ -11,9 +11,9 @@ use serde_json::json;
 use wire::membership::MemberRecord;
 use wire::types::Epoch;
 
-use super::Session;
 use super::consent::Consent;
 use super::snapshot::file::{refused, start_line};
+use crate::session::Session;
 
 /// When a quorum is lost for good: make one member a new cluster.
 #[derive(Debug, clap::Args)]

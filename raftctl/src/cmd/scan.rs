@@ -4,8 +4,9 @@ use raftctl::client::ScanMode;
 use raftctl::failure::{Exit, Failure};
 
 use super::range::{Pages, Range};
-use super::{Codec, Session};
+use crate::encoding::Codec;
 use crate::items::Printer;
+use crate::session::Session;
 
 /// List keys and values in bytewise order, all as of one revision.
 #[derive(Debug, clap::Args)]

@@ -2,10 +2,10 @@
 
 use raftctl::failure::{Exit, Failure};
 
-use super::Session;
 use crate::cluster::{Cluster, Row, kind, survey};
 use crate::format::{self, Ability};
 use crate::output::Out;
+use crate::session::Session;
 
 pub(crate) const ABILITY: Ability = format::rows(&FIELDS);
 

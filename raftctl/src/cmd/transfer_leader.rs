@@ -4,9 +4,9 @@ use raftctl::client::Error;
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::Session;
 use super::members::{find, named};
 use crate::cluster::title;
+use crate::session::Session;
 
 /// Have another member lead; without a name, the one that is fittest.
 #[derive(Debug, clap::Args)]

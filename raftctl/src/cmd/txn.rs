@@ -20,9 +20,11 @@ use wire::limits::{ENTRY_KEYS_MAX, TXN_APPENDS_MAX};
 use self::parse::Part;
 use self::plan::{Plan, Step};
 use self::row::Row;
-use super::{Codec, Resumed, Session, not_kept, odd_outcome, undone};
+use crate::encoding::Codec;
 use crate::encoding::{screen, tsv};
 use crate::files::inaccessible;
+use crate::session::{Resumed, Session, not_kept, odd_outcome};
+use crate::undone;
 
 /// Bytes of a file of words or JSON: more than any txn may have, however it is written.
 const TEXT_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -206,7 +208,7 @@ fn ask(codec: Codec) -> Result<Option<Plan>, Failure> {
 /// Why nothing was done.
 fn refused(part: Part, at: usize, step: &Step, why: Undone) -> Failure {
     let what = format!("txn was refused: {}: {}", step.name(), undone::text(why));
-    let key = super::shown(step.key());
+    let key = screen::shown(step.key());
     Failure::new(Exit::Refused, undone::name(why), what)
         .at(format!("{}, operation {}: {key}", part.name(), at + 1))
         .remedy("nothing changed, not by the other operations either")

@@ -4,7 +4,7 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::hello::{VERSION_MAX, VERSION_MIN};
 
-use super::Session;
+use crate::session::Session;
 
 pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let version = env!("CARGO_PKG_VERSION");

@@ -7,8 +7,8 @@ use raftctl::client::{Cause, Error, Status, status_of};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use super::Session;
 use crate::cluster::{MEMBER_TIMEOUT, ask_each};
+use crate::session::Session;
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(20);

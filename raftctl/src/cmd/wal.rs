@@ -14,13 +14,13 @@ use wire::command::{Command, Txn, Write};
 use wire::entry::{Entry, EntryKind};
 use wire::membership::Membership;
 
-use super::Session;
 use super::status::number;
 use crate::encoding::json::Datum;
 use crate::encoding::tsv;
 use crate::files::inaccessible;
 use crate::format::{self, Ability};
 use crate::output::Out;
+use crate::session::Session;
 
 /// Look at the write-ahead log in a data directory. Nothing is changed, and no node is asked.
 #[derive(Debug, clap::Args)]

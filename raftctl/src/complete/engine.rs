@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
+use clap::{Arg, ArgAction, Command, ValueHint};
 
 use super::{Candidate, live};
-use crate::cli::{self, Cli, Given};
-use crate::cmd::help::TOPICS;
 use crate::config::setting::SETTINGS;
 use crate::config::{Config, Flags};
+use crate::grammar::Walk;
+use crate::topics::TOPICS;
 
 /// What may stand in a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +42,9 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Reads the words behind the program's name; the last one is that at the cursor.
-    pub(super) fn read(words: &[String]) -> Option<Self> {
-        let mut cli = Cli::command();
-        cli.build();
+    pub(super) fn read(words: &[String], cli: &Command) -> Option<Self> {
         let (current, before) = words.split_last()?;
-        let mut walk = Walk::new(&cli);
-        before.iter().for_each(|word| walk.step(word));
+        let walk = Walk::over(cli, before);
         let (kind, stem) = walk.kind(current);
         let (stem, typed) = match kind {
             // A list of them, with commas.
@@ -101,71 +98,7 @@ fn contexts(config: &Config) -> Vec<Candidate> {
         .collect()
 }
 
-/// A walk over the words before the cursor.
-struct Walk<'a> {
-    cli: &'a Command,
-    /// The verb, and that below it.
-    path: Vec<&'a Command>,
-    /// Data of the innermost verb so far.
-    data: usize,
-    /// `--` was there.
-    only_data: bool,
-    /// An option that waits for its value.
-    pending: Option<&'a Arg>,
-    flags: Flags,
-}
-
-impl<'a> Walk<'a> {
-    fn new(cli: &'a Command) -> Self {
-        Self {
-            cli,
-            path: Vec::new(),
-            data: 0,
-            only_data: false,
-            pending: None,
-            flags: Flags::default(),
-        }
-    }
-
-    fn innermost(&self) -> &'a Command {
-        self.path.last().copied().unwrap_or(self.cli)
-    }
-
-    /// The option that the word is.
-    fn option<'w>(&self, word: &'w str) -> Option<Given<'a, 'w>> {
-        let verbs: Vec<_> = self.path.iter().rev().copied().chain([self.cli]).collect();
-        cli::option(&verbs, word)
-    }
-
-    fn step(&mut self, word: &str) {
-        if let Some(arg) = self.pending.take() {
-            self.flags.set(arg.get_id().as_str(), word);
-            return;
-        }
-        let number = word.parse::<i64>().is_ok();
-        match word {
-            _ if self.only_data || number || !word.starts_with('-') || word == "-" => {
-                self.datum(word);
-            }
-            "--" => self.only_data = true,
-            _ => match self.option(word) {
-                Some(given) if given.waits() => self.pending = Some(given.arg),
-                Some(Given {
-                    arg,
-                    value: Some(value),
-                }) => self.flags.set(arg.get_id().as_str(), value),
-                _ => {}
-            },
-        }
-    }
-
-    fn datum(&mut self, word: &str) {
-        match self.innermost().find_subcommand(word) {
-            Some(verb) if self.data == 0 && !self.only_data => self.path.push(verb),
-            _ => self.data += 1,
-        }
-    }
-
+impl Walk<'_> {
     /// What the word at the cursor may be, and what of it stands before that.
     fn kind(&self, current: &str) -> (Kind, String) {
         if let Some(arg) = self.pending {
@@ -262,13 +195,6 @@ impl<'a> Walk<'a> {
         let topics = TOPICS.iter().map(|(name, _)| Candidate::new(*name, ""));
         verbs.chain(topics).collect()
     }
-}
-
-/// The verb of a line and those below it; `words` are those behind the program's name.
-pub(crate) fn verbs<'a>(cli: &'a Command, words: &[String]) -> Vec<&'a Command> {
-    let mut walk = Walk::new(cli);
-    words.iter().for_each(|word| walk.step(word));
-    walk.path
 }
 
 fn about(text: Option<&impl ToString>) -> String {

@@ -10,9 +10,7 @@ mod live;
 
 use std::ffi::OsString;
 
-use clap::ValueEnum;
-
-pub(crate) use engine::verbs;
+use clap::{Command, ValueEnum};
 
 use engine::Asked;
 use line::Line;
@@ -70,7 +68,7 @@ impl Candidate {
 
 /// What the shell gets: `files`, if it is to complete names of files by itself, or `words` and then
 /// a line `VALUE TAB ABOUT` for each candidate.
-pub(crate) fn answer(told: &Told, env: &dyn Fn(&str) -> Option<OsString>) -> String {
+pub(crate) fn answer(told: &Told, cli: &Command, env: &dyn Fn(&str) -> Option<OsString>) -> String {
     let (words, line) = match told {
         Told::Raw { line, breaks } => {
             let line = Line::read(line, breaks);
@@ -78,7 +76,7 @@ pub(crate) fn answer(told: &Told, env: &dyn Fn(&str) -> Option<OsString>) -> Str
         }
         Told::Words(words) => (words.clone(), None),
     };
-    let Some(asked) = Asked::read(words.get(1..).unwrap_or_default()) else {
+    let Some(asked) = Asked::read(words.get(1..).unwrap_or_default(), cli) else {
         return String::new();
     };
     let Some(mut candidates) = asked.candidates(env) else {

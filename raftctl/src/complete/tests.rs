@@ -1,5 +1,6 @@
 use super::engine::{Asked, Kind};
 use super::*;
+use crate::cli;
 
 fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
@@ -8,7 +9,7 @@ fn words(line: &str) -> Vec<String> {
 /// What is offered at the end of the line, where no cluster and no file is asked.
 fn offered(line: &str) -> Vec<String> {
     let told = Told::Words(words(line));
-    let text = answer(&told, &|_| None);
+    let text = answer(&told, &cli::tree(), &|_| None);
     let lines = text.lines().skip(1);
     lines
         .filter_map(|line| Some(line.split('\t').next()?.to_owned()))
@@ -78,7 +79,7 @@ fn each_place_takes_its_kind() {
     ];
     for (kind, lines) in of_kinds {
         for line in lines {
-            let asked = Asked::read(&words(line)).expect("a word");
+            let asked = Asked::read(&words(line), &cli::tree()).expect("a word");
             assert_eq!(*asked.kind(), kind, "{line}");
         }
     }

@@ -15,7 +15,7 @@ pub(crate) fn encode(
     let value = encoded.as_ref().map_or(value, |text| text.as_bytes());
     let unfit = |what: &str, remedy: &str| {
         Failure::new(Exit::Refused, "no-variable", what)
-            .at(screen::cut(screen::line(key), 60))
+            .at(screen::shown(key))
             .remedy(remedy)
     };
     if !is_name(key) {

@@ -7,6 +7,7 @@ pub(crate) mod frame;
 pub(crate) mod json;
 pub(crate) mod nul;
 pub(crate) mod screen;
+pub(crate) mod shell;
 pub(crate) mod tsv;
 
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
@@ -35,6 +36,33 @@ pub(crate) struct Record<'a> {
 pub(crate) struct Encodings {
     pub(crate) key: Option<Encoding>,
     pub(crate) value: Option<Encoding>,
+}
+
+/// The encoding of keys and values, in arguments and in output.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Codec {
+    /// Values are given and shown like this.
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub(crate) encode: Option<Encoding>,
+    #[command(flatten)]
+    pub(crate) key: KeyCodec,
+}
+
+/// The encoding of keys, in arguments and in output.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct KeyCodec {
+    /// Keys are given and shown like this.
+    #[arg(long, value_enum, value_name = "ENCODING")]
+    pub(crate) key_encode: Option<Encoding>,
+}
+
+impl Codec {
+    pub(crate) fn encodings(self) -> Encodings {
+        Encodings {
+            key: self.key.key_encode,
+            value: self.encode,
+        }
+    }
 }
 
 /// Writes records one by one in a bulk format; call [`Encoder::finish`] at the end.

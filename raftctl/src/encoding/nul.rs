@@ -15,7 +15,7 @@ pub(crate) fn field(
         None if bytes.contains(&0) => {
             let what = "a datum holds a NUL byte, which the format nul cannot tell from its end";
             return Err(Failure::new(Exit::Refused, "nul-byte", what)
-                .at(screen::cut(screen::line(bytes), 60))
+                .at(screen::shown(bytes))
                 .remedy("--format frame or jsonl"));
         }
         None => out.extend_from_slice(bytes),

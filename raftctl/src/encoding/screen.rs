@@ -9,6 +9,9 @@ use super::tsv::push_hex;
 /// Bytes in a line of a dump.
 const DUMP_LINE_BYTES: usize = 16;
 
+/// Columns of a key in a message.
+const SHOWN_COLUMNS_MAX: usize = 60;
+
 /// Whether the bytes can be shown as they are: UTF-8 whose only control characters are line ends
 /// and tabs.
 pub(crate) fn is_printable(bytes: &[u8]) -> bool {
@@ -80,6 +83,11 @@ pub(crate) fn cut(mut text: String, columns_max: usize) -> String {
         text.push_str(DOTS);
     }
     text
+}
+
+/// A key in a message.
+pub(crate) fn shown(key: &[u8]) -> String {
+    cut(line(key), SHOWN_COLUMNS_MAX)
 }
 
 /// A dump with offsets, hex digits and printable ASCII, and a line with the size.

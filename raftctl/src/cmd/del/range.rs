@@ -10,7 +10,7 @@ use wire::limits::ENTRY_KEYS_MAX;
 use super::{Args, tell};
 use crate::cmd::bounds::Range;
 use crate::cmd::range::count as count_keys;
-use crate::cmd::{Session, odd_outcome};
+use crate::session::{Session, odd_outcome};
 
 /// Removes the keys of a range.
 pub(super) fn run(args: &Args, range: &Range, session: &mut Session<'_>) -> Result<Exit, Failure> {

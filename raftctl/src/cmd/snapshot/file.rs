@@ -16,9 +16,9 @@ use serde_json::json;
 use wire::membership::{MemberRecord, Suffrage};
 use wire::types::NodeId;
 
-use super::super::Session;
+use crate::encoding::shell::quoted;
 use crate::files::inaccessible;
-use crate::usage::quoted;
+use crate::session::Session;
 
 /// The size of segments that the daemon makes if it is not told otherwise.
 const SEGMENT_BYTES: u64 = 64 << 20;

@@ -12,10 +12,10 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::types::{EntryId, Index, Term};
 
-use super::Session;
 use super::members::{named, no_such_member};
 use crate::cluster::{MEMBER_TIMEOUT, Row, survey};
 use crate::format::{self, Ability};
+use crate::session::Session;
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -16,11 +16,11 @@ use raftd::snapshot::{self, Verified};
 use serde_json::json;
 use wire::types::EntryId;
 
-use super::super::Session;
 use super::file::bar;
 use super::{Line, leader_of, wait};
 use crate::files::{check_replaceable, inaccessible, publish};
 use crate::output;
+use crate::session::Session;
 
 /// Pieces on their way to the thread that verifies them.
 const PIECES: usize = 4;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::parse::{self, Part};
 use super::plan::{Expected, Plan, Step, Target, Test};
-use crate::cmd::{Codec, bounds};
+use crate::cmd::bounds;
+use crate::encoding::Codec;
 use crate::encoding::Encoding;
 
 /// The object.
@@ -303,7 +304,7 @@ impl StepFields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd::KeyCodec;
+    use crate::encoding::KeyCodec;
 
     fn told(text: &str) -> Result<Plan, Failure> {
         let key = KeyCodec { key_encode: None };

@@ -9,9 +9,9 @@ use raftctl::failure::Failure;
 
 use super::plan::{Expected, Plan, Step, Target, Test};
 use super::words;
-use crate::cmd::Codec;
 use crate::cmd::bounds::Bounds;
 use crate::cmd::cas;
+use crate::encoding::Codec;
 use crate::encoding::Encoding;
 use crate::input;
 
@@ -263,7 +263,7 @@ fn full(key: Vec<u8>) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd::KeyCodec;
+    use crate::encoding::KeyCodec;
 
     const PLAIN: Codec = Codec {
         encode: None,

@@ -4,7 +4,7 @@ use raftctl::client::{OperationResult, Outcome};
 use serde_json::{Map, Value};
 
 use super::plan::Step;
-use crate::cmd::Codec;
+use crate::encoding::Codec;
 use crate::encoding::Encoding;
 use crate::encoding::json::Datum;
 use crate::items;

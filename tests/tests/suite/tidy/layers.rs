@@ -91,6 +91,28 @@ const LAYERS: &[Layer] = &[
         why: "the exit code is decided in one place",
     },
     Layer {
+        below: "raftctl/src/",
+        except: &[
+            "raftctl/src/main.rs",
+            "raftctl/src/dispatch.rs",
+            "raftctl/src/usage.rs",
+            "raftctl/src/cli.rs",
+        ],
+        bans: &["crate::dispatch", "crate::usage", "crate::cli"],
+        why: "a verb knows nothing of the line that called it",
+    },
+    Layer {
+        below: "raftctl/src/",
+        except: &[
+            "raftctl/src/main.rs",
+            "raftctl/src/dispatch.rs",
+            "raftctl/src/cli.rs",
+            "raftctl/src/cmd/",
+        ],
+        bans: &["crate::cmd"],
+        why: "verbs are made of what is below them",
+    },
+    Layer {
         below: "",
         except: &["raftd/src/disk/os.rs"],
         bans: &["unsafe"],
@@ -143,6 +165,8 @@ fn layers_import_only_what_is_below() {
             &[("raftd/src/net/mod.rs", "let t = Instant::now();")],
             &[("raftd/src/main.rs", "fn main() { std::process::exit(1) }")],
             &[("raftctl/src/client.rs", "fn f() { std::process::exit(1) }")],
+            &[("raftctl/src/cmd/get.rs", "use crate::cli::Cli;")],
+            &[("raftctl/src/bulk/mod.rs", "use crate::cmd::put;")],
             &[("raftd/src/disk/mod.rs", "fn f() { unsafe { g() } }")],
             &[("raftd/raft/src/log.rs", "use std::vec::Vec;")],
             &[("raftd/raft/src/log.rs", "use raftd::store::Store;")],
