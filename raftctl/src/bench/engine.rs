@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token as PollToken};
 use wire::error::Error;
 
 use super::channel::{Channel, Received, State};
 use super::load::{Action, Load, Material, Random};
+use super::measurement::{Measurement, Observer, nanos};
 use super::pace::Alarm;
 use super::phase::{Phase, Touched};
 use super::protocol::{Answer, Protocol};
@@ -49,37 +49,6 @@ pub struct Setup {
     pub patience: Duration,
     /// Set from outside to end early.
     pub interrupted: Arc<AtomicBool>,
-}
-
-/// Looks on. Every call has a default that does nothing.
-pub trait Observer {
-    /// The warm-up is over.
-    fn window_opened(&mut self) {}
-    /// The measurement is over.
-    fn window_closed(&mut self) {}
-    /// A few times per second: what is going on, and how far it is (0 to 1).
-    fn progress(&mut self, _doing: &str, _part: f64) {}
-}
-
-impl Observer for () {}
-
-/// What was measured.
-#[derive(Clone, Debug)]
-pub struct Measurement {
-    /// Operations done within the window.
-    pub ops: u64,
-    /// Answers within the window that were refusals, and operations lost with their connection.
-    pub errors: u64,
-    /// The window's length.
-    pub elapsed: Duration,
-    /// Microseconds from the intended time of sending to the answer.
-    pub latency_us: Histogram<u64>,
-    /// The lowest revision told by a counted answer; 0 if none was.
-    pub first_revision: u64,
-    /// The highest.
-    pub last_revision: u64,
-    /// Times that a new leader was heard of within the window.
-    pub leader_changes: u64,
 }
 
 /// Why a run ended without a result.
@@ -567,8 +536,4 @@ impl<P: Protocol> Engine<P> {
             }
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -10,6 +10,7 @@
 
 pub mod engine;
 pub mod load;
+pub mod measurement;
 pub mod protocol;
 pub mod report;
 pub mod session;
@@ -32,8 +33,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use self::engine::{Engine, Failure, Observer, Setup};
+use self::engine::{Engine, Failure, Setup};
 use self::load::{KEYS_MAX, Load, Material, Mix, Random};
+use self::measurement::Observer;
 use self::report::Report;
 use self::session::Session;
 use crate::client::Consistency;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::engine::{Measurement, Observer};
 use super::load::{Action, Load, Material, Mix, Operation, Random};
+use super::measurement::{Measurement, Observer, nanos};
 
 /// The keys that were set and not removed.
 #[derive(Debug)]
@@ -136,7 +136,6 @@ impl Phase {
 
     /// A measurement that begins now. An open loop makes up for what it is behind for `patience`.
     pub(super) fn measured(load: &Load, now: u64, patience: Duration) -> Self {
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4);
         let opens_ns = now + nanos(load.warm_up);
         let closes_ns = opens_ns + nanos(load.measured);
         let latency_us =

@@ -4,8 +4,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::engine::Measurement;
 use super::load::{Load, Material, Mix};
+use super::measurement::Measurement;
 
 /// One measurement. As JSON, one object with exactly these fields.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::engine::{Engine, Failure, Measurement, Setup};
+use super::engine::{Engine, Failure, Setup};
 use super::fake::{DISK_FULL, Fake};
 use super::load::{Load, Material, Mix, Random};
+use super::measurement::Measurement;
 use super::phase::{Phase, Touched};
 use super::session::Session;
 

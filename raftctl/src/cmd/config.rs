@@ -8,7 +8,8 @@ use raftd::config::nearest;
 use serde_json::json;
 
 use crate::config::Origin;
-use crate::config::file::{File, Layer, failure, read_text};
+use crate::config::file::{File, Layer, read_text};
+use crate::config::setting::failure;
 use crate::config::setting::{SETTINGS, named};
 use crate::files::inaccessible;
 use crate::format::{self, Ability};

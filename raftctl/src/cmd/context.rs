@@ -5,7 +5,8 @@ use raftctl::failure::{Exit, Failure};
 use serde_json::{Map, Value, json};
 
 use crate::config::edit::{Change, change};
-use crate::config::file::{Context, File, Layer, failure};
+use crate::config::file::{Context, File, Layer};
+use crate::config::setting::failure;
 use crate::config::setting::{CONTEXT, ENDPOINTS};
 use crate::config::{Flags, advice_on_contexts};
 use crate::format::{self, Ability};

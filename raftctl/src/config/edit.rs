@@ -8,8 +8,8 @@ use std::path::Path;
 
 use raftctl::failure::{Exit, Failure};
 
-use super::file::{CONTEXTS, File, Layer, failure, read_text};
-use super::setting::{CONTEXT, ENDPOINTS, Setting};
+use super::file::{CONTEXTS, File, Layer, read_text};
+use super::setting::{CONTEXT, ENDPOINTS, Setting, failure};
 use crate::files::{check_replaceable, folder, publish};
 
 /// A change of what the file says.

@@ -5,13 +5,13 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use raftctl::failure::{Exit, Failure};
+use raftctl::failure::Failure;
 use raftd::config::layers::{kind, plain};
 use raftd::config::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::setting::{CONTEXT, SETTINGS, Setting, named};
+use super::setting::{CONTEXT, SETTINGS, Setting, failure, named};
 
 /// A file of settings is never longer.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -70,11 +70,6 @@ pub(crate) struct File {
     /// What stands in no context.
     pub(crate) top: Context,
     pub(crate) contexts: BTreeMap<String, Context>,
-}
-
-/// A configuration that cannot be.
-pub(crate) fn failure(what: String) -> Failure {
-    Failure::new(Exit::Usage, "config", what)
 }
 
 impl File {

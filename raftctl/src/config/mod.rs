@@ -252,7 +252,7 @@ fn choose<'a>(
         return Ok(None);
     }
     let Some((file, context)) = find(files, name) else {
-        let failure = file::failure(format!("there is no context {name}")).at(origin);
+        let failure = setting::failure(format!("there is no context {name}")).at(origin);
         return Err(failure.remedy(advice_on_contexts(name, files)));
     };
     Ok(Some(Chosen {
@@ -304,7 +304,7 @@ fn said_of(
         let origin = Origin::Env(setting.env);
         let text = value
             .into_string()
-            .map_err(|_| file::failure(format!("{} is no text", setting.key)).at(&origin))?;
+            .map_err(|_| setting::failure(format!("{} is no text", setting.key)).at(&origin))?;
         setting
             .check(&text)
             .map_err(|failure| failure.at(&origin))?;

@@ -4,10 +4,14 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use raftctl::failure::Failure;
+use raftctl::failure::{Exit, Failure};
 
-use super::file::failure;
 use crate::format::{Color, Format};
+
+/// A configuration that cannot be.
+pub(crate) fn failure(what: String) -> Failure {
+    Failure::new(Exit::Usage, "config", what)
+}
 
 /// One thing that can be set.
 #[derive(Debug)]

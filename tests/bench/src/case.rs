@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use raftctl::bench::engine::{Engine, Failure, Observer, Setup};
+use raftctl::bench::engine::{Engine, Failure, Setup};
 use raftctl::bench::load::{Load, Material, Mix, Random};
+use raftctl::bench::measurement::Observer;
 use raftctl::bench::protocol::Protocol;
 use raftctl::bench::report::Report;
 
