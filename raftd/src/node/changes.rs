@@ -17,7 +17,7 @@ use super::admission::overloaded;
 use super::client::Caller;
 use super::forming::wrong_incarnation;
 use super::io::Effects;
-use super::plan::Plan;
+use super::plan::{Plan, refused};
 
 /// Who waits for a change that this leader began.
 #[derive(Debug)]
@@ -303,8 +303,4 @@ fn bound(
     }
     member.incarnation = Some(incarnation);
     Ok((member.id, target))
-}
-
-pub(super) fn refused(reason: String, advice: String) -> Error {
-    Error::Refused { reason, advice }
 }

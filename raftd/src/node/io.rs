@@ -352,6 +352,13 @@ pub struct Effects {
     pub stopped: bool,
 }
 
+impl Effects {
+    /// Hands work to the background thread.
+    pub(super) fn snapshot(&mut self, request: SnapshotRequest) {
+        self.storage.push(StorageRequest::Snapshot(request));
+    }
+}
+
 /// A line for the log: `message key=value ..`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

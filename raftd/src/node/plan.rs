@@ -10,7 +10,6 @@ use wire::types::NodeId;
 
 use super::Node;
 use super::admission::overloaded;
-use super::changes::refused;
 use super::links::Direction;
 
 /// A learner lags so few entries, at most, when it becomes a voter.
@@ -354,4 +353,8 @@ fn edit(members: &mut Membership, id: NodeId, change: impl FnOnce(&mut MemberRec
     if let Some(member) = members.members.iter_mut().find(|member| member.id == id) {
         change(member);
     }
+}
+
+pub(super) fn refused(reason: String, advice: String) -> Error {
+    Error::Refused { reason, advice }
 }

@@ -10,7 +10,6 @@ use wire::types::{Index, NodeId};
 
 use super::Node;
 use super::io::{Effects, SnapshotRequest};
-use super::snapshots::push;
 use crate::store::Store;
 
 impl Node {
@@ -87,7 +86,7 @@ impl Node {
     pub(super) fn rebuild(&mut self, effects: &mut Effects) {
         let empty = Store::new(self.config.epoch, self.config.limits.sessions_max);
         let old = std::mem::replace(&mut self.store, empty);
-        push(effects, SnapshotRequest::Free(Box::new(old)));
+        effects.snapshot(SnapshotRequest::Free(Box::new(old)));
         self.views.clear(&mut self.freeing);
         self.loader.forget();
         self.digests.forget_own();

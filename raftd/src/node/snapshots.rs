@@ -40,7 +40,7 @@ const TOLD_BYTES: u64 = 64 * 1024;
 
 /// What was written since the last view was frozen, or came as a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Since {
+struct Since {
     at: Instant,
     log_bytes: u64,
     entries: u64,
@@ -50,7 +50,7 @@ pub(super) struct Since {
 
 impl Since {
     /// Nothing was written since now.
-    pub(super) fn now(at: Instant, data_bytes: u64) -> Self {
+    fn now(at: Instant, data_bytes: u64) -> Self {
         Self {
             at,
             data_bytes,
@@ -132,7 +132,7 @@ impl Snapshots {
 
     /// The state after `agreed` was not right, and neither is what was made of it.
     pub(super) fn distrust(&mut self, agreed: Index, freeing: &mut Freeing, effects: &mut Effects) {
-        push(effects, SnapshotRequest::Distrust { after: agreed });
+        effects.snapshot(SnapshotRequest::Distrust { after: agreed });
         self.distrusting += 1;
         if let Some(view) = self.frozen.take() {
             freeing.add(view.into_map());
@@ -204,8 +204,14 @@ impl Snapshots {
 
     /// The state is that of this file now, which was received: a view of an older one is needed no
     /// more, and what was written up to there is in it.
-    pub(super) fn received(&mut self, file: SnapshotFile, since: Since, freeing: &mut Freeing) {
-        self.since = since;
+    pub(super) fn received(
+        &mut self,
+        file: SnapshotFile,
+        at: Instant,
+        data_bytes: u64,
+        freeing: &mut Freeing,
+    ) {
+        self.since = Since::now(at, data_bytes);
         let is_older = |view: &mut Box<View>| view.applied().index <= file.id.index;
         if let Some(view) = self.frozen.take_if(is_older) {
             freeing.add(view.into_map());
@@ -310,7 +316,7 @@ impl Node {
                 .take_if(|view| view.applied().index <= durable)
         {
             snapshots.taking = Some(0);
-            push(effects, SnapshotRequest::Take(view));
+            effects.snapshot(SnapshotRequest::Take(view));
         }
         if snapshots.marking.is_none()
             && let Some(file) = snapshots.unmarked.take_if(|file| file.id.index <= durable)
@@ -321,7 +327,7 @@ impl Node {
         let (data_bytes, told_bytes) = (self.store.data_bytes(), &mut snapshots.told_bytes);
         if data_bytes.abs_diff(*told_bytes) > TOLD_BYTES + *told_bytes / TOLD_PART {
             *told_bytes = data_bytes;
-            push(effects, SnapshotRequest::Expect(data_bytes));
+            effects.snapshot(SnapshotRequest::Expect(data_bytes));
         }
         self.send_snapshots(effects);
     }
@@ -359,7 +365,7 @@ impl Node {
             } => self.chunk_stored(snapshot, (received_bytes, total_bytes), effects),
             // The leader sends it again.
             SnapshotEvent::Whole(_, store) if self.snapshots.distrusting > 0 => {
-                push(effects, SnapshotRequest::Free(store));
+                effects.snapshot(SnapshotRequest::Free(store));
             }
             SnapshotEvent::Whole(file, store) => self.install(file, store, effects),
             SnapshotEvent::Distrusted => {
@@ -443,7 +449,7 @@ impl Node {
             marked: id,
             also: transfers.sent().chain(read).collect(),
         };
-        push(effects, keep);
+        effects.snapshot(keep);
         self.compact(effects);
         let text = format!("snapshot published id={id} bytes={}", file.bytes);
         self.journal.line(Level::Info, text);
@@ -464,9 +470,4 @@ impl Node {
             keep_bytes,
         });
     }
-}
-
-/// Hands work to the background thread.
-pub(super) fn push(effects: &mut Effects, request: SnapshotRequest) {
-    effects.storage.push(StorageRequest::Snapshot(request));
 }

@@ -21,7 +21,6 @@ use super::admission::overloaded;
 use super::client::Caller;
 use super::io::{ConnectionId, Effects, Reader, SnapshotFile, SnapshotRequest};
 use super::sending::{GIVE_UP, ON_THEIR_WAY_MAX, Sending};
-use super::snapshots::{Since, push};
 use crate::store::Store;
 
 /// Pieces received and not yet stored, at most. A leader sends [`ON_THEIR_WAY_MAX`] at a time; as many
@@ -234,7 +233,7 @@ impl Node {
                 offset: transfer.sent_bytes,
                 max_bytes,
             };
-            push(effects, read);
+            effects.snapshot(read);
         }
     }
 
@@ -304,7 +303,7 @@ impl Node {
             offset,
             max_bytes: SNAPSHOT_CHUNK_BYTES_MAX,
         };
-        push(effects, read);
+        effects.snapshot(read);
     }
 
     /// A piece was read for a client.
@@ -340,7 +339,7 @@ impl Node {
             offset: chunk.offset,
             bytes: chunk.bytes,
         };
-        push(effects, receive);
+        effects.snapshot(receive);
     }
 
     /// The background thread stored a piece, or found how much is there. Behind the last piece that is
@@ -381,19 +380,20 @@ impl Node {
         let membership = store.membership().unwrap_or(&initial);
         let installed = self.raft.install(id, store.wall_ms(), membership);
         if installed == Installed::Stale {
-            return push(effects, SnapshotRequest::Free(store));
+            return effects.snapshot(SnapshotRequest::Free(store));
         }
         let text = format!("snapshot installed id={id} bytes={}", file.bytes);
         self.journal.line(Level::Info, text);
         // Whoever waits for an entry up to there will not learn what came of it from here.
         self.abandon_proposals_upto(id.index, effects);
         let old = std::mem::replace(&mut self.store, *store);
-        push(effects, SnapshotRequest::Free(Box::new(old)));
+        effects.snapshot(SnapshotRequest::Free(Box::new(old)));
         self.committed = self.committed.max(id.index);
         self.loader.applied(id.index);
         self.reads.applied(id.index);
-        let since = Since::now(self.now.monotonic, self.store.data_bytes());
-        self.snapshots.received(file, since, &mut self.freeing);
+        let (now, data_bytes) = (self.now.monotonic, self.store.data_bytes());
+        self.snapshots
+            .received(file, now, data_bytes, &mut self.freeing);
         self.members_applied(id.index, effects);
     }
 }
