@@ -6,8 +6,7 @@ use raft::HardState;
 use super::format::{
     ALIGN_BYTES, BATCH_BYTES_MAX, BatchHeader, Chain, SEGMENT_HEADER_BYTES, SegmentHeader, SyncMark,
 };
-use super::recover::READ_AHEAD_BYTES;
-use super::window::Window;
+use super::window::{READ_AHEAD_BYTES, Window};
 use crate::disk::{Disk, Error};
 
 /// Something genuine.

@@ -10,8 +10,8 @@ use wire::types::Index;
 use super::Error;
 use super::format::{ALIGN_BYTES, SegmentHeader};
 use super::index::{LogIndex, Position};
-use super::load::{READ_AHEAD_BYTES, open_segment};
-use super::window::{Batch, Window};
+use super::load::open_segment;
+use super::window::{Batch, READ_AHEAD_BYTES, Window};
 use super::writer::Wal;
 use crate::disk::Disk;
 

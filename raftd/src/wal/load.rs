@@ -8,13 +8,10 @@ use wire::types::{EntryId, Index, Term};
 
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::segment::segment_name;
-use super::window::{Batch, Held, Window};
+use super::window::{Batch, Held, READ_AHEAD_BYTES, Window};
 use super::writer::Wal;
 use super::{Damage, Error};
 use crate::disk::Disk;
-
-/// Read at a time.
-pub(super) const READ_AHEAD_BYTES: usize = 1024 * 1024;
 
 /// Entries that follow each other in one segment, and where they stand.
 ///

@@ -17,13 +17,10 @@ use super::format::{
 };
 use super::scan::{Scan, Watch};
 use super::segment::{SegmentMaker, UNFINISHED_SUFFIX, WAL_DIR, segment_id, segment_name};
-use super::window::Window;
+use super::window::{READ_AHEAD_BYTES, Window};
 use super::writer::Wal;
 use super::{Damage, Error};
 use crate::disk::Disk;
-
-/// Read at a time while scanning.
-pub(super) const READ_AHEAD_BYTES: usize = 1024 * 1024;
 
 /// What recovery needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,10 @@ use super::format::{
 };
 use super::index::LogIndex;
 use super::pending::Draft;
-use super::recover::{Candidate, Files, READ_AHEAD_BYTES, Recovered, Report, Settings};
+use super::recover::{Candidate, Files, Recovered, Report, Settings};
 use super::repair::Repair;
 use super::segment::{Spare, UNFINISHED_SUFFIX, WAL_DIR, open_to_write, segment_name};
-use super::window::{Batch, Window};
+use super::window::{Batch, READ_AHEAD_BYTES, Window};
 use super::writer::{Active, Wal};
 use super::{Damage, Error};
 use crate::disk::{Aligned, Disk};

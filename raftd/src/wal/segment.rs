@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::format::{BatchHeader, Owner, SegmentHeader};
-use super::writer::FETCH_BYTES;
 use crate::disk::{Aligned, Disk, Error};
 
 /// The directory of the segments.
@@ -14,6 +13,9 @@ pub const STEP_BYTES: u64 = 128 * 1024;
 /// So much is synced at once.
 const SYNC_BYTES: u64 = 1024 * 1024;
 const _: () = assert!(SYNC_BYTES.is_multiple_of(STEP_BYTES));
+/// What is fetched at once. But for the beginning a segment's zeros are not in the cache, and a store
+/// would wait for a read of the device, page by page.
+pub(super) const FETCH_BYTES: u64 = 256 * 1024;
 
 /// What the name of a segment that is being made ends with.
 pub const UNFINISHED_SUFFIX: &str = ".wal.tmp";

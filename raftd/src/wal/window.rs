@@ -14,6 +14,9 @@ use super::format::{
 };
 use crate::disk::{Aligned, DIRECT_BYTES, Disk, Error, SECTOR_BYTES};
 
+/// Read at a time by whoever goes through a segment.
+pub(super) const READ_AHEAD_BYTES: usize = 1024 * 1024;
+
 /// A part of a segment in memory that moves as it is asked for other places.
 ///
 /// What the device cannot read is damage at that place and no other (rules D3): such sectors read as

@@ -15,7 +15,7 @@ use super::format::{
 };
 use super::index::LogIndex;
 use super::pending::{Draft, Pending, Room};
-use super::segment::Spare;
+use super::segment::{FETCH_BYTES, Spare};
 use crate::disk::{Aligned, DIRECT_BYTES, Disk};
 
 /// The segment that is written to.
@@ -28,9 +28,6 @@ pub(super) struct Active<F> {
     pub(super) fetched: u64,
 }
 
-/// What is fetched at once. But for the beginning a segment's zeros are not in the cache, and a store
-/// would wait for a read of the device, page by page.
-pub(super) const FETCH_BYTES: u64 = 256 * 1024;
 /// From this size on a batch goes past the map.
 const DIRECT_BATCH_BYTES: u64 = 64 * 1024;
 const _: () = assert!(DIRECT_BATCH_BYTES >= 2 * DIRECT_BYTES as u64);
