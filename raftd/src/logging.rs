@@ -16,7 +16,6 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use simplelog::SharedLogger;
 
 use crate::clock;
-use crate::fatal::{ExitStatus, Fatal};
 
 /// Lines that may wait for the writing thread.
 const QUEUE_LINES: usize = 4096;
@@ -191,18 +190,11 @@ impl SharedLogger for QueueLogger {
 /// Sends the process's log to stderr from here on.
 ///
 /// # Errors
-/// No room for a thread, or a logger is set already.
-pub fn install(level: LevelFilter) -> Result<(), Fatal> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Fatal::new(ExitStatus::Bug, format!("starting the log failed: {error}"))
-    };
+/// No room for a thread or a descriptor, or a logger is set already.
+pub fn install(level: LevelFilter) -> io::Result<()> {
     // A descriptor of its own: `io::stderr()` has a lock, which a thread that is stuck in a write
     // would hold against the last words of the process.
-    let stderr = io::stderr()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| failed(&error))?;
-    let logger = QueueLogger::start(level, Style::of_stderr(), File::from(stderr))
-        .map_err(|error| failed(&error))?;
-    simplelog::CombinedLogger::init(vec![Box::new(logger)]).map_err(|error| failed(&error))
+    let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+    let logger = QueueLogger::start(level, Style::of_stderr(), File::from(stderr))?;
+    simplelog::CombinedLogger::init(vec![Box::new(logger)]).map_err(io::Error::other)
 }

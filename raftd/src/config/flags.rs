@@ -7,8 +7,8 @@ use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
-use crate::config::setting::Setting;
-use crate::config::table::SETTINGS;
+use super::setting::Setting;
+use super::table::SETTINGS;
 use crate::fatal::{ExitStatus, Fatal};
 
 /// What the command line said.

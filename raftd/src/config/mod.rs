@@ -1,6 +1,7 @@
 //! What the daemon is told: flags, environment, files and defaults, brought together and checked.
 
 pub mod cluster;
+pub mod flags;
 pub mod layers;
 mod nearest;
 mod reached;
@@ -16,9 +17,9 @@ use log::LevelFilter;
 use wire::types::NodeId;
 
 use crate::fatal::{ExitStatus, Fatal};
-use crate::flags::Flags;
 use crate::node::Policy;
 use crate::storage::Scrubbing;
+use flags::Flags;
 use table::SETTINGS;
 
 pub use nearest::nearest;

@@ -20,11 +20,11 @@ use wire::hello::{Hello, LeaderHint, Welcome};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
 use wire::types::Incarnation;
 
-use super::Supervisor;
 use crate::clock::Clock;
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
 use crate::signal::StopSignals;
+use crate::supervisor::Supervisor;
 
 /// Holds the incarnation until IDENTITY does.
 const INCARNATION_NAME: &str = "INCARNATION.tmp";

@@ -2,7 +2,6 @@
 
 mod join;
 mod scratch;
-mod supervisor;
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,21 +13,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wire::types::{ClusterId, Epoch, Incarnation, NodeId};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use supervisor::Supervisor;
-
 use self::scratch::Scratch;
 use crate::clock::Clock;
+use crate::config::flags::{self, Flags, NoFlags};
 use crate::config::table::SETTINGS;
 use crate::config::{Settings, cluster};
 use crate::entropy::random_u64;
 use crate::fatal::{self, ExitStatus, Fatal};
-use crate::flags::{self, Flags, NoFlags};
 use crate::logging;
 use crate::net::{self, Driver, Listener, Parts, Port, Reactor};
 use crate::node::{self, Node};
 use crate::signal::StopSignals;
 use crate::storage::{self, Opened};
 use crate::store::session::SESSIONS_MAX;
+use crate::supervisor::Supervisor;
 use crate::wal::entry_bytes_max;
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 
@@ -57,7 +55,9 @@ fn start(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
         return initial.map_or(Ok(()), |list| cluster::own_id(&settings, list).map(drop));
     }
     fatal::die_on_panic();
-    logging::install(settings.log_level)?;
+    logging::install(settings.log_level).map_err(|error| {
+        Fatal::new(ExitStatus::Bug, format!("starting the log failed: {error}"))
+    })?;
     run(&flags, settings)
 }
 

@@ -20,13 +20,13 @@ use super::connection::Phase;
 use super::dial::Dialler;
 use super::table::Table;
 use crate::clock::Clock;
-use crate::daemon::Supervisor;
 use crate::fatal::{ExitStatus, Fatal};
 use crate::node::Node;
 use crate::node::io::{ConnectionId, Effects, Input, LinkId, Now};
 use crate::resolve::Resolver;
 use crate::signal::StopSignals;
 use crate::storage::Storage;
+use crate::supervisor::Supervisor;
 
 /// Tokens below the first connection's.
 const WAKE: Token = Token(0);

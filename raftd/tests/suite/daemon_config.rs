@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use raftd::config::cluster::{cluster_id, own_id};
+use raftd::config::flags::{self, NoFlags};
 use raftd::config::table::SETTINGS;
 use raftd::config::{Settings, layers, value};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::flags::{self, NoFlags};
 use wire::types::NodeId;
 
 fn load_with(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, Fatal> {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use raftd::config::flags;
 use raftd::config::setting::Setting;
 use raftd::config::table::SETTINGS;
 use raftd::config::{Settings, layers};
-use raftd::flags;
 
 const BEGIN: &str = ".\\\" begin of the settings, made from raftd/src/config/table.rs\n";
 const END: &str = ".\\\" end of the settings\n";

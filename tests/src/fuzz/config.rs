@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
+use raftd::config::flags::{self, NoFlags};
 use raftd::config::table::SETTINGS;
 use raftd::config::{Settings, layers};
 use raftd::fatal::{ExitStatus, Fatal};
-use raftd::flags::{self, NoFlags};
 
 /// A line of the command line or of the environment, at most so many.
 const LINES_MAX: usize = 64;

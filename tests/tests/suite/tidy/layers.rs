@@ -74,6 +74,12 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         below: "raftd/src/",
+        except: &["raftd/src/daemon/"],
+        bans: &["crate::daemon"],
+        why: "the daemon puts the parts together; none of them knows it",
+    },
+    Layer {
+        below: "raftd/src/",
         except: &["raftd/src/clock.rs"],
         bans: &["time::Instant", "Instant::now", "SystemTime"],
         why: "only clock.rs reads time",
@@ -163,6 +169,7 @@ fn layers_import_only_what_is_below() {
             &[("raftd/src/snapshot/mod.rs", "use crate::wal::Damage;")],
             &[("raftd/src/snapshot/load.rs", "use std::thread;")],
             &[("raftd/src/net/mod.rs", "let t = Instant::now();")],
+            &[("raftd/src/net/mod.rs", "use crate::daemon::start;")],
             &[("raftd/src/main.rs", "fn main() { std::process::exit(1) }")],
             &[("raftctl/src/client.rs", "fn f() { std::process::exit(1) }")],
             &[("raftctl/src/cmd/get.rs", "use crate::cli::Cli;")],
