@@ -152,8 +152,7 @@ impl Node {
         if !welcome {
             return self.refuse(caller, overloaded(), effects);
         }
-        // A leader that hands over first still has an answer for everybody, a better one soon.
-        if self.stop_at.is_some() && self.resignation.is_none() {
+        if self.takes_leave() {
             let error = self.farewell();
             return self.refuse(caller, error, effects);
         }
@@ -295,8 +294,12 @@ impl Node {
     }
 
     pub(super) fn park(&mut self, parked: Parked, blocked: bool, effects: &mut Effects) {
-        let lot = &mut self.parked;
         let (caller, bytes) = (parked.caller(), parked.bytes());
+        if self.takes_leave() {
+            let error = self.farewell();
+            return self.refuse(caller, error, effects);
+        }
+        let lot = &mut self.parked;
         if lot.queue.len() >= self.config.limits.parked_max || lot.bytes + bytes > PARKED_BYTES_MAX
         {
             return self.refuse(caller, overloaded(), effects);
@@ -407,6 +410,12 @@ impl Node {
             self.clients.unpark(parked.caller().connection, effects);
             self.refuse(parked.caller(), error.clone(), effects);
         }
+    }
+
+    /// Whether nothing is taken or parked any more. A leader that hands over before it stops still
+    /// has an answer for everybody, a better one soon.
+    fn takes_leave(&self) -> bool {
+        self.stop_at.is_some() && self.resignation.is_none()
     }
 
     /// What a node that stops says.
