@@ -38,7 +38,7 @@ const LOADS_MAX: usize = 32;
 /// Who only looks at it is told the same, and leaves it as it is.
 pub fn recovery(bytes: &[u8]) {
     let mut script = Script::new(bytes);
-    let disk = image::draw(&mut script);
+    let (disk, forged) = image::draw(&mut script);
     let before = files(&disk);
     let looked = examine(&disk, Some(own_identity().owner()), |_| {});
     assert_eq!(before, files(&disk), "looking changes nothing");
@@ -75,7 +75,9 @@ pub fn recovery(bytes: &[u8]) {
                 found,
                 "another log when asked again"
             );
-            assert_eq!(again.recovered.report.torn_bytes, 0, "torn again");
+            // Batches with the numbers of others may end the log twice; no more than that.
+            let torn_again = again.recovered.report.torn_bytes > 0;
+            assert!(forged || !torn_again, "torn again");
             disk.power_loss();
             let disk = disk.restart();
             let mut opened = open(&disk).expect("what was opened survives a loss of power");

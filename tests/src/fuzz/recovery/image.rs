@@ -26,16 +26,18 @@ const WRITES_MAX: usize = 12;
 /// Things done to its files, at most.
 const DAMAGES_MAX: usize = 32;
 
-/// A node's log, its end, and what happened to its files afterwards.
-pub(super) fn draw(script: &mut Script<'_>) -> SimDisk {
+/// A node's log, its end, and what happened to its files afterwards. Says whether checksums were made
+/// right.
+pub(super) fn draw(script: &mut Script<'_>) -> (SimDisk, bool) {
     let disk = draw_sound(script);
+    let mut forged = false;
     for _ in 0..DAMAGES_MAX {
         if script.is_over() {
             break;
         }
-        damage(&disk, script);
+        forged |= damage(&disk, script);
     }
-    disk
+    (disk, forged)
 }
 
 /// A node's log and its end: the process, or the power, at any operation.
