@@ -28,7 +28,7 @@ pub enum Outcome {
     NotANumber,
     /// The sum does not fit an i64; nothing changed.
     Overflow,
-    /// A retry of a write that was applied; what it answered was too long to keep.
+    /// Of an entry that answers nothing of its own: a snapshot that a client asked for.
     Applied,
     /// The new length of the value, in bytes.
     Appended(u64),
