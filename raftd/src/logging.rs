@@ -52,9 +52,16 @@ impl Style {
                 format!("{time} {:<5} {message}", level.as_str())
             }
         };
-        // One event is one line, whatever a peer put into a text.
-        if line.contains(['\n', '\r']) {
-            line = line.replace('\n', "\\n").replace('\r', "\\r");
+        // One event is one line, whatever a peer put into a text, and no terminal obeys it.
+        if line.contains(char::is_control) {
+            let mut shown = String::with_capacity(line.len());
+            for character in line.chars() {
+                match character.is_control() {
+                    true => shown.extend(character.escape_default()),
+                    false => shown.push(character),
+                }
+            }
+            line = shown;
         }
         if line.len() > LINE_BYTES_MAX {
             let end = (0..=LINE_BYTES_MAX)

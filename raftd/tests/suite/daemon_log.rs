@@ -45,6 +45,23 @@ fn say(logger: &QueueLogger, level: Level, text: &str) {
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Names and addresses in it are other people's.
+#[test]
+fn a_line_holds_nothing_that_a_terminal_obeys() {
+    let (logger, permit, seen) = slow_logger(Style::Journal);
+    say(
+        &logger,
+        Level::Info,
+        "peer=\u{1b}[2J\r\n\t\u{9b}1m\u{7f} \u{e9}\\n",
+    );
+    drop(permit);
+    let line = seen.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        line,
+        "<6>peer=\\u{1b}[2J\\r\\n\\t\\u{9b}1m\\u{7f} \u{e9}\\n\n"
+    );
+}
+
 #[test]
 fn a_stopped_reader_costs_lines_but_no_time_and_the_loss_is_reported() {
     let (logger, permit, seen) = slow_logger(Style::Journal);
