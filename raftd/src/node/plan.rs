@@ -11,6 +11,7 @@ use wire::types::NodeId;
 use super::Node;
 use super::admission::overloaded;
 use super::links::Direction;
+use crate::config::value;
 
 /// A learner lags so few entries, at most, when it becomes a voter.
 const PROMOTE_LAG_ENTRIES: u64 = 1_024;
@@ -77,6 +78,7 @@ impl Node {
         wish: Option<Wish>,
     ) -> Planned {
         check_name(name)?;
+        check_address(peer_addr)?;
         let replaces = wish.and_then(|wish| wish.replaces);
         if let Some(known) = called(members, name) {
             if known.peer_addr == peer_addr {
@@ -168,6 +170,7 @@ impl Node {
     ) -> Planned {
         member_of(members, id)?;
         name.map_or(Ok(()), check_name)?;
+        peer_addr.map_or(Ok(()), check_address)?;
         let taken = name.and_then(|name| called(members, name));
         if let Some(other) = taken.filter(|other| other.id != id) {
             return Err(refused(
@@ -283,15 +286,20 @@ impl Node {
     }
 }
 
-/// Refuses a name that could be taken for an id.
+/// Refuses a name that no node can be given: another could be taken for an id.
 fn check_name(name: &str) -> Result<(), Error> {
-    if name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Ok(());
+    match value::name(name) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(refused(format!("{name:?} is no name"), why)),
     }
-    Err(refused(
-        format!("{name:?} is no name"),
-        "a name begins with a lower-case letter".to_owned(),
-    ))
+}
+
+/// Refuses an address that nobody could connect to.
+fn check_address(addr: &str) -> Result<(), Error> {
+    match value::told_address(addr) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(refused(format!("{addr:?} is no peer address"), why)),
+    }
 }
 
 /// The member of this id.

@@ -368,14 +368,14 @@ fn a_member_gets_another_name_and_address() {
         })
     };
     changed(cluster.ask(client, 1, update(other, "east", None)));
-    for (request, name) in [(2, "east"), (3, "9")] {
-        refusal(cluster.ask(client, request, update(moved, name, None)));
+    let bad = [("east", "a:1"), ("9", "a:1"), ("w\t", "a:1"), ("w", "a")];
+    for (request, (name, addr)) in (6..).zip(bad) {
+        refusal(cluster.ask(client, request, update(moved, name, Some(addr))));
     }
     let asked = update(moved, "west", Some("elsewhere:9"));
     let done = changed(cluster.ask(client, 4, asked));
     let mut expected = done.before.get(moved).unwrap().clone();
-    expected.name = "west".to_owned();
-    expected.peer_addr = "elsewhere:9".to_owned();
+    (expected.name, expected.peer_addr) = ("west".to_owned(), "elsewhere:9".to_owned());
     assert_eq!(done.after.get(moved), Some(&expected));
     let again = changed(cluster.ask(client, 5, asked));
     assert_eq!((again.index, again.after), (Index(0), done.after));
