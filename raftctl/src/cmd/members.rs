@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(50);
   raftctl add-peer n4 10.0.0.4:7401 --wait      and waits until it votes
   raftctl add-peer n4 10.0.0.4:7401 --dry-run   what it would mean")]
 pub(crate) struct Add {
-    /// Its name: a lower-case letter, then letters, digits, '.', '_' and '-'.
+    /// Its name: a lower-case letter, then such letters, digits, '.', '_' and '-'.
     #[arg(value_parser = name)]
     name: String,
     /// The address where its peers will find it.

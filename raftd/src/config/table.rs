@@ -30,7 +30,7 @@ pub const SETTINGS: &[Setting] = &[
         flag: Some("name"),
         default: "",
         placeholder: "NAME",
-        doc: "The node's name: a lower-case letter, then letters, digits, '.', '_' and '-'. \
+        doc: "The node's name: a lower-case letter, then such letters, digits, '.', '_' and '-'. \
               Default: n and the id. A name like n3 also tells the id.",
         kind: Kind::Text {
             set: |s, text| value::name(text).map(|name| s.name = Some(name)),

@@ -146,7 +146,9 @@ pub fn name(text: &str) -> Result<String, String> {
         return Err(format!("longer than {NAME_BYTES_MAX} bytes"));
     }
     if !text.starts_with(|c: char| c.is_ascii_lowercase()) || !text.bytes().all(rest_fits) {
-        return Err("a name is a lower-case letter, then letters, digits, '.', '_' and '-'".into());
+        return Err(
+            "a name is a lower-case letter, then such letters, digits, '.', '_' and '-'".into(),
+        );
     }
     Ok(text.to_owned())
 }
