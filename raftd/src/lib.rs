@@ -15,4 +15,5 @@ pub mod snapshot;
 pub mod storage;
 pub mod store;
 pub mod supervisor;
+pub mod value;
 pub mod wal;

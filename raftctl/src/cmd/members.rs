@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::builder::NonEmptyStringValueParser;
 use raftctl::client::Deadline;
 use raftctl::failure::{Exit, Failure};
-use raftd::config::value::{name, told_address};
+use raftd::value::{name, told_address};
 use serde_json::json;
 use wire::client::{MemberChange, MembersChanged};
 use wire::membership::{MemberRecord, Membership, Suffrage};

@@ -72,5 +72,5 @@ pub fn own_id(settings: &Settings, members: &[(NodeId, String)]) -> Result<NodeI
 /// The 3 of `n3`.
 fn id_in_name(name: &str) -> Option<NodeId> {
     let digits = name.strip_prefix('n')?;
-    super::value::node_id(digits).ok()
+    crate::value::node_id(digits).ok()
 }

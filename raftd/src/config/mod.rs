@@ -7,7 +7,6 @@ mod nearest;
 mod reached;
 pub mod setting;
 pub mod table;
-pub mod value;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Settings, value};
+use super::Settings;
+use crate::value;
 
 /// One thing that can be set.
 #[derive(Debug)]

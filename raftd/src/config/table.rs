@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::setting::{Kind, Setting};
-use super::value;
+use crate::value;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -11,7 +11,7 @@ use wire::types::NodeId;
 use super::Node;
 use super::admission::overloaded;
 use super::links::Direction;
-use crate::config::value;
+use crate::value;
 
 /// A learner lags so few entries, at most, when it becomes a voter.
 const PROMOTE_LAG_ENTRIES: u64 = 1_024;

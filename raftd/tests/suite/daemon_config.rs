@@ -9,8 +9,9 @@ use std::time::Duration;
 use raftd::config::cluster::{cluster_id, own_id};
 use raftd::config::flags::{self, NoFlags};
 use raftd::config::table::SETTINGS;
-use raftd::config::{Settings, layers, value};
+use raftd::config::{Settings, layers};
 use raftd::fatal::{ExitStatus, Fatal};
+use raftd::value;
 use wire::types::NodeId;
 
 fn load_with(args: &[&str], env: &[(&str, &str)]) -> Result<Settings, Fatal> {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use raftctl::failure::{Exit, Failure};
-use raftd::config::value::told_address;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::snapshot::format::FORMAT;
 use raftd::snapshot::{self, Found, Verified, Verifier};
 use raftd::storage;
+use raftd::value::told_address;
 use serde_json::json;
 use wire::membership::{MemberRecord, Suffrage};
 use wire::types::NodeId;
