@@ -1,7 +1,9 @@
 //! `scripts/rolling-restart`, under load: no call fails while every member is restarted.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +13,7 @@ use raftctl::client::{Client, Command as Write, Deadline, Options, Outcome};
 use raftd_tests::cluster::{Cluster, Node};
 use raftd_tests::proc::{self, Done, Running};
 use raftd_tests::root;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// Processes that the script started: nobody else ends them.
 struct Started(Vec<u32>);
@@ -34,11 +36,15 @@ impl Drop for Started {
     }
 }
 
-fn script(endpoints: &str, rest: &[&str]) -> Done {
+fn script_command(endpoints: &str, rest: &[&str]) -> Command {
     let mut command = Command::new(root().join("scripts/rolling-restart"));
     command.args(["-e", endpoints, "--from"]);
     command.arg(proc::bin_dir()).args(rest);
-    proc::run(command, b"")
+    command
+}
+
+fn script(endpoints: &str, rest: &[&str]) -> Done {
+    proc::run(script_command(endpoints, rest), b"")
 }
 
 /// Sets the flag when it is dropped, also when the test fails.
@@ -185,6 +191,40 @@ fn a_service_is_left_to_whoever_runs_it() {
     assert!(done.stderr.contains(why), "{}", done.stderr);
     let mut services = services.iter_mut();
     assert!(services.all(|service| service.ended().is_none()));
+}
+
+/// Whoever presses Ctrl-C, or closes the terminal, ends all programs that run in it.
+#[test]
+fn ctrl_c_leaves_every_member_up() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 143)] {
+        let cluster = Cluster::start(3);
+        cluster.wait_leader();
+        let mut command = script_command(&cluster.endpoints(), &[]);
+        command.process_group(0).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+        let group = Pid::from_child(&child);
+        let mut told = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        while !told.contains(" is restarted: ") {
+            let read = stdout.read_line(&mut told).expect("a line");
+            assert!(read > 0, "it ended: {told}");
+        }
+        kill_process_group(group, signal).expect("a group");
+        stdout.read_to_string(&mut told).expect("the rest");
+        let output = child.wait_with_output().expect("its output");
+        let done = Done {
+            code: output.status.code(),
+            stdout: told.into_bytes(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took: Duration::ZERO,
+        };
+        let _started = Started::by(&done);
+        let done = done.exits(code);
+        let why = "rolling-restart: stopped; not restarted: n";
+        assert!(done.stderr.starts_with(why), "{}", done.stderr);
+        let peers = cluster.ctl(&["peers"]).quietly();
+        assert!(!peers.text().contains("\t-\t"), "{}", peers.text());
+    }
 }
 
 #[test]
