@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
+use std::{fs, iter, thread};
 
 use raftctl::client::{Client, Command as Write, Deadline, Options, Outcome};
 use raftd_tests::cluster::{Cluster, Node};
@@ -227,20 +227,41 @@ fn ctrl_c_leaves_every_member_up() {
     }
 }
 
+/// Starts each member again by a shell, after a while: as `systemctl --no-block restart` would.
+fn restart_later(cluster: &Cluster) -> String {
+    for node in &cluster.nodes {
+        let command = node.command();
+        let words = iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.display().to_string()).collect();
+        let name = cluster.path(&format!("n{}", node.id)).display().to_string();
+        let script = format!(
+            "sleep 0.3; kill {}; sleep 0.3\n{} </dev/null >{name}.again 2>&1 &\necho $! >{name}.pid\n",
+            node.pid(),
+            words.join(" "),
+        );
+        fs::write(format!("{name}.sh"), script).expect("a script");
+    }
+    let script = cluster.path("{}.sh").display().to_string();
+    format!("sh {script} >/dev/null 2>&1 &")
+}
+
 #[test]
 fn a_command_may_restart_the_members() {
-    let cluster = Cluster::start(3);
-    let log = cluster.path("restarted");
-    let command = format!("echo {{}} >> {}", log.display());
-    let done = script(&cluster.endpoints(), &["--", "sh", "-c", &command]).quietly();
+    let mut cluster = Cluster::start(3);
+    cluster.wait_leader();
+    let command = restart_later(&cluster);
+    let done = script(&cluster.endpoints(), &["--", "sh", "-c", &command]);
+    let pids = cluster.nodes.iter().filter_map(|node| {
+        let pid = cluster.path(&format!("n{}.pid", node.id));
+        fs::read_to_string(pid).ok()?.trim().parse().ok()
+    });
+    let started = Started(pids.collect());
+    let done = done.quietly();
     assert!(done.text().contains("n2 is restarted\n"), "{}", done.text());
-    let mut names: Vec<_> = std::fs::read_to_string(log)
-        .expect("it ran")
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    names.sort();
-    assert_eq!(names, ["n1", "n2", "n3"]);
+    assert_eq!(started.0.len(), 3, "none is left for later");
+    for node in &mut cluster.nodes {
+        assert_eq!(node.wait_end().code(), Some(0), "it was stopped in order");
+    }
     let done = script(&cluster.endpoints(), &["--", "false"]).exits(1);
     assert!(
         done.stderr.contains(": false ended with status 1"),
