@@ -120,6 +120,7 @@ fn install_and_uninstall_are_inverse() {
     files(&dest, "", &mut left);
     assert_eq!(left.len(), 1, "only what it did not install: {left:?}");
     let _ = proc::run(script("install", &["--bogus"]), b"").exits(2);
+    let _ = proc::run(script("check", &["--bogus"]), b"").exits(2);
 }
 
 #[test]
@@ -265,6 +266,11 @@ fn skips_and_failures_are_counted() {
     assert_eq!(
         tally(&["--strict"], off, "", 0),
         line("3 passed, 1 failed, 0 skipped", 1)
+    );
+    // Cargo does not know an argument: nothing was counted.
+    assert_eq!(
+        tally(&["--nope"], "error: unexpected\\n", "", 1),
+        line("error: unexpected", 2)
     );
     // A binary that died has no summary.
     assert_eq!(
