@@ -204,8 +204,12 @@ fn an_interrupted_demo_cleans_up() {
     wait::until_true("streams write", PATIENCE, || {
         fs::read_to_string(&log).is_ok_and(|text| text.contains("acknowledged so far"))
     });
-    proc::signal(demo.pid(), Signal::INT);
-    assert_eq!(demo.wait().code(), Some(130));
+    // Who is in a hurry presses it again.
+    let status = wait::until("it ends", PATIENCE, || {
+        proc::signal(demo.pid(), Signal::INT);
+        demo.ended()
+    });
+    assert_eq!(status.code(), Some(130));
     let left: Vec<_> = fs::read_dir(scratch.path())
         .expect("the folder")
         .flatten()
