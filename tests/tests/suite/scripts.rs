@@ -49,7 +49,10 @@ fn the_unit_starts_the_program_wherever_it_is() {
     let prefix = "/opt/a b&c 1%";
     let from = path(proc::bin_dir());
     let options = ["--destdir", path(&dest), "--prefix", prefix, "--from", from];
-    let _ = proc::run(script("install", &options), b"").quietly();
+    let done = proc::run(script("install", &options), b"").quietly();
+    // A shell takes what is told to be done next.
+    let example = r"install -D -m 644 /opt/a\ b\&c\ 1%/share/doc/raftd/raftd.toml.example ";
+    assert!(done.text().contains(example), "{}", done.text());
     let unit = dest
         .join(&prefix[1..])
         .join("lib/systemd/system/raftd@.service");
