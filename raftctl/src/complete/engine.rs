@@ -36,6 +36,8 @@ pub(super) struct Asked {
     /// What stands before the part that is completed, in the same word.
     pub(super) stem: String,
     typed: String,
+    /// `--` stands before it.
+    only_data: bool,
     /// The general flags of the line, for whoever has to ask the cluster.
     flags: Flags,
 }
@@ -58,8 +60,13 @@ impl Asked {
             kind,
             stem: stem.into(),
             typed: typed.into(),
+            only_data: walk.only_data,
             flags: walk.flags,
         })
+    }
+
+    fn is_datum(&self, value: &str) -> bool {
+        self.only_data || !self.stem.is_empty() || !value.starts_with('-')
     }
 
     #[cfg(test)]
@@ -75,7 +82,13 @@ impl Asked {
         let config = || Config::resolve(&self.flags, env).ok();
         let found = match &self.kind {
             Kind::Fixed(candidates) => candidates.clone(),
-            Kind::Keys => config().map_or(Vec::new(), |config| live::keys(&config, &self.typed)),
+            Kind::Keys => {
+                let mut keys =
+                    config().map_or(Vec::new(), |config| live::keys(&config, &self.typed));
+                // Without `--` such a key would be taken for an option.
+                keys.retain(|key| self.is_datum(&key.value));
+                keys
+            }
             Kind::Peers => config().map_or(Vec::new(), |config| live::peers(&config)),
             Kind::Endpoints => config().map_or(Vec::new(), |config| live::endpoints(&config)),
             Kind::Contexts => config().map_or(Vec::new(), |config| contexts(&config)),

@@ -60,12 +60,16 @@ impl Line {
     /// What is to stand behind what stays, if the word is to become `value`.
     pub(super) fn insert(&self, value: &str) -> String {
         let rest = value.get(self.kept..).unwrap_or_default();
-        if self.quote.is_some() {
-            return rest.to_owned();
+        // The shell writes the closing quote.
+        if self.quote == Some('\'') {
+            return rest.replace('\'', r"'\''");
         }
         let mut text = String::new();
         for c in rest.chars() {
-            let plain = c.is_alphanumeric() || "-_=./:,@%+~".contains(c);
+            let plain = match self.quote {
+                Some(_) => !r#"\"$`"#.contains(c),
+                None => c.is_alphanumeric() || "-_=./:,@%+~".contains(c),
+            };
             if !plain {
                 text.push('\\');
             }
@@ -120,6 +124,14 @@ mod tests {
             r"a\ b\$"
         );
         assert_eq!(reads("r get 'a", &["r", "get", "a"]).insert("a b"), "a b");
+        assert_eq!(
+            reads("r get 'a", &["r", "get", "a"]).insert("a'b$"),
+            r"a'\''b$"
+        );
+        assert_eq!(
+            reads("r get \"a", &["r", "get", "a"]).insert("a'b$\""),
+            r#"a'b\$\""#
+        );
         assert_eq!(
             reads("r get x'a", &["r", "get", "xa"]).insert("xa b"),
             "a b"

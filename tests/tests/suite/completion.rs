@@ -107,9 +107,11 @@ fn cluster() -> Cluster {
         "user:7",
         "odd key$",
         "xyz",
+        "it's $HOME",
+        "--dash",
     ] {
         let _ = cluster
-            .ctl(&["put", key, &format!("value of {key}")])
+            .ctl(&["put", "--", key, &format!("value of {key}")])
             .quietly();
     }
     cluster
@@ -162,6 +164,14 @@ fn tab_in_bash() {
     // Files where a file belongs, and the quotes of whoever opened them.
     let text = shell.line("raftctl snapshot verify /etc/hostna\t");
     assert!(text.contains("/etc/hostname"), "{text:?}");
+    for line in [
+        "raftctl get it\t",
+        "raftctl get 'it\t",
+        "raftctl get \"it\t",
+    ] {
+        let text = shell.line(line);
+        assert!(text.contains("value of it's $HOME"), "{line}: {text:?}");
+    }
     let text = shell.line("raftctl get 'od\t");
     assert!(text.contains("value of odd key$"), "{text:?}");
 }
@@ -209,6 +219,17 @@ fn tab_in_fish() {
         let done = proc::run(fish, b"").exits(0);
         assert!(done.text().starts_with(wanted), "{line}: {done:?}");
     }
+}
+
+#[test]
+fn a_key_that_looks_like_an_option_stands_behind_two_dashes() {
+    let cluster = cluster();
+    let ask = |words: &[&str]| {
+        let words = [&["__complete", "--", "raftctl", "get"], words].concat();
+        cluster.ctl(&words).quietly().text().contains("--dash")
+    };
+    assert!(!ask(&[""]));
+    assert!(ask(&["--", ""]));
 }
 
 #[test]
