@@ -6,7 +6,7 @@ use std::time::Duration;
 use raftctl::client::{Client, Deadline, Error, Member, NodeRole, Status, status_of};
 use serde::{Serialize, Serializer};
 use wire::membership::Suffrage;
-use wire::types::{Index, NodeId};
+use wire::types::{Epoch, Index, NodeId};
 
 /// Time for one member to answer: those that do not are dead, for a person who waits.
 pub(crate) const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
@@ -75,7 +75,7 @@ pub(crate) fn survey(client: &mut Client, deadline: Deadline) -> Result<Cluster,
     next.extend(unlisted.map(|addr| (None, addr.clone())));
     for _ in 0..2 {
         asked.extend(next.iter().map(|(node, _)| *node));
-        for answer in ask_all(&next, timeout) {
+        for answer in ask_all(&first, &next, timeout) {
             if !answers.iter().any(|(node, _)| *node == answer.0) {
                 answers.push(answer);
             }
@@ -97,8 +97,9 @@ fn members_but(status: &Status, asked: &[Option<NodeId>]) -> Vec<Asked> {
 }
 
 /// Who is asked without being known, and does not answer, is nobody.
-fn ask_all(next: &[Asked], timeout: Duration) -> Vec<Answer> {
-    let answers = ask_each(next, |(node, addr)| (*node, ask(*node, addr, timeout)));
+fn ask_all(first: &Status, next: &[Asked], timeout: Duration) -> Vec<Answer> {
+    let ask = |node, addr| ask(first, node, addr, timeout);
+    let answers = ask_each(next, |(node, addr)| (*node, ask(*node, addr)));
     let answers = answers.into_iter().filter_map(|(node, answer)| {
         let node = node.or(answer.as_ref().ok().map(|status| status.node))?;
         Some((node, answer))
@@ -136,16 +137,31 @@ fn reference<'a>(first: &'a Status, answers: &'a [Answer]) -> &'a Status {
 
 type Answer = (NodeId, Result<Status, String>);
 
-fn ask(node: Option<NodeId>, addr: &str, timeout: Duration) -> Result<Status, String> {
+fn ask(
+    first: &Status,
+    node: Option<NodeId>,
+    addr: &str,
+    timeout: Duration,
+) -> Result<Status, String> {
     if addr.is_empty() {
         return Err("its address is not known: it was not heard yet".into());
     }
     let status = status_of(addr, timeout).map_err(|cause| cause.text)?;
-    if node.is_none_or(|node| node == status.node) {
-        Ok(status)
-    } else {
-        Err(format!("node {} answers at its address", status.node))
+    if node.is_some_and(|node| node != status.node) {
+        return Err(format!("node {} answers at its address", status.node));
     }
+    if !is_one_history(first, &status) {
+        return Err("it is of another cluster now, restored or recovered".into());
+    }
+    Ok(status)
+}
+
+/// Whether what two nodes say is of the same cluster and its same history. One that was never
+/// admitted has none.
+fn is_one_history(one: &Status, other: &Status) -> bool {
+    let none = Epoch::default();
+    let same = (one.cluster, one.epoch) == (other.cluster, other.epoch);
+    same || one.epoch == none || other.epoch == none
 }
 
 fn put_together(first: &Status, answers: &[Answer]) -> Cluster {

@@ -137,6 +137,36 @@ fn a_member_goes_on_alone_and_nobody_of_before_gets_in() {
 }
 
 #[test]
+fn a_member_that_went_on_alone_is_not_taken_for_one_of_the_cluster() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_leader();
+    let _ = cluster.ctl(&["put", "k", "before"]).quietly();
+    let asked = cluster.node(2).client_addr.clone();
+    let status = || json(&ask(&asked, &["--json", "status"]).exits(0));
+    wait::until_true("all are known", PATIENCE, || {
+        let status = status();
+        let mut members = status["members"].as_array().expect("a list").iter();
+        members.all(|member| member["reachable"] == true)
+    });
+    let epoch = status()["epoch"].clone();
+    cluster.node(1).kill();
+    let dir = text(&cluster.node(1).data_dir.clone());
+    let _ = offline(&["recover", "apply", "--data-dir", &dir, "--yes"]).exits(0);
+    cluster.node(1).start();
+    let alone = cluster.node(1).client_addr.clone();
+    wait::until_true("it leads itself", PATIENCE, || {
+        ask(&alone, &["-t", "1s", "is-leader"]).code == Some(0)
+    });
+    let status = status();
+    assert_eq!(status["epoch"], epoch);
+    let members = status["members"].as_array().expect("a list");
+    assert_eq!(members.len(), 3, "{status}");
+    assert_eq!(members[0]["reachable"], false, "{status}");
+    let why = members[0]["error"].as_str().unwrap_or_default();
+    assert!(why.contains("of another cluster now"), "{status}");
+}
+
+#[test]
 fn a_snapshot_restored_to_one_node_grows_to_three() {
     let old = Cluster::start(3);
     old.wait_leader();
