@@ -313,10 +313,13 @@ impl Draft {
         Ok(text)
     }
 
-    /// Leaves the text where it is, and says so.
+    /// Leaves the text where it is, and says so. The editor may have removed it.
     fn keep(mut self, failure: Failure) -> Failure {
-        self.is_kept = true;
-        self.told(failure)
+        self.is_kept = self.file.exists();
+        match self.is_kept {
+            true => self.told(failure),
+            false => failure,
+        }
     }
 
     /// The failure, with the place of the text.

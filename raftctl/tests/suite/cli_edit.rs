@@ -185,6 +185,16 @@ fn an_editor_that_fails_saves_nothing() {
 }
 
 #[test]
+fn a_text_that_the_editor_removed_is_nowhere() {
+    let desk = Desk::new();
+    let (_server, at) = store();
+    let done = desk.edit(&at, "rm", &["k"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(!done.stderr.contains("your text is in"), "{done:?}");
+    assert!(desk.is_clear(), "no folder is left");
+}
+
+#[test]
 fn a_text_that_cannot_be_saved_is_kept_with_the_line_that_saves_it() {
     let desk = Desk::new();
     let lost = Fake::start(1, |asked| {
