@@ -59,7 +59,11 @@ fn apply(args: &Apply, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let failed = |fatal| refused(DOING, &fatal);
     let found = storage::look(&args.data_dir).map_err(failed)?;
     let holds = found.recovery.holds();
-    let command = start_line(holds.node, &args.data_dir);
+    let mut command = start_line(holds.node, &args.data_dir);
+    // It is known to be there, and new members look for it there.
+    if let Some(member) = holds.membership.get(holds.node) {
+        command.push_str(&format!(" --peer-listen {}", member.peer_addr));
+    }
     // Nobody but the reader of this is told anything before the question.
     let _ = io::stderr().write_all(statement(&holds).as_bytes());
     let mut epoch = holds.epoch;

@@ -80,7 +80,9 @@ fn a_member_goes_on_alone_and_nobody_of_before_gets_in() {
     let done = json(&recover(&["--yes", "--json"]).exits(0));
     assert_eq!(done["entries"], 21);
     assert_eq!(done["forgotten"].as_array().map(Vec::len), Some(2));
-    assert_eq!(done["command"], format!("raftd --id 1 --data-dir {dir}"));
+    let peer_addr = cluster.node(1).peer_addr.clone();
+    let command = format!("raftd --id 1 --data-dir {dir} --peer-listen {peer_addr}");
+    assert_eq!(done["command"], command);
     let again = recover(&[]).exits(0);
     assert_eq!(
         again.text().trim(),
