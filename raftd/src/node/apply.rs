@@ -76,11 +76,6 @@ impl Proposals {
         self.queue.pop_back();
         Some(caller)
     }
-
-    /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
 }
 
 /// Committed entries that had left memory (after a restart), read back from the log.
@@ -297,6 +292,6 @@ mod tests {
         assert_eq!(proposals.take(Index(3)), None);
         assert_eq!(proposals.take(Index(4)), Some(caller(4)));
         assert_eq!(proposals.take(Index(5)), Some(caller(5)));
-        assert!(proposals.is_empty());
+        assert!(proposals.queue.is_empty());
     }
 }

@@ -70,6 +70,12 @@ impl Clients {
         encode(caller, reply, effects);
     }
 
+    /// Whether nobody waits for an answer.
+    pub(super) fn are_idle(&self) -> bool {
+        let mut connections = self.connections.values();
+        connections.all(|connection| connection.in_flight == 0)
+    }
+
     /// The connection is told from now on who leads.
     pub(super) fn watch(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&id) {

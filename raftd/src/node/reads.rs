@@ -148,11 +148,6 @@ impl Reads {
         self.count >= WAITING_MAX || self.bytes >= WAITING_BYTES_MAX
     }
 
-    /// Whether no read waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// How many reads wait.
     pub(super) fn len(&self) -> usize {
         self.count

@@ -193,7 +193,7 @@ impl Node {
         }
     }
 
-    /// Ends when nothing is pending any more, or when the time is over.
+    /// Ends when nobody waits for an answer any more, or when the time is over.
     pub(super) fn end_if_stopped(&mut self, effects: &mut Effects) {
         let Some(stop_at) = self.stop_at else {
             return;
@@ -202,9 +202,11 @@ impl Node {
             self.abandon_proposals(effects);
             self.abandon_change(effects);
             self.fail_reads(effects);
+            for caller in self.snapshots.transfers.take_busy() {
+                self.refuse(caller, Error::ShuttingDown, effects);
+            }
         }
-        let is_idle = self.proposals.is_empty() && self.changes.is_empty() && self.reads.is_empty();
-        effects.stopped = is_idle && self.resignation.is_none();
+        effects.stopped = self.clients.are_idle() && self.resignation.is_none();
         // Writes that are committed but cannot be applied any more in time stay unanswered: their
         // clients retry under the same id.
         effects.stopped |= self.now.monotonic >= stop_at;

@@ -36,8 +36,14 @@ struct Reading {
     snapshot: EntryId,
     /// When it last asked.
     asked_at: Instant,
-    /// An answer is under way.
-    busy: bool,
+    /// What is being answered.
+    request_id: Option<u64>,
+}
+
+impl Reading {
+    fn is_busy(&self) -> bool {
+        self.request_id.is_some()
+    }
 }
 
 /// Invariants:
@@ -72,17 +78,29 @@ impl Transfers {
     /// A client is gone. An answer that is under way for it still counts.
     pub(super) fn forget(&mut self, connection: ConnectionId) {
         self.reading
-            .retain(|reader, reading| *reader != connection || reading.busy);
+            .retain(|reader, reading| *reader != connection || reading.is_busy());
     }
 
-    /// An answer is there; whether its client `is_here`, too.
-    fn answered(&mut self, connection: ConnectionId, is_here: bool) {
-        if let Some(reading) = self.reading.get_mut(&connection) {
-            reading.busy = false;
-        }
+    /// Those whose answers are under way; they are answered without.
+    pub(super) fn take_busy(&mut self) -> Vec<Caller> {
+        let reading = self.reading.iter_mut();
+        let busy = reading.filter_map(|(connection, reading)| {
+            Some(Caller {
+                connection: *connection,
+                request_id: reading.request_id.take()?,
+            })
+        });
+        busy.collect()
+    }
+
+    /// An answer is there; whether its client `is_here`, too. Says whether it is still waited for.
+    fn answered(&mut self, caller: Caller, is_here: bool) -> bool {
+        let reading = self.reading.get_mut(&caller.connection);
+        let awaited = reading.and_then(|reading| reading.request_id.take());
         if !is_here {
-            self.forget(connection);
+            self.forget(caller.connection);
         }
+        is_here && awaited == Some(caller.request_id)
     }
 
     /// How far a follower has come with the snapshot that it is sent.
@@ -286,15 +304,15 @@ impl Node {
             return self.clients.answer(caller, &none, effects);
         }
         let reading = &mut self.snapshots.transfers.reading;
-        reading.retain(|_, reading| reading.busy || now.since(reading.asked_at) < GIVE_UP);
+        reading.retain(|_, reading| reading.is_busy() || now.since(reading.asked_at) < GIVE_UP);
         let known = reading.get(&caller.connection);
-        if known.map_or(reading.len() >= READERS_MAX, |reading| reading.busy) {
+        if known.map_or(reading.len() >= READERS_MAX, Reading::is_busy) {
             return self.refuse(caller, overloaded(), effects);
         }
         let asked = Reading {
             snapshot,
             asked_at: now,
-            busy: true,
+            request_id: Some(caller.request_id),
         };
         reading.insert(caller.connection, asked);
         let read = SnapshotRequest::Read {
@@ -314,11 +332,11 @@ impl Node {
         bytes: &[u8],
         effects: &mut Effects,
     ) {
-        self.snapshots
-            .transfers
-            .answered(caller.connection, self.clients.has(caller.connection));
-        let reply = Reply::SnapshotPiece { total_bytes, bytes };
-        self.clients.answer(caller, &reply, effects);
+        let is_here = self.clients.has(caller.connection);
+        if self.snapshots.transfers.answered(caller, is_here) {
+            let reply = Reply::SnapshotPiece { total_bytes, bytes };
+            self.clients.answer(caller, &reply, effects);
+        }
     }
 
     /// The leader sent a piece. What is not newer than the state is not wanted: it says so, and the

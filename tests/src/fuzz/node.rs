@@ -316,9 +316,13 @@ impl Life {
                 let frame = frame::parse(frames, CLIENT_FRAME_BYTES_MAX).expect("a good frame");
                 let frame = frame.expect("a whole frame");
                 Reply::decode(&frame).expect("a reply that clients understand");
+                frames = &frames[frame.len..];
+                // Who watches is told the leader without having asked.
+                if frame.request_id == 0 {
+                    continue;
+                }
                 let asked = waiting.iter().position(|id| *id == frame.request_id);
                 waiting.remove(asked.expect("an answer to a question, once"));
-                frames = &frames[frame.len..];
             }
         }
         effects.reply_bytes.clear();

@@ -2,11 +2,11 @@
 
 use bytes::BytesMut;
 use raftd::node::io::{ConnectionId, Input};
-use wire::client::{Consistency, Freshness, KeyRange, Request, ScanMode, ViewChoice};
+use wire::client::{Consistency, Freshness, KeyRange, MemberChange, Request, ScanMode, ViewChoice};
 use wire::command::{Command, Expect, SessionId, Write};
 use wire::frame::{self, Kind};
 use wire::limits::CLIENT_FRAME_BYTES_MAX;
-use wire::types::{Epoch, Index, NodeId};
+use wire::types::{Epoch, Incarnation, Index, NodeId};
 
 use super::super::frames::seal;
 use super::super::script::Script;
@@ -42,7 +42,8 @@ impl Life {
         };
         let freshness = Freshness { consistency, after };
         let mut body = BytesMut::new();
-        let request = match script.below(8) {
+        let choice = script.byte();
+        let request = match choice % 8 {
             0..=3 => {
                 let write = self.write(script, key);
                 write.encode_body(&mut body);
@@ -78,6 +79,7 @@ impl Life {
                     ViewChoice::Of(2),
                 ]),
             },
+            6 if choice >= 128 => self.rare_request(script),
             6 => script.pick(&[
                 Request::Status,
                 Request::Leaders,
@@ -114,6 +116,48 @@ impl Life {
         // Several requests may share a turn.
         if !script.rarely(4) {
             self.turn(Vec::new());
+        }
+    }
+
+    /// What operators ask, who watch, who would join, and who copy a snapshot.
+    fn rare_request<'k>(&self, script: &mut Script<'_>) -> Request<'k> {
+        let id = NodeId(script.near(2));
+        let name = script.pick(&["n9", "n", "x", "9", "n9\n"]);
+        let peer_addr = script.pick(&["peer-9:1", "peer-2:1", "a"]);
+        let other = NodeId(script.near(1));
+        let change = match script.below(9) {
+            0 => return Request::WatchLeader,
+            1 => {
+                return Request::ReadSnapshot {
+                    snapshot: script.id(self.disk.snapshot()),
+                    offset: script.near(0),
+                };
+            }
+            2 | 3 => {
+                return Request::Join {
+                    name,
+                    peer_addr,
+                    incarnation: Incarnation(id.0),
+                };
+            }
+            4 => MemberChange::Add {
+                name,
+                peer_addr,
+                promote_within_ms: script.pick(&[None, Some(100), Some(u64::MAX)]),
+                replaces: script.pick(&[None, Some(other)]),
+            },
+            5 => MemberChange::Remove(id),
+            6 => MemberChange::Promote(id),
+            7 => MemberChange::Demote(id),
+            _ => MemberChange::Update {
+                id,
+                name: script.pick(&[None, Some(name)]),
+                peer_addr: script.pick(&[None, Some(peer_addr)]),
+            },
+        };
+        Request::ChangeMembers {
+            dry_run: script.rarely(4),
+            change,
         }
     }
 
