@@ -369,8 +369,15 @@ fn a_member_gets_another_name_and_address() {
     };
     changed(cluster.ask(client, 1, update(other, "east", None)));
     let bad = [("east", "a:1"), ("9", "a:1"), ("w\t", "a:1"), ("w", "a")];
-    for (request, (name, addr)) in (6..).zip(bad) {
+    for (request, (name, addr)) in (6..).step_by(2).zip(bad) {
         refusal(cluster.ask(client, request, update(moved, name, Some(addr))));
+        let add = MemberChange::Add {
+            name,
+            peer_addr: addr,
+            promote_within_ms: None,
+            replaces: None,
+        };
+        refusal(cluster.ask(client, request + 1, change(add)));
     }
     let asked = update(moved, "west", Some("elsewhere:9"));
     let done = changed(cluster.ask(client, 4, asked));
