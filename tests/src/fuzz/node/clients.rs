@@ -121,10 +121,10 @@ impl Life {
 
     /// What operators ask, who watch, who would join, and who copy a snapshot.
     fn rare_request<'k>(&self, script: &mut Script<'_>) -> Request<'k> {
-        let id = NodeId(script.near(2));
+        let id = NodeId(script.near(2).max(1));
         let name = script.pick(&["n9", "n", "x", "9", "n9\n"]);
         let peer_addr = script.pick(&["peer-9:1", "peer-2:1", "a"]);
-        let other = NodeId(script.near(1));
+        let other = NodeId(script.near(1).max(1));
         let change = match script.below(9) {
             0 => return Request::WatchLeader,
             1 => {
