@@ -448,7 +448,8 @@ impl Client {
         }
         self.watch = None;
         let (endpoint, welcome) = (here.endpoint.clone(), here.welcome.clone());
-        let limit = Deadline::after(call.deadline.left().min(ASK_TIMEOUT));
+        // The answer that is awaited may come meanwhile: there must be time left to read it.
+        let limit = Deadline::after((call.deadline.left() / 2).min(ASK_TIMEOUT));
         let Ok(other) = self.router.dial_any(Some(&endpoint), limit) else {
             return;
         };

@@ -394,6 +394,25 @@ fn a_verdict_shortly_before_the_deadline_counts() {
     assert!((0..5).any(|_| in_time()));
 }
 
+/// Who leads is asked while an answer is awaited; a member that hangs does not keep it from being
+/// read.
+#[test]
+fn a_verdict_that_comes_while_a_hung_member_is_asked_counts() {
+    let server = Fake::start(1, |asked| {
+        thinks(Duration::from_millis(600));
+        asked.error(WireError::NoLeader)
+    });
+    let hung = mute();
+    // It is asked after 100 ms and, when that and a longer silence are over, after 550.
+    let certain = || {
+        let deadline = Deadline::after(Duration::from_millis(700));
+        let result = client(&[&server, &hung]).write(PUT, deadline);
+        matches!(result, Err(Error::NotApplied { .. }))
+    };
+    // A busy machine may be late.
+    assert!((0..5).any(|_| certain()));
+}
+
 /// Writes in flight, and as many bytes as a server that does not read keeps from leaving.
 #[test]
 fn what_left_is_unknown_and_what_did_not_is_certainly_not_applied() {
