@@ -45,10 +45,10 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
 
 /// As the node tells it when it knows a leader, or has had the time to hear of one.
 fn status_once_led(endpoint: &str, deadline: Deadline) -> Result<Status, Cause> {
-    let catch_up = Deadline::after(CATCH_UP.min(deadline.left()));
+    let patience = patience(deadline);
     loop {
         let status = status_of(endpoint, deadline.left())?;
-        if status.leader.is_some() || catch_up.is_over() {
+        if status.leader.is_some() || patience.is_over() {
             return Ok(status);
         }
         thread::sleep(PAUSE);
@@ -118,9 +118,14 @@ fn leader_of(node: &Status, deadline: Deadline) -> Result<Status, String> {
     Ok(leader)
 }
 
+/// Until when it is waited for, so that there is time left to say what came of it.
+fn patience(deadline: Deadline) -> Deadline {
+    Deadline::after(CATCH_UP.min(deadline.left() / 2))
+}
+
 /// What keeps this voter from being counted on.
 fn flaw(member: &Member, committed: Index, deadline: Deadline) -> Flaw {
-    let catch_up = Deadline::after(CATCH_UP.min(deadline.left()));
+    let patience = patience(deadline);
     loop {
         let timeout = MEMBER_TIMEOUT.min(deadline.left());
         let status = match status_of(&member.client_addr, timeout) {
@@ -138,7 +143,7 @@ fn flaw(member: &Member, committed: Index, deadline: Deadline) -> Flaw {
         if is_led && status.durable >= committed {
             return None;
         }
-        if catch_up.is_over() {
+        if patience.is_over() {
             return Some(match is_led {
                 true => format!("is {} entries behind", committed.0 - status.durable.0),
                 false => "hears no leader".into(),
