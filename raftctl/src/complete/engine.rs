@@ -151,7 +151,9 @@ impl Walk<'_> {
 
     fn all_flags(&self) -> Vec<Candidate> {
         let verb = self.innermost();
+        // Behind a verb, what stands only before one is refused.
         let general = self.cli.get_arguments();
+        let general = general.filter(|arg| self.path.is_empty() || arg.is_global_set());
         let own = verb.get_arguments();
         let mut flags: Vec<Candidate> = Vec::new();
         for arg in own.chain(general).filter(|arg| !arg.is_hide_set()) {

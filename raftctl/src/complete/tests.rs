@@ -33,6 +33,8 @@ fn verbs_flags_and_words_are_offered() {
     assert!(offered("raftctl __").is_empty(), "what is hidden stays so");
     assert!(offered("raftctl get -- --mis").is_empty(), "data");
     assert!(offered("raftctl -t ").is_empty());
+    assert_eq!(offered("raftctl --vers"), ["--version"]);
+    assert!(offered("raftctl put --vers").is_empty(), "refused there");
     assert!(offered("raftctl nonsense ").is_empty());
 }
 
