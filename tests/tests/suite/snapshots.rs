@@ -139,6 +139,24 @@ fn a_snapshot_that_is_asked_for_is_the_same_file_everywhere() {
 }
 
 #[test]
+fn what_a_snapshot_says_of_a_member_is_one_field_of_a_line() {
+    let cluster = Cluster::start(1);
+    cluster.wait_leader();
+    let file = cluster.path("backup.snap");
+    let _ = cluster.ctl(&["snapshot", "save", path(&file)]).quietly();
+    let forged = cluster.path("forged");
+    let addr = "h\tx\n\u{1b}[2J:1";
+    raftd::storage::restore(&file, &forged, Some(addr), 1 << 20).expect("it is restored");
+    let told = offline(
+        &["snapshot", "inspect", path(&newest_snapshot(&forged))],
+        b"",
+    );
+    let told = told.exits(0);
+    let members = "\nmembers\t1=h\\tx\\n\\x1b[2J:1\n";
+    assert!(told.text().contains(members), "{}", told.text());
+}
+
+#[test]
 fn a_backup_is_verified_looked_into_and_restored_as_another_cluster() {
     let cluster = Cluster::start(3);
     cluster.wait_leader();

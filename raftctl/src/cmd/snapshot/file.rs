@@ -109,7 +109,7 @@ pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit
     if out.for_person() {
         out.table(&[], &[], rows)?;
     } else {
-        rows.iter().try_for_each(|row| out.line(&row.join("\t")))?;
+        out.rows(&["field", "value"], &rows)?;
     }
     Ok(Exit::Done)
 }
