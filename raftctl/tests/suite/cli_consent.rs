@@ -8,7 +8,7 @@ use wire::client::{MembersChanged, NodeRole, Reply};
 use wire::membership::Membership;
 use wire::types::{Index, NodeId};
 
-use super::fake::{Act, Fake, What};
+use super::fake::{Act, Fake, What, thinks};
 use super::run::{run, store};
 use super::script::status;
 
@@ -42,6 +42,11 @@ const CTRL_C: Typed = Typed::Text("\x03");
 
 /// The leader of three members, which grants every wish.
 fn leader() -> Fake {
+    slow_leader(Duration::ZERO, Duration::ZERO)
+}
+
+/// The same, which takes its time to tell of itself, and to change something.
+fn slow_leader(to_tell: Duration, to_change: Duration) -> Fake {
     let ids: Vec<_> = (1..=3).map(|id| (NodeId(id), String::new())).collect();
     let members = Membership::initial(&ids, &[]);
     let changed = MembersChanged {
@@ -52,10 +57,14 @@ fn leader() -> Fake {
     };
     Fake::start(1, move |asked| match &asked.what {
         What::Status => {
+            thinks(to_tell);
             let told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
             asked.reply(&Reply::Status(told))
         }
-        What::Members { .. } => asked.reply(&Reply::MembersChanged(changed.clone())),
+        What::Members { .. } => {
+            thinks(to_change);
+            asked.reply(&Reply::MembersChanged(changed.clone()))
+        }
         _ => Act::Close,
     })
 }
@@ -140,6 +149,17 @@ fn a_person_may_take_longer_than_the_cluster() {
         let line = format!("-t {HASTE} {verb}");
         let (screen, code) = type_in(&leader.addr, &line, Typed::Late("n3\n"));
         assert_eq!(code, Some(0), "{screen}");
+    }
+}
+
+/// What is done takes longer than what is left then, and less than all of the time.
+#[test]
+fn without_a_question_the_time_does_not_begin_anew() {
+    for (verb, _) in VERBS {
+        let leader = slow_leader(Duration::from_millis(200), Duration::from_millis(700));
+        let args: Vec<_> = ["-t", HASTE].into_iter().chain(verb.split(' ')).collect();
+        let done = run(&leader.addr, &[args.as_slice(), &["--yes"]].concat());
+        assert_ne!(done.code, Some(0), "{verb}: {done:?}");
     }
 }
 
