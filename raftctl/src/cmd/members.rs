@@ -412,6 +412,11 @@ fn admit(
     }
     session.out.flush()?;
     match wait.wait {
+        Some(_) if member.suffrage == Suffrage::Learner && member.wish.is_none() => {
+            let what = format!("{doing}: {} does not become a voter by itself", member.name);
+            let advice = format!("raftctl promote-peer {}", member.name);
+            Err(Failure::new(Exit::Refused, "refused", what).remedy(advice))
+        }
         Some(time) => await_vote(doing, member, time, session),
         None => Ok(Exit::Done),
     }

@@ -248,6 +248,16 @@ fn with_learner(peer_addr: &str) -> MembersChanged {
     }
 }
 
+/// The same, of one that becomes a voter by itself.
+fn with_newcomer() -> MembersChanged {
+    let mut changed = with_learner("h:1");
+    changed.after.members[3].wish = Some(Wish {
+        until_wall_ms: u64::MAX,
+        replaces: None,
+    });
+    changed
+}
+
 /// A leader that does whatever it is asked for, and always answers this.
 fn granting(told: Status, changed: MembersChanged) -> Fake {
     Fake::start(1, move |asked| match asked.what {
@@ -369,7 +379,7 @@ fn a_vote_is_awaited_until_it_is_for_good() {
             looks = (looks + 1).min(2 * LOOKS);
             asked.reply(&Reply::Status(told))
         }
-        _ => asked.reply(&Reply::MembersChanged(with_learner("h:1"))),
+        _ => asked.reply(&Reply::MembersChanged(with_newcomer())),
     });
     let done = run(&leader.addr, &["add-peer", "n4", "h:1", "--wait"]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
@@ -386,7 +396,7 @@ fn a_vote_may_be_awaited_for_as_long_as_can_be_said() {
         node: NodeId(4),
         ..voter
     });
-    let leader = granting(told, with_learner("h:1"));
+    let leader = granting(told, with_newcomer());
     let wait = format!("--wait={}s", u64::MAX);
     let done = run(&leader.addr, &["add-peer", "n4", "h:1", &wait]);
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
@@ -394,7 +404,7 @@ fn a_vote_may_be_awaited_for_as_long_as_can_be_said() {
 
 #[test]
 fn who_is_removed_again_and_who_is_not_heard_of_are_told_apart() {
-    let gone = granting(three(["", "", ""]), with_learner("h:1"));
+    let gone = granting(three(["", "", ""]), with_newcomer());
     let add = ["-t", SOON, "add-peer", "n4", "h:1", "--wait=1ms"];
     assert_eq!(run(&gone.addr, &add).code, Some(1));
     let asked = format!("{:?}", gone.asked());
@@ -402,7 +412,30 @@ fn who_is_removed_again_and_who_is_not_heard_of_are_told_apart() {
     // Without a leader nobody knows whether it is gone for good.
     let mut told = three(["", "", ""]);
     told.role = NodeRole::Follower;
-    let unknown = granting(told, with_learner("h:1"));
+    let unknown = granting(told, with_newcomer());
     unknown.name_leader(&unknown, 5);
     assert_eq!(run(&unknown.addr, &add).code, Some(5));
+}
+
+/// It was added like that, and nobody waits for what does not come.
+#[test]
+fn who_stays_a_learner_is_promoted_by_hand() {
+    let mut told = three(["", "", ""]);
+    let learner = Member {
+        node: NodeId(4),
+        name: "n4".into(),
+        suffrage: Suffrage::Learner,
+        ..told.members[2].clone()
+    };
+    told.members.push(learner);
+    let mut changed = with_learner("h:1");
+    changed.before = changed.after.clone();
+    let leader = granting(told, changed);
+    let add = ["-t", SOON, "add-peer", "n4", "h:1"];
+    assert_eq!(run(&leader.addr, &add).code, Some(0));
+    let wait = [add.as_slice(), &["--wait=1ms"]].concat();
+    let done = run(&leader.addr, &wait);
+    assert_eq!(done.code, Some(6), "{done:?}");
+    let advice = "\n  try: raftctl promote-peer n4\n";
+    assert!(done.stderr.contains(advice), "{done:?}");
 }
