@@ -152,16 +152,16 @@ fn ask_until_told(newcomer: &Newcomer) -> Result<Admitted, Fatal> {
     loop {
         match ask_all(newcomer) {
             Ok(admitted) => return Ok(admitted),
-            Err(Wait::Refused(error @ Error::WrongIncarnation { .. })) => {
+            Err((_, Wait::Refused(error @ Error::WrongIncarnation { .. }))) => {
                 return Err(Fatal::new(ExitStatus::Config, error.to_string())
                     .at(format!("member {}", newcomer.name))
                     .remedy("the data directory that it had before, or raftctl replace-peer"));
             }
-            Err(wait) => {
-                let why = wait.to_string();
+            Err((by, wait)) => {
+                let why = format!("by={by} why={:?}", wait.to_string());
                 if why != told {
                     log::info!(
-                        "waiting to be admitted name={} peer={} why={why:?}",
+                        "waiting to be admitted name={} peer={} {why}",
                         newcomer.name,
                         newcomer.peer_addr
                     );
@@ -173,23 +173,30 @@ fn ask_until_told(newcomer: &Newcomer) -> Result<Admitted, Fatal> {
     }
 }
 
-/// Asks the members one by one; what the last one said is what is told.
-fn ask_all(newcomer: &Newcomer) -> Result<Admitted, Wait> {
-    let mut last = Wait::Io(io::Error::other("nobody is to be asked"));
+/// Asks the members one by one; what the last one said is what is told, and by whom.
+fn ask_all(newcomer: &Newcomer) -> Result<Admitted, (String, Wait)> {
+    let mut last = (
+        String::new(),
+        Wait::Io(io::Error::other("nobody is to be asked")),
+    );
     for seed in &newcomer.seeds {
         let mut addr = seed.clone();
         for _ in 0..REDIRECTS_MAX {
             match ask(&addr, newcomer) {
                 Ok(admitted) => return Ok(admitted),
-                Err(Wait::Leader(leader)) => addr = leader.client_addr,
+                Err(Wait::Leader(leader)) => {
+                    let next = leader.client_addr.clone();
+                    last = (addr, Wait::Leader(leader));
+                    addr = next;
+                }
                 // The leader's word is the cluster's.
                 Err(Wait::Refused(
                     error @ (Error::Refused { .. } | Error::WrongIncarnation { .. }),
                 )) => {
-                    return Err(Wait::Refused(error));
+                    return Err((addr, Wait::Refused(error)));
                 }
                 Err(wait) => {
-                    last = wait;
+                    last = (addr, wait);
                     break;
                 }
             }

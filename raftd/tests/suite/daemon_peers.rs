@@ -208,6 +208,17 @@ fn joining(data_dir: &Path, seeds: &str) -> Command {
     command
 }
 
+/// A seed may have another address than was meant.
+#[test]
+fn a_node_that_waits_to_be_admitted_tells_who_said_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let seeds = "127.0.0.1:2,127.0.0.1:1";
+    let mut command = joining(&dir.path().join("data"), seeds);
+    command.args(["--peer-listen", "127.0.0.1:0"]);
+    let daemon = Daemon::start(command);
+    daemon.wait_line(" by=127.0.0.1:1 why=\"Connection refused");
+}
+
 /// It would be killed for being late.
 #[test]
 fn a_node_that_waits_to_be_admitted_is_ready_for_a_service_manager_that_reads_late() {
