@@ -40,6 +40,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
     let ability = ability(&cli.verb);
     style.check(ability)?;
     flags.take(style.said());
+    flags.makes_own = matches!(&cli.verb, Verb::Context(args) if args.adds());
     let config = if matches!(
         cli.verb,
         Verb::Help(_) | Verb::Completion(_) | Verb::Complete(_) | Verb::Version

@@ -53,6 +53,13 @@ struct Named {
     name: String,
 }
 
+impl Args {
+    /// Whether it is for the first one, too.
+    pub(crate) fn adds(&self) -> bool {
+        matches!(self.verb, Verb::Add(_))
+    }
+}
+
 pub(crate) fn run(args: &Args, flags: &Flags, session: &mut Session<'_>) -> Result<Exit, Failure> {
     match &args.verb {
         Verb::Ls => list(session),

@@ -41,6 +41,9 @@ pub(crate) struct Flags {
     /// What other flags say of settings.
     #[arg(skip)]
     others: Vec<(&'static str, String)>,
+    /// The verb makes your own file if it is not there.
+    #[arg(skip)]
+    pub(crate) makes_own: bool,
 }
 
 impl Flags {
@@ -221,10 +224,10 @@ fn find<'a>(files: &'a [File], name: &str) -> Option<(&'a File, &'a file::Contex
 /// The user's own file, and whether it must be there.
 fn own_file(flags: &Flags, env: &dyn Fn(&str) -> Option<OsString>) -> Option<(PathBuf, bool)> {
     if let Some(path) = &flags.config {
-        return Some((path.clone(), true));
+        return Some((path.clone(), !flags.makes_own));
     }
     if let Some(path) = env("RAFTCTL_CONFIG") {
-        return Some((path.into(), true));
+        return Some((path.into(), !flags.makes_own));
     }
     let folder = env("XDG_CONFIG_HOME").map(PathBuf::from);
     // The specification: a path that is not absolute does not count.

@@ -117,6 +117,26 @@ fn a_context_that_is_not_there_is_not_chosen_and_the_file_stays_as_private_as_it
     assert_eq!(told, expected);
 }
 
+/// A file that was named need be there for all but who makes it.
+#[test]
+fn the_first_context_makes_the_file_that_was_named() {
+    let home = Home::new();
+    let named = home.file().with_file_name("named.toml");
+    let path = named.to_str().unwrap();
+    let env = [("RAFTCTL_CONFIG", path)];
+    assert_eq!(home.run_in(&env, &["context", "use", "a"]).code, Some(2));
+    home.run_in(&env, &["-e", "h:1", "context", "add", "a"])
+        .silently(0, "");
+    home.run(&["--config", path, "context", "use", "a"])
+        .silently(0, "");
+    fs::remove_file(&named).unwrap();
+    home.run(&["--config", path, "-e", "h:2", "context", "add", "b"])
+        .silently(0, "");
+    home.run_in(&env, &["context", "show", "b"])
+        .silently(0, "endpoints\th:2\n");
+    assert!(!home.file().exists(), "it is not the one that was named");
+}
+
 #[test]
 fn what_counts_is_explained() {
     let home = Home::new();
