@@ -186,7 +186,7 @@ pub fn members(text: &str) -> Result<Vec<(NodeId, String)>, String> {
             return Err(format!("\"{part}\" is not ID=HOST:PORT"));
         };
         let id = node_id(id.trim()).map_err(|why| format!("\"{id}\": {why}"))?;
-        let addr = fixed_address(addr.trim()).map_err(|why| format!("member {id}: {why}"))?;
+        let addr = told_address(addr.trim()).map_err(|why| format!("member {id}: {why}"))?;
         if members.iter().any(|(known, _)| *known == id) {
             return Err(format!("member {id} is listed twice"));
         }

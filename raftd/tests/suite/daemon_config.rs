@@ -293,6 +293,11 @@ fn the_initial_cluster_is_canonical_and_its_id_depends_on_list_and_token() {
     assert!(value::members(&many.join(",")).is_err());
     let port = load(&["--initial-cluster", "1=a:0", "--id", "1"]).unwrap_err();
     assert!(port.what.contains("no fixed port"));
+    // The others would dial themselves.
+    for wildcard in ["1=0.0.0.0:7401", "1=[::]:7401", "1=a:1,2=0.0.0.0:1"] {
+        let refused = load(&["--initial-cluster", wildcard, "--id", "1"]).unwrap_err();
+        assert!(refused.what.contains("a wildcard"), "{refused}");
+    }
 }
 
 /// What a start with an empty data directory would refuse for its settings alone, the check refuses.
