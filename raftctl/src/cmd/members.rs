@@ -307,10 +307,13 @@ pub(super) struct Named {
 pub(super) fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Named, Failure> {
     let id = name.parse().ok().filter(|id| *id > 0).map(NodeId);
     let rows = rows(doing, session)?;
-    let row = rows
+    let mut meant = rows
         .into_iter()
-        .find(|row| row.name == name || Some(NodeId(row.id)) == id);
-    if let Some(row) = row {
+        .filter(|row| row.name == name || Some(NodeId(row.id)) == id);
+    if let Some(row) = meant.next() {
+        if let Some(other) = meant.next() {
+            return Err(two_of_that_name(doing, name, [&row, &other]));
+        }
         return Ok(Named {
             id: NodeId(row.id),
             title: row.title(),
@@ -323,6 +326,16 @@ pub(super) fn find(doing: &str, name: &str, session: &Session<'_>) -> Result<Nam
         }),
         None => Err(no_such_member(doing, name)),
     }
+}
+
+/// Members tell their names themselves, so two may tell the same: the wrong one must not be removed.
+fn two_of_that_name(doing: &str, name: &str, [one, other]: [&Row; 2]) -> Failure {
+    let what = format!(
+        "{doing} failed: members {} and {} are both called {name}",
+        one.id, other.id
+    );
+    Failure::new(Exit::Refused, "ambiguous-member", what)
+        .remedy("name the member by its id; raftctl peers tells it")
 }
 
 pub(super) fn no_such_member(doing: &str, name: &str) -> Failure {

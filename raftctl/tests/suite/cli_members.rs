@@ -200,6 +200,36 @@ fn an_address_that_leads_nowhere_is_no_address_of_a_member() {
     }
 }
 
+/// Members tell their names themselves: a line that was copied from one configuration to the next may
+/// have two of them tell the same.
+#[test]
+fn a_name_that_two_members_tell_means_none_of_them() {
+    let leader = Fake::start(1, |asked| match asked.what {
+        What::Status => {
+            let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+            told.members[0].name = "n2".into();
+            asked.reply(&Reply::Status(told))
+        }
+        _ => asked.error(WireError::NoLeader),
+    });
+    for verb in [
+        &["remove-peer", "n2", "--yes"][..],
+        &["remove-peer", "n2", "--dry-run"],
+        &["demote-peer", "n2", "--yes"],
+        &["replace-peer", "n2", "n4", "h:1", "--yes"],
+        &["update-peer", "n2", "--name", "x"],
+        &["transfer-leader", "n2"],
+    ] {
+        let done = run(&leader.addr, &[&["-t", SOON], verb].concat());
+        assert_eq!(done.code, Some(6), "{verb:?}: {done:?}");
+        let told = done.stderr.contains("members 1 and 2 are both called n2");
+        assert!(told, "{verb:?}: {done:?}");
+        assert!(done.stderr.contains("by its id"), "{verb:?}: {done:?}");
+    }
+    let done = run(&leader.addr, &["-t", SOON, "remove-peer", "2", "--yes"]);
+    assert_eq!(done.code, Some(4), "it is asked for: {done:?}");
+}
+
 /// A member that was never heard has no name yet, and a variable of a script may be empty.
 #[test]
 fn an_empty_name_means_no_member() {
