@@ -165,8 +165,21 @@ fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), Fatal> {
         )
         .at(path.display()));
     }
-    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        Fatal::new(ExitStatus::Config, "no TOML: a byte that is not UTF-8")
+            .at(place(path, error.as_bytes(), offset))
+            .remedy("save the file as UTF-8")
+    })?;
     apply_toml(settings, path, &text)
+}
+
+/// The line of a file that this byte is on.
+fn place(path: &Path, text: &[u8], offset: usize) -> Origin {
+    let before = text.iter().take(offset);
+    let line = 1 + before.filter(|byte| **byte == b'\n').count();
+    Origin::File(path.to_owned(), line)
 }
 
 /// Applies the text of a file; `path` is for messages only.
@@ -174,13 +187,7 @@ fn apply_file(settings: &mut Settings, path: &Path) -> Result<(), Fatal> {
 /// # Errors
 /// It is no TOML, or says something that cannot be.
 pub fn apply_toml(settings: &mut Settings, path: &Path, text: &str) -> Result<(), Fatal> {
-    let at = |offset: usize| {
-        let before = text.as_bytes().iter().take(offset);
-        Origin::File(
-            path.to_owned(),
-            1 + before.filter(|byte| **byte == b'\n').count(),
-        )
-    };
+    let at = |offset: usize| place(path, text.as_bytes(), offset);
     let table = DeTable::parse(text).map_err(|error| {
         Fatal::new(ExitStatus::Config, format!("no TOML: {}", error.message()))
             .at(at(error.span().map_or(0, |span| span.start)))

@@ -147,6 +147,12 @@ fn a_file_that_is_no_toml_is_refused_with_its_line() {
     assert!(refused.remedy.contains("raftd.toml(5)"), "{refused}");
     let refused = load(&["--config", "/nowhere/a.toml"]).unwrap_err();
     assert!(refused.remedy.contains("--config"), "{refused}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), b"[log]\n# caf\xe9\nlevel = 'info'\n").unwrap();
+    let path = file.path().to_str().unwrap();
+    let refused = load(&["--config", path]).unwrap_err();
+    assert_eq!(refused.place, format!("{path} line 2"), "{refused}");
+    assert!(refused.remedy.contains("UTF-8"), "{refused}");
     assert!(
         toml("listen = 'a:1'").is_err(),
         "a key outside of a section"
