@@ -488,7 +488,7 @@ fn await_vote(
                             member.name
                         ),
                     )
-                    .remedy("start it with the line that was printed, then add it again"));
+                    .remedy("start it with the line that was printed, then run the same again"));
                 }
                 Some(_) | None => {}
             }
