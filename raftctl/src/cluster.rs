@@ -6,7 +6,7 @@ use std::time::Duration;
 use raftctl::client::{Client, Deadline, Error, Member, NodeRole, Status, status_of};
 use serde::{Serialize, Serializer};
 use wire::membership::Suffrage;
-use wire::types::{Epoch, Index, NodeId};
+use wire::types::{ClusterId, Epoch, NodeId};
 
 /// Time for one member to answer: those that do not are dead, for a person who waits.
 pub(crate) const MEMBER_TIMEOUT: Duration = Duration::from_millis(700);
@@ -56,6 +56,8 @@ pub(crate) struct Row {
     pub(crate) version: Option<String>,
     pub(crate) state: Option<String>,
     pub(crate) error: Option<String>,
+    #[serde(skip)]
+    history: History,
 }
 
 /// Asks any node who the members are, then all of them and the other endpoints about themselves,
@@ -98,7 +100,8 @@ fn members_but(status: &Status, asked: &[Option<NodeId>]) -> Vec<Asked> {
 
 /// Who is asked without being known, and does not answer, is nobody.
 fn ask_all(first: &Status, next: &[Asked], timeout: Duration) -> Vec<Answer> {
-    let ask = |node, addr| ask(first, node, addr, timeout);
+    let history = History::of(first);
+    let ask = |node, addr| history.ask(node, addr, timeout);
     let answers = ask_each(next, |(node, addr)| (*node, ask(*node, addr)));
     let answers = answers.into_iter().filter_map(|(node, answer)| {
         let node = node.or(answer.as_ref().ok().map(|status| status.node))?;
@@ -137,31 +140,49 @@ fn reference<'a>(first: &'a Status, answers: &'a [Answer]) -> &'a Status {
 
 type Answer = (NodeId, Result<Status, String>);
 
-fn ask(
-    first: &Status,
-    node: Option<NodeId>,
-    addr: &str,
-    timeout: Duration,
-) -> Result<Status, String> {
-    if addr.is_empty() {
-        return Err("its address is not known: it was not heard yet".into());
-    }
-    let status = status_of(addr, timeout).map_err(|cause| cause.text)?;
-    if node.is_some_and(|node| node != status.node) {
-        return Err(format!("node {} answers at its address", status.node));
-    }
-    if !is_one_history(first, &status) {
-        return Err("it is of another cluster now, restored or recovered".into());
-    }
-    Ok(status)
+/// A cluster, and which of its histories.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct History {
+    cluster: ClusterId,
+    epoch: Epoch,
 }
 
-/// Whether what two nodes say is of the same cluster and its same history. One that was never
-/// admitted has none.
-fn is_one_history(one: &Status, other: &Status) -> bool {
-    let none = Epoch::default();
-    let same = (one.cluster, one.epoch) == (other.cluster, other.epoch);
-    same || one.epoch == none || other.epoch == none
+impl History {
+    /// That of the node that told this.
+    pub(crate) fn of(status: &Status) -> Self {
+        Self {
+            cluster: status.cluster,
+            epoch: status.epoch,
+        }
+    }
+
+    /// What a member of it says of itself, or else why that is not to be had.
+    pub(crate) fn ask(
+        self,
+        node: Option<NodeId>,
+        addr: &str,
+        timeout: Duration,
+    ) -> Result<Status, String> {
+        if addr.is_empty() {
+            return Err("its address is not known: it was not heard yet".into());
+        }
+        let status = status_of(addr, timeout).map_err(|cause| cause.text)?;
+        if node.is_some_and(|node| node != status.node) {
+            return Err(format!("node {} answers at its address", status.node));
+        }
+        if !self.is_that_of(&status) {
+            return Err("it is of another cluster now, restored or recovered".into());
+        }
+        Ok(status)
+    }
+
+    /// Whether what a node says is of the same cluster and its same history. One that was never
+    /// admitted has none.
+    fn is_that_of(self, other: &Status) -> bool {
+        let none = Epoch::default();
+        let same = (self.cluster, self.epoch) == (other.cluster, other.epoch);
+        same || self.epoch == none || other.epoch == none
+    }
 }
 
 fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
@@ -202,7 +223,7 @@ fn put_together(first: &Status, answers: &[Answer]) -> Cluster {
     let rows = reference
         .members
         .iter()
-        .map(|member| row(member, answers, reference.last))
+        .map(|member| row(member, answers, reference))
         .collect();
     Cluster {
         cluster_id: first.cluster.to_string(),
@@ -228,7 +249,7 @@ fn serialize_kind<S: Serializer>(suffrage: &Suffrage, serializer: S) -> Result<S
     serializer.serialize_str(kind(*suffrage))
 }
 
-fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
+fn row(member: &Member, answers: &[Answer], reference: &Status) -> Row {
     let answer = answers.iter().find(|(node, _)| *node == member.node);
     let told = answer.and_then(|(_, answer)| answer.as_ref().ok());
     let why = match answer {
@@ -256,7 +277,7 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
         durable_index: own(|status| status.durable.0),
         commit_index: own(|status| status.commit.0),
         applied_index: own(|status| status.applied.0),
-        lag_entries: last.map(|last| leader_last.0.saturating_sub(last.0)),
+        lag_entries: last.map(|last| reference.last.0.saturating_sub(last.0)),
         snapshot_index: own(|status| status.snapshot.index.0),
         snapshot_term: own(|status| status.snapshot.term.0),
         snapshot_bytes: own(|status| status.snapshot_bytes),
@@ -270,6 +291,7 @@ fn row(member: &Member, answers: &[Answer], leader_last: Index) -> Row {
         version: told.map(|status| status.version.clone()),
         state: told.map(|status| status.state.clone()),
         error: why.filter(|why| !why.is_empty()),
+        history: History::of(reference),
     }
 }
 
@@ -283,6 +305,12 @@ pub(crate) fn title(members: &[Member], id: NodeId) -> String {
 }
 
 impl Row {
+    /// What the member says of itself now.
+    pub(crate) fn ask(&self, timeout: Duration) -> Result<Status, String> {
+        let node = Some(NodeId(self.id));
+        self.history.ask(node, &self.client_addr, timeout)
+    }
+
     /// Its name; its id while it was never heard.
     pub(crate) fn title(&self) -> String {
         if self.name.is_empty() {

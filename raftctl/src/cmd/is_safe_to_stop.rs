@@ -7,9 +7,9 @@ use raftctl::client::{Cause, Deadline, Error, Member, NodeRole, Status, status_o
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::membership::Suffrage;
-use wire::types::{Index, NodeId};
+use wire::types::NodeId;
 
-use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
+use crate::cluster::{History, MEMBER_TIMEOUT, ask_each, title};
 use crate::session::Session;
 
 /// Time for a node to hear of its leader, and for a voter to get what was committed when this was
@@ -73,7 +73,7 @@ fn why_not(node: &Status, deadline: Deadline) -> Option<String> {
     }
     let others = voters.iter().filter(|member| member.node != node.node);
     let flaws = ask_each(others, |member| {
-        (member.node, flaw(member, leader.commit, deadline))
+        (member.node, flaw(member, &leader, deadline))
     });
     // While the voters change, both sets of them decide.
     let sets: [fn(Suffrage) -> bool; 2] = [Suffrage::votes_before, Suffrage::votes_after];
@@ -109,10 +109,11 @@ fn leader_of(node: &Status, deadline: Deadline) -> Result<Status, String> {
     } else {
         let member = node.members.iter().find(|member| member.node == id);
         let addr = member.map_or("", |member| member.client_addr.as_str());
-        status_of(addr, MEMBER_TIMEOUT.min(deadline.left()))
-            .map_err(|cause| format!("the leader does not answer: {}", cause.text))?
+        History::of(node)
+            .ask(Some(id), addr, MEMBER_TIMEOUT.min(deadline.left()))
+            .map_err(|why| format!("the leader does not answer: {why}"))?
     };
-    if leader.node != id || leader.role != NodeRole::Leader || !leader.quorum_ok {
+    if leader.role != NodeRole::Leader || !leader.quorum_ok {
         return Err("no leader hears a quorum".into());
     }
     Ok(leader)
@@ -124,14 +125,15 @@ fn patience(deadline: Deadline) -> Deadline {
 }
 
 /// What keeps this voter from being counted on.
-fn flaw(member: &Member, committed: Index, deadline: Deadline) -> Flaw {
+fn flaw(member: &Member, leader: &Status, deadline: Deadline) -> Flaw {
+    let committed = leader.commit;
     let patience = patience(deadline);
     loop {
         let timeout = MEMBER_TIMEOUT.min(deadline.left());
-        let status = match status_of(&member.client_addr, timeout) {
-            Ok(status) if status.node == member.node => status,
-            Ok(status) => return Some(format!("is not there, but node {} is", status.node)),
-            Err(cause) => return Some(format!("does not answer: {}", cause.text)),
+        let told = History::of(leader).ask(Some(member.node), &member.client_addr, timeout);
+        let status = match told {
+            Ok(status) => status,
+            Err(why) => return Some(format!("does not answer: {why}")),
         };
         if status.state != "serving" {
             return Some(format!("is {}", status.state));

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use raftctl::client::{LeaderChange, Member, leaders_of};
+use raftctl::client::{Deadline, LeaderChange, Member, leaders_of};
 use raftctl::failure::{Exit, Failure};
 use serde::Serialize;
 use wire::leadership::Cause;
 use wire::types::NodeId;
 
 use super::status::text;
-use crate::cluster::{MEMBER_TIMEOUT, ask_each, title};
+use crate::cluster::{History, MEMBER_TIMEOUT, ask_each, title};
 use crate::format::{self, Ability};
 use crate::session::Session;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
     let own = client.leaders(session.deadline()).map_err(failed)?;
     let timeout = MEMBER_TIMEOUT.min(session.deadline().left());
     let others = status.members.iter().filter(|m| m.node != status.node);
-    let mut told = ask(others, timeout);
+    let mut told = ask(History::of(&status), others, Deadline::after(timeout));
     told.push((status.node, own));
     let rows: Vec<_> = merge(&told)
         .map(|(told_by, change)| Row {
@@ -86,10 +86,16 @@ pub(crate) fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
 type Told = (NodeId, Vec<LeaderChange>);
 
 /// What those members say that answer.
-fn ask<'a>(members: impl Iterator<Item = &'a Member>, timeout: Duration) -> Vec<Told> {
+fn ask<'a>(
+    history: History,
+    members: impl Iterator<Item = &'a Member>,
+    deadline: Deadline,
+) -> Vec<Told> {
     let known = members.filter(|member| !member.client_addr.is_empty());
     let answers = ask_each(known, |member| {
-        let told = leaders_of(&member.client_addr, timeout).ok()?;
+        let addr = &member.client_addr;
+        history.ask(Some(member.node), addr, deadline.left()).ok()?;
+        let told = leaders_of(addr, deadline.left()).ok()?;
         Some((member.node, told))
     });
     answers.into_iter().flatten().collect()

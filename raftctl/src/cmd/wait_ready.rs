@@ -7,7 +7,7 @@ use raftctl::client::{Cause, Error, Status, status_of};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 
-use crate::cluster::{MEMBER_TIMEOUT, ask_each};
+use crate::cluster::{History, MEMBER_TIMEOUT, ask_each};
 use crate::session::Session;
 
 /// Pause between two questions.
@@ -125,8 +125,10 @@ fn committed(status: &Status, timeout: Duration) -> Option<u64> {
         return status.quorum_ok.then_some(status.commit.0);
     }
     let member = status.members.iter().find(|member| member.node == leader)?;
-    let answer = status_of(&member.client_addr, MEMBER_TIMEOUT.min(timeout)).ok()?;
-    (answer.node == leader && answer.quorum_ok).then_some(answer.commit.0)
+    let timeout = MEMBER_TIMEOUT.min(timeout);
+    let answer = History::of(status).ask(Some(leader), &member.client_addr, timeout);
+    let answer = answer.ok().filter(|answer| answer.quorum_ok)?;
+    Some(answer.commit.0)
 }
 
 /// Nothing changed for as long as one waits: no, or nobody there.

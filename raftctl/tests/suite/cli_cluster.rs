@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::{Value, json};
-use wire::client::{NodeRole, Reply, Status};
+use wire::client::{LeaderChange, NodeRole, Reply, Status};
 use wire::command::Outcome;
 use wire::error::Error as WireError;
+use wire::leadership::Cause;
 use wire::membership::Suffrage;
-use wire::types::{Index, NodeId, Term};
+use wire::types::{Epoch, Index, NodeId, Term};
 
 use super::client::closed_port;
 use super::fake::{Fake, What};
@@ -145,7 +146,17 @@ fn nodes<const N: usize>(
         let (tell, known, id) = (tell.clone(), Arc::clone(&addrs), at as u64 + 1);
         Fake::start(id, move |asked| {
             let addrs = known.wait().each_ref().map(String::as_str);
-            asked.reply(&Reply::Status(tell(id, addrs)))
+            match asked.what {
+                What::Snapshot => asked.done(40, Outcome::Applied),
+                What::Leaders => asked.reply(&Reply::LeaderChanges(vec![LeaderChange {
+                    term: Term(id),
+                    leader: NodeId(1),
+                    wall_ms: 0,
+                    without_ms: 0,
+                    cause: Cause::Start,
+                }])),
+                _ => asked.reply(&Reply::Status(tell(id, addrs))),
+            }
         })
     });
     let all = nodes.each_ref().map(|node| node.addr.clone());
@@ -282,11 +293,15 @@ fn a_node_is_not_safe_to_stop_while_a_voter_that_is_needed_cannot_be_counted_on(
         (
             3,
             |told| told.node = NodeId(9),
-            "n3 is not there, but node 9",
+            "n3 does not answer: node 9 answers at its address",
         ),
         (1, |told| told.quorum_ok = false, "no leader hears a quorum"),
         (1, |told| told.role = role(2), "no leader hears a quorum"),
-        (1, |told| told.node = NodeId(9), "no leader hears a quorum"),
+        (
+            1,
+            |told| told.node = NodeId(9),
+            "the leader does not answer: node 9",
+        ),
         (
             ALL,
             |told| told.members[2].suffrage = Incoming,
@@ -313,6 +328,39 @@ fn a_node_is_not_safe_to_stop_while_a_voter_that_is_needed_cannot_be_counted_on(
         (learner.code, &learner.json()["safe"]),
         (Some(0), &json!(true))
     );
+}
+
+/// It was recovered or restored, and the others go on without it.
+#[test]
+fn a_member_that_is_of_another_history_now_is_not_counted_on() {
+    let of_others = |other: u64| {
+        nodes(move |id, addrs| {
+            let mut told = status(id, role(id), addrs, [true; 3]);
+            (told.snapshot.term, told.snapshot.index) = (Term(1), Index(40));
+            if id == other {
+                told.epoch = Epoch(1);
+            }
+            told
+        })
+    };
+    let [leader, second, _third] = of_others(3);
+    let done = run(&second.addr, &["is-safe-to-stop"]);
+    let why = "n3 does not answer: it is of another cluster now";
+    assert!(
+        done.code == Some(1) && done.stderr.contains(why),
+        "{done:?}"
+    );
+    let done = run(&leader.addr, &["-t", "500ms", "snapshot", "--node", "n3"]);
+    let why = "n3: it is of another cluster now";
+    assert!(
+        done.code == Some(4) && done.stderr.contains(why),
+        "{done:?}"
+    );
+    let terms = ["leaders", "--value", "--field", "term"];
+    run(&second.addr, &terms).silently(0, "1\n2\n");
+    let [_leader, second, _third] = of_others(1);
+    let caught_up = ["-t", "500ms", "wait-ready", "--caught-up"];
+    assert_eq!(run(&second.addr, &caught_up).code, Some(1));
 }
 
 #[test]

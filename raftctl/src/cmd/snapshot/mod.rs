@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
-use raftctl::client::status_of;
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::types::{EntryId, Index, Term};
@@ -191,8 +190,9 @@ fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>,
 
 /// The member's snapshot if it is as of `id` or later; else why not, and how far it has come.
 fn look(row: &Row, id: EntryId, timeout: Duration) -> Result<Line, (String, u64)> {
-    let status = status_of(&row.client_addr, MEMBER_TIMEOUT.min(timeout))
-        .map_err(|cause| (cause.text, 0))?;
+    let status = row
+        .ask(MEMBER_TIMEOUT.min(timeout))
+        .map_err(|why| (why, 0))?;
     if status.snapshot.index >= id.index {
         return Ok(Line {
             node: row.title(),
