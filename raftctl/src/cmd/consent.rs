@@ -4,6 +4,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use raftctl::failure::Failure;
 
+use crate::session::Session;
+
 /// Whether it was meant.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct Consent {
@@ -18,8 +20,15 @@ impl Consent {
         !self.yes && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Asks whoever sits at the terminal to type this name. Nothing is asked for a dry run.
-    pub(super) fn get(self, doing: &str, name: &str, dry_run: bool) -> Result<(), Failure> {
+    /// Asks whoever sits at the terminal to type this name, and gives them time. Nothing is asked for
+    /// a dry run.
+    pub(super) fn get(
+        self,
+        doing: &str,
+        name: &str,
+        dry_run: bool,
+        session: &mut Session<'_>,
+    ) -> Result<(), Failure> {
         if self.yes || dry_run {
             return Ok(());
         }
@@ -34,6 +43,7 @@ impl Consent {
         let asked = write!(stderr, "{doing}: type {name} to go on: ")
             .and_then(|()| stderr.flush())
             .and_then(|()| stdin.lock().read_line(&mut answer));
+        session.was_away();
         match asked {
             Ok(_) if answer.trim() == name => Ok(()),
             _ => {

@@ -190,7 +190,8 @@ pub(crate) fn add(args: &Add, session: &mut Session<'_>) -> Result<Exit, Failure
 pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let doing = format!("replace-peer {}", args.old);
     let old = find(&doing, &args.old, session)?;
-    agreed(&doing, &old, args.consent, args.plan, session)?;
+    let dry_run = args.plan.dry_run;
+    args.consent.get(&doing, &old.title, dry_run, session)?;
     let change = MemberChange::Add {
         name: &args.new,
         peer_addr: &args.addr,
@@ -202,13 +203,7 @@ pub(crate) fn replace(args: &Replace, session: &mut Session<'_>) -> Result<Exit,
 
 pub(crate) fn remove(args: &Remove, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let errand = args.member.errand("remove-peer", args.plan, session)?;
-    agreed(
-        &errand.doing,
-        &errand.member,
-        args.consent,
-        args.plan,
-        session,
-    )?;
+    errand.agreed(args.consent, session)?;
     errand.run(MemberChange::Remove(errand.member.id), "removed", session)
 }
 
@@ -219,13 +214,7 @@ pub(crate) fn promote(args: &Promote, session: &mut Session<'_>) -> Result<Exit,
 
 pub(crate) fn demote(args: &Demote, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let errand = args.member.errand("demote-peer", args.plan, session)?;
-    agreed(
-        &errand.doing,
-        &errand.member,
-        args.consent,
-        args.plan,
-        session,
-    )?;
+    errand.agreed(args.consent, session)?;
     let change = MemberChange::Demote(errand.member.id);
     errand.run(change, "is a learner", session)
 }
@@ -261,6 +250,11 @@ impl Whom {
 }
 
 impl Errand {
+    /// Asks first, where something ends.
+    fn agreed(&self, consent: Consent, session: &mut Session<'_>) -> Result<(), Failure> {
+        consent.get(&self.doing, &self.member.title, self.plan.dry_run, session)
+    }
+
     /// Does it; `done` says so, behind the member's name.
     fn run(
         &self,
@@ -272,21 +266,6 @@ impl Errand {
         let what = format!("{} {done}", self.member.title);
         tell(&what, &changed, self.plan, session)
     }
-}
-
-/// Asks first, where something ends.
-fn agreed(
-    doing: &str,
-    member: &Named,
-    consent: Consent,
-    plan: Plan,
-    session: &mut Session<'_>,
-) -> Result<(), Failure> {
-    consent.get(doing, &member.title, plan.dry_run)?;
-    if consent.asks() {
-        session.was_away();
-    }
-    Ok(())
 }
 
 impl Wait {

@@ -72,6 +72,7 @@ fn apply(args: &Apply, session: &mut Session<'_>) -> Result<Exit, Failure> {
             DOING,
             &title(holds.membership.get(holds.node), &holds),
             args.dry_run,
+            session,
         )?;
         if !args.dry_run {
             epoch = found.apply().map_err(failed)?.epoch;

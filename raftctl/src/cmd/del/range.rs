@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, range: &Range, session: &mut Session<'_>) -> Resu
                 // Who cannot read it is not asked either.
                 let _ = writeln!(io::stderr(), "{what}: {there} keys are there");
             }
-            args.consent.get(&what, &range.name, false)?;
+            args.consent.get(&what, &range.name, false, session)?;
         }
         Some(_) | None => {}
     }
