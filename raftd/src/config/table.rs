@@ -425,7 +425,8 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         default: "64MiB",
         placeholder: "SIZE",
-        doc: "How much of a snapshot is written in a second; 0 is no limit, and takes two processors.",
+        doc: "How much of a snapshot is written, and then read again, in a second; \
+              0 is no limit, and takes two processors.",
         kind: Kind::Size {
             min: 0,
             max: 1024 * GIB,
