@@ -50,7 +50,8 @@ pub fn own_id(settings: &Settings, members: &[(NodeId, String)]) -> Result<NodeI
         return match &settings.peer_advertise {
             Some(own) if own != addr => Err(refuse(format!(
                 "--peer-advertise is {own}, but the initial cluster lists node {id} at {addr}"
-            ))),
+            ))
+            .remedy("leave out --peer-advertise, or give it as the list has it")),
             _ => Ok(id),
         };
     }

@@ -382,12 +382,16 @@ fn a_node_finds_itself_by_id_by_name_or_by_address() {
         &[][..],
         &["--id", "3"],
         &["--name", "n3"],
-        &["--id", "1", "--peer-advertise", "b:1"],
         &["--id", "1", "--name", "n2"],
     ] {
         let refused = own(unclear).unwrap_err();
         assert_eq!(refused.status, ExitStatus::Config);
         assert_eq!(refused.remedy, "say which member this node is: --id N");
+    }
+    for elsewhere in ["b:1", "c:1"] {
+        let refused = own(&["--id", "1", "--peer-advertise", elsewhere]).unwrap_err();
+        assert_eq!(refused.status, ExitStatus::Config);
+        assert!(refused.remedy.contains("--peer-advertise"), "{refused}");
     }
 }
 
