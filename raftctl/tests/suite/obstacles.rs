@@ -405,12 +405,12 @@ fn a_verdict_that_comes_while_a_hung_member_is_asked_counts() {
     let hung = mute();
     // It is asked after 100 ms and, when that and a longer silence are over, after 550.
     let certain = || {
-        let deadline = Deadline::after(Duration::from_millis(700));
+        let deadline = Deadline::after(Duration::from_millis(790));
         let result = client(&[&server, &hung]).write(PUT, deadline);
         matches!(result, Err(Error::NotApplied { .. }))
     };
-    // A busy machine may be late.
-    assert!((0..5).any(|_| certain()));
+    // A busy machine may be later than the 120 ms that are left then.
+    assert!((0..20).any(|_| certain()));
 }
 
 /// Writes in flight, and as many bytes as a server that does not read keeps from leaving.
