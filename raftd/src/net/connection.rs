@@ -54,6 +54,21 @@ pub(super) enum Phase {
     Leaving(Instant),
 }
 
+impl Phase {
+    /// The peer at the other end, if this node dialled it.
+    pub(super) fn dialled(self) -> Option<NodeId> {
+        match self {
+            Self::Connecting(peer)
+            | Self::Greeting { peer, .. }
+            | Self::Link {
+                peer,
+                dialled: true,
+            } => Some(peer),
+            _ => None,
+        }
+    }
+}
+
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {

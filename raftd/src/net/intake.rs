@@ -430,13 +430,7 @@ impl Driver {
             Phase::Connecting(_) | Phase::Greeting { .. } | Phase::Newcomer | Phase::Leaving(_) => {
             }
         }
-        if let Phase::Connecting(peer)
-        | Phase::Greeting { peer, .. }
-        | Phase::Link {
-            peer,
-            dialled: true,
-        } = phase
-        {
+        if let Some(peer) = phase.dialled() {
             self.dialler.failed(peer, self.now.monotonic, why);
         }
     }

@@ -105,14 +105,9 @@ impl Table {
 
     /// The connections that this node dialled to these peers, or is dialling.
     pub(super) fn dialled_to(&self, peers: &[NodeId]) -> Vec<u64> {
-        let to = |connection: &Connection| match connection.phase {
-            Phase::Connecting(peer)
-            | Phase::Greeting { peer, .. }
-            | Phase::Link {
-                peer,
-                dialled: true,
-            } => peers.contains(&peer),
-            _ => false,
+        let to = |connection: &Connection| {
+            let peer = connection.phase.dialled();
+            peer.is_some_and(|peer| peers.contains(&peer))
         };
         let connections = self.slab.iter().map(|(_, connection)| connection);
         let dialled = connections.filter(|connection| to(connection));

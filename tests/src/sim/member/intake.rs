@@ -330,13 +330,7 @@ impl Process {
             _ => None,
         };
         self.table.notices.extend(notice);
-        if let Phase::Connecting(peer)
-        | Phase::Greeting { peer, .. }
-        | Phase::Link {
-            peer,
-            dialled: true,
-        } = phase
-        {
+        if let Some(peer) = phase.dialled() {
             self.dialler.failed(peer, self.now.monotonic, why);
         }
     }

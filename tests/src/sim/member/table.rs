@@ -30,6 +30,21 @@ pub(super) enum Phase {
     Leaving,
 }
 
+impl Phase {
+    /// The peer at the other end, if this node dialled it.
+    pub(super) fn dialled(self) -> Option<NodeId> {
+        match self {
+            Self::Connecting(peer)
+            | Self::Greeting { peer, .. }
+            | Self::Link {
+                peer,
+                dialled: true,
+            } => Some(peer),
+            _ => None,
+        }
+    }
+}
+
 /// A connection of a process.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -154,14 +169,10 @@ impl Table {
 
     /// The connections that were dialled to these.
     pub(super) fn dialled_to(&self, peers: &[NodeId]) -> Vec<u64> {
-        let to = |open: &Open| match open.phase {
-            Phase::Connecting(peer)
-            | Phase::Greeting { peer, .. }
-            | Phase::Link {
-                peer,
-                dialled: true,
-            } => peers.contains(&peer),
-            _ => false,
+        let to = |open: &Open| {
+            open.phase
+                .dialled()
+                .is_some_and(|peer| peers.contains(&peer))
         };
         let dialled = self.open.iter().filter(|(_, open)| to(open));
         dialled.map(|(name, _)| *name).collect()
