@@ -1,8 +1,9 @@
 //! What the command line says when something did not work, and the one place where an error
 //! becomes an exit code.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
+use raftd::fatal::OneLine;
 use wire::error::{Class, Error as E};
 
 use crate::client::{Error, Why};
@@ -218,22 +219,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// Text that came from elsewhere, without line breaks and terminal control.
-struct OneLine<'a>(&'a str);
-
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            f.write_char(if character.is_control() {
-                ' '
-            } else {
-                character
-            })?;
-        }
-        Ok(())
-    }
-}
 
 const NOBODY: &str =
     "is raftd running there (`systemctl status 'raftd@*'`)? name other nodes with -e HOST:PORT,..";

@@ -88,8 +88,8 @@ impl fmt::Display for Fatal {
     }
 }
 
-/// One line: what came from elsewhere may hold line breaks, and what a terminal obeys.
-struct OneLine<'a>(&'a str);
+/// Text for one line: what came from elsewhere may hold line breaks, and what a terminal obeys.
+pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
