@@ -24,6 +24,8 @@ pub(super) struct Disk {
     base: EntryId,
     /// What the marker names: from `base` to the end of the log.
     snapshot: EntryId,
+    /// Who is a member as of that, if an entry said so.
+    members: Option<Membership>,
     commit: Index,
     /// The entries of `log` whose payload is gone.
     pub(super) faulty: BTreeSet<Index>,
@@ -111,6 +113,10 @@ impl Disk {
                 "{snapshot} is not in the log"
             );
             self.snapshot = snapshot;
+            let log = self.log.iter();
+            let covered = log.take_while(|entry| entry.index() <= snapshot.index);
+            let newest = memberships_in(covered).pop();
+            self.members = newest.map(|(_, members)| members).or(self.members.take());
         }
     }
 
@@ -124,8 +130,9 @@ impl Disk {
         }
     }
 
-    /// What a node is told at its start: some of the newest entries are in memory.
-    pub(super) fn restored(&self, tail: usize, formed: bool, membership: Membership) -> Restored {
+    /// What a node is told at its start: some of the newest entries are in memory, and the `first`
+    /// members are those until an entry says other.
+    pub(super) fn restored(&self, tail: usize, formed: bool, first: &Membership) -> Restored {
         let mut terms: Vec<EntryId> = self.log.iter().map(Entry::id).collect();
         terms.dedup_by_key(|id| id.term);
         let tail = tail.clamp(1, self.log.len().max(1));
@@ -141,7 +148,7 @@ impl Disk {
             base: self.base,
             applied,
             wall_ms: self.snapshot.index.0,
-            membership,
+            membership: self.members.as_ref().unwrap_or(first).clone(),
             memberships: memberships_in(behind.filter(sound)),
             terms,
             last: self.last(),
@@ -196,6 +203,7 @@ impl Disk {
             let covered = self.commit.max(self.snapshot.index);
             assert!(snapshot.index > covered, "{snapshot} is none too new");
             (self.base, self.snapshot) = (snapshot, snapshot);
+            self.members = None;
             self.log.clear();
             self.faulty.clear();
             assert!(write.commit >= snapshot.index, "{snapshot} is committed");
@@ -302,21 +310,25 @@ pub(super) fn membership_entry(term: u64, index: u64) -> Entry {
 }
 
 pub(super) fn membership(index: u64) -> Membership {
-    let member = |n: u64| MemberRecord {
-        id: NodeId(n),
-        name: format!("n{n}"),
-        peer_addr: format!("a{n}"),
-        incarnation: None,
-        suffrage: match n {
-            4 if index % 2 == 1 => Suffrage::Incoming,
-            5 if index % 2 == 1 => Suffrage::Leaving,
-            _ => Suffrage::Voter,
-        },
-        wish: None,
+    let suffrage = |id| match id {
+        4 if index % 2 == 1 => Suffrage::Incoming,
+        5 if index % 2 == 1 => Suffrage::Leaving,
+        _ => Suffrage::Voter,
     };
     Membership {
         newest: NodeId(u64::MAX),
-        members: (1..=5).map(member).collect(),
+        members: (1..=5).map(|id| member(NodeId(id), suffrage(id))).collect(),
+    }
+}
+
+pub(super) fn member(id: NodeId, suffrage: Suffrage) -> MemberRecord {
+    MemberRecord {
+        id,
+        name: format!("n{id}"),
+        peer_addr: format!("a{id}"),
+        incarnation: None,
+        suffrage,
+        wish: None,
     }
 }
 

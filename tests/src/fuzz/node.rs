@@ -134,7 +134,7 @@ impl Life {
             wall_ms: script.near(1_700_000_000_000),
         };
         let restored = Restored {
-            raft: disk.restored(script.below(16), formed, config.initial_membership()),
+            raft: disk.restored(script.below(16), formed, &config.initial_membership()),
             store: store_at(EntryId::default(), config.limits.sessions_max),
             snapshot: SnapshotFile::default(),
         };

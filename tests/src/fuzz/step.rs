@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use raft::{Config, Effect, Input, Installed, Instant, Raft, RoleName, Ticket};
 use wire::leadership::HandOver;
-use wire::membership::Membership;
+use wire::membership::{Membership, Suffrage};
 use wire::peer::{DiskReport, Message};
 use wire::types::{EntryId, Index, NodeId, Term};
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
 use super::message::{self, Asked};
 use super::script::Script;
 
@@ -26,7 +26,8 @@ const EVENTS_MAX: usize = 400;
 /// what is committed is never cut nor told twice, at most one vote is given in a term, and nothing
 /// leaves before what it reveals is durable (rules A1, A2, A3). Its log is compacted behind
 /// snapshots, and it installs any that a leader spoke of. Entries, its log or its state turn out to
-/// be damaged (rules D4, D5); no faulty entry is acknowledged.
+/// be damaged (rules D4, D5); no faulty entry is acknowledged. Its members change, one change at a
+/// time.
 pub fn step(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let mut life = Life::draw(&mut script);
@@ -42,6 +43,7 @@ struct Life {
     raft: Raft,
     config: Config,
     ids: Vec<NodeId>,
+    /// Who the members are until the log says other, and what snapshots of leaders say.
     membership: Membership,
     formed: bool,
     now: Instant,
@@ -82,7 +84,7 @@ impl Life {
         let now = Instant(script.near(1_000_000_000));
         let members: Vec<_> = ids.iter().map(|id| (*id, format!("a{id}"))).collect();
         let membership = Membership::initial(&members, &[]);
-        let restored = disk.restored(script.below(16), formed, membership.clone());
+        let restored = disk.restored(script.below(16), formed, &membership);
         let before = disk.hard_state;
         let votes = before.vote.map(|vote| (before.term, vote));
         let published = disk.snapshot();
@@ -164,12 +166,55 @@ impl Life {
                     .transfer(self.now, self.sender(script), HandOver::Asked);
                 self.turn(None);
             }
-            _ => {
-                if script.rarely(3) {
-                    self.crash(script);
+            _ => match script.below(3) {
+                0 => self.change_members(script),
+                1 => {
+                    let led = self.raft.role() == RoleName::Leader && !self.raft.is_transferring();
+                    let wall_ms = script.near(1000);
+                    assert_eq!(self.raft.propose_snapshot(wall_ms).is_ok(), led);
+                    self.turn(None);
                 }
+                _ => self.crash(script),
+            },
+        }
+    }
+
+    /// Somebody is to join as a learner, to vote or not to vote any more, or to leave.
+    fn change_members(&mut self, script: &mut Script<'_>) {
+        let mut target = self.raft.membership().clone();
+        let id = script.pick(&self.ids);
+        let leaves = script.rarely(3);
+        match target.members.binary_search_by_key(&id, |member| member.id) {
+            Ok(place) if leaves => {
+                target.members.remove(place);
+            }
+            Ok(place) => {
+                let suffrage = &mut target.members[place].suffrage;
+                *suffrage = match suffrage {
+                    Suffrage::Voter => Suffrage::Learner,
+                    _ => Suffrage::Voter,
+                };
+            }
+            Err(place) => {
+                target.newest = target.newest.max(id);
+                target
+                    .members
+                    .insert(place, disk::member(id, Suffrage::Learner));
             }
         }
+        let voters = target
+            .members
+            .iter()
+            .filter(|member| member.suffrage.votes());
+        if voters.count() == 0 || target.is_joint() {
+            return;
+        }
+        let settled = !self.raft.is_changing();
+        let changed = self
+            .raft
+            .change_membership(self.now, script.near(1000), &target);
+        assert!(changed.is_err() || settled, "one change at a time");
+        self.turn(None);
     }
 
     /// Something is less than whole, or is whole again.
@@ -317,7 +362,7 @@ impl Life {
         self.offered.clear();
         let restored = self
             .disk
-            .restored(script.below(16), self.formed, self.membership.clone());
+            .restored(script.below(16), self.formed, &self.membership);
         self.raft = Raft::new(self.config.clone(), restored, self.now);
     }
 

@@ -121,7 +121,7 @@ impl Life {
                 rebuilding: base.index > id.index,
                 ..self
                     .disk
-                    .restored(tail, formed, self.config.initial_membership())
+                    .restored(tail, formed, &self.config.initial_membership())
             },
             store: store_at(id, self.config.limits.sessions_max),
             snapshot: SnapshotFile { id, bytes: 10_000 },
