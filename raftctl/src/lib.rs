@@ -5,3 +5,6 @@ pub mod bench;
 pub mod client;
 pub mod failure;
 pub mod json;
+
+/// The protocol, whose types, limits and errors the client's calls name.
+pub use wire;

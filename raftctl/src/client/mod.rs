@@ -40,6 +40,25 @@
 //! # }
 //! ```
 //!
+//! Revisions, ids of nodes, changes of the members and the errors that a server answers with are of
+//! [`crate::wire`].
+//!
+//! ```no_run
+//! use raftctl::client::{Client, Deadline, Error};
+//! use raftctl::wire::client::MemberChange;
+//! use raftctl::wire::error::Error as Refusal;
+//! use raftctl::wire::types::NodeId;
+//!
+//! /// Whether the others could do without this member.
+//! fn is_spare(client: &mut Client, node: NodeId, deadline: Deadline) -> Result<bool, Error> {
+//!     match client.change_members(MemberChange::Remove(node), true, deadline) {
+//!         Ok(_) => Ok(true),
+//!         Err(Error::Refused { error: Refusal::Refused { .. }, .. }) => Ok(false),
+//!         Err(error) => Err(error),
+//!     }
+//! }
+//! ```
+//!
 //! A leader that hangs while all its connections stay open is left as soon as another member tells
 //! of a new one, which takes more than one endpoint.
 
