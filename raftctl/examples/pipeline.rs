@@ -7,9 +7,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use raftctl::client::{
-    Client, Command, Consistency, Deadline, Options, ScanMode, Walk, Way, prefix_end,
-};
+use raftctl::client::{Client, Command, Deadline, Options, ScanMode, Walk, Way};
 
 /// Writes in flight at most.
 const IN_FLIGHT: usize = 500;
@@ -38,15 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         done += finish_one(&mut client, deadline())?;
     }
 
-    let way = Way {
-        freshness: Consistency::Linearizable.into(),
-        mode: ScanMode::Count,
-        from: b"example/".to_vec(),
-        to: prefix_end(b"example/"),
-        reverse: false,
-        limit: u64::MAX,
-    };
-    let mut walk = Walk::new(client, way);
+    let mut walk = Walk::new(client, Way::prefix(ScanMode::Count, b"example/"));
     let mut found = 0;
     while let Some(page) = walk.next_page(deadline())? {
         found += page.count;

@@ -1,6 +1,6 @@
 //! A range of keys, page by page, all as of one revision.
 
-use wire::client::{Freshness, KeyRange, ScanMode, ViewChoice};
+use wire::client::{Consistency, Freshness, KeyRange, ScanMode, ViewChoice, prefix_end};
 use wire::limits::PAGE_ITEMS_MAX;
 use wire::types::Index;
 
@@ -24,6 +24,27 @@ pub struct Way {
     pub reverse: bool,
     /// Keys at most.
     pub limit: u64,
+}
+
+impl Way {
+    /// All keys from one on, up to another, as they are now; upwards.
+    #[must_use]
+    pub fn range(mode: ScanMode, from: &[u8], to: Option<&[u8]>) -> Self {
+        Self {
+            freshness: Consistency::Linearizable.into(),
+            mode,
+            from: from.to_vec(),
+            to: to.map(<[u8]>::to_vec),
+            reverse: false,
+            limit: u64::MAX,
+        }
+    }
+
+    /// All keys that begin with this, as they are now; upwards.
+    #[must_use]
+    pub fn prefix(mode: ScanMode, prefix: &[u8]) -> Self {
+        Self::range(mode, prefix, prefix_end(prefix).as_deref())
+    }
 }
 
 /// How far a [`Walk`] has come.

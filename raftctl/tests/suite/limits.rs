@@ -55,14 +55,7 @@ fn what_is_too_large_is_refused_before_it_is_sent() {
         assert!(matches!(found, Err(Error::Refused { .. })), "{found:?}");
     }
     for (from, to) in [(key, None), (b"", Some(key))] {
-        let way = Way {
-            freshness: Consistency::Linearizable.into(),
-            mode: ScanMode::Keys,
-            from: from.to_vec(),
-            to: to.map(<[u8]>::to_vec),
-            reverse: false,
-            limit: u64::MAX,
-        };
+        let way = Way::range(ScanMode::Keys, from, to);
         let page = Walk::new(self::client(&[&server]), way).next_page(soon());
         assert!(matches!(page, Err(Error::Refused { .. })), "{page:?}");
     }

@@ -488,14 +488,7 @@ fn a_page_of_a_view_stays_where_the_view_is() {
     let new = Fake::start(2, always(WireError::ViewGone));
     old.name_leader(&old, 1);
     new.name_leader(&old, 1);
-    let way = Way {
-        freshness: LINEARIZABLE.into(),
-        mode: ScanMode::Keys,
-        from: Vec::new(),
-        to: None,
-        reverse: false,
-        limit: u64::MAX,
-    };
+    let way = Way::prefix(ScanMode::Keys, b"");
     let mut walk = Walk::new(client(&[&old, &new]), way);
     walk.next_page(soon()).unwrap().unwrap();
     new.name_leader(&new, 2);

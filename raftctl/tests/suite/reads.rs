@@ -1,6 +1,6 @@
 //! Reads by the library.
 
-use raftctl::client::{Consistency, Error, ScanMode, Walk, Way, Why, prefix_end, status_of};
+use raftctl::client::{Consistency, Error, ScanMode, Walk, Way, Why, status_of};
 use wire::client::{NodeRole, Reply};
 use wire::error::Error as WireError;
 use wire::types::{Index, NodeId};
@@ -120,12 +120,8 @@ fn pages_follow_one_another() {
 
 fn way(prefix: &[u8], limit: u64) -> Way {
     Way {
-        freshness: Consistency::Linearizable.into(),
-        mode: ScanMode::Items,
-        from: prefix.to_vec(),
-        to: prefix_end(prefix),
-        reverse: false,
         limit,
+        ..Way::prefix(ScanMode::Items, prefix)
     }
 }
 

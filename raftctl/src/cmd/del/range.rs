@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use raftctl::client::{Command, Consistency, Deadline, Outcome, ScanMode, Way, Written};
+use raftctl::client::{Command, Deadline, Outcome, ScanMode, Way, Written};
 use raftctl::failure::{Exit, Failure};
 use serde_json::json;
 use wire::limits::ENTRY_KEYS_MAX;
@@ -140,13 +140,6 @@ fn unexpected(what: &str, there: &str, expect: u64) -> Failure {
 
 /// How many keys are there now.
 fn count(what: &str, range: &Range, session: &Session<'_>) -> Result<u64, Failure> {
-    let way = Way {
-        freshness: Consistency::Linearizable.into(),
-        mode: ScanMode::Count,
-        from: range.from.clone(),
-        to: range.to.clone(),
-        reverse: false,
-        limit: u64::MAX,
-    };
+    let way = Way::range(ScanMode::Count, &range.from, range.to.as_deref());
     count_keys(session, way, what)
 }

@@ -272,14 +272,7 @@ fn gaps(strikes: &[Strike], logs: &[Log]) -> Gaps {
 fn all_are_there(endpoints: &[String], logs: &[Log]) -> Outcome<()> {
     let mut found = Vec::new();
     let client = Client::new(Options::new(endpoints.to_vec()));
-    let way = Way {
-        freshness: raftctl::client::Consistency::Linearizable.into(),
-        mode: raftctl::client::ScanMode::Keys,
-        from: b"failover/".to_vec(),
-        to: Some(b"failover0".to_vec()),
-        reverse: false,
-        limit: u64::MAX,
-    };
+    let way = Way::prefix(raftctl::client::ScanMode::Keys, b"failover/");
     let mut walk = Walk::new(client, way);
     while let Some(page) = walk.next_page(Deadline::after(PATIENCE))? {
         found.extend(page.items().iter().map(|item| item.key.to_vec()));
