@@ -41,7 +41,7 @@ pub use self::spares::{SpareMaker, Step};
 pub use self::state::State;
 pub use self::threads::Storage;
 pub use self::worker::{Round, Worker};
-use crate::disk;
+use crate::disk::{self, Meter};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::snapshot;
 use crate::wal;
@@ -79,6 +79,8 @@ pub struct Options {
     pub snapshot_rate_bytes: u64,
     /// How to look for rot.
     pub scrubbing: Scrubbing,
+    /// Counts what is read.
+    pub meter: Meter,
     /// Who a data directory without content becomes.
     pub create: Option<Identity>,
     /// Random, for each life of the process another.

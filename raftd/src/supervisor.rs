@@ -12,6 +12,8 @@ use wire::client::{NodeRole, Status};
 
 /// How often the status line may change.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How much longer a recovery that gets on may take.
+const RECOVERY_EXTENSION: Duration = Duration::from_secs(90);
 
 /// A line to the service manager. No watchdog: a stalled disk must not get the node killed.
 ///
@@ -31,19 +33,36 @@ impl Supervisor {
     /// The one that started this process, if it wants to be told.
     #[must_use]
     pub fn from_env() -> Self {
-        let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
-        let manager = name.and_then(|name| {
-            let open = open(&name);
-            open.inspect_err(|error| {
-                log::warn!("service manager not told anything socket={name:?} error=\"{error}\"");
-            })
-            .ok()
-        });
+        let name = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+        Self::at(&name)
+    }
+
+    /// The one that listens there, if there is a name.
+    pub(crate) fn at(name: &OsStr) -> Self {
+        let warn = |error: &io::Error| {
+            log::warn!("service manager not told anything socket={name:?} error=\"{error}\"");
+        };
+        let manager = match name.is_empty() {
+            true => None,
+            false => open(name).inspect_err(warn).ok(),
+        };
         Self {
             manager,
             owes_ready: false,
             next_status: Instant::default(),
             last: String::new(),
+        }
+    }
+
+    /// Tells how far the recovery has come, which gets more time for it.
+    pub fn recovering(&mut self, read_bytes: u64, bytes_max: u64) {
+        let (read, most) = (read_bytes >> 20, bytes_max >> 20);
+        let extension = RECOVERY_EXTENSION.as_micros();
+        let told = format!(
+            "EXTEND_TIMEOUT_USEC={extension}\nSTATUS=recovering, {read} of at most {most} MiB read\n"
+        );
+        if let Err(error) = self.send(&told) {
+            log::debug!("service manager not reached error=\"{error}\"");
         }
     }
 

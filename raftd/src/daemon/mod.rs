@@ -1,6 +1,7 @@
 //! The daemon's life: settings, ports, data directory, node, loop, end.
 
 mod join;
+mod progress;
 mod scratch;
 
 use std::ffi::OsString;
@@ -18,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::flags::{self, Flags, NoFlags};
 use crate::config::table::SETTINGS;
 use crate::config::{Settings, cluster};
+use crate::disk::Meter;
 use crate::entropy::random_u64;
 use crate::fatal::{self, ExitStatus, Fatal};
 use crate::logging;
@@ -100,9 +102,9 @@ fn run(flags: &Flags, mut settings: Settings) -> Result<(), Fatal> {
     };
     let joins = admitted.is_some();
     let opened = match &scratch {
-        None => signals.end_at_once_during(|| open(&settings, admitted)),
+        None => signals.end_at_once_during(|| open(&settings, admitted, &mut supervisor)),
         // It is empty, which takes no time, and is to be removed at the end.
-        Some(_) => open(&settings, admitted),
+        Some(_) => open(&settings, admitted, &mut supervisor),
     }?;
     let reactor = Reactor::new()?;
     let identity = opened.identity.clone();
@@ -205,7 +207,11 @@ fn join_first(
 }
 
 /// Opens the data directory, or makes it if this is the node's first start.
-fn open(settings: &Settings, admitted: Option<Identity>) -> Result<Opened, Fatal> {
+fn open(
+    settings: &Settings,
+    admitted: Option<Identity>,
+    supervisor: &mut Supervisor,
+) -> Result<Opened, Fatal> {
     let data_dir = settings
         .data_dir
         .clone()
@@ -222,7 +228,7 @@ fn open(settings: &Settings, admitted: Option<Identity>) -> Result<Opened, Fatal
     if !first {
         log::info!("recovering path={}", data_dir.display());
     }
-    let opened = storage::open(&storage::Options {
+    let options = storage::Options {
         data_dir: data_dir.clone(),
         segment_bytes: settings.segment_bytes,
         soft_free_bytes: settings.soft_free_bytes,
@@ -230,9 +236,12 @@ fn open(settings: &Settings, admitted: Option<Identity>) -> Result<Opened, Fatal
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: settings.snapshot_rate_bytes,
         scrubbing: settings.scrubbing,
+        meter: Meter::default(),
         create,
         seed: random_u64()?,
-    })?;
+    };
+    let recover = || storage::open(&options);
+    let opened = progress::told(&data_dir, &options.meter, supervisor, recover)?;
     if joins {
         join::forget_incarnation(&data_dir);
     }

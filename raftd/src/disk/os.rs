@@ -16,7 +16,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::retry_on_intr;
 
 use super::aligned::direct_bytes;
-use super::{Disk, Error, parent};
+use super::{Disk, Error, Meter, parent};
 use crate::fatal;
 
 /// The most of a file that is removed at once.
@@ -29,6 +29,7 @@ pub struct OsDisk {
     /// Directories, open: a sync that had to open one could fail for want of a descriptor, and
     /// would be taken for one that lost something.
     dirs: Arc<Mutex<BTreeMap<String, Arc<File>>>>,
+    meter: Meter,
 }
 
 /// An open file, mapped or not.
@@ -68,9 +69,17 @@ impl OsDisk {
         let disk = Self {
             root,
             dirs: Arc::default(),
+            meter: Meter::default(),
         };
         disk.dir("")?;
         Ok(disk)
+    }
+
+    /// The same, counted by this meter.
+    #[must_use]
+    pub fn metered(mut self, meter: &Meter) -> Self {
+        self.meter = meter.clone();
+        self
     }
 
     /// The directory, kept open from the first time on.
@@ -236,7 +245,9 @@ impl Disk for OsDisk {
             .directly(whole, |direct| direct.read_exact_at(blocks, offset))
             .unwrap_or_else(|| file.file.read_exact_at(blocks, offset));
         read.and_then(|()| file.file.read_exact_at(rest, behind))
-            .map_err(|cause| file.error("read", cause))
+            .map_err(|cause| file.error("read", cause))?;
+        self.meter.add(buffer.len() as u64);
+        Ok(())
     }
 
     fn write_at(&self, file: &OsFile, offset: u64, bytes: &[u8]) -> Result<(), Error> {

@@ -286,7 +286,7 @@ mod tests {
 
     use super::super::{Options, Worker, open};
     use super::*;
-    use crate::disk::Latched;
+    use crate::disk::{Latched, Meter};
     use crate::node::io::{LoadPurpose, SnapshotRequest, StorageRequest};
     use crate::store;
     use crate::store::session::SESSIONS_MAX;
@@ -312,6 +312,7 @@ mod tests {
                 rate_bytes: 1,
                 interval: Duration::from_hours(1),
             },
+            meter: Meter::default(),
             create: Some(Identity {
                 cluster: ClusterId(1),
                 node: NodeId(1),

@@ -37,7 +37,9 @@ pub fn open(options: &Options) -> Result<Opened, Fatal> {
     let dir = &options.data_dir;
     make_dir(dir)?;
     let lock = lock(dir)?;
-    let disk = OsDisk::new(dir.clone()).map_err(|error| under(fatal_of_disk(&error), dir))?;
+    let disk = OsDisk::new(dir.clone())
+        .map_err(|error| under(fatal_of_disk(&error), dir))?
+        .metered(&options.meter);
     let latched = Latched::new(disk.clone());
 
     let opened = open_disk(latched, options).map_err(|fatal| under(fatal, dir))?;

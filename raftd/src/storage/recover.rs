@@ -25,7 +25,7 @@ use super::{
     fatal_of_snapshot, history,
 };
 use crate::disk::os::OsDisk;
-use crate::disk::{Disk, Latched};
+use crate::disk::{Disk, Latched, Meter};
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
 use crate::snapshot;
@@ -90,6 +90,7 @@ impl<D: Disk> Recovery<D> {
             snapshot_rate_bytes: 0,
             scrubbing: Scrubbing::default(),
             data_dir: PathBuf::new(),
+            meter: Meter::default(),
             create: None,
             seed,
         };

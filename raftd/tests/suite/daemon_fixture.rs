@@ -2,8 +2,8 @@
 //! is read.
 
 use raft::Write;
-use raftd::disk::Latched;
 use raftd::disk::sim::SimDisk;
+use raftd::disk::{Latched, Meter};
 use raftd::snapshot::{Step, Writer};
 use raftd::storage::{self, Options, open_log};
 use raftd::wal::Progress;
@@ -164,12 +164,15 @@ fn the_data_directory_of_this_format_opens() {
     }
     let dir = tempfile::tempdir().unwrap();
     fixture::unpack(&kept, dir.path()).unwrap();
+    let meter = Meter::default();
     let opened = storage::open(&Options {
         data_dir: dir.path().to_path_buf(),
         create: None,
+        meter: meter.clone(),
         ..options()
     });
     let opened = opened.unwrap();
+    assert!(meter.bytes() > life.wal.bytes() / 2, "{meter:?}");
     assert!(!opened.created);
     assert_eq!(opened.identity, identity());
     let (restored, wal) = (opened.restored, &life.wal);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
+use raftd::disk::Meter;
 use raftd::disk::sim::{Fault, Operation, SimDisk};
 use raftd::node::io::{SnapshotEvent, SnapshotRequest, StorageEvent};
 use raftd::storage::{Keeper, Kept, Options, Scrubbing, SpareMaker, Step};
@@ -38,6 +39,7 @@ fn options(seed: u64) -> Options {
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
+        meter: Meter::default(),
         create: Some(identity()),
         seed,
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use raft::{HardState, Ticket, Write};
 use raftd::disk::sim::SimDisk;
-use raftd::disk::{Disk, Latched};
+use raftd::disk::{Disk, Latched, Meter};
 use raftd::fatal::Fatal;
 use raftd::storage::{OpenedLog, Options, Scrubbing, open_log};
 use raftd::store::session::SESSIONS_MAX;
@@ -27,6 +27,7 @@ pub(crate) fn options(seed: u64) -> Options {
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
+        meter: Meter::default(),
         create: Some(identity()),
         seed,
     }

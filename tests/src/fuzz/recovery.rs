@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use raft::{HardState, Instant, Raft, Restored, Ticket, Write};
 use raftd::disk::sim::SimDisk;
-use raftd::disk::{Disk, Latched};
+use raftd::disk::{Disk, Latched, Meter};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::storage::{OpenedLog, Options, Scrubbing, open_log};
 use raftd::store::session::SESSIONS_MAX;
@@ -196,6 +196,7 @@ fn open(disk: &SimDisk) -> Result<OpenedLog<Latched<SimDisk>>, Fatal> {
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
+        meter: Meter::default(),
         create: Some(own_identity()),
         seed: disk.operations(),
     };

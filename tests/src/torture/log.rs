@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use raftd::disk::os::OsDisk;
-use raftd::disk::{self, Latched};
+use raftd::disk::{self, Latched, Meter};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::storage::{self, OpenedLog, Options, Scrubbing};
 use raftd::store::session::SESSIONS_MAX;
@@ -147,6 +147,7 @@ fn open(data_dir: &Path, segment_bytes: u64) -> Result<OpenedLog<Latched<OsDisk>
         sessions_max: SESSIONS_MAX,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
+        meter: Meter::default(),
         seed: 0,
     };
     let io = |error: disk::Error| Fatal::new(ExitStatus::Io, error.to_string());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bytes::BytesMut;
 use raft::{Ticket, Write};
 use raftd::disk::sim::Fault;
-use raftd::disk::{Disk, Latched};
+use raftd::disk::{Disk, Latched, Meter};
 use raftd::node::io::StorageRequest;
 use raftd::storage::{Options, Scrubbing, SpareMaker, Step, Worker, open_disk};
 use raftd::wal::identity::{IDENTITY_NAME, Identity};
@@ -28,6 +28,7 @@ fn options() -> Options {
         sessions_max: 8,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
+        meter: Meter::default(),
         create: Some(Identity {
             cluster: CLUSTER,
             node: NodeId(1),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::BytesMut;
 use raft::{HardState, Ticket, Write};
-use raftd::disk::Latched;
+use raftd::disk::{Latched, Meter};
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::node::io::{SnapshotRequest, StorageRequest};
 use raftd::snapshot::snapshot_name;
@@ -27,6 +27,7 @@ fn options(segment_bytes: u64) -> Options {
         sessions_max: 8,
         snapshot_rate_bytes: 0,
         scrubbing: Scrubbing::default(),
+        meter: Meter::default(),
         create: Some(Identity {
             cluster: ClusterId(1),
             node: NodeId(1),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::{iter, mem};
 
-use raftd::disk::Latched;
+use raftd::disk::{Latched, Meter};
 use raftd::net::dial::Dialler;
 use raftd::node::io::Effects;
 use raftd::node::{self, Node};
@@ -73,6 +73,7 @@ impl Member {
             sessions_max: settings.limits.sessions_max,
             snapshot_rate_bytes: 0,
             scrubbing: storage::Scrubbing::default(),
+            meter: Meter::default(),
             create: Some(self.identity(settings)),
             seed: self.random.bits(),
         };
