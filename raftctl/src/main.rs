@@ -5,6 +5,7 @@
 //! `complete` (what a shell asks); `grammar` (words of a line) and `session` (what a verb works with);
 //! then configuration, input, output and their formats. Each knows only what is below it.
 
+mod bar;
 mod bulk;
 mod cli;
 mod cluster;

@@ -31,11 +31,11 @@ use std::path::PathBuf;
 pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
 pub(crate) use self::open::{LOCK_NAME, lock, make_dir};
-pub use self::open::{Opened, OpenedDisk, OpenedLog, open, open_disk, open_log};
+pub use self::open::{Opened, OpenedDisk, OpenedLog, bytes_below, open, open_disk, open_log};
 pub use self::reader::{LogReader, Read, ReadStep, Unreadable};
 pub use self::recover::{Holds, Locked, Recovery, look};
 pub(crate) use self::restore::check_restored;
-pub use self::restore::{Restored, restore};
+pub use self::restore::{RESTORE_PASSES, Restored, restore};
 pub use self::scrub::{Scrubbed, Scrubber, Scrubbing};
 pub use self::spares::{SpareMaker, Step};
 pub use self::state::State;
@@ -79,7 +79,7 @@ pub struct Options {
     pub snapshot_rate_bytes: u64,
     /// How to look for rot.
     pub scrubbing: Scrubbing,
-    /// Counts what is read.
+    /// Counts what is read and written.
     pub meter: Meter,
     /// Who a data directory without content becomes.
     pub create: Option<Identity>,

@@ -55,11 +55,11 @@ impl Supervisor {
     }
 
     /// Tells how far the recovery has come, which gets more time for it.
-    pub fn recovering(&mut self, read_bytes: u64, bytes_max: u64) {
-        let (read, most) = (read_bytes >> 20, bytes_max >> 20);
+    pub fn recovering(&mut self, done_bytes: u64, bytes_max: u64) {
+        let (done, most) = (done_bytes >> 20, bytes_max >> 20);
         let extension = RECOVERY_EXTENSION.as_micros();
         let told = format!(
-            "EXTEND_TIMEOUT_USEC={extension}\nSTATUS=recovering, {read} of at most {most} MiB read\n"
+            "EXTEND_TIMEOUT_USEC={extension}\nSTATUS=recovering, {done} of at most {most} MiB\n"
         );
         if let Err(error) = self.send(&told) {
             log::debug!("service manager not reached error=\"{error}\"");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
+use raftd::disk::Meter;
 use raftd::storage::{self, Holds};
 use serde_json::json;
 use wire::membership::MemberRecord;
@@ -13,6 +14,7 @@ use wire::types::Epoch;
 
 use super::consent::Consent;
 use super::snapshot::file::{refused, start_line};
+use crate::bar::{bar, metered};
 use crate::session::Session;
 
 /// When a quorum is lost for good: make one member a new cluster.
@@ -57,7 +59,10 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 fn apply(args: &Apply, session: &mut Session<'_>) -> Result<Exit, Failure> {
     const DOING: &str = "recover apply";
     let failed = |fatal| refused(DOING, &fatal);
-    let found = storage::look(&args.data_dir).map_err(failed)?;
+    let meter = Meter::default();
+    let style = session.out.style();
+    let most = bar(storage::bytes_below(&args.data_dir), style);
+    let found = metered(&most, &meter, || storage::look(&args.data_dir, &meter)).map_err(failed)?;
     let holds = found.recovery.holds();
     let mut command = start_line(holds.node, &args.data_dir);
     // It is known to be there, and new members look for it there.
@@ -75,7 +80,10 @@ fn apply(args: &Apply, session: &mut Session<'_>) -> Result<Exit, Failure> {
             session,
         )?;
         if !args.dry_run {
-            epoch = found.apply().map_err(failed)?.epoch;
+            let bar = bar(0, session.out.style());
+            epoch = metered(&bar, &meter, || found.apply())
+                .map_err(failed)?
+                .epoch;
         }
     }
     show(&holds, epoch, &command, args.dry_run, session)?;

@@ -1,8 +1,15 @@
 //! What a person sees: the program under a terminal, which `script` (bsdutils) makes.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bytes::BytesMut;
+use raftd::disk::os::OsDisk;
+use raftd::snapshot::{Step, Writer, snapshot_name};
+use raftd::store;
 use wire::client::{NodeRole, Reply};
+use wire::entry::{Entry, EntryKind};
+use wire::types::{ClusterId, EntryId, Epoch, Index, Term};
 
 use super::fake::{Act, Fake, What};
 use super::run::{command, run, store};
@@ -261,6 +268,21 @@ fn what_no_pager_shows_is_not_lost_in_silence() {
     assert_eq!(text.lines().count(), 20, "{text}");
 }
 
+/// A file with a snapshot of nothing much.
+fn snapshot(dir: &Path) -> PathBuf {
+    let id = EntryId {
+        term: Term(1),
+        index: Index(1),
+    };
+    let mut store = store::Store::new(Epoch(1), 1);
+    let noop = Entry::build(&mut BytesMut::new(), id, 0, EntryKind::Noop, &[]);
+    store.apply(&noop);
+    let disk = OsDisk::new(dir.to_owned()).unwrap();
+    let mut writer = Writer::begin(&disk, store.view(), ClusterId(1), &[]).unwrap();
+    while !matches!(writer.step(&disk).unwrap(), Step::Published(_)) {}
+    dir.join(snapshot_name(id))
+}
+
 #[test]
 fn nobody_sees_how_far_it_is_who_does_not_want_to() {
     let (_server, at) = store();
@@ -268,6 +290,13 @@ fn nobody_sees_how_far_it_is_who_does_not_want_to() {
     let (text, code) = show(&at, bench);
     assert_eq!(code, Some(0), "{text}");
     assert!(!text.contains("measuring"), "{text}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = snapshot(dir.path()).display().to_string();
+    for (option, sees) in [("", true), ("--no-progress", false)] {
+        let (text, code) = show(&at, &format!("snapshot verify {option} {file}"));
+        assert_eq!(code, Some(0), "{text}");
+        assert_eq!(text.contains("B/s"), sees, "{text:?}");
+    }
 }
 
 #[test]

@@ -1,71 +1,50 @@
 //! Telling how far a recovery has come: it reads the newest snapshot and the log, which takes as long
 //! as they are large.
 
-use std::fs;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
 
 use crate::disk::Meter;
-use crate::snapshot::SNAPSHOT_DIR;
+use crate::storage;
 use crate::supervisor::Supervisor;
-use crate::wal::segment::WAL_DIR;
 
 /// Between two looks at how much was read.
 const LOOK: Duration = Duration::from_secs(1);
 /// So many looks apart the log tells it.
 const LOOKS_A_LINE: u32 = 10;
 
-/// Recovers a data directory, and meanwhile tells the service manager and the log how much was read
-/// of it. Of a disk that hangs the manager hears nothing: it may end such a start.
+/// Recovers a data directory, and meanwhile tells the service manager and the log how far it is. Of a
+/// disk that hangs the manager hears nothing: it may end such a start.
 pub(super) fn told<T>(
     data_dir: &Path,
     meter: &Meter,
     supervisor: &mut Supervisor,
     recover: impl FnOnce() -> T,
 ) -> T {
-    let bytes_max = bytes_below(data_dir);
-    let (recovered, over) = channel();
-    let telling = thread::Builder::new().name("progress".to_owned());
-    thread::scope(|scope| {
-        // Without a thread nothing is told.
-        let _ = telling.spawn_scoped(scope, move || tell(meter, bytes_max, supervisor, &over));
-        let result = recover();
-        drop(recovered);
-        result
-    })
-}
-
-fn tell(meter: &Meter, bytes_max: u64, supervisor: &mut Supervisor, over: &Receiver<()>) {
-    let mut told_bytes = 0;
+    let bytes_max = storage::bytes_below(data_dir);
     let mut looks = 0;
-    while over.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+    let mut told_bytes = 0;
+    let tell = |bytes| {
         looks += 1;
-        let bytes = meter.bytes();
         if looks % LOOKS_A_LINE == 0 {
-            log::info!("still recovering read_bytes={bytes} bytes_max={bytes_max}");
+            log::info!("still recovering done_bytes={bytes} bytes_max={bytes_max}");
         }
         if bytes > told_bytes {
             told_bytes = bytes;
             supervisor.recovering(bytes, bytes_max);
         }
-    }
-}
-
-/// What snapshots and log take; spare segments among it are not read.
-fn bytes_below(data_dir: &Path) -> u64 {
-    let dirs = [WAL_DIR, SNAPSHOT_DIR].map(|dir| fs::read_dir(data_dir.join(dir)));
-    let files = dirs.into_iter().flatten().flatten().flatten();
-    let bytes = files.map(|file| file.metadata().map_or(0, |about| about.len()));
-    bytes.sum()
+    };
+    meter.watch(LOOK, tell, recover)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
+    use crate::snapshot::SNAPSHOT_DIR;
+    use crate::wal::segment::WAL_DIR;
 
     #[test]
     fn a_recovery_that_reads_gets_more_time() {
@@ -86,7 +65,7 @@ mod tests {
             let count = manager.recv(&mut bytes).expect("it is told");
             String::from_utf8_lossy(&bytes[..count]).into_owned()
         });
-        let expected = "EXTEND_TIMEOUT_USEC=90000000\nSTATUS=recovering, 1 of at most 3 MiB read\n";
+        let expected = "EXTEND_TIMEOUT_USEC=90000000\nSTATUS=recovering, 1 of at most 3 MiB\n";
         assert_eq!(heard, expected);
     }
 }

@@ -11,6 +11,7 @@
 //! a second sync succeeds although nothing was written. Hence [`Latched`].
 
 mod aligned;
+mod meter;
 pub mod os;
 mod read_only;
 pub mod sim;
@@ -21,13 +22,12 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 pub use self::aligned::{Aligned, DIRECT_BYTES};
+pub use self::meter::Meter;
 pub use self::read_only::ReadOnly;
 
 /// What a disk writes whole or not at all (rules D2).
@@ -115,23 +115,6 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at offset {}: {}", self.file, self.offset, self.what)
-    }
-}
-
-/// Bytes that were read, as a disk and its clones count them: how far a recovery has come.
-#[derive(Clone, Debug, Default)]
-pub struct Meter(Arc<AtomicU64>);
-
-impl Meter {
-    /// So many more were read.
-    pub fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// All that were read.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -246,7 +246,7 @@ impl Disk for OsDisk {
             .unwrap_or_else(|| file.file.read_exact_at(blocks, offset));
         read.and_then(|()| file.file.read_exact_at(rest, behind))
             .map_err(|cause| file.error("read", cause))?;
-        self.meter.add(buffer.len() as u64);
+        self.meter.add(buffer.len());
         Ok(())
     }
 
@@ -258,7 +258,9 @@ impl Disk for OsDisk {
             .unwrap_or_else(|| file.file.write_all_at(blocks, offset));
         written
             .and_then(|()| file.file.write_all_at(rest, behind))
-            .map_err(|cause| file.error("write", cause))
+            .map_err(|cause| file.error("write", cause))?;
+        self.meter.add(bytes.len());
+        Ok(())
     }
 
     fn map(&self, file: &mut OsFile) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Opening a data directory: lock, identity, log.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -20,9 +20,10 @@ use crate::disk::{self, Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::node;
 use crate::node::io::StorageRequest;
-use crate::snapshot;
+use crate::snapshot::{self, SNAPSHOT_DIR};
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
+use crate::wal::segment::WAL_DIR;
 use crate::wal::{self, Recovered, Report, Settings};
 
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -213,7 +214,7 @@ pub fn open_log<D: Disk>(disk: D, options: &Options) -> Result<OpenedLog<D>, Fat
             ExitStatus::Damaged,
             "there is an IDENTITY but no write-ahead log: votes and entries are lost",
         )
-        .at(wal::segment::WAL_DIR)
+        .at(WAL_DIR)
         .remedy(
             "if the wal directory was moved away, put that very one back; else leave this member \
              stopped, and have a new one take its place (raftctl replace-peer): neither an older \
@@ -239,6 +240,15 @@ fn check_segment_bytes(bytes: u64) -> Result<(), Fatal> {
     let what = format!("wal.segment_bytes is {bytes}");
     Err(Fatal::new(ExitStatus::Config, what)
         .remedy("a multiple of 4KiB from 256KiB to 1GiB; 64MiB is the default"))
+}
+
+/// What snapshots and log take. Spare segments are among it, which nobody reads.
+#[must_use]
+pub fn bytes_below(data_dir: &Path) -> u64 {
+    let dirs = [WAL_DIR, SNAPSHOT_DIR].map(|dir| fs::read_dir(data_dir.join(dir)));
+    let files = dirs.into_iter().flatten().flatten().flatten();
+    let bytes = files.map(|file| file.metadata().map_or(0, |about| about.len()));
+    bytes.sum()
 }
 
 /// Whether no other member could have what is damaged here, as far as that can be told without the
@@ -393,7 +403,7 @@ mod tests {
     #[test]
     fn what_keeps_a_directory_from_being_locked_is_told_with_what_to_try() {
         let dir = tempfile::tempdir().expect("it is made");
-        std::fs::create_dir(dir.path().join(LOCK_NAME)).expect("it can be made");
+        fs::create_dir(dir.path().join(LOCK_NAME)).expect("it can be made");
         let fatal = lock(dir.path()).err().expect("a directory is no lock");
         assert_eq!(fatal.status, ExitStatus::Io);
         assert!(fatal.what.contains("cannot be locked: "), "{fatal}");

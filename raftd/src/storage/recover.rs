@@ -174,11 +174,12 @@ impl Locked {
     }
 }
 
-/// Looks into the data directory of a member that is stopped.
+/// Looks into the data directory of a member that is stopped. The meter counts what that takes, and
+/// what comes of it.
 ///
 /// # Errors
 /// Those of [`Recovery::look`]; 69 the node runs, 77 not permitted.
-pub fn look(data_dir: &Path) -> Result<Locked, Fatal> {
+pub fn look(data_dir: &Path, meter: &Meter) -> Result<Locked, Fatal> {
     let place = data_dir.join(IDENTITY_NAME);
     let there = place.try_exists();
     if !there.map_err(|cause| fatal_of_io("IDENTITY cannot be read", &place, cause))? {
@@ -189,7 +190,7 @@ pub fn look(data_dir: &Path) -> Result<Locked, Fatal> {
     let lock = lock(data_dir)?;
     let disk = OsDisk::new(data_dir.to_path_buf());
     let disk = disk.map_err(|error| under(fatal_of_disk(&error), data_dir))?;
-    let recovery = Recovery::look(Latched::new(disk), random_u64()?);
+    let recovery = Recovery::look(Latched::new(disk.metered(meter)), random_u64()?);
     Ok(Locked {
         recovery: recovery.map_err(|fatal| under(fatal, data_dir))?,
         data_dir: data_dir.to_path_buf(),

@@ -15,7 +15,7 @@ use wire::types::{ClusterId, EntryId, Epoch, Incarnation, NodeId};
 use super::open::{LOCK_NAME, fatal_of_io, lock, make_dir, under};
 use super::{fatal_of, fatal_of_disk, fatal_of_snapshot, history};
 use crate::disk::os::OsDisk;
-use crate::disk::{Disk, Latched};
+use crate::disk::{Disk, Latched, Meter};
 use crate::entropy::random_u64;
 use crate::fatal::{ExitStatus, Fatal};
 use crate::snapshot::{self, Expected, Loaded, Loader, SNAPSHOT_DIR};
@@ -45,10 +45,14 @@ pub(super) const UNFINISHED_NAME: &str = "restore.tmp";
 /// What leaves it before IDENTITY does.
 const MOVED_FIRST: [&str; 2] = [SNAPSHOT_DIR, WAL_DIR];
 
+/// How often so many bytes as its file has are read or written by a restore: they are verified, loaded,
+/// written anew, and what was written is read again.
+pub const RESTORE_PASSES: u64 = 4;
+
 /// Makes a data directory from the snapshot in `file`, which may have come from any member of any
 /// cluster. Members that are added later find the node at `peer_addr`, the daemon's own default
 /// without one. If that fails nothing is left of it, but LOCK in a directory that was there before; what
-/// an earlier attempt left that was killed goes first.
+/// an earlier attempt left that was killed goes first. The meter counts all of it.
 ///
 /// # Errors
 /// A [`Fatal`] with the exit status: 64 the directory is not empty, 65 the snapshot is damaged, 69
@@ -58,6 +62,7 @@ pub fn restore(
     data_dir: &Path,
     peer_addr: Option<&str>,
     segment_bytes: u64,
+    meter: &Meter,
 ) -> Result<Restored, Fatal> {
     let made = !data_dir.exists();
     // No LOCK is left in what is something else.
@@ -68,9 +73,9 @@ pub fn restore(
     check_empty(data_dir)?;
     let unfinished = data_dir.join(UNFINISHED_NAME);
     let peer_addr = peer_addr.unwrap_or(history::PEER_ADDR);
-    let restored = load(file).and_then(|loaded| {
+    let restored = load(file, meter).and_then(|loaded| {
         make_anew(&unfinished, data_dir)?;
-        let filled = fill(loaded, &unfinished, peer_addr, segment_bytes);
+        let filled = fill(loaded, &unfinished, peer_addr, segment_bytes, meter);
         let restored = filled.map_err(|fatal| under(fatal, &unfinished))?;
         finish(&unfinished, data_dir)
             .map_err(|cause| fatal_of_io("the restored files cannot be moved", data_dir, cause))?;
@@ -139,6 +144,7 @@ fn fill(
     data_dir: &Path,
     peer_addr: &str,
     segment_bytes: u64,
+    meter: &Meter,
 ) -> Result<Restored, Fatal> {
     let identity = Identity {
         cluster: ClusterId(u128::from(random_u64()?) << 64 | u128::from(random_u64()?)),
@@ -158,8 +164,8 @@ fn fill(
         ..header.membership()
     };
     history::begin(&mut store, &identity, &known, term);
-    let disk =
-        Latched::new(OsDisk::new(data_dir.to_path_buf()).map_err(|error| fatal_of_disk(&error))?);
+    let disk = OsDisk::new(data_dir.to_path_buf()).map_err(|error| fatal_of_disk(&error))?;
+    let disk = Latched::new(disk.metered(meter));
     let view = store.view();
     let (snapshot, keys) = (view.applied(), view.keys());
     history::publish(&disk, view, &identity)?;
@@ -172,14 +178,15 @@ fn fill(
 }
 
 /// The state in the file. It is verified before anything of it is kept in memory.
-fn load(path: &Path) -> Result<Loaded, Fatal> {
+fn load(path: &Path, meter: &Meter) -> Result<Loaded, Fatal> {
     let name = path.display().to_string();
     let open = || {
         let file = File::open(path);
-        file.map_err(|cause| {
+        let file = file.map_err(|cause| {
             fatal_of_io("the snapshot cannot be read", path, cause)
                 .remedy("a file that `raftctl snapshot save` wrote, and that this user may read")
-        })
+        });
+        file.map(|file| meter.reader(file))
     };
     let damaged = |error: snapshot::Error| match &error {
         snapshot::Error::Damaged(_) => Fatal::new(ExitStatus::Damaged, error.to_string())

@@ -6,10 +6,11 @@ use std::sync::Barrier;
 use std::thread;
 
 use fs2::FileExt;
+use raftd::disk::Meter;
 use raftd::disk::os::OsDisk;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::snapshot::snapshot_name;
-use raftd::storage::{Options, Restored, open, restore};
+use raftd::storage::{Options, RESTORE_PASSES, Restored, open, restore};
 
 use crate::snap_support::{publish, store};
 use crate::wal_story::{SEGMENT_BYTES, options};
@@ -24,7 +25,22 @@ fn backup(dir: &Path) -> PathBuf {
 }
 
 fn restored(file: &Path, data: &Path) -> Result<Restored, Fatal> {
-    restore(file, data, None, SEGMENT_BYTES)
+    restore(file, data, None, SEGMENT_BYTES, &Meter::default())
+}
+
+/// Whoever waits sees how far it is.
+#[test]
+fn a_restore_moves_as_many_bytes_as_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = OsDisk::new(dir.path().to_path_buf()).unwrap();
+    let store = store(100, 100_000);
+    publish(&disk, store.view()).unwrap();
+    let file = dir.path().join(snapshot_name(store.applied()));
+    let file_bytes = fs::metadata(&file).unwrap().len();
+    let meter = Meter::default();
+    restore(&file, &dir.path().join("data"), None, SEGMENT_BYTES, &meter).unwrap();
+    let off = meter.bytes().abs_diff(RESTORE_PASSES * file_bytes);
+    assert!(off < file_bytes / 2, "{meter:?} of files of {file_bytes}");
 }
 
 /// Its state goes on in a history of its own, in which the old members have no part but for their ids.

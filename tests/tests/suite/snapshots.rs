@@ -146,7 +146,8 @@ fn what_a_snapshot_says_of_a_member_is_one_field_of_a_line() {
     let _ = cluster.ctl(&["snapshot", "save", path(&file)]).quietly();
     let forged = cluster.path("forged");
     let addr = "h\tx\n\u{1b}[2J:1";
-    raftd::storage::restore(&file, &forged, Some(addr), 1 << 20).expect("it is restored");
+    let meter = raftd::disk::Meter::default();
+    raftd::storage::restore(&file, &forged, Some(addr), 1 << 20, &meter).expect("it is restored");
     let told = offline(
         &["snapshot", "inspect", path(&newest_snapshot(&forged))],
         b"",

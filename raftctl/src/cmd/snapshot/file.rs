@@ -1,12 +1,13 @@
 //! Snapshot files on this machine: verified, looked into, made into a new cluster. No node is asked.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use raftctl::failure::{Exit, Failure};
+use raftd::disk::Meter;
 use raftd::fatal::{ExitStatus, Fatal};
 use raftd::snapshot::format::FORMAT;
 use raftd::snapshot::{self, Found, Verified, Verifier};
@@ -16,6 +17,7 @@ use serde_json::json;
 use wire::membership::{MemberRecord, Suffrage};
 use wire::types::NodeId;
 
+use crate::bar::{bar, metered};
 use crate::encoding::shell::quoted;
 use crate::files::inaccessible;
 use crate::session::Session;
@@ -49,7 +51,7 @@ pub(super) struct Restore {
 
 /// Says whether the file is whole and sound; all of it is read.
 pub(super) fn verify(source: &Source, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let verified = read(source, "snapshot verify")?;
+    let verified = read(source, "snapshot verify", session)?;
     if session.out.json() {
         session.out.object(&json!({"ok": true}))?;
     }
@@ -63,7 +65,7 @@ pub(super) fn verify(source: &Source, session: &mut Session<'_>) -> Result<Exit,
 
 /// Tells what is in the file; all of it is read.
 pub(super) fn inspect(source: &Source, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let verified = read(source, "snapshot inspect")?;
+    let verified = read(source, "snapshot inspect", session)?;
     let (info, header) = (verified.info(), &verified.header);
     let members = header.membership().members;
     let listed: Vec<_> = members
@@ -126,8 +128,13 @@ fn shown_member(member: &MemberRecord) -> String {
 /// Makes a data directory, and prints the command that starts a node from it.
 pub(super) fn restore(args: &Restore, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let peer_addr = args.peer_addr.as_deref();
-    let restored = storage::restore(&args.file, &args.data_dir, peer_addr, SEGMENT_BYTES)
-        .map_err(|fatal| refused("snapshot restore", &fatal))?;
+    let file_bytes = fs::metadata(&args.file).map_or(0, |file| file.len());
+    let bar = bar(storage::RESTORE_PASSES * file_bytes, session.out.style());
+    let meter = Meter::default();
+    let restored = metered(&bar, &meter, || {
+        storage::restore(&args.file, &args.data_dir, peer_addr, SEGMENT_BYTES, &meter)
+    });
+    let restored = restored.map_err(|fatal| refused("snapshot restore", &fatal))?;
     let identity = &restored.identity;
     let mut command = start_line(identity.node, &args.data_dir);
     if let Some(addr) = &args.peer_addr {
@@ -155,7 +162,7 @@ pub(in crate::cmd) fn start_line(node: NodeId, data_dir: &Path) -> String {
 }
 
 /// Reads all of it, with a bar on a terminal.
-fn read(source: &Source, doing: &str) -> Result<Verified, Failure> {
+fn read(source: &Source, doing: &str, session: &Session<'_>) -> Result<Verified, Failure> {
     let path = source.file.as_path();
     let is_stdin = path == Path::new("-");
     if is_stdin && io::stdin().is_terminal() {
@@ -181,7 +188,7 @@ fn read(source: &Source, doing: &str) -> Result<Verified, Failure> {
     if metadata.is_dir() {
         return Err(unreadable(io::ErrorKind::IsADirectory.into()));
     }
-    let bar = bar(metadata.len());
+    let bar = bar(metadata.len(), session.out.style());
     let verified = walk(&mut input, &path.to_string_lossy(), &bar).map_err(|error| {
         Failure::new(Exit::Damaged, "damaged", format!("{doing} failed: {error}")).remedy(
             "use another copy: members that are sound write the same file at the same index",
@@ -199,22 +206,6 @@ fn walk(input: &mut impl Read, name: &str, bar: &ProgressBar) -> Result<Verified
             return Ok(verified);
         }
     }
-}
-
-/// For a person who waits; for anybody else there is none.
-pub(super) fn bar(bytes: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, form) = match bytes {
-        0 => (ProgressBar::new_spinner(), "{bytes} {bytes_per_sec}"),
-        _ => (
-            ProgressBar::new(bytes),
-            "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        ),
-    };
-    let style = ProgressStyle::with_template(form).expect("the template is one");
-    bar.with_style(style)
 }
 
 /// What the daemon's own code says of a directory or a file.

@@ -16,8 +16,8 @@ use raftd::snapshot::{self, Verified};
 use serde_json::json;
 use wire::types::EntryId;
 
-use super::file::bar;
 use super::{Line, leader_of, wait};
+use crate::bar::bar;
 use crate::files::{check_replaceable, inaccessible, publish};
 use crate::output;
 use crate::session::Session;
@@ -130,10 +130,7 @@ impl<'a, 's> Source<'a, 's> {
             };
             snapshot::verify(&mut arriving, &name)
         });
-        let bar = match self.session.out.style().no_progress {
-            true => ProgressBar::hidden(),
-            false => bar(self.line.bytes),
-        };
+        let bar = bar(self.line.bytes, self.session.out.style());
         let copied = self.transfer(to, &pieces, &bar, unwritable);
         bar.finish_and_clear();
         drop(pieces);
