@@ -83,17 +83,13 @@ impl<D: Disk> SpareMaker<D> {
     pub fn step(&mut self, left: usize, snapshot_bytes: u64, busy: bool) -> Step<D::File> {
         let soft_bytes = self.soft_bytes(snapshot_bytes);
         if self.making.is_none() {
-            let available = self.disk.available_bytes().unwrap_or_else(|error| {
-                let text = format!("the room on the disk is not known reason={error}");
-                self.unknown.raise(text);
-                0
-            });
+            let available = self.available();
             if left >= self.wanted(available, soft_bytes, busy) {
-                return Step::Rest(self.told(if available < soft_bytes {
-                    DiskState::Soft
-                } else {
-                    DiskState::Ok
-                }));
+                let room = match available < soft_bytes {
+                    true => DiskState::Soft,
+                    false => DiskState::Ok,
+                };
+                return Step::Rest(self.told(room, ""));
             }
         }
         match self.make_piece() {
@@ -104,11 +100,11 @@ impl<D: Disk> SpareMaker<D> {
                 Step::Made(spare)
             }
             Err(error) => {
-                let room = self.told(if left == 0 {
-                    DiskState::Hard
-                } else {
-                    DiskState::Soft
-                });
+                let room = match left {
+                    0 => DiskState::Hard,
+                    _ => DiskState::Soft,
+                };
+                let room = self.told(room, &format!(" reason=\"{error}\""));
                 if error.is_no_space() {
                     return Step::Rest(room);
                 }
@@ -125,8 +121,23 @@ impl<D: Disk> SpareMaker<D> {
         self.soft_free_bytes.max(next_bytes)
     }
 
-    /// The room, which is logged when it changes.
-    fn told(&mut self, room: DiskState) -> DiskState {
+    fn available(&mut self) -> u64 {
+        match self.disk.available_bytes() {
+            Ok(bytes) => {
+                self.unknown.clear();
+                bytes
+            }
+            Err(error) => {
+                let text = format!("the room on the disk is not known reason={error}");
+                self.unknown.raise(text);
+                0
+            }
+        }
+    }
+
+    /// The room, which is logged when it changes. Where a spare could not be made, the `reason` is
+    /// that: a quota or the number of files may be what is used up, and bytes are left.
+    fn told(&mut self, room: DiskState, reason: &str) -> DiskState {
         if self.room != room {
             self.room = room;
             let available = self.disk.available_bytes().unwrap_or(0);
@@ -136,7 +147,7 @@ impl<D: Disk> SpareMaker<D> {
             };
             log::log!(
                 level,
-                "disk room changed state={room:?} available_bytes={available}"
+                "disk room changed state={room:?} available_bytes={available}{reason}"
             );
         }
         room

@@ -29,13 +29,14 @@ enum Kind {
 }
 
 impl Small {
-    /// A tmpfs of so many bytes at the folder `at`, which is made; it takes only what is used.
+    /// A tmpfs of so many bytes and 1,000 files at the folder `at`, which is made; it takes only
+    /// what is used.
     ///
     /// # Errors
     /// This user may not mount: the words of mount(8).
     pub fn tmpfs(at: &Path, bytes: u64) -> Result<Self, String> {
         fs::create_dir_all(at).map_err(|error| error.to_string())?;
-        let size = format!("size={bytes},mode=0700");
+        let size = format!("size={bytes},nr_inodes=1000,mode=0700");
         run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
             .arg(at))?;

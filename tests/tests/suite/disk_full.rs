@@ -1,6 +1,7 @@
 //! Disks that are full, and then are not (rules E5): real file systems, small ones.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -264,4 +265,45 @@ fn deletes_make_room_on_tmpfs() {
 #[test]
 fn deletes_make_room_on_ext4() {
     deletes_make_room(Kind::Ext4, "deletes_make_room_on_ext4");
+}
+
+/// A disk can be full although bytes are left: the log says what it was that could not be had.
+#[test]
+fn a_disk_without_room_for_files_is_named() {
+    let test = "a_disk_without_room_for_files_is_named";
+    let Some((cluster, disks)) = mount(1, Kind::Tmpfs, 256 * MIB, test) else {
+        return;
+    };
+    let taken = (0_u64..).map(|n| File::create(disks[0].path().join(n.to_string())));
+    assert!(taken.take_while(Result::is_ok).count() > 100);
+    let value = noise(1);
+    wait::until_true("the log tells why", PATIENCE, || {
+        let _ = cluster.ctl_with(&["put", "k", "-"], &value);
+        let log = cluster.nodes[0].log_since_start();
+        let mut changes = log
+            .lines()
+            .filter(|line| line.contains("disk room changed"));
+        changes.any(|line| line.contains("No space left on device"))
+    });
+}
+
+#[test]
+fn each_loss_of_the_data_directory_is_told() {
+    let mut cluster = Cluster::prepare(1, SETTINGS);
+    cluster.start_all();
+    cluster.wait_leader();
+    let here = cluster.nodes[0].data_dir.clone();
+    let away = cluster.path("away");
+    let told = |what: &str, times: usize| {
+        wait::until_true(what, PATIENCE, || {
+            let log = cluster.nodes[0].log_since_start();
+            log.matches(what).count() == times
+        });
+    };
+    for times in 1..=2 {
+        fs::rename(&here, &away).expect("it is renamed");
+        told("the room on the disk is not known", times);
+        fs::rename(&away, &here).expect("it is renamed back");
+        told("disk room changed state=Ok", times);
+    }
 }
