@@ -372,6 +372,7 @@ fn health_is_a_read_through_the_quorum() {
 }
 
 /// A leader whose next snapshot is as of entry 40, and there once status was asked for so often.
+/// A larger one, as of entry 20, is almost done when it is asked for.
 fn snapshot_taker(questions: u64) -> Fake {
     let addr: Arc<Mutex<String>> = Arc::default();
     let known = Arc::clone(&addr);
@@ -390,7 +391,13 @@ fn snapshot_taker(questions: u64) -> Fake {
         (told.snapshot.term, told.snapshot.index) = (Term(3), Index(7));
         if taken {
             asked_for += 1;
-            told.snapshot_written_bytes = Some(asked_for);
+            told.snapshot_written_bytes = match asked_for {
+                ..10 => Some(1_000 + asked_for),
+                _ => Some(asked_for),
+            };
+        }
+        if asked_for >= 10 {
+            told.snapshot.index = Index(20);
         }
         if asked_for >= questions {
             (told.snapshot.term, told.snapshot.index) = (Term(5), Index(40));

@@ -155,30 +155,35 @@ fn leader_of(session: &Session<'_>) -> Result<Row, Failure> {
 /// Waits until each of them has a durable snapshot as of `id`, or a later one; as long as they get
 /// on with it.
 fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>, Failure> {
-    let mut lines: Vec<Option<Line>> = wanted.iter().map(|_| None).collect();
-    let mut best = (0, 0);
+    let mut waiting: Vec<_> = wanted
+        .iter()
+        .map(|row| (row, None, Progress::default()))
+        .collect();
     let mut moved = Instant::now();
     loop {
-        let mut written = 0;
         let mut missing = Vec::new();
-        let waiting = wanted.iter().zip(&mut lines);
-        for (row, line) in waiting.filter(|(_, line)| line.is_none()) {
+        for (row, line, best) in waiting.iter_mut().filter(|(_, line, _)| line.is_none()) {
             match look(row, id, session.timeout) {
-                Ok(found) => *line = Some(found),
+                Ok(found) => {
+                    *line = Some(found);
+                    moved = Instant::now();
+                }
                 Err((why, progress)) => {
-                    written += progress;
+                    if progress > *best {
+                        *best = progress;
+                        moved = Instant::now();
+                    }
                     missing.push(format!("{}: {why}", row.title()));
                 }
             }
         }
-        let done = lines.iter().flatten().count();
         if missing.is_empty() {
-            return Ok(lines.into_iter().flatten().collect());
+            return Ok(waiting
+                .into_iter()
+                .filter_map(|(_, line, _)| line)
+                .collect());
         }
-        if (done, written) > best {
-            best = (done, written);
-            moved = Instant::now();
-        } else if moved.elapsed() >= session.timeout {
+        if moved.elapsed() >= session.timeout {
             let what = format!("the snapshot at {id} is not durable, and nothing moves");
             return Err(Failure::new(Exit::NotApplied, "snapshot", what)
                 .at(missing.join("; "))
@@ -188,11 +193,15 @@ fn wait(wanted: &[Row], id: EntryId, session: &Session<'_>) -> Result<Vec<Line>,
     }
 }
 
+/// How far a member has come: the index of its newest snapshot, and the bytes of the one that it
+/// writes. That may be an earlier one, which was under way; the next begins with no bytes.
+type Progress = (u64, u64);
+
 /// The member's snapshot if it is as of `id` or later; else why not, and how far it has come.
-fn look(row: &Row, id: EntryId, timeout: Duration) -> Result<Line, (String, u64)> {
+fn look(row: &Row, id: EntryId, timeout: Duration) -> Result<Line, (String, Progress)> {
     let status = row
         .ask(MEMBER_TIMEOUT.min(timeout))
-        .map_err(|why| (why, 0))?;
+        .map_err(|why| (why, Progress::default()))?;
     if status.snapshot.index >= id.index {
         return Ok(Line {
             node: row.title(),
@@ -204,7 +213,8 @@ fn look(row: &Row, id: EntryId, timeout: Duration) -> Result<Line, (String, u64)
         true => "it is not written yet".to_owned(),
         false => status.error,
     };
-    Err((why, status.snapshot_written_bytes.unwrap_or(0)))
+    let written = status.snapshot_written_bytes.unwrap_or(0);
+    Err((why, (status.snapshot.index.0, written)))
 }
 
 fn print(lines: &[Line], session: &mut Session<'_>) -> Result<(), Failure> {
