@@ -30,8 +30,8 @@ use std::path::PathBuf;
 
 pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
-pub(crate) use self::open::{LOCK_NAME, lock, make_dir};
 pub use self::open::{Opened, OpenedDisk, OpenedLog, bytes_below, open, open_disk, open_log};
+pub(crate) use self::open::{is_data, lock, make_dir};
 pub use self::reader::{LogReader, Read, ReadStep, Unreadable};
 pub use self::recover::{Holds, Locked, Recovery, look};
 pub(crate) use self::restore::check_restored;

@@ -293,8 +293,7 @@ fn look_into(dir: &Path) -> Result<Found, Fatal> {
                 if name == IDENTITY_NAME {
                     return Ok(Found::Identity);
                 }
-                // The lock file alone is what a refused start leaves behind.
-                if name != storage::LOCK_NAME {
+                if storage::is_data(&name) {
                     found = Found::Remains;
                 }
             }

@@ -1,5 +1,6 @@
 //! Opening a data directory: lock, identity, log.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -26,7 +27,13 @@ use crate::wal::identity::{IDENTITY_NAME, Identity};
 use crate::wal::segment::WAL_DIR;
 use crate::wal::{self, Recovered, Report, Settings};
 
-pub(crate) const LOCK_NAME: &str = "LOCK";
+pub(super) const LOCK_NAME: &str = "LOCK";
+
+/// Whether a file or directory of this name in a data directory may be data. LOCK alone is what a
+/// refused start leaves behind, and the other one is in the root of a file system.
+pub(crate) fn is_data(name: &OsStr) -> bool {
+    name != LOCK_NAME && name != "lost+found"
+}
 
 /// Opens the data directory, or makes it: locks it, reads who it is, recovers the log.
 ///

@@ -12,7 +12,7 @@ use std::path::Path;
 use wire::membership::Membership;
 use wire::types::{ClusterId, EntryId, Epoch, Incarnation, NodeId};
 
-use super::open::{LOCK_NAME, fatal_of_io, lock, make_dir, under};
+use super::open::{LOCK_NAME, fatal_of_io, is_data, lock, make_dir, under};
 use super::{fatal_of, fatal_of_disk, fatal_of_snapshot, history};
 use crate::disk::os::OsDisk;
 use crate::disk::{Disk, Latched, Meter};
@@ -88,7 +88,7 @@ pub fn restore(
     restored
 }
 
-/// LOCK alone is what a refused start leaves behind, and an unfinished restore nobody's data.
+/// An unfinished restore is nobody's data.
 fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
     let cannot_look = |cause: io::Error| {
         fatal_of_io("the data directory cannot be read", data_dir, cause)
@@ -103,7 +103,7 @@ fn check_empty(data_dir: &Path) -> Result<(), Fatal> {
     let mut is_empty = true;
     for entry in entries {
         let name = entry.map_err(cannot_look)?.file_name();
-        is_empty &= name == LOCK_NAME || name == UNFINISHED_NAME || was_moved(&unfinished, &name);
+        is_empty &= !is_data(&name) || name == UNFINISHED_NAME || was_moved(&unfinished, &name);
     }
     if is_empty {
         return Ok(());

@@ -61,6 +61,19 @@ fn check_config_touches_nothing_and_tells_by_its_status() {
     );
 }
 
+/// A start that is refused is told the ways to go on, and leaves nothing.
+#[test]
+fn a_directory_without_data_is_empty_also_as_the_root_of_a_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir_all(data.join("lost+found")).unwrap();
+    let ports = ["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"];
+    let (code, stderr) = run(&[&["--data-dir", data.to_str().unwrap()], &ports[..]].concat());
+    assert_eq!(code, Some(78), "{stderr}");
+    assert!(stderr.contains("--join HOST:PORT"), "{stderr}");
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
+}
+
 #[test]
 fn every_refusal_has_its_status_place_and_remedy() {
     let dir = tempfile::tempdir().unwrap();

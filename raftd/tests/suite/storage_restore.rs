@@ -138,6 +138,19 @@ fn a_lock_alone_is_as_good_as_nothing() {
     assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
 }
 
+/// Its own file system, mounted where the service manager wants the data.
+#[test]
+fn the_root_of_a_file_system_is_as_good_as_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = backup(dir.path());
+    let data = dir.path().join("data");
+    fs::create_dir_all(data.join("lost+found")).unwrap();
+    restored(&file, &data).unwrap();
+    assert!(data.join("lost+found").exists(), "it is somebody's");
+    let fatal = restored(&file, &data).unwrap_err();
+    assert_eq!(fatal.status, ExitStatus::Usage, "{fatal}");
+}
+
 /// What was made so far is in a directory of its own, which nobody else makes. It is no reason to take
 /// anything else that is there.
 #[test]
