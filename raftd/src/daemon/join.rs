@@ -4,9 +4,10 @@
 //! The answer binds the id to the incarnation for ever. A node that dies before it has written that
 //! down must come back under the same one: it is on disk before anybody is asked.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
@@ -100,7 +101,9 @@ pub(super) fn incarnation(dir: &Path) -> Result<Incarnation, Fatal> {
         Err(error) => return Err(failed(&error)),
     }
     let drawn = Incarnation(random_u64()?.max(1));
-    let written = File::create(&path).and_then(|mut file| {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options.open(&path).and_then(|mut file| {
         writeln!(file, "{:016x}", drawn.0)?;
         file.sync_all()?;
         File::open(dir)?.sync_all()

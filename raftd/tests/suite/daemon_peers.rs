@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{self, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
@@ -217,6 +218,22 @@ fn a_node_that_waits_to_be_admitted_tells_who_said_why() {
     command.args(["--peer-listen", "127.0.0.1:0"]);
     let daemon = Daemon::start(command);
     daemon.wait_line(" by=127.0.0.1:1 why=\"Connection refused");
+}
+
+/// The directory may have been made for it, and be open to others.
+#[test]
+fn what_a_node_that_joins_writes_is_for_its_user_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let mut command = joining(&data, "127.0.0.1:1");
+    command.args(["--peer-listen", "127.0.0.1:0"]);
+    let daemon = Daemon::start(command);
+    daemon.wait_line("waiting to be admitted");
+    for file in fs::read_dir(&data).unwrap().map(Result::unwrap) {
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file:?}: {mode:o}");
+    }
 }
 
 /// It would be killed for being late.
