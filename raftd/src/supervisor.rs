@@ -58,12 +58,9 @@ impl Supervisor {
     pub fn recovering(&mut self, done_bytes: u64, bytes_max: u64) {
         let (done, most) = (done_bytes >> 20, bytes_max >> 20);
         let extension = RECOVERY_EXTENSION.as_micros();
-        let told = format!(
+        self.tell(&format!(
             "EXTEND_TIMEOUT_USEC={extension}\nSTATUS=recovering, {done} of at most {most} MiB\n"
-        );
-        if let Err(error) = self.send(&told) {
-            log::debug!("service manager not reached error=\"{error}\"");
-        }
+        ));
     }
 
     /// Tells that the node has recovered and listens. It never waits for a quorum: nodes that are
@@ -81,12 +78,17 @@ impl Supervisor {
         self.owes_ready = self.owes_ready && self.send("READY=1\n").is_err();
     }
 
+    /// Tells that the node waits until somebody adds it to a cluster.
+    pub fn waiting(&mut self, name: &str, peer_addr: &str) {
+        self.tell(&format!(
+            "STATUS=waiting to be admitted: raftctl add-peer {name} {peer_addr}\n"
+        ));
+    }
+
     /// Tells that the node is on its way out.
     pub fn stopping(&mut self) {
         self.owes_ready = false;
-        if let Err(error) = self.send("STOPPING=1\n") {
-            log::debug!("service manager not reached error=\"{error}\"");
-        }
+        self.tell("STOPPING=1\n");
     }
 
     /// Tells, at most once a second, how the node is.
@@ -110,6 +112,12 @@ impl Supervisor {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.owes_ready.then_some(self.next_status)
+    }
+
+    fn tell(&self, what: &str) {
+        if let Err(error) = self.send(what) {
+            log::debug!("service manager not reached error=\"{error}\"");
+        }
     }
 
     fn send(&self, what: &str) -> io::Result<()> {

@@ -180,6 +180,7 @@ fn join_first(
     let incarnation = join::incarnation(dir)?;
     log::info!("{ready}");
     supervisor.ready();
+    supervisor.waiting(name, &peer_addr);
     let newcomer = join::Newcomer {
         seeds: seeds.clone(),
         name: name.clone(),

@@ -259,6 +259,28 @@ fn a_node_that_waits_to_be_admitted_is_ready_for_a_service_manager_that_reads_la
 }
 
 #[test]
+fn the_service_manager_is_told_what_a_node_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = joining(&dir.path().join("data"), "127.0.0.1:1");
+    command.args(["--peer-listen", "127.0.0.1:0", "--peer-advertise", "h:1"]);
+    command.env("NOTIFY_SOCKET", &path);
+    let _daemon = Daemon::start(command);
+    let mut bytes = [0; 1024];
+    let mut next = || {
+        let count = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    assert_eq!(next(), "READY=1\n");
+    assert_eq!(
+        next(),
+        "STATUS=waiting to be admitted: raftctl add-peer n2 h:1\n"
+    );
+}
+
+#[test]
 fn a_node_that_waits_to_be_admitted_ends_at_once() {
     let silent: Vec<TcpListener> = (0..5)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
