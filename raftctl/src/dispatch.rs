@@ -41,6 +41,7 @@ pub(crate) fn run(cli: Cli, signals: &Signals) -> Result<Exit, Failure> {
     style.check(ability)?;
     flags.take(style.said());
     flags.makes_own = matches!(&cli.verb, Verb::Context(args) if args.adds());
+    flags.minds_contexts = matches!(&cli.verb, Verb::Context(_));
     let config = if matches!(
         cli.verb,
         Verb::Help(_) | Verb::Completion(_) | Verb::Complete(_) | Verb::Version

@@ -44,6 +44,9 @@ pub(crate) struct Flags {
     /// The verb makes your own file if it is not there.
     #[arg(skip)]
     pub(crate) makes_own: bool,
+    /// The verb looks after contexts: it goes on when the one that was chosen is not there.
+    #[arg(skip)]
+    pub(crate) minds_contexts: bool,
 }
 
 impl Flags {
@@ -254,7 +257,11 @@ fn choose<'a>(
     if name.is_empty() || flags.no_config {
         return Ok(None);
     }
+    let by_flag = matches!(origin, Origin::Flag(_));
     let Some((file, context)) = find(files, name) else {
+        if flags.minds_contexts && !by_flag {
+            return Ok(None);
+        }
         let failure = setting::failure(format!("there is no context {name}")).at(origin);
         return Err(failure.remedy(advice_on_contexts(name, files)));
     };
@@ -262,7 +269,7 @@ fn choose<'a>(
         file,
         name: name.clone(),
         context,
-        by_flag: matches!(origin, Origin::Flag(_)),
+        by_flag,
     }))
 }
 

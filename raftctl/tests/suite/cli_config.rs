@@ -117,6 +117,38 @@ fn a_context_that_is_not_there_is_not_chosen_and_the_file_stays_as_private_as_it
     assert_eq!(told, expected);
 }
 
+/// What is advised against a context that is not there can be done while it is not.
+#[test]
+fn contexts_are_looked_after_while_the_chosen_one_is_missing() {
+    let home = Home::new();
+    let by_env = [("RAFTCTL_CONTEXT", "gone")];
+    let none = home.run_in(&by_env, &["get", "k"]);
+    assert_eq!(none.code, Some(2), "{none:?}");
+    let advice = "  try: raftctl -e HOST:PORT,.. context add gone\n";
+    assert!(none.stderr.ends_with(advice), "{none:?}");
+    home.run_in(&by_env, &["-e", "h:1", "context", "add", "a"])
+        .silently(0, "");
+    let others = home.run_in(&by_env, &["get", "k"]);
+    assert!(others.stderr.ends_with("  try: raftctl context ls\n"));
+    let path = home.file().display().to_string();
+    let listed = format!("a\tfalse\th:1\t{path}\n");
+    home.run_in(&by_env, &["context", "ls"])
+        .silently(0, &listed);
+    let shown = home.run_in(&by_env, &["context", "show"]);
+    assert_eq!(shown.code, Some(2), "{shown:?}");
+    assert!(shown.stderr.contains("there is no context gone"));
+    let text = fs::read_to_string(home.file()).unwrap();
+    fs::write(home.file(), format!("context = \"gone\"\n{text}")).unwrap();
+    assert_eq!(home.run(&["config", "show"]).code, Some(2));
+    home.run(&["context", "ls"]).silently(0, &listed);
+    home.run(&["context", "use", "a"]).silently(0, "");
+    home.run(&["context", "show"])
+        .silently(0, "endpoints\th:1\n");
+    // What was typed on the line is not passed over.
+    let typed = home.run(&["-c", "gone", "context", "ls"]);
+    assert_eq!(typed.code, Some(2), "{typed:?}");
+}
+
 /// A file that was named need be there for all but who makes it.
 #[test]
 fn the_first_context_makes_the_file_that_was_named() {
