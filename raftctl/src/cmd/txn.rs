@@ -60,15 +60,12 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     let Some(plan) = plan(args)? else {
         return Ok(Exit::Usage);
     };
+    if plan.len() > ENTRY_KEYS_MAX || plan.appends() > TXN_APPENDS_MAX {
+        return Err(too_large());
+    }
     let compares = plan.encode_compares();
-    let too_large = |_| {
-        let what = format!(
-            "a txn has at most {ENTRY_KEYS_MAX} operations, {TXN_APPENDS_MAX} of them appends, in 1.5 MiB"
-        );
-        Failure::new(Exit::Refused, "too-large", what).remedy("make several of it")
-    };
-    let then = Plan::encode(&plan.then).map_err(too_large)?;
-    let or_else = Plan::encode(&plan.or_else).map_err(too_large)?;
+    let then = Plan::encode(&plan.then).map_err(|_| too_large())?;
+    let or_else = Plan::encode(&plan.or_else).map_err(|_| too_large())?;
     let txn = Txn {
         compares: Compares { bytes: &compares },
         then: then.operations(),
@@ -96,6 +93,14 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
         }
         _ => Err(odd_outcome("txn", &written)),
     }
+}
+
+fn too_large() -> Failure {
+    let what = format!(
+        "a txn has at most {ENTRY_KEYS_MAX} compares and operations, {TXN_APPENDS_MAX} of them \
+         appends, in 1.5 MiB"
+    );
+    Failure::new(Exit::Refused, "too-large", what).remedy("make several of it")
 }
 
 /// What is to be done; `None` if whoever was asked says no.

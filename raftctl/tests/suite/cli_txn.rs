@@ -228,6 +228,26 @@ fn a_txn_is_read_from_a_file_or_standard_input_as_lines_or_json() {
     run(&at, &["get", "a"]).silently(1, "");
 }
 
+/// Compares and the operations of both branches count together.
+#[test]
+fn what_a_txn_may_have_is_told_as_numbers_of_it() {
+    let (_server, at) = store();
+    let lines = |line: &str, count| format!("{line}\n").repeat(count);
+    let operations = lines("if absent(k)", 5_001) + &lines("then get k", 5_000);
+    let appends = lines("then append k x", 129) + &lines("else append k x", 128);
+    for text in [operations, appends] {
+        let refused = run_with(&at, &["txn"], text.as_bytes());
+        assert_eq!(refused.code, Some(6), "{refused:?}");
+        assert_eq!(
+            refused.stderr,
+            "raftctl: a txn has at most 10000 compares and operations, 256 of them appends, in 1.5 MiB\n  \
+             try: make several of it\n"
+        );
+    }
+    let most = lines("if absent(k)", 5_000) + &lines("else get k", 5_000);
+    run_with(&at, &["txn"], most.as_bytes()).silently(0, "");
+}
+
 #[test]
 fn json_tells_all_of_each_result() {
     let (_server, at) = store();

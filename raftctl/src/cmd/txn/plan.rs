@@ -55,6 +55,19 @@ pub(super) enum Expected {
 }
 
 impl Plan {
+    /// How many compares and operations it has: those of both branches, whichever is done.
+    pub(super) fn len(&self) -> usize {
+        self.compares.len() + self.then.len() + self.or_else.len()
+    }
+
+    /// How many of them are appends.
+    pub(super) fn appends(&self) -> usize {
+        let steps = self.then.iter().chain(&self.or_else);
+        steps
+            .filter(|step| matches!(step, Step::Append(..)))
+            .count()
+    }
+
     /// The compares as they are sent.
     pub(super) fn encode_compares(&self) -> BytesMut {
         let compares: Vec<_> = self.compares.iter().map(Test::to_wire).collect();
