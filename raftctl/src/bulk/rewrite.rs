@@ -1,6 +1,6 @@
 //! What a record becomes before it is sent.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 
@@ -111,6 +111,10 @@ fn read_file(path: &[u8], into: &mut Vec<u8>) -> Result<(), String> {
     into.clear();
     let name = std::ffi::OsStr::from_bytes(path);
     let told = |error| format!("{}: {error}", shown(path));
+    // To open a FIFO waits for who writes, and no signal to stop ends that.
+    if !fs::metadata(name).map_err(told)?.is_file() {
+        return Err(format!("{}: it is no regular file", shown(path)));
+    }
     let file = File::open(name).map_err(told)?;
     let limit = VALUE_BYTES_MAX as u64 + 1;
     file.take(limit).read_to_end(into).map_err(told)?;

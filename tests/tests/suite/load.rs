@@ -9,6 +9,7 @@ use std::time::Duration;
 use raftd_tests::cluster::Cluster;
 use raftd_tests::proc::{self, Done, PATIENCE};
 use raftd_tests::wait;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
 const FORMATS: [&str; 4] = ["tsv", "jsonl", "nul", "frame"];
@@ -425,6 +426,18 @@ fn files_are_put_under_their_paths() {
         missing.stderr.contains("at line 1: no such file"),
         "{}",
         missing.stderr
+    );
+    // Whoever reads that may wait for ever for somebody who writes.
+    let fifo = folder.join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a fifo");
+    let path = format!("{}\n", fifo.display());
+    let refused = cluster
+        .ctl_with(&["put", "--stdin", "--from-files"], path.as_bytes())
+        .exits(6);
+    assert!(
+        refused.stderr.contains("fifo: it is no regular file"),
+        "{}",
+        refused.stderr
     );
     let keys = cluster.ctl(&["scan", "--keys", "-0"]).quietly().stdout;
     let _ = cluster.ctl_with(&["del", "--stdin", "-0"], &keys).quietly();
