@@ -137,7 +137,18 @@ fn suggestion(error: &clap::Error, line: &[OsString]) -> Option<String> {
         }
         None => name(ContextKind::SuggestedArg).or(name(ContextKind::SuggestedValue)),
     };
-    Some(format!("did you mean '{}'?", meant?))
+    if let Some(meant) = meant {
+        return Some(format!("did you mean '{meant}'?"));
+    }
+    // A letter alone is as likely to be data.
+    let unknown = name(ContextKind::InvalidArg).filter(|unknown| unknown.starts_with("--"))?;
+    is_known(&cli, OsStr::new(unknown)).then(|| help_on(line))
+}
+
+/// Whether this is an option of the verb, or of one below it.
+fn is_known(verb: &Command, word: &OsStr) -> bool {
+    let mut below = verb.get_subcommands();
+    option(&[verb], word).is_some() || below.any(|verb| is_known(verb, word))
 }
 
 /// The same line with its data behind `--`, and options' values that begin with `-` tied to their
@@ -251,6 +262,18 @@ mod tests {
         assert_eq!(
             remedy(&["raftctl", "put", "k", r"-a\b'c"]),
             r"raftctl put -- k '-a\b'\''c'"
+        );
+    }
+
+    #[test]
+    fn an_option_of_other_verbs_is_probably_no_datum() {
+        assert_eq!(
+            remedy(&["raftctl", "get", "k", "--request-id", "1"]),
+            "raftctl get --help; or, if it is data: raftctl get -- k --request-id 1"
+        );
+        assert_eq!(
+            remedy(&["raftctl", "status", "--request-id=1"]),
+            "raftctl status --help"
         );
     }
 
