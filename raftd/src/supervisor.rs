@@ -25,6 +25,8 @@ pub struct Supervisor {
     manager: Option<(UnixDatagram, SocketAddr)>,
     /// READY was said, and not taken.
     owes_ready: bool,
+    /// The status may have changed since it was told.
+    owes_status: bool,
     next_status: Instant,
     last: String,
 }
@@ -49,6 +51,7 @@ impl Supervisor {
         Self {
             manager,
             owes_ready: false,
+            owes_status: false,
             next_status: Instant::default(),
             last: String::new(),
         }
@@ -91,13 +94,17 @@ impl Supervisor {
         self.tell("STOPPING=1\n");
     }
 
-    /// Tells, at most once a second, how the node is.
-    pub fn report(&mut self, now: Instant, status: impl FnOnce() -> Status) {
-        if self.manager.is_none() || now < self.next_status {
+    /// Tells, at most once a second, how the node is in one line: see [`describe`].
+    pub fn report(&mut self, now: Instant, line: impl FnOnce() -> String) {
+        if self.manager.is_none() {
+            return;
+        }
+        self.owes_status = now < self.next_status;
+        if self.owes_status {
             return;
         }
         self.next_status = now + STATUS_EVERY;
-        let line = describe(&status());
+        let line = line();
         if line == self.last && !self.owes_ready {
             return;
         }
@@ -111,7 +118,7 @@ impl Supervisor {
     /// When [`Supervisor::report`] is worth a call, whatever else there is to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.owes_ready.then_some(self.next_status)
+        (self.owes_ready || self.owes_status).then_some(self.next_status)
     }
 
     fn tell(&self, what: &str) {
@@ -140,7 +147,9 @@ fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, manager))
 }
 
-fn describe(status: &Status) -> String {
+/// How a node is, in one line.
+#[must_use]
+pub fn describe(status: &Status) -> String {
     let role = match (status.role, status.leader) {
         (NodeRole::Leader, _) => "leader".to_owned(),
         (_, Some(leader)) => format!("follower of node {leader}"),
@@ -150,4 +159,36 @@ fn describe(status: &Status) -> String {
     let lag = status.commit.0.saturating_sub(status.applied.0);
     let (state, term, applied) = (&status.state, status.term, status.applied);
     format!("{state}, {role}, term {term}, applied {applied} (lag {lag})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing else may happen that could remind the node of it.
+    #[test]
+    fn what_was_last_is_told_soon() {
+        let dir = tempfile::tempdir().expect("it is made");
+        let name = dir.path().join("notify");
+        let manager = UnixDatagram::bind(&name).expect("it is bound");
+        manager.set_nonblocking(true).expect("it can be set");
+        let heard = || {
+            let mut bytes = [0; 1024];
+            let count = manager.recv(&mut bytes).ok()?;
+            String::from_utf8(bytes[..count].to_vec()).ok()
+        };
+        let mut supervisor = Supervisor::at(name.as_os_str());
+        let mut report = |at, line: &str| {
+            supervisor.report(at, || line.to_owned());
+            supervisor.deadline()
+        };
+        let begun = Instant(1_000_000_000);
+        assert_eq!(report(begun, "applied 1"), None);
+        assert_eq!(heard().as_deref(), Some("STATUS=applied 1\n"));
+        let (soon, later) = (begun + STATUS_EVERY / 2, begun + STATUS_EVERY);
+        assert_eq!(report(soon, "applied 2"), Some(later));
+        assert_eq!(heard(), None);
+        assert_eq!(report(later, "applied 2"), None);
+        assert_eq!(heard().as_deref(), Some("STATUS=applied 2\n"));
+    }
 }

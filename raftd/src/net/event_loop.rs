@@ -26,7 +26,7 @@ use crate::node::io::{ConnectionId, Effects, Input, LinkId, Now};
 use crate::resolve::Resolver;
 use crate::signal::StopSignals;
 use crate::storage::Storage;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{self, Supervisor};
 
 /// Tokens below the first connection's.
 const WAKE: Token = Token(0);
@@ -380,7 +380,8 @@ impl Driver {
         self.work_for_storage();
         self.stopped |= self.stop_at.is_some_and(|at| at <= now.monotonic);
         let node = &self.node;
-        self.supervisor.report(now.monotonic, || node.status());
+        let status = || supervisor::describe(&node.status());
+        self.supervisor.report(now.monotonic, status);
     }
 
     /// Tells the node what happened to connections.
