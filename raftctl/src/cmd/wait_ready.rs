@@ -31,15 +31,26 @@ pub(crate) struct Args {
 /// What was last seen of a node.
 enum Seen {
     Unreachable(String),
-    /// It answers; what is missing, and how far it has applied, up to what it is to.
-    NotYet(String, u64),
+    /// It answers; what is missing, and how far it has come.
+    NotYet(String, Far),
     Ready,
+}
+
+/// How far a node has come that is not ready. What comes first counts more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Far {
+    /// What it has applied, up to what it is to.
+    applied: u64,
+    /// Of the snapshot that it is sent.
+    received_bytes: u64,
+    /// Before that comes: the leader's newest snapshot, and bytes of the one that it writes.
+    taken: (u64, u64),
 }
 
 pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let endpoints = session.endpoints.clone();
     let mut goals = vec![None; endpoints.len()];
-    let mut best = vec![(0, 0); endpoints.len()];
+    let mut best = vec![(0, Far::default()); endpoints.len()];
     let timeout = session.timeout;
     let mut quiet_since = Instant::now();
     loop {
@@ -64,19 +75,19 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 }
 
 impl Seen {
-    /// How far the node is; what it has applied counts until it is ready.
-    fn stage(&self) -> (u8, u64) {
+    /// How far the node is; what it has applied or received counts until it is ready.
+    fn stage(&self) -> (u8, Far) {
         match self {
-            Self::Unreachable(_) => (0, 0),
-            Self::NotYet(_, applied) => (1, *applied),
-            Self::Ready => (2, 0),
+            Self::Unreachable(_) => (0, Far::default()),
+            Self::NotYet(_, far) => (1, *far),
+            Self::Ready => (2, Far::default()),
         }
     }
 }
 
 /// Whether a node is further than it ever was, which `best` keeps: so nodes that come and go do not
 /// make anybody wait for ever.
-fn is_progress(seen: &[Seen], best: &mut [(u8, u64)]) -> bool {
+fn is_progress(seen: &[Seen], best: &mut [(u8, Far)]) -> bool {
     let mut is_progress = false;
     for (stage, best) in seen.iter().map(Seen::stage).zip(best) {
         is_progress |= stage > *best;
@@ -92,7 +103,15 @@ fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) 
     };
     let applied = status.applied.0;
     let towards_goal = goal.map_or(applied, |goal| applied.min(goal));
-    let not_yet = |what: &str| Seen::NotYet(what.into(), towards_goal);
+    let not_yet = |what: &str| {
+        let (received_bytes, taken) = transfer(&status, timeout).unwrap_or_default();
+        let far = Far {
+            applied: towards_goal,
+            received_bytes,
+            taken,
+        };
+        Seen::NotYet(what.into(), far)
+    };
     if status.state != "serving" {
         return not_yet(&format!("it is {}", status.state));
     }
@@ -107,7 +126,7 @@ fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) 
             None => {
                 // What is not known to have an end is no progress.
                 let what = "the leader does not tell what is committed";
-                return Seen::NotYet(what.into(), 0);
+                return Seen::NotYet(what.into(), Far::default());
             }
             Some(goal) if applied < goal => {
                 return not_yet("it has not applied all that is committed");
@@ -118,17 +137,34 @@ fn look(args: &Args, endpoint: &str, goal: &mut Option<u64>, timeout: Duration) 
     Seen::Ready
 }
 
-/// The commit index of the leader that the node follows.
-fn committed(status: &Status, timeout: Duration) -> Option<u64> {
+/// What the leader that the node follows, or is, says of itself.
+fn leader_of(status: &Status, timeout: Duration) -> Option<Status> {
     let leader = status.leader?;
     if leader == status.node {
-        return status.quorum_ok.then_some(status.commit.0);
+        return Some(status.clone());
     }
     let member = status.members.iter().find(|member| member.node == leader)?;
     let timeout = MEMBER_TIMEOUT.min(timeout);
     let answer = History::of(status).ask(Some(leader), &member.client_addr, timeout);
-    let answer = answer.ok().filter(|answer| answer.quorum_ok)?;
-    Some(answer.commit.0)
+    answer.ok()
+}
+
+/// The commit index of that leader.
+fn committed(status: &Status, timeout: Duration) -> Option<u64> {
+    let leader = leader_of(status, timeout).filter(|leader| leader.quorum_ok)?;
+    Some(leader.commit.0)
+}
+
+/// How far the snapshot is that the node is sent, if it is: see [`Far`].
+fn transfer(status: &Status, timeout: Duration) -> Option<(u64, (u64, u64))> {
+    let leader = leader_of(status, timeout)?;
+    let mut members = leader.members.iter();
+    let install = members.find(|member| member.node == status.node)?.install?;
+    let written = leader.snapshot_written_bytes.unwrap_or(0);
+    Some(match install.received_bytes {
+        0 => (0, (leader.snapshot.index.0, written)),
+        received => (received, (0, 0)),
+    })
 }
 
 /// Nothing changed for as long as one waits: no, or nobody there.

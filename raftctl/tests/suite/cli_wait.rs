@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use wire::client::{NodeRole, Reply};
+use wire::client::{Install, NodeRole, Reply};
 use wire::types::Index;
 
 use super::client::closed_port;
@@ -27,6 +27,35 @@ fn a_node_that_comes_nearer_is_awaited_however_long_that_takes() {
     });
     let caught_up = ["-t", "1s", "--json", "wait-ready", "--caught-up"];
     run(&node.addr, &caught_up).silently(0, "{\"ready\":true}\n");
+}
+
+/// The leader, which takes a snapshot for it first, tells how far that is.
+#[test]
+fn a_node_that_gets_a_snapshot_is_awaited_however_long_that_takes() {
+    const QUESTIONS: u64 = 90;
+    let mut asked_before = 0;
+    let leader = Fake::start(1, move |asked| {
+        asked_before += 1;
+        let mut told = status(1, NodeRole::Leader, ["", "", ""], [true; 3]);
+        let written = asked_before < QUESTIONS / 2;
+        told.snapshot_written_bytes = written.then_some(asked_before / 2);
+        told.members[1].install = Some(Install {
+            received_bytes: if written { 0 } else { asked_before / 2 },
+            total_bytes: QUESTIONS,
+            left_ms: None,
+        });
+        asked.reply(&Reply::Status(told))
+    });
+    let (addr, mut asked_before) = (leader.addr.clone(), 0);
+    let node = Fake::start(2, move |asked| {
+        asked_before += 1;
+        let mut told = status(2, NodeRole::Follower, [&addr, "", ""], [true; 3]);
+        if asked_before < QUESTIONS {
+            told.state = "rebuilding".into();
+        }
+        asked.reply(&Reply::Status(told))
+    });
+    run(&node.addr, &["-t", "1s", "wait-ready"]).silently(0, "");
 }
 
 #[test]
