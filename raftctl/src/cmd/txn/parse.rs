@@ -90,7 +90,9 @@ pub(super) fn add(
         let what = format!("{} {}: {why}", part.name(), String::from_utf8_lossy(text));
         let example = match part {
             Part::If => "version(key)=5, value(key)!=\"some text\", exists(key), absent(key)",
-            Part::Then | Part::Else => "put key value, get key, del key, incr key 2, append key x",
+            Part::Then | Part::Else => {
+                "put key value, put -- -key -value, get key, del key, incr key 2, append key x"
+            }
         };
         Failure::usage(what).at(place).remedy(example)
     };
@@ -135,46 +137,43 @@ fn test(text: &[u8], codec: Codec) -> Result<Test, String> {
         .strip_prefix(b")")
         .ok_or("the parenthesis is not closed")?;
     let key = full(decode(key, codec.key.key_encode)?)?;
-    let plain = match name.as_slice() {
-        b"exists" => Some(Target::Exists),
-        b"absent" => Some(Target::Absent),
-        _ => None,
+    let target = target(&name, rest, codec)?;
+    Ok(Test { key, target })
+}
+
+/// What is compared, and the rest of the test, behind its key.
+fn target(name: &[u8], rest: &[u8], codec: Codec) -> Result<Target, String> {
+    let alone = |target| match rest.trim_ascii() {
+        b"" => Ok(target),
+        _ => Err("nothing is compared with that".to_owned()),
     };
-    if let Some(target) = plain {
-        return match rest.trim_ascii() {
-            b"" => Ok(Test { key, target }),
-            _ => Err("nothing is compared with that".to_owned()),
-        };
-    }
-    let relation = relation(&mut rest)?;
-    let given = match words::split(rest)?.as_slice() {
-        [given] => given.clone(),
-        [] => return Err("what to compare with is missing".to_owned()),
-        _ => return Err("what to compare with needs quotes, as it has blanks".to_owned()),
-    };
-    let number = || {
-        let digits = str::from_utf8(&given)
-            .ok()
-            .filter(|text| !text.starts_with('+'));
-        let number = digits.and_then(|text| text.parse().ok());
-        number.ok_or("it is compared with a number".to_owned())
-    };
-    let target = match name.as_slice() {
-        b"value" => Target::Value(relation, decode(given, codec.encode)?),
-        b"revision" => Target::Revision(relation, number()?),
-        b"create_revision" => Target::CreateRevision(relation, number()?),
-        b"version" => Target::Version(relation, number()?),
+    let numbered: fn(Relation, u64) -> Target = match name {
+        b"exists" => return alone(Target::Exists),
+        b"absent" => return alone(Target::Absent),
+        b"value" => {
+            let (relation, given) = related(rest)?;
+            return Ok(Target::Value(relation, decode(given, codec.encode)?));
+        }
+        b"revision" => Target::Revision,
+        b"create_revision" => Target::CreateRevision,
+        b"version" => Target::Version,
         _ => {
             let known = "one of value, revision, create_revision, version, exists, absent";
             return Err(format!("what is compared is {known}"));
         }
     };
-    Ok(Test { key, target })
+    let (relation, given) = related(rest)?;
+    let digits = str::from_utf8(&given)
+        .ok()
+        .filter(|text| !text.starts_with('+'));
+    let number = digits.and_then(|text| text.parse().ok());
+    let number = number.ok_or("it is compared with a number")?;
+    Ok(numbered(relation, number))
 }
 
-/// Takes a relation off the front.
-fn relation(text: &mut &[u8]) -> Result<Relation, String> {
-    let rest = text.trim_ascii_start();
+/// A relation, and what with.
+fn related(text: &[u8]) -> Result<(Relation, Vec<u8>), String> {
+    let text = text.trim_ascii_start();
     let known: [(&[u8], Relation); 5] = [
         (b"!=", Relation::NotEqual),
         (b"==", Relation::Equal),
@@ -184,10 +183,13 @@ fn relation(text: &mut &[u8]) -> Result<Relation, String> {
     ];
     let found = known
         .iter()
-        .find_map(|(sign, relation)| Some((rest.strip_prefix(*sign)?, *relation)));
+        .find_map(|(sign, relation)| Some((text.strip_prefix(*sign)?, *relation)));
     let (rest, relation) = found.ok_or("a relation is one of = != < >")?;
-    *text = rest;
-    Ok(relation)
+    match words::split(rest)?.as_slice() {
+        [given] => Ok((relation, given.clone())),
+        [] => Err("what to compare with is missing".to_owned()),
+        _ => Err("what to compare with needs quotes, as it has blanks".to_owned()),
+    }
 }
 
 fn step(text: &[u8], codec: Codec) -> Result<Step, String> {
@@ -325,6 +327,14 @@ mod tests {
         ] {
             let key = b"k".to_vec();
             assert_eq!(test(text.as_bytes(), PLAIN), Ok(Test { key, target }));
+        }
+    }
+
+    #[test]
+    fn what_is_compared_is_looked_at_before_what_with() {
+        for line in ["if size(a)", "if size(a)=1", "if exist(a)"] {
+            let failure = read(line).expect_err(line);
+            assert!(failure.what.contains("one of value,"), "{failure}");
         }
     }
 
