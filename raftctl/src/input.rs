@@ -12,8 +12,9 @@ use wire::limits::VALUE_BYTES_MAX;
 
 use crate::encoding::Encoding;
 
-/// Bytes of the text of a value in an encoding: room for the largest one, and for line ends.
-pub(crate) const ENCODED_BYTES_MAX: usize = VALUE_BYTES_MAX * 2 + 1024;
+/// Bytes of the text of a value in an encoding: room for the largest one, and for blanks and line ends
+/// in it.
+pub(crate) const ENCODED_BYTES_MAX: usize = VALUE_BYTES_MAX * 3 + 1024;
 
 /// A key or a prefix as given in an argument.
 pub(crate) fn key(text: &OsStr, encoding: Option<Encoding>) -> Result<Vec<u8>, Failure> {

@@ -10,6 +10,8 @@ pub(crate) mod screen;
 pub(crate) mod shell;
 pub(crate) mod tsv;
 
+use std::borrow::Cow;
+
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use raftctl::failure::Failure;
 
@@ -113,9 +115,14 @@ impl Encoder {
 }
 
 impl Encoding {
-    /// Blanks and line ends around the text do not count; padding may be missing.
+    /// Blanks and line ends do not count, wherever base64(1) and xxd(1) put them; padding may be
+    /// missing.
     pub(crate) fn decode(self, text: &[u8]) -> Result<Vec<u8>, String> {
-        let text = text.trim_ascii();
+        let mut text = Cow::from(text.trim_ascii());
+        if text.iter().any(u8::is_ascii_whitespace) {
+            text.to_mut().retain(|byte| !byte.is_ascii_whitespace());
+        }
+        let text = &*text;
         let decoded = match self {
             Self::Hex => HEXLOWER_PERMISSIVE.decode(text),
             Self::Base64 if text.ends_with(b"=") => BASE64.decode(text),
@@ -159,6 +166,8 @@ mod tests {
         assert_eq!(Encoding::Hex.decode(b"00FFfa"), Ok(vec![0, 255, 250]));
         assert_eq!(Encoding::Base64.decode(b"YQ"), Ok(b"a".to_vec()));
         assert_eq!(Encoding::Base64.decode(b"YQ=="), Ok(b"a".to_vec()));
+        assert_eq!(Encoding::Hex.decode(b"61 62\n63\n"), Ok(b"abc".to_vec()));
+        assert_eq!(Encoding::Base64.decode(b"YW\r\nJj\n"), Ok(b"abc".to_vec()));
         assert!(Encoding::Hex.decode(b"0").is_err());
         assert!(Encoding::Hex.decode(b"zz").is_err());
         assert!(Encoding::Base64.decode(b"Y!").is_err());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use wire::limits::VALUE_BYTES_MAX;
+
 use super::fake::{Act, Fake, What};
 use super::run::{run, run_with, store};
 use super::script::Store;
@@ -107,6 +109,12 @@ fn encodings_act_on_arguments_and_on_output() {
         "{\"key_b64\":\"awA=\",\"value_hex\":\"00ff\",\"revision\":1,\"create_revision\":1,\"version\":1}\n",
     );
     run_with(&at, &["put", "k", "--encode", "base64"], b"aGk=\n").silently(0, "");
+    // The largest one, as xxd(1) writes it.
+    let lines = "61".repeat(30) + "\n";
+    let text = lines.repeat(VALUE_BYTES_MAX / 30) + &"61".repeat(VALUE_BYTES_MAX % 30);
+    run_with(&at, &["put", "largest", "--encode", "hex"], text.as_bytes()).silently(0, "");
+    run(&at, &["get", "largest"]).silently(0, "a".repeat(VALUE_BYTES_MAX));
+    run(&at, &["del", "largest"]).silently(0, "");
     run(&at, &["get", "k"]).silently(0, "hi");
     run(
         &at,
