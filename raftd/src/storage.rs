@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 pub use self::keeper::{Keeper, Kept};
 pub use self::load::load_snapshot;
-pub use self::open::{Opened, OpenedDisk, OpenedLog, bytes_below, open, open_disk, open_log};
+pub use self::open::{Opened, OpenedDisk, OpenedLog, bytes_in, open, open_disk, open_log};
 pub(crate) use self::open::{is_data, lock, make_dir};
 pub use self::reader::{LogReader, Read, ReadStep, Unreadable};
 pub use self::recover::{Holds, Locked, Recovery, look};

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
 use raftd::disk::Meter;
+use raftd::snapshot::SNAPSHOT_DIR;
 use raftd::storage::{self, Holds};
+use raftd::wal::segment::WAL_DIR;
 use serde_json::json;
 use wire::membership::MemberRecord;
 use wire::types::Epoch;
@@ -61,7 +63,10 @@ fn apply(args: &Apply, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let failed = |fatal| refused(DOING, &fatal);
     let meter = Meter::default();
     let style = session.out.style();
-    let most = bar(storage::bytes_below(&args.data_dir), style);
+    let most = bar(
+        storage::bytes_in(&args.data_dir, &[WAL_DIR, SNAPSHOT_DIR]),
+        style,
+    );
     let found = metered(&most, &meter, || storage::look(&args.data_dir, &meter)).map_err(failed)?;
     let holds = found.recovery.holds();
     let mut command = start_line(holds.node, &args.data_dir);

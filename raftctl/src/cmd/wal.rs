@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use raftctl::failure::{Exit, Failure};
-use raftd::disk::{Damage, Error as DiskError, ReadOnly};
+use raftd::disk::{Damage, Error as DiskError, Meter, ReadOnly};
+use raftd::storage;
 use raftd::wal::{Contents, Error, Examination, FoundBatch, Report, examine, segment};
 use serde_json::{Map, Value, json};
 use wire::command::{Command, Txn, Write};
@@ -15,6 +16,7 @@ use wire::entry::{Entry, EntryKind};
 use wire::membership::Membership;
 
 use super::status::number;
+use crate::bar::{bar, metered};
 use crate::encoding::json::Datum;
 use crate::encoding::tsv;
 use crate::files::inaccessible;
@@ -83,7 +85,7 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
     out.page(session.signals);
     match &args.verb {
         Verb::Verify(dir) => {
-            let examined = dir.examine("wal verify", &mut |_| Ok(()))?;
+            let examined = dir.examine_all("wal verify", out)?;
             let report = judged("wal verify", examined)?;
             if out.json() {
                 out.object(&json!({"ok": true, "torn_bytes": report.torn_bytes}))?;
@@ -91,12 +93,13 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
             out.note(&format!("sound: {report}"))?;
         }
         Verb::Stat(dir) => {
-            let examined = dir.examine("wal stat", &mut |_| Ok(()))?;
+            let examined = dir.examine_all("wal stat", out)?;
             segments(&examined, out)?;
             judged("wal stat", examined)?;
         }
         Verb::Dump(dir) => {
-            let examined = dir.examine("wal dump", &mut |batch| batch_lines(&batch, out))?;
+            let mut show = |batch: FoundBatch<'_>| batch_lines(&batch, out);
+            let examined = dir.examine("wal dump", &Meter::default(), &mut show)?;
             judged("wal dump", examined)?;
         }
     }
@@ -104,10 +107,20 @@ pub(crate) fn run(args: &Args, session: &mut Session<'_>) -> Result<Exit, Failur
 }
 
 impl Dir {
+    /// Looks at every batch, with a bar.
+    fn examine_all(&self, doing: &str, out: &Out) -> Result<Examination, Failure> {
+        let bytes = storage::bytes_in(&self.dir, &[segment::WAL_DIR]);
+        let meter = Meter::default();
+        metered(&bar(bytes, out.style()), &meter, || {
+            self.examine(doing, &meter, &mut |_| Ok(()))
+        })
+    }
+
     /// Shows every batch, in order, as long as `show` takes them.
     fn examine(
         &self,
         doing: &str,
+        meter: &Meter,
         show: &mut dyn FnMut(FoundBatch<'_>) -> Result<(), Failure>,
     ) -> Result<Examination, Failure> {
         let unreadable = |why: &dyn Display| {
@@ -123,7 +136,8 @@ impl Dir {
             _ => inaccessible(unreadable(&error), &wal, &error),
         })?;
         let mut shown = Ok(());
-        let examined = examine(&ReadOnly::new(self.dir.clone()), None, |batch| {
+        let disk = ReadOnly::new(self.dir.clone()).metered(meter);
+        let examined = examine(&disk, None, |batch| {
             if shown.is_ok() {
                 shown = show(batch);
             }

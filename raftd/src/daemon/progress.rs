@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::disk::Meter;
+use crate::snapshot::SNAPSHOT_DIR;
 use crate::storage;
 use crate::supervisor::Supervisor;
+use crate::wal::segment::WAL_DIR;
 
 /// Between two looks at how much was read.
 const LOOK: Duration = Duration::from_secs(1);
@@ -21,7 +23,7 @@ pub(super) fn told<T>(
     supervisor: &mut Supervisor,
     recover: impl FnOnce() -> T,
 ) -> T {
-    let bytes_max = storage::bytes_below(data_dir);
+    let bytes_max = storage::bytes_in(data_dir, &[WAL_DIR, SNAPSHOT_DIR]);
     let mut looks = 0;
     let mut told_bytes = 0;
     let tell = |bytes| {
@@ -43,8 +45,6 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
-    use crate::snapshot::SNAPSHOT_DIR;
-    use crate::wal::segment::WAL_DIR;
 
     #[test]
     fn a_recovery_that_reads_gets_more_time() {

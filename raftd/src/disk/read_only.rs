@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::{Disk, Error};
+use super::{Disk, Error, Meter};
 
 /// A directory of a real file system whose files are opened for reading only: for tools that look
 /// at a data directory, which may be a backup, on a medium that cannot be written, or another
@@ -13,6 +13,7 @@ use super::{Disk, Error};
 #[derive(Clone, Debug)]
 pub struct ReadOnly {
     root: PathBuf,
+    meter: Meter,
 }
 
 /// An open file.
@@ -26,7 +27,15 @@ impl ReadOnly {
     /// The files below `root`.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root }
+        let meter = Meter::default();
+        Self { root, meter }
+    }
+
+    /// The same, counted by this meter.
+    #[must_use]
+    pub fn metered(mut self, meter: &Meter) -> Self {
+        self.meter = meter.clone();
+        self
     }
 }
 
@@ -70,7 +79,9 @@ impl Disk for ReadOnly {
 
     fn read_at(&self, file: &ReadOnlyFile, offset: u64, buffer: &mut [u8]) -> Result<(), Error> {
         let read = file.file.read_exact_at(buffer, offset);
-        read.map_err(|cause| Error::new("read", &file.name, cause))
+        read.map_err(|cause| Error::new("read", &file.name, cause))?;
+        self.meter.add(buffer.len());
+        Ok(())
     }
 
     fn write_at(&self, file: &ReadOnlyFile, _: u64, _: &[u8]) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use crate::disk::{self, Disk, Latched};
 use crate::fatal::{ExitStatus, Fatal};
 use crate::node;
 use crate::node::io::StorageRequest;
-use crate::snapshot::{self, SNAPSHOT_DIR};
+use crate::snapshot;
 use crate::wal::format::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::wal::identity::{IDENTITY_NAME, Identity};
 use crate::wal::segment::WAL_DIR;
@@ -249,11 +249,11 @@ fn check_segment_bytes(bytes: u64) -> Result<(), Fatal> {
         .remedy("a multiple of 4KiB from 256KiB to 1GiB; 64MiB is the default"))
 }
 
-/// What snapshots and log take. Spare segments are among it, which nobody reads.
+/// What these directories of a data directory take. Spare segments are among it, which nobody reads.
 #[must_use]
-pub fn bytes_below(data_dir: &Path) -> u64 {
-    let dirs = [WAL_DIR, SNAPSHOT_DIR].map(|dir| fs::read_dir(data_dir.join(dir)));
-    let files = dirs.into_iter().flatten().flatten().flatten();
+pub fn bytes_in(data_dir: &Path, dirs: &[&str]) -> u64 {
+    let dirs = dirs.iter().map(|dir| fs::read_dir(data_dir.join(dir)));
+    let files = dirs.flatten().flatten().flatten();
     let bytes = files.map(|file| file.metadata().map_or(0, |about| about.len()));
     bytes.sum()
 }
