@@ -9,7 +9,7 @@ use wire::error::{Class, Error as WireError};
 use wire::hello::{LeaderHint, Welcome};
 
 use super::Client;
-use super::connection::{Connection, Filled, describe};
+use super::connection::{Connection, Filled, LOOK, describe};
 use super::error::{Cause, Error, Why};
 use super::route::{Advice, Deadline, Router};
 use super::watch::{self, Watch};
@@ -103,6 +103,8 @@ pub(super) struct Call {
     /// back-off.
     detours: u32,
     silence: Duration,
+    /// When it will have been silent for so long.
+    quiet_until: Option<Instant>,
     /// The last thing that stood in the way.
     last: Option<Why>,
 }
@@ -115,6 +117,7 @@ impl Call {
             met_someone,
             detours: 0,
             silence: SILENCE,
+            quiet_until: None,
             last: None,
         }
     }
@@ -138,12 +141,21 @@ impl Client {
         Call::new(deadline, whom, self.connection.is_some())
     }
 
-    /// One step towards the verdict of the writes in flight and of `read`.
+    /// One step towards the verdict of the writes in flight and of `read`. Once the call cannot go
+    /// on, nothing of it leaves any more.
     pub(super) fn turn(
         &mut self,
         call: &mut Call,
-        mut read: Option<&mut dyn Reading>,
+        read: Option<&mut dyn Reading>,
     ) -> Result<(), Stop> {
+        let turned = self.step(call, read);
+        if turned.is_err() && self.connection.as_ref().is_some_and(Connection::is_sending) {
+            self.hang_up();
+        }
+        turned
+    }
+
+    fn step(&mut self, call: &mut Call, mut read: Option<&mut dyn Reading>) -> Result<(), Stop> {
         if self.router.is_cancelled() {
             return Err(Stop::Why(Why::Cancelled));
         }
@@ -285,42 +297,37 @@ impl Client {
     fn send(&mut self, call: &mut Call, mut read: Option<&mut dyn Reading>) -> Result<(), Stop> {
         let writing = self.session.is_sending() && !self.session.is_draining();
         let reading = read.as_ref().is_some_and(|read| read.is_sending());
-        if !writing && !reading {
+        let connection = self.connection.as_mut().expect("reach made a connection");
+        if (!writing && !reading) || connection.is_sending() {
             return Ok(());
         }
         if call.deadline.is_nearly_over() {
             // What is sent now would probably get no verdict in time.
             return Err(call.expired());
         }
-        let connection = self.connection.as_mut().expect("reach made a connection");
         let born = name_of_session(&connection.welcome, &mut self.router);
         if writing {
             self.session.name_writes(|| born);
         }
         let deadline_ms = call.deadline.for_server_ms();
-        let mut lost = None;
-        while writing && lost.is_none() && self.session.is_sending() {
+        let mut sent = Ok(());
+        while writing && sent.is_ok() && !connection.is_sending() && self.session.is_sending() {
             let mut out = BytesMut::new();
             let next_id = &mut connection.next_frame_id;
             let starts = self
                 .session
                 .encode(&mut out, next_id, deadline_ms, SEND_BYTES_MAX);
-            if let Err((sent, error)) = connection.send(&out, call.deadline.end()) {
-                let never_left = starts.into_iter().filter(|(_, start)| *start >= sent);
-                let frame_ids: Vec<_> = never_left.map(|(frame_id, _)| frame_id).collect();
-                self.session.unsend(&frame_ids);
-                lost = Some(error);
-            }
+            sent = connection.send(out, starts);
         }
-        if let (Some(read), None, true) = (&mut read, &lost, reading) {
+        if let Some(read) = read.as_mut().filter(|_| reading)
+            && sent.is_ok()
+            && !connection.is_sending()
+        {
             let mut out = BytesMut::new();
             read.encode(&mut out, &mut connection.next_frame_id, deadline_ms);
-            lost = connection
-                .send(&out, call.deadline.end())
-                .err()
-                .map(|(_, error)| error);
+            sent = connection.send(out, Vec::new());
         }
-        if let Some(error) = lost {
+        if let Err(error) = sent {
             self.lose(call, Why::Connection(describe(&error)), read);
         }
         Ok(())
@@ -331,10 +338,15 @@ impl Client {
         let Some(connection) = &mut self.connection else {
             return Ok(());
         };
-        let quiet_until = Instant::now() + call.silence;
-        let until = quiet_until.min(call.deadline.end());
+        let now = Instant::now();
+        let quiet_until = *call.quiet_until.get_or_insert(now + call.silence);
+        let until = quiet_until.min(call.deadline.end()).min(now + LOOK);
         match watch::fill(connection, &mut self.watch, until) {
             Ok(Filled::Bytes) => {}
+            Ok(Filled::Left) => {
+                call.quiet_until = None;
+                return Ok(());
+            }
             Ok(Filled::Nothing) => {
                 if let Some(leader) = self.another_leader(call) {
                     self.lose(call, Why::Deadline, read);
@@ -343,6 +355,7 @@ impl Client {
                 }
                 if Instant::now() >= quiet_until && !call.deadline.is_over() {
                     call.silence = (call.silence * 2).min(SILENCE_MAX);
+                    call.quiet_until = None;
                     self.ask_another(call, read);
                 }
                 return Ok(());
@@ -353,6 +366,7 @@ impl Client {
             }
         }
         call.silence = SILENCE;
+        call.quiet_until = None;
         loop {
             match self.take_frame(call, reborrow(&mut read)) {
                 Ok(true) => {}
@@ -408,16 +422,24 @@ impl Client {
     /// The connection is of no more use: what was sent on it has no verdict. Where its server said to
     /// go is where it goes on.
     fn lose(&mut self, call: &mut Call, why: Why, read: Option<&mut dyn Reading>) {
-        self.connection = None;
-        self.session.connection_lost();
+        self.hang_up();
         if let Some(read) = read {
             read.connection_lost();
         }
+        call.quiet_until = None;
         call.last = Some(why);
         call.detours += 1;
         if call.detours > 1 {
             self.router.back_off(0, call.deadline);
         }
+    }
+
+    /// Ends the connection: of the writes that were sent on it, those that left may be applied.
+    fn hang_up(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.session.unsend(&connection.never_left());
+        }
+        self.session.connection_lost();
     }
 
     /// Another member than the one that is asked leads by now, as is told on the second link.

@@ -1,12 +1,13 @@
 //! One connection: dial, hello, frames in and out, each with a time limit.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use mio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use wire::client::Reply;
@@ -19,8 +20,8 @@ use super::error::Cause;
 
 /// Bytes asked of the kernel in one read at least.
 const READ_BYTES: usize = 16 * 1024;
-/// Who waits for a name or a hello looks this often whether that is still wanted.
-const LOOK: Duration = Duration::from_millis(50);
+/// Who waits looks this often whether that is still wanted.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 /// A connection whose hello was accepted.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) welcome: Welcome,
     /// The id of the next frame; 0 is the server's, for unsolicited messages.
     pub(crate) next_frame_id: u64,
+    /// Where each frame begins in what is being sent.
+    starts: Vec<(u64, usize)>,
 }
 
 /// What a wait for bytes brought.
@@ -39,14 +42,16 @@ pub(crate) struct Connection {
 pub(crate) enum Filled {
     /// Bytes came.
     Bytes,
+    /// None came, and some that waited left.
+    Left,
     /// The time passed, or a signal came.
     Nothing,
 }
 
 impl Connection {
     /// Connects within `connect_timeout` and completes the hello within `timeout`, both counted
-    /// from now. `cluster` and `epoch` name what the caller means, once it knows. A wait for a name
-    /// or a hello ends when `is_cancelled` says so.
+    /// from now. `cluster` and `epoch` name what the caller means, once it knows. Every wait ends
+    /// when `is_cancelled` says so.
     pub(crate) fn dial(
         endpoint: &str,
         cluster: Option<ClusterId>,
@@ -59,7 +64,8 @@ impl Connection {
         let made = resolve(endpoint, until, is_cancelled).and_then(|addresses| {
             first_of(&addresses, until, |address, time| {
                 let now = Instant::now();
-                let mut pipe = Pipe::new(connect(address, now + time.min(connect_timeout))?);
+                let connected = now + time.min(connect_timeout);
+                let mut pipe = Pipe::new(connect(address, connected, is_cancelled)?);
                 let welcome = greet(&mut pipe, cluster, epoch, now + time, is_cancelled)?;
                 Ok((pipe, welcome))
             })
@@ -70,6 +76,7 @@ impl Connection {
                 endpoint: endpoint.into(),
                 welcome,
                 next_frame_id: 1,
+                starts: Vec::new(),
             }),
             Err(error) => Err(Cause {
                 endpoint: endpoint.into(),
@@ -79,14 +86,33 @@ impl Connection {
         }
     }
 
-    /// Sends bytes. The error says how many of them left.
-    pub(crate) fn send(&mut self, bytes: &[u8], until: Instant) -> Result<(), (usize, io::Error)> {
-        self.pipe.send(bytes, until)
+    /// Sends frames, of which `starts` tells where each begins: at once what the kernel takes, and
+    /// the rest while answers are awaited, so that a node that does not read is left like one that
+    /// does not answer.
+    ///
+    /// # Panics
+    /// If others are still being sent.
+    pub(crate) fn send(&mut self, frames: BytesMut, starts: Vec<(u64, usize)>) -> io::Result<()> {
+        assert!(!self.is_sending(), "frames would leave out of order");
+        self.starts = starts;
+        self.pipe.send(frames)
     }
 
-    /// Reads what is there, waiting until `until` at most.
-    pub(crate) fn fill(&mut self, until: Instant) -> io::Result<Filled> {
-        self.pipe.fill(until)
+    /// Whether the kernel did not take all frames yet.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.pipe.is_sending()
+    }
+
+    /// The frames of which no byte left.
+    pub(crate) fn never_left(&self) -> Vec<u64> {
+        let waiting = self.starts.iter().filter(|_| self.is_sending());
+        let unsent = waiting.filter(|(_, start)| *start >= self.pipe.sent);
+        unsent.map(|(frame_id, _)| *frame_id).collect()
+    }
+
+    /// Sends and reads what can be without waiting.
+    pub(crate) fn exchange(&mut self) -> io::Result<Filled> {
+        self.pipe.exchange()
     }
 
     /// The frame at the front, if it is complete.
@@ -100,27 +126,27 @@ impl Connection {
     }
 }
 
-/// Waits until one of two connections has something to read, or its end, until `until` at most. Says
-/// of each whether it has.
+/// Waits until one of two connections has something to read, or its end, or can send what waits for
+/// that, until `until` at most. Says of each whether it has.
 pub(crate) fn await_either(
     one: &Connection,
-    other: &Connection,
+    other: Option<&Connection>,
     until: Instant,
 ) -> io::Result<(bool, bool)> {
-    let Some(timeout) = left(until) else {
-        return Ok((false, false));
-    };
-    let timeout = Timespec::try_from(timeout).map_err(io::Error::other)?;
-    let mut both = [
-        PollFd::new(&one.pipe.stream, PollFlags::IN),
-        PollFd::new(&other.pipe.stream, PollFlags::IN),
-    ];
-    match poll(&mut both, Some(&timeout)) {
-        Ok(_) => {
-            let [one, other] = both.map(|fd| !fd.revents().is_empty());
-            Ok((one, other))
-        }
-        Err(Errno::INTR) => Ok((false, false)),
+    let pipes: Vec<_> = [Some(one), other].into_iter().flatten().collect();
+    let mut polled: Vec<_> = pipes.iter().map(|c| c.pipe.poll_fd()).collect();
+    await_any(&mut polled, until)?;
+    let is_ready = |at: usize| polled.get(at).is_some_and(|fd| !fd.revents().is_empty());
+    Ok((is_ready(0), is_ready(1)))
+}
+
+/// Waits until one of these is ready, until `until` at most; false if none is.
+fn await_any(polled: &mut [PollFd<'_>], until: Instant) -> io::Result<bool> {
+    let left = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+    match poll(polled, Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -140,7 +166,7 @@ fn greet(
         ..Hello::client()
     };
     hello.encode(&mut out);
-    pipe.send(&out, until).map_err(|(_, error)| error)?;
+    pipe.send(out)?;
     loop {
         let parsed = frame::parse(pipe.unread(), HELLO_FRAME_BYTES_MAX);
         if let Some(frame) = parsed.map_err(|error| protocol_error(&error))? {
@@ -149,12 +175,15 @@ fn greet(
             pipe.start += length;
             return welcome;
         }
-        let look = until.min(Instant::now() + LOOK);
-        if pipe.fill(look)? == Filled::Nothing && (Instant::now() >= until || is_cancelled()) {
+        let now = Instant::now();
+        if now >= until || is_cancelled() {
             return Err(io::Error::new(
                 ErrorKind::TimedOut,
                 "connected, but no hello came back in time",
             ));
+        }
+        if await_any(&mut [pipe.poll_fd()], until.min(now + LOOK))? {
+            pipe.exchange()?;
         }
     }
 }
@@ -175,16 +204,19 @@ fn protocol_error(error: &wire::error::Error) -> io::Error {
     ))
 }
 
-/// A stream and what was received on it.
+/// A stream that never blocks, what was received on it, and what waits to leave.
 ///
 /// Invariants: `buffer[start..end]` is received and not consumed; the buffer grows only to hold
-/// the frame at its front, whose length was checked, and one read.
+/// the frame at its front, whose length was checked, and one read; `out[..sent]` has left, and `out`
+/// is empty once all of it has.
 #[derive(Debug)]
 struct Pipe {
     stream: TcpStream,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    out: BytesMut,
+    sent: usize,
 }
 
 impl Pipe {
@@ -194,17 +226,42 @@ impl Pipe {
             buffer: Vec::new(),
             start: 0,
             end: 0,
+            out: BytesMut::new(),
+            sent: 0,
         }
+    }
+
+    fn is_sending(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    fn poll_fd(&self) -> PollFd<'_> {
+        let flags = match self.is_sending() {
+            true => PollFlags::IN | PollFlags::OUT,
+            false => PollFlags::IN,
+        };
+        PollFd::new(&self.stream, flags)
     }
 
     fn unread(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    fn fill(&mut self, until: Instant) -> io::Result<Filled> {
-        let Some(timeout) = left(until) else {
-            return Ok(Filled::Nothing);
-        };
+    fn exchange(&mut self) -> io::Result<Filled> {
+        let filled = self.fill()?;
+        let before = self.sent;
+        let pushed = self.push();
+        match filled {
+            // If nothing more leaves, that is seen again once these are taken in.
+            Filled::Bytes => Ok(filled),
+            Filled::Left | Filled::Nothing => pushed.map(|()| match self.sent > before {
+                true => Filled::Left,
+                false => Filled::Nothing,
+            }),
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<Filled> {
         let wanted = frame::wanted(self.unread());
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -213,7 +270,6 @@ impl Pipe {
         if self.buffer.len() < size {
             self.buffer.resize(size, 0);
         }
-        self.stream.set_read_timeout(Some(timeout))?;
         match self.stream.read(&mut self.buffer[self.end..]) {
             Ok(0) => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
@@ -223,39 +279,42 @@ impl Pipe {
                 self.end += count;
                 Ok(Filled::Bytes)
             }
-            Err(error) if is_timeout(&error) || error.kind() == ErrorKind::Interrupted => {
-                Ok(Filled::Nothing)
-            }
+            Err(error) if is_not_now(&error) => Ok(Filled::Nothing),
             Err(error) => Err(error),
         }
     }
 
-    fn send(&mut self, bytes: &[u8], until: Instant) -> Result<(), (usize, io::Error)> {
-        let mut sent = 0;
-        while sent < bytes.len() {
-            let written = match left(until) {
-                None => Err(ErrorKind::TimedOut.into()),
-                Some(timeout) => self
-                    .stream
-                    .set_write_timeout(Some(timeout))
-                    .and_then(|()| self.stream.write(&bytes[sent..])),
-            };
-            match written {
-                Ok(0) => return Err((sent, ErrorKind::WriteZero.into())),
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err((sent, error)),
+    fn send(&mut self, bytes: BytesMut) -> io::Result<()> {
+        self.out = bytes;
+        self.sent = 0;
+        self.push()
+    }
+
+    /// Gives the kernel what it takes.
+    fn push(&mut self) -> io::Result<()> {
+        while self.is_sending() {
+            match self.stream.write(&self.out[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if is_not_now(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            if self.sent == self.out.len() {
+                self.out = BytesMut::new();
             }
         }
         Ok(())
     }
 }
 
+fn is_not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
 /// The time until then; `None` if it passed.
 fn left(until: Instant) -> Option<Duration> {
     let left = until.saturating_duration_since(Instant::now());
-    // The kernel counts in microseconds, and zero would mean for ever.
-    (left >= Duration::from_micros(1)).then_some(left)
+    (!left.is_zero()).then_some(left)
 }
 
 /// Dials the addresses of a name in turn until one is there. None takes the time of those behind it.
@@ -276,9 +335,25 @@ fn first_of<T>(
     Err(last)
 }
 
-fn connect(address: &SocketAddr, until: Instant) -> io::Result<TcpStream> {
-    let timeout = left(until).ok_or(ErrorKind::TimedOut)?;
-    let stream = TcpStream::connect_timeout(address, timeout)?;
+fn connect(
+    address: &SocketAddr,
+    until: Instant,
+    is_cancelled: &dyn Fn() -> bool,
+) -> io::Result<TcpStream> {
+    left(until).ok_or(ErrorKind::TimedOut)?;
+    let stream = TcpStream::connect(*address)?;
+    loop {
+        let look = until.min(Instant::now() + LOOK);
+        if await_any(&mut [PollFd::new(&stream, PollFlags::OUT)], look)? {
+            break;
+        }
+        if left(until).is_none() || is_cancelled() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+    }
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
     stream.set_nodelay(true)?;
     Ok(stream)
 }

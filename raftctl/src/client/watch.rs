@@ -5,7 +5,7 @@
 //! is late for the first time: nobody is replaced for a silence shorter than that.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use wire::client::{Reply, Request};
@@ -13,9 +13,6 @@ use wire::hello::{LeaderHint, Welcome};
 use wire::types::{NodeId, Term};
 
 use super::connection::{Connection, Filled, await_either};
-
-/// What is asked of a member that watches has to leave within this time.
-const SEND_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The link.
 #[derive(Debug)]
@@ -47,8 +44,8 @@ impl Watch {
         let mut out = BytesMut::new();
         Request::WatchLeader.encode(self.connection.next_frame_id, &mut out);
         self.connection.next_frame_id += 1;
-        let sent = self.connection.send(&out, Instant::now() + SEND_TIMEOUT);
-        sent.is_ok()
+        // Few bytes leave at once, unless nobody reads at the other end.
+        self.connection.send(out, Vec::new()).is_ok() && !self.connection.is_sending()
     }
 
     /// Who is at the other end.
@@ -64,10 +61,7 @@ impl Watch {
 
     /// Takes in what is there. False if the link is of no more use.
     fn take_news(&mut self) -> bool {
-        if !matches!(
-            self.connection.fill(Instant::now() + SEND_TIMEOUT),
-            Ok(Filled::Bytes)
-        ) {
+        if !matches!(self.connection.exchange(), Ok(Filled::Bytes)) {
             return false;
         }
         loop {
@@ -97,22 +91,20 @@ pub(super) fn is_news_to(welcome: &Welcome, term: Term) -> bool {
     term > welcome.term || (term == welcome.term && welcome.leader.is_none())
 }
 
-/// Reads what is there on a connection, waiting until `until` at most, or until there is news.
+/// Reads what is there on a connection, and sends what waits for that, waiting until `until` at most,
+/// or until there is news.
 pub(super) fn fill(
     connection: &mut Connection,
     watch: &mut Option<Watch>,
     until: Instant,
 ) -> io::Result<Filled> {
-    let Some(watching) = watch else {
-        return connection.fill(until);
-    };
-    let (answer, news) = await_either(connection, &watching.connection, until)?;
-    if news && !watching.take_news() {
+    let other = watch.as_ref().map(|watch| &watch.connection);
+    let (answer, news) = await_either(connection, other, until)?;
+    if news && !watch.as_mut().is_none_or(Watch::take_news) {
         *watch = None;
     }
-    if answer {
-        connection.fill(until)
-    } else {
-        Ok(Filled::Nothing)
+    match answer {
+        true => connection.exchange(),
+        false => Ok(Filled::Nothing),
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
+mod cancel;
 mod cli_cluster;
 mod cli_complete;
 mod cli_config;

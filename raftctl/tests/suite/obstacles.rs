@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,38 +25,10 @@ const LINEARIZABLE: Consistency = Consistency::Linearizable;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Says no hello.
-fn mute() -> Fake {
+pub(crate) fn mute() -> Fake {
     let server = Fake::start(1, obliging());
     server.greet(|greeting, _| *greeting = Greeting::Silence);
     server
-}
-
-#[test]
-fn the_cancel_flag_ends_a_call_that_waits_for_a_hello() {
-    let server = mute();
-    let cancel = Arc::new(AtomicBool::new(false));
-    let mut options = Options::new(vec![server.addr.clone()]);
-    options.cancel = Some(Arc::clone(&cancel));
-    let begun = Instant::now();
-    let result = thread::scope(|scope| {
-        let writer = scope.spawn(|| Client::new(options).write(PUT, soon()));
-        while server.hellos().is_empty() {
-            thread::yield_now();
-        }
-        cancel.store(true, Ordering::Relaxed);
-        writer.join().unwrap()
-    });
-    assert!(begun.elapsed() < Duration::from_secs(10));
-    assert!(
-        matches!(
-            result,
-            Err(Error::NotApplied {
-                why: Why::Cancelled,
-                ..
-            })
-        ),
-        "{result:?}"
-    );
 }
 
 #[test]
