@@ -216,11 +216,17 @@ impl Client {
         }
     }
 
-    /// Makes a connection if there is none.
+    /// Makes a connection if there is none. One that ended while nothing was asked of it is none:
+    /// what is sent on it would get no verdict.
     fn reach(&mut self, call: &mut Call) -> Result<(), Stop> {
-        if self.connection.is_some() {
+        if self
+            .connection
+            .as_mut()
+            .is_some_and(|c| c.exchange().is_ok())
+        {
             return Ok(());
         }
+        self.connection = None;
         if call.whom == Whom::Here {
             // What was asked of it went with the connection.
             return Err(Stop::Why(Why::Server(WireError::ViewGone)));

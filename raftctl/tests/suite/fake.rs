@@ -76,6 +76,8 @@ impl Asked {
 /// What the server does about it.
 pub(crate) enum Act {
     Send(BytesMut),
+    /// Sends, and hangs up.
+    Leave(BytesMut),
     Nothing,
     Close,
 }
@@ -220,6 +222,10 @@ fn serve(number: usize, stream: &mut TcpStream, shared: &Shared) -> Option<()> {
                 let act = shared.script.lock().unwrap()(&asked);
                 match act {
                     Act::Send(bytes) => stream.write_all(&bytes).ok()?,
+                    Act::Leave(bytes) => {
+                        stream.write_all(&bytes).ok()?;
+                        return None;
+                    }
                     Act::Nothing => {}
                     Act::Close => return None,
                 }

@@ -31,6 +31,28 @@ pub(crate) fn mute() -> Fake {
     server
 }
 
+/// What is sent on it would get no verdict.
+#[test]
+fn a_connection_that_ended_between_two_calls_is_not_asked() {
+    let certain = || {
+        let server = Fake::start(1, |asked| match asked.what {
+            What::Get(..) => {
+                let mut out = BytesMut::new();
+                let missing = Reply::Missing { index: Index(1) };
+                missing.encode(asked.frame_id, &mut out);
+                Act::Leave(out)
+            }
+            _ => asked.error(WireError::DiskFull { hard: true }),
+        });
+        let mut client = client(&[&server]);
+        client.get(b"k", LINEARIZABLE, soon()).unwrap();
+        thinks(Duration::from_millis(10));
+        matches!(client.write(PUT, soon()), Err(Error::Refused { .. })) && server.asked().len() == 2
+    };
+    // A busy machine may hang up later.
+    assert!((0..20).any(|_| certain()));
+}
+
 #[test]
 fn no_session_is_opened_once_the_call_is_over() {
     let server = Fake::start(1, obliging());
