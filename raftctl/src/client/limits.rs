@@ -1,9 +1,13 @@
 //! What is refused before it is sent, because every server would (`wire::limits`).
 
+use wire::client::MemberChange;
 use wire::command::{Command, Expect};
 use wire::entry::ENTRY_HEADER_BYTES;
 use wire::error::Error as WireError;
-use wire::limits::{ENTRY_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, WRITE_OVERHEAD_BYTES_MAX};
+use wire::limits::{
+    ADDR_BYTES_MAX, ENTRY_BYTES_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, VALUE_BYTES_MAX,
+    WRITE_OVERHEAD_BYTES_MAX,
+};
 
 use super::error::Error;
 
@@ -51,13 +55,27 @@ pub fn check(command: Command<'_>) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Refused`] for an empty key or one that is too long.
 pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
-    if key.is_empty() {
-        return Err(refused(WireError::Refused {
-            reason: "a key has at least one byte".into(),
-            advice: String::new(),
-        }));
-    }
-    at_most("key", KEY_BYTES_MAX, key.len())
+    something("key", KEY_BYTES_MAX, key.len())
+}
+
+/// # Errors
+/// [`Error::Refused`] for a name or an address that is empty or too long.
+pub(super) fn check_change(change: MemberChange<'_>) -> Result<(), Error> {
+    let (name, addr) = match change {
+        MemberChange::Add {
+            name, peer_addr, ..
+        } => (Some(name), Some(peer_addr)),
+        MemberChange::Update {
+            name, peer_addr, ..
+        } => (name, peer_addr),
+        MemberChange::Remove(_) | MemberChange::Promote(_) | MemberChange::Demote(_) => {
+            (None, None)
+        }
+    };
+    name.map_or(Ok(()), |name| something("name", NAME_BYTES_MAX, name.len()))?;
+    addr.map_or(Ok(()), |addr| {
+        something("peer address", ADDR_BYTES_MAX, addr.len())
+    })
 }
 
 /// # Errors
@@ -65,6 +83,16 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), Error> {
 pub(super) fn check_bounds(from: &[u8], to: Option<&[u8]>) -> Result<(), Error> {
     at_most("key", KEY_BYTES_MAX, from.len())?;
     at_most("key", KEY_BYTES_MAX, to.map_or(0, <[u8]>::len))
+}
+
+fn something(what: &str, limit: usize, actual: usize) -> Result<(), Error> {
+    if actual == 0 {
+        return Err(refused(WireError::Refused {
+            reason: format!("a {what} has at least one byte"),
+            advice: String::new(),
+        }));
+    }
+    at_most(what, limit, actual)
 }
 
 fn at_most(what: &str, limit: usize, actual: usize) -> Result<(), Error> {

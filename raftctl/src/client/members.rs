@@ -2,10 +2,10 @@
 
 use wire::client::{MemberChange, MembersChanged, Reply, Request};
 
-use super::Client;
 use super::call::Whom;
 use super::error::Error;
 use super::route::Deadline;
+use super::{Client, limits};
 
 impl Client {
     /// Has the leader change who is a member, or only tell what that would do; returns when every
@@ -13,13 +13,16 @@ impl Client {
     ///
     /// # Errors
     /// [`Error`], never `Unknown`: after [`Error::Open`] the change may still be done, and asking
-    /// again tells.
+    /// again tells. [`Error::Refused`] if it would harm the cluster, and, before it is sent, for a
+    /// name or an address that is empty or longer than [`wire::limits::NAME_BYTES_MAX`] or
+    /// [`wire::limits::ADDR_BYTES_MAX`].
     pub fn change_members(
         &mut self,
         change: MemberChange<'_>,
         dry_run: bool,
         deadline: Deadline,
     ) -> Result<MembersChanged, Error> {
+        limits::check_change(change)?;
         let mut changed = None;
         let request = |_| Request::ChangeMembers { dry_run, change };
         let mut take = |reply: &Reply<'_>| {

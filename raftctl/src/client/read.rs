@@ -40,9 +40,11 @@ pub struct Scan<'a> {
     pub range: KeyRange<'a>,
     /// The highest key comes first.
     pub reverse: bool,
-    /// Keys must come behind it, in the order asked for; `None` begins with the range.
+    /// Keys must come behind this key, in the order asked for; `None` begins with the range.
     pub after: Option<&'a [u8]>,
-    /// Keys in this page at most. The server may return fewer.
+    /// Keys in this page at most. The server may return fewer: never more than
+    /// [`wire::limits::PAGE_ITEMS_MAX`] or, unless it is one item, than
+    /// [`wire::limits::PAGE_BYTES_MAX`].
     pub limit: u32,
     /// Which state is read: [`super::Walk`] reads all pages of one.
     pub view: ViewChoice,
@@ -88,11 +90,14 @@ impl Page {
 }
 
 impl Client {
-    /// Reads one key; `None` if there is no such key. Sees every write of this client that was
-    /// settled before.
+    /// Reads one key; `None` if there is no such key. Sends the queued writes first. Sees every
+    /// write of this client that was settled before if it is linearizable; a weaker read may be
+    /// answered by a node that has not got it yet, unless [`Freshness::after`] names its
+    /// [`super::Written::revision`].
     ///
     /// # Errors
-    /// [`Error`], never `Unknown`.
+    /// [`Error`], never `Unknown`; [`Error::Refused`] for a key that is empty or longer than
+    /// [`wire::limits::KEY_BYTES_MAX`], before anything is sent.
     pub fn get(
         &mut self,
         key: &[u8],
@@ -118,12 +123,14 @@ impl Client {
         Ok(entry)
     }
 
-    /// Reads one page of keys.
+    /// Reads one page of keys; of the writes of this client it sees what [`Client::get`] sees.
     ///
     /// # Errors
-    /// [`Error`], never `Unknown`.
+    /// [`Error`], never `Unknown`; [`Error::NotApplied`] with `ViewGone` if the view is no more,
+    /// which goes with its connection.
     pub fn scan(&mut self, scan: Scan<'_>, deadline: Deadline) -> Result<Page, Error> {
         limits::check_bounds(scan.range.from, scan.range.to)?;
+        scan.after.map_or(Ok(()), limits::check_key)?;
         let request = |deadline_ms| Request::Scan {
             deadline_ms,
             freshness: scan.freshness,

@@ -1,6 +1,10 @@
 //! What is refused before anything is sent.
 
-use raftctl::client::{Command, Consistency, Error, Expect, RequestId, ScanMode, Walk, Way};
+use raftctl::client::{
+    Command, Consistency, Error, Expect, KeyRange, RequestId, Scan, ScanMode, Walk, Way,
+};
+use wire::client::MemberChange;
+use wire::types::NodeId;
 
 use super::client::{client, soon};
 use super::fake::Fake;
@@ -58,6 +62,46 @@ fn what_is_too_large_is_refused_before_it_is_sent() {
         let way = Way::range(ScanMode::Keys, from, to);
         let page = Walk::new(self::client(&[&server]), way).next_page(soon());
         assert!(matches!(page, Err(Error::Refused { .. })), "{page:?}");
+    }
+    for after in [key, b""] {
+        let mut scan = Scan::new(ScanMode::Keys, KeyRange::default());
+        scan.after = Some(after);
+        let page = client.scan(scan, soon());
+        assert!(matches!(page, Err(Error::Refused { .. })), "{page:?}");
+    }
+    assert_eq!(server.asked(), []);
+}
+
+#[test]
+fn a_name_or_an_address_that_no_member_has_is_refused_before_it_is_sent() {
+    let server = Fake::start(1, obliging());
+    let mut client = client(&[&server]);
+    let (name, addr) = ("n".repeat(65), "h".repeat(263));
+    let add = |name, peer_addr| MemberChange::Add {
+        name,
+        peer_addr,
+        promote_within_ms: None,
+        replaces: None,
+    };
+    let update = |name, peer_addr| MemberChange::Update {
+        id: NodeId(1),
+        name,
+        peer_addr,
+    };
+    for change in [
+        add(&name, "h:1"),
+        add("n4", &addr),
+        add("", "h:1"),
+        add("n4", ""),
+        update(Some(&name), None),
+        update(None, Some(&addr)),
+        update(Some(""), None),
+        update(None, Some("")),
+    ] {
+        for dry_run in [true, false] {
+            let changed = client.change_members(change, dry_run, soon());
+            assert!(matches!(changed, Err(Error::Refused { .. })), "{changed:?}");
+        }
     }
     assert_eq!(server.asked(), []);
 }
