@@ -21,7 +21,8 @@ pub enum Error {
         place: String,
     },
     /// Bytes of a write left and no verdict came before the deadline: it may or may not be
-    /// applied. [`super::Client::resume`] with the same command tells (rules C2).
+    /// applied. [`super::Client::resume`] with the same command tells, as long as nothing was
+    /// written behind it (rules C2) and the cluster knows its session ([`Why::is_forgotten`]).
     Unknown {
         /// Names the write.
         request: RequestId,
@@ -38,14 +39,15 @@ pub enum Error {
         /// The endpoint that was asked last.
         place: String,
     },
-    /// The request was refused and had no effect: it cannot work as it is.
+    /// The request was refused and had no effect: it cannot work as it is, or before somebody has
+    /// done something about it (`DiskFull`).
     Refused {
         /// The refusal.
         error: wire::error::Error,
         /// The endpoint that refused; empty if the client did.
         place: String,
     },
-    /// As many writes as allowed are in flight: wait for one first.
+    /// As many writes, or gets, as allowed are in flight: wait for one first.
     Full {
         /// How many are in flight.
         in_flight: usize,
@@ -135,6 +137,8 @@ impl fmt::Display for Cause {
     }
 }
 
+impl std::error::Error for Cause {}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -148,7 +152,7 @@ impl fmt::Display for Error {
             }
             Self::Open { why, .. } => write!(f, "the outcome is unknown: {why}"),
             Self::Refused { error, .. } => write!(f, "refused: {error}"),
-            Self::Full { in_flight } => write!(f, "{in_flight} writes are in flight already"),
+            Self::Full { in_flight } => write!(f, "{in_flight} are in flight already"),
         }
     }
 }

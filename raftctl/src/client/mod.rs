@@ -113,7 +113,9 @@ pub struct Options {
     pub endpoints: Vec<String>,
     /// The longest wait for one TCP connection.
     pub connect_timeout: Duration,
-    /// When raised (for instance by a signal handler), every call ends at once.
+    /// When raised (by a signal handler or another thread), every call ends within a tenth of a
+    /// second, as at its deadline but with [`Why::Cancelled`]; so does each that follows, before it
+    /// sends anything, until the flag is lowered.
     pub cancel: Option<Arc<AtomicBool>>,
 }
 
@@ -183,14 +185,17 @@ impl Client {
     }
 
     /// Asks what became of a write whose outcome is unknown, by sending it again under its name:
-    /// it is applied now if it was not before, and never twice.
+    /// it is applied now if it was not before, and never twice. Ask before anything more is written
+    /// in its session, by this client for instance, and of several the oldest first: a later write
+    /// tells the cluster that nobody will ask, which then forgets the outcome.
     ///
     /// # Errors
-    /// [`Error::Unknown`] in every case that leaves the outcome open; [`Error::Refused`] with
-    /// `IdReused` if the name belongs to another command.
+    /// [`Error::Unknown`] in every case that leaves the outcome open, with `Stale` or
+    /// `SessionExpired` if it cannot be known any more ([`Why::is_forgotten`]); [`Error::Refused`]
+    /// with `IdReused` if the name belongs to another command.
     ///
     /// # Panics
-    /// If writes are in flight.
+    /// If writes are in flight, or if the number of the request is none.
     pub fn resume(
         &mut self,
         request: RequestId,
@@ -251,7 +256,7 @@ impl Client {
     /// order that they had, by [`Client::resubmit`]: each is applied once, whoever sent it.
     ///
     /// # Panics
-    /// If writes are in flight.
+    /// If writes are in flight, or if the number of the next write is none.
     pub fn continue_session(&mut self, next: RequestId) {
         assert_eq!(self.session.len(), 0, "writes are in flight");
         let place = std::mem::take(&mut self.session.place);
@@ -266,8 +271,8 @@ impl Client {
     }
 
     /// Sends what is queued and waits for the result of the oldest write in flight; `None` if
-    /// there is none. At the deadline all writes in flight are given up: this and the following
-    /// calls tell of each whether it is certainly not applied or unknown.
+    /// there is none. At the deadline, or when it is cancelled, all writes in flight are given up:
+    /// this and the following calls tell of each whether it is certainly not applied or unknown.
     pub fn wait(&mut self, deadline: Deadline) -> Option<Result<Written, Error>> {
         let mut call = self.begin(Whom::Leader, deadline);
         loop {

@@ -66,7 +66,9 @@ impl Advice {
     }
 }
 
-/// How long a call may take in total.
+/// How long a call may take in total: until then it looks for the cluster, follows the leader and
+/// tries again. In the last eighth of it, 0.3 s at most, nothing new is sent, for no verdict would come
+/// in time; what is on its way is awaited to the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     end: Instant,

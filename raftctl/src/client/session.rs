@@ -26,8 +26,15 @@ pub const IN_FLIGHT_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub struct RequestId {
     /// The session.
     pub session: SessionId,
-    /// The number of the write in it; 1 or more.
+    /// The number of the write in it; 1 to [`COUNTER_MAX`].
     pub seq: u64,
+}
+
+impl RequestId {
+    fn assert_in_range(&self) {
+        let seq = self.seq;
+        assert!((1..=COUNTER_MAX).contains(&seq), "{seq} numbers no write");
+    }
 }
 
 impl fmt::Display for RequestId {
@@ -162,6 +169,7 @@ impl Session {
 
     /// A session that only tells what became of `request`: it may have been applied.
     pub(crate) fn resuming(request: RequestId, command: Command<'_>) -> Self {
+        request.assert_in_range();
         let mut session = Self::new();
         session.id = Some(request.session);
         session.next_seq = request.seq + 1;
@@ -185,6 +193,7 @@ impl Session {
 
     /// A session whose next write has this name, for good.
     pub(crate) fn kept(next: RequestId) -> Self {
+        next.assert_in_range();
         let mut session = Self::new();
         session.id = Some(next.session);
         session.kept = true;

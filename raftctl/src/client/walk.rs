@@ -52,7 +52,8 @@ impl Way {
 pub struct Reached {
     /// The revision that all its pages show.
     pub revision: Index,
-    /// Keys in the pages so far; with [`ScanMode::Count`] those that were counted.
+    /// Keys in the pages so far, without one that no other follows; with [`ScanMode::Count`] those
+    /// that were counted.
     pub count: u64,
     /// The last of these keys: the next page comes behind it.
     pub last: Vec<u8>,

@@ -1,5 +1,7 @@
 //! Several operations that take effect as one, if the keys are as expected.
 
+use core::fmt;
+
 use bytes::{BufMut, BytesMut};
 
 use super::Command;
@@ -311,6 +313,14 @@ pub struct Batch {
 /// There is no room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchFull;
+
+impl fmt::Display for BatchFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the batch is full")
+    }
+}
+
+impl core::error::Error for BatchFull {}
 
 /// Bytes of a batch's operations, at most.
 const BATCH_BYTES_MAX: usize = ENTRY_BYTES_MAX - ENTRY_HEADER_BYTES - WRITE_OVERHEAD_BYTES_MAX;
