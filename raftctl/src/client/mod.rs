@@ -204,9 +204,9 @@ impl Client {
     ) -> Result<Written, Error> {
         assert_eq!(self.session.len(), 0, "writes are in flight");
         check(command)?;
-        let own = std::mem::replace(&mut self.session, Session::resuming(request, command));
+        let own = self.change_session(Session::resuming(request, command));
         let result = self.wait(deadline).expect("a write is in flight");
-        self.session = own;
+        self.change_session(own);
         result
     }
 
@@ -259,9 +259,13 @@ impl Client {
     /// If writes are in flight, or if the number of the next write is none.
     pub fn continue_session(&mut self, next: RequestId) {
         assert_eq!(self.session.len(), 0, "writes are in flight");
-        let place = std::mem::take(&mut self.session.place);
-        self.session = Session::kept(next);
-        self.session.place = place;
+        self.change_session(Session::kept(next));
+    }
+
+    /// Goes on in another session, at the same place; returns the one before.
+    fn change_session(&mut self, mut session: Session) -> Session {
+        session.place = std::mem::take(&mut self.session.place);
+        std::mem::replace(&mut self.session, session)
     }
 
     /// Writes in flight, settled ones whose results were not taken included.

@@ -351,6 +351,24 @@ fn a_resumed_write_is_the_same_write() {
 }
 
 #[test]
+fn a_resumed_write_tells_where_it_was_asked() {
+    let request: RequestId = format!("{}-3", "1".repeat(48)).parse().unwrap();
+    let mut times = 0;
+    let first = Fake::start(1, move |asked| {
+        times += 1;
+        match times {
+            1 => asked.done(41, Outcome::Put),
+            _ => asked.error(WireError::IdReused),
+        }
+    });
+    let mut client = client(&[&first]);
+    client.write(PUT, soon()).unwrap();
+    let (error, place) = (WireError::IdReused, first.addr.clone());
+    let reused = Err(Error::Refused { error, place });
+    assert_eq!(client.resume(request, PUT, soon()), reused);
+}
+
+#[test]
 fn a_resumed_write_is_never_called_not_applied() {
     let request: RequestId = format!("{}-3", "0123456789abcdef".repeat(3))
         .parse()
