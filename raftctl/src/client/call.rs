@@ -219,11 +219,7 @@ impl Client {
     /// Makes a connection if there is none. One that ended while nothing was asked of it is none:
     /// what is sent on it would get no verdict.
     fn reach(&mut self, call: &mut Call) -> Result<(), Stop> {
-        if self
-            .connection
-            .as_mut()
-            .is_some_and(|c| c.exchange().is_ok())
-        {
+        if self.connection.as_mut().is_some_and(Connection::is_open) {
             return Ok(());
         }
         self.connection = None;

@@ -110,6 +110,16 @@ impl Connection {
         unsent.map(|(frame_id, _)| *frame_id).collect()
     }
 
+    /// Whether the other end is there, as far as that can be told without waiting: its last words
+    /// come before the end.
+    pub(crate) fn is_open(&mut self) -> bool {
+        let mut exchanged = self.exchange();
+        while matches!(exchanged, Ok(Filled::Bytes)) {
+            exchanged = self.exchange();
+        }
+        exchanged.is_ok()
+    }
+
     /// Sends and reads what can be without waiting.
     pub(crate) fn exchange(&mut self) -> io::Result<Filled> {
         self.pipe.exchange()

@@ -76,8 +76,8 @@ impl Asked {
 /// What the server does about it.
 pub(crate) enum Act {
     Send(BytesMut),
-    /// Sends, and hangs up.
-    Leave(BytesMut),
+    /// Sends, and a moment later sends the rest and hangs up.
+    Leave(BytesMut, BytesMut),
     Nothing,
     Close,
 }
@@ -222,8 +222,10 @@ fn serve(number: usize, stream: &mut TcpStream, shared: &Shared) -> Option<()> {
                 let act = shared.script.lock().unwrap()(&asked);
                 match act {
                     Act::Send(bytes) => stream.write_all(&bytes).ok()?,
-                    Act::Leave(bytes) => {
+                    Act::Leave(bytes, rest) => {
                         stream.write_all(&bytes).ok()?;
+                        thinks(Duration::from_millis(2));
+                        stream.write_all(&rest).ok()?;
                         return None;
                     }
                     Act::Nothing => {}
