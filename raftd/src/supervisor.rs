@@ -81,8 +81,12 @@ impl Supervisor {
         self.owes_ready = self.owes_ready && self.send("READY=1\n").is_err();
     }
 
-    /// Tells that the node waits until somebody adds it to a cluster.
+    /// Tells that the node waits until somebody adds it to a cluster; to nobody who has not taken
+    /// READY, which is the first thing said.
     pub fn waiting(&mut self, name: &str, peer_addr: &str) {
+        if self.owes_ready {
+            return;
+        }
         self.tell(&format!(
             "STATUS=waiting to be admitted: raftctl add-peer {name} {peer_addr}\n"
         ));
