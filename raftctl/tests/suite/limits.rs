@@ -105,3 +105,13 @@ fn a_name_or_an_address_that_no_member_has_is_refused_before_it_is_sent() {
     }
     assert_eq!(server.asked(), []);
 }
+
+#[test]
+#[should_panic(expected = "0 numbers no write")]
+fn a_request_without_a_number_is_a_bug_of_the_caller() {
+    let text = format!("{}-1", "1".repeat(48));
+    let mut request: RequestId = text.parse().unwrap();
+    request.seq = 0;
+    let server = Fake::start(1, obliging());
+    client(&[&server]).continue_session(request);
+}
