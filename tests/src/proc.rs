@@ -118,7 +118,15 @@ impl Done {
     #[must_use]
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "exit code of {self:?}");
+        // What it said comes last: whoever reads the end of a long run's output needs that first.
+        assert!(
+            self.code == Some(code),
+            "exit code {:?} instead of {code} after {:?}\nstdout:\n{}\nstderr:\n{}",
+            self.code,
+            self.took,
+            String::from_utf8_lossy(&self.stdout),
+            self.stderr
+        );
         self
     }
 
