@@ -7,8 +7,9 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -298,26 +299,65 @@ impl Drop for Running {
     }
 }
 
-/// Ports that nothing listens on, below the range from which the kernel takes the ports of
-/// outgoing connections: a node that is down for a while finds its own free again.
+/// Ports that nothing listens on, for this process alone: a node that is down for a while finds its
+/// own free again. They come round after hundreds of others.
 ///
 /// # Panics
 /// If there are not enough.
 #[must_use]
 pub fn free_ports(count: usize) -> Vec<u16> {
-    let seed = u64::from(std::process::id()) * 7919 + u64::from(counter()) * 104_729;
-    let first = 10_000 + u16::try_from(seed % 20_000).expect("below 20,000");
-    let ports: Vec<u16> = (first..first + 1_000)
-        .filter(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
-        .take(count)
-        .collect();
-    assert_eq!(ports.len(), count, "free ports from {first} on");
-    ports
+    static OWN: LazyLock<PortBlock> = LazyLock::new(PortBlock::take);
+    OWN.free(count)
 }
 
-/// Another number each time.
-fn counter() -> u32 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// Ports below the range from which the kernel takes those of outgoing connections. Tests of
+/// several processes go on at once, each with nodes that are down now and then: whoever listens at
+/// the port before the block has the block.
+struct PortBlock {
+    lock: TcpListener,
+    /// Given out so far.
+    given: AtomicUsize,
+}
+
+impl PortBlock {
+    const PORTS: u16 = 999;
+
+    fn take() -> Self {
+        let lock = (10_000..30_000)
+            .step_by(usize::from(Self::PORTS) + 1)
+            .find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok())
+            .expect("fewer than 20 processes that test");
+        Self {
+            lock,
+            given: AtomicUsize::new(0),
+        }
+    }
+
+    fn free(&self, count: usize) -> Vec<u16> {
+        let lock = self.lock.local_addr().expect("it is bound").port();
+        let of_block: Vec<u16> = (lock + 1..=lock + Self::PORTS).collect();
+        let ports: Vec<u16> = (0..of_block.len())
+            .map(|_| of_block[self.given.fetch_add(1, Ordering::Relaxed) % of_block.len()])
+            .filter(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            .take(count)
+            .collect();
+        assert_eq!(ports.len(), count, "free ports behind {lock}");
+        ports
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice_while_it_may_be_in_use() {
+        let (one, other) = (PortBlock::take(), PortBlock::take());
+        let draws = [&one, &other, &one, &other].map(|block| block.free(300));
+        let drawn = draws.concat();
+        let distinct: BTreeSet<u16> = drawn.iter().copied().collect();
+        assert_eq!(distinct.len(), drawn.len());
+    }
 }
