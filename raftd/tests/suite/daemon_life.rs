@@ -1,11 +1,9 @@
 //! How the daemon starts, refuses to, and ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -406,78 +404,6 @@ fn a_stopped_reader_of_the_log_does_not_keep_it_from_serving_or_ending() {
         std::thread::yield_now();
     };
     assert!(exited(status, 0), "{status}");
-}
-
-#[test]
-fn the_service_manager_is_told_ready_status_and_stopping() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
-    command.env("NOTIFY_SOCKET", &path);
-    let mut daemon = Daemon::start(command);
-    let next = || {
-        let mut bytes = [0; 1024];
-        let count = socket.recv(&mut bytes).unwrap();
-        String::from_utf8(bytes[..count].to_vec()).unwrap()
-    };
-    assert_eq!(next(), "READY=1\n");
-    let status = next();
-    assert!(status.starts_with("STATUS="), "{status}");
-    assert!(status.contains("applied"), "{status}");
-    daemon.signal(Signal::TERM);
-    while next() != "STOPPING=1\n" {}
-    assert!(exited(daemon.wait(), 0));
-}
-
-#[test]
-fn a_service_manager_without_a_name_is_none() {
-    let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
-    command.env("NOTIFY_SOCKET", "");
-    let mut daemon = Daemon::start(command);
-    daemon.serves();
-    daemon.signal(Signal::TERM);
-    let told: Vec<String> = daemon.lines.iter().collect();
-    assert!(told.iter().all(|line| !line.contains(" WARN ")), "{told:?}");
-    assert!(exited(daemon.wait(), 0));
-}
-
-/// Puts into a socket what it has room for.
-pub(crate) fn fill(to: &SocketAddr) {
-    let socket = UnixDatagram::unbound().unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let full = (0..100_000).find_map(|_| socket.send_to_addr(b"other\n", to).err());
-    assert_eq!(full.unwrap().kind(), ErrorKind::WouldBlock);
-}
-
-#[test]
-fn a_service_manager_that_does_not_read_holds_nothing_up() {
-    let name = format!("raftd-test-{}", std::process::id());
-    let addr = SocketAddr::from_abstract_name(&name).unwrap();
-    let socket = UnixDatagram::bind_addr(&addr).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    fill(&addr);
-    let mut command = raftd(&["--dev", "--listen", "127.0.0.1:0"]);
-    command.env("NOTIFY_SOCKET", format!("@{name}"));
-    let mut daemon = Daemon::start(command);
-    daemon.wait_line("service manager not told that this node is ready");
-    daemon.serves();
-    let mut bytes = [0; 1024];
-    let mut next = || {
-        let count = loop {
-            match socket.recv(&mut bytes) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                received => break received.unwrap(),
-            }
-        };
-        String::from_utf8(bytes[..count].to_vec()).unwrap()
-    };
-    let late = std::iter::repeat_with(&mut next).find(|line| line != "other\n");
-    assert!(late.unwrap().starts_with("READY=1\nSTATUS="));
-    fill(&addr);
-    daemon.signal(Signal::TERM);
-    assert!(exited(daemon.wait(), 0));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! How a daemon finds its peers by name, and waits to be admitted by them.
 
-use crate::daemon_life::{fill, finds_the_directory_in_use};
+use crate::daemon_life::finds_the_directory_in_use;
 use crate::daemon_net::hello_of_member;
 use crate::daemon_process::{Answer, Caller, Daemon, PATIENCE, exited, header, hello, raftd, run};
 use bytes::BytesMut;
@@ -8,9 +8,8 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{self, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -202,7 +201,7 @@ fn a_cluster_with_the_highest_id_that_there_is_gets_no_member_more() {
 }
 
 /// A node that asks the `seeds` who it is.
-fn joining(data_dir: &Path, seeds: &str) -> Command {
+pub(crate) fn joining(data_dir: &Path, seeds: &str) -> Command {
     let mut command = raftd(&["--name", "n2", "--join", seeds, "--listen", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(data_dir);
     command.args(["--set", "wal.segment_bytes=1MiB"]);
@@ -234,50 +233,6 @@ fn what_a_node_that_joins_writes_is_for_its_user_alone() {
         let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{file:?}: {mode:o}");
     }
-}
-
-/// It would be killed for being late.
-#[test]
-fn a_node_that_waits_to_be_admitted_is_ready_for_a_service_manager_that_reads_late() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    fill(&SocketAddr::from_pathname(&path).unwrap());
-    let mut command = joining(&dir.path().join("data"), "127.0.0.1:1");
-    command.args(["--peer-listen", "127.0.0.1:0"]);
-    command.env("NOTIFY_SOCKET", &path);
-    let daemon = Daemon::start(command);
-    daemon.wait_line("service manager not told that this node is ready");
-    let mut bytes = [0; 1024];
-    let mut next = || {
-        let count = socket.recv(&mut bytes).unwrap();
-        bytes[..count].to_vec()
-    };
-    let late = std::iter::repeat_with(&mut next).find(|line| line != b"other\n");
-    assert_eq!(late.unwrap(), b"READY=1\n");
-}
-
-#[test]
-fn the_service_manager_is_told_what_a_node_waits_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut command = joining(&dir.path().join("data"), "127.0.0.1:1");
-    command.args(["--peer-listen", "127.0.0.1:0", "--peer-advertise", "h:1"]);
-    command.env("NOTIFY_SOCKET", &path);
-    let _daemon = Daemon::start(command);
-    let mut bytes = [0; 1024];
-    let mut next = || {
-        let count = socket.recv(&mut bytes).unwrap();
-        String::from_utf8(bytes[..count].to_vec()).unwrap()
-    };
-    assert_eq!(next(), "READY=1\n");
-    assert_eq!(
-        next(),
-        "STATUS=waiting to be admitted: raftctl add-peer n2 h:1\n"
-    );
 }
 
 #[test]
@@ -405,7 +360,7 @@ fn a_length_that_was_damaged_on_its_way_makes_no_member_deaf() {
 /// A port with room for one caller, and that one; the next must knock again, in a second.
 fn full_listener() -> (TcpListener, TcpStream) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&any.into()).unwrap();
     socket.listen(0).unwrap();
     let listener = TcpListener::from(socket);

@@ -6,6 +6,7 @@ mod daemon_fixture;
 mod daemon_life;
 mod daemon_log;
 mod daemon_man;
+mod daemon_manager;
 mod daemon_net;
 mod daemon_peers;
 mod daemon_process;
