@@ -15,7 +15,7 @@ use super::block::{Block, Refused};
 use super::checkpoint::{Checkpoint, Sent, State};
 use super::input::Intake;
 use super::ledger::{Ledger, Tally};
-use super::progress::Meter;
+use super::progress::Counts;
 use super::words::Words;
 use crate::output::Out;
 use crate::session::odd_outcome;
@@ -143,7 +143,7 @@ pub(crate) struct Engine<'a> {
     pub(crate) ledger: Ledger,
     /// A write was handed to the client.
     pub(crate) has_sent: bool,
-    meter: &'a Meter,
+    counts: &'a Counts,
     flights: VecDeque<Flight>,
     /// Came in, and wait for room; those that are to go singly come first.
     waiting: VecDeque<(Block, bool)>,
@@ -156,7 +156,7 @@ impl<'a> Engine<'a> {
         intake: Receiver<Intake>,
         words: Words<'a>,
         patience: Duration,
-        meter: &'a Meter,
+        counts: &'a Counts,
     ) -> Self {
         Self {
             client,
@@ -169,7 +169,7 @@ impl<'a> Engine<'a> {
             again: VecDeque::new(),
             ledger: Ledger::default(),
             has_sent: false,
-            meter,
+            counts,
             flights: VecDeque::new(),
             waiting: VecDeque::new(),
             end: None,
@@ -244,7 +244,7 @@ impl<'a> Engine<'a> {
         }
         let tally = Tally::of(&block, &written);
         // Whoever has read an echo is told of it, if it asks.
-        self.meter.add(block.last, block.input_bytes);
+        self.counts.add(block.last, block.input_bytes);
         self.ledger.settle(&block, &tally, out)?;
         Ok(End::Done)
     }
@@ -362,7 +362,7 @@ impl<'a> Engine<'a> {
         let flight = self.flights.pop_front().expect("something is in flight");
         let Flight { block, tally, .. } = flight;
         // Whoever has read an echo is told of it, if it asks.
-        self.meter.add(block.last - block.after, block.input_bytes);
+        self.counts.add(block.last - block.after, block.input_bytes);
         self.ledger.settle(&block, &tally, out)?;
         let Some(refused) = block.stop else {
             return Ok(());

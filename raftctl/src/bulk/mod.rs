@@ -89,7 +89,7 @@ pub(crate) fn run(job: Job<'_>, session: &mut Session<'_>) -> Result<Exit, Failu
     let intake = read(job, input, format, state.as_ref(), words, session)?;
     // A signal stops the input, not the writes that are on their way.
     let client = Client::new(Options::new(session.endpoints.clone()));
-    let mut engine = Engine::new(client, intake, words, session.timeout, &progress.meter);
+    let mut engine = Engine::new(client, intake, words, session.timeout, &progress.counts);
     engine.ledger = ledger;
     if skips {
         engine.skipping();

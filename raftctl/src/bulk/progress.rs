@@ -1,18 +1,20 @@
 //! How far bulk work has come, for whoever waits: a bar on a terminal, lines of JSON for programs, one
 //! line for everybody who sends SIGUSR1.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::low_level::pipe;
+
+use crate::bar::on_terminal;
 
 /// Work that is done by then shows nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -35,15 +37,15 @@ pub(crate) enum Show {
     Json,
 }
 
-/// What is counted.
+/// What is done so far.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct Counts {
     records: AtomicU64,
     bytes: AtomicU64,
     over: AtomicBool,
 }
 
-impl Meter {
+impl Counts {
     /// So much more is done.
     pub(crate) fn add(&self, records: u64, bytes: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
@@ -60,7 +62,7 @@ impl Meter {
 /// A thread that shows the counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    pub(crate) meter: Arc<Meter>,
+    pub(crate) counts: Arc<Counts>,
     begun: Instant,
     wake: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
@@ -69,10 +71,10 @@ pub(crate) struct Progress {
 impl Progress {
     /// Shows the progress of `doing`; `total_bytes` is what there is to do, if that is known.
     pub(crate) fn start(doing: &'static str, show: Show, total_bytes: Option<u64>) -> Self {
-        let meter = Arc::new(Meter::default());
+        let counts = Arc::new(Counts::default());
         let begun = Instant::now();
         let mut progress = Self {
-            meter: Arc::clone(&meter),
+            counts: Arc::clone(&counts),
             begun,
             wake: None,
             thread: None,
@@ -91,7 +93,7 @@ impl Progress {
             doing,
             show,
             total_bytes,
-            meter,
+            counts,
             begun,
             bar: None,
             last_line: begun,
@@ -110,7 +112,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.meter.over.store(true, Ordering::Relaxed);
+        self.counts.over.store(true, Ordering::Relaxed);
         if let (Some(wake), Some(thread)) = (&mut self.wake, self.thread.take()) {
             // The thread looks by itself before long if it cannot be woken.
             let _ = wake.write(&[0]);
@@ -124,7 +126,7 @@ struct Shown {
     doing: &'static str,
     show: Show,
     total_bytes: Option<u64>,
-    meter: Arc<Meter>,
+    counts: Arc<Counts>,
     begun: Instant,
     bar: Option<ProgressBar>,
     last_line: Instant,
@@ -136,7 +138,7 @@ impl Shown {
         loop {
             let mut fds = [PollFd::new(&asked, PollFlags::IN)];
             let is_asked = matches!(poll(&mut fds, Some(&PAUSE)), Ok(1..));
-            if self.meter.over.load(Ordering::Relaxed) {
+            if self.counts.over.load(Ordering::Relaxed) {
                 break;
             }
             if is_asked && asked.read(&mut wanted).is_ok_and(|count| count > 0) {
@@ -153,7 +155,7 @@ impl Shown {
 
     /// Once, in words.
     fn tell(&self) {
-        let (records, bytes) = self.meter.now();
+        let (records, bytes) = self.counts.now();
         let line = summary(self.doing, records, bytes, self.begun.elapsed());
         match &self.bar {
             Some(bar) => bar.suspend(|| say(&line)),
@@ -162,17 +164,15 @@ impl Shown {
     }
 
     fn show(&mut self) {
-        let (records, bytes) = self.meter.now();
+        let (records, bytes) = self.counts.now();
         match self.show {
             Show::Never => {}
             Show::Bar => {
-                if self.bar.is_none() && io::stderr().is_terminal() {
-                    self.bar = Some(bar(self.total_bytes));
-                }
-                if let Some(bar) = &self.bar {
-                    bar.set_position(bytes);
-                    bar.set_message(format!("{records} records"));
-                }
+                let bar = self
+                    .bar
+                    .get_or_insert_with(|| on_terminal(self.total_bytes));
+                bar.set_position(bytes);
+                bar.set_message(format!("{records} records"));
             }
             Show::Json if self.last_line.elapsed() >= LINE_PAUSE => {
                 self.last_line = Instant::now();
@@ -188,20 +188,6 @@ impl Shown {
             Show::Json => {}
         }
     }
-}
-
-fn bar(total_bytes: Option<u64>) -> ProgressBar {
-    let (bar, form) = match total_bytes {
-        Some(bytes) => (
-            ProgressBar::new(bytes),
-            "{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}",
-        ),
-        None => (
-            ProgressBar::new_spinner(),
-            "{spinner} {bytes} {bytes_per_sec} {elapsed} {msg}",
-        ),
-    };
-    bar.with_style(ProgressStyle::with_template(form).expect("the template is one"))
 }
 
 /// One line: what was done so far.

@@ -22,7 +22,7 @@ impl Told<'_> {
     /// What was done.
     pub(super) fn say(&self, ledger: &Ledger, progress: Progress) {
         let elapsed = progress.elapsed();
-        let (records, bytes) = progress.meter.now();
+        let (records, bytes) = progress.counts.now();
         // The bar goes first.
         drop(progress);
         if self.json {

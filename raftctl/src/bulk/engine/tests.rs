@@ -34,8 +34,8 @@ fn a_block_that_ends_before_its_first_record_is_never_in_a_checkpoint() {
     };
     let (_, intake) = sync_channel(1);
     let client = Client::new(Options::new(Vec::new()));
-    let meter = Meter::default();
-    let mut engine = Engine::new(client, intake, words, Duration::ZERO, &meter);
+    let counts = Counts::default();
+    let mut engine = Engine::new(client, intake, words, Duration::ZERO, &counts);
     let next = "000000000000000100000000000000020000000000000003-7".parse();
     let next = next.expect("a name");
     engine.remember(checkpoint.clone(), Some(&State::new(next)));
