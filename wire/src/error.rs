@@ -114,11 +114,12 @@ pub enum Error {
     BornInFuture,
     /// Something is over its limit.
     TooLarge {
-        /// What: `key`, `value`, `entry`, `frame`, ..
+        /// What: `key`, `value`, `entry`, `frame`, ..; with its unit if that is not bytes: `txn, in
+        /// operations`.
         what: String,
-        /// The limit, in bytes.
+        /// The limit.
         limit: u64,
-        /// What was sent, in bytes.
+        /// What was sent.
         actual: u64,
     },
     /// The frame or message cannot be understood.
@@ -512,10 +513,13 @@ impl fmt::Display for Error {
                 what,
                 limit,
                 actual,
-            } => write!(
-                f,
-                "{what} of {actual} bytes is over the limit of {limit} bytes"
-            ),
+            } => {
+                let (what, unit) = what.split_once(", in ").unwrap_or((what, "bytes"));
+                write!(
+                    f,
+                    "{what} of {actual} {unit} is over the limit of {limit} {unit}"
+                )
+            }
             Self::Malformed { reason } => write!(f, "not understood: {reason}"),
             Self::UnknownKind { kind } => write!(f, "frames of kind {kind:#04x} are not known"),
             Self::UnknownFlags { flags } => write!(f, "the flags {flags:#06x} are not known"),

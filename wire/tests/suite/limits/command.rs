@@ -106,6 +106,12 @@ fn a_txn_holds_only_so_many_compares_and_operations() {
         let refused = txn(compared, then, or_else);
         too_large(refused, "txn, in operations", most, most + 1);
     }
+    let told = txn(most, 1, 0).map_err(|error| error.to_string());
+    let told = told.expect_err("it is over the limit");
+    assert_eq!(
+        told,
+        "txn of 10001 operations is over the limit of 10000 operations"
+    );
 }
 
 /// In both branches together.
